@@ -1,0 +1,21 @@
+//! The C library's allocator, for a process that should stay small.
+
+/// Gives allocations of at least `bytes` back to the kernel when they are freed.
+///
+/// Three parameters of glibc (mallopt(3)) stand against that: the threshold for mappings of their own,
+/// which it raises by itself as soon as such a mapping is freed; the room it keeps at the heap's top,
+/// where large allocations are put as long as they fit; and how much of it may be free before it shrinks.
+pub fn return_allocations_from(bytes: u32) {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    let parameters = [
+        (libc::M_MMAP_THRESHOLD, bytes),
+        (libc::M_TRIM_THRESHOLD, bytes),
+        (libc::M_TOP_PAD, 0),
+    ];
+    for (parameter, value) in parameters {
+        // SAFETY: mallopt takes two integers and only changes parameters of the allocator.
+        let accepted = unsafe { libc::mallopt(parameter, value) };
+        // Refused only for values beyond the allocator's arena size; the default then stays.
+        let _: i32 = accepted;
+    }
+}

@@ -1,0 +1,141 @@
+//! fork(2)-like process creation by clone3(2), with a pidfd and a cgroup.
+//!
+//! The address space is never shared (no CLONE_VM), so the child owns a copy of everything. What may
+//! break in such a child are locks that another thread held at the moment of the call: hence the
+//! contract that the calling process has one thread. Without other threads the child may run any code.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use crate::syscall::check;
+
+const CLONE_PIDFD: u64 = 0x0000_1000;
+const CLONE_NEWNS: u64 = 0x0002_0000;
+const CLONE_NEWUTS: u64 = 0x0400_0000;
+const CLONE_NEWIPC: u64 = 0x0800_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
+const CLONE_NEWNET: u64 = 0x4000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What the child gets of its own. The cgroup namespace is missing on purpose: clone3 would root it at
+/// the *caller's* cgroup; see [`crate::unshare_cgroup`].
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CloneArgs<'a> {
+    /// A new mount namespace.
+    pub mount: bool,
+    /// A new PID namespace.
+    pub pid: bool,
+    /// A new IPC namespace.
+    pub ipc: bool,
+    /// A new UTS namespace.
+    pub uts: bool,
+    /// A new network namespace.
+    pub network: bool,
+    /// The cgroup v2 directory the child starts in (CLONE_INTO_CGROUP).
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The old one.
+    Parent(Child),
+}
+
+/// A new process, seen from its parent.
+#[derive(Debug)]
+pub struct Child {
+    /// Its id in the caller's PID namespace.
+    pub pid: i32,
+    /// Its pidfd, close-on-exec.
+    pub pidfd: OwnedFd,
+}
+
+/// Makes a process as fork(2) does, with namespaces and a cgroup of its own. It signals SIGCHLD at its end.
+///
+/// # Contract
+/// The calling process has exactly one thread. A debug build panics where it has more.
+///
+/// # Errors
+/// The errno of clone3(2).
+pub fn clone(args: &CloneArgs<'_>) -> Result<Forked, Errno> {
+    debug_assert!(
+        single_threaded(),
+        "clone() in a process with more than one thread"
+    );
+    let mut flags = CLONE_PIDFD;
+    for (wanted, flag) in [
+        (args.mount, CLONE_NEWNS),
+        (args.pid, CLONE_NEWPID),
+        (args.ipc, CLONE_NEWIPC),
+        (args.uts, CLONE_NEWUTS),
+        (args.network, CLONE_NEWNET),
+        (args.cgroup.is_some(), CLONE_INTO_CGROUP),
+    ] {
+        if wanted {
+            flags |= flag;
+        }
+    }
+    let mut pidfd: RawFd = -1;
+    let mut raw = KernelCloneArgs {
+        flags,
+        pidfd: (&raw mut pidfd).addr() as u64,
+        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+        cgroup: args.cgroup.map_or(0, |fd| fd.as_raw_fd().unsigned_abs().into()),
+        ..KernelCloneArgs::default()
+    };
+    // SAFETY: `raw` is a live clone_args of the size passed. There is no CLONE_VM and no stack, so the
+    // child continues on its own copy of this stack, as after fork. `pidfd` outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut raw, size_of::<KernelCloneArgs>()) };
+    match check(result)? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(Child {
+            pid: i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?,
+            // SAFETY: the kernel has stored a new descriptor there, which nobody else knows.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        })),
+    }
+}
+
+/// fork(2) with a pidfd.
+///
+/// # Contract
+/// As [`clone`].
+///
+/// # Errors
+/// The errno of clone3(2).
+pub fn fork() -> Result<Forked, Errno> {
+    clone(&CloneArgs::default())
+}
+
+/// Ends the process at once: no destructors, no exit handlers. For the child of a fork, whose
+/// destructors belong to the parent.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) has no requirements.
+    unsafe { libc::_exit(code) }
+}
+
+/// `struct clone_args`, version 2 (88 bytes, kernel 5.7).
+#[repr(C, align(8))]
+#[derive(Debug, Default)]
+struct KernelCloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Whether this process has one thread, by the link count of its task directory; true where that cannot be told.
+fn single_threaded() -> bool {
+    rustix::fs::stat(c"/proc/self/task").map_or(true, |task| task.st_nlink <= 3)
+}

@@ -1,0 +1,34 @@
+//! The only crate with unsafe code: Linux system calls that neither rustix nor nix wrap safely.
+//!
+//! Each function is one system call, or one fixed sequence of them, with a safe signature; errors are
+//! the bare errno, which callers put into words. No policy lives here and nothing is logged.
+//!
+//! [`clone`] and [`execve`] are for programs with a single thread: what they document as their contract
+//! cannot be checked by the compiler, and a debug build checks it at run time.
+
+mod allocator;
+mod clone;
+mod exec;
+mod fd;
+mod keyring;
+mod mount;
+mod namespace;
+mod network;
+mod pidfd;
+mod seccomp;
+mod signal;
+mod syscall;
+#[cfg(test)]
+mod tests;
+
+pub use allocator::return_allocations_from;
+pub use clone::{Child, CloneArgs, Forked, clone, exit_now, fork};
+pub use exec::{CStrings, execve};
+pub use fd::{close_all_but, close_from};
+pub use keyring::new_session_keyring;
+pub use mount::{MountAttributes, mount_setattr};
+pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
+pub use network::loopback_up;
+pub use pidfd::signal_by_pidfd;
+pub use seccomp::{SeccompError, load_seccomp};
+pub use signal::reset_signals;
