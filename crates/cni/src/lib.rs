@@ -1,0 +1,29 @@
+//! Container Network Interface: configuration lists, plugin calls and the result cache.
+//!
+//! This crate is the runtime's half of CNI: it reads a configuration directory ([`ConfDir`]), runs the chain of
+//! plugins for an attachment ([`Runtime`]) and keeps what they answered where every CNI tool looks for it
+//! ([`ResultCache`]). A plugin type resolves to a binary of the plugin directories or to an [`InProcess`]
+//! implementation the caller brings along.
+//!
+//! It must never trust a plugin's output (its size and time are bounded, its JSON may be anything), never look for
+//! a plugin anywhere but in the plugin directories, and never leave a plugin's process behind when a call ends,
+//! times out or is cancelled.
+//!
+//! Specification: <https://www.cni.dev/docs/spec/> (1.1.0; 0.3.0 and later are spoken).
+
+mod cache;
+mod config;
+mod error;
+mod plugin;
+mod result;
+mod runtime;
+mod version;
+
+pub use cache::{CachedAttachment, ResultCache};
+pub use config::dir::{ConfDir, Loaded};
+pub use config::{NetworkConfigList, PluginConfig};
+pub use error::{Error, ErrorKind};
+pub use plugin::{Call, Command, Failure, InProcess};
+pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use runtime::{AttachmentId, Request, Runtime, Timeouts};
+pub use version::Version;

@@ -1,0 +1,385 @@
+//! The runtime's side of the protocol: chains of plugins for one attachment, and the node-wide commands.
+//!
+//! ADD runs the chain in order and hands each result to the next plugin; its result is in the cache before ADD
+//! succeeds. DEL runs the chain in reverse with the configuration and arguments ADD used, as far as the cache knows
+//! them, and forgets the attachment only when every plugin succeeded. This module retries nothing and undoes nothing:
+//! after a failed ADD the caller must DEL.
+//!
+//! See <https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations>.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::cache::{CachedAttachment, ResultCache};
+use crate::config::{NetworkConfigList, PluginConfig, is_identifier};
+use crate::error::Error;
+use crate::plugin::process::{self, Deadline};
+use crate::plugin::{self, Call, Command, InProcess, Resolved};
+use crate::result::{AddResult, at_version};
+
+/// How long a whole chain may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// ADD.
+    pub add: Duration,
+    /// DEL, per configuration list.
+    pub del: Duration,
+    /// CHECK, STATUS and GC.
+    pub other: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            add: Duration::from_secs(300),
+            del: Duration::from_secs(60),
+            other: Duration::from_secs(30),
+        }
+    }
+}
+
+/// An attachment to make, verify or remove.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Request {
+    /// `CNI_CONTAINERID`: for Kubernetes the pod sandbox's id.
+    pub container_id: String,
+    /// `CNI_NETNS`; empty when the namespace is gone, which only DEL allows.
+    pub netns: PathBuf,
+    /// `CNI_IFNAME`
+    pub if_name: String,
+    /// `CNI_ARGS`, in order.
+    pub args: Vec<(String, String)>,
+    /// Capability arguments; each plugin gets those that it declares.
+    pub capability_args: Map<String, Value>,
+}
+
+/// Names an attachment of a network, as GC wants it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttachmentId {
+    /// The attachment's container.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// The interface in it.
+    #[serde(rename = "ifname")]
+    pub if_name: String,
+}
+
+/// Runs plugins.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    bin_dirs: Vec<PathBuf>,
+    cache: ResultCache,
+    in_process: BTreeMap<String, Arc<dyn InProcess>>,
+    timeouts: Timeouts,
+}
+
+impl Runtime {
+    /// A runtime that finds plugins in `bin_dirs` and keeps results below `cache_dir`.
+    #[must_use]
+    pub fn new(bin_dirs: Vec<PathBuf>, cache_dir: &Path) -> Self {
+        let cache = ResultCache::new(cache_dir);
+        Self {
+            bin_dirs,
+            cache,
+            in_process: BTreeMap::new(),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// The same with other time limits.
+    #[must_use]
+    pub const fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// The same with `plugin_type` implemented by this process; a binary of that name is no longer used.
+    #[must_use]
+    pub fn with_in_process(mut self, plugin_type: &str, implementation: Arc<dyn InProcess>) -> Self {
+        self.in_process.insert(plugin_type.to_owned(), implementation);
+        self
+    }
+
+    /// The result cache.
+    #[must_use]
+    pub const fn cache(&self) -> &ResultCache {
+        &self.cache
+    }
+
+    /// Adds the pod to the network: runs the chain, saves the result, returns it as the last plugin wrote it.
+    ///
+    /// # Errors
+    /// The first plugin that fails ends the chain. The caller must call [`Self::del`] then.
+    pub async fn add(&self, network: &NetworkConfigList, request: &Request) -> Result<Value, Error> {
+        validate(request)?;
+        if request.netns.as_os_str().is_empty() {
+            return Err(invalid("CNI_NETNS", "", "the path of a network namespace"));
+        }
+        let deadline = Deadline::after(self.timeouts.add);
+        let mut previous: Option<Value> = None;
+        for plugin in network.plugins() {
+            let call = call(network, plugin, Command::Add, request, previous.as_ref());
+            let value = self.run(plugin, call, deadline).await?;
+            // Reading it now names the plugin at fault, instead of the next one choking on it.
+            AddResult::from_value(&value).map_err(|source| Error::InvalidResult {
+                plugin: plugin.plugin_type().to_owned(),
+                command: Command::Add,
+                source,
+            })?;
+            previous = Some(at_version(value, network.version()));
+        }
+        let result = previous.unwrap_or(Value::Null);
+        self.save(network, request, &result).await?;
+        Ok(result)
+    }
+
+    /// Removes the pod from its network, with the configuration that ADD used if the cache has it, else with
+    /// `network`. Without both there is nothing to call. Success means that nothing is left, also the second time.
+    ///
+    /// # Errors
+    /// The first plugin that fails ends the chain; the cache entry stays for the next try.
+    pub async fn del(&self, network: Option<&NetworkConfigList>, request: &Request) -> Result<(), Error> {
+        validate(request)?;
+        let cached = self.cached(&request.container_id).await?;
+        let mut current_done = false;
+        for entry in cached
+            .into_iter()
+            .filter(|entry| entry.if_name == request.if_name)
+        {
+            let origin = PathBuf::from(format!("cached for {}", entry.container_id));
+            let of_cache = NetworkConfigList::parse(&entry.config, &origin).ok();
+            let Some(used) = of_cache.as_ref().or(network) else {
+                continue;
+            };
+            current_done |= network.is_some_and(|network| network.name() == used.name());
+            let mut request = request.clone();
+            if let Some(args) = entry.cni_args.clone() {
+                request.args = args;
+            }
+            if let Some(arguments) = entry.capability_args.clone() {
+                request.capability_args = arguments;
+            }
+            self.del_chain(used, &request, entry.result.as_ref()).await?;
+            self.forget(&entry).await?;
+        }
+        match network {
+            Some(network) if !current_done => self.del_chain(network, request, None).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn del_chain(
+        &self,
+        network: &NetworkConfigList,
+        request: &Request,
+        result: Option<&Value>,
+    ) -> Result<(), Error> {
+        let deadline = Deadline::after(self.timeouts.del);
+        let previous = result.filter(|_| network.version().has_check());
+        for plugin in network.plugins().iter().rev() {
+            let call = call(network, plugin, Command::Del, request, previous);
+            self.run(plugin, call, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Verifies an attachment. Does nothing where the network's version or administrator has no CHECK.
+    ///
+    /// # Errors
+    /// The first plugin that is not content.
+    pub async fn check(&self, network: &NetworkConfigList, request: &Request) -> Result<(), Error> {
+        validate(request)?;
+        if !network.version().has_check() || network.disable_check() {
+            return Ok(());
+        }
+        let cached = self.cached(&request.container_id).await?;
+        let same = |entry: &&CachedAttachment| {
+            entry.if_name == request.if_name && entry.network_name == network.name()
+        };
+        let result = cached.iter().find(same).and_then(|entry| entry.result.as_ref());
+        let deadline = Deadline::after(self.timeouts.other);
+        for plugin in network.plugins() {
+            let call = call(network, plugin, Command::Check, request, result);
+            self.run(plugin, call, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the plugins whether they could serve ADD. Networks before 1.1 cannot be asked and count as ready.
+    ///
+    /// # Errors
+    /// The first plugin that is not ready.
+    pub async fn status(&self, network: &NetworkConfigList) -> Result<(), Error> {
+        if !network.version().has_status_and_gc() {
+            return Ok(());
+        }
+        let deadline = Deadline::after(self.timeouts.other);
+        for plugin in network.plugins() {
+            let call = call(network, plugin, Command::Status, &Request::default(), None);
+            self.run(plugin, call, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the plugins which attachments are valid, so that they drop what belongs to others. Every plugin is
+    /// called even if one fails. Does nothing where the network's version or administrator has no GC.
+    ///
+    /// # Errors
+    /// The first plugin's error, after all have been called.
+    pub async fn gc(&self, network: &NetworkConfigList, valid: &[AttachmentId]) -> Result<(), Error> {
+        if !network.version().has_status_and_gc() || network.disable_gc() {
+            return Ok(());
+        }
+        let deadline = Deadline::after(self.timeouts.other);
+        let mut first = Ok(());
+        for plugin in network.plugins() {
+            let mut call = call(network, plugin, Command::Gc, &Request::default(), None);
+            // The text of 1.1.0 and the plugins disagree on the key's name.
+            for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+                call.config.insert(key.to_owned(), json!(valid));
+            }
+            let outcome = self.run(plugin, call, deadline).await;
+            if first.is_ok() {
+                first = outcome.map(drop);
+            }
+        }
+        first
+    }
+
+    async fn run(&self, plugin: &PluginConfig, call: Call, deadline: Deadline) -> Result<Value, Error> {
+        let name = plugin.plugin_type();
+        match self.resolve(name)? {
+            Resolved::InProcess(implementation) => plugin::run_in_process(name, implementation, call).await,
+            Resolved::Binary(path) => process::run(name, &path, &self.bin_dirs, &call, deadline).await,
+        }
+    }
+
+    fn resolve(&self, plugin: &str) -> Result<Resolved, Error> {
+        match self.in_process.get(plugin) {
+            Some(implementation) => Ok(Resolved::InProcess(Arc::clone(implementation))),
+            None => plugin::find(plugin, &self.bin_dirs).map(Resolved::Binary),
+        }
+    }
+
+    async fn cached(&self, container: &str) -> Result<Vec<CachedAttachment>, Error> {
+        let (cache, container) = (self.cache.clone(), container.to_owned());
+        blocking(move || cache.entries_of(&container)).await
+    }
+
+    async fn forget(&self, entry: &CachedAttachment) -> Result<(), Error> {
+        let (cache, entry) = (self.cache.clone(), entry.clone());
+        blocking(move || cache.remove(&entry.network_name, &entry.container_id, &entry.if_name)).await
+    }
+
+    async fn save(
+        &self,
+        network: &NetworkConfigList,
+        request: &Request,
+        result: &Value,
+    ) -> Result<(), Error> {
+        let mut entry = CachedAttachment::new(
+            &request.container_id,
+            &request.if_name,
+            network.name(),
+            network.bytes().to_vec(),
+        );
+        entry.netns = request.netns.to_string_lossy().into_owned();
+        entry.cni_args = Some(request.args.clone()).filter(|args| !args.is_empty());
+        entry.capability_args =
+            Some(request.capability_args.clone()).filter(|arguments| !arguments.is_empty());
+        entry.result = Some(result.clone());
+        let cache = self.cache.clone();
+        blocking(move || cache.save(&entry)).await
+    }
+}
+
+/// Runs file access where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Error::Cache {
+            operation: "use",
+            path: PathBuf::new(),
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+fn call(
+    network: &NetworkConfigList,
+    plugin: &PluginConfig,
+    command: Command,
+    request: &Request,
+    previous: Option<&Value>,
+) -> Call {
+    let mut config = plugin.object().clone();
+    config.insert("name".to_owned(), Value::from(network.name()));
+    config.insert("cniVersion".to_owned(), Value::from(network.version().as_str()));
+    if let Some(previous) = previous {
+        config.insert("prevResult".to_owned(), previous.clone());
+    }
+    let arguments: Map<String, Value> = request
+        .capability_args
+        .iter()
+        .filter(|(name, _)| plugin.has_capability(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if !arguments.is_empty() {
+        config.insert("runtimeConfig".to_owned(), Value::Object(arguments));
+    }
+    Call {
+        command,
+        container_id: request.container_id.clone(),
+        netns: request.netns.clone(),
+        if_name: request.if_name.clone(),
+        args: request.args.clone(),
+        config,
+    }
+}
+
+fn invalid(field: &'static str, value: &str, expected: &'static str) -> Error {
+    Error::InvalidParameter {
+        field,
+        value: value.to_owned(),
+        expected,
+    }
+}
+
+fn validate(request: &Request) -> Result<(), Error> {
+    if !is_identifier(&request.container_id) {
+        let expected = "letters, digits, `_`, `.` and `-`, beginning with a letter or digit";
+        return Err(invalid("CNI_CONTAINERID", &request.container_id, expected));
+    }
+    let name = request.if_name.as_str();
+    let plain = !name.contains(|c: char| matches!(c, '/' | ':' | '\0') || c.is_whitespace());
+    if name.is_empty() || name.len() > 15 || matches!(name, "." | "..") || !plain {
+        return Err(invalid(
+            "CNI_IFNAME",
+            name,
+            "1 to 15 bytes without `/`, `:` and white space",
+        ));
+    }
+    if request.netns.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(invalid(
+            "CNI_NETNS",
+            &request.netns.to_string_lossy(),
+            "without NUL",
+        ));
+    }
+    for (key, value) in &request.args {
+        if key.is_empty() || key.contains([';', '=', '\0']) {
+            return Err(invalid("CNI_ARGS", key, "a key without `;` and `=`"));
+        }
+        if value.contains([';', '\0']) {
+            return Err(invalid("CNI_ARGS", value, "a value without `;`"));
+        }
+    }
+    Ok(())
+}

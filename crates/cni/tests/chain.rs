@@ -1,0 +1,414 @@
+//! Chains of plugins that are shell scripts: they note how they were called and answer what the test wants.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helpers"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pausa_cni::{
+    AttachmentId, Call, Error, ErrorKind, Failure, InProcess, NetworkConfigList, Request, Runtime, Timeouts,
+};
+use serde_json::{Value, json};
+
+struct Node {
+    dir: tempfile::TempDir,
+    runtime: Runtime,
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("bin")).unwrap();
+        let runtime = Runtime::new(vec![dir.path().join("bin")], &dir.path().join("cni"));
+        Self { dir, runtime }
+    }
+
+    /// Installs a plugin; each call appends the command to `calls` and keeps stdin in `<type>.<command>`.
+    fn plugin(&self, name: &str, body: &str) {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "#!/bin/sh\ncd {dir}\necho {name} $CNI_COMMAND >> calls\ncat > {name}.$CNI_COMMAND\n{body}\n"
+        );
+        let path = self.dir.path().join("bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn stdin(&self, file: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.dir.path().join(file)).unwrap()).unwrap()
+    }
+
+    fn cache_files(&self) -> usize {
+        fs::read_dir(self.dir.path().join("cni/results")).map_or(0, Iterator::count)
+    }
+}
+
+fn network(value: &Value) -> NetworkConfigList {
+    NetworkConfigList::parse(value.to_string().as_bytes(), Path::new("test.conflist")).unwrap()
+}
+
+fn chain(version: &str) -> NetworkConfigList {
+    network(&json!({"cniVersion": version, "name": "net", "plugins": [
+        {"type": "first", "capabilities": {"portMappings": true}}, {"type": "second"},
+    ]}))
+}
+
+fn request() -> Request {
+    Request {
+        container_id: "c1".to_owned(),
+        netns: PathBuf::from("/var/run/netns/none"),
+        if_name: "eth0".to_owned(),
+        args: vec![
+            ("IgnoreUnknown".to_owned(), "1".to_owned()),
+            ("K8S_POD_NAME".to_owned(), "p".to_owned()),
+        ],
+        capability_args: json!({"portMappings": [{"hostPort": 80}], "dns": {}})
+            .as_object()
+            .unwrap()
+            .clone(),
+    }
+}
+
+const ADDRESS: &str = r#"if [ $CNI_COMMAND = ADD ]; then echo '{"cniVersion":"1.0.0","mine":1,"ips":[{"address":"10.1.0.5/16"}]}'; fi"#;
+const PASS: &str =
+    r#"if [ $CNI_COMMAND = ADD ]; then sed 's/.*"prevResult":\({.*}\),"type".*/\1/' < second.ADD; fi"#;
+
+#[tokio::test]
+async fn a_chain_adds_in_order_deletes_in_reverse_and_remembers_in_between() {
+    let node = Node::new();
+    node.plugin(
+        "first",
+        &format!("env | grep ^CNI_ | sort > env.$CNI_COMMAND; {ADDRESS}"),
+    );
+    node.plugin("second", PASS);
+    let result = node.runtime.add(&chain("1.0.0"), &request()).await.unwrap();
+    assert_eq!(result["ips"][0]["address"], "10.1.0.5/16");
+    assert_eq!(result["mine"], 1, "fields we do not know travel along");
+
+    let environment = fs::read_to_string(node.dir.path().join("env.ADD")).unwrap();
+    let path = node.dir.path().join("bin");
+    let expected = format!(
+        "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=p\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=eth0\n\
+         CNI_NETNS=/var/run/netns/none\nCNI_PATH={}\n",
+        path.display()
+    );
+    assert_eq!(environment, expected);
+    let (first, second) = (node.stdin("first.ADD"), node.stdin("second.ADD"));
+    assert_eq!(
+        first["runtimeConfig"],
+        json!({"portMappings": [{"hostPort": 80}]}),
+        "dns is not declared"
+    );
+    assert_eq!(second.get("runtimeConfig"), None);
+    assert_eq!(
+        (&first["name"], &first["cniVersion"]),
+        (&json!("net"), &json!("1.0.0"))
+    );
+    assert_eq!(second["prevResult"]["ips"][0]["address"], "10.1.0.5/16");
+    assert_eq!(node.cache_files(), 1);
+
+    // A configuration that has changed meanwhile, and a caller that knows less than ADD did.
+    let other = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "third"}));
+    let bare = Request {
+        args: Vec::new(),
+        capability_args: serde_json::Map::new(),
+        ..request()
+    };
+    node.runtime.del(Some(&other), &bare).await.unwrap();
+    assert_eq!(
+        node.calls(),
+        ["first ADD", "second ADD", "second DEL", "first DEL"]
+    );
+    assert_eq!(node.stdin("first.DEL")["prevResult"], result);
+    assert_eq!(
+        node.stdin("first.DEL")["runtimeConfig"]["portMappings"][0]["hostPort"],
+        80
+    );
+    assert_eq!(node.cache_files(), 0);
+    node.runtime.del(None, &bare).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_delete_keeps_the_entry_for_the_next_try() {
+    let node = Node::new();
+    node.plugin("first", ADDRESS);
+    node.plugin("second", &format!("{PASS}; if [ $CNI_COMMAND = DEL ] && [ -e deny ]; then echo '{{\"code\":11,\"msg\":\"later\"}}'; exit 1; fi"));
+    node.runtime.add(&chain("1.0.0"), &request()).await.unwrap();
+    fs::write(node.dir.path().join("deny"), "").unwrap();
+    let error = node.runtime.del(None, &request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TryAgain);
+    assert!(
+        !node.calls().contains(&"first DEL".to_owned()),
+        "the chain stops at the first error"
+    );
+    assert_eq!(node.cache_files(), 1);
+    fs::remove_file(node.dir.path().join("deny")).unwrap();
+    node.runtime
+        .del(
+            None,
+            &Request {
+                netns: PathBuf::new(),
+                ..request()
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(node.cache_files(), 0);
+}
+
+#[tokio::test]
+async fn errors_of_plugins_keep_everything_they_said() {
+    let node = Node::new();
+    node.plugin(
+        "first",
+        "echo trouble >&2; echo '{\"code\":7,\"msg\":\"no\",\"details\":\"really\"}'; exit 1",
+    );
+    match node.runtime.add(&chain("1.0.0"), &request()).await.unwrap_err() {
+        Error::Plugin {
+            plugin,
+            code: 7,
+            msg,
+            details,
+            stderr,
+            ..
+        } => {
+            assert_eq!(
+                [&*plugin, &*msg, &*details, &*stderr],
+                ["first", "no", "really", "trouble"]
+            );
+        }
+        other => panic!("unexpected error {other:?}"),
+    }
+    assert_eq!(node.cache_files(), 0);
+    node.plugin("first", "seq 1 100000 >&2; kill -9 $$");
+    match node.runtime.add(&chain("1.0.0"), &request()).await.unwrap_err() {
+        Error::Crashed { stderr, .. } => assert!(stderr.ends_with("100000") && stderr.len() <= 2048),
+        other => panic!("unexpected error {other:?}"),
+    }
+    node.plugin("first", "echo '{\"ips\": 5}'");
+    assert!(matches!(
+        node.runtime.add(&chain("1.0.0"), &request()).await,
+        Err(Error::InvalidResult { plugin, .. }) if plugin == "first"
+    ));
+    node.plugin("first", "true");
+    assert!(matches!(
+        node.runtime.add(&chain("1.0.0"), &request()).await,
+        Err(Error::InvalidResult { .. })
+    ));
+    node.plugin("first", "yes");
+    let limited = node.runtime.clone().with_timeouts(Timeouts {
+        add: Duration::from_millis(500),
+        ..Timeouts::default()
+    });
+    assert!(matches!(
+        limited.add(&chain("1.0.0"), &request()).await,
+        Err(Error::Timeout { .. })
+    ));
+    node.plugin("first", "head -c 3000000 /dev/zero");
+    assert!(matches!(
+        node.runtime.add(&chain("1.0.0"), &request()).await,
+        Err(Error::OutputTooLarge { .. })
+    ));
+    let missing = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "nowhere"}));
+    assert!(matches!(
+        node.runtime.add(&missing, &request()).await,
+        Err(Error::PluginNotFound { .. })
+    ));
+}
+
+fn is_alive(pid_file: &Path) -> bool {
+    let pid = fs::read_to_string(pid_file).unwrap();
+    fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with('Z')
+    })
+}
+
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+#[tokio::test]
+async fn a_late_or_cancelled_plugin_dies_with_its_children() {
+    let node = Node::new();
+    let pid = node.dir.path().join("pid");
+    node.plugin("first", "sleep 1000 & echo $! > pid.new; mv pid.new pid; wait");
+    let limited = node.runtime.clone().with_timeouts(Timeouts {
+        add: Duration::from_millis(700),
+        ..Timeouts::default()
+    });
+    assert!(matches!(
+        limited.add(&chain("1.0.0"), &request()).await,
+        Err(Error::Timeout { .. })
+    ));
+    wait_until("death of the child after the timeout", || !is_alive(&pid)).await;
+
+    fs::remove_file(&pid).unwrap();
+    let runtime = node.runtime.clone();
+    let task = tokio::spawn(async move { runtime.add(&chain("1.0.0"), &request()).await });
+    wait_until("start of the plugin", || pid.exists()).await;
+    task.abort();
+    wait_until("death of the child after the cancellation", || !is_alive(&pid)).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_keeps_the_pipe_does_not_keep_us() {
+    let node = Node::new();
+    node.plugin(
+        "first",
+        &format!("if [ $CNI_COMMAND = ADD ]; then sleep 1000 & echo $! > pid; fi; {ADDRESS}"),
+    );
+    let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first"}));
+    node.runtime.add(&list, &request()).await.unwrap();
+    let pid: i32 = fs::read_to_string(node.dir.path().join("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn commands_are_sent_only_to_versions_that_know_them() {
+    let node = Node::new();
+    node.plugin("first", ADDRESS);
+    node.plugin("second", PASS);
+    let old = chain("0.3.1");
+    node.runtime.add(&old, &request()).await.unwrap();
+    node.runtime.check(&old, &request()).await.unwrap();
+    node.runtime.status(&old).await.unwrap();
+    node.runtime.gc(&old, &[]).await.unwrap();
+    node.runtime.del(Some(&old), &request()).await.unwrap();
+    assert_eq!(
+        node.calls(),
+        ["first ADD", "second ADD", "second DEL", "first DEL"]
+    );
+    assert_eq!(
+        node.stdin("first.DEL").get("prevResult"),
+        None,
+        "0.3.1 has no prevResult for DEL"
+    );
+    assert_eq!(node.stdin("second.ADD")["prevResult"]["ips"][0]["version"], "4");
+
+    let new = chain("1.1.0");
+    node.runtime.add(&new, &request()).await.unwrap();
+    node.runtime.check(&new, &request()).await.unwrap();
+    node.runtime.status(&new).await.unwrap();
+    let valid = AttachmentId {
+        container_id: "c1".to_owned(),
+        if_name: "eth0".to_owned(),
+    };
+    node.runtime.gc(&new, &[valid]).await.unwrap();
+    assert_eq!(
+        node.calls()[4..],
+        [
+            "first ADD",
+            "second ADD",
+            "first CHECK",
+            "second CHECK",
+            "first STATUS",
+            "second STATUS",
+            "first GC",
+            "second GC",
+        ]
+    );
+    assert_eq!(
+        node.stdin("second.CHECK")["prevResult"]["ips"][0]["address"],
+        "10.1.0.5/16"
+    );
+    assert_eq!(
+        node.stdin("first.GC")["cni.dev/valid-attachments"],
+        json!([{"containerID": "c1", "ifname": "eth0"}])
+    );
+}
+
+#[tokio::test]
+async fn parameters_that_could_confuse_plugins_are_refused() {
+    let node = Node::new();
+    node.plugin("first", ADDRESS);
+    node.plugin("second", PASS);
+    let bad = [
+        Request {
+            container_id: "../c".to_owned(),
+            ..request()
+        },
+        Request {
+            if_name: "a/b".to_owned(),
+            ..request()
+        },
+        Request {
+            if_name: "a-very-long-interface".to_owned(),
+            ..request()
+        },
+        Request {
+            args: vec![("K8S_POD_NAME".to_owned(), "p;K8S_POD_UID=x".to_owned())],
+            ..request()
+        },
+        Request {
+            netns: PathBuf::new(),
+            ..request()
+        },
+    ];
+    for request in bad {
+        let error = node.runtime.add(&chain("1.0.0"), &request).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParameter, "{request:?}");
+    }
+    assert!(node.calls().is_empty());
+}
+
+#[derive(Debug)]
+struct Own;
+
+impl InProcess for Own {
+    fn call(&self, call: &Call) -> Result<Value, Failure> {
+        if call.container_id == "c1" {
+            return Ok(json!({"ips": [{"address": "10.1.0.9/16"}]}));
+        }
+        Err(Failure {
+            code: 100,
+            msg: "not mine".to_owned(),
+            details: String::new(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_type_may_be_implemented_in_process() {
+    let node = Node::new();
+    node.plugin("first", "exit 1");
+    let runtime = node.runtime.clone().with_in_process("first", Arc::new(Own));
+    let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first"}));
+    let result = runtime.add(&list, &request()).await.unwrap();
+    assert_eq!(result["ips"][0]["address"], "10.1.0.9/16");
+    let other = Request {
+        container_id: "c2".to_owned(),
+        ..request()
+    };
+    assert!(matches!(
+        runtime.add(&list, &other).await,
+        Err(Error::Plugin { code: 100, .. })
+    ));
+    assert!(node.calls().is_empty());
+}

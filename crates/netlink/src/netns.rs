@@ -1,0 +1,36 @@
+//! Reaching into another network namespace.
+//!
+//! A network namespace is a property of a thread. Changing it on a thread that lives on (a worker of an async
+//! runtime) would make everything that runs there later act inside a pod: so a thread is made for it, which ends
+//! before the call returns. The caller's own namespace is never left.
+
+use std::os::fd::BorrowedFd;
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::error::Error;
+
+/// Runs `work` on a thread of its own inside the network namespace `netns` and waits for it.
+///
+/// # Errors
+/// The thread cannot be started, or `netns` is no network namespace that we may enter.
+///
+/// # Panics
+/// When `work` panics.
+pub fn in_netns<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    let enter_and_work = || {
+        move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+            .map_err(|errno| Error::Setns { source: errno.into() })?;
+        Ok(work())
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, enter_and_work)
+            .map_err(|source| Error::Thread { source })?;
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

@@ -1,0 +1,279 @@
+//! The netlink socket: send requests, collect their answers.
+//!
+//! The kernel handles requests while they are being sent, in the sender's context: when `send` returns, the answers
+//! are queued. A receive timeout turns a lost answer into an error instead of a hang.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use netlink_packet_core::NetlinkBuffer;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::error::{Error, ErrorKind};
+use crate::message;
+use crate::netns::in_netns;
+use crate::reply::{Address, Link};
+use crate::request::Request;
+
+/// What the kernel fills at most with one part of an answer.
+const BUFFER: usize = 32 << 10;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a listing is begun anew when it changed while it was read.
+const RETRIES: u32 = 8;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_MULTI: u16 = 2;
+const NLM_F_DUMP_INTR: u16 = 16;
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+
+/// A connection to the routing tables of one network namespace: the one of the thread that opened it.
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl std::fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Netlink")
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One message of an answer.
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: &'a [u8],
+}
+
+impl Netlink {
+    /// Opens a connection to the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn open() -> Result<Self, Error> {
+        let failed = |operation| move |source| Error::Socket { operation, source };
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("socket(AF_NETLINK, NETLINK_ROUTE)"))?;
+        socket.bind_auto().map_err(failed("bind"))?;
+        socket
+            .connect(&SocketAddr::new(0, 0))
+            .map_err(failed("connect to the kernel"))?;
+        // Acknowledgements need not repeat the request.
+        socket
+            .set_cap_ack(true)
+            .map_err(failed("setsockopt(NETLINK_CAP_ACK)"))?;
+        socket
+            .set_netlink_get_strict_chk(true)
+            .map_err(failed("setsockopt(NETLINK_GET_STRICT_CHK)"))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_TIMEOUT)).map_err(|errno| Error::Socket {
+            operation: "setsockopt(SO_RCVTIMEO)",
+            source: errno.into(),
+        })?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Opens a connection to the network namespace `netns`. The calling thread stays where it is.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered or the socket not be made.
+    pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self, Error> {
+        in_netns(netns, Self::open)?
+    }
+
+    /// Sends all requests at once. The kernel handles them in order and goes on after one that it refuses.
+    ///
+    /// # Errors
+    /// The first request that was refused.
+    pub fn execute(&mut self, requests: &[Request<'_>]) -> Result<(), Error> {
+        let Some(last) = requests.last() else {
+            return Ok(());
+        };
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for request in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend(message::of_request(request, self.sequence));
+        }
+        self.send(&bytes)?;
+        let mut answered = 0;
+        let mut outcome = Ok(());
+        while answered < requests.len() {
+            self.receive(&last.to_string(), |answer| {
+                let at = usize::try_from(answer.sequence.wrapping_sub(first)).ok();
+                let Some(request) = at.and_then(|at| requests.get(at)) else {
+                    return Ok(());
+                };
+                if answer.kind == NLMSG_ERROR {
+                    answered += 1;
+                    if outcome.is_ok() {
+                        outcome = refusal(answer.payload, || request.to_string());
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        outcome
+    }
+
+    /// The link of this name.
+    ///
+    /// # Errors
+    /// The kernel's answer cannot be had; a missing link is `None`.
+    pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let describe = || format!("look up link {name}");
+        self.sequence = self.sequence.wrapping_add(1);
+        let (sequence, mut found, mut outcome, mut answered) = (self.sequence, None, Ok(()), false);
+        self.send(&message::link_query(name, sequence))?;
+        while !answered {
+            self.receive(&describe(), |answer| {
+                if answer.sequence == sequence {
+                    answered = true;
+                    match answer.kind {
+                        NLMSG_ERROR => outcome = refusal(answer.payload, describe),
+                        RTM_NEWLINK => found = Link::parse(answer.payload),
+                        _ => {}
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
+        }
+    }
+
+    /// Every link of the namespace.
+    ///
+    /// # Errors
+    /// The kernel's answer cannot be had.
+    pub fn links(&mut self) -> Result<Vec<Link>, Error> {
+        self.dump("list links", RTM_NEWLINK, message::links_query, Link::parse)
+    }
+
+    /// The addresses of a link.
+    ///
+    /// # Errors
+    /// The kernel's answer cannot be had.
+    pub fn addresses(&mut self, index: u32) -> Result<Vec<Address>, Error> {
+        let query = |sequence| message::addresses_query(index, sequence);
+        let mut addresses = self.dump("list addresses", RTM_NEWADDR, query, Address::parse)?;
+        addresses.retain(|address| address.index == index);
+        Ok(addresses)
+    }
+
+    fn dump<T>(
+        &mut self,
+        what: &'static str,
+        kind: u16,
+        query: impl Fn(u32) -> Vec<u8>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        for _ in 0..RETRIES {
+            self.sequence = self.sequence.wrapping_add(1);
+            let sequence = self.sequence;
+            let (mut found, mut done, mut changed) = (Vec::new(), false, false);
+            self.send(&query(sequence))?;
+            while !done {
+                self.receive(what, |answer| {
+                    if answer.sequence != sequence {
+                        return Ok(());
+                    }
+                    changed |= answer.flags & NLM_F_DUMP_INTR != 0;
+                    done |= answer.kind == NLMSG_DONE || answer.flags & NLM_F_MULTI == 0;
+                    if answer.kind == NLMSG_ERROR {
+                        return refusal(answer.payload, || what.to_owned());
+                    }
+                    if answer.kind == kind {
+                        found.extend(parse(answer.payload));
+                    }
+                    Ok(())
+                })?;
+            }
+            if !changed {
+                return Ok(found);
+            }
+        }
+        Err(Error::NoAnswer {
+            request: what.to_owned(),
+        })
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Error> {
+        let sent = self.socket.send(bytes, 0);
+        sent.map(drop).map_err(|source| Error::Socket {
+            operation: "send",
+            source,
+        })
+    }
+
+    /// Receives one datagram and hands over its messages.
+    fn receive(
+        &self,
+        what: &str,
+        mut take: impl FnMut(Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut buffer = Vec::with_capacity(BUFFER);
+        loop {
+            match self.socket.recv(&mut buffer, 0) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Error::NoAnswer {
+                        request: what.to_owned(),
+                    });
+                }
+                Err(source) => {
+                    return Err(Error::Socket {
+                        operation: "recv",
+                        source,
+                    });
+                }
+            }
+        }
+        let mut rest: &[u8] = &buffer;
+        while !rest.is_empty() {
+            let message = NetlinkBuffer::new_checked(rest).map_err(|source| Error::Malformed {
+                request: what.to_owned(),
+                source,
+            })?;
+            take(Message {
+                kind: message.message_type(),
+                flags: message.flags(),
+                sequence: message.sequence_number(),
+                payload: message.payload(),
+            })?;
+            // Messages are aligned to four bytes; one without a length would never end.
+            let length = usize::try_from(message.length()).unwrap_or(usize::MAX).max(16);
+            rest = rest.get(length.saturating_add(3) & !3..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// Reads `struct nlmsgerr`: zero is an acknowledgement, anything else a negative errno.
+fn refusal(payload: &[u8], request: impl FnOnce() -> String) -> Result<(), Error> {
+    let code = payload
+        .get(..4)
+        .and_then(|code| code.try_into().ok())
+        .map(i32::from_ne_bytes);
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => {
+            let source = io::Error::from_raw_os_error(code.saturating_neg());
+            Err(Error::Refused {
+                request: request(),
+                source,
+            })
+        }
+        None => Err(Error::NoAnswer { request: request() }),
+    }
+}
