@@ -1,0 +1,62 @@
+//! Where an exec goes when the container's own cgroup v2 takes no processes.
+//!
+//! A container that manages cgroups itself (systemd inside) moves its processes into children of its
+//! cgroup and hands controllers down; from then on the kernel refuses processes in the cgroup itself
+//! (EBUSY, "no internal processes" in cgroups(7)). The exec then joins the first process where it is now.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, readlink};
+use rustix::io::Errno;
+
+/// Longest `/proc/PID/cgroup` or fdinfo read.
+const TEXT_MAX: usize = 16 * 1024;
+
+/// The cgroup, below `directory`, of the process `pidfd` stands for.
+pub(crate) fn present(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let info = read_text(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|pid| pid.trim().parse().ok());
+    let pid: i32 = pid.filter(|pid| *pid > 0).ok_or(Errno::SRCH)?;
+    let table = read_text(&format!("/proc/{pid}/cgroup"))?;
+    // The table counts only if the process of the pidfd lived while it was read: ids are used again.
+    if poll(
+        &mut [PollFd::new(&pidfd, PollFlags::IN)],
+        Some(&Timespec::default()),
+    )? != 0
+    {
+        return Err(Errno::SRCH);
+    }
+    let path = table
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .ok_or(Errno::NOENT)?;
+    let own = readlink(format!("/proc/self/fd/{}", directory.as_raw_fd()), Vec::new())?;
+    let below = below(own.as_bytes(), path.as_bytes()).ok_or(Errno::XDEV)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    openat2(directory, below, flags, Mode::empty(), resolve)
+}
+
+fn read_text(path: &str) -> Result<String, Errno> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = vec![0; TEXT_MAX];
+    let length = rustix::io::read(&file, &mut buffer)?;
+    buffer.truncate(length);
+    String::from_utf8(buffer).map_err(|_| Errno::ILSEQ)
+}
+
+/// What of `path` (from the root of the hierarchy) lies below `directory` (from the root of the file
+/// system): the hierarchy is mounted somewhere, so the directory ends with a beginning of the path.
+fn below<'a>(directory: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    let ends = (1..path.len()).filter(|at| path[*at] == b'/').rev();
+    ends.into_iter()
+        .find(|at| directory.ends_with(&path[..*at]))
+        .map(|at| &path[at + 1..])
+}
+
+#[cfg(test)]
+mod tests;

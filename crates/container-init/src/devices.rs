@@ -1,0 +1,150 @@
+//! `/dev`: the nodes of the plan and the standard links.
+//!
+//! Where the container has the host's `/dev` (a bind mount) nothing is made: it is the host's.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pausa_monitor_protocol::{ContainerPlan, DeviceKind, DevicePlan, MountSource};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat,
+    statat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::error::{At, Error, Shown, Step};
+use crate::mounts;
+use crate::resolve::{self, Make};
+
+const LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Makes nodes and links.
+pub(crate) fn populate(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
+    let over_dev = plan.mounts.iter().rev().find(|mount| mount.target == b"/dev");
+    if over_dev.is_some_and(|mount| matches!(mount.source, MountSource::Bind { .. })) {
+        return Ok(());
+    }
+    let dev =
+        resolve::make(root, b"/dev", Make::Directory).at_with(|| Step::MountTarget(b"/dev"[..].into()))?;
+    for device in &plan.devices {
+        match device.path.strip_prefix(b"/dev/") {
+            Some(name) if !name.contains(&b'/') => make(device, dev.as_fd(), name)?,
+            _ => {
+                let (parent, name) = resolve::make_parent(root, &device.path)
+                    .at_with(|| Step::Device((&device.path).into()))?;
+                make(device, parent.as_fd(), name)?;
+            }
+        }
+    }
+    for (target, name) in LINKS {
+        link(target, dev.as_fd(), name)?;
+    }
+    if rustix::fs::access(c"/proc/kcore", rustix::fs::Access::EXISTS).is_ok() {
+        link("/proc/kcore", dev.as_fd(), "core")?;
+    }
+    Ok(())
+}
+
+fn link(target: &str, dev: BorrowedFd<'_>, name: &'static str) -> Result<(), Error> {
+    match symlinkat(target, dev, name) {
+        // The image's own, or a mount of the plan.
+        Err(Errno::EXIST) => Ok(()),
+        other => other.at(Step::DeviceLink(name)),
+    }
+}
+
+fn make(device: &DevicePlan, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Error> {
+    let shown = || Step::Device((&device.path).into());
+    let kind = match device.kind {
+        DeviceKind::Character => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+        DeviceKind::Fifo => FileType::Fifo,
+    };
+    let number = if kind == FileType::Fifo {
+        0
+    } else {
+        makedev(device.major, device.minor)
+    };
+    let node = || {
+        mknodat(
+            parent,
+            name,
+            kind,
+            Mode::from_raw_mode(device.mode & 0o7777),
+            number,
+        )
+    };
+    match node() {
+        Err(Errno::EXIST) if is_node(parent, name, kind, number) => {}
+        Err(Errno::EXIST) => {
+            unlinkat(parent, name, AtFlags::empty()).at_with(shown)?;
+            node().at_with(shown)?;
+        }
+        Err(Errno::PERM) => return bind_from_host(device, parent, name, kind, number),
+        other => other.at_with(shown)?,
+    }
+    if device.uid != 0 || device.gid != 0 {
+        let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+        chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).at_with(|| {
+            Step::DeviceOwner {
+                path: (&device.path).into(),
+                uid: device.uid,
+                gid: device.gid,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn is_node(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, number: u64) -> bool {
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == kind && (kind == FileType::Fifo || stat.st_rdev == number)
+    })
+}
+
+/// Where device nodes may not be made (a user namespace), the host's node of the same path serves, if it
+/// is that device.
+fn bind_from_host(
+    device: &DevicePlan,
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    kind: FileType,
+    number: u64,
+) -> Result<(), Error> {
+    let shown = || Step::Device((&device.path).into());
+    let source = host_node(&device.path, kind, number)?;
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = openat(parent, name, flags, Mode::from_raw_mode(0o644)).at_with(shown)?;
+    mounts::attach(source.as_fd(), target.as_fd()).at_with(shown)
+}
+
+/// A detached bind mount of a device node of the host that is what it should be.
+pub(crate) fn host_node(path: &[u8], kind: FileType, number: u64) -> Result<OwnedFd, Error> {
+    let shown = || Shown::from(path);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let node = open_tree(CWD, path, flags).at_with(|| Step::MountSource {
+        path: shown(),
+        target: shown(),
+    })?;
+    let stat = fstat(&node).at_with(|| Step::Inspect(shown()))?;
+    if FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number {
+        return Ok(node);
+    }
+    Err(Error::Impostor {
+        path: shown(),
+        expected: "the device of these numbers",
+    })
+}
+
+/// Whether a descriptor is the null device, character device 1:3.
+pub(crate) fn is_null(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let stat = fstat(fd)?;
+    let character = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    Ok(character && major(stat.st_rdev) == 1 && minor(stat.st_rdev) == 3)
+}

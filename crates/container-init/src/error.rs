@@ -1,0 +1,280 @@
+//! Steps and what can go wrong with them.
+//!
+//! A step names its object and the system call with its arguments; an error is a step with an errno, or
+//! a rule of ours that was broken. Nothing here is logged: it travels to the daemon as a [`Failure`].
+
+use std::fmt;
+
+use pausa_monitor_protocol::{Failure, FailureKind};
+use rustix::io::Errno;
+
+/// Longest path or argument shown; they come from images.
+const SHOWN_MAX: usize = 256;
+
+/// Bytes of the container's, shown as far as they can be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown(Vec<u8>);
+
+impl From<&[u8]> for Shown {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes[..bytes.len().min(SHOWN_MAX)].to_vec())
+    }
+}
+
+impl From<&Vec<u8>> for Shown {
+    fn from(bytes: &Vec<u8>) -> Self {
+        Self::from(bytes.as_slice())
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in String::from_utf8_lossy(&self.0).chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                write!(f, "{character}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One step on the way to `execve`. Its text is what the person at 3 a.m. reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Step {
+    #[error("make the report channel: socketpair(AF_UNIX, SOCK_SEQPACKET)")]
+    Channel,
+    #[error("read from the container's child: recvmsg(report channel)")]
+    Receive,
+    #[error("join the PID namespace: setns(pidfd, CLONE_NEWPID); the process that holds it may have ended")]
+    JoinPid,
+    #[error("return to the host's PID namespace: setns(CLONE_NEWPID)")]
+    LeavePid,
+    #[error("make the process: clone3({0})")]
+    Clone(&'static str),
+    #[error("protect the monitor's memory: prctl(PR_SET_DUMPABLE, 0)")]
+    Undumpable,
+    #[error("move a descriptor: fcntl(F_DUPFD_CLOEXEC)")]
+    Duplicate,
+    #[error("enter cgroup {0} of the plan: write(cgroup.procs, \"0\")")]
+    EnterCgroup(usize),
+    #[error("make the cgroup namespace: unshare(CLONE_NEWCGROUP)")]
+    CgroupNamespace,
+    #[error("join the {0} namespace: setns(2)")]
+    JoinNamespace(&'static str),
+    #[error("join the container's namespaces: setns(pidfd); the container may have ended")]
+    JoinContainer,
+    #[error("bring up the loopback interface: ioctl(SIOCSIFFLAGS, lo)")]
+    Loopback,
+    #[error("set oom_score_adj to {0}: write(/proc/self/oom_score_adj)")]
+    OomScore(i32),
+    #[error("set the {kind} {label}: write(/proc/thread-self/attr/{file}); is it loaded on this node?")]
+    Label {
+        kind: &'static str,
+        label: String,
+        file: &'static str,
+    },
+    #[error("make a session keyring: keyctl(KEYCTL_JOIN_SESSION_KEYRING)")]
+    Keyring,
+    #[error("open the source of the mount on {target}: open_tree({path}, OPEN_TREE_CLONE)")]
+    MountSource { path: Shown, target: Shown },
+    #[error("detach the mount tree from the host's: mount(/, MS_REC|MS_PRIVATE)")]
+    Detach,
+    #[error("attach the root: move_mount(root, /)")]
+    AttachRoot,
+    #[error("find or make the mount target {0}: openat2(root, RESOLVE_IN_ROOT)")]
+    MountTarget(Shown),
+    #[error("mount {target}: fsopen({fstype})")]
+    OpenFilesystem { target: Shown, fstype: String },
+    #[error("mount {target}: fsconfig({fstype}, {option}){hint}")]
+    ConfigureFilesystem {
+        target: Shown,
+        fstype: String,
+        option: String,
+        hint: String,
+    },
+    #[error("mount {target}: fsconfig({fstype}, FSCONFIG_CMD_CREATE){hint}")]
+    CreateFilesystem {
+        target: Shown,
+        fstype: String,
+        hint: String,
+    },
+    #[error("mount {target}: fsmount({fstype}, {attributes:#x})")]
+    FilesystemMount {
+        target: Shown,
+        fstype: String,
+        attributes: u64,
+    },
+    #[error("mount {target}: mount_setattr(set {set:#x}, clear {clear:#x}{how})")]
+    MountAttributes {
+        target: Shown,
+        set: u64,
+        clear: u64,
+        how: &'static str,
+    },
+    #[error("mount {0}: move_mount(source, target)")]
+    Attach(Shown),
+    #[error("look at {0}: fstat(2) or fstatfs(2)")]
+    Inspect(Shown),
+    #[error("make the device {0}: mknodat(2)")]
+    Device(Shown),
+    #[error("give the device {path} to {uid}:{gid}: fchownat(2)")]
+    DeviceOwner { path: Shown, uid: u32, gid: u32 },
+    #[error("make the link /dev/{0}: symlinkat(2)")]
+    DeviceLink(&'static str),
+    #[error("find the path {0} to hide or protect: openat2(root, RESOLVE_IN_ROOT)")]
+    HiddenPath(Shown),
+    #[error("make the working directory {0}: mkdirat(root)")]
+    MakeDirectory(Shown),
+    #[error("make the root read-only: mount_setattr(MOUNT_ATTR_RDONLY)")]
+    ReadonlyRoot,
+    #[error("change to the new root: {0}")]
+    Pivot(&'static str),
+    #[error("make the terminal: {0}; has the container a devpts on /dev/pts?")]
+    Terminal(&'static str),
+    #[error("start a session: setsid(2)")]
+    Session,
+    #[error("set up the standard streams: {0}")]
+    Streams(&'static str),
+    #[error("close inherited descriptors: close_range({0}, ~0)")]
+    CloseAll(u32),
+    #[error("reset the signals: rt_sigaction(2)")]
+    Signals,
+    #[error("set resource limit {resource}: setrlimit(soft {soft}, hard {hard})")]
+    ResourceLimit { resource: u32, soft: u64, hard: u64 },
+    #[error("drop capability {0} from the bounding set: prctl(PR_CAPBSET_DROP)")]
+    Bounding(u32),
+    #[error("keep capabilities over the change of user: prctl(PR_SET_KEEPCAPS)")]
+    KeepCapabilities,
+    #[error("set {0} supplementary groups: setgroups(2)")]
+    Groups(usize),
+    #[error("become group {0}: setresgid(2)")]
+    Group(u32),
+    #[error("become user {0}: setresuid(2)")]
+    User(u32),
+    #[error("read the capabilities: capget(2)")]
+    ReadCapabilities,
+    #[error("set the capabilities: capset(2)")]
+    SetCapabilities,
+    #[error("set ambient capability {0}: prctl(PR_CAP_AMBIENT_RAISE); it must be permitted and inheritable")]
+    Ambient(u32),
+    #[error("enter the working directory {0}: chdir(2)")]
+    WorkingDirectory(Shown),
+    #[error("give up new privileges: prctl(PR_SET_NO_NEW_PRIVS)")]
+    NoNewPrivileges,
+    #[error("load the seccomp filter: seccomp(SECCOMP_SET_MODE_FILTER)")]
+    Seccomp,
+    #[error("start the command {command}: execve({path}){hint}")]
+    Exec {
+        command: Shown,
+        path: Shown,
+        hint: &'static str,
+    },
+    #[error("start the command {command}: no executable file of that name in the container's PATH {path}")]
+    NotInPath { command: Shown, path: Shown },
+}
+
+/// Why a process was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{step}")]
+    Call {
+        step: Step,
+        #[source]
+        source: Errno,
+    },
+    #[error("the plan has no descriptor for {0}")]
+    MissingDescriptor(&'static str),
+    #[error("the plan joins the {0} namespace of a container, but no container came with it")]
+    MissingTarget(&'static str),
+    #[error("a zero byte inside {0}")]
+    ZeroByte(&'static str),
+    #[error("the plan has no command to run")]
+    NoCommand,
+    #[error("mount on {0}: the root itself cannot be a mount's target")]
+    TargetIsRoot(Shown),
+    #[error(
+        "mount on {0}: it lies inside procfs, where a mount could hide what the kernel says; only single status files may be mounted over"
+    )]
+    TargetInProc(Shown),
+    #[error(
+        "mount {target}: the container's path is a symbolic link or no directory; {fstype} is only mounted on a real one"
+    )]
+    TargetNotPlain { target: Shown, fstype: String },
+    #[error("{path}: expected {expected} there, but the container has put something else in its place")]
+    Impostor { path: Shown, expected: &'static str },
+    #[error("resource limit {0} is unknown")]
+    UnknownLimit(u32),
+    #[error("the working directory {0} lies outside the container")]
+    OutsideDirectory(Shown),
+    #[error("the seccomp filter is no program: its length is not a multiple of 8 or out of range")]
+    MalformedSeccomp,
+    #[error("the child panicked, which is a defect of pausa")]
+    Panicked,
+    #[error(
+        "the child was killed by signal {signal} before it could start the command; last step: {step}; if it is 9, see the cgroup's memory limit"
+    )]
+    Killed { signal: i32, step: String },
+    #[error("the child left with code {code} before it could start the command; last step: {step}")]
+    Left { code: i32, step: String },
+    #[error("the start was called off; last step: {step}")]
+    Abandoned { step: String },
+    #[error(
+        "gave up after {seconds} s; last step: {step}; a mount source on a dead network file system hangs like that"
+    )]
+    TimedOut { seconds: u64, step: String },
+}
+
+impl Error {
+    /// errno, where a system call failed; 0 where none did.
+    pub(crate) fn errno(&self) -> i32 {
+        match self {
+            Self::Call { source, .. } => source.raw_os_error(),
+            _ => 0,
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            Self::Call {
+                step: Step::Channel | Step::Receive | Step::LeavePid | Step::Clone(_),
+                ..
+            }
+            | Self::Panicked => FailureKind::Internal,
+            Self::MissingDescriptor(_) => FailureKind::Protocol,
+            _ => FailureKind::Start,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            kind: error.kind(),
+            errno: error.errno(),
+            step: error.to_string(),
+        }
+    }
+}
+
+/// Names the step of a failing system call.
+pub(crate) trait At<T> {
+    /// The error says that `step` failed.
+    fn at(self, step: Step) -> Result<T, Error>;
+    /// The same, with the step made only when needed.
+    fn at_with(self, step: impl FnOnce() -> Step) -> Result<T, Error>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, step: Step) -> Result<T, Error> {
+        self.map_err(|source| Error::Call { step, source })
+    }
+
+    fn at_with(self, step: impl FnOnce() -> Step) -> Result<T, Error> {
+        self.map_err(|source| Error::Call { step: step(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests;

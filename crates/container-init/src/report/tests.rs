@@ -1,0 +1,67 @@
+use std::os::fd::AsFd;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::*;
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap()
+}
+
+#[test]
+fn packets_arrive_in_order_and_the_end_last() {
+    let (parent, child) = pair();
+    let reporter = Reporter::new(child);
+    let next = || receive(parent.as_fd()).unwrap();
+    assert!(next().is_none());
+    let step = Step::MountSource {
+        path: b"/a"[..].into(),
+        target: b"/b"[..].into(),
+    };
+    reporter.step(&step);
+    reporter.terminal(parent.as_fd()).unwrap();
+    reporter.ready();
+    reporter.failure(&Error::Call {
+        step: Step::Seccomp,
+        source: Errno::INVAL,
+    });
+    assert!(matches!(next(), Some(Report::Step(text)) if text == step.to_string()));
+    assert!(matches!(next(), Some(Report::Terminal(_))));
+    assert!(matches!(next(), Some(Report::Ready)));
+    match next() {
+        Some(Report::Failure { errno, text }) => {
+            assert_eq!(
+                (errno, text),
+                (Errno::INVAL.raw_os_error(), Step::Seccomp.to_string())
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(reporter);
+    assert!(matches!(next(), Some(Report::End)));
+}
+
+#[test]
+fn what_is_no_report_is_an_error() {
+    for packet in [&b"?"[..], b"T", b"\0\0\0"] {
+        let (parent, child) = pair();
+        rustix::io::write(&child, packet).unwrap();
+        assert_eq!(receive(parent.as_fd()).unwrap_err(), Errno::BADMSG);
+    }
+}
+
+#[test]
+fn the_channel_leaves_the_numbers_of_the_streams() {
+    let (_parent, child) = pair();
+    let before = child.as_raw_fd();
+    let mut reporter = Reporter::new(child);
+    reporter.move_above_streams().unwrap();
+    // Test processes have their streams, so there is nothing to do.
+    assert_eq!(reporter.socket.as_ref().unwrap().as_raw_fd(), before);
+}

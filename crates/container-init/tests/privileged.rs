@@ -1,0 +1,95 @@
+//! Real containers, made by a mini monitor: this process, which has one thread, as the crate's contract
+//! asks. Hence no libtest. Run without arguments all cases run one after the other; nextest's protocol
+//! (`--list`, `NAME --exact`) is spoken, so that it runs each in a process of its own.
+//!
+//! Needs root; without it every case says so and passes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod privileged {
+    pub(crate) mod cgroups;
+    pub(crate) mod filesystems;
+    pub(crate) mod identity;
+    pub(crate) mod own_root;
+    pub(crate) mod processes;
+    pub(crate) mod propagation;
+    pub(crate) mod security;
+    pub(crate) mod terminals;
+    pub(crate) mod world;
+}
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use pausa_sys::{CloneArgs, Forked};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+type Case = (&'static str, fn());
+
+fn cases() -> Vec<Case> {
+    use privileged::{cgroups, filesystems, identity, own_root, processes, propagation, security, terminals};
+    [
+        processes::CASES,
+        cgroups::CASES,
+        filesystems::CASES,
+        own_root::CASES,
+        propagation::CASES,
+        identity::CASES,
+        security::CASES,
+        terminals::CASES,
+    ]
+    .concat()
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    if has("--list") {
+        if !has("--ignored") {
+            cases().iter().for_each(|(name, _)| println!("{name}: test"));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let filter: Vec<&String> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
+    let wanted = |name: &str| match has("--exact") {
+        true => filter.iter().any(|filter| *filter == name),
+        false => filter.is_empty() || filter.iter().any(|filter| name.contains(filter.as_str())),
+    };
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    match pausa_sys::clone(&CloneArgs {
+        mount: true,
+        ..CloneArgs::default()
+    })
+    .unwrap()
+    {
+        Forked::Child => {
+            // A failing case must not leave mounts on the machine, nor may they spread there.
+            mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+            pausa_sys::exit_now(run_all(wanted))
+        }
+        Forked::Parent(child) => {
+            let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED)
+                .unwrap()
+                .unwrap();
+            if status.exit_status() == Some(0) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run_all(wanted: impl Fn(&str) -> bool) -> i32 {
+    let mut failed = 0;
+    for (name, case) in cases().into_iter().filter(|(name, _)| wanted(name)) {
+        let passed = std::panic::catch_unwind(case).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += i32::from(!passed);
+    }
+    failed.min(1)
+}
