@@ -1,0 +1,28 @@
+//! Failures as the daemon is told of them.
+
+use pausa_monitor_protocol::{Failure, FailureKind};
+use rustix::io::Errno;
+
+/// A failure that no system call caused.
+pub(crate) fn failure(kind: FailureKind, step: impl Into<String>) -> Failure {
+    Failure {
+        kind,
+        step: step.into(),
+        errno: 0,
+    }
+}
+
+/// A system call of the monitor itself failed.
+pub(crate) fn internal(step: impl Into<String>) -> impl FnOnce(Errno) -> Failure {
+    let step = step.into();
+    move |errno| Failure {
+        kind: FailureKind::Internal,
+        step,
+        errno: errno.raw_os_error(),
+    }
+}
+
+/// The same for calls made through nix.
+pub(crate) fn from_nix(errno: nix::errno::Errno) -> Errno {
+    Errno::from_raw_os_error(errno as i32)
+}

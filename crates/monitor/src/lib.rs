@@ -1,0 +1,56 @@
+//! The process that owns a pod: its namespaces, containers, logs and exit records.
+//!
+//! One per pod, in the pod's cgroup, single-threaded, a subreaper. Started by the daemon with a socket as
+//! its standard input; told what to do over it (see `pausa-monitor-protocol`) and from then on its own
+//! master: the daemon may die, be replaced and come back by the socket in the pod's directory.
+//!
+//! ```text
+//!   main ─▶ [start] ─▶ [event_loop] ─┬─ signals ─────▶ [exits]      reap, drain, record, tell
+//!                                    ├─ connections ─▶ [requests] ─▶ [setup] [launches] [kill] [leave]
+//!                                    ├─ streams ─────▶ [log]        read, format, append
+//!                                    └─ deadlines ───▶ [kill] [exits] [leave]
+//!                            all of them on [state]
+//! ```
+//!
+//! Must never: block on anything but epoll (a start waits for `execve`, which is the one exception),
+//! leave while a process of the pod runs, hold memory that it does not need, write to its own standard
+//! streams once it runs, panic.
+
+mod cgroup;
+mod clock;
+mod connection;
+mod event_loop;
+mod exits;
+mod failure;
+mod kill;
+mod launch;
+mod launches;
+mod leave;
+mod log;
+mod oom;
+mod pause;
+mod poll;
+mod process;
+mod requests;
+mod setup;
+mod start;
+mod state;
+mod sysctl;
+
+use std::process::ExitCode;
+
+pub use launch::{Builtin, Launch};
+
+/// Runs a monitor on the socket that is its standard input, until it is told to leave.
+///
+/// Status 64 means that it was not started as a monitor should be, 71 that the kernel refused it what it
+/// needs before it could serve anyone.
+pub fn run(launch: &dyn Launch) -> ExitCode {
+    match start::become_monitor() {
+        Ok(begun) => event_loop::run(begun, launch),
+        Err(error) => {
+            eprintln!("pausa-monitor: {}", error.chain());
+            ExitCode::from(error.status())
+        }
+    }
+}

@@ -1,0 +1,32 @@
+use proptest::prelude::*;
+
+use super::{Kin, kin, parse};
+
+#[test]
+fn a_name_may_hold_brackets() {
+    assert_eq!(
+        parse(b"12 (a) b) S 3 4 5 0 -1"),
+        Some(Kin {
+            parent: 3,
+            session: 5,
+            state: 'S'
+        })
+    );
+}
+
+#[test]
+fn this_process_has_its_parent_and_session() {
+    let own = i32::try_from(std::process::id()).unwrap();
+    let kin = kin(own).unwrap();
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    assert_eq!(kin.parent, parent);
+    let session = rustix::process::getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
+    assert_eq!(kin.session, session);
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_no_process_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        prop_assert!(parse(&bytes).is_none_or(|kin| bytes.contains(&b')') && kin.state.is_ascii()));
+    }
+}

@@ -1,0 +1,89 @@
+//! Sysctls of the pod's namespaces.
+//!
+//! Names come from pod specs. They are checked letter by letter and resolved beneath `/proc/sys`
+//! without symlinks, so that none can name another file.
+
+use std::os::fd::OwnedFd;
+
+use pausa_monitor_protocol::{Failure, FailureKind};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::failure::{failure, internal};
+
+/// Longest name accepted.
+const NAME_MAX: usize = 256;
+
+/// Writes each of these in the caller's namespaces.
+///
+/// # Errors
+/// Names the sysctl. A name or value that is not allowed is the plan's fault.
+pub(crate) fn write_all(sysctls: &[(String, String)]) -> Result<(), Failure> {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let base = rustix::fs::openat(
+        CWD,
+        "/proc/sys",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(internal("set sysctls: open(/proc/sys)"))?;
+    for (name, value) in sysctls {
+        write(&base, name, value)?;
+    }
+    Ok(())
+}
+
+fn write(base: &OwnedFd, name: &str, value: &str) -> Result<(), Failure> {
+    let path = path(name).ok_or_else(|| {
+        failure(
+            FailureKind::Start,
+            format!("set sysctl {name:?}: not a sysctl's name"),
+        )
+    })?;
+    let file = rustix::fs::openat2(
+        base,
+        &path,
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
+    .map_err(|errno| Failure {
+        kind: FailureKind::Start,
+        step: format!("set sysctl {name}: openat2(/proc/sys/{path}, O_WRONLY)"),
+        errno: errno.raw_os_error(),
+    })?;
+    // One write(2): the kernel takes a sysctl's value whole or not at all.
+    rustix::io::write(&file, value.as_bytes())
+        .map(drop)
+        .map_err(|errno| Failure {
+            kind: FailureKind::Start,
+            step: format!("set sysctl {name}: write({value:?})"),
+            errno: errno.raw_os_error(),
+        })
+}
+
+/// The path beneath `/proc/sys`, by the rule of sysctl(8): the first separator is the one that separates;
+/// the other one is then part of a name, as in `net/ipv4/conf/eth0.1/forwarding`.
+fn path(name: &str) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-/".contains(&byte);
+    if name.len() > NAME_MAX || !name.bytes().all(allowed) {
+        return None;
+    }
+    let path: String = match name.find(['.', '/']) {
+        Some(first) if name[first..].starts_with('.') => name
+            .chars()
+            .map(|letter| match letter {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    };
+    let named = |part: &str| !part.is_empty() && part != "." && part != "..";
+    (path.contains('/') && path.split('/').all(named)).then_some(path)
+}
+
+#[cfg(test)]
+mod tests;

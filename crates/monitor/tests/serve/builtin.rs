@@ -1,0 +1,222 @@
+//! The real monitor with real containers.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use pausa_monitor_protocol::{
+    Attributes, CapabilitySets, ContainerPlan, Event, FdRole, MountPlan, MountSource, Namespace, PodPlan,
+    Reply, Request,
+};
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::rig::{Rig, container, exec, open_log, pod, root};
+
+/// Makes a root file system of busybox and opens it as a detached mount.
+fn image(dir: &Path) -> OwnedFd {
+    let root = dir.join("root");
+    if !root.exists() {
+        for name in ["bin", "proc", "dev", "etc", "tmp"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "sleep", "ps", "hostname", "cat", "tty", "setsid", "printf", "id",
+        ] {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+    }
+    open_tree(
+        CWD,
+        &root,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )
+    .unwrap()
+}
+
+fn plan(id: &str, script: &str) -> ContainerPlan {
+    let mut plan = container(id, script);
+    plan.fds = vec![FdRole::Root, FdRole::Log];
+    plan.namespaces.pid = Namespace::New;
+    plan.process.env = vec![b"PATH=/bin".to_vec()];
+    plan.process.capabilities = CapabilitySets::default();
+    plan.mounts = vec![
+        filesystem("/proc", "proc"),
+        filesystem("/dev", "tmpfs"),
+        filesystem("/dev/pts", "devpts"),
+    ];
+    plan
+}
+
+fn filesystem(target: &str, fstype: &str) -> MountPlan {
+    MountPlan {
+        target: target.as_bytes().to_vec(),
+        source: MountSource::Filesystem {
+            fstype: fstype.to_owned(),
+            source: fstype.to_owned(),
+            options: Vec::new(),
+        },
+        attributes: Attributes {
+            set: 0,
+            clear: 0,
+            set_recursive: 0,
+        },
+        propagation: None,
+    }
+}
+
+fn real(plan: &PodPlan) -> Option<Rig> {
+    if !root() {
+        return None;
+    }
+    if !Path::new("/bin/busybox").exists() {
+        eprintln!("skipped: needs busybox");
+        return None;
+    }
+    let mut rig = Rig::bare(env!("CARGO_BIN_EXE_pausa-monitor"));
+    rig.daemon.hello();
+    let dir = File::open(rig.dir.path()).unwrap();
+    rig.daemon
+        .ask_with(Request::Setup(plan.clone()), &[dir.as_fd()])
+        .unwrap();
+    Some(rig)
+}
+
+fn start(rig: &mut Rig, plan: &ContainerPlan) -> i32 {
+    let log = open_log(&rig.log());
+    let image = image(rig.dir.path());
+    rig.daemon.start(plan, &[image.as_fd(), log.as_fd()]).unwrap()
+}
+
+#[test]
+fn a_container_is_process_one_in_the_pods_namespaces() {
+    let Some(mut rig) = real(&PodPlan {
+        hostname: Some("hearth".to_owned()),
+        ..pod()
+    }) else {
+        return;
+    };
+    start(&mut rig, &plan("a", "echo $$; hostname; echo err >&2; exit 3"));
+    assert_eq!(rig.daemon.exit("a").code, 3);
+    let mut entries = rig.entries();
+    entries.sort();
+    assert_eq!(entries, ["stderr F err", "stdout F 1", "stdout F hearth"]);
+    rig.shut_down();
+}
+
+#[test]
+fn a_container_is_stopped_by_its_signal_and_by_force() {
+    let Some(mut rig) = real(&pod()) else { return };
+    start(
+        &mut rig,
+        &plan(
+            "polite",
+            "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done",
+        ),
+    );
+    while rig.entries().is_empty() {
+        std::thread::yield_now();
+    }
+    rig.daemon
+        .ask(Request::Signal {
+            container: "polite".into(),
+            signal: 15,
+        })
+        .unwrap();
+    assert_eq!(rig.daemon.exit("polite").code, 5);
+    start(&mut rig, &plan("deaf", "setsid sleep 1000 & sleep 1000; true"));
+    rig.daemon
+        .ask(Request::KillAll {
+            container: "deaf".into(),
+        })
+        .unwrap();
+    assert_eq!(rig.daemon.exit("deaf").code, 137);
+    rig.shut_down();
+}
+
+#[test]
+fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
+    let Some(mut rig) = real(&PodPlan {
+        shared_pid: true,
+        ..pod()
+    }) else {
+        return;
+    };
+    let mut first = plan("first", "exec sleep 1234");
+    first.namespaces.pid = Namespace::Pod;
+    start(&mut rig, &first);
+    let mut second = plan("second", "cat /proc/1/comm; cat /proc/2/comm");
+    second.namespaces.pid = Namespace::Pod;
+    start(&mut rig, &second);
+    assert_eq!(rig.daemon.exit("second").code, 0);
+    assert_eq!(rig.entries(), ["stdout F pause", "stdout F sleep"]);
+    rig.shut_down();
+}
+
+#[test]
+fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
+    let Some(mut rig) = real(&pod()) else { return };
+    start(&mut rig, &plan("a", "exec sleep 1000"));
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    rig.daemon
+        .ask_with(
+            Request::Exec(Box::new(exec("e", "a", "cat /proc/1/comm"))),
+            &[write.as_fd()],
+        )
+        .unwrap();
+    drop(write);
+    assert_eq!(std::io::read_to_string(File::from(read)).unwrap(), "sleep\n");
+    assert!(matches!(rig.daemon.event(), Event::ExecExited { .. }));
+    let mut plan = exec("t", "a", "tty");
+    plan.fds.clear();
+    plan.process.env = vec![b"PATH=/bin".to_vec()];
+    plan.process.terminal = true;
+    let reply = rig.daemon.ask(Request::Exec(Box::new(plan))).unwrap();
+    assert!(matches!(reply, Reply::Started { .. }));
+    let terminal = rig.daemon.received.pop().unwrap();
+    let mut text = [0; 64];
+    let length = rustix::io::read(&terminal, &mut text).unwrap();
+    assert!(
+        text[..length].starts_with(b"/dev/"),
+        "{:?}",
+        String::from_utf8_lossy(&text[..length])
+    );
+    assert!(matches!(rig.daemon.event(), Event::ExecExited { exit, .. } if exit.code == 0));
+    rig.shut_down();
+}
+
+#[test]
+fn a_terminal_is_logged_as_standard_output() {
+    let Some(mut rig) = real(&pod()) else { return };
+    let mut plan = plan("a", "echo out; echo err >&2; tty");
+    plan.io.terminal = true;
+    plan.process.terminal = true;
+    start(&mut rig, &plan);
+    assert_eq!(rig.daemon.exit("a").code, 0);
+    assert_eq!(
+        rig.entries(),
+        ["stdout F out", "stdout F err", "stdout F /dev/pts/0"]
+    );
+    rig.shut_down();
+}
+
+#[test]
+fn a_command_that_is_not_there_is_the_containers_fault() {
+    let Some(mut rig) = real(&pod()) else { return };
+    let mut plan = plan("a", "");
+    plan.process.args = vec![b"/no/such".to_vec()];
+    let log = open_log(&rig.log());
+    let image = image(rig.dir.path());
+    let failure = rig
+        .daemon
+        .start(&plan, &[image.as_fd(), log.as_fd()])
+        .unwrap_err();
+    assert_eq!(
+        failure.kind,
+        pausa_monitor_protocol::FailureKind::Start,
+        "{failure}"
+    );
+    rig.shut_down();
+}

@@ -1,0 +1,175 @@
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt as _;
+
+use pausa_monitor_protocol::{Event, FailureKind, PodPlan, Reply, Request, SOCKET_NAME};
+
+use crate::rig::{Rig, pod, root};
+
+fn namespace(pid: &str, name: &str) -> String {
+    fs::read_link(format!("/proc/{pid}/ns/{name}"))
+        .unwrap()
+        .display()
+        .to_string()
+}
+
+#[test]
+fn a_pod_is_set_up_once() {
+    let mut rig = Rig::new(&pod());
+    let dir = File::open(rig.dir.path()).unwrap();
+    let again = rig
+        .daemon
+        .ask_with(Request::Setup(pod()), &[dir.as_fd()])
+        .unwrap_err();
+    assert_eq!(again.kind, FailureKind::State);
+    let mode = fs::metadata(rig.dir.path().join(SOCKET_NAME))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    rig.shut_down();
+}
+
+#[test]
+fn a_pod_gets_the_namespaces_it_asks_for() {
+    if !root() {
+        return;
+    }
+    let plan = PodPlan {
+        new_network: true,
+        new_ipc: true,
+        hostname: Some("kärnhaus".to_owned()),
+        sysctls: vec![
+            ("net.ipv4.ip_unprivileged_port_start".to_owned(), "77".to_owned()),
+            ("kernel/shm_rmid_forced".to_owned(), "1".to_owned()),
+        ],
+        ..pod()
+    };
+    let mut rig = Rig::new(&plan);
+    let pid = rig.process.id().to_string();
+    for name in ["net", "ipc", "uts"] {
+        assert_ne!(namespace(&pid, name), namespace("self", name), "{name}");
+    }
+    for name in ["pid", "mnt", "user", "cgroup"] {
+        assert_eq!(namespace(&pid, name), namespace("self", name), "{name}");
+    }
+    rig.start(
+        "a",
+        "cat /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_unprivileged_port_start \
+         /proc/sys/kernel/shm_rmid_forced; cat /sys/class/net/lo/flags /proc/net/if_inet6 | grep -c lo",
+    );
+    rig.daemon.exit("a");
+    assert_eq!(
+        rig.entries(),
+        ["stdout F kärnhaus", "stdout F 77", "stdout F 1", "stdout F 1"]
+    );
+    rig.shut_down();
+}
+
+#[test]
+fn a_sysctl_that_cannot_be_set_is_named_and_the_pod_is_not_made() {
+    let mut rig = Rig::bare(env!("CARGO_BIN_EXE_plain-monitor"));
+    rig.daemon.hello();
+    let dir = File::open(rig.dir.path()).unwrap();
+    let plan = PodPlan {
+        sysctls: vec![("net.no_such".to_owned(), "1".to_owned())],
+        ..pod()
+    };
+    let failure = rig
+        .daemon
+        .ask_with(Request::Setup(plan), &[dir.as_fd()])
+        .unwrap_err();
+    assert!(failure.step.contains("net.no_such"), "{failure}");
+    assert_eq!(rig.daemon.ask(Request::Shutdown), Ok(Reply::Done));
+    assert!(rig.process.wait().unwrap().success());
+}
+
+#[test]
+fn the_pause_process_has_nothing_and_its_end_is_told() {
+    if !root() {
+        return;
+    }
+    let mut rig = Rig::new(&PodPlan {
+        shared_pid: true,
+        ..pod()
+    });
+    let Reply::Hello {
+        pause: Some(pause), ..
+    } = rig.daemon.hello()
+    else {
+        panic!()
+    };
+    let proc = format!("/proc/{pause}");
+    assert_eq!(fs::read_to_string(format!("{proc}/comm")).unwrap(), "pause\n");
+    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(field("NoNewPrivs:"), "1");
+    assert_eq!(field("Uid:"), "65535\t65535\t65535\t65535");
+    assert!(field("NSpid:").ends_with("\t1"));
+    // It is ready when setup is done, but closes its descriptors a moment after saying so.
+    while fs::read_dir(format!("{proc}/fd")).unwrap().count() > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(fs::read_dir(format!("{proc}/root/")).unwrap().count(), 0);
+    assert!(File::create(format!("{proc}/root/x")).is_err());
+    let pid = rustix::process::Pid::from_raw(pause).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(rig.daemon.event(), Event::PauseExited);
+    let Reply::Hello { pause: None, .. } = rig.daemon.hello() else {
+        panic!()
+    };
+    rig.shut_down();
+}
+
+#[test]
+fn the_pause_process_dies_with_its_monitor() {
+    if !root() {
+        return;
+    }
+    let mut rig = Rig::new(&PodPlan {
+        shared_pid: true,
+        ..pod()
+    });
+    let Reply::Hello {
+        pause: Some(pause), ..
+    } = rig.daemon.hello()
+    else {
+        panic!()
+    };
+    let pid = rustix::process::Pid::from_raw(pause).unwrap();
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    rig.process.kill().unwrap();
+    rig.process.wait().unwrap();
+    let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    assert_eq!(rustix::event::poll(&mut fds, None), Ok(1));
+}
+
+#[test]
+fn shutdown_takes_the_pause_process_along() {
+    if !root() {
+        return;
+    }
+    let mut rig = Rig::new(&PodPlan {
+        shared_pid: true,
+        ..pod()
+    });
+    let Reply::Hello {
+        pause: Some(pause), ..
+    } = rig.daemon.hello()
+    else {
+        panic!()
+    };
+    rig.shut_down();
+    let pid = rustix::process::Pid::from_raw(pause).unwrap();
+    assert!(rustix::process::test_kill_process(pid).is_err());
+}

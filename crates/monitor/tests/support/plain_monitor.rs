@@ -1,0 +1,87 @@
+//! For tests: a monitor whose containers are plain processes on the host.
+//!
+//! Everything but namespaces and file systems is as in the real one, and most of it needs no root.
+
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use pausa_container_init::{ContainerFds, PodContext, Spawned, Streams};
+use pausa_monitor::Launch;
+use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, ProcessPlan};
+
+fn main() -> ExitCode {
+    pausa_monitor::run(&Plain)
+}
+
+#[derive(Debug)]
+struct Plain;
+
+impl Launch for Plain {
+    fn spawn(
+        &self,
+        plan: &ContainerPlan,
+        fds: &ContainerFds<'_>,
+        streams: &Streams<'_>,
+        _: &PodContext<'_>,
+    ) -> Result<Spawned, Failure> {
+        run(&plan.process, fds, streams)
+    }
+
+    fn exec(
+        &self,
+        plan: &ExecPlan,
+        _: BorrowedFd<'_>,
+        fds: &ContainerFds<'_>,
+        streams: &Streams<'_>,
+    ) -> Result<Spawned, Failure> {
+        run(&plan.process, fds, streams)
+    }
+}
+
+fn stdio(fd: Option<BorrowedFd<'_>>) -> Result<Stdio, std::io::Error> {
+    Ok(match fd {
+        Some(fd) => fd.try_clone_to_owned()?.into(),
+        None => Stdio::null(),
+    })
+}
+
+fn run(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> Result<Spawned, Failure> {
+    start(plan, fds, streams).map_err(|error| Failure {
+        kind: FailureKind::Start,
+        step: "plain: execve".to_owned(),
+        errno: error.raw_os_error().unwrap_or(0),
+    })
+}
+
+fn start(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> std::io::Result<Spawned> {
+    let words: Vec<&std::ffi::OsStr> = plan.args.iter().map(|word| OsStrExt::from_bytes(word)).collect();
+    // It leads a process group but no session: that would take code between fork and exec.
+    // Nor does it clear the signal mask, which is inherited: so the monitor's is opened for a moment, but
+    // for SIGCHLD, which would be lost.
+    let mut keep = SigSet::empty();
+    keep.add(Signal::SIGCHLD);
+    let blocked = keep.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let child = Command::new(words[0])
+        .args(&words[1..])
+        .process_group(0)
+        .stdin(stdio(streams.stdin)?)
+        .stdout(stdio(streams.stdout)?)
+        .stderr(stdio(streams.stderr)?)
+        .spawn();
+    blocked.thread_set_mask()?;
+    let child = child?;
+    let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+    for procs in &fds.cgroup_procs {
+        rustix::io::write(procs, pid.to_string().as_bytes())?;
+    }
+    let raw = rustix::process::Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("no pid"))?;
+    let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())?;
+    Ok(Spawned {
+        pid,
+        pidfd,
+        terminal: None,
+    })
+}
