@@ -1,0 +1,119 @@
+//! One layer from stream to directory: a thread decompresses and digests ahead while the caller's thread writes.
+
+use std::fmt;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use crate::archive::Archive;
+use crate::error::EntryPath;
+use crate::stream::{Piece, Producer, Remote};
+use crate::writer::Writer;
+use crate::{Compression, Error, Limits};
+
+/// Buffers that go round between the two threads.
+const PIECES: usize = 4;
+
+/// SHA-256 of a layer's uncompressed archive, as an image config lists it under `rootfs.diff_ids`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DiffId([u8; 32]);
+
+impl DiffId {
+    /// The bare digest.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for DiffId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", hex::encode(self.0))
+    }
+}
+
+/// What became of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    /// To be compared with the image config before the directory is used.
+    pub diff_id: DiffId,
+    /// Bytes of the uncompressed archive.
+    pub archive_bytes: u64,
+    /// Bytes the directory occupies: sizes rounded up to blocks, as the kernel may not have allocated them yet.
+    pub size_on_disk: u64,
+    /// Inodes of the directory, itself included.
+    pub files: u64,
+    /// Directories that the archive does not describe but has entries in. They were made root's with mode 0755; in
+    /// an overlay they cover the mode, owner and attributes of the same directory in the layers below.
+    pub implied: Vec<EntryPath>,
+    /// The archive hides everything of the layers below. The kernel ignores this on a layer's root: leave those
+    /// layers out of the mount.
+    pub opaque_root: bool,
+    /// Extended attributes that were not kept: the overlay's own, unknown namespaces, or not supported here.
+    pub dropped_xattrs: u64,
+}
+
+/// Unpacks a layer into the empty directory `into`, converting whiteouts to the kernel's overlay format.
+///
+/// Blocks. On failure `into` holds a part of the layer, for the caller to remove. The reader's own end (timeouts,
+/// cancelling) is the caller's: an error on the writing side waits for a read in progress to return.
+pub fn unpack<R: Read + Send>(
+    reader: R,
+    compression: Compression,
+    into: BorrowedFd<'_>,
+    limits: &Limits,
+) -> Result<Unpacked, Error> {
+    let (full_in, full) = sync_channel(PIECES);
+    let (spent, spent_out) = sync_channel(PIECES);
+    // The reader itself keeps one more.
+    for _ in 1..PIECES {
+        drop(spent.send(Piece::new()));
+    }
+    thread::scope(|scope| {
+        let producer = thread::Builder::new()
+            .name("layer-reader".to_owned())
+            .spawn_scoped(scope, move || match Producer::new(reader, compression, limits) {
+                Ok(producer) => producer.run(&full_in, &spent_out),
+                Err(error) => {
+                    drop(full_in.send(Err(error)));
+                    [0; 32]
+                }
+            })
+            .map_err(|source| Error::Thread { source })?;
+        let written = write(Archive::new(Remote { full, spent }, limits), into, limits);
+        let digest = producer
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.map(|unpacked| Unpacked {
+            diff_id: DiffId(digest),
+            ..unpacked
+        })
+    })
+}
+
+fn write(mut archive: Archive<'_, Remote>, into: BorrowedFd<'_>, limits: &Limits) -> Result<Unpacked, Error> {
+    let mut writer = Writer::new(into, limits)?;
+    while let Some(entry) = archive.next()? {
+        writer.entry(&entry, &mut archive)?;
+    }
+    let archive_bytes = archive.drain()?;
+    writer.finish(archive_bytes)
+}
+
+impl Unpacked {
+    /// All but the digest, which the other thread yields.
+    pub(crate) fn without_digest(archive_bytes: u64, size_on_disk: u64, files: u64) -> Self {
+        Self {
+            diff_id: DiffId([0; 32]),
+            archive_bytes,
+            size_on_disk,
+            files,
+            implied: Vec::new(),
+            opaque_root: false,
+            dropped_xattrs: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
