@@ -1,0 +1,375 @@
+//! The client: resolves references, fetches manifests and small blobs whole, opens large blobs as streams.
+//!
+//! Everything returned whole is verified against its digest. Streams are not: wrap them in a
+//! [`VerifyingReader`](crate::VerifyingReader). How much goes on at once is the caller's business.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+
+use crate::blob::BlobStream;
+use crate::body::Body;
+use crate::connect::Connections;
+use crate::credentials::Credentials;
+use crate::digest::Digest;
+use crate::error::{Error, Target};
+use crate::manifest::{self, Descriptor, Document, Manifest};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::resolver::{Capabilities, Resolver};
+use crate::retry::{Failover, RetryPolicy};
+use crate::token::Tokens;
+use crate::transport::{self, Ask, Route};
+
+#[cfg(test)]
+mod tests;
+
+/// Largest manifest or index, the specification's recommended limit.
+const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+/// How many indexes may stand between a reference and its manifest.
+const MAX_NESTING: usize = 3;
+
+/// Time limits and patience.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientConfig {
+    /// Longest time for DNS, TCP and TLS, unless `hosts.toml` says otherwise.
+    pub connect_timeout: Duration,
+    /// Longest time without a byte from a server that is connected.
+    pub stall_timeout: Duration,
+    /// Repeating what failed.
+    pub retry: RetryPolicy,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(60),
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// A manifest or index as it came, verified.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// What it is.
+    pub media_type: String,
+    /// The document, byte for byte.
+    pub bytes: Bytes,
+    /// The document, read.
+    pub document: Document,
+    /// Host of the endpoint that had it.
+    pub endpoint: String,
+}
+
+/// A reference followed down to the manifest of one platform.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// What the reference itself points to: an index or the manifest.
+    pub target: Resolved,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest, byte for byte.
+    pub bytes: Bytes,
+    /// The manifest, read.
+    pub manifest: Manifest,
+}
+
+pub(crate) struct Inner {
+    resolver: Arc<dyn Resolver>,
+    connections: Connections,
+    pub(crate) tokens: Tokens,
+    config: ClientConfig,
+}
+
+/// A registry client; clones share connections and tokens.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("resolver", &self.inner.resolver)
+            .field("tokens", &self.inner.tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that asks `resolver` whom to ask.
+    pub fn new(resolver: Arc<dyn Resolver>, config: ClientConfig) -> Self {
+        let inner = Inner {
+            resolver,
+            connections: Connections::new(),
+            tokens: Tokens::default(),
+            config,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// What `reference` points to: by its digest if it has one, else by its tag.
+    pub async fn resolve(&self, reference: &Reference, credentials: &Credentials) -> Result<Resolved, Error> {
+        self.document(reference, reference.digest(), credentials).await
+    }
+
+    /// The digest `reference` points to, without fetching (registries do not count this against their pull limits).
+    /// `None` where the registry does not say: then [`resolve`](Self::resolve) does.
+    pub async fn head(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+    ) -> Result<Option<Digest>, Error> {
+        let ask = Ask {
+            method: Method::HEAD,
+            tail: format!("manifests/{}", reference.selector()),
+            accept: Some(manifest::ACCEPT),
+            from: None,
+        };
+        let mut failover = self.failover(reference, reference.digest().is_none()).await?;
+        loop {
+            let route = current(&failover, reference)?;
+            match transport::ask(&route, &ask, &self.inner.tokens, credentials).await {
+                Ok(response) => return Ok(content_digest(response.headers())),
+                Err(error) => failover.failed(error).await?,
+            }
+        }
+    }
+
+    /// The manifest or index called `digest` in the repository of `reference`.
+    pub async fn fetch_manifest(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        credentials: &Credentials,
+    ) -> Result<Resolved, Error> {
+        self.document(reference, Some(digest), credentials).await
+    }
+
+    /// Follows `reference` through indexes to the manifest for `platform`.
+    pub async fn image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        credentials: &Credentials,
+    ) -> Result<Image, Error> {
+        let target = self.resolve(reference, credentials).await?;
+        let mut found = target.clone();
+        for _ in 0..=MAX_NESTING {
+            let next = match &found.document {
+                Document::Manifest(manifest) => {
+                    let manifest = manifest.clone();
+                    return Ok(Image {
+                        target,
+                        digest: found.digest,
+                        bytes: found.bytes,
+                        manifest,
+                    });
+                }
+                Document::Index(index) => index.select(platform)?.clone(),
+            };
+            found = self.fetch_manifest(reference, &next.digest, credentials).await?;
+            let size = u64::try_from(found.bytes.len()).unwrap_or(u64::MAX);
+            if size != next.size {
+                return Err(Error::SizeMismatch {
+                    digest: next.digest,
+                    expected: next.size,
+                    found: size,
+                });
+            }
+        }
+        Err(Error::Document {
+            digest: target.digest,
+            reason: "indexes point to indexes too many times",
+        })
+    }
+
+    /// A whole blob, verified: image configs and other small things up to `limit` bytes.
+    pub async fn fetch_small(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        limit: usize,
+        credentials: &Credentials,
+    ) -> Result<Bytes, Error> {
+        if usize::try_from(descriptor.size).map_or(true, |size| size > limit) {
+            let reason = "its descriptor announces more bytes than such a document may have";
+            return Err(Error::Document {
+                digest: descriptor.digest.clone(),
+                reason,
+            });
+        }
+        let mut stream = self.fetch_blob(reference, descriptor, 0, credentials).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        verified(&descriptor.digest, &bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// Opens a blob from byte `offset` on. It resumes by itself when connections break and changes to other endpoints when
+    /// one does not recover. Not verified here.
+    pub async fn fetch_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        offset: u64,
+        credentials: &Credentials,
+    ) -> Result<BlobStream, Error> {
+        if !descriptor.urls.is_empty() {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "the foreign layer {} (its descriptor has urls)",
+                    descriptor.digest
+                ),
+                advice: "push the image with all its layers in the registry",
+            });
+        }
+        let failover = self.failover(reference, false).await?;
+        BlobStream::open(
+            self.clone(),
+            failover,
+            reference.clone(),
+            descriptor,
+            offset,
+            credentials.clone(),
+        )
+        .await
+    }
+
+    async fn document(
+        &self,
+        reference: &Reference,
+        digest: Option<&Digest>,
+        credentials: &Credentials,
+    ) -> Result<Resolved, Error> {
+        let selector = digest.map_or_else(|| reference.selector(), ToString::to_string);
+        let ask = Ask {
+            method: Method::GET,
+            tail: format!("manifests/{selector}"),
+            accept: Some(manifest::ACCEPT),
+            from: None,
+        };
+        let mut failover = self.failover(reference, digest.is_none()).await?;
+        loop {
+            let route = current(&failover, reference)?;
+            match self.document_from(&route, &ask, digest, credentials).await {
+                Ok(resolved) => return Ok(resolved),
+                Err(error) => failover.failed(error).await?,
+            }
+        }
+    }
+
+    async fn document_from(
+        &self,
+        route: &Route,
+        ask: &Ask,
+        digest: Option<&Digest>,
+        credentials: &Credentials,
+    ) -> Result<Resolved, Error> {
+        let target: Target = ask.target(route);
+        let response = transport::ask(route, ask, &self.inner.tokens, credentials).await?;
+        let media_type = header(response.headers(), CONTENT_TYPE.as_str()).map(str::to_owned);
+        let announced = content_digest(response.headers());
+        let bytes = Body::new(response, target, route.stall)
+            .whole("manifest", MAX_MANIFEST)
+            .await?;
+        let digest = match digest.or(announced.as_ref()) {
+            Some(expected) => {
+                verified(expected, &bytes)?;
+                expected.clone()
+            }
+            None => Digest::sha256(&bytes),
+        };
+        let (document, media_type) = Document::parse(&bytes, media_type.as_deref(), &digest)?;
+        Ok(Resolved {
+            digest,
+            media_type,
+            bytes: bytes.into(),
+            document,
+            endpoint: route.endpoint.host(),
+        })
+    }
+
+    /// The endpoints for `reference`, ready to be asked. Reads configuration, so it happens where blocking is allowed.
+    async fn failover(&self, reference: &Reference, by_tag: bool) -> Result<Failover, Error> {
+        let inner = Arc::clone(&self.inner);
+        let wanted = reference.clone();
+        let routes = tokio::task::spawn_blocking(move || inner.routes(&wanted, by_tag)).await;
+        let routes = match routes.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(routes) => routes?,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down and will drop this future too.
+            Err(Err(_)) => std::future::pending().await,
+        };
+        Ok(Failover::new(routes, self.inner.config.retry))
+    }
+}
+
+impl Inner {
+    fn routes(&self, reference: &Reference, by_tag: bool) -> Result<Vec<Route>, Error> {
+        let able = |c: Capabilities| if by_tag { c.pull && c.resolve } else { c.pull };
+        let mut routes = Vec::new();
+        for endpoint in self.resolver.endpoints(reference)? {
+            if able(endpoint.capabilities) {
+                let http = self.connections.client(&endpoint, self.config.connect_timeout)?;
+                let stall = self.config.stall_timeout;
+                let patience = endpoint.dial_timeout.unwrap_or(self.config.connect_timeout) + stall;
+                routes.push(Route {
+                    endpoint,
+                    http,
+                    stall,
+                    patience,
+                });
+            }
+        }
+        if routes.is_empty() {
+            Err(no_endpoint(reference, by_tag))
+        } else {
+            Ok(routes)
+        }
+    }
+}
+
+fn no_endpoint(reference: &Reference, by_tag: bool) -> Error {
+    let capability = if by_tag { "pull and resolve tags" } else { "pull" };
+    Error::NoEndpoint {
+        host: reference.host().to_owned(),
+        capability,
+    }
+}
+
+pub(crate) fn current(failover: &Failover, reference: &Reference) -> Result<Arc<Route>, Error> {
+    failover.current().ok_or_else(|| no_endpoint(reference, false))
+}
+
+fn verified(expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
+    let found = Digest::of(expected.algorithm(), bytes);
+    if found == *expected {
+        Ok(())
+    } else {
+        Err(Error::DigestMismatch {
+            expected: expected.clone(),
+            found,
+        })
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    header(headers, "docker-content-digest")?.trim().parse().ok()
+}

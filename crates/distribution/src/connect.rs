@@ -1,0 +1,238 @@
+//! HTTP clients, one for each set of TLS settings, and the TLS below them (rustls with aws-lc-rs, chosen here and not for the
+//! whole process).
+//!
+//! Clients are kept for [`MAX_AGE`]: long enough for connections to be reused, short enough for a renewed CA bundle of the
+//! system to take effect without a restart.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::error::Error;
+use crate::resolver::{ClientPem, Endpoint, TlsSettings, is_loopback};
+
+const MAX_AGE: Duration = Duration::from_secs(600);
+const MAX_CLIENTS: usize = 64;
+const USER_AGENT: &str = concat!("pausa/", env!("CARGO_PKG_VERSION"));
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    tls: TlsSettings,
+    dial_timeout: Duration,
+    loopback: bool,
+}
+
+#[derive(Default)]
+struct Pool {
+    roots: Option<(Instant, Arc<RootCertStore>)>,
+    clients: HashMap<Key, (Instant, reqwest::Client)>,
+}
+
+/// The HTTP clients in use.
+pub(crate) struct Connections {
+    provider: Arc<CryptoProvider>,
+    pool: Mutex<Pool>,
+}
+
+impl Connections {
+    pub(crate) fn new() -> Self {
+        Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            pool: Mutex::default(),
+        }
+    }
+
+    /// The client to talk to `endpoint` with. May read the system's CA bundle: call it where blocking is allowed.
+    pub(crate) fn client(
+        &self,
+        endpoint: &Endpoint,
+        dial_timeout: Duration,
+    ) -> Result<reqwest::Client, Error> {
+        let key = Key {
+            tls: endpoint.tls.clone(),
+            dial_timeout: endpoint.dial_timeout.unwrap_or(dial_timeout),
+            loopback: is_loopback(&endpoint.base),
+        };
+        if let Some((born, client)) = self.lock().clients.get(&key)
+            && born.elapsed() < MAX_AGE
+        {
+            return Ok(client.clone());
+        }
+        let client = self.build(&key).map_err(|source| Error::Tls {
+            host: endpoint.host(),
+            source,
+        })?;
+        let mut pool = self.lock();
+        pool.clients.retain(|_, (born, _)| born.elapsed() < MAX_AGE);
+        if pool.clients.len() < MAX_CLIENTS {
+            pool.clients.insert(key, (Instant::now(), client.clone()));
+        }
+        Ok(client)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pool> {
+        // A panic elsewhere leaves at worst a missing entry.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(&self, key: &Key) -> Result<reqwest::Client, Cause> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .referer(false)
+            // Redirects are followed by hand, to keep credentials from other hosts.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(key.dial_timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(8)
+            .http2_initial_stream_window_size(4 * 1024 * 1024)
+            .http2_initial_connection_window_size(16 * 1024 * 1024)
+            .tls_backend_preconfigured(self.tls(&key.tls)?);
+        if key.loopback {
+            // A proxy elsewhere has another loopback.
+            builder = builder.no_proxy();
+        }
+        Ok(builder.build()?)
+    }
+
+    fn tls(&self, settings: &TlsSettings) -> Result<ClientConfig, Cause> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = if settings.skip_verify {
+            let verifier = AcceptAny {
+                provider: Arc::clone(&self.provider),
+            };
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+        } else {
+            builder.with_root_certificates(self.roots(&settings.ca)?)
+        };
+        let mut config = match settings.client.first() {
+            Some(ClientPem { chain, key }) => {
+                builder.with_client_auth_cert(certificates(chain)?, PrivateKeyDer::from_pem_slice(key)?)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// The system's roots, and those of `extra` besides.
+    fn roots(&self, extra: &[Vec<u8>]) -> Result<Arc<RootCertStore>, Cause> {
+        let known = self
+            .lock()
+            .roots
+            .clone()
+            .filter(|(born, _)| born.elapsed() < MAX_AGE);
+        let system = match known {
+            Some((_, roots)) => roots,
+            None => {
+                let mut roots = RootCertStore::empty();
+                let found = rustls_native_certs::load_native_certs();
+                let (added, ignored) = roots.add_parsable_certificates(found.certs);
+                for error in &found.errors {
+                    tracing::warn!(%error, "part of the system's CA bundle cannot be read");
+                }
+                tracing::debug!(added, ignored, "loaded the system's CA bundle");
+                let roots = Arc::new(roots);
+                self.lock().roots = Some((Instant::now(), Arc::clone(&roots)));
+                roots
+            }
+        };
+        if extra.is_empty() {
+            return Ok(system);
+        }
+        let mut roots = RootCertStore::clone(&system);
+        for bundle in extra {
+            for certificate in certificates(bundle)? {
+                roots.add(certificate)?;
+            }
+        }
+        Ok(Arc::new(roots))
+    }
+}
+
+/// The certificates of a PEM bundle, at least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Cause> {
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+    if found.is_empty() {
+        Err("a file that should hold certificates has none".into())
+    } else {
+        Ok(found)
+    }
+}
+
+/// `skip_verify = true`: any certificate will do, but its holder must still prove to have the key.
+#[derive(Debug)]
+struct AcceptAny {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Whether a request failed because the other side does not speak TLS at all.
+pub(crate) fn is_no_tls(error: &reqwest::Error) -> bool {
+    if !error.is_connect() {
+        return false;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(current) = cause {
+        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidMessage(_));
+        }
+        cause = match current.downcast_ref::<std::io::Error>() {
+            Some(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => return true,
+            // An io::Error hides what it wraps from `source`.
+            Some(io) => io
+                .get_ref()
+                .map(|inner| inner as &(dyn std::error::Error + 'static)),
+            None => current.source(),
+        };
+    }
+    false
+}

@@ -1,0 +1,132 @@
+//! containerd's `certs.d`: `<dir>/<host>/hosts.toml` says which servers stand in for a registry and how to reach them.
+//!
+//! Looked up in this order: `<host>_<port>_`, `<host>:<port>`, `_default` (docs/hosts.md of containerd). The files are small
+//! and read at every use, which is what makes changes live; there is no cache to go stale. Without a `hosts.toml` a
+//! directory's `*.crt`, `*.cert` and `*.key` count as in Docker's layout.
+//!
+//! Unknown keys are errors: a mistyped `skip_verify` must not go unnoticed. Never falls back silently on a bad file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::reference::Reference;
+use crate::resolver::{ClientPem, Endpoint, Resolver, TlsSettings, default_endpoints};
+
+mod file;
+
+#[cfg(test)]
+mod tests;
+
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// A resolver on directories in containerd's `certs.d` layout; the first that knows the host is used.
+#[derive(Clone, Debug, Default)]
+pub struct HostsDir {
+    roots: Vec<PathBuf>,
+}
+
+impl HostsDir {
+    /// Reads from `roots`, usually `/etc/containerd/certs.d` or an own directory. None at all means defaults only.
+    pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self {
+            roots: roots.into_iter().collect(),
+        }
+    }
+
+    fn directory(&self, host: &str) -> Result<Option<PathBuf>, Error> {
+        for root in &self.roots {
+            for name in names(host) {
+                let path = root.join(name);
+                match std::fs::metadata(&path) {
+                    Ok(meta) if meta.is_dir() => return Ok(Some(path)),
+                    Ok(_) => {}
+                    Err(e) if is_absent(&e) => {}
+                    Err(source) => return Err(Error::ConfigRead { path, source }),
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Resolver for HostsDir {
+    fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
+        let Some(directory) = self.directory(reference.host())? else {
+            return default_endpoints(reference);
+        };
+        let path = directory.join("hosts.toml");
+        match read(&path) {
+            Ok(bytes) => file::endpoints(&path, &bytes, reference),
+            Err(Error::ConfigRead { source, .. }) if is_absent(&source) => {
+                let tls = docker_layout(&directory)?;
+                let mut endpoints = default_endpoints(reference)?;
+                for endpoint in &mut endpoints {
+                    endpoint.tls = tls.clone();
+                }
+                Ok(endpoints)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Directory names for a host. The reference's grammar keeps slashes and `..` out of it.
+fn names(host: &str) -> Vec<String> {
+    let mut names = Vec::with_capacity(3);
+    if let Some((name, port)) = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+        names.push(format!("{name}_{port}_"));
+    }
+    names.push(host.to_owned());
+    names.push("_default".to_owned());
+    names
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// A configuration file's bytes; more than a megabyte is not one.
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let result = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    let failed = |source| Error::ConfigRead {
+        path: path.to_owned(),
+        source,
+    };
+    result.map_err(failed)?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len <= MAX_FILE) {
+        Ok(bytes)
+    } else {
+        Err(failed(io::Error::from(io::ErrorKind::FileTooLarge)))
+    }
+}
+
+/// `*.crt` are roots, `name.cert` with `name.key` is a client certificate.
+fn docker_layout(directory: &Path) -> Result<TlsSettings, Error> {
+    let failed = |source| Error::ConfigRead {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.sort();
+    let mut tls = TlsSettings::default();
+    for path in paths {
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("crt") => tls.ca.push(read(&path)?),
+            Some("cert") => tls.client.push(ClientPem {
+                chain: read(&path)?,
+                key: read(&path.with_extension("key"))?,
+            }),
+            _ => {}
+        }
+    }
+    Ok(tls)
+}

@@ -1,0 +1,171 @@
+//! Which endpoint is asked next, and when to give up.
+//!
+//! ```text
+//!   asked ──transient error──▶ next endpoint ──after the last──▶ wait (exponential, jittered) ──▶ first endpoint
+//!     └────final error (404, 401, bad answer)──▶ endpoint is out for this operation
+//!   no endpoint left, or the budget of rounds spent ──▶ the errors of all
+//! ```
+//!
+//! Progress gives the budget back, so that a long download survives any number of rare breaks but not a server that breaks
+//! all the time.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::resolver::Fallback;
+use crate::transport::Route;
+
+#[cfg(test)]
+mod tests;
+
+/// Longest wait a server may ask for before the caller is told instead.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// How often and how fast failed requests are repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryPolicy {
+    /// Rounds over all endpoints without progress.
+    pub rounds: u32,
+    /// Wait after the first round; doubles with every further one.
+    pub first_wait: Duration,
+    /// Longest wait.
+    pub longest_wait: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            rounds: 5,
+            first_wait: Duration::from_millis(250),
+            longest_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Lane {
+    route: Arc<Route>,
+    error: Option<Error>,
+    out: bool,
+}
+
+/// Endpoints in order with what became of each.
+#[derive(Debug)]
+pub(crate) struct Failover {
+    lanes: Vec<Lane>,
+    at: usize,
+    round: u32,
+    policy: RetryPolicy,
+}
+
+impl Failover {
+    /// Begins with the first of `routes`; there must be one, the resolver's contract.
+    pub(crate) fn new(routes: Vec<Route>, policy: RetryPolicy) -> Self {
+        let lanes = routes
+            .into_iter()
+            .map(|route| Lane {
+                route: Arc::new(route),
+                error: None,
+                out: false,
+            })
+            .collect();
+        Self {
+            lanes,
+            at: 0,
+            round: 0,
+            policy,
+        }
+    }
+
+    /// The route to try now; `None` only if there were none at all.
+    pub(crate) fn current(&self) -> Option<Arc<Route>> {
+        self.lanes.get(self.at).map(|lane| Arc::clone(&lane.route))
+    }
+
+    /// Bytes worth mentioning arrived: whatever failed before is forgiven.
+    pub(crate) fn progressed(&mut self) {
+        self.round = 0;
+    }
+
+    /// Takes in the current route's error and moves on, waiting where a round is over. `Err` when there is no hope.
+    pub(crate) async fn failed(&mut self, error: Error) -> Result<(), Error> {
+        let transient = error.is_transient();
+        let pause = error.retry_after();
+        let told = error.to_string();
+        if let Some(lane) = self.lanes.get_mut(self.at) {
+            let patient = pause.is_none_or(|pause| pause <= MAX_RETRY_AFTER);
+            lane.out = !transient || !patient || error.is_no_tls();
+            lane.error = Some(error);
+        }
+        if let Some(next) = (self.at + 1..self.lanes.len()).find(|at| self.eligible(*at)) {
+            self.at = next;
+            tracing::debug!(error = told, "asking the next registry endpoint");
+            return Ok(());
+        }
+        self.round += 1;
+        let first = (0..self.lanes.len()).find(|at| self.eligible(*at));
+        let Some(first) = first.filter(|_| self.round < self.policy.rounds) else {
+            return Err(self.verdict());
+        };
+        self.at = first;
+        tracing::debug!(
+            error = told,
+            round = self.round,
+            "asking all registry endpoints again"
+        );
+        let wait = jittered(self.wait());
+        tokio::time::sleep(
+            pause
+                .filter(|pause| *pause <= MAX_RETRY_AFTER)
+                .map_or(wait, |pause| wait.max(pause)),
+        )
+        .await;
+        Ok(())
+    }
+
+    fn wait(&self) -> Duration {
+        let factor = 2u32.saturating_pow(self.round.saturating_sub(1));
+        self.policy
+            .first_wait
+            .saturating_mul(factor)
+            .min(self.policy.longest_wait)
+    }
+
+    fn eligible(&self, at: usize) -> bool {
+        let Some(lane) = self.lanes.get(at).filter(|lane| !lane.out) else {
+            return false;
+        };
+        lane.route.endpoint.fallback == Fallback::None || self.before_had_no_tls(at)
+    }
+
+    fn before_had_no_tls(&self, at: usize) -> bool {
+        let before = at.checked_sub(1).and_then(|at| self.lanes.get(at));
+        before
+            .and_then(|lane| lane.error.as_ref())
+            .is_some_and(Error::is_no_tls)
+    }
+
+    /// The errors of all endpoints, the expected "no TLS here" of a plain registry left out.
+    fn verdict(&mut self) -> Error {
+        let mut tried: Vec<Error> = self
+            .lanes
+            .iter_mut()
+            .filter_map(|lane| lane.error.take())
+            .collect();
+        if tried.len() > 1 && !tried.iter().all(Error::is_no_tls) {
+            tried.retain(|error| !error.is_no_tls());
+        }
+        match tried.len() {
+            1 => tried.remove(0),
+            _ => Error::AllFailed { tried },
+        }
+    }
+}
+
+/// Between half and all of `wait`, so that nodes that failed together do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    let random = u32::try_from(RandomState::new().hash_one(0u8) % 512).unwrap_or(0);
+    wait / 2 + (wait / 1024).saturating_mul(random)
+}
