@@ -1,0 +1,107 @@
+//! How cgroups are mounted on this node: looked up once, the mount points never move.
+
+use std::path::PathBuf;
+
+use super::error::CgroupError;
+use super::mountinfo::{self, MountInfo};
+
+/// The controllers of cgroup v1 (cgroups(7)); other options of such a mount are not hierarchies.
+const V1_CONTROLLERS: [&str; 14] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "net_cls",
+    "net_prio",
+    "blkio",
+    "perf_event",
+    "hugetlb",
+    "pids",
+    "rdma",
+    "misc",
+];
+
+/// The node's cgroup hierarchies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// At least one controller is on cgroup v1; in hybrid mode there is a v2 hierarchy beside them.
+    V1 {
+        /// The v1 hierarchies.
+        hierarchies: Vec<Hierarchy>,
+        /// Where the v2 hierarchy is mounted, where there is one. It is not used.
+        unified: Option<PathBuf>,
+    },
+    /// cgroup v2 alone.
+    V2 {
+        /// Where it is mounted.
+        mount_point: PathBuf,
+    },
+}
+
+/// A v1 hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Its controllers, or `name=…` for a hierarchy without any.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+}
+
+impl Layout {
+    /// Looks at this node.
+    ///
+    /// # Errors
+    /// Without any cgroup mount.
+    pub fn probe() -> Result<Self, CgroupError> {
+        let path = "/proc/self/mountinfo";
+        let text = std::fs::read(path).map_err(|source| CgroupError::System {
+            call: "read",
+            path: path.into(),
+            source,
+        })?;
+        Self::from_mounts(&mountinfo::parse(&text)).ok_or(CgroupError::NotMounted)
+    }
+
+    /// The layout that these mounts make. Of mounts of one hierarchy the first one counts: later ones are
+    /// containers' and tools'.
+    pub(crate) fn from_mounts(mounts: &[MountInfo]) -> Option<Self> {
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        let mut unified = None;
+        for mount in mounts {
+            match mount.fstype.as_str() {
+                "cgroup2" if unified.is_none() => unified = Some(mount.mount_point.clone()),
+                "cgroup" => {
+                    let known = |option: &&String| {
+                        V1_CONTROLLERS.contains(&option.as_str()) || option.starts_with("name=")
+                    };
+                    let controllers: Vec<String> =
+                        mount.super_options.iter().filter(known).cloned().collect();
+                    let seen = hierarchies.iter().any(|one| one.controllers == controllers);
+                    if !controllers.is_empty() && !seen {
+                        hierarchies.push(Hierarchy {
+                            controllers,
+                            mount_point: mount.mount_point.clone(),
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        let controls = |one: &Hierarchy| one.controllers.iter().any(|name| !name.starts_with("name="));
+        match (hierarchies.iter().any(controls), unified) {
+            (true, unified) => Some(Self::V1 { hierarchies, unified }),
+            (false, Some(mount_point)) => Some(Self::V2 { mount_point }),
+            (false, None) => None,
+        }
+    }
+
+    /// Whether this is cgroup v2 alone.
+    pub fn is_v2(&self) -> bool {
+        matches!(self, Self::V2 { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! cgroup v2.
+
+use super::shared::{limit, page_size, period, shares, weight};
+use super::{CPUS, HUGEPAGES, MEMORY, MEMS, QUOTA, SHARES, SWAP, Setting, UNIFIED};
+use crate::cgroups::error::CgroupError;
+use crate::proto::v1;
+
+/// The controllers whose files `unified` may name.
+const CONTROLLERS: [&str; 8] = ["cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
+
+/// The files for these resources.
+pub(crate) fn settings(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>, CgroupError> {
+    let mut settings = Vec::new();
+    if let Some(shares) = shares(cri)? {
+        settings.push(Setting::new("cpu", "cpu.weight", weight(shares), SHARES));
+    }
+    let quota = limit(QUOTA, cri.cpu_quota, "max")?;
+    let period = period(cri)?;
+    match (quota, period) {
+        (Some(quota), Some(period)) => {
+            settings.push(Setting::new("cpu", "cpu.max", format!("{quota} {period}"), QUOTA));
+        }
+        (Some(quota), None) => settings.push(Setting::new("cpu", "cpu.max", quota, QUOTA)),
+        // A new cgroup has no quota, and without one the period says nothing.
+        (None, _) => {}
+    }
+    if !cri.cpuset_cpus.is_empty() {
+        settings.push(Setting::new("cpuset", "cpuset.cpus", &cri.cpuset_cpus, CPUS));
+    }
+    if !cri.cpuset_mems.is_empty() {
+        settings.push(Setting::new("cpuset", "cpuset.mems", &cri.cpuset_mems, MEMS));
+    }
+    settings.extend(memory(cri)?);
+    for pages in &cri.hugepage_limits {
+        let file = format!("hugetlb.{}.max", page_size(pages)?);
+        settings.push(Setting::new("hugetlb", &file, pages.limit, HUGEPAGES).optional());
+    }
+    for (key, value) in &cri.unified {
+        settings.push(unified(key, value)?);
+    }
+    Ok(settings)
+}
+
+/// v2 counts swap alone: what CRI gives for both, less the memory.
+fn memory(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>, CgroupError> {
+    let mut settings = Vec::new();
+    let memory = cri.memory_limit_in_bytes;
+    if let Some(limit) = limit(MEMORY, memory, "max")? {
+        settings.push(Setting::new("memory", "memory.max", limit, MEMORY));
+    }
+    let swap = match cri.memory_swap_limit_in_bytes {
+        // No limit on memory: none on swap either.
+        0 if memory == -1 => Some("max".to_owned()),
+        0 if memory > 0 => Some("0".to_owned()),
+        0 => None,
+        -1 => Some("max".to_owned()),
+        both if both >= memory && memory > 0 => Some((both - memory).to_string()),
+        both => {
+            let reason = "it is for memory and swap together and needs a memory limit that is not larger";
+            return Err(CgroupError::invalid(SWAP, both, reason));
+        }
+    };
+    if let Some(swap) = swap {
+        settings.push(Setting::new("memory", "memory.swap.max", swap, SWAP).optional());
+    }
+    Ok(settings)
+}
+
+/// A file of a controller, by name: not `cgroup.procs`, and not a path.
+fn unified(key: &str, value: &str) -> Result<Setting, CgroupError> {
+    let controller = CONTROLLERS
+        .iter()
+        .find(|name| key.strip_prefix(**name).is_some_and(|rest| rest.starts_with('.')));
+    match controller {
+        Some(controller) if !key.contains(['/', '\0']) => Ok(Setting::new(controller, key, value, UNIFIED)),
+        _ => Err(CgroupError::invalid(
+            format!("{UNIFIED}[{key:?}]"),
+            value,
+            "it is not a file of a cgroup v2 controller",
+        )),
+    }
+}

@@ -1,0 +1,337 @@
+mod v2;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use pausa_monitor_protocol::FdRole;
+
+use super::*;
+use crate::error::ErrorKind;
+
+/// A parent of this test alone, on the node's own cgroups; gone at the end whatever happens.
+struct Playground {
+    cgroups: Cgroups,
+    parent: String,
+}
+
+impl Playground {
+    /// None where the test cannot run: it says so.
+    fn new(name: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return None;
+        }
+        let cgroups = Cgroups::new(DriverChoice::Cgroupfs).unwrap();
+        let parent = format!("/pausa-test-{name}-{}", std::process::id());
+        Some(Self { cgroups, parent })
+    }
+
+    fn create(&self, id: &str, cri: &v1::LinuxContainerResources) -> Result<Cgroup, CgroupError> {
+        let path = self.cgroups.container_path(&self.parent, id)?;
+        let limits = Limits {
+            cri,
+            devices: &[],
+            pids: Some(100),
+        };
+        self.cgroups.create(&path, &limits)
+    }
+
+    /// What is in a file of a controller.
+    fn read(&self, controller: &str, id: &str, file: &str) -> String {
+        let root = self.root(controller);
+        let path = root.join(&self.parent[1..]).join(id).join(file);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn root(&self, controller: &str) -> PathBuf {
+        match &self.cgroups.layout {
+            Layout::V2 { mount_point } => mount_point.clone(),
+            Layout::V1 { hierarchies, .. } => hierarchies
+                .iter()
+                .find(|one| one.controllers.iter().any(|name| name == controller))
+                .unwrap()
+                .mount_point
+                .clone(),
+        }
+    }
+
+    fn is_v1(&self) -> bool {
+        if self.cgroups.layout.is_v2() {
+            println!("skipped: needs cgroup v1");
+        }
+        !self.cgroups.layout.is_v2()
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        for root in &self.cgroups.roots {
+            root.dir.remove(&self.parent[1..]).unwrap();
+        }
+    }
+}
+
+fn sleeper() -> Child {
+    Command::new("sleep").arg("1000").spawn().unwrap()
+}
+
+#[test]
+fn v1_limits_are_what_cri_said() {
+    let Some(ground) = Playground::new("limits").filter(Playground::is_v1) else {
+        return;
+    };
+    let cri = v1::LinuxContainerResources {
+        cpu_period: 50_000,
+        cpu_quota: 25_000,
+        cpu_shares: 1,
+        memory_limit_in_bytes: 64 << 20,
+        hugepage_limits: vec![v1::HugepageLimit {
+            page_size: "2MB".to_owned(),
+            limit: 0,
+        }],
+        ..Default::default()
+    };
+    let cgroup = ground.create("c", &cri).unwrap();
+    assert_eq!(ground.read("cpu", "c", "cpu.cfs_period_us"), "50000\n");
+    assert_eq!(ground.read("cpu", "c", "cpu.cfs_quota_us"), "25000\n");
+    assert_eq!(ground.read("cpu", "c", "cpu.shares"), "2\n");
+    assert_eq!(ground.read("memory", "c", "memory.limit_in_bytes"), "67108864\n");
+    assert_eq!(ground.read("pids", "c", "pids.max"), "100\n");
+    assert_ne!(ground.read("cpuset", "c", "cpuset.cpus"), "\n");
+    let stats = cgroup.stats().unwrap();
+    assert_eq!(stats.memory.unwrap().limit, Some(64 << 20));
+    assert_eq!(stats.pids.unwrap().limit, Some(100));
+    cgroup.remove().unwrap();
+    assert!(matches!(
+        ground.cgroups.open(cgroup.path()),
+        Err(CgroupError::NotFound { .. })
+    ));
+}
+
+#[test]
+fn v1_limits_go_up_and_down() {
+    let Some(ground) = Playground::new("update").filter(Playground::is_v1) else {
+        return;
+    };
+    let memory = |limit: i64| v1::LinuxContainerResources {
+        memory_limit_in_bytes: limit,
+        ..Default::default()
+    };
+    let cgroup = ground.create("c", &memory(64 << 20)).unwrap();
+    for limit in [128 << 20, 32 << 20, 256 << 20] {
+        cgroup.update(&memory(limit)).unwrap();
+        let now = ground.read("memory", "c", "memory.limit_in_bytes");
+        assert_eq!(now.trim().parse::<i64>().unwrap(), limit);
+    }
+    cgroup.update(&memory(-1)).unwrap();
+    assert_eq!(cgroup.stats().unwrap().memory.unwrap().limit, None);
+    let cpu = |period, quota| v1::LinuxContainerResources {
+        cpu_period: period,
+        cpu_quota: quota,
+        ..Default::default()
+    };
+    // The parent's limit makes the kernel check the ratio at each write.
+    let parent = ground.root("cpu").join(&ground.parent[1..]);
+    fs::write(parent.join("cpu.cfs_quota_us"), "50000").unwrap();
+    for (period, quota) in [(100_000, 50_000), (10_000, 5_000), (100_000, 40_000)] {
+        cgroup.update(&cpu(period, quota)).unwrap();
+        assert_eq!(
+            ground.read("cpu", "c", "cpu.cfs_period_us"),
+            format!("{period}\n")
+        );
+        assert_eq!(ground.read("cpu", "c", "cpu.cfs_quota_us"), format!("{quota}\n"));
+    }
+    let error = cgroup.update(&cpu(100_000, 90_000)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("linux.resources.cpu_quota"), "{error}");
+}
+
+#[test]
+fn a_process_joins_is_counted_killed_and_gone() {
+    let Some(ground) = Playground::new("process") else {
+        return;
+    };
+    let cgroup = ground
+        .create("c", &v1::LinuxContainerResources::default())
+        .unwrap();
+    let mut child = sleeper();
+    let pid = i32::try_from(child.id()).unwrap();
+    cgroup.place(pid).unwrap();
+    assert_eq!(cgroup.pids().unwrap(), [pid]);
+    assert!(cgroup.oom_events().is_some());
+    assert!(matches!(cgroup.remove(), Err(CgroupError::Busy { pids, .. }) if pids == [pid]));
+    cgroup.kill_all().unwrap();
+    child.wait().unwrap();
+    cgroup.remove().unwrap();
+    assert!(!ground.root("memory").join(&ground.parent[1..]).join("c").exists());
+}
+
+#[test]
+fn every_join_fd_takes_a_process() {
+    let Some(ground) = Playground::new("join").filter(Playground::is_v1) else {
+        return;
+    };
+    let cgroup = ground
+        .create("c", &v1::LinuxContainerResources::default())
+        .unwrap();
+    let mut child = sleeper();
+    let fds = cgroup.join_fds().unwrap();
+    assert_eq!(fds.len(), ground.cgroups.roots.len());
+    for (role, fd) in fds {
+        assert_eq!(role, FdRole::CgroupProcs);
+        rustix::io::write(&fd, child.id().to_string().as_bytes()).unwrap();
+    }
+    let of_child = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+    let here = format!("{}/c", ground.parent);
+    let v1_lines = of_child.lines().filter(|line| !line.starts_with("0::"));
+    assert!(v1_lines.clone().all(|line| line.ends_with(&here)), "{of_child}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn removal_takes_what_the_container_made_beneath() {
+    let Some(ground) = Playground::new("beneath") else {
+        return;
+    };
+    let cgroup = ground
+        .create("c", &v1::LinuxContainerResources::default())
+        .unwrap();
+    let beneath = ground.root("memory").join(&ground.parent[1..]).join("c/a/b");
+    fs::create_dir_all(&beneath).unwrap();
+    cgroup.remove().unwrap();
+    assert!(!beneath.exists());
+    ground.cgroups.remove(cgroup.path()).unwrap();
+}
+
+#[test]
+fn what_the_kernel_refuses_leaves_nothing_behind() {
+    let Some(ground) = Playground::new("refused").filter(Playground::is_v1) else {
+        return;
+    };
+    let cri = v1::LinuxContainerResources {
+        cpuset_cpus: "4000".to_owned(),
+        ..Default::default()
+    };
+    let error = ground.create("c", &cri).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(
+        error.to_string().contains("linux.resources.cpuset_cpus"),
+        "{error}"
+    );
+    assert!(!ground.root("cpuset").join(&ground.parent[1..]).join("c").exists());
+}
+
+#[test]
+fn v1_device_rules_are_in_force() {
+    let Some(ground) = Playground::new("devices").filter(Playground::is_v1) else {
+        return;
+    };
+    let rule = |allow, typ, major| {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(allow).set_typ(Some(typ)).set_major(major);
+        rule
+    };
+    let devices = [
+        rule(false, LinuxDeviceType::A, None),
+        rule(true, LinuxDeviceType::C, Some(1)),
+    ];
+    let path = ground.cgroups.container_path(&ground.parent, "c").unwrap();
+    let cri = v1::LinuxContainerResources::default();
+    let limits = Limits {
+        cri: &cri,
+        devices: &devices,
+        pids: None,
+    };
+    let cgroup = ground.cgroups.create(&path, &limits).unwrap();
+    assert_eq!(ground.read("devices", "c", "devices.list"), "c 1:* rwm\n");
+    // Made again, as a retried operation does.
+    ground.cgroups.create(&path, &limits).unwrap();
+    cgroup.remove().unwrap();
+}
+
+#[test]
+fn memory_below_use_is_refused_with_both_numbers() {
+    let Some(ground) = Playground::new("below") else {
+        return;
+    };
+    let cgroup = ground
+        .create("c", &v1::LinuxContainerResources::default())
+        .unwrap();
+    // 32 MiB of anonymous memory, then asleep.
+    let script = "x=$(head -c 33554432 /dev/zero | tr '\\0' x); echo ready; read -r _";
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("read -r _; {script}")])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    cgroup.place(i32::try_from(child.id()).unwrap()).unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, b"\n").unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let small = v1::LinuxContainerResources {
+        memory_limit_in_bytes: 8 << 20,
+        ..Default::default()
+    };
+    let error = cgroup.update(&small).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(matches!(error, CgroupError::BelowUse { limit, used } if limit == 8 << 20 && used > 32 << 20));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn who_forks_while_being_killed_is_killed_too() {
+    let Some(ground) = Playground::new("forks") else {
+        return;
+    };
+    let cgroup = ground
+        .create("c", &v1::LinuxContainerResources::default())
+        .unwrap();
+    let script = "read -r _; while :; do sleep 1000 & sleep 0.01; done";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    cgroup.place(i32::try_from(child.id()).unwrap()).unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    while cgroup.pids().unwrap().len() < 5 {
+        std::thread::yield_now();
+    }
+    cgroup.kill_all().unwrap();
+    child.wait().unwrap();
+    cgroup.remove().unwrap();
+}
+
+#[test]
+fn the_default_parent_comes_and_goes_with_many_at_once() {
+    let Some(ground) = Playground::new("default") else {
+        return;
+    };
+    let before = ground.root("memory").join("pausa").exists();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let cgroups = &ground.cgroups;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let id = format!("test-{}-{thread}-{round}", std::process::id());
+                    let path = cgroups.container_path("", &id).unwrap();
+                    let cri = v1::LinuxContainerResources::default();
+                    let limits = Limits {
+                        cri: &cri,
+                        devices: &[],
+                        pids: None,
+                    };
+                    cgroups.create(&path, &limits).unwrap().remove().unwrap();
+                }
+            });
+        }
+    });
+    let after = ground.root("memory").join("pausa").exists();
+    assert_eq!(before, after);
+}

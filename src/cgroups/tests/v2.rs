@@ -1,0 +1,102 @@
+//! cgroup v2 on a directory that looks like one.
+
+use std::fs;
+use std::path::Path;
+
+use pausa_monitor_protocol::FdRole;
+
+use crate::cgroups::*;
+use crate::error::ErrorKind;
+
+/// A directory that looks like a cgroup2 file system whose cgroup `c` is there already.
+fn fake_v2(files: &[&str]) -> (tempfile::TempDir, Cgroups) {
+    let root = tempfile::tempdir().unwrap();
+    let group = root.path().join("kubepods/pod1/c");
+    fs::create_dir_all(&group).unwrap();
+    for dir in ["", "kubepods", "kubepods/pod1"] {
+        let dir = root.path().join(dir);
+        fs::write(dir.join("cgroup.controllers"), "cpu memory\n").unwrap();
+        fs::write(dir.join("cgroup.subtree_control"), "cpu\n").unwrap();
+    }
+    for file in files {
+        fs::write(group.join(file), "").unwrap();
+    }
+    let layout = Layout::V2 {
+        mount_point: root.path().to_path_buf(),
+    };
+    let cgroups = Cgroups::with(Driver::Cgroupfs, layout).unwrap();
+    (root, cgroups)
+}
+
+fn create_fake(cgroups: &Cgroups, cri: &v1::LinuxContainerResources) -> Result<Cgroup, CgroupError> {
+    let path = cgroups.container_path("/kubepods/pod1", "c").unwrap();
+    let limits = Limits {
+        cri,
+        devices: &[],
+        pids: None,
+    };
+    cgroups.create(&path, &limits)
+}
+
+fn file(root: &Path, name: &str) -> String {
+    fs::read_to_string(root.join(name)).unwrap()
+}
+
+#[test]
+fn v2_limits_are_written_and_controllers_switched_on() {
+    let (root, cgroups) = fake_v2(&[
+        "cpu.max",
+        "cpu.weight",
+        "memory.max",
+        "memory.swap.max",
+        "memory.oom.group",
+    ]);
+    let cri = v1::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 20_000,
+        cpu_shares: 1024,
+        memory_limit_in_bytes: 1 << 20,
+        unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
+        ..Default::default()
+    };
+    let cgroup = create_fake(&cgroups, &cri).unwrap();
+    let group = root.path().join("kubepods/pod1/c");
+    assert_eq!(file(&group, "cpu.max"), "20000 100000");
+    assert_eq!(file(&group, "cpu.weight"), "100");
+    assert_eq!(file(&group, "memory.max"), "1048576");
+    assert_eq!(file(&group, "memory.swap.max"), "0");
+    assert_eq!(file(&group, "memory.oom.group"), "1");
+    // A real file would add up; what matters is that it was asked for, all the way down.
+    assert!(file(root.path(), "kubepods/pod1/cgroup.subtree_control").starts_with("+memory"));
+    let fds = cgroup.join_fds().unwrap();
+    assert!(matches!(fds.as_slice(), [(FdRole::CgroupDir, _)]));
+}
+
+#[test]
+fn v2_without_a_controller_names_the_field() {
+    let (_root, cgroups) = fake_v2(&["cpu.max"]);
+    let cri = v1::LinuxContainerResources {
+        memory_limit_in_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let error = create_fake(&cgroups, &cri).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(error.to_string().contains("memory_limit_in_bytes"), "{error}");
+}
+
+#[test]
+fn a_symlink_is_no_cgroup() {
+    let (root, cgroups) = fake_v2(&[]);
+    std::os::unix::fs::symlink("/", root.path().join("out")).unwrap();
+    let path = cgroups.container_path("/out", "etc").unwrap();
+    assert!(cgroups.open(&path).is_err());
+}
+
+#[test]
+fn monitors_are_in_the_pods_cgroup() {
+    let (_root, cgroups) = fake_v2(&[]);
+    let path = cgroups
+        .monitor_path("/kubepods/pod1", "0123456789abcdef")
+        .unwrap();
+    assert_eq!(path.relative(), "kubepods/pod1/pausa-monitor-0123456789abc");
+}

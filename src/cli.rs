@@ -1,0 +1,233 @@
+//! The `pausa` command: the daemon, and what the node's owner asks of it.
+//!
+//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration (EX_USAGE of sysexits.h), so that a service
+//! manager can tell what a restart will not mend. An error is one line on stderr with all its causes.
+//!
+//! Must never: hold logic of its own. `serve` puts the rooms together in [`services::build_services`] and
+//! opens the door.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, CgroupDriver, Config, ConfigError, NetworkMode};
+use crate::error::chain;
+
+mod import;
+mod serve;
+mod services;
+
+/// Wrong usage or configuration.
+const EXIT_USAGE: u8 = 64;
+
+/// A container runtime for Kubernetes nodes.
+#[derive(Debug, Parser)]
+#[command(name = "pausa", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Serve(Flags),
+    /// Print the configuration `serve` would run with, as TOML.
+    Config {
+        /// Print the defaults instead, whatever is configured.
+        #[arg(long)]
+        defaults: bool,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Work on images.
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Store every image of an archive (OCI layout or `docker save`), and print ids and names.
+    Import {
+        /// The archive, a tar, compressed or not; `-` is standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        flags: SocketFlags,
+    },
+}
+
+/// What the command line can say about the configuration.
+#[derive(Debug, Default, Args)]
+struct Flags {
+    #[command(flatten)]
+    socket: SocketFlags,
+    /// Directory of what outlives a reboot [default: /var/lib/pausa].
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Directory of what matters until reboot [default: /run/pausa].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// How pods are connected [default: cni].
+    #[arg(long, value_enum)]
+    network: Option<NetworkFlag>,
+    /// Directory of CNI configurations [default: /etc/cni/net.d].
+    #[arg(long, value_name = "DIR")]
+    cni_conf_dir: Option<PathBuf>,
+    /// Directory of CNI plugins; give it again for more [default: /opt/cni/bin, /usr/lib/cni].
+    #[arg(long, value_name = "DIR")]
+    cni_bin_dir: Vec<PathBuf>,
+    /// Directory of registry hosts [default: /etc/pausa/certs.d].
+    #[arg(long, value_name = "DIR")]
+    registry_config_dir: Option<PathBuf>,
+    /// Who makes cgroups [default: auto].
+    #[arg(long, value_enum)]
+    cgroup_driver: Option<CgroupDriverFlag>,
+    /// error, warn, info, debug, trace, or target=level directives [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Where the configuration and the daemon are.
+#[derive(Debug, Default, Args)]
+struct SocketFlags {
+    /// The configuration file [default: /etc/pausa/config.toml]; drop-ins are in config.d beside it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The daemon's socket [default: unix:///run/pausa/pausa.sock].
+    #[arg(long, value_name = "unix:///PATH")]
+    listen: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NetworkFlag {
+    Cni,
+    Bridge,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CgroupDriverFlag {
+    Auto,
+    Cgroupfs,
+    Systemd,
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version arrive here too. Nothing is left to do when the terminal is gone.
+            drop(error.print());
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "pausa: {}", chain(error.as_ref())));
+            if error.is::<ConfigError>() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(flags) => serve::run(flags.config()?),
+        Command::Config { defaults, flags } => {
+            let config = if defaults {
+                Config::default()
+            } else {
+                flags.config()?
+            };
+            print(&config.to_toml()?)
+        }
+        Command::Image {
+            command: ImageCommand::Import { file, flags },
+        } => import::run(flags.config()?.socket(), &file),
+        Command::Version => print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+impl SocketFlags {
+    fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = config::load(self.config.as_deref())?;
+        set(&mut config.listen, self.listen.clone());
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl Flags {
+    /// The configuration with these flags over it, judged.
+    fn config(self) -> Result<Config, ConfigError> {
+        let mut config = config::load(self.socket.config.as_deref())?;
+        self.apply(&mut config);
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn apply(self, config: &mut Config) {
+        set(&mut config.listen, self.socket.listen);
+        set(&mut config.root, self.root);
+        set(&mut config.state, self.state);
+        set(&mut config.network.mode, self.network.map(NetworkMode::from));
+        set(&mut config.cni.conf_dir, self.cni_conf_dir);
+        set(
+            &mut config.cni.bin_dir,
+            Some(self.cni_bin_dir).filter(|dirs| !dirs.is_empty()),
+        );
+        set(&mut config.registry_config_dir, self.registry_config_dir);
+        set(
+            &mut config.cgroup_driver,
+            self.cgroup_driver.map(CgroupDriver::from),
+        );
+        set(&mut config.log.level, self.log_level);
+    }
+}
+
+fn set<T>(to: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *to = value;
+    }
+}
+
+impl From<NetworkFlag> for NetworkMode {
+    fn from(flag: NetworkFlag) -> Self {
+        match flag {
+            NetworkFlag::Cni => Self::Cni,
+            NetworkFlag::Bridge => Self::Bridge,
+        }
+    }
+}
+
+impl From<CgroupDriverFlag> for CgroupDriver {
+    fn from(flag: CgroupDriverFlag) -> Self {
+        match flag {
+            CgroupDriverFlag::Auto => Self::Auto,
+            CgroupDriverFlag::Cgroupfs => Self::Cgroupfs,
+            CgroupDriverFlag::Systemd => Self::Systemd,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

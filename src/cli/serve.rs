@@ -1,0 +1,97 @@
+//! `pausa serve`: the daemon, from configuration to the last answered request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::services::build_services;
+use crate::cgroups::Driver;
+use crate::config::Config;
+use crate::cri::server::{self, Listening};
+use crate::cri::{Facts, Rooms};
+use crate::proto::v1;
+use crate::sandbox::Care;
+use crate::telemetry;
+use pausa_seccomp::KernelVersion;
+
+/// The first kernel that can make a mount and all below it read-only.
+const RECURSIVE_READ_ONLY_SINCE: KernelVersion = KernelVersion::new(5, 12);
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::init(&config.log)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?
+        .block_on(daemon(config))
+}
+
+async fn daemon(config: Config) -> anyhow::Result<()> {
+    // From here on a signal is an orderly stop, even while the rooms recover.
+    let stop = stop_signals()?;
+    let (pods, storage) = build_services(&config).await?;
+    let listening = listen(&config).await?;
+    let care = Care::begin(pods.clone());
+    let drain = Duration::from_secs(config.drain_timeout_seconds.into());
+    let driver = cgroup_driver(pods.services().cgroups.driver());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = config.listen,
+        instance = config.instance_name(),
+        cgroup_driver = driver.as_str_name(),
+        "serving"
+    );
+    let builtin = v1::RuntimeHandlerFeatures {
+        // mount_setattr(2) with AT_RECURSIVE.
+        recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
+        user_namespaces: false,
+    };
+    let (images, network) = (storage.images.clone(), pods.services().network.clone());
+    let rooms = Rooms {
+        pods: Arc::new(pods),
+        images: Arc::new(storage),
+        facts: Facts::new(config, driver, builtin),
+    };
+    let served = server::serve(listening, rooms, stop, drain).await;
+    care.end().await;
+    served?;
+    // Leases end with this process; that must not look as if the containers had ended.
+    images.close();
+    network.settle().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(config: &Config) -> anyhow::Result<Listening> {
+    if let Some(inherited) = server::inherited()? {
+        return Ok(inherited);
+    }
+    Ok(server::bind(config.socket()).await?)
+}
+
+/// The driver in use, in CRI's words.
+fn cgroup_driver(driver: Driver) -> v1::CgroupDriver {
+    match driver {
+        Driver::Cgroupfs => v1::CgroupDriver::Cgroupfs,
+        Driver::Systemd => v1::CgroupDriver::Systemd,
+    }
+}
+
+/// Completes with the first SIGTERM or SIGINT, counting from now.
+fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn watch(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).with_context(|| format!("cannot watch for signal {}", kind.as_raw_value()))
+}

@@ -1,0 +1,106 @@
+//! The one place where the rooms are put together for the daemon.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::cgroups::{Cgroups, DriverChoice};
+use crate::config::{CgroupDriver, Config, NetworkMode};
+use crate::cri::images::Storage;
+use crate::image::{Images, ImagesConfig};
+use crate::monitor::MonitorBinary;
+use crate::network::{self, BridgeConfig, NetworkConfig};
+use crate::oci::{Host, SeccompPrograms};
+use crate::sandbox::{Pods, Services, Settings};
+use crate::state::{Layout, Store};
+
+/// Where network namespaces are bound: where `ip netns`, CNI plugins and every other tool looks.
+const NETNS_DIR: &str = "/var/run/netns";
+/// How long a pod waits for the network of the node to be configured.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a child of an ended exec may keep its output open.
+const EXEC_DRAIN: Duration = Duration::from_secs(1);
+
+/// Builds what stands behind the door. Returns when recovery is done, so that READY means ready.
+///
+/// # Errors
+/// When a room cannot start.
+pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Storage)> {
+    let images = Images::open(ImagesConfig {
+        root: config.root.clone(),
+        registry_config_dir: config.registry_config_dir.clone(),
+        max_parallel_downloads: usize::try_from(config.images.max_parallel_downloads)?,
+        stall_timeout: Duration::from_secs(config.images.stall_timeout_seconds.into()),
+        platform: pausa_distribution::Platform::host(),
+    });
+    let images = images.context("cannot open the image store")?;
+    let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
+    let cgroups = Cgroups::new(driver(config.cgroup_driver)).context("cannot use cgroups")?;
+    let mut host = Host::probe(cgroups.layout().clone());
+    if let Some(path) = &config.seccomp.default_profile {
+        host.read_seccomp_default(path)
+            .context("cannot use the seccomp profile of the configuration")?;
+    }
+    let services = Services {
+        store,
+        images: images.clone(),
+        network: network::Network::new(network_config(config)),
+        monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
+        host,
+        cgroups,
+        seccomp: SeccompPrograms::default(),
+        settings: Settings {
+            netns_dir: NETNS_DIR.into(),
+            unprivileged_ports: config.enable_unprivileged_ports,
+            unprivileged_icmp: config.enable_unprivileged_icmp,
+            max_log_line: config.max_log_line,
+            network_patience: NETWORK_PATIENCE,
+            exec_drain: EXEC_DRAIN,
+            seccomp_root: config.seccomp.localhost_root.clone(),
+        },
+    };
+    let (pods, recovered) = Pods::open(services).await;
+    // The containers have their leases: what nobody leases and nobody names may go now.
+    images.recovered();
+    tracing::info!(
+        pods = recovered.pods,
+        containers = recovered.containers,
+        broken = recovered.broken,
+        removed = recovered.removed,
+        "took over what was there"
+    );
+    let storage = Storage {
+        images,
+        pods: pods.clone(),
+    };
+    Ok((pods, storage))
+}
+
+fn driver(configured: CgroupDriver) -> DriverChoice {
+    match configured {
+        CgroupDriver::Auto => DriverChoice::Auto,
+        CgroupDriver::Cgroupfs => DriverChoice::Cgroupfs,
+        CgroupDriver::Systemd => DriverChoice::Systemd,
+    }
+}
+
+fn network_config(config: &Config) -> NetworkConfig {
+    let bridge = &config.network.bridge;
+    NetworkConfig {
+        mode: match config.network.mode {
+            NetworkMode::Cni => network::NetworkMode::Cni,
+            NetworkMode::Bridge => network::NetworkMode::Bridge,
+        },
+        cni_conf_dir: config.cni.conf_dir.clone(),
+        cni_bin_dirs: config.cni.bin_dir.clone(),
+        cni_cache_dir: config.cni.cache_dir.clone(),
+        netns_dir: NETNS_DIR.into(),
+        bridge: BridgeConfig {
+            name: config.bridge_name(),
+            subnet: bridge.subnet,
+            state_dir: config.root.join("network"),
+            mtu: (bridge.mtu != 0).then_some(bridge.mtu),
+            masquerade: bridge.masquerade,
+        },
+    }
+}

@@ -1,0 +1,61 @@
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn flags(args: &[&str]) -> Flags {
+    let all = ["pausa", "serve"].iter().chain(args);
+    match Cli::try_parse_from(all).unwrap().command {
+        Command::Serve(flags) => flags,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn flags_override_files_and_files_override_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "root = \"/from-file\"\nstate = \"/from-file-too\"\n").unwrap();
+    let config = flags(&[
+        "--config",
+        file.to_str().unwrap(),
+        "--root",
+        "/from-flag",
+        "--network",
+        "bridge",
+        "--cgroup-driver",
+        "systemd",
+        "--cni-bin-dir",
+        "/one",
+        "--cni-bin-dir",
+        "/two",
+        "--log-level",
+        "debug",
+    ])
+    .config()
+    .unwrap();
+    assert_eq!(config.root, Path::new("/from-flag"));
+    assert_eq!(config.state, Path::new("/from-file-too"));
+    assert_eq!(config.network.mode, NetworkMode::Bridge);
+    assert_eq!(config.cgroup_driver, CgroupDriver::Systemd);
+    assert_eq!(config.cni.bin_dir, [Path::new("/one"), Path::new("/two")]);
+    assert_eq!(config.log.level, "debug");
+    assert_eq!(config.listen, config::DEFAULT_LISTEN);
+}
+
+#[test]
+fn a_flag_is_judged_like_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "").unwrap();
+    let error = flags(&["--config", file.to_str().unwrap(), "--root", "relative"])
+        .config()
+        .unwrap_err();
+    assert!(matches!(error, ConfigError::Value { key: "root", .. }));
+}

@@ -1,0 +1,318 @@
+//! The daemon's configuration: plain data with defaults, the same for every room.
+//!
+//! Sources, each overriding the one before: the defaults here, the config file, its drop-ins
+//! (`config.d/*.toml` beside it, in lexical order), the command line. [`load`] reads files, the command line
+//! is applied by `cli`, then [`Config::validate`] judges the whole. `docs/configuration.md` is the user's view.
+//!
+//! Invariant: two daemons whose `listen`, `root` or `state` differ share nothing on the node. Whatever has
+//! to have a name outside these directories takes it from [`Config::instance_name`] or
+//! [`Config::bridge_name`].
+//!
+//! Must never: touch the node, keep secrets (registry credentials live in `registry_config_dir`).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+mod error;
+mod load;
+mod validate;
+
+pub use error::ConfigError;
+pub use load::load;
+
+/// Where the configuration file is looked for.
+pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";
+/// Where clients expect the socket.
+pub const DEFAULT_LISTEN: &str = "unix:///run/pausa/pausa.sock";
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The socket CRI and the admin service are served on, as `unix:///path`.
+    pub listen: String,
+    /// Directory of what outlives a reboot: images, container filesystems, records.
+    pub root: PathBuf,
+    /// Directory of what matters until reboot: sockets, mounts, records of running things. On a tmpfs.
+    pub state: PathBuf,
+    /// Directory of registry hosts, `HOST/hosts.toml` in each; read anew for every pull.
+    pub registry_config_dir: PathBuf,
+    /// Who makes cgroups; kubelet asks for it and follows.
+    pub cgroup_driver: CgroupDriver,
+    /// Lets every pod bind ports below 1024 (sysctl `net.ipv4.ip_unprivileged_port_start=0`).
+    pub enable_unprivileged_ports: bool,
+    /// Lets every pod ping (sysctl `net.ipv4.ping_group_range` opened).
+    pub enable_unprivileged_icmp: bool,
+    /// Longest line of a container's log in bytes; longer ones are split and tagged `P`.
+    pub max_log_line: u32,
+    /// How long, in seconds, running requests may take to finish after SIGTERM.
+    pub drain_timeout_seconds: u32,
+    /// How pods are connected.
+    pub network: Network,
+    /// The CNI plugins and their configuration, with `network.mode = "cni"`.
+    pub cni: Cni,
+    /// Pulling images.
+    pub images: Images,
+    /// Seccomp profiles.
+    pub seccomp: Seccomp,
+    /// What the daemon says on stderr.
+    pub log: Log,
+    /// Runtime handlers by the name a RuntimeClass uses. The handler `""` always exists and is built in.
+    pub handlers: BTreeMap<String, Handler>,
+}
+
+/// How pods are connected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+pub struct Network {
+    /// CNI, or the bridge that pausa brings along.
+    pub mode: NetworkMode,
+    /// The bridge of `mode = "bridge"`.
+    pub bridge: Bridge,
+}
+
+/// Who connects pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// The first CNI configuration in `cni.conf_dir`.
+    #[default]
+    Cni,
+    /// A bridge on this node only; nothing to install or configure.
+    Bridge,
+}
+
+/// The built-in bridge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bridge {
+    /// Interface name, at most 15 characters. Empty: `pausa0`, or one of its own for every daemon that does
+    /// not use the default directories.
+    pub name: String,
+    /// Where pods get their IPv4 addresses; the first one is the bridge's. kubelet's pod CIDR wins.
+    pub subnet: Ipv4Net,
+    /// MTU of the bridge and the pods' interfaces in bytes; 0 takes that of the default route's interface.
+    pub mtu: u32,
+    /// Whether traffic that leaves the subnet gets the node's address.
+    pub masquerade: bool,
+}
+
+/// Where CNI is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cni {
+    /// Directory of `*.conflist`, `*.conf` and `*.json`; the first by name counts.
+    pub conf_dir: PathBuf,
+    /// Directories of plugin binaries, searched in order.
+    pub bin_dir: Vec<PathBuf>,
+    /// Directory of cached results, where other CNI tools look for them too.
+    pub cache_dir: PathBuf,
+}
+
+/// Pulling images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Images {
+    /// Layers fetched at the same time, over all pulls.
+    pub max_parallel_downloads: u32,
+    /// Seconds without a byte after which a download is given up and tried again.
+    pub stall_timeout_seconds: u32,
+}
+
+/// Seccomp profiles.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Seccomp {
+    /// A JSON profile that stands for `RuntimeDefault`; without it the built-in one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_profile: Option<PathBuf>,
+    /// Directory a relative `Localhost` profile is looked up in. kubelet sends absolute paths.
+    pub localhost_root: PathBuf,
+}
+
+/// What the daemon says on stderr.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace` for pausa itself, with libraries at `warn`; or
+    /// directives such as `info,pausa::sandbox=debug,h2=trace`.
+    pub level: String,
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line an event.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// systemd where it is the init process, else cgroupfs.
+    #[default]
+    Auto,
+    /// pausa, by directories in `/sys/fs/cgroup`.
+    Cgroupfs,
+    /// systemd, asked over D-Bus for scopes in kubelet's slices.
+    Systemd,
+}
+
+/// One runtime handler.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Handler {
+    /// What runs its containers.
+    pub kind: HandlerKind,
+}
+
+/// Kinds of runtime handlers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandlerKind {
+    /// pausa itself.
+    #[default]
+    Builtin,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: DEFAULT_LISTEN.to_owned(),
+            root: "/var/lib/pausa".into(),
+            state: "/run/pausa".into(),
+            registry_config_dir: "/etc/pausa/certs.d".into(),
+            cgroup_driver: CgroupDriver::Auto,
+            enable_unprivileged_ports: true,
+            enable_unprivileged_icmp: true,
+            max_log_line: 16 * 1024,
+            drain_timeout_seconds: 5,
+            network: Network::default(),
+            cni: Cni::default(),
+            images: Images::default(),
+            seccomp: Seccomp::default(),
+            log: Log::default(),
+            handlers: BTreeMap::from([(String::new(), Handler::default())]),
+        }
+    }
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            subnet: Ipv4Net::new_assert([10, 88, 0, 0].into(), 16),
+            mtu: 0,
+            masquerade: true,
+        }
+    }
+}
+
+impl Default for Cni {
+    fn default() -> Self {
+        Self {
+            conf_dir: "/etc/cni/net.d".into(),
+            bin_dir: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            cache_dir: "/var/lib/cni".into(),
+        }
+    }
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self {
+            max_parallel_downloads: 6,
+            stall_timeout_seconds: 60,
+        }
+    }
+}
+
+impl Default for Seccomp {
+    fn default() -> Self {
+        Self {
+            default_profile: None,
+            localhost_root: "/var/lib/kubelet/seccomp".into(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Config {
+    /// The path in `listen`.
+    pub fn socket(&self) -> &Path {
+        Path::new(self.listen.strip_prefix("unix://").unwrap_or(&self.listen))
+    }
+
+    /// Eight hex digits that differ between daemons with different `listen`, `root` or `state`.
+    pub fn instance(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [self.socket(), &self.root, &self.state] {
+            let bytes = part.as_os_str().as_encoded_bytes();
+            hash.update(bytes.len().to_be_bytes());
+            hash.update(bytes);
+        }
+        hash.finalize()
+            .iter()
+            .take(4)
+            .fold(String::new(), |mut text, byte| {
+                // Writing to a String cannot fail.
+                _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+
+    /// `pausa`, or `pausa-` and [`Self::instance`] for a daemon that does not use the default places:
+    /// the beginning of every name this daemon gives outside its directories (network namespaces, cgroups).
+    pub fn instance_name(&self) -> String {
+        let default = Self::default();
+        let places = |c: &Self| (c.socket().to_owned(), c.root.clone(), c.state.clone());
+        if places(self) == places(&default) {
+            "pausa".to_owned()
+        } else {
+            format!("pausa-{}", self.instance())
+        }
+    }
+
+    /// The interface name of the built-in bridge: as configured, else `pausa0` or [`Self::instance_name`].
+    pub fn bridge_name(&self) -> String {
+        if !self.network.bridge.name.is_empty() {
+            return self.network.bridge.name.clone();
+        }
+        match self.instance_name() {
+            name if name == "pausa" => "pausa0".to_owned(),
+            name => name,
+        }
+    }
+
+    /// The effective configuration as TOML, as `pausa config` prints it.
+    ///
+    /// # Errors
+    /// When a path is not UTF-8, which TOML cannot say.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|source| ConfigError::Print { source })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+use std::fs;
+
+use super::*;
+use crate::error::chain;
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn the_defaults_are_valid_and_survive_printing() {
+    let config = Config::default();
+    config.validate().unwrap();
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", &config.to_toml().unwrap());
+    assert_eq!(load(Some(&file)).unwrap(), config);
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", "");
+    assert_eq!(load(Some(&file)).unwrap(), Config::default());
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_be_there() {
+    let dir = dir();
+    let missing = dir.path().join("config.toml");
+    let error = load(Some(&missing)).unwrap_err();
+    assert!(matches!(&error, ConfigError::Read { path, .. } if *path == missing));
+}
+
+#[test]
+fn drop_ins_merge_in_lexical_order_and_only_toml() {
+    let dir = dir();
+    let file = write(
+        dir.path(),
+        "config.toml",
+        "max_log_line = 1000\n[network.bridge]\nname = \"a0\"\nmtu = 1400\n",
+    );
+    write(
+        dir.path(),
+        "config.d/20-b.toml",
+        "[network.bridge]\nname = \"b0\"\n",
+    );
+    write(
+        dir.path(),
+        "config.d/10-c.toml",
+        "[network.bridge]\nname = \"c0\"\n[cni]\nbin_dir = [\"/x\"]\n",
+    );
+    write(dir.path(), "config.d/90-off.toml.disabled", "nonsense");
+    let config = load(Some(&file)).unwrap();
+    assert_eq!(config.network.bridge.name, "b0");
+    assert_eq!(config.network.bridge.mtu, 1400);
+    assert_eq!(config.max_log_line, 1000);
+    assert_eq!(config.cni.bin_dir, [PathBuf::from("/x")]);
+}
+
+#[test]
+fn an_unknown_key_names_file_key_and_the_nearest() {
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", "");
+    let drop_in = write(dir.path(), "config.d/x.toml", "[cni]\nconf_dri = \"/x\"\n");
+    let text = chain(&load(Some(&file)).unwrap_err());
+    assert!(text.contains(drop_in.to_str().unwrap()), "{text}");
+    assert!(text.contains("\"cni.conf_dri\""), "{text}");
+    assert!(text.contains("did you mean \"cni.conf_dir\"?"), "{text}");
+}
+
+#[test]
+fn a_key_like_no_other_gets_no_suggestion() {
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", "sandbox_image = \"pause\"\n");
+    let text = load(Some(&file)).unwrap_err().to_string();
+    assert!(
+        text.contains("sandbox_image") && !text.contains("did you mean"),
+        "{text}"
+    );
+}
+
+#[test]
+fn handlers_have_any_name_but_known_keys() {
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", "[handlers.fast]\nkind = \"builtin\"\n");
+    let config = load(Some(&file)).unwrap();
+    assert_eq!(config.handlers.keys().collect::<Vec<_>>(), ["", "fast"]);
+    let file = write(dir.path(), "config.toml", "[handlers.fast]\nkid = \"builtin\"\n");
+    let text = load(Some(&file)).unwrap_err().to_string();
+    assert!(text.contains("did you mean \"handlers.fast.kind\"?"), "{text}");
+}
+
+#[test]
+fn a_wrong_type_names_file_and_line() {
+    let dir = dir();
+    let file = write(
+        dir.path(),
+        "config.toml",
+        "root = \"/r\"\nmax_log_line = \"long\"\n",
+    );
+    let text = chain(&load(Some(&file)).unwrap_err());
+    assert!(text.contains(file.to_str().unwrap()), "{text}");
+    assert!(text.contains("line 2"), "{text}");
+}
+
+#[test]
+fn bad_values_are_named() {
+    type Spoil = fn(&mut Config);
+    let cases: [(&str, Spoil); 11] = [
+        ("listen", |c| c.listen = "tcp://1.2.3.4".into()),
+        ("listen", |c| c.listen = format!("unix:///{}", "x".repeat(103))),
+        ("root", |c| c.root = "var".into()),
+        ("state", |c| c.state = c.root.clone()),
+        ("network.bridge.name", |c| {
+            c.network.bridge.name = "sixteen-letters-".into();
+        }),
+        ("network.bridge.name", |c| c.network.bridge.name = "a/b".into()),
+        ("network.bridge.subnet", |c| {
+            c.network.bridge.subnet = "10.0.0.0/30".parse().unwrap();
+        }),
+        ("network.bridge.mtu", |c| c.network.bridge.mtu = 100),
+        ("images.max_parallel_downloads", |c| {
+            c.images.max_parallel_downloads = 0;
+        }),
+        ("log.level", |c| c.log.level = "pausa=loud".into()),
+        ("cni.bin_dir", |c| c.cni.bin_dir.clear()),
+    ];
+    for (key, spoil) in cases {
+        let mut config = Config::default();
+        spoil(&mut config);
+        let error = config.validate().unwrap_err();
+        assert!(
+            matches!(error, ConfigError::Value { key: named, .. } if named == key),
+            "{key}: {error}"
+        );
+    }
+}
+
+#[test]
+fn daemons_with_other_places_have_other_names() {
+    let default = Config::default();
+    assert_eq!(default.instance_name(), "pausa");
+    assert_eq!(default.bridge_name(), "pausa0");
+    let mut names = std::collections::BTreeSet::new();
+    let changes: [fn(&mut Config); 3] = [
+        |c| c.root = "/other".into(),
+        |c| c.state = "/other".into(),
+        |c| c.listen = "unix:///other".into(),
+    ];
+    for change in changes {
+        let mut config = default.clone();
+        change(&mut config);
+        assert!(config.bridge_name().len() <= 15);
+        assert_eq!(config.bridge_name(), config.instance_name());
+        config.validate().unwrap();
+        names.insert(config.instance_name());
+    }
+    assert_eq!(names.len(), 3);
+}
+
+#[test]
+fn a_bare_path_is_the_same_socket() {
+    let config = Config {
+        listen: "/run/pausa/pausa.sock".into(),
+        ..Config::default()
+    };
+    assert_eq!(config.instance_name(), "pausa");
+}
+
+#[test]
+fn every_key_is_documented() {
+    let docs = include_str!("../../docs/configuration.md");
+    let mut full = Config::default();
+    full.seccomp.default_profile = Some(PathBuf::new());
+    let table = toml::Table::try_from(full).unwrap();
+    let mut keys = Vec::new();
+    for (name, value) in &table {
+        match value {
+            toml::Value::Table(section) if name == "handlers" => {
+                assert!(docs.contains("[handlers.NAME]") && section.contains_key(""));
+            }
+            toml::Value::Table(section) => {
+                assert!(docs.contains(&format!("`[{name}]`")), "{name}");
+                keys.extend(section.keys().filter(|key| *key != "bridge"));
+            }
+            _ => keys.push(name),
+        }
+    }
+    for key in keys {
+        assert!(docs.contains(&format!("| `{key}` |")), "{key}");
+    }
+    for key in table["network"]["bridge"].as_table().unwrap().keys() {
+        assert!(docs.contains(&format!("| `bridge.{key}` |")), "{key}");
+    }
+}

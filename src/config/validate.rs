@@ -1,0 +1,134 @@
+//! Judges a configuration as a whole, before anything is touched.
+
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, ConfigError};
+
+/// Longest interface name the kernel takes (IFNAMSIZ less the NUL).
+const IFNAME_MAX: usize = 15;
+/// Longest path of a unix socket (sun_path less the NUL), with room for names beside it.
+const SOCKET_PATH_MAX: usize = 107 - ".lock".len();
+/// Below, a line would be mostly its prefix; above, kubelet and log shippers give up.
+const LOG_LINE: std::ops::RangeInclusive<u32> = 256..=1024 * 1024;
+/// IPv6 needs 1280; more than 65535 no packet has.
+const MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
+/// More connections than this only annoy registries.
+const DOWNLOADS: std::ops::RangeInclusive<u32> = 1..=64;
+
+impl Config {
+    /// Checks every value that a type alone cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for the first one that will not do.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_places()?;
+        self.validate_network()?;
+        let log_line = self.max_log_line;
+        check(
+            LOG_LINE.contains(&log_line),
+            "max_log_line",
+            &log_line,
+            "256 to 1048576 bytes",
+        )?;
+        let downloads = self.images.max_parallel_downloads;
+        check(
+            DOWNLOADS.contains(&downloads),
+            "images.max_parallel_downloads",
+            &downloads,
+            "1 to 64",
+        )?;
+        let stall = self.images.stall_timeout_seconds;
+        check(
+            stall > 0,
+            "images.stall_timeout_seconds",
+            &stall,
+            "at least 1 second",
+        )?;
+        check(
+            EnvFilter::try_new(&self.log.level).is_ok(),
+            "log.level",
+            &self.log.level,
+            "error, warn, info, debug, trace or target=level directives",
+        )
+    }
+
+    fn validate_places(&self) -> Result<(), ConfigError> {
+        let socket = self.socket();
+        let fits = socket.as_os_str().len() <= SOCKET_PATH_MAX;
+        check(
+            socket.is_absolute() && fits && socket.file_name().is_some(),
+            "listen",
+            &self.listen,
+            "unix:// and an absolute path of at most 102 bytes",
+        )?;
+        let profile = self.seccomp.default_profile.as_deref();
+        let places: [(&'static str, &Path); 6] = [
+            ("root", &self.root),
+            ("state", &self.state),
+            ("registry_config_dir", &self.registry_config_dir),
+            ("cni.conf_dir", &self.cni.conf_dir),
+            ("cni.cache_dir", &self.cni.cache_dir),
+            ("seccomp.localhost_root", &self.seccomp.localhost_root),
+        ];
+        let bins = self.cni.bin_dir.iter().map(|dir| ("cni.bin_dir", dir.as_path()));
+        let profile = profile.map(|path| ("seccomp.default_profile", path));
+        for (key, path) in places.into_iter().chain(bins).chain(profile) {
+            check(path.is_absolute(), key, &path.display(), "an absolute path")?;
+        }
+        check(
+            self.root != self.state,
+            "state",
+            &self.state.display(),
+            "another directory than root",
+        )
+    }
+
+    fn validate_network(&self) -> Result<(), ConfigError> {
+        let bridge = &self.network.bridge;
+        let plain = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+        check(
+            bridge.name.len() <= IFNAME_MAX
+                && bridge.name.chars().all(plain)
+                && !matches!(bridge.name.as_str(), "." | ".."),
+            "network.bridge.name",
+            &bridge.name,
+            "an interface name of at most 15 characters without slash, colon and space",
+        )?;
+        check(
+            (8..=29).contains(&bridge.subnet.prefix_len()),
+            "network.bridge.subnet",
+            &bridge.subnet,
+            "an IPv4 network of /8 to /29",
+        )?;
+        check(
+            bridge.mtu == 0 || MTU.contains(&bridge.mtu),
+            "network.bridge.mtu",
+            &bridge.mtu,
+            "0 or 1280 to 65535 bytes",
+        )?;
+        check(
+            !self.cni.bin_dir.is_empty(),
+            "cni.bin_dir",
+            &"[]",
+            "at least one directory",
+        )
+    }
+}
+
+fn check(
+    ok: bool,
+    key: &'static str,
+    value: &dyn std::fmt::Display,
+    expected: &'static str,
+) -> Result<(), ConfigError> {
+    if ok {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        key,
+        value: value.to_string(),
+        expected,
+    })
+}

@@ -1,0 +1,174 @@
+//! A container's record, as saved and as published.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pausa_monitor_protocol::ExitStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::id::Id;
+use crate::proto::v1;
+
+/// Everything that is remembered of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// Form of this record.
+    pub version: u32,
+    /// Its id.
+    pub id: Id,
+    /// Its pod.
+    pub pod: Id,
+    /// What was asked for, unchanged.
+    pub config: v1::ContainerConfig,
+    /// What it was made from.
+    pub image: ImageIdentity,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    /// Where it is in its life.
+    pub run: RunState,
+    /// Host path of its log; none: no log.
+    pub log_path: Option<PathBuf>,
+    /// Its cgroup, in the form that the cgroup driver gave it.
+    pub cgroup: String,
+    /// The images of its image volumes, by the index of their mount in the configuration: their ids.
+    #[serde(default)]
+    pub volumes: BTreeMap<usize, String>,
+    /// Who its first process is.
+    pub user: v1::LinuxContainerUser,
+    /// The signal that asks it to stop.
+    pub stop_signal: i32,
+    /// Resources in force: those of the configuration, then every update.
+    pub resources: v1::LinuxContainerResources,
+}
+
+impl ContainerRecord {
+    /// The form that this version writes.
+    pub const VERSION: u32 = 1;
+
+    /// The state in CRI's words.
+    pub fn state(&self) -> v1::ContainerState {
+        match self.run {
+            RunState::Created => v1::ContainerState::ContainerCreated,
+            RunState::Running { .. } => v1::ContainerState::ContainerRunning,
+            RunState::Exited(_) => v1::ContainerState::ContainerExited,
+        }
+    }
+
+    /// Name and attempt, by which kubelet means a container.
+    pub fn name(&self) -> (String, u32) {
+        let metadata = self.config.metadata.clone().unwrap_or_default();
+        (metadata.name, metadata.attempt)
+    }
+}
+
+/// The image of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageIdentity {
+    /// Its id, `sha256:…`.
+    pub id: String,
+    /// A repository digest of it, or its id if it has none: CRI's `image_ref`.
+    pub reference: String,
+    /// Its first tag, or what was asked for.
+    pub name: String,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Made, not started.
+    Created,
+    /// Its first process runs.
+    Running {
+        /// That process, in the host's PID namespace.
+        pid: i32,
+        /// Nanoseconds since the epoch.
+        started_at: i64,
+    },
+    /// It has ended, or could not be started.
+    Exited(ExitInfo),
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitInfo {
+    /// Nanoseconds since the epoch; of a container that could not be started, the attempt.
+    pub started_at: i64,
+    /// Nanoseconds since the epoch.
+    pub finished_at: i64,
+    /// What it returned, or 128 + signal.
+    pub code: i32,
+    /// One word for it.
+    pub reason: Reason,
+    /// A sentence for it, where there is one.
+    pub message: String,
+}
+
+/// Why a container is no longer running, in the words that users of the peers grep for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// It returned 0.
+    Completed,
+    /// It returned something else, or a signal ended it.
+    Error,
+    /// The kernel's OOM killer ended it.
+    #[serde(rename = "OOMKilled")]
+    OomKilled,
+    /// It could not be started.
+    StartError,
+    /// It was lost: its monitor is gone, or the machine was restarted under it.
+    Unknown,
+}
+
+impl Reason {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "Completed",
+            Self::Error => "Error",
+            Self::OomKilled => "OOMKilled",
+            Self::StartError => "StartError",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl ExitInfo {
+    /// The end of a process that the monitor saw.
+    pub fn of(started_at: i64, exit: &ExitStatus) -> Self {
+        let reason = match exit {
+            ExitStatus { oom_killed: true, .. } => Reason::OomKilled,
+            ExitStatus { code: 0, .. } => Reason::Completed,
+            _ => Reason::Error,
+        };
+        Self {
+            started_at,
+            finished_at: exit.at,
+            code: exit.code,
+            reason,
+            message: String::new(),
+        }
+    }
+
+    /// A start that failed.
+    pub fn start_error(at: i64, message: String) -> Self {
+        Self {
+            started_at: at,
+            finished_at: at,
+            code: 128,
+            reason: Reason::StartError,
+            message,
+        }
+    }
+
+    /// An end that nobody saw.
+    pub fn lost(started_at: i64, noticed_at: i64, message: &str) -> Self {
+        Self {
+            started_at,
+            finished_at: noticed_at,
+            code: 255,
+            reason: Reason::Unknown,
+            message: message.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What happens around every RPC: a span, a log line, and the net under a panic.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use tonic::{Code, Response, Status};
+use tracing::Instrument;
+
+use super::status;
+use crate::deadline;
+use crate::error::Failure;
+
+/// What a service method returns.
+pub(super) type Reply<T> = Result<Response<T>, Status>;
+
+/// Runs `work` for the RPC `rpc` about `subject` (an id or name, or empty).
+pub(super) async fn call<T>(
+    rpc: &'static str,
+    subject: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Reply<T> {
+    call_with(rpc, subject, status::from_failure, work).await
+}
+
+/// [`call`] with failures that mean something special to kubelet.
+pub(super) async fn call_with<T>(
+    rpc: &'static str,
+    subject: &str,
+    to_status: fn(Failure) -> Status,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Reply<T> {
+    let span = tracing::debug_span!("cri", rpc, subject);
+    async {
+        let since = Instant::now();
+        // Nothing of `work` is used after it panicked.
+        let outcome = deadline::wait(AssertUnwindSafe(work).catch_unwind()).await;
+        let reply = match outcome {
+            Some(Ok(Ok(response))) => Ok(Response::new(response)),
+            Some(Ok(Err(failure))) => Err(to_status(failure)),
+            Some(Err(panic)) => Err(panicked(rpc, panic.as_ref())),
+            None => Err(Status::deadline_exceeded(format!(
+                "{rpc} did not end before the client's deadline; it goes on, and the same request again joins it"
+            ))),
+        };
+        let code = reply.as_ref().err().map_or(Code::Ok, Status::code);
+        tracing::debug!(?code, took = ?since.elapsed(), "answered");
+        reply
+    }
+    .instrument(span)
+    .await
+}
+
+fn panicked(rpc: &'static str, panic: &(dyn std::any::Any + Send)) -> Status {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    // Where it happened is on stderr already, from the panic itself.
+    tracing::error!(rpc, panic = text, "a request panicked; please report this");
+    Status::internal(format!("{rpc} panicked, which is a bug in pausa: {text}"))
+}

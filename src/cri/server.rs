@@ -1,0 +1,138 @@
+//! Opens the socket and serves on it until told to stop.
+//!
+//! ```text
+//!  bind / inherited ──▶ serve ──shutdown──▶ draining ──all answered, or drain limit──▶ closed
+//! ```
+//!
+//! READY=1 goes out when requests can be answered, STOPPING=1 when draining begins (sd_notify(3)). While
+//! draining, no connection is accepted, clients are told (GOAWAY), and running requests may finish.
+//!
+//! Must never: take the socket from a daemon that is alive.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use sd_notify::NotifyState;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
+
+use patience::PatienceLayer;
+
+use super::Rooms;
+use super::authority::LenientAuthority;
+use super::backend::{ImageService, PodService};
+use crate::proto::admin::admin_server::AdminServer;
+use crate::proto::v1::image_service_server::ImageServiceServer;
+use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
+
+mod patience;
+mod socket;
+
+pub use socket::{Listening, SocketError, bind, inherited};
+
+/// Largest message either way; kubelet's and crictl's clients have the same limit.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// How long to wait when a connection cannot be accepted, which is mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serving failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The gRPC server gave up.
+    #[error("the gRPC server on the CRI socket ended")]
+    Server {
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+}
+
+/// Serves `rooms` on `listening` until `shutdown` completes, then lets running requests finish for at most
+/// `drain`.
+///
+/// # Errors
+/// [`ServeError`] when the server ends for another reason.
+pub async fn serve<P: PodService, I: ImageService>(
+    listening: Listening,
+    rooms: Rooms<P, I>,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) -> Result<(), ServeError> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (listener, held) = listening.into_parts();
+    let serving = router(rooms).serve_with_incoming_shutdown(accept(listener), async {
+        // A sender that is gone is as good as one that has sent.
+        _ = stopped.await;
+    });
+    tokio::pin!(serving);
+    notify(NotifyState::Ready);
+    let failed = |source| ServeError::Server { source };
+    tokio::select! {
+        ended = &mut serving => return ended.map_err(failed),
+        () = shutdown => {}
+    }
+    notify(NotifyState::Stopping);
+    tracing::info!("stopping: waiting for running requests");
+    // The receiver lives in `serving`, which has not ended.
+    _ = stop.send(());
+    let ended = tokio::time::timeout(drain, serving).await;
+    drop(held);
+    match ended {
+        Ok(ended) => ended.map_err(failed),
+        Err(_) => {
+            tracing::warn!(
+                drain_s = drain.as_secs(),
+                "stopping with requests unanswered; their operations go on or are retried"
+            );
+            Ok(())
+        }
+    }
+}
+
+fn router<P: PodService, I: ImageService>(rooms: Rooms<P, I>) -> Router<Stack<PatienceLayer, Identity>> {
+    let (runtime, image, admin) = rooms.into_doors();
+    Server::builder()
+        .layer(PatienceLayer)
+        .add_service(
+            RuntimeServiceServer::new(runtime)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            ImageServiceServer::new(image)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            AdminServer::new(admin)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+}
+
+/// Connections as they come. A failed accept is not the end: the next one may work.
+fn accept(listener: UnixListener) -> impl Stream<Item = io::Result<LenientAuthority<UnixStream>>> + Send {
+    stream::unfold(listener, |listener| async move {
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => return Some((Ok(LenientAuthority::new(socket)), listener)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection on the CRI socket");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+/// Tells the service manager. Without one this does nothing; one that does not listen is not our trouble.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot notify the service manager through NOTIFY_SOCKET");
+    }
+}

@@ -1,0 +1,204 @@
+//! Images: from a reference to directories that containers are mounted from.
+//!
+//! ```text
+//!  pull ─┐                              ┌▶ reaper    deletes trees
+//!        ├▶ fetch ─▶ layers (counted) ──┤
+//!  import┘              │               └▶ keeper    writes records, publishes the index
+//!                       ▼                                 ▼
+//!                 lease ─▶ overlay                  cri (list, status, usage)
+//! ```
+//!
+//! Layers are directories named by their diff id, shared by all images and counted; no compressed copy is kept. An image
+//! exists when its record does: the record is written after everything else is durable, and removed before anything else is.
+//! The index in memory is rebuilt from the records at every start; a record that is broken is rebuilt from the config.
+//!
+//! Must never: hold a lock across a system call or an await; let a reader wait for a pull or a removal; believe what a registry,
+//! an archive or an image says before its digest is verified; say that an image is removed while its bytes are still there.
+//!
+//! Specs: OCI image spec 1.1, OCI distribution spec 1.1, Docker image spec 1.2 (archives), CRI v1 ImageService.
+
+mod archive;
+mod content;
+mod cri;
+mod error;
+mod fetch;
+mod files;
+mod import;
+mod index;
+mod keeper;
+mod layers;
+mod layout;
+mod lease;
+mod open;
+pub mod overlay;
+mod pipe;
+mod pull;
+mod reaper;
+mod record;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pausa_distribution::{Client, ClientConfig, HostsDir, Platform};
+use tokio::sync::oneshot;
+
+pub use cri::Status;
+pub use error::ImageError;
+pub use import::Imported;
+pub use lease::Lease;
+
+use index::Index;
+use keeper::{Job, Keeper};
+use layers::Layers;
+use layout::Layout;
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct ImagesConfig {
+    /// The store is `images` below this.
+    pub root: PathBuf,
+    /// Where `<host>/hosts.toml` are looked for, at every request anew.
+    pub registry_config_dir: PathBuf,
+    /// Layers of one image that are fetched at once. Per image, so that a slow registry slows only its own images.
+    pub max_parallel_downloads: usize,
+    /// Longest time without a byte from a registry.
+    pub stall_timeout: Duration,
+    /// Which manifest of an index is wanted.
+    pub platform: Platform,
+}
+
+/// The images of this node. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ImagesConfig,
+    layout: Layout,
+    client: Client,
+    layers: Layers,
+    index: Arc<ArcSwap<Index>>,
+    pulls: pull::InFlight,
+    keeper: Sender<Job>,
+    closing: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn tell(&self, job: Job) {
+        // The thread lives as long as this does.
+        drop(self.keeper.send(job));
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // From here on, giving up a layer means only that this process ends.
+        self.closing.store(true, Ordering::Release);
+        self.tell(Job::Stop);
+    }
+}
+
+impl Images {
+    /// Opens the store, making it if there is none. Blocks. Broken records are logged and left out.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`] if the directories cannot be made or read.
+    pub fn open(config: ImagesConfig) -> Result<Self, ImageError> {
+        let layout = Layout::new(&config.root);
+        layout.make()?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let layers = Layers::new(layout.clone(), Arc::clone(&closing))?;
+        let index = Arc::new(ArcSwap::from_pointee(Index::default()));
+        let (sender, jobs) = channel();
+        let mut keeper = Keeper::new(
+            layout.clone(),
+            Arc::clone(&index),
+            sender.clone(),
+            Arc::clone(&closing),
+        );
+        for error in open::load(&layout, &layers, &mut keeper)? {
+            let error = crate::error::chain(&error);
+            tracing::warn!(error, "a part of the image store is damaged and was left out");
+        }
+        keeper.publish();
+        std::thread::Builder::new()
+            .name("image-keeper".to_owned())
+            .spawn(move || keeper.run(&jobs))
+            .map_err(error::io_error(
+                "start the thread that records images of",
+                layout.base(),
+            ))?;
+        let client = ClientConfig {
+            stall_timeout: config.stall_timeout,
+            ..ClientConfig::default()
+        };
+        let hosts = HostsDir::new([config.registry_config_dir.clone()]);
+        let inner = Inner {
+            client: Client::new(Arc::new(hosts), client),
+            layout,
+            layers,
+            index,
+            pulls: Arc::new(Mutex::default()),
+            keeper: sender,
+            closing,
+            config,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Removes an image with all its names, by any of them. Its bytes are free when this returns, except those that leases or
+    /// other images hold. Removing what is not there succeeds.
+    ///
+    /// # Errors
+    /// [`ImageError::Ambiguous`]; [`ImageError::Io`] if its record cannot be removed: it is back after a restart then.
+    pub async fn remove(&self, reference: &str) -> Result<(), ImageError> {
+        let hex = match self.inner.index.load().find(reference)? {
+            Some(entry) => entry.config.id.hex().to_owned(),
+            None => return Ok(()),
+        };
+        let (reply, done) = oneshot::channel();
+        self.inner.tell(Job::Remove(hex, reply));
+        let removed = done.await.unwrap_or(Err(ImageError::Stopped {
+            doing: "removing an image",
+        }));
+        self.settle().await;
+        removed
+    }
+
+    /// Every container of before the start has its lease again: images that were removed meanwhile and that nobody leased go.
+    pub fn recovered(&self) {
+        self.inner.tell(Job::Recovered);
+    }
+
+    /// From here on leases may end without anything being removed: for a daemon that stops while its containers go on.
+    pub fn close(&self) {
+        self.inner.closing.store(true, Ordering::Release);
+    }
+
+    /// Waits until everything given up so far is off the disk.
+    pub async fn settle(&self) {
+        let (reply, done) = oneshot::channel();
+        self.inner.tell(Job::Flush(reply));
+        // Without an answer the store is closing.
+        drop(done.await);
+        self.inner.layers.flush().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! Images as CRI shows them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pausa_layer::Usage;
+
+use super::Images;
+use super::content::User;
+use super::error::ImageError;
+use super::index::Entry;
+use crate::proto::v1;
+
+/// An image and, if asked for, its verbose `info`.
+pub type Status = (v1::Image, BTreeMap<String, String>);
+
+impl Images {
+    /// All images, or those that `filter` names. What names none gives an empty list.
+    pub fn images(&self, filter: Option<&v1::ImageSpec>) -> Vec<v1::Image> {
+        let index = self.inner.index.load();
+        match filter
+            .map(|spec| spec.image.as_str())
+            .filter(|image| !image.is_empty())
+        {
+            None => index.images().map(shown).collect(),
+            Some(image) => match index.find(image) {
+                Ok(Some(entry)) => vec![shown(entry)],
+                // A filter that fits nothing, or too much, is no failure of a list.
+                Ok(None) | Err(_) => Vec::new(),
+            },
+        }
+    }
+
+    /// One image, `None` if it is not there; with `verbose` also its `info`.
+    ///
+    /// # Errors
+    /// [`ImageError::Ambiguous`] for the beginning of more than one id.
+    pub fn status(&self, spec: &v1::ImageSpec, verbose: bool) -> Result<Option<Status>, ImageError> {
+        let index = self.inner.index.load();
+        let Some(entry) = index.find(&spec.image)? else {
+            return Ok(None);
+        };
+        let mut info = BTreeMap::new();
+        if verbose {
+            let text = serde_json::json!({
+                "chainID": entry.config.chain_id(),
+                "imageSpec": &*entry.config.config,
+            });
+            info.insert("info".to_owned(), text.to_string());
+        }
+        Ok(Some((shown(entry), info)))
+    }
+
+    /// What images and, on the same file system, containers' writable layers occupy. `writable` is what the caller measured of the
+    /// latter ([`Images::measure`]).
+    pub fn fs_info(&self, writable: Usage) -> v1::ImageFsInfoResponse {
+        let layers = self.inner.layers.usage();
+        let usage = v1::FilesystemUsage {
+            timestamp: crate::state::now(),
+            fs_id: Some(v1::FilesystemIdentifier {
+                mountpoint: self.inner.layout.base().display().to_string(),
+            }),
+            used_bytes: Some(v1::UInt64Value {
+                value: layers.bytes.saturating_add(writable.bytes),
+            }),
+            inodes_used: Some(v1::UInt64Value {
+                value: layers.inodes.saturating_add(writable.inodes),
+            }),
+        };
+        // Equal tells kubelet that images and containers share one file system.
+        v1::ImageFsInfoResponse {
+            image_filesystems: vec![usage.clone()],
+            container_filesystems: vec![usage],
+        }
+    }
+}
+
+fn shown(entry: &Arc<Entry>) -> v1::Image {
+    let (uid, username) = match &entry.user {
+        User::Uid(uid) => (Some(v1::Int64Value { value: *uid }), String::new()),
+        User::Name(name) => (None, name.clone()),
+    };
+    v1::Image {
+        id: entry.id(),
+        repo_tags: entry.tags.clone(),
+        repo_digests: entry.digests.clone(),
+        size: entry.size,
+        uid,
+        username,
+        spec: Some(v1::ImageSpec {
+            image: entry.id(),
+            ..Default::default()
+        }),
+        pinned: false,
+    }
+}

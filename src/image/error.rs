@@ -1,0 +1,226 @@
+//! What can go wrong with images, told for the person who reads a pod's event.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pausa_distribution as distribution;
+use pausa_layer as layer;
+use rustix::io::Errno;
+
+use crate::error::ErrorKind;
+
+/// A failure of the image room.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The text is no image reference, or the credentials given with it cannot be used.
+    #[error("cannot use the image reference {reference:?}")]
+    Reference {
+        /// As given, shortened.
+        reference: String,
+        /// What is wrong.
+        #[source]
+        source: Box<distribution::Error>,
+    },
+    /// The registry, or what it sent, is at fault.
+    #[error("cannot fetch {reference}")]
+    Fetch {
+        /// The image.
+        reference: String,
+        /// What the client says.
+        #[source]
+        source: Box<distribution::Error>,
+    },
+    /// A layer cannot be unpacked.
+    #[error("cannot unpack layer {diff_id}")]
+    Unpack {
+        /// Which.
+        diff_id: String,
+        /// Entry, system call, errno.
+        #[source]
+        source: Box<layer::Error>,
+    },
+    /// A layer is not the one that the image config names.
+    #[error(
+        "a layer unpacks to {found} where the image config says {expected}; the image is faulty and must be built again"
+    )]
+    DiffId {
+        /// Of the config.
+        expected: String,
+        /// Of the archive.
+        found: String,
+    },
+    /// The config is not an image config.
+    #[error("{digest} is not a usable image config: {reason}; the image must be built again")]
+    Config {
+        /// Which.
+        digest: String,
+        /// The broken rule, or where the JSON is wrong.
+        reason: String,
+    },
+    /// Something that is pulled like an image and is none.
+    #[error(
+        "{what} has the media type {media_type:?}, which is no part of a container image this runtime can use"
+    )]
+    MediaType {
+        /// Config or layer, and its digest.
+        what: String,
+        /// As given, shortened.
+        media_type: String,
+    },
+    /// No image has this name or id.
+    #[error("no image {reference:?} in the store; pull it first")]
+    NotFound {
+        /// As given.
+        reference: String,
+    },
+    /// More than one image has an id with this beginning.
+    #[error("{reference:?} is the beginning of more than one image id; give more digits")]
+    Ambiguous {
+        /// As given.
+        reference: String,
+    },
+    /// A system call on the store failed.
+    #[error("{call} {} failed; check the file system that holds it", path.display())]
+    Io {
+        /// The call.
+        call: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// errno.
+        #[source]
+        source: io::Error,
+    },
+    /// A record of the store cannot be read.
+    #[error("{} is not a valid record: {reason}; pull the image again", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An overlay mount failed.
+    #[error("{call} failed for an overlay of {layers} layers{}", said(log))]
+    Mount {
+        /// The call with its arguments.
+        call: String,
+        /// How many lower layers.
+        layers: usize,
+        /// The kernel's own words, if it had any.
+        log: String,
+        /// errno.
+        #[source]
+        source: Errno,
+    },
+    /// An overlay mount was asked for that the kernel cannot make.
+    #[error("an overlay needs {needed} layers and got {given}")]
+    LayerCount {
+        /// In words.
+        needed: &'static str,
+        /// How many there were.
+        given: usize,
+    },
+    /// An archive cannot be read.
+    #[error("the image archive cannot be read")]
+    ArchiveRead {
+        /// What the reader or decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive is not what it should be.
+    #[error("the image archive is not usable: {name:?} {reason}")]
+    Archive {
+        /// Name in the archive, shortened.
+        name: String,
+        /// What is wrong, as the end of a sentence.
+        reason: &'static str,
+    },
+    /// The work ended without a result: the daemon stops, or has a bug.
+    #[error("{doing} was given up because the daemon is stopping; try again")]
+    Stopped {
+        /// What was going on.
+        doing: &'static str,
+    },
+    /// The failure of the operation that this request had joined.
+    #[error(transparent)]
+    Joined(Arc<Self>),
+}
+
+fn said(log: &str) -> String {
+    if log.is_empty() {
+        String::new()
+    } else {
+        format!(" (the kernel says: {log})")
+    }
+}
+
+impl ImageError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Reference { source, .. } | Self::Fetch { source, .. } => fetch_kind(source.kind()),
+            Self::Unpack { source, .. } => unpack_kind(source),
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Ambiguous { .. } | Self::ArchiveRead { .. } | Self::Archive { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::MediaType { .. } => ErrorKind::Unimplemented,
+            Self::DiffId { .. } | Self::Config { .. } => ErrorKind::FailedPrecondition,
+            Self::Io { source, .. } => errno_kind(source.raw_os_error()),
+            Self::Mount { source, .. } => errno_kind(Some(source.raw_os_error())),
+            Self::Record { .. } | Self::LayerCount { .. } => ErrorKind::Internal,
+            Self::Stopped { .. } => ErrorKind::Unavailable,
+            Self::Joined(inner) => inner.kind(),
+        }
+    }
+}
+
+fn fetch_kind(kind: distribution::Kind) -> ErrorKind {
+    use distribution::Kind;
+    match kind {
+        Kind::Unauthorized => ErrorKind::Unauthenticated,
+        Kind::NotFound | Kind::NoMatchingPlatform => ErrorKind::NotFound,
+        Kind::InvalidReference => ErrorKind::InvalidArgument,
+        Kind::Unsupported => ErrorKind::Unimplemented,
+        Kind::Config => ErrorKind::FailedPrecondition,
+        // Limits, outages, damaged or senseless answers: all end by themselves or with another mirror.
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+fn unpack_kind(error: &layer::Error) -> ErrorKind {
+    match error {
+        layer::Error::System { source, .. } => errno_kind(Some(source.raw_os_error())),
+        other => match other.kind() {
+            layer::ErrorKind::Input | layer::ErrorKind::Corrupt => ErrorKind::Unavailable,
+            layer::ErrorKind::Refused => ErrorKind::FailedPrecondition,
+            layer::ErrorKind::Limit => ErrorKind::ResourceExhausted,
+            _ => ErrorKind::Internal,
+        },
+    }
+}
+
+fn errno_kind(raw: Option<i32>) -> ErrorKind {
+    let full = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+    ];
+    match raw {
+        Some(raw) if full.iter().any(|errno| errno.raw_os_error() == raw) => ErrorKind::ResourceExhausted,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// Wraps an I/O error of `call` on `path`.
+pub(super) fn io_error(call: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> ImageError {
+    let path = path.to_owned();
+    move |source| ImageError::Io { call, path, source }
+}
+
+/// At most 120 characters of somebody's words, without control characters.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(120).collect()
+}

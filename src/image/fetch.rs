@@ -1,0 +1,306 @@
+//! One layer on its way into the store: unpacked while it arrives, verified, moved into place.
+//!
+//! ```text
+//!  registry ─async─▶ bounded channel ─▶ digest ─▶ decompress ─▶ diff id ─▶ untar into staging/   (blocking threads)
+//!  file     ───────────────────────────▶   └────────────── both right ──▶ rename to layers/DIFFID
+//! ```
+//!
+//! Nothing of a layer is visible before both digests are known to be right. Whoever gives up, the thread that unpacks removes
+//! what there is. Data is not made durable here but once for all layers of an image, before its record.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pausa_distribution::{self as distribution, Client, Credentials, Descriptor, Digest, Hasher, Reference};
+use pausa_layer::{Compression, Limits};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::error::{ImageError, io_error};
+use super::files;
+use super::layers::{Claim, Layer, Layers, Ticket};
+use super::layout::{FS, LAYER_RECORD};
+use super::pipe::{Message, pipe};
+use super::reaper;
+use super::record::{self, LayerRecord, VERSION};
+
+/// Where registry blobs come from.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    pub(super) client: Client,
+    pub(super) reference: Reference,
+    pub(super) credentials: Credentials,
+}
+
+/// Where a layer's blob is.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// In a registry.
+    Registry(Arc<Remote>, Descriptor),
+    /// In a file, with its digest if that is known.
+    File(PathBuf, Option<Digest>),
+}
+
+/// What the layers of one image share while they are fetched.
+#[derive(Debug)]
+pub(super) struct Effort {
+    /// How many may be fetched at once.
+    slots: Semaphore,
+    /// Held by every thread at work.
+    busy: mpsc::Sender<()>,
+}
+
+impl Effort {
+    /// For so many at once. The receiver ends when this and all its threads have ended.
+    pub(super) fn new(parallel: usize) -> (Self, mpsc::Receiver<()>) {
+        let (busy, idle) = mpsc::channel(1);
+        let slots = Semaphore::new(parallel.clamp(1, 64));
+        (Self { slots, busy }, idle)
+    }
+
+    /// Runs `work` on a thread that counts as busy until its result is taken or dropped.
+    async fn thread(
+        &self,
+        work: impl FnOnce() -> Result<Arc<Layer>, ImageError> + Send + 'static,
+    ) -> Result<Arc<Layer>, ImageError> {
+        let busy = self.busy.clone();
+        // In this order in the tuple: a layer nobody takes is given up before the thread stops being busy.
+        let (layer, _busy) = blocking("unpacking a layer", move || Ok((work(), busy))).await?;
+        layer
+    }
+}
+
+/// Holds the layer `diff_id`, fetched from `origin` if the store does not have it and nobody else is fetching it.
+pub(super) async fn obtain(
+    layers: &Layers,
+    diff_id: &str,
+    origin: &Origin,
+    effort: &Effort,
+) -> Result<Arc<Layer>, ImageError> {
+    loop {
+        match layers.claim(diff_id) {
+            Claim::Held(layer) => return Ok(layer),
+            // Ends without a value: only the end counts. Who failed there may have had other credentials, so try here.
+            Claim::Wait(mut busy) => drop(busy.changed().await),
+            Claim::Fetch(ticket) => {
+                let _slot = effort.slots.acquire().await;
+                return match origin {
+                    Origin::File(path, digest) => {
+                        from_file(ticket, effort, path.clone(), digest.clone()).await
+                    }
+                    Origin::Registry(remote, blob) => from_registry(ticket, effort, remote, blob).await,
+                };
+            }
+        }
+    }
+}
+
+async fn from_file(
+    ticket: Ticket,
+    effort: &Effort,
+    path: PathBuf,
+    digest: Option<Digest>,
+) -> Result<Arc<Layer>, ImageError> {
+    let work = move || {
+        let mut input = File::open(&path).map_err(io_error("open", &path))?;
+        let Some(digest) = digest else {
+            return unpack(ticket, &mut input, |_| Ok(()));
+        };
+        let size = input.metadata().map_err(io_error("stat", &path))?.len();
+        let mut input = Verified::new(input, digest, size);
+        unpack(ticket, &mut input, |input| input.finish("the archive"))
+    };
+    effort.thread(work).await
+}
+
+async fn from_registry(
+    ticket: Ticket,
+    effort: &Effort,
+    remote: &Remote,
+    blob: &Descriptor,
+) -> Result<Arc<Layer>, ImageError> {
+    let name = remote.reference.to_string();
+    let failed = |source| ImageError::Fetch {
+        reference: remote.reference.to_string(),
+        source: Box::new(source),
+    };
+    let opened = remote
+        .client
+        .fetch_blob(&remote.reference, blob, 0, &remote.credentials);
+    let mut stream = opened.await.map_err(failed)?;
+    let (sender, chunks) = pipe::<distribution::Error>();
+    let (digest, size) = (blob.digest.clone(), blob.size);
+    let unpacked = effort.thread(move || {
+        let mut input = Verified::new(chunks, digest, size);
+        unpack(ticket, &mut input, |input| match input.inner.failure.take() {
+            Some(source) => Err(ImageError::Fetch {
+                reference: name.clone(),
+                source: Box::new(source),
+            }),
+            None => input.finish(&name),
+        })
+    });
+    let feed = async move {
+        loop {
+            let message = match stream.chunk().await {
+                Ok(Some(chunk)) => Message::Bytes(chunk),
+                Ok(None) => Message::End,
+                Err(error) => Message::Failed(error),
+            };
+            let last = !matches!(message, Message::Bytes(_));
+            // Nobody listens any more: the unpacking failed and says why.
+            if sender.send(message).await.is_err() || last {
+                return;
+            }
+        }
+    };
+    let ((), layer) = tokio::join!(feed, unpacked);
+    layer
+}
+
+/// Runs `work` where blocking is allowed. It ends even if the caller goes away.
+pub(super) async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ImageError::Stopped { doing }),
+        },
+    }
+}
+
+/// A directory in `staging/` that goes when nobody moved it away.
+struct Staging(PathBuf);
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = reaper::remove(&self.0) {
+            let error = crate::error::chain(&error);
+            tracing::warn!(error, "a part of a layer stays in staging until the next start");
+        }
+    }
+}
+
+/// Unpacks `input`; `end` reads its rest and says whether it was what was promised.
+fn unpack<R: Read + Send>(
+    ticket: Ticket,
+    input: &mut R,
+    end: impl FnOnce(&mut R) -> Result<(), ImageError>,
+) -> Result<Arc<Layer>, ImageError> {
+    let layout = ticket.layers().layout().clone();
+    let staging = Staging(layout.staging().join(files::unique("layer")));
+    let content = staging.0.join(FS);
+    files::make_dir(&staging.0, 0o700)?;
+    files::make_dir(&content, 0o755)?;
+    let dir = files::open_dir(&content)?;
+    let unpacked = pausa_layer::unpack(&mut *input, Compression::Detect, dir.as_fd(), &Limits::default());
+    let expected = format!("sha256:{}", ticket.hex());
+    // A broken or wrong blob explains whatever the unpacker stumbled over.
+    let ended = end(input);
+    let unpacked = match (unpacked, ended) {
+        (Ok(unpacked), Ok(())) => unpacked,
+        (Err(source), Ok(())) => {
+            let diff_id = expected;
+            return Err(ImageError::Unpack {
+                diff_id,
+                source: Box::new(source),
+            });
+        }
+        (_, Err(error)) => return Err(error),
+    };
+    let found = unpacked.diff_id.to_string();
+    if found != expected {
+        return Err(ImageError::DiffId { expected, found });
+    }
+    let record = LayerRecord {
+        version: VERSION,
+        diff_id: ticket.hex().to_owned(),
+        size: unpacked.size_on_disk,
+        inodes: unpacked.files,
+        opaque_root: unpacked.opaque_root,
+    };
+    install(&staging.0, &layout.layer(ticket.hex()), &record)?;
+    Ok(ticket.commit(record))
+}
+
+fn install(staging: &Path, place: &Path, record: &LayerRecord) -> Result<(), ImageError> {
+    let path = staging.join(LAYER_RECORD);
+    std::fs::write(&path, record::encode(record, &path)?).map_err(io_error("write", &path))?;
+    match std::fs::rename(staging, place) {
+        // Something that no table knows of is in the way; layers are never empty, so nothing was overwritten.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+            ) =>
+        {
+            reaper::remove(place)?;
+            std::fs::rename(staging, place)
+        }
+        other => other,
+    }
+    .map_err(io_error("rename to", place))
+}
+
+/// Hashes what is read.
+struct Verified<R> {
+    inner: R,
+    hasher: Hasher,
+    expected: Digest,
+    size: u64,
+    seen: u64,
+}
+
+impl<R: Read> Verified<R> {
+    fn new(inner: R, expected: Digest, size: u64) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(expected.algorithm()),
+            expected,
+            size,
+            seen: 0,
+        }
+    }
+
+    /// Reads the rest, which archives may have, and compares.
+    fn finish(&mut self, reference: &str) -> Result<(), ImageError> {
+        let failed = |source| ImageError::Fetch {
+            reference: reference.to_owned(),
+            source: Box::new(source),
+        };
+        if io::copy(self, &mut io::sink()).is_err() {
+            return Err(ImageError::Stopped {
+                doing: "fetching a layer",
+            });
+        }
+        if self.seen != self.size {
+            return Err(failed(distribution::Error::SizeMismatch {
+                digest: self.expected.clone(),
+                expected: self.size,
+                found: self.seen,
+            }));
+        }
+        let found = self.hasher.clone().finish();
+        if found != self.expected {
+            return Err(failed(distribution::Error::DigestMismatch {
+                expected: self.expected.clone(),
+                found,
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(into)?;
+        self.hasher.update(&into[..length]);
+        self.seen += u64::try_from(length).unwrap_or(u64::MAX);
+        Ok(length)
+    }
+}

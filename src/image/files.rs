@@ -1,0 +1,107 @@
+//! Files and directories of the store: written beside, synced, renamed into place.
+//!
+//! Everything here blocks and is called on threads that may. The paths are the store's own (fixed names and hex digits), never
+//! an image's.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::error::{ImageError, io_error};
+
+/// Longest record that is read: far beyond any real one, so that a damaged file cannot eat the memory.
+pub(super) const RECORD_MAX: u64 = 16 << 20;
+
+/// A name that no other caller in this process gets.
+pub(super) fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Makes a directory and its parents.
+pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), ImageError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(io_error("mkdir", path))
+}
+
+/// Opens a directory.
+pub(super) fn open_dir(path: &Path) -> Result<File, ImageError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| io_error("open(O_DIRECTORY|O_NOFOLLOW)", path)(errno.into()))
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(path: &Path) -> Result<(), ImageError> {
+    open_dir(path)?.sync_all().map_err(io_error("fsync", path))
+}
+
+/// Replaces `path` durably: a reader, and a reboot, sees the old content or the new one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    let dir = path.parent().unwrap_or(path);
+    let temporary = dir.join(unique(".new"));
+    let written = write(&temporary, bytes)
+        .map_err(io_error("write", &temporary))
+        .and_then(|()| fs::rename(&temporary, path).map_err(io_error("rename to", path)));
+    if let Err(error) = written {
+        // A half-written file helps nobody; the failure itself is what is reported.
+        drop(fs::remove_file(&temporary));
+        return Err(error);
+    }
+    sync_dir(dir)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Removes a file; what is not there counts as removed.
+pub(super) fn remove_file(path: &Path) -> Result<(), ImageError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("unlink", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a small file whole.
+pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(io_error("read", path))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+        return Err(ImageError::Record {
+            path: path.to_owned(),
+            reason: format!("it is longer than {limit} bytes"),
+        });
+    }
+    Ok(bytes)
+}
+
+/// The names in a directory.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, ImageError> {
+    let entries = fs::read_dir(path).map_err(io_error("readdir", path))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io_error("readdir", path))?.file_name();
+        // Names that are not UTF-8 are none of ours.
+        if let Ok(name) = name.into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

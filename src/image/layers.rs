@@ -1,0 +1,240 @@
+//! The layers of the store, counted by who holds them.
+//!
+//! ```text
+//!            claim: Fetch               commit
+//!  absent ───────────────▶ fetching ────────────▶ present ◀── claim: Held
+//!    ▲                       │ ticket dropped       │ last Arc<Layer> dropped
+//!    └───────────────────────┴──────────────────────┴──▶ reaper moves the directory away
+//! ```
+//!
+//! Who claims a layer that is on its way in or out waits and claims again. The count is that of `Arc<Layer>`: images and pulls
+//! in progress hold one for each layer. Dropping the last one removes the directory, except when the store is closing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use pausa_layer::Usage;
+use tokio::sync::{oneshot, watch};
+
+use super::error::ImageError;
+use super::layout::Layout;
+use super::reaper::{self, Job, Table};
+use super::record::LayerRecord;
+
+/// The state of a layer that is not absent.
+pub(super) enum Entry {
+    /// Being fetched; the receiver ends with it.
+    Fetching(watch::Receiver<()>),
+    /// There, or (when nobody holds it any more) about to go; the receiver ends when it is gone.
+    Present {
+        layer: Weak<Layer>,
+        gone: watch::Receiver<()>,
+        /// What it occupies until it is gone.
+        usage: Usage,
+    },
+}
+
+/// A layer that cannot go away while this lives.
+pub(super) struct Layer {
+    record: LayerRecord,
+    durable: AtomicBool,
+    gone: Option<watch::Sender<()>>,
+    owner: Layers,
+}
+
+impl Layer {
+    pub(super) fn record(&self) -> &LayerRecord {
+        &self.record
+    }
+
+    /// Whether a power cut cannot damage it any more.
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(super) fn mark_durable(&self) {
+        self.durable.store(true, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Layer({})", self.record.diff_id)
+    }
+}
+
+impl Drop for Layer {
+    fn drop(&mut self) {
+        if self.owner.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let job = Job::Layer {
+            hex: std::mem::take(&mut self.record.diff_id),
+            gone: self.gone.take(),
+        };
+        // Without its thread the store is closing anyway.
+        drop(self.owner.reaper.send(job));
+    }
+}
+
+/// What a claim leads to.
+pub(super) enum Claim {
+    /// It is there.
+    Held(Arc<Layer>),
+    /// Wait for the receiver's end and claim again.
+    Wait(watch::Receiver<()>),
+    /// It is yours to fetch.
+    Fetch(Ticket),
+}
+
+/// All layers. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Layers {
+    layout: Layout,
+    table: Table,
+    reaper: Sender<Job>,
+    closing: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layers")
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Layers {
+    pub(super) fn new(layout: Layout, closing: Arc<AtomicBool>) -> Result<Self, ImageError> {
+        let table: Table = Arc::new(Mutex::new(HashMap::new()));
+        let reaper = reaper::start(layout.clone(), Arc::clone(&table))?;
+        Ok(Self {
+            layout,
+            table,
+            reaper,
+            closing,
+        })
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a layer.
+    pub(super) fn claim(&self, hex: &str) -> Claim {
+        let mut table = self.table();
+        match table.get(hex) {
+            Some(Entry::Fetching(busy)) => Claim::Wait(busy.clone()),
+            Some(Entry::Present { layer, gone, .. }) => match layer.upgrade() {
+                Some(layer) => Claim::Held(layer),
+                None => Claim::Wait(gone.clone()),
+            },
+            None => {
+                let (busy, ends) = watch::channel(());
+                table.insert(hex.to_owned(), Entry::Fetching(ends));
+                Claim::Fetch(Ticket {
+                    hex: hex.to_owned(),
+                    layers: self.clone(),
+                    committed: false,
+                    _busy: busy,
+                })
+            }
+        }
+    }
+
+    /// Takes up a layer found at start.
+    pub(super) fn adopt(&self, record: LayerRecord) -> Arc<Layer> {
+        let layer = self.insert(record);
+        layer.mark_durable();
+        layer
+    }
+
+    fn insert(&self, record: LayerRecord) -> Arc<Layer> {
+        let (gone, ends) = watch::channel(());
+        let hex = record.diff_id.clone();
+        let usage = Usage {
+            bytes: record.size,
+            inodes: record.inodes,
+        };
+        let layer = Arc::new(Layer {
+            record,
+            durable: AtomicBool::new(false),
+            gone: Some(gone),
+            owner: self.clone(),
+        });
+        let entry = Entry::Present {
+            layer: Arc::downgrade(&layer),
+            gone: ends,
+            usage,
+        };
+        self.table().insert(hex, entry);
+        layer
+    }
+
+    /// Space and inodes of all layers, those on their way out included: they still occupy them.
+    pub(super) fn usage(&self) -> Usage {
+        let table = self.table();
+        table.values().fold(Usage::default(), |sum, entry| match entry {
+            Entry::Present { usage, .. } => Usage {
+                bytes: sum.bytes.saturating_add(usage.bytes),
+                inodes: sum.inodes.saturating_add(usage.inodes),
+            },
+            Entry::Fetching(_) => sum,
+        })
+    }
+
+    /// Has a tree in `staging/` removed by and by.
+    pub(super) fn discard(&self, path: &Path) {
+        drop(self.reaper.send(Job::Tree(path.to_owned())));
+    }
+
+    /// Waits until everything given up so far is off the disk.
+    pub(super) async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.reaper.send(Job::Flush(done)).is_ok() {
+            // Without an answer the thread is gone, and with it the store.
+            drop(wait.await);
+        }
+    }
+}
+
+/// The right and duty to fetch a layer. Dropped without [`commit`](Self::commit), the layer is absent again.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    hex: String,
+    layers: Layers,
+    committed: bool,
+    _busy: watch::Sender<()>,
+}
+
+impl Ticket {
+    pub(super) fn hex(&self) -> &str {
+        &self.hex
+    }
+
+    pub(super) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// The layer's directory is in place.
+    pub(super) fn commit(mut self, record: LayerRecord) -> Arc<Layer> {
+        self.committed = true;
+        self.layers.insert(record)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.layers.table().remove(&self.hex);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Where things lie below `<root>/images`.
+//!
+//! ```text
+//!  layers/DIFFID/fs/        an unpacked layer, a lower directory of overlay mounts
+//!  layers/DIFFID/layer.json its sizes
+//!  images/ID.json           an image's record: names, layers
+//!  configs/ID  manifests/D  the documents as they came, by digest
+//!  staging/                 work in progress and trash; emptied at start
+//!  empty/                   the lower directory of images without any
+//! ```
+//!
+//! DIFFID, ID and D are 64 hex digits of a SHA-256.
+
+use std::path::{Path, PathBuf};
+
+use super::error::ImageError;
+use super::files;
+
+/// Paths of one store.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    base: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`; touches nothing.
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            base: root.join("images"),
+        }
+    }
+
+    /// Makes the directories that are missing.
+    pub(super) fn make(&self) -> Result<(), ImageError> {
+        for dir in [
+            self.base.clone(),
+            self.layers(),
+            self.records(),
+            self.configs(),
+            self.manifests(),
+            self.staging(),
+        ] {
+            files::make_dir(&dir, 0o700)?;
+        }
+        files::make_dir(&self.empty(), 0o755)
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) fn layers(&self) -> PathBuf {
+        self.base.join("layers")
+    }
+
+    pub(super) fn layer(&self, hex: &str) -> PathBuf {
+        self.base.join("layers").join(hex)
+    }
+
+    pub(super) fn layer_fs(&self, hex: &str) -> PathBuf {
+        self.layer(hex).join(FS)
+    }
+
+    pub(super) fn records(&self) -> PathBuf {
+        self.base.join("images")
+    }
+
+    pub(super) fn record(&self, hex: &str) -> PathBuf {
+        self.records().join(format!("{hex}.json"))
+    }
+
+    pub(super) fn configs(&self) -> PathBuf {
+        self.base.join("configs")
+    }
+
+    pub(super) fn config(&self, hex: &str) -> PathBuf {
+        self.configs().join(hex)
+    }
+
+    pub(super) fn manifests(&self) -> PathBuf {
+        self.base.join("manifests")
+    }
+
+    pub(super) fn manifest(&self, hex: &str) -> PathBuf {
+        self.manifests().join(hex)
+    }
+
+    pub(super) fn staging(&self) -> PathBuf {
+        self.base.join("staging")
+    }
+
+    pub(super) fn empty(&self) -> PathBuf {
+        self.base.join("empty")
+    }
+}
+
+/// The directory of a layer's content.
+pub(super) const FS: &str = "fs";
+/// The file of a layer's record.
+pub(super) const LAYER_RECORD: &str = "layer.json";
+
+/// Whether a name is 64 lower-case hex digits.
+pub(super) fn is_hex(name: &str) -> bool {
+    name.len() == 64
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}

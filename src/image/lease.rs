@@ -1,0 +1,108 @@
+//! Leases: while a container has one, the image's layers stay where they are, whatever becomes of the image's names.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::image::ImageConfiguration;
+
+use super::Images;
+use super::content::Content;
+use super::error::{ImageError, shortened};
+use super::layout::Layout;
+use super::overlay;
+
+/// An image in use. Dropping it gives the image free; if the image was removed meanwhile, its data goes then.
+#[derive(Debug)]
+pub struct Lease {
+    content: Arc<Content>,
+    layout: Layout,
+    reference: String,
+    name: String,
+}
+
+impl Lease {
+    /// `sha256:` and 64 hex digits.
+    pub fn id(&self) -> String {
+        self.content.config.id.to_string()
+    }
+
+    /// The first repo digest, or the id: CRI's `image_ref`.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// The first repo tag, or what was asked for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The image config.
+    pub fn config(&self) -> &ImageConfiguration {
+        &self.content.config.config
+    }
+
+    /// The directories to stack, lowest first; never empty.
+    pub fn layers(&self) -> Vec<PathBuf> {
+        let layers = &self.content.layers;
+        // The kernel knows no opaque root: what it hides is left out instead.
+        let from = layers
+            .iter()
+            .rposition(|layer| layer.record().opaque_root)
+            .unwrap_or(0);
+        let shown = layers.iter().skip(from);
+        let paths: Vec<PathBuf> = shown
+            .map(|layer| self.layout.layer_fs(&layer.record().diff_id))
+            .collect();
+        if paths.is_empty() {
+            vec![self.layout.empty()]
+        } else {
+            paths
+        }
+    }
+
+    /// A detached overlay mount of the image with a writable layer; see [`overlay::mount`].
+    ///
+    /// # Errors
+    /// As [`overlay::mount`].
+    pub fn mount(&self, upper: &Path, work: &Path) -> Result<OwnedFd, ImageError> {
+        overlay::mount(&self.layers(), upper, work)
+    }
+
+    /// A detached read-only mount of the image; see [`overlay::mount_readonly`].
+    ///
+    /// # Errors
+    /// As [`overlay::mount_readonly`].
+    pub fn mount_readonly(&self) -> Result<OwnedFd, ImageError> {
+        let mut layers = self.layers();
+        // The kernel wants two where nothing is writable.
+        if layers.len() == 1 && layers != [self.layout.empty()] {
+            layers.insert(0, self.layout.empty());
+        }
+        overlay::mount_readonly(&layers)
+    }
+}
+
+impl Images {
+    /// Takes a lease on an image by any name or id. Images that were removed while leased are found by their whole id.
+    ///
+    /// # Errors
+    /// [`ImageError::NotFound`], [`ImageError::Ambiguous`].
+    pub fn lease(&self, reference_or_id: &str) -> Result<Lease, ImageError> {
+        let index = self.inner.index.load();
+        let entry = index.find_for_lease(reference_or_id)?;
+        let held = entry.and_then(|entry| Some((entry, entry.content.upgrade()?)));
+        let Some((entry, content)) = held else {
+            return Err(ImageError::NotFound {
+                reference: shortened(reference_or_id),
+            });
+        };
+        let first = |names: &[String], other: String| names.first().cloned().unwrap_or(other);
+        Ok(Lease {
+            layout: self.inner.layout.clone(),
+            reference: first(&entry.digests, entry.id()),
+            name: first(&entry.tags, reference_or_id.to_owned()),
+            content,
+        })
+    }
+}

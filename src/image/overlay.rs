@@ -1,0 +1,253 @@
+//! Overlay mounts of layer directories that are attached nowhere.
+//!
+//! The mount exists only as a file descriptor (`fsopen`, `fsconfig`, `fsmount`): it is not in the host's mount table, and goes
+//! with the last descriptor or with the mount namespace it was moved into. A daemon that is killed leaves none behind.
+//!
+//! Layers are handed over by descriptor, because `fsconfig` takes strings of 255 bytes at most and a path may hold `,` or `:`:
+//!
+//! | kernel | lower layers | upper and work |
+//! |---|---|---|
+//! | from 6.13 | `lowerdir+`, each a descriptor | descriptors |
+//! | from 6.8 | `lowerdir+`, each `/proc/self/fd/N` | `/proc/self/fd/N` |
+//! | before | [`classic`]: mount(2), whose options are a page long, in a namespace of its own, then cloned out of it | same |
+//!
+//! Options, the same everywhere:
+//! * `index=off`, `metacopy=off`: they keep file handles and redirects in extended attributes. A layer is an image's, so what it
+//!   says about other layers must not be believed, and the same layers are below many mounts at once.
+//! * `redirect_dir=off`: as above. A rename of a directory that a lower layer has fails with EXDEV, and tools copy.
+//! * `volatile` (writable mounts only, from 5.10): fsync in a container does not reach the disk. A container's writable layer never
+//!   outlives a reboot (kubelet makes a new container), so paying for its durability is waste. The kernel refuses such an upper
+//!   directory a second time; its mark is removed here, so **the caller must not use an upper directory of before a reboot**.
+//!
+//! `xino` stays as the kernel has it: turning it off would make `st_dev` differ between files of one container.
+//!
+//! See <https://docs.kernel.org/filesystems/overlayfs.html>, fsopen(2), fsconfig(2).
+
+mod classic;
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::error::{ImageError, io_error};
+
+/// As many as the kernel stacks.
+const LAYERS_MAX: usize = 500;
+/// Options of every mount.
+const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
+
+/// How directories are opened.
+const FLAGS: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// How layers are told to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From 6.13.
+    Descriptors,
+    /// From 6.8.
+    Strings,
+    /// Any.
+    Classic,
+}
+
+/// A directory, opened.
+struct Dir {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// What to stack.
+struct Stack {
+    /// Topmost first.
+    lower: Vec<Dir>,
+    /// Upper and work directory.
+    writable: Option<(Dir, Dir)>,
+}
+
+/// Mounts `layers` (lowest first, at least one) with the writable layer `upper`. Both `upper` and `work` must be empty or of an
+/// earlier mount since boot, and on one file system. Blocks.
+///
+/// # Errors
+/// [`ImageError::Mount`] naming the call and what the kernel says; [`ImageError::LayerCount`]; [`ImageError::Io`] where a directory
+/// cannot be opened.
+pub fn mount(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, ImageError> {
+    if layers.is_empty() || layers.len() > LAYERS_MAX {
+        return Err(ImageError::LayerCount {
+            needed: "1 to 500",
+            given: layers.len(),
+        });
+    }
+    let work_dir = open(work)?;
+    forget_volatile(&work_dir)?;
+    attempt(&Stack {
+        lower: open_all(layers)?,
+        writable: Some((open(upper)?, work_dir)),
+    })
+}
+
+/// Mounts `layers` (lowest first) read-only. One layer is not enough for the kernel: put an empty directory below it.
+///
+/// # Errors
+/// As [`mount`].
+pub fn mount_readonly(layers: &[PathBuf]) -> Result<OwnedFd, ImageError> {
+    match layers {
+        // Nothing to stack: an empty file system is the same and needs no overlay.
+        [only] if std::fs::read_dir(only).is_ok_and(|mut entries| entries.next().is_none()) => empty(),
+        _ if layers.len() < 2 || layers.len() > LAYERS_MAX => Err(ImageError::LayerCount {
+            needed: "2 to 500",
+            given: layers.len(),
+        }),
+        _ => attempt(&Stack {
+            lower: open_all(layers)?,
+            writable: None,
+        }),
+    }
+}
+
+/// Tries the ways from the newest on. A kernel that does not know one answers EINVAL at the first layer.
+fn attempt(stack: &Stack) -> Result<OwnedFd, ImageError> {
+    match by(stack, Way::Descriptors) {
+        Err(ImageError::Mount {
+            source: Errno::INVAL | Errno::BADF,
+            ..
+        }) => {}
+        other => return other,
+    }
+    match by(stack, Way::Strings) {
+        Err(ImageError::Mount {
+            source: Errno::INVAL, ..
+        }) => {}
+        other => return other,
+    }
+    by(stack, Way::Classic)
+}
+
+fn by(stack: &Stack, way: Way) -> Result<OwnedFd, ImageError> {
+    if way == Way::Classic {
+        return classic::mount(stack);
+    }
+    let layers = stack.lower.len();
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|errno| failed("fsopen(\"overlay\")", layers, None)(errno))?;
+    let call = |text: &str| failed(&format!("fsconfig({text})"), layers, Some(&context));
+    fsconfig_set_string(&context, "source", "overlay").map_err(call("source"))?;
+    for (key, value) in OPTIONS {
+        fsconfig_set_string(&context, key, value).map_err(call(key))?;
+    }
+    for layer in &stack.lower {
+        set_dir(&context, "lowerdir+", layer, way).map_err(call("lowerdir+"))?;
+    }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    if let Some((upper, work)) = &stack.writable {
+        attributes = MountAttrFlags::empty();
+        set_dir(&context, "upperdir", upper, way).map_err(call("upperdir"))?;
+        set_dir(&context, "workdir", work, way).map_err(call("workdir"))?;
+        fsconfig_set_flag(&context, "volatile").map_err(call("volatile"))?;
+    }
+    fsconfig_create(&context).map_err(call("FSCONFIG_CMD_CREATE"))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|errno| failed("fsmount(overlay)", layers, Some(&context))(errno))
+}
+
+fn set_dir(context: &OwnedFd, key: &str, dir: &Dir, way: Way) -> rustix::io::Result<()> {
+    if way == Way::Descriptors {
+        fsconfig_set_fd(context, key, &dir.fd)
+    } else {
+        fsconfig_set_string(context, key, magic(dir.fd.as_fd()))
+    }
+}
+
+/// A short path that leads to an open descriptor.
+fn magic(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// An empty read-only file system.
+fn empty() -> Result<OwnedFd, ImageError> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|errno| failed("fsopen(\"tmpfs\")", 0, None)(errno))?;
+    fsconfig_set_string(&context, "mode", "0755")
+        .and_then(|()| fsconfig_create(&context))
+        .map_err(failed("fsconfig(tmpfs)", 0, Some(&context)))?;
+    fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_RDONLY,
+    )
+    .map_err(|errno| failed("fsmount(tmpfs)", 0, Some(&context))(errno))
+}
+
+fn failed<'a>(
+    call: &str,
+    layers: usize,
+    context: Option<&'a OwnedFd>,
+) -> impl FnOnce(Errno) -> ImageError + use<'a> {
+    let call = call.to_owned();
+    move |source| ImageError::Mount {
+        call,
+        layers,
+        log: context.map(said).unwrap_or_default(),
+        source,
+    }
+}
+
+/// What the kernel has written into a context's log: `e overlay: …` lines.
+fn said(context: &OwnedFd) -> String {
+    let mut text = String::new();
+    let mut line = [0_u8; 512];
+    // Ends with ENODATA when all has been read.
+    while let Ok(length) = rustix::io::read(context, &mut line) {
+        if length == 0 || text.len() > 1000 {
+            break;
+        }
+        text.push_str(String::from_utf8_lossy(&line[..length]).trim_end());
+        text.push_str("; ");
+    }
+    text.trim_end_matches("; ").to_owned()
+}
+
+fn open(path: &Path) -> Result<Dir, ImageError> {
+    let fd = rustix::fs::open(path, FLAGS, Mode::empty())
+        .map_err(|errno| io_error("open(O_PATH|O_DIRECTORY|O_NOFOLLOW)", path)(errno.into()))?;
+    let path = path.to_owned();
+    Ok(Dir { path, fd })
+}
+
+/// Topmost first, as the kernel wants them.
+fn open_all(layers: &[PathBuf]) -> Result<Vec<Dir>, ImageError> {
+    layers.iter().rev().map(|path| open(path)).collect()
+}
+
+/// Removes the mark of an earlier volatile mount, `work/incompat/volatile/dirty`: within one boot nothing can have been lost.
+fn forget_volatile(dir: &Dir) -> Result<(), ImageError> {
+    let inner = match rustix::fs::openat(&dir.fd, "work", FLAGS, Mode::empty()) {
+        Ok(inner) => inner,
+        // Never mounted.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(io_error("open(O_PATH)", &dir.path.join("work"))(errno.into())),
+    };
+    pausa_layer::remove_tree(inner.as_fd(), "incompat".as_ref()).map_err(|source| ImageError::Unpack {
+        diff_id: dir.path.display().to_string(),
+        source: Box::new(source),
+    })
+}
+
+/// Whether this kernel can overlay at all, for Status.
+pub fn is_supported() -> bool {
+    File::open("/proc/filesystems")
+        .and_then(std::io::read_to_string)
+        .is_ok_and(|text| text.lines().any(|line| line.trim() == "nodev\toverlay"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! The way for kernels before 6.8, whose overlay takes all layers in one string: mount(2), and then out of the table again.
+//!
+//! mount(2) takes a page of options, enough for more than two hundred layers as `/proc/self/fd/N`. It can only attach, so a thread
+//! with a private mount namespace of its own attaches and clones (`open_tree`); the thread's end takes the attached mount away,
+//! the clone stays with its descriptor. Needs nothing newer than 5.10 (`volatile`), on any later kernel it still works.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, Mode};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
+
+use super::{Dir, FLAGS, OPTIONS, Stack, magic};
+use crate::image::error::ImageError;
+
+/// A page, less the final zero.
+const OPTIONS_MAX: usize = 4095;
+
+/// See the module.
+pub(super) fn mount(stack: &Stack) -> Result<OwnedFd, ImageError> {
+    let layers = stack.lower.len();
+    let failed = |call: String| {
+        move |source| ImageError::Mount {
+            call,
+            layers,
+            log: String::new(),
+            source,
+        }
+    };
+    let result = std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new().name("overlay-mount".to_owned());
+        let thread = worker.spawn_scoped(scope, || attach_and_clone(stack))?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    match result {
+        Ok(mounted) => mounted.map_err(|(call, errno)| failed(call.to_owned())(errno)),
+        Err(error) => {
+            let error: std::io::Error = error;
+            let errno = error
+                .raw_os_error()
+                .map_or(Errno::AGAIN, Errno::from_raw_os_error);
+            Err(failed("clone(thread for mount)".to_owned())(errno))
+        }
+    }
+}
+
+type Failure = (&'static str, Errno);
+
+fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
+    let named = |call| move |errno| (call, errno);
+    unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))?;
+    // Directories must be of the mounts of this namespace, so they are opened again by their paths, which are the store's own.
+    let mut opened = Vec::new();
+    let data = options(stack, &mut opened).map_err(named("open(O_PATH)"))?;
+    if data.len() > OPTIONS_MAX {
+        return Err(("mount(overlay, more than a page of options)", Errno::TOOBIG));
+    }
+    // Any directory serves to attach to: only this thread sees it. A layer is one that exists.
+    let Some(place) = stack.lower.last().map(|dir| &dir.path) else {
+        return Err(("mount(overlay)", Errno::INVAL));
+    };
+    let flags = match stack.writable {
+        Some(_) => MountFlags::empty(),
+        None => MountFlags::RDONLY,
+    };
+    let data = CString::new(data).map_err(|_| ("mount(overlay)", Errno::INVAL))?;
+    rustix::mount::mount("overlay", place, "overlay", flags, Some(data.as_c_str()))
+        .map_err(named("mount(overlay)"))?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, place, clone).map_err(named("open_tree(OPEN_TREE_CLONE)"))
+}
+
+/// The options string; the descriptors it names stay open in `opened`.
+fn options(stack: &Stack, opened: &mut Vec<OwnedFd>) -> rustix::io::Result<String> {
+    let mut again = |dir: &Dir| {
+        let fd = rustix::fs::open(&dir.path, FLAGS, Mode::empty())?;
+        let path = magic(fd.as_fd());
+        opened.push(fd);
+        Ok(path)
+    };
+    let lower: rustix::io::Result<Vec<String>> = stack.lower.iter().map(&mut again).collect();
+    let mut parts = vec![format!("lowerdir={}", lower?.join(":"))];
+    parts.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
+    if let Some((upper, work)) = &stack.writable {
+        parts.push(format!("upperdir={}", again(upper)?));
+        parts.push(format!("workdir={}", again(work)?));
+        parts.push("volatile".to_owned());
+    }
+    Ok(parts.join(","))
+}

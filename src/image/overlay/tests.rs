@@ -1,0 +1,147 @@
+//! Every way of mounting that this kernel has, read through the descriptor alone.
+
+use super::*;
+use rustix::fs::{ResolveFlags, openat2};
+use std::io::{Read as _, Write as _};
+
+fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+fn read(mount: &OwnedFd, path: &str) -> std::io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut text = String::new();
+    File::from(openat2(mount, path, flags, Mode::empty(), resolve)?).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn layers(dir: &Path, contents: &[&[(&str, &str)]]) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for (at, files) in contents.iter().enumerate() {
+        let path = dir.join(format!("layer {at},with:odd name"));
+        std::fs::create_dir(&path).unwrap();
+        for (name, text) in *files {
+            std::fs::write(path.join(name), text).unwrap();
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+fn stack(layers: &[PathBuf], writable: Option<&Path>) -> Stack {
+    Stack {
+        lower: open_all(layers).unwrap(),
+        writable: writable.map(|dir| {
+            for name in ["upper", "work"] {
+                drop(std::fs::create_dir(dir.join(name)));
+            }
+            let work = super::open(&dir.join("work")).unwrap();
+            forget_volatile(&work).unwrap();
+            (super::open(&dir.join("upper")).unwrap(), work)
+        }),
+    }
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+#[test]
+fn every_way_stacks_layers_and_leaves_no_mount_behind() {
+    if !root() {
+        return;
+    }
+    for way in [Way::Descriptors, Way::Strings, Way::Classic] {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = layers(dir.path(), &[&[("a", "low"), ("b", "low")], &[("b", "high")]]);
+        // Twice: the second time over the mark of the first volatile mount.
+        for round in ["first", "second"] {
+            let mount = match by(&stack(&layers, Some(dir.path())), way) {
+                Ok(mount) => mount,
+                Err(error) if way != Way::Classic => {
+                    println!("this kernel has no {way:?}: {error}");
+                    continue;
+                }
+                Err(error) => panic!("{way:?}: {}", crate::error::chain(&error)),
+            };
+            assert_eq!(
+                (read(&mount, "a").unwrap(), read(&mount, "b").unwrap()),
+                ("low".into(), "high".into())
+            );
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&mount, "new", flags, Mode::RUSR).unwrap();
+            File::from(file).write_all(round.as_bytes()).unwrap();
+            assert_eq!(
+                std::fs::read_to_string(dir.path().join("upper/new")).unwrap(),
+                round
+            );
+            assert!(!mounts().contains(dir.path().to_str().unwrap()), "{way:?}");
+        }
+        let mount = by(&stack(&layers, None), way).unwrap();
+        assert_eq!(read(&mount, "b").unwrap(), "high", "{way:?}");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        assert_eq!(
+            rustix::fs::openat(&mount, "new", flags, Mode::RUSR).unwrap_err(),
+            Errno::ROFS,
+            "{way:?}"
+        );
+    }
+}
+
+#[test]
+fn one_layer_many_layers_and_wrong_numbers() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+    std::fs::create_dir(&upper).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    let texts: Vec<String> = (0..120).map(|at| at.to_string()).collect();
+    let many: Vec<[(&str, &str); 1]> = texts.iter().map(|text| [("top", text.as_str())]).collect();
+    let many: Vec<&[(&str, &str)]> = many.iter().map(<[_; 1]>::as_slice).collect();
+    let many = layers(dir.path(), &many);
+    assert_eq!(read(&mount(&many, &upper, &work).unwrap(), "top").unwrap(), "119");
+    assert_eq!(
+        read(&mount(&many[..1], &upper, &work).unwrap(), "top").unwrap(),
+        "0"
+    );
+    assert_eq!(
+        read(&classic::mount(&stack(&many, None)).unwrap(), "top").unwrap(),
+        "119"
+    );
+    assert!(matches!(
+        mount(&[], &upper, &work),
+        Err(ImageError::LayerCount { given: 0, .. })
+    ));
+    assert!(matches!(
+        mount_readonly(&many[..1]),
+        Err(ImageError::LayerCount { given: 1, .. })
+    ));
+    // An image without layers.
+    let empty = mount_readonly(std::slice::from_ref(&upper)).unwrap();
+    assert_eq!(
+        read(&empty, "top").unwrap_err().kind(),
+        std::io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_refusal_says_which_call_and_what_the_kernel_said() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let layers = layers(dir.path(), &[&[]]);
+    // Upper and work on different file systems.
+    let error = mount(&layers, dir.path(), Path::new("/proc")).unwrap_err();
+    let text = crate::error::chain(&error);
+    assert!(text.contains("overlay") && text.contains("1 layers"), "{text}");
+    let missing = mount(&[dir.path().join("missing")], dir.path(), dir.path()).unwrap_err();
+    assert!(matches!(missing, ImageError::Io { .. }), "{missing}");
+}

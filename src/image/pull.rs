@@ -1,0 +1,302 @@
+//! Pulling: one task for each reference and credentials, which everybody who asks for the same joins.
+//!
+//! ```text
+//!  resolve ─▶ config ─▶ layers, in parallel ─▶ durable ─▶ record
+//!     │          │              │                 │         │
+//!     └──────────┴──────────────┴─────────────────┴─────────┴──▶ failed: what was fetched is gone, the error stays
+//! ```
+//!
+//! The task outlives whoever asked. A layer that fails ends the others.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::Images;
+use super::content::{CONFIG_MAX, Config};
+use super::error::{ImageError, shortened};
+use super::fetch::{self, Effort, Origin, Remote, blocking};
+use super::files;
+use super::index::{digest_name, tag_name};
+use super::keeper::{Blob, Job, Put};
+use super::layers::Layer;
+use crate::proto::v1;
+
+type Outcome = Option<Result<String, Arc<ImageError>>>;
+
+/// Pulls in progress by what was asked for.
+pub(super) type InFlight = Arc<Mutex<HashMap<String, watch::Receiver<Outcome>>>>;
+
+/// Image configs that registries serve.
+const CONFIG_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+];
+
+/// Layers that can be unpacked. How they are compressed is seen from their first bytes.
+const LAYER_TYPES: [&str; 7] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    "application/vnd.docker.image.rootfs.diff.tar+zstd",
+];
+
+/// Takes a pull out of the map, however it ends.
+struct Leave {
+    pulls: InFlight,
+    key: String,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+        pulls.remove(&self.key);
+    }
+}
+
+impl Images {
+    /// Pulls an image and returns its id. The work goes on if the caller goes away, and whoever asks for the same joins it.
+    ///
+    /// # Errors
+    /// [`ImageError`]; nothing of what was fetched is left then.
+    pub async fn pull(&self, reference: &str, auth: Option<&v1::AuthConfig>) -> Result<String, ImageError> {
+        let refused = |source| ImageError::Reference {
+            reference: shortened(reference),
+            source: Box::new(source),
+        };
+        let parsed: Reference = reference.parse().map_err(refused)?;
+        let fields = fields(auth);
+        let credentials = fields.credentials(parsed.host()).map_err(refused)?;
+        let mut outcome = self.join_or_start(parsed, credentials, &fields);
+        let result = match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None,
+        };
+        match result {
+            Some(result) => result.map_err(ImageError::Joined),
+            None => Err(ImageError::Stopped {
+                doing: "pulling an image",
+            }),
+        }
+    }
+
+    fn join_or_start(
+        &self,
+        reference: Reference,
+        credentials: Credentials,
+        fields: &AuthFields,
+    ) -> watch::Receiver<Outcome> {
+        let key = format!("{reference} {}", fingerprint(fields));
+        let (sender, receiver) = watch::channel(None);
+        {
+            let mut pulls = self.inner.pulls.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(running) = pulls.get(&key) {
+                return running.clone();
+            }
+            pulls.insert(key.clone(), receiver.clone());
+        }
+        let leave = Leave {
+            pulls: Arc::clone(&self.inner.pulls),
+            key,
+        };
+        let images = self.clone();
+        tokio::spawn(async move {
+            let result = images.pull_now(reference, credentials).await.map_err(Arc::new);
+            drop(leave);
+            sender.send_replace(Some(result));
+        });
+        receiver
+    }
+
+    async fn pull_now(&self, reference: Reference, credentials: Credentials) -> Result<String, ImageError> {
+        let remote = Arc::new(Remote {
+            client: self.inner.client.clone(),
+            reference,
+            credentials,
+        });
+        let pulled = self.pull_remote(&remote).await;
+        if pulled.is_err() {
+            self.inner.layers.flush().await;
+        }
+        pulled
+    }
+
+    async fn pull_remote(&self, remote: &Arc<Remote>) -> Result<String, ImageError> {
+        let Remote {
+            client,
+            reference,
+            credentials,
+        } = &**remote;
+        let failed = |source| ImageError::Fetch {
+            reference: reference.to_string(),
+            source: Box::new(source),
+        };
+        let platform: &Platform = &self.inner.config.platform;
+        let image = client
+            .image(reference, platform, credentials)
+            .await
+            .map_err(failed)?;
+        check_media_types(&image.manifest)?;
+        let blob = &image.manifest.config;
+        let bytes = client
+            .fetch_small(reference, blob, CONFIG_MAX, credentials)
+            .await
+            .map_err(failed)?;
+        let config = Config::parse(&bytes, blob.digest.clone())?;
+        let origins = image.manifest.layers.iter();
+        let origins = origins.map(|layer| Origin::Registry(Arc::clone(remote), layer.clone()));
+        let layers = self.layers(&config, origins.collect()).await?;
+        let mut manifests = vec![document(&image.target.digest, &image.target.bytes)];
+        if image.digest != image.target.digest {
+            manifests.push(document(&image.digest, &image.bytes));
+        }
+        let put = Put {
+            tags: tag_name(reference).into_iter().collect(),
+            digests: vec![digest_name(reference, &image.target.digest)],
+            config_bytes: bytes.into(),
+            manifests,
+            layers,
+            config,
+        };
+        self.commit(put).await
+    }
+
+    /// Holds all layers of an image; `origins` in the order of the config's diff ids.
+    pub(super) async fn layers(
+        &self,
+        config: &Config,
+        origins: Vec<Origin>,
+    ) -> Result<Vec<Arc<Layer>>, ImageError> {
+        if origins.len() != config.diff_ids.len() {
+            return Err(ImageError::Config {
+                digest: config.id.to_string(),
+                reason: format!(
+                    "it names {} layers and the manifest {}",
+                    config.diff_ids.len(),
+                    origins.len()
+                ),
+            });
+        }
+        let (effort, mut idle) = Effort::new(self.inner.config.max_parallel_downloads);
+        let effort = Arc::new(effort);
+        let mut tasks = JoinSet::new();
+        for (at, (diff_id, origin)) in config.diff_ids.iter().cloned().zip(origins).enumerate() {
+            let (layers, effort) = (self.inner.layers.clone(), Arc::clone(&effort));
+            tasks.spawn(async move {
+                let layer = fetch::obtain(&layers, &diff_id, &origin, &effort).await;
+                layer.map(|layer| (at, layer))
+            });
+        }
+        drop(effort);
+        let mut held = Vec::with_capacity(config.diff_ids.len());
+        while let Some(done) = tasks.join_next().await {
+            let layer = done.unwrap_or_else(|error| match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(ImageError::Stopped {
+                    doing: "fetching layers",
+                }),
+            });
+            match layer {
+                Ok(layer) => held.push(layer),
+                Err(error) => {
+                    // The others' threads notice that nobody feeds them any more, and clean up.
+                    tasks.shutdown().await;
+                    while idle.recv().await.is_some() {}
+                    return Err(error);
+                }
+            }
+        }
+        held.sort_by_key(|(at, _)| *at);
+        Ok(held.into_iter().map(|(_, layer)| layer).collect())
+    }
+
+    /// Makes an image's layers durable, then records it.
+    pub(super) async fn commit(&self, put: Put) -> Result<String, ImageError> {
+        let id = put.config.id.to_string();
+        if put.layers.iter().any(|layer| !layer.is_durable()) {
+            let (dir, layers) = (self.inner.layout.layers(), put.layers.clone());
+            blocking("making layers durable", move || {
+                let opened = files::open_dir(&dir)?;
+                pausa_layer::sync_tree(opened.as_fd()).map_err(|source| ImageError::Unpack {
+                    diff_id: dir.display().to_string(),
+                    source: Box::new(source),
+                })?;
+                layers.iter().for_each(|layer| layer.mark_durable());
+                Ok(())
+            })
+            .await?;
+        }
+        let (reply, done) = oneshot::channel();
+        self.inner.tell(Job::Put(Box::new(put), reply));
+        match done.await {
+            Ok(result) => result.map(|()| id),
+            Err(_) => Err(ImageError::Stopped {
+                doing: "recording an image",
+            }),
+        }
+    }
+}
+
+fn fields(auth: Option<&v1::AuthConfig>) -> AuthFields {
+    let auth = auth.cloned().unwrap_or_default();
+    AuthFields {
+        username: auth.username,
+        password: auth.password,
+        auth: auth.auth,
+        server_address: auth.server_address,
+        identity_token: auth.identity_token,
+        registry_token: auth.registry_token,
+    }
+}
+
+/// Tells credentials apart without being them.
+fn fingerprint(fields: &AuthFields) -> Digest {
+    let parts = [
+        &fields.username,
+        &fields.password,
+        &fields.auth,
+        &fields.server_address,
+        &fields.identity_token,
+        &fields.registry_token,
+    ];
+    let text: String = parts
+        .iter()
+        .map(|part| format!("{} {part}", part.len()))
+        .collect();
+    Digest::sha256(text.as_bytes())
+}
+
+/// Refuses what is no image: artifacts, foreign and encrypted layers.
+pub(super) fn check_media_types(manifest: &pausa_distribution::Manifest) -> Result<(), ImageError> {
+    let wrong = |what: &str, blob: &pausa_distribution::Descriptor| ImageError::MediaType {
+        what: format!("the {what} {}", blob.digest),
+        media_type: shortened(&blob.media_type),
+    };
+    if !CONFIG_TYPES.contains(&manifest.config.media_type.as_str()) {
+        return Err(wrong("config", &manifest.config));
+    }
+    let odd = |blob: &&pausa_distribution::Descriptor| !LAYER_TYPES.contains(&blob.media_type.as_str());
+    match manifest.layers.iter().find(odd) {
+        Some(blob) => Err(wrong("layer", blob)),
+        None => Ok(()),
+    }
+}
+
+/// A document to be kept under its digest.
+pub(super) fn document(digest: &Digest, bytes: &[u8]) -> Blob {
+    Blob {
+        // Documents named by another algorithm are kept under their SHA-256: file names are of one kind.
+        hex: match digest.algorithm() {
+            pausa_distribution::Algorithm::Sha256 => digest.hex().to_owned(),
+            pausa_distribution::Algorithm::Sha512 => Digest::sha256(bytes).hex().to_owned(),
+        },
+        bytes: bytes.to_vec(),
+    }
+}

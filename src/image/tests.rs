@@ -1,0 +1,389 @@
+//! The store against a real registry.
+
+pub(crate) mod builder;
+pub(crate) mod registry;
+
+use pausa_layer::Usage;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::proto::v1;
+use builder::{DOCKER, OCI, digest, image, small, tar};
+use registry::Registry;
+
+pub(crate) fn open(root: &Path) -> Images {
+    Images::open(ImagesConfig {
+        root: root.to_owned(),
+        registry_config_dir: root.join("certs.d"),
+        max_parallel_downloads: 3,
+        stall_timeout: Duration::from_secs(30),
+        platform: Platform::host(),
+    })
+    .unwrap()
+}
+
+fn spec(image: &str) -> v1::ImageSpec {
+    v1::ImageSpec {
+        image: image.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn status(images: &Images, name: &str) -> Option<v1::Image> {
+    images.status(&spec(name), false).unwrap().map(|(image, _)| image)
+}
+
+fn listing(root: &Path, dir: &str) -> Vec<String> {
+    let mut names = files::names(&root.join("images").join(dir)).unwrap();
+    names.sort();
+    names
+}
+
+/// Nothing of any image is on disk.
+pub(crate) fn assert_empty(root: &Path) {
+    for dir in ["layers", "images", "configs", "manifests", "staging"] {
+        assert_eq!(listing(root, dir), Vec::<String>::new(), "{dir}");
+    }
+}
+
+#[tokio::test]
+async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = image(
+        OCI,
+        &[tar(&[("a", "1")]), tar(&[("b", "2")])],
+        &json!({"User": "1000:5", "Env": ["X=y"]}),
+    );
+    registry.push("team/app", "v1", &built);
+    registry.push("team/app", "v2", &built);
+    let (one, two) = (registry.name("team/app:v1"), registry.name("team/app:v2"));
+    assert_eq!(images.pull(&one, None).await.unwrap(), built.id());
+    let blobs = registry.count("/blobs/");
+    assert_eq!(blobs, 3);
+    assert_eq!(images.pull(&two, None).await.unwrap(), built.id());
+    // Only the config again: the layers are there.
+    assert_eq!(registry.count("/blobs/"), blobs + 1);
+    let by_digest = format!("{}@{}", registry.name("team/app"), digest(&built.manifest));
+    let hex = built.id().split_off(7);
+    for name in [
+        &one,
+        &two,
+        &by_digest,
+        &built.id(),
+        &hex,
+        &hex[..13].to_owned(),
+        &format!("{two}@{}", digest(&built.manifest)),
+    ] {
+        let found = status(&images, name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(found.id, built.id());
+        assert_eq!(found.repo_tags, [one.clone(), two.clone()]);
+        assert_eq!(found.repo_digests, std::slice::from_ref(&by_digest));
+        assert_eq!((found.uid.unwrap().value, found.username.as_str()), (1000, ""));
+        assert!(found.size > 8192, "{}", found.size);
+    }
+    assert_eq!(images.images(None).len(), 1);
+    assert_eq!(images.images(Some(&spec(&two))).len(), 1);
+    assert_eq!(images.images(Some(&spec("other"))).len(), 0);
+    assert!(status(&images, "UPPER").is_none());
+    let (_, info) = images.status(&spec(&one), true).unwrap().unwrap();
+    let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
+    assert_eq!(info["imageSpec"]["config"]["Env"][0], "X=y");
+    assert!(info["chainID"].as_str().unwrap().starts_with("sha256:"));
+    let used = images.fs_info(Usage::default()).image_filesystems[0]
+        .used_bytes
+        .unwrap()
+        .value;
+    assert!(used >= 8192, "{used}");
+    images.remove(&two).await.unwrap();
+    assert!(images.images(None).is_empty());
+    assert_empty(dir.path());
+    images.remove(&two).await.unwrap();
+    assert_eq!(
+        images.fs_info(Usage::default()).image_filesystems[0]
+            .used_bytes
+            .unwrap()
+            .value,
+        0
+    );
+}
+
+#[tokio::test]
+async fn whiteouts_hide_across_layers_of_docker_images() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = image(
+        DOCKER,
+        &[
+            tar(&[("keep", "low"), ("gone", "low"), ("dir/", ""), ("dir/old", "low")]),
+            tar(&[
+                (".wh.gone", ""),
+                ("dir/", ""),
+                ("dir/.wh..wh..opq", ""),
+                ("dir/new", "high"),
+            ]),
+        ],
+        &json!({}),
+    );
+    registry.push("app", "latest", &built);
+    // No tag means latest.
+    images.pull(&registry.name("app"), None).await.unwrap();
+    let lease = images.lease(&registry.name("app:latest")).unwrap();
+    assert_eq!(lease.layers().len(), 2);
+    let scratch = tempfile::tempdir_in(dir.path()).unwrap();
+    let (upper, work) = (scratch.path().join("upper"), scratch.path().join("work"));
+    std::fs::create_dir(&upper).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    for mount in [
+        lease.mount(&upper, &work).unwrap(),
+        lease.mount_readonly().unwrap(),
+    ] {
+        assert_eq!(read_in(&mount, "keep").unwrap(), "low");
+        assert_eq!(read_in(&mount, "dir/new").unwrap(), "high");
+        for path in ["gone", "dir/old"] {
+            assert_eq!(
+                read_in(&mount, path).unwrap_err().kind(),
+                std::io::ErrorKind::NotFound,
+                "{path}"
+            );
+        }
+    }
+}
+
+fn read_in(root: &std::os::fd::OwnedFd, path: &str) -> std::io::Result<String> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    let file = openat2(
+        root,
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )?;
+    std::io::read_to_string(std::fs::File::from(file))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let shared = tar(&[("shared", "x")]);
+    let one = image(OCI, &[shared.clone(), tar(&[("one", "1")])], &json!({}));
+    let two = image(OCI, &[shared.clone(), tar(&[("two", "2")])], &json!({}));
+    registry.push("app", "one", &one);
+    registry.push("app", "two", &two);
+    registry.hold(true);
+    let start = |name: String| {
+        let images = images.clone();
+        tokio::spawn(async move { images.pull(&name, None).await })
+    };
+    let gone = start(registry.name("app:one"));
+    let same = start(registry.name("app:one"));
+    let other = start(registry.name("app:two"));
+    tokio::task::block_in_place(|| registry.wait_for(&digest(&one.config)));
+    gone.abort();
+    registry.hold(false);
+    assert_eq!(same.await.unwrap().unwrap(), one.id());
+    assert_eq!(other.await.unwrap().unwrap(), two.id());
+    assert_eq!(registry.count(&digest(&one.layers[0])), 1);
+    assert_eq!(registry.count(&digest(&one.layers[1])), 1);
+    assert_eq!(registry.count("manifests/one"), 1);
+    assert_eq!(listing(dir.path(), "layers").len(), 3);
+    // What is shared stays until the last image goes.
+    images.remove(&one.id()).await.unwrap();
+    assert_eq!(listing(dir.path(), "layers").len(), 2);
+    images.remove(&two.id()).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn a_pull_whose_caller_went_away_is_finished() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = small("x");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    // Polled once, so that it begins, and dropped.
+    let pull = images.pull(&name, None);
+    tokio::select! { biased; _ = pull => panic!("nothing can be there yet"), () = std::future::ready(()) => {} }
+    while status(&images, &name).is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_keeps_what_is_removed_even_over_a_restart() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = small("kept");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    {
+        let images = open(dir.path());
+        images.pull(&name, None).await.unwrap();
+        let lease = images.lease(&name).unwrap();
+        assert_eq!((lease.id(), lease.name()), (built.id(), name.as_str()));
+        assert!(lease.reference().contains("@sha256:"));
+        images.remove(&name).await.unwrap();
+        assert!(images.images(None).is_empty());
+        assert_eq!(images.lease(&name).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(lease.layers()[0].join("file").exists());
+        // A daemon that is killed drops nothing.
+        std::mem::forget(lease);
+    }
+    let images = open(dir.path());
+    assert!(images.images(None).is_empty());
+    let lease = images.lease(&built.id()).unwrap();
+    images.recovered();
+    images.settle().await;
+    assert!(lease.layers()[0].join("file").exists());
+    // Pulled again while the old one is in use: the same layers.
+    images.pull(&name, None).await.unwrap();
+    assert_eq!(registry.count(&digest(&built.layers[0])), 1);
+    images.remove(&name).await.unwrap();
+    assert_eq!(listing(dir.path(), "layers").len(), 1);
+    drop(lease);
+    images.settle().await;
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn nobody_leasing_a_removed_image_after_a_restart_frees_it() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = small("kept");
+    registry.push("app", "v1", &built);
+    {
+        let images = open(dir.path());
+        let id = images.pull(&registry.name("app:v1"), None).await.unwrap();
+        let lease = images.lease(&id).unwrap();
+        images.remove(&id).await.unwrap();
+        // A daemon that stops in order says so first.
+        images.close();
+        drop(lease);
+        images.settle().await;
+    }
+    let images = open(dir.path());
+    assert_eq!(listing(dir.path(), "layers").len(), 1);
+    images.recovered();
+    images.settle().await;
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn a_moved_tag_leaves_the_old_image_its_digest() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let name = registry.name("app:v1");
+    let (old, new) = (small("old"), small("new"));
+    {
+        let images = open(dir.path());
+        registry.push("app", "v1", &old);
+        images.pull(&name, None).await.unwrap();
+        registry.push("app", "v1", &new);
+        assert_eq!(images.pull(&name, None).await.unwrap(), new.id());
+    }
+    // The same from the records.
+    let images = open(dir.path());
+    assert_eq!(status(&images, &name).unwrap().id, new.id());
+    let old = status(&images, &old.id()).unwrap();
+    assert_eq!((old.repo_tags.len(), old.repo_digests.len()), (0, 1));
+    assert_eq!(images.images(None).len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad, lost) = (small("good"), small("bad"), small("lost"));
+    for (tag, built) in [("good", &good), ("bad", &bad), ("lost", &lost)] {
+        registry.push("app", tag, built);
+        open(dir.path())
+            .pull(&registry.name(&format!("app:{tag}")), None)
+            .await
+            .unwrap();
+    }
+    let base = dir.path().join("images");
+    // In the middle of a layer, between rename and record, in the middle of a record.
+    std::fs::create_dir_all(base.join("staging/layer-7/fs/deep")).unwrap();
+    std::fs::create_dir_all(base.join("layers").join("ab".repeat(32)).join("fs")).unwrap();
+    std::fs::write(base.join("images/.new-3"), "{").unwrap();
+    // A record that is damaged is made again; an image whose layer is gone is no more.
+    std::fs::write(base.join("images").join(format!("{}.json", &bad.id()[7..])), "{").unwrap();
+    let layer = Layout::new(dir.path()).layer(&layer_of(&lost));
+    std::fs::remove_dir_all(layer).unwrap();
+    let images = open(dir.path());
+    images.settle().await;
+    assert_eq!(listing(dir.path(), "staging"), Vec::<String>::new());
+    assert_eq!(listing(dir.path(), "layers").len(), 2);
+    assert!(status(&images, &registry.name("app:good")).is_some());
+    assert!(status(&images, &bad.id()).unwrap().repo_tags.is_empty());
+    assert!(status(&images, &lost.id()).is_none());
+    // And can be had again.
+    let name = registry.name("app:lost");
+    images.pull(&name, None).await.unwrap();
+    assert!(images.lease(&name).unwrap().layers()[0].join("file").exists());
+}
+
+/// The hex digits of the first layer's diff id.
+fn layer_of(built: &builder::Built) -> String {
+    let config: serde_json::Value = serde_json::from_slice(&built.config).unwrap();
+    let text = config["rootfs"]["diff_ids"][0].as_str().unwrap();
+    text[7..].to_owned()
+}
+
+#[tokio::test]
+async fn wrong_bytes_leave_nothing_but_the_error() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    // The blob is what the manifest says, but not what the config says.
+    let mut built = image(OCI, &[tar(&[("a", "1")]), tar(&[("b", "2")])], &json!({}));
+    let text = String::from_utf8(built.config.clone()).unwrap();
+    built.config = text.replace(&layer_of(&built), &"0".repeat(64)).into_bytes();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&built.manifest).unwrap();
+    manifest["config"]["digest"] = json!(built.id());
+    manifest["config"]["size"] = json!(built.config.len());
+    built.manifest = manifest.to_string().into_bytes();
+    registry.push("app", "diff", &built);
+    let error = images.pull(&registry.name("app:diff"), None).await.unwrap_err();
+    assert!(
+        error.to_string().contains("where the image config says"),
+        "{error}"
+    );
+    assert_empty(dir.path());
+    // A layer that is no archive.
+    manifest["layers"][0]["digest"] = json!(digest(&built.config));
+    manifest["layers"][0]["size"] = json!(built.config.len());
+    built.manifest = manifest.to_string().into_bytes();
+    registry.push("app", "odd", &built);
+    let error = images.pull(&registry.name("app:odd"), None).await.unwrap_err();
+    assert!(
+        crate::error::chain(&error).contains("cannot unpack layer"),
+        "{}",
+        crate::error::chain(&error)
+    );
+    assert_empty(dir.path());
+    // An artifact.
+    manifest["config"]["mediaType"] = json!("application/vnd.example.thing+json");
+    built.manifest = manifest.to_string().into_bytes();
+    registry.push("app", "thing", &built);
+    let error = images.pull(&registry.name("app:thing"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    let error = images
+        .pull(&registry.name("app:nowhere"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(
+        images.pull("UPPER/x", None).await.unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
+    assert_empty(dir.path());
+}

@@ -1,0 +1,192 @@
+//! A real registry (distribution's `docker-registry`) behind a proxy that counts and can hold requests back.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::builder::Built;
+
+#[derive(Default)]
+struct Gate {
+    seen: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+pub(crate) struct Registry {
+    child: Child,
+    direct: String,
+    address: String,
+    gate: Arc<Gate>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Whether all programs are there; says what is skipped if not.
+pub(crate) fn have(programs: &[&str]) -> bool {
+    let missing: Vec<&&str> = programs.iter().filter(|program| !on_path(program)).collect();
+    if !missing.is_empty() {
+        println!("skipped: {missing:?} not on PATH");
+    }
+    missing.is_empty()
+}
+
+impl Registry {
+    /// `None` where the program is missing, or the tests do not run as root.
+    pub(crate) fn start() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return None;
+        }
+        if !have(&["docker-registry"]) {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let direct = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {direct}}}\n",
+            dir.path().join("data").display()
+        );
+        let path = dir.path().join("config.yml");
+        std::fs::write(&path, config).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..200 {
+            if TcpStream::connect(&direct).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let gate = Arc::new(Gate::default());
+        let address = proxy(direct.clone(), Arc::clone(&gate));
+        Some(Self {
+            child,
+            direct,
+            address,
+            gate,
+            _dir: dir,
+        })
+    }
+
+    /// `host:port/name`.
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// How many requests had a path with `part`.
+    pub(crate) fn count(&self, part: &str) -> usize {
+        let seen = self.gate.seen.lock().unwrap();
+        seen.0.iter().filter(|line| line.contains(part)).count()
+    }
+
+    /// Holds blobs back, or lets them go.
+    pub(crate) fn hold(&self, hold: bool) {
+        self.gate.seen.lock().unwrap().1 = hold;
+        self.gate.changed.notify_all();
+    }
+
+    /// Waits until a path with `part` was asked for.
+    pub(crate) fn wait_for(&self, part: &str) {
+        let mut seen = self.gate.seen.lock().unwrap();
+        while !seen.0.iter().any(|line| line.contains(part)) {
+            seen = self.gate.changed.wait(seen).unwrap();
+        }
+    }
+
+    /// Uploads an image as `name:tag`.
+    pub(crate) fn push(&self, name: &str, tag: &str, image: &Built) {
+        for blob in image.blobs() {
+            self.push_blob(name, blob, &super::builder::digest(blob));
+        }
+        let path = format!("/v2/{name}/manifests/{tag}");
+        let head = self.send("PUT", &path, image.media_type, &image.manifest);
+        assert!(head.starts_with("HTTP/1.1 201"), "{head}");
+    }
+
+    fn push_blob(&self, name: &str, blob: &[u8], digest: &str) {
+        let head = self.send("POST", &format!("/v2/{name}/blobs/uploads/"), "", &[]);
+        let location = head
+            .lines()
+            .find_map(|line| line.strip_prefix("Location: "))
+            .unwrap()
+            .trim();
+        let path = location
+            .split_once(&self.direct)
+            .map_or(location, |(_, path)| path);
+        let head = self.send("PUT", &format!("{path}&digest={digest}"), "", blob);
+        assert!(head.starts_with("HTTP/1.1 201"), "{head}");
+    }
+
+    fn send(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> String {
+        let mut stream = TcpStream::connect(&self.direct).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.direct,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+fn proxy(upstream: String, gate: Arc<Gate>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (upstream, gate) = (upstream.clone(), Arc::clone(&gate));
+            // A client that hangs up is none of the test's business.
+            let Ok(client) = client else { return };
+            std::thread::spawn(move || drop(forward(client, &upstream, &gate)));
+        }
+    });
+    address
+}
+
+fn forward(mut client: TcpStream, upstream: &str, gate: &Gate) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let first = head.lines().next().unwrap_or_default().to_owned();
+    {
+        let mut seen = gate.seen.lock().unwrap();
+        seen.0.push(first.clone());
+        gate.changed.notify_all();
+        while first.contains("/blobs/") && seen.1 {
+            seen = gate.changed.wait(seen).unwrap();
+        }
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    server.write_all(head.as_bytes())?;
+    std::io::copy(&mut server, &mut client)?;
+    client.shutdown(std::net::Shutdown::Both)
+}

@@ -1,0 +1,7 @@
+//! The `pausa` program; everything it can do is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pausa::cli::main()
+}

@@ -1,0 +1,311 @@
+//! Requests and events over one connection.
+//!
+//! ```text
+//!   request ──▶ waiting[id] ──send──▶ socket          socket ──▶ reader ─┬─ reply ──▶ waiting[id]
+//!                                                                        └─ event ──▶ Events
+//! ```
+//!
+//! The reader ends with the connection; then every request under way fails with [`MonitorError::Gone`]
+//! and [`Events`] ends. The connection ends with the last [`Monitor`]. A request whose future is dropped
+//! goes on in the monitor; its reply is thrown away.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pausa_monitor_protocol::socket::{self, SocketError};
+use pausa_monitor_protocol::{
+    ContainerReport, Event, Failure, FromMonitor, PROTOCOL_VERSION, PodPlan, Reply, Request, SOCKET_NAME,
+    ToMonitor,
+};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::error::MonitorError;
+use super::watch::watch;
+
+/// What a monitor tells unasked, in order. Ends with the connection.
+///
+/// Not bounded: the reader must never wait for the one who may be waiting for a reply. A monitor sends few
+/// events, and each is about something that a request of ours has started.
+pub type Events = mpsc::UnboundedReceiver<Event>;
+
+type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
+
+/// A connection to a pod's monitor; clones share it.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    connection: Arc<Connection>,
+    greeting: Arc<Greeting>,
+    _reader: Arc<Reader>,
+}
+
+#[derive(Debug)]
+struct Greeting {
+    pid: i32,
+    pause: Option<i32>,
+    containers: Vec<ContainerReport>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: AsyncFd<OwnedFd>,
+    last: AtomicU64,
+    /// None once the connection has ended.
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+}
+
+/// The task that reads; ended with the last who could be answered.
+#[derive(Debug)]
+struct Reader(AbortHandle);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Connects to the monitor of the pod in this directory and greets it.
+///
+/// # Errors
+/// [`MonitorError::Connect`] if nobody listens, [`MonitorError::Version`] if it cannot be understood.
+pub async fn connect(pod_dir: &Path) -> Result<(Monitor, Events), MonitorError> {
+    let failed = |call| {
+        let path = pod_dir.join(SOCKET_NAME).display().to_string();
+        move |errno: Errno| MonitorError::Connect {
+            path,
+            call,
+            source: errno.into(),
+        }
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(pod_dir, flags, Mode::empty()).map_err(failed("open(O_PATH)"))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(failed("socket(AF_UNIX, SOCK_SEQPACKET)"))?;
+    // By way of the directory: its own path may be longer than a socket's address can be.
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd()))
+        .map_err(failed("connect"))?;
+    rustix::net::connect(&socket, &address).map_err(failed("connect"))?;
+    greet(socket).await
+}
+
+/// Begins to talk over a connected, non-blocking socket.
+pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorError> {
+    let socket = watch(socket).map_err(|error| socket_error(0, &error))?;
+    let connection = Arc::new(Connection {
+        socket,
+        last: AtomicU64::new(0),
+        waiting: Mutex::new(Some(HashMap::new())),
+    });
+    let (sender, events) = mpsc::unbounded_channel();
+    let reader = tokio::spawn(read(Arc::clone(&connection), sender));
+    let reader = Arc::new(Reader(reader.abort_handle()));
+    let hello = connection
+        .ask(
+            0,
+            Request::Hello {
+                version: PROTOCOL_VERSION,
+            },
+            &[],
+        )
+        .await?;
+    let Reply::Hello {
+        version,
+        pid,
+        pause,
+        containers,
+    } = hello.0
+    else {
+        return Err(MonitorError::Unexpected {
+            pid: 0,
+            request: "Hello",
+        });
+    };
+    if version != PROTOCOL_VERSION {
+        return Err(MonitorError::Version {
+            pid,
+            theirs: version,
+            ours: PROTOCOL_VERSION,
+        });
+    }
+    let greeting = Arc::new(Greeting {
+        pid,
+        pause,
+        containers,
+    });
+    Ok((
+        Monitor {
+            connection,
+            greeting,
+            _reader: reader,
+        },
+        events,
+    ))
+}
+
+fn socket_error(pid: i32, error: &io::Error) -> MonitorError {
+    let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+    MonitorError::Socket {
+        pid,
+        source: SocketError::Os {
+            call: "epoll_ctl",
+            errno,
+        },
+    }
+}
+
+impl Monitor {
+    /// The monitor's process id.
+    pub fn pid(&self) -> i32 {
+        self.greeting.pid
+    }
+
+    /// The pause process, as it was when this connection was made.
+    pub fn pause(&self) -> Option<i32> {
+        self.greeting.pause
+    }
+
+    /// The containers the monitor held when this connection was made. What came after is in [`Events`].
+    pub fn containers(&self) -> &[ContainerReport] {
+        &self.greeting.containers
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`MonitorError::Refused`] with the monitor's own words, [`MonitorError::Gone`] if it ends meanwhile.
+    pub async fn request(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Reply, MonitorError> {
+        self.request_fds(request, fds).await.map(|(reply, _)| reply)
+    }
+
+    /// As [`Self::request`], with what comes along with the answer: the terminal of an exec that has one.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn request_fds(
+        &self,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
+        self.connection.ask(self.pid(), request, &fds).await
+    }
+
+    /// Makes the pod whose directory this is.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; the monitor can then only be shut down.
+    pub async fn set_up(&self, plan: PodPlan, pod_dir: &Path) -> Result<(), MonitorError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(pod_dir, flags, Mode::empty()).map_err(|errno| MonitorError::Start {
+            pod: plan.pod.clone(),
+            call: "open(pod directory, O_DIRECTORY)",
+            source: errno.into(),
+        })?;
+        match self.request(Request::Setup(plan), vec![dir]).await? {
+            Reply::Done => Ok(()),
+            _ => Err(MonitorError::Unexpected {
+                pid: self.pid(),
+                request: "Setup",
+            }),
+        }
+    }
+}
+
+impl Connection {
+    /// Nothing that could panic happens under the lock, so a poisoned one is as good.
+    fn waiting(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(
+        &self,
+        pid: i32,
+        request: Request,
+        fds: &[OwnedFd],
+    ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, answer) = oneshot::channel();
+        match self.waiting().as_mut() {
+            Some(waiting) => drop(waiting.insert(id, sender)),
+            None => return Err(MonitorError::Gone { pid }),
+        }
+        if let Err(error) = self.send(pid, &ToMonitor { id, request }, fds).await {
+            if let Some(waiting) = self.waiting().as_mut() {
+                waiting.remove(&id);
+            }
+            return Err(error);
+        }
+        match answer.await {
+            Ok(answer) => answer.map_err(MonitorError::Refused),
+            Err(_) => Err(MonitorError::Gone { pid }),
+        }
+    }
+
+    async fn send(&self, pid: i32, message: &ToMonitor, fds: &[OwnedFd]) -> Result<(), MonitorError> {
+        loop {
+            let mut ready = self
+                .socket
+                .writable()
+                .await
+                .map_err(|error| socket_error(pid, &error))?;
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(OwnedFd::as_fd).collect();
+            match socket::send(self.socket.as_fd(), message, &fds) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.would_block() => ready.clear_ready(),
+                Err(SocketError::Os {
+                    errno: Errno::PIPE | Errno::CONNRESET,
+                    ..
+                }) => {
+                    return Err(MonitorError::Gone { pid });
+                }
+                Err(source) => return Err(MonitorError::Socket { pid, source }),
+            }
+        }
+    }
+
+    async fn receive(&self) -> Option<(FromMonitor, Vec<OwnedFd>)> {
+        loop {
+            let mut ready = self.socket.readable().await.ok()?;
+            match socket::receive(self.socket.as_fd()) {
+                Ok(message) => return Some(message),
+                Err(error) if error.would_block() => ready.clear_ready(),
+                Err(error) => {
+                    if !matches!(error, SocketError::Closed) {
+                        tracing::warn!(error = %crate::error::chain(&error), "a monitor is given up");
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Reads until the connection ends.
+async fn read(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>) {
+    while let Some((message, fds)) = connection.receive().await {
+        match message {
+            FromMonitor::Reply { id, result } => {
+                let asker = connection
+                    .waiting()
+                    .as_mut()
+                    .and_then(|waiting| waiting.remove(&id));
+                if let Some(asker) = asker {
+                    // Whoever does not wait any more does not want it.
+                    asker.send(result.map(|reply| (reply, fds))).ok();
+                }
+            }
+            // Without anybody listening there is nobody to tell.
+            FromMonitor::Event(event) => drop(events.send(event)),
+        }
+    }
+    // Drops the senders: whoever waits learns that nobody will answer.
+    connection.waiting().take();
+}

@@ -1,0 +1,103 @@
+//! What can go wrong with a monitor.
+
+use std::io;
+
+use pausa_monitor_protocol::socket::SocketError;
+use pausa_monitor_protocol::{Failure, FailureKind};
+
+use crate::error::ErrorKind;
+
+/// Why a monitor could not be started or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The program could not be made ready to be started.
+    #[error("cannot prepare the monitor's program: {call} failed")]
+    Prepare {
+        /// The call with its arguments.
+        call: &'static str,
+        /// errno.
+        #[source]
+        source: io::Error,
+    },
+    /// The process could not be started.
+    #[error("cannot start the monitor of pod {pod}: {call} failed")]
+    Start {
+        /// The pod's id.
+        pod: String,
+        /// The call with its arguments.
+        call: &'static str,
+        /// errno.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody listens in the pod's directory.
+    #[error("cannot reach the monitor at {path}: {call} failed; if its process is gone, so is the pod")]
+    Connect {
+        /// The socket.
+        path: String,
+        /// The call.
+        call: &'static str,
+        /// errno.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket failed, or what came over it is no message.
+    #[error("cannot talk to monitor {pid}")]
+    Socket {
+        /// Its process id, 0 if it is not known yet.
+        pid: i32,
+        /// Why.
+        #[source]
+        source: SocketError,
+    },
+    /// The monitor has ended, or has cut this connection.
+    #[error("monitor {pid} is gone")]
+    Gone {
+        /// Its process id, 0 if it is not known yet.
+        pid: i32,
+    },
+    /// The monitor speaks a version that this program does not.
+    #[error("monitor {pid} speaks version {theirs} of the protocol, this daemon only {ours}")]
+    Version {
+        /// Its process id.
+        pid: i32,
+        /// Its version.
+        theirs: u32,
+        /// Our version.
+        ours: u32,
+    },
+    /// The monitor answered with something that is no answer to what was asked.
+    #[error("monitor {pid} gave no proper answer to {request}")]
+    Unexpected {
+        /// Its process id.
+        pid: i32,
+        /// What was asked.
+        request: &'static str,
+    },
+    /// The monitor did not do it.
+    #[error("the monitor could not do it")]
+    Refused(#[source] Failure),
+}
+
+impl MonitorError {
+    /// What kind of failure this is.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(failure) => match failure.kind {
+                FailureKind::NotFound => ErrorKind::NotFound,
+                FailureKind::State => ErrorKind::FailedPrecondition,
+                FailureKind::Start => ErrorKind::InvalidArgument,
+                FailureKind::Protocol | FailureKind::Internal => ErrorKind::Internal,
+            },
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the monitor is not there (any more), as opposed to not doing what it is asked.
+    pub const fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Gone { .. } | Self::Connect { .. } | Self::Socket { .. }
+        )
+    }
+}

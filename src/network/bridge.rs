@@ -1,0 +1,263 @@
+//! The built-in network: one bridge, an address pool on disk, veth pairs, masquerading and host ports. IPv4.
+//!
+//! ```text
+//!   pod netns                host netns
+//!   eth0 10.88.0.5/16 ═veth═ pv<pod id> ── pausa0 10.88.0.1/16 ── forwarding, table pausa_<bridge> ── the world
+//! ```
+//!
+//! Order of attach: address (saved), link, host ports (saved, then made). Order of detach: link, host ports, address
+//! last, so that an address is never given away while something still leads to it. Each step finds out by itself
+//! what is there: after a `kill -9` at any point detach and garbage collection know everything from disk and kernel.
+//!
+//! Deleting a veth pair takes the kernel a grace period, some 20 ms, which nobody needs to wait for: detach closes
+//! the host ports and leaves the rest to the background ([`Bridge::begin_detach`], [`Bridge::finish_detach`]). The
+//! address stays reserved until the pair is gone; an attach of the same pod waits; after a crash garbage collection
+//! ends what was begun.
+//!
+//! Everything is looked at anew for each pod, so a bridge or table that somebody deleted comes back with the next
+//! pod. Daemons side by side need different bridge names and subnets; every name here derives from the bridge's.
+
+mod firewall;
+mod link;
+mod pool;
+mod ports;
+mod tool;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::INTERFACE;
+use super::error::NetworkError;
+use super::types::{Attachment, PodNetwork};
+
+use firewall::Firewall;
+use link::Links;
+use pool::Pool;
+use ports::PortRecords;
+
+/// Configuration of the built-in bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BridgeConfig {
+    /// The bridge's name.
+    pub name: String,
+    /// Where pods get their addresses from, unless kubelet says otherwise; the first address is the bridge's.
+    pub subnet: Ipv4Net,
+    /// Where addresses and host ports are written down.
+    pub state_dir: PathBuf,
+    /// MTU of the bridge and the pods; the kernel's choice when missing.
+    pub mtu: Option<u32>,
+    /// Whether pods speak to the world under the host's address.
+    pub masquerade: bool,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self {
+            name: "pausa0".to_owned(),
+            subnet: Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 16),
+            state_dir: PathBuf::from("/var/lib/pausa/network"),
+            mtu: None,
+            masquerade: true,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Bridge {
+    config: BridgeConfig,
+    links: Links,
+    pool: Pool,
+    ports: PortRecords,
+    firewall: Firewall,
+    /// What kubelet assigned to this node, if it did.
+    pod_range: Mutex<Option<Ipv4Net>>,
+    /// Pods that are being removed in the background, and by how many calls.
+    leaving: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Bridge {
+    pub(super) fn new(config: BridgeConfig) -> Self {
+        let pool = Pool::new(config.state_dir.join(&config.name));
+        let ports = PortRecords::new(config.state_dir.join(format!("{}.ports", config.name)));
+        let firewall = Firewall::new(&config.name, config.masquerade);
+        let links = Links::new(&config.name, config.mtu);
+        let pod_range = Mutex::new(pool.saved_range());
+        Self {
+            config,
+            links,
+            pool,
+            ports,
+            firewall,
+            pod_range,
+            leaving: Mutex::default(),
+        }
+    }
+
+    pub(super) fn attach(&self, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
+        let netns = File::open(&pod.netns).map_err(|source| NetworkError::Netns {
+            path: pod.netns.clone(),
+            source,
+        })?;
+        let subnet = self.subnet();
+        let gateway = pool::gateway(subnet)?;
+        let address = self.pool.reserve(&pod.pod_id, INTERFACE, subnet)?;
+        let prefix = subnet.prefix_len();
+        let made = self.links.attach(
+            &pod.pod_id,
+            netns.as_fd(),
+            &link::Addressing {
+                address,
+                gateway,
+                prefix,
+            },
+            || self.pool.owners(),
+        )?;
+        self.firewall.ensure(subnet, &self.ports)?;
+        let mappings = ports::wanted(pod, address);
+        if !mappings.is_empty() {
+            self.links.allow_hairpin(&pod.pod_id)?;
+            self.ports.save(&pod.pod_id, &mappings)?;
+            self.firewall.open(&pod.pod_id, &mappings, subnet, &self.ports)?;
+        }
+        Ok(Attachment {
+            ips: vec![IpAddr::V4(address)],
+            network: self.config.name.clone(),
+            interface: INTERFACE.to_owned(),
+            result: self.result(pod, &made, address, gateway, prefix),
+        })
+    }
+
+    /// The same form that a CNI chain would have answered with.
+    fn result(
+        &self,
+        pod: &PodNetwork,
+        made: &link::Made,
+        address: Ipv4Addr,
+        gateway: Ipv4Addr,
+        prefix: u8,
+    ) -> Value {
+        json!({
+            "cniVersion": "1.0.0",
+            "interfaces": [
+                {"name": self.config.name, "mac": link::text(made.bridge_mac)},
+                {"name": made.host_name},
+                {"name": INTERFACE, "mac": link::text(made.pod_mac), "sandbox": pod.netns},
+            ],
+            "ips": [{"interface": 2, "address": format!("{address}/{prefix}"), "gateway": gateway}],
+            "routes": [{"dst": "0.0.0.0/0", "gw": gateway}],
+        })
+    }
+
+    /// Removes everything of a pod. Every step runs; the first error is returned.
+    pub(super) fn detach(&self, pod_id: &str) -> Result<(), NetworkError> {
+        let link = self.links.detach(pod_id);
+        let ports = self.close_ports(pod_id);
+        link?;
+        ports?;
+        // Only now: as long as something leads to the address, nobody else may have it.
+        self.pool.release(pod_id)
+    }
+
+    /// Frees what another pod may want at once, the host ports. [`Self::finish_detach`] must follow.
+    pub(super) fn begin_detach(&self, pod_id: &str) -> Result<(), NetworkError> {
+        self.close_ports(pod_id)?;
+        *self.leaving().entry(pod_id.to_owned()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Removes the rest. An error leaves the address reserved, which garbage collection finds.
+    pub(super) fn finish_detach(&self, pod_id: &str) -> Result<(), NetworkError> {
+        let outcome = self.detach(pod_id);
+        let mut leaving = self.leaving();
+        if let Some(calls) = leaving.get_mut(pod_id) {
+            *calls = calls.saturating_sub(1);
+            if *calls == 0 {
+                leaving.remove(pod_id);
+            }
+        }
+        outcome
+    }
+
+    /// Whether the pod, or any pod, is still being removed.
+    pub(super) fn is_leaving(&self, pod_id: Option<&str>) -> bool {
+        let leaving = self.leaving();
+        pod_id.map_or_else(|| !leaving.is_empty(), |pod_id| leaving.contains_key(pod_id))
+    }
+
+    fn leaving(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_ports(&self, pod_id: &str) -> Result<(), NetworkError> {
+        let mappings = self.ports.load(pod_id)?;
+        if !mappings.is_empty() {
+            self.firewall.close(&mappings)?;
+        }
+        self.ports.remove(pod_id)
+    }
+
+    /// `live` is asked after everything was listed: who reserves from then on is not looked at.
+    pub(super) fn collect_garbage(
+        &self,
+        live: impl FnOnce() -> BTreeSet<String>,
+    ) -> Result<usize, NetworkError> {
+        self.pool.sweep()?;
+        let mut known: BTreeSet<String> = self.pool.owners()?;
+        known.extend(self.ports.owners()?);
+        let (mut removed, mut first) = (0, Ok(()));
+        // In this order: whoever is no pod any more began to leave before.
+        let live = live();
+        let leaving = self.leaving().clone();
+        for pod in known.difference(&live).filter(|pod| !leaving.contains_key(*pod)) {
+            match self.detach(pod) {
+                Ok(()) => removed += 1,
+                Err(error) if first.is_ok() => first = Err(error),
+                // The first error is reported; the others come again with the next collection.
+                Err(_) => {}
+            }
+        }
+        if self.firewall.is_installed() {
+            let repaired = self.firewall.install(self.subnet(), &self.ports);
+            if first.is_ok() {
+                first = repaired;
+            }
+        }
+        first.map(|()| removed)
+    }
+
+    pub(super) fn set_pod_ranges(&self, ranges: &[IpNet]) -> Result<(), NetworkError> {
+        let first = ranges.iter().find_map(|range| match range {
+            IpNet::V4(range) => Some(*range),
+            IpNet::V6(_) => None,
+        });
+        let Some(range) = first else { return Ok(()) };
+        pool::gateway(range)?;
+        self.pool.save_range(range)?;
+        *self.pod_range.lock().unwrap_or_else(PoisonError::into_inner) = Some(range);
+        Ok(())
+    }
+
+    pub(super) fn describe(&self) -> Value {
+        json!({
+            "name": self.config.name,
+            "subnet": self.subnet(),
+            "mtu": self.config.mtu,
+            "masquerade": self.config.masquerade,
+            "stateDir": self.config.state_dir,
+        })
+    }
+
+    fn subnet(&self) -> Ipv4Net {
+        let range = *self.pod_range.lock().unwrap_or_else(PoisonError::into_inner);
+        range.unwrap_or(self.config.subnet).trunc()
+    }
+}

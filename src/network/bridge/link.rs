@@ -1,0 +1,255 @@
+//! Links of the built-in network: the bridge and one veth pair a pod.
+//!
+//! A pod costs four round trips to the kernel: look at the bridge, make the pair (in the pod's namespace at once,
+//! attached and up), look at its end in the pod, give that its address and routes. Hardware addresses derive from the
+//! IP addresses: neighbours that remember an address from an earlier pod are right about it.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
+
+use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth};
+use sha2::{Digest, Sha256};
+
+use super::super::INTERFACE;
+use super::NetworkError;
+
+/// Begins the names of the host's ends.
+const PREFIX: &str = "pv";
+/// How much of an id goes into a name: 15 bytes are all that a name may have.
+const ID_PART: usize = 11;
+
+#[derive(Debug)]
+pub(super) struct Links {
+    bridge: String,
+    mtu: Option<u32>,
+}
+
+/// What a pod's interface gets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addressing {
+    pub(super) address: Ipv4Addr,
+    pub(super) gateway: Ipv4Addr,
+    pub(super) prefix: u8,
+}
+
+/// What was made.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) host_name: String,
+    pub(super) bridge_mac: [u8; 6],
+    pub(super) pod_mac: [u8; 6],
+}
+
+impl Links {
+    pub(super) fn new(bridge: &str, mtu: Option<u32>) -> Self {
+        Self {
+            bridge: bridge.to_owned(),
+            mtu,
+        }
+    }
+
+    /// Makes a pod's interface. `others` tells the pods that are already attached; it is asked only when the bridge
+    /// had to be made anew and they have to be attached to it again.
+    pub(super) fn attach(
+        &self,
+        pod: &str,
+        netns: BorrowedFd<'_>,
+        addressing: &Addressing,
+        others: impl FnOnce() -> Result<BTreeSet<String>, NetworkError>,
+    ) -> Result<Made, NetworkError> {
+        let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
+        let bridge = self.ensure_bridge(&mut host, addressing, others)?;
+        let host_name = host_name(pod);
+        let pod_mac = mac_of(addressing.address);
+        let veth = Veth {
+            name: &host_name,
+            master: Some(bridge.index),
+            peer_name: INTERFACE,
+            peer_netns: netns,
+            peer_mac: Some(pod_mac),
+            mtu: self.mtu,
+        };
+        let create = [Request::CreateVeth(veth)];
+        match host.execute(&create) {
+            Err(error) if error.kind() == ErrorKind::Exists => {
+                // Left by an attempt that did not finish, here or in the pod.
+                delete(&mut host, &host_name)?;
+                host.execute(&create)
+            }
+            outcome => outcome,
+        }
+        .map_err(failed("make the pod's veth pair"))?;
+        configure_pod(netns, addressing)?;
+        Ok(Made {
+            host_name,
+            bridge_mac: bridge.mac.unwrap_or_default(),
+            pod_mac,
+        })
+    }
+
+    /// Lets the bridge send a pod's frames back to it. Where br_netfilter is on, a pod that calls itself through a
+    /// host port gets its answer only so; other pods are better off without.
+    pub(super) fn allow_hairpin(&self, pod: &str) -> Result<(), NetworkError> {
+        const STEP: &str = "set the hairpin mode of the pod's bridge port";
+        let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
+        let name = host_name(pod);
+        let link = host.link_by_name(&name).map_err(failed(STEP))?;
+        let index = link.ok_or(NetworkError::LinkVanished { name })?.index;
+        host.execute(&[Request::SetHairpin { index, on: true }])
+            .map_err(failed(STEP))
+    }
+
+    /// Deletes a pod's veth pair; a missing one is fine (it goes with the pod's namespace).
+    pub(super) fn detach(&self, pod: &str) -> Result<(), NetworkError> {
+        let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
+        delete(&mut host, &host_name(pod))
+    }
+
+    fn ensure_bridge(
+        &self,
+        host: &mut Netlink,
+        addressing: &Addressing,
+        others: impl FnOnce() -> Result<BTreeSet<String>, NetworkError>,
+    ) -> Result<Link, NetworkError> {
+        const STEP: &str = "set up the bridge";
+        let mut bridge = host.link_by_name(&self.bridge).map_err(failed(STEP))?;
+        let is_new = bridge.is_none();
+        if is_new {
+            let mac = Some(mac_of(addressing.gateway));
+            match host.execute(&[Request::CreateBridge {
+                name: &self.bridge,
+                mac,
+                mtu: self.mtu,
+            }]) {
+                // Two first pods at once: the other one made it.
+                Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
+                outcome => outcome,
+            }
+            .map_err(failed(STEP))?;
+            bridge = host.link_by_name(&self.bridge).map_err(failed(STEP))?;
+        }
+        let bridge = bridge.ok_or_else(|| NetworkError::LinkVanished {
+            name: self.bridge.clone(),
+        })?;
+        if bridge.kind != "bridge" {
+            return Err(NetworkError::NotABridge {
+                name: bridge.name,
+                kind: bridge.kind,
+            });
+        }
+        if !bridge.up {
+            host.execute(&[Request::SetUp { index: bridge.index }])
+                .map_err(failed(STEP))?;
+        }
+        ensure_gateway(host, &bridge, addressing)?;
+        if is_new {
+            attach_again(host, &bridge, &others()?)?;
+        }
+        Ok(bridge)
+    }
+}
+
+fn ensure_gateway(host: &mut Netlink, bridge: &Link, addressing: &Addressing) -> Result<(), NetworkError> {
+    const STEP: &str = "give the bridge its address";
+    let (address, prefix) = (IpAddr::V4(addressing.gateway), addressing.prefix);
+    let present = host.addresses(bridge.index).map_err(failed(STEP))?;
+    if present
+        .iter()
+        .any(|known| known.address == address && known.prefix == prefix)
+    {
+        return Ok(());
+    }
+    match host.execute(&[Request::AddAddress {
+        index: bridge.index,
+        address,
+        prefix,
+    }]) {
+        Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
+        outcome => outcome.map_err(failed(STEP)),
+    }
+}
+
+/// Pods whose bridge was deleted under them are put back on the new one.
+fn attach_again(host: &mut Netlink, bridge: &Link, pods: &BTreeSet<String>) -> Result<(), NetworkError> {
+    const STEP: &str = "attach running pods to the new bridge";
+    let names: BTreeSet<String> = pods.iter().map(|pod| host_name(pod)).collect();
+    let links = host.links().map_err(failed(STEP))?;
+    let orphans = links
+        .iter()
+        .filter(|link| names.contains(&link.name) && link.master.is_none());
+    let requests: Vec<_> = orphans
+        .map(|link| Request::SetMaster {
+            index: link.index,
+            master: bridge.index,
+        })
+        .collect();
+    match host.execute(&requests) {
+        // One of them may end at this moment.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome.map_err(failed(STEP)),
+    }
+}
+
+fn configure_pod(netns: BorrowedFd<'_>, addressing: &Addressing) -> Result<(), NetworkError> {
+    const STEP: &str = "configure eth0 in the pod";
+    let mut pod = Netlink::open_in(netns).map_err(failed("enter the pod's network namespace"))?;
+    let eth0 = pod
+        .link_by_name(INTERFACE)
+        .map_err(failed(STEP))?
+        .ok_or_else(|| NetworkError::LinkVanished {
+            name: INTERFACE.to_owned(),
+        })?;
+    let index = eth0.index;
+    let gateway = Some(IpAddr::V4(addressing.gateway));
+    pod.execute(&[
+        Request::SetUp { index: LOOPBACK },
+        Request::SetUp { index },
+        Request::AddAddress {
+            index,
+            address: IpAddr::V4(addressing.address),
+            prefix: addressing.prefix,
+        },
+        Request::AddRoute {
+            index,
+            destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            gateway,
+        },
+    ])
+    .map_err(failed(STEP))
+}
+
+fn delete(host: &mut Netlink, name: &str) -> Result<(), NetworkError> {
+    match host.execute(&[Request::DeleteLink { name }]) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome.map_err(failed("delete the pod's veth pair")),
+    }
+}
+
+/// Name of the host's end: the pod's id as far as it fits, so that people find it; ids that are not the usual
+/// hexadecimal digits are hashed, because their first characters may be the same for all.
+pub(super) fn host_name(pod: &str) -> String {
+    let is_random = pod.len() >= 32 && pod.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match pod.get(..ID_PART) {
+        Some(part) if is_random => format!("{PREFIX}{part}"),
+        _ => {
+            let digest = hex::encode(Sha256::digest(pod.as_bytes()));
+            format!("{PREFIX}{}", digest.get(..ID_PART).unwrap_or(&digest))
+        }
+    }
+}
+
+/// A locally administered hardware address that says which IP address it belongs to.
+const fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x0a, 0x58, a, b, c, d]
+}
+
+/// A hardware address as people write it.
+pub(super) fn text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn failed(step: &'static str) -> impl FnOnce(pausa_netlink::Error) -> NetworkError {
+    move |source| NetworkError::Link { step, source }
+}

@@ -1,0 +1,129 @@
+//! Host ports of pods, written down before they are made: whoever detaches the pod, this daemon or the next one,
+//! knows what to remove.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::types::{PodNetwork, Protocol};
+use super::NetworkError;
+
+/// A port of the host that leads to a pod's address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HostPort {
+    pub(super) protocol: Protocol,
+    /// The host's address it is limited to.
+    pub(super) host_ip: Option<Ipv4Addr>,
+    pub(super) host_port: u16,
+    pub(super) address: Ipv4Addr,
+    pub(super) container_port: u16,
+}
+
+/// The host ports that a pod asks for. This network is IPv4: what is limited to an IPv6 address of the host can
+/// not lead here and is left out.
+pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
+    let mut wanted: Vec<HostPort> = Vec::new();
+    for mapping in pod.host_ports() {
+        let host_ip = match mapping.host_ip {
+            Some(IpAddr::V6(_)) => continue,
+            Some(IpAddr::V4(ip)) if !ip.is_unspecified() => Some(ip),
+            _ => None,
+        };
+        let port = HostPort {
+            protocol: mapping.protocol,
+            host_ip,
+            host_port: mapping.host_port,
+            address,
+            container_port: mapping.container_port,
+        };
+        if !wanted.contains(&port) {
+            wanted.push(port);
+        }
+    }
+    wanted
+}
+
+/// One file per pod.
+#[derive(Debug)]
+pub(super) struct PortRecords {
+    dir: PathBuf,
+}
+
+impl PortRecords {
+    pub(super) const fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    pub(super) fn save(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        let path = self.dir.join(pod);
+        let temporary = self.dir.join(format!(".new-{pod}"));
+        let write = || {
+            fs::create_dir_all(&self.dir)?;
+            fs::write(&temporary, serde_json::to_vec(ports)?)?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|source| NetworkError::State {
+            operation: "write",
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// A pod without a record has no ports; a damaged record cannot come from us and counts as none.
+    pub(super) fn load(&self, pod: &str) -> Result<Vec<HostPort>, NetworkError> {
+        let path = self.dir.join(pod);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(NetworkError::State {
+                operation: "read",
+                path,
+                source,
+            }),
+        }
+    }
+
+    pub(super) fn remove(&self, pod: &str) -> Result<(), NetworkError> {
+        let path = self.dir.join(pod);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome.map_err(|source| NetworkError::State {
+                operation: "remove",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Every pod with a record.
+    pub(super) fn owners(&self) -> Result<BTreeSet<String>, NetworkError> {
+        let failed = |source| NetworkError::State {
+            operation: "list",
+            path: self.dir.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut owners = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name().into_string();
+            owners.extend(name.ok().filter(|name| !name.starts_with('.')));
+        }
+        Ok(owners)
+    }
+
+    /// Every port of every pod.
+    pub(super) fn all(&self) -> Result<Vec<HostPort>, NetworkError> {
+        let mut ports = Vec::new();
+        for pod in self.owners()? {
+            ports.extend(self.load(&pod)?);
+        }
+        Ok(ports)
+    }
+}

@@ -1,0 +1,95 @@
+//! Running a firewall program: found once, fed its rules, given a limited time, its complaint kept.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
+
+use super::NetworkError;
+
+const LIMIT: Duration = Duration::from_secs(15);
+/// As much of stderr as an error needs.
+const MAX_STDERR: u64 = 4096;
+/// Where administrators' programs are, also for a daemon that was started without them in PATH.
+const MORE_DIRS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
+
+/// Finds a program in PATH and the usual places.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    let runs = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    dirs.chain(MORE_DIRS.iter().map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(runs)
+}
+
+/// Runs a program with `input` on its stdin. An error of its own has its stderr.
+pub(super) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::FirewallRun {
+        tool: tool.to_path_buf(),
+        source,
+    };
+    let mut child = Command::new(tool)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let outcome = talk(&mut child, input);
+    if outcome.is_err() {
+        // It may have ended by itself; then there is nothing to kill.
+        child.kill().ok();
+        child.wait().map_err(failed)?;
+    }
+    let (status, stderr) = outcome.map_err(failed)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(NetworkError::FirewallRefused {
+        tool: tool.to_path_buf(),
+        status,
+        stderr,
+    })
+}
+
+fn talk(child: &mut Child, input: &str) -> io::Result<(ExitStatus, String)> {
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            // It did not want to read everything: its status tells why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            outcome => outcome?,
+        }
+    }
+    wait(child)?;
+    let status = child.wait()?;
+    let mut stderr = Vec::new();
+    if let Some(stream) = child.stderr.take() {
+        stream.take(MAX_STDERR).read_to_end(&mut stderr)?;
+    }
+    Ok((status, String::from_utf8_lossy(&stderr).trim().to_owned()))
+}
+
+/// Waits for the end of the program, but not for ever.
+fn wait(child: &Child) -> io::Result<()> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "impossible process id"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let limit = Timespec::try_from(LIMIT).map_err(io::Error::other)?;
+    loop {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no end after 15 s")),
+            outcome => return outcome.map(drop).map_err(io::Error::from),
+        }
+    }
+}

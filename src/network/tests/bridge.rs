@@ -1,0 +1,329 @@
+//! The built-in bridge.
+
+use super::*;
+
+fn port(protocol: Protocol, host_port: u16, container_port: u16) -> PortMapping {
+    PortMapping {
+        protocol,
+        container_port,
+        host_port,
+        host_ip: None,
+    }
+}
+
+fn table(node: &Node) -> String {
+    let list = || {
+        std::process::Command::new("nft")
+            .args(["list", "table", "ip", "pausa_ptest0"])
+            .output()
+            .unwrap()
+    };
+    String::from_utf8(node.host.run(list).stdout).unwrap()
+}
+
+#[test]
+fn pods_reach_each_other_and_the_host_and_leave_nothing() {
+    let Some(node) = Node::new() else { return };
+    let (a, pod_a) = node.pod("a");
+    let (b, pod_b) = node.pod("b");
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (first, second) = node.run(async || {
+        network.wait_ready(Duration::ZERO).await.unwrap();
+        (
+            network.attach(&pod_a).await.unwrap(),
+            network.attach(&pod_b).await.unwrap(),
+        )
+    });
+    assert_eq!(first.ips, ["10.123.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(second.ips, ["10.123.0.3".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(first.result["ips"][0]["gateway"], "10.123.0.1");
+    assert!(connects(&a, &b, "10.123.0.3:80", "10.123.0.3:80"));
+    assert!(connects(&b, &node.host, "0.0.0.0:81", "10.123.0.1:81"));
+    assert!(connects(&node.host, &a, "0.0.0.0:80", "10.123.0.2:80"));
+    assert!(connects(&a, &a, "127.0.0.1:82", "127.0.0.1:82"), "loopback is up");
+    assert!(table(&node).contains("masquerade"));
+    let forward = node
+        .host
+        .run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap());
+    assert_eq!(forward.trim(), "1");
+
+    // A daemon that has just started goes on with what is there.
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (_c, pod_c) = node.pod("c");
+    node.run(async || {
+        assert_eq!(
+            network.attach(&pod_c).await.unwrap().ips[0].to_string(),
+            "10.123.0.4"
+        );
+        network.detach(&pod_a, true).await.unwrap();
+        network.detach(&pod_a, true).await.unwrap();
+        network.settle().await;
+    });
+    assert_eq!(a.links(), ["lo"]);
+    b.remove();
+    node.run(async || {
+        network.detach(&pod_b, false).await.unwrap();
+        network.settle().await;
+        assert_eq!(network.collect_garbage(pods(&[&pod_c])).await.unwrap(), 0);
+        assert_eq!(node.addresses(), 1);
+        assert_eq!(network.collect_garbage(pods(&[])).await.unwrap(), 1);
+    });
+    assert_eq!(node.addresses(), 0);
+    assert_eq!(node.host.links(), ["lo", "ptest0"]);
+}
+
+#[test]
+fn a_failed_attach_leaves_nothing() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (netns, pod) = node.pod("a");
+    let missing = PodNetwork {
+        netns: node.path("missing"),
+        ..pod.clone()
+    };
+    // Somebody has the interface's name already, so that the pair cannot be made.
+    let occupy = || {
+        let request = pausa_netlink::Request::CreateBridge {
+            name: "eth0",
+            mac: None,
+            mtu: None,
+        };
+        pausa_netlink::Netlink::open()
+            .unwrap()
+            .execute(&[request])
+            .unwrap();
+    };
+    netns.run(occupy);
+    node.run(async || {
+        let error = network.attach(&missing).await.unwrap_err();
+        assert!(matches!(error, NetworkError::Netns { .. }), "{error:?}");
+        let error = network.attach(&pod).await.unwrap_err();
+        assert!(
+            matches!(error, NetworkError::Link { .. }) && !error.leaves_debt(),
+            "{error:?}"
+        );
+        let bad = PodNetwork {
+            pod_id: "../x".to_owned(),
+            ..pod.clone()
+        };
+        assert_eq!(
+            network.attach(&bad).await.unwrap_err().kind(),
+            crate::error::ErrorKind::InvalidArgument
+        );
+    });
+    assert_eq!(node.addresses(), 0);
+    assert_eq!(node.host.links(), ["lo", "ptest0"]);
+}
+
+#[test]
+fn host_ports_lead_to_the_pod_from_everywhere_and_go_with_it() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (a, mut pod_a) = node.pod("a");
+    let (b, mut pod_b) = node.pod("b");
+    let limited = PortMapping {
+        host_ip: Some("127.0.0.1".parse().unwrap()),
+        ..port(Protocol::Tcp, 8081, 80)
+    };
+    let none = port(Protocol::Tcp, 0, 80);
+    pod_a.port_mappings = vec![
+        port(Protocol::Tcp, 8080, 80),
+        port(Protocol::Udp, 8080, 80),
+        limited,
+        none,
+    ];
+    pod_b.port_mappings = vec![port(Protocol::Sctp, 8080, 80), port(Protocol::Tcp, 8080, 80)];
+    node.run(async || {
+        network.attach(&pod_a).await.unwrap();
+        let error = network.attach(&pod_b).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                NetworkError::PortTaken {
+                    port: 8080,
+                    protocol: "tcp",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(node.addresses(), 1, "the pod that got no port got nothing");
+        pod_b.port_mappings.truncate(1);
+        network.attach(&pod_b).await.unwrap();
+    });
+    assert!(connects(&b, &a, "0.0.0.0:80", "10.123.0.1:8080"), "from a pod");
+    assert!(
+        connects(&node.host, &a, "0.0.0.0:80", "10.123.0.1:8080"),
+        "from the host"
+    );
+    assert!(
+        connects(&node.host, &a, "0.0.0.0:80", "127.0.0.1:8080"),
+        "from the host's loopback"
+    );
+    assert!(connects(&node.host, &a, "0.0.0.0:80", "127.0.0.1:8081"));
+    assert!(
+        !connects(&node.host, &a, "0.0.0.0:80", "10.123.0.1:8081"),
+        "limited to one address"
+    );
+    assert!(
+        connects(&a, &a, "0.0.0.0:80", "10.123.0.1:8080"),
+        "from the pod itself"
+    );
+    assert!(table(&node).contains("sctp . 8080"));
+
+    // Somebody flushes all rules; the next look puts everything back.
+    let flush = || {
+        std::process::Command::new("nft")
+            .args(["flush", "ruleset"])
+            .status()
+            .unwrap()
+    };
+    assert!(node.host.run(flush).success());
+    assert!(!connects(&b, &a, "0.0.0.0:80", "10.123.0.1:8080"));
+    let live = pods(&[&pod_a, &pod_b]);
+    node.run(async || network.collect_garbage(live).await.unwrap());
+    assert!(connects(&b, &a, "0.0.0.0:80", "10.123.0.1:8080"));
+
+    // A new daemon takes them away, although it made none.
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    node.run(async || network.detach(&pod_a, true).await.unwrap());
+    let rules = table(&node);
+    assert!(
+        !rules.contains("tcp . 8080") && rules.contains("sctp . 8080"),
+        "{rules}"
+    );
+    node.run(async || network.detach(&pod_b, true).await.unwrap());
+    assert_eq!(count(&node.path("network/ptest0.ports"), |_| true), 0);
+}
+
+#[test]
+fn a_bridge_that_was_deleted_comes_back_with_its_pods() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (a, pod_a) = node.pod("a");
+    let (b, pod_b) = node.pod("b");
+    node.run(async || network.attach(&pod_a).await.unwrap());
+    node.host.run(|| {
+        let request = pausa_netlink::Request::DeleteLink { name: "ptest0" };
+        pausa_netlink::Netlink::open()
+            .unwrap()
+            .execute(&[request])
+            .unwrap();
+    });
+    node.run(async || network.attach(&pod_b).await.unwrap());
+    assert!(connects(&b, &a, "0.0.0.0:80", "10.123.0.2:80"));
+}
+
+#[test]
+fn a_retried_attach_after_a_crash_finds_its_way() {
+    let Some(node) = Node::new() else { return };
+    let (a, pod) = node.pod("a");
+    let (first, second) = node.run(async || {
+        let first = Network::new(node.config(NetworkMode::Bridge))
+            .attach(&pod)
+            .await
+            .unwrap();
+        // The daemon dies here without having noted success, and its successor tries again.
+        (
+            first,
+            Network::new(node.config(NetworkMode::Bridge))
+                .attach(&pod)
+                .await
+                .unwrap(),
+        )
+    });
+    assert_eq!(first.ips, second.ips);
+    assert!(connects(&node.host, &a, "0.0.0.0:80", "10.123.0.2:80"));
+}
+
+#[test]
+fn nobody_waits_any_more_and_nothing_stays() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (_a, pod) = node.pod("a");
+    node.run(async || {
+        tokio::select! {
+            biased;
+            _ = network.attach(&pod) => panic!("cannot be ready when first polled"),
+            () = std::future::ready(()) => {}
+        }
+        // What runs in the background ends with an address taken and given back.
+        for _ in 0..500 {
+            let begun = node.path("network/ptest0/last_reserved_ip.0").exists();
+            if begun && node.addresses() == 0 && node.host.links() == ["lo", "ptest0"] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the abandoned attachment was not undone");
+    });
+}
+
+#[test]
+fn a_pod_that_comes_back_at_once_waits_for_its_own_end() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (a, pod) = node.pod("a");
+    let addresses = node.run(async || {
+        let mut addresses = BTreeSet::new();
+        for _ in 0..3 {
+            addresses.extend(network.attach(&pod).await.unwrap().ips);
+            network.detach(&pod, true).await.unwrap();
+        }
+        addresses.extend(network.attach(&pod).await.unwrap().ips);
+        network.settle().await;
+        addresses
+    });
+    assert_eq!(
+        addresses.len(),
+        4,
+        "the old address was given back before the new one was taken"
+    );
+    assert_eq!(node.addresses(), 1);
+    assert!(connects(&node.host, &a, "0.0.0.0:80", "10.123.0.5:80"));
+}
+
+#[test]
+fn the_range_of_kubelet_wins_and_outlives_the_daemon() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (_a, pod_a) = node.pod("a");
+    node.run(async || {
+        assert!(network.set_pod_cidr("10.200.1.0").await.is_err());
+        network.set_pod_cidr("fd00::/64, 10.200.1.0/24").await.unwrap();
+        let again = Network::new(node.config(NetworkMode::Bridge));
+        assert_eq!(
+            again.attach(&pod_a).await.unwrap().ips[0].to_string(),
+            "10.200.1.2"
+        );
+    });
+}
+
+/// Not a test of speed: prints what an attach costs, for whoever wants to know.
+#[test]
+fn fifty_pods_get_fifty_addresses() {
+    let Some(node) = Node::new() else { return };
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let pods: Vec<_> = (0..50).map(|number| node.pod(&format!("p{number}"))).collect();
+    let mut addresses = BTreeSet::new();
+    node.run(async || {
+        let mut attach = Vec::new();
+        let mut detach = Vec::new();
+        for (_, pod) in &pods {
+            let begin = std::time::Instant::now();
+            addresses.extend(network.attach(pod).await.unwrap().ips);
+            attach.push(begin.elapsed());
+        }
+        for (_, pod) in &pods {
+            let begin = std::time::Instant::now();
+            network.detach(pod, true).await.unwrap();
+            detach.push(begin.elapsed());
+        }
+        network.settle().await;
+        attach.sort_unstable();
+        detach.sort_unstable();
+        println!("median attach {:?}, detach {:?}", attach[25], detach[25]);
+    });
+    assert_eq!(addresses.len(), 50);
+    assert_eq!(node.addresses(), 0);
+}

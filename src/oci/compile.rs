@@ -1,0 +1,202 @@
+//! From a runtime spec to the flat plan that a monitor carries out.
+//!
+//! The spec may have been written by an earlier version or edited by a tool: what cannot be done as it says is
+//! an error, not left out. Descriptors are the caller's; see [`compile`] for their order.
+
+mod mounts;
+
+use oci_spec::runtime::{LinuxSeccomp, Mount, PosixRlimit, PosixRlimitType, Process, Spec};
+use pausa_monitor_protocol::{
+    ContainerPlan, IoPlan, LogPlan, NamespacePlan, ProcessPlan, Propagation, Rlimit,
+};
+
+use super::capabilities;
+use super::devices;
+use super::error::OciError;
+use super::mounts::path_bytes;
+use super::process;
+use super::programs::SeccompPrograms;
+use crate::cgroups::Layout;
+
+/// What a plan follows from beside the spec.
+#[derive(Debug)]
+pub struct CompileInput<'a> {
+    /// Container id.
+    pub id: &'a str,
+    /// The container's spec.
+    pub spec: &'a Spec,
+    /// Its namespaces, see [`super::namespace_plan`]: the spec knows paths, the monitor knows whose they are.
+    pub namespaces: NamespacePlan,
+    /// How cgroups are mounted here.
+    pub cgroups: &'a Layout,
+    /// Where its streams go.
+    pub io: IoPlan,
+    /// How its log is written.
+    pub log: Option<LogPlan>,
+    /// Programs compiled earlier.
+    pub programs: &'a SeccompPrograms,
+}
+
+/// The plan of a container.
+///
+/// `fds` is left empty. The caller appends one role for each descriptor it sends, in the order it sends them:
+/// first [`Root`](pausa_monitor_protocol::FdRole::Root), then the log, then what
+/// [`Cgroup::join_fds`](crate::cgroups::Cgroup::join_fds) gives, then the OOM events.
+///
+/// # Errors
+/// A spec that cannot be carried out, or a seccomp filter that cannot be compiled.
+pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
+    let spec = input.spec;
+    let missing = |field: &'static str| OciError::spec(field, "", "it is missing");
+    let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+    let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+    let bytes = |list: &Option<Vec<String>>| {
+        let list = list.as_deref().unwrap_or_default();
+        list.iter().map(|path| path.clone().into_bytes()).collect()
+    };
+    Ok(ContainerPlan {
+        id: input.id.to_owned(),
+        fds: Vec::new(),
+        namespaces: input.namespaces.clone(),
+        root_propagation: propagation(linux.rootfs_propagation().as_deref())?,
+        root_readonly: root.readonly().unwrap_or(false),
+        mounts: mounts::plan(
+            spec.mounts().as_deref().unwrap_or_default(),
+            root.path(),
+            input.cgroups,
+        )?,
+        devices: devices::plan(linux.devices().as_deref())?,
+        masked_paths: bytes(linux.masked_paths()),
+        readonly_paths: readonly_paths(spec, input.cgroups, bytes(linux.readonly_paths())),
+        io: input.io,
+        log: input.log,
+        process: process_plan(spec, process, linux.seccomp().as_ref(), input.programs)?,
+    })
+}
+
+/// A further process in a container, with the identity of its first one.
+///
+/// # Errors
+/// As [`compile`], or nothing to run.
+pub fn exec_process(
+    spec: &Spec,
+    args: &[String],
+    terminal: bool,
+    programs: &SeccompPrograms,
+) -> Result<ProcessPlan, OciError> {
+    let missing = || OciError::spec("process", "", "it is missing");
+    let first = spec.process().as_ref().ok_or_else(missing)?;
+    if args.first().is_none_or(String::is_empty) {
+        return Err(OciError::NoCommand);
+    }
+    for arg in args {
+        process::no_nul("cmd", arg)?;
+    }
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let mut plan = process_plan(spec, first, filter, programs)?;
+    plan.args = args.iter().map(|arg| arg.clone().into_bytes()).collect();
+    plan.terminal = terminal;
+    if terminal {
+        process::add_term(&mut plan.env);
+    }
+    Ok(plan)
+}
+
+/// The spec's, and on cgroup v1 the directory that holds the hierarchies: mount points are made in it, so it can
+/// become read-only only when all is mounted.
+fn readonly_paths(spec: &Spec, cgroups: &Layout, mut paths: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let readonly = |mount: &&Mount| {
+        let options = mount.options().as_deref().unwrap_or_default();
+        mount.typ().as_deref() == Some("cgroup") && options.iter().any(|option| option == "ro")
+    };
+    if !cgroups.is_v2() {
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        paths.extend(
+            mounts
+                .iter()
+                .filter(readonly)
+                .map(|mount| path_bytes(mount.destination())),
+        );
+    }
+    paths
+}
+
+fn process_plan(
+    spec: &Spec,
+    process: &Process,
+    filter: Option<&LinuxSeccomp>,
+    programs: &SeccompPrograms,
+) -> Result<ProcessPlan, OciError> {
+    let user = process.user();
+    let args = process.args().as_deref().unwrap_or_default();
+    if args.is_empty() {
+        return Err(OciError::spec("process.args", "", "it is missing"));
+    }
+    let size = process.console_size().as_ref().map(|size| {
+        let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+        (cells(size.height()), cells(size.width()))
+    });
+    let limits = process.rlimits().as_deref().unwrap_or_default();
+    Ok(ProcessPlan {
+        args: args.iter().map(|arg| arg.clone().into_bytes()).collect(),
+        env: process::from_spec(process.env().as_deref(), spec.annotations().as_ref())?,
+        cwd: path_bytes(process.cwd()),
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().unwrap_or(0o022),
+        capabilities: capabilities::from_oci(process.capabilities().as_ref()),
+        no_new_privs: process.no_new_privileges().unwrap_or(false),
+        seccomp: filter.map(|filter| programs.program(filter)).transpose()?,
+        rlimits: limits.iter().map(rlimit).collect(),
+        oom_score_adj: process.oom_score_adj(),
+        apparmor: process.apparmor_profile().clone(),
+        selinux: process.selinux_label().clone(),
+        terminal: process.terminal().unwrap_or(false),
+        terminal_size: size,
+    })
+}
+
+fn propagation(text: Option<&str>) -> Result<Propagation, OciError> {
+    match text {
+        None | Some("" | "private" | "rprivate") => Ok(Propagation::Private),
+        Some("slave" | "rslave") => Ok(Propagation::Slave),
+        Some("shared" | "rshared") => Ok(Propagation::Shared),
+        Some(other) => Err(OciError::spec(
+            "linux.rootfsPropagation",
+            other,
+            "it is none of rprivate, rslave, rshared",
+        )),
+    }
+}
+
+/// Numbers as in `asm-generic/resource.h`, which x86 and arm use.
+fn rlimit(limit: &PosixRlimit) -> Rlimit {
+    let resource = match limit.typ() {
+        PosixRlimitType::RlimitCpu => 0,
+        PosixRlimitType::RlimitFsize => 1,
+        PosixRlimitType::RlimitData => 2,
+        PosixRlimitType::RlimitStack => 3,
+        PosixRlimitType::RlimitCore => 4,
+        PosixRlimitType::RlimitRss => 5,
+        PosixRlimitType::RlimitNproc => 6,
+        PosixRlimitType::RlimitNofile => 7,
+        PosixRlimitType::RlimitMemlock => 8,
+        PosixRlimitType::RlimitAs => 9,
+        PosixRlimitType::RlimitLocks => 10,
+        PosixRlimitType::RlimitSigpending => 11,
+        PosixRlimitType::RlimitMsgqueue => 12,
+        PosixRlimitType::RlimitNice => 13,
+        PosixRlimitType::RlimitRtprio => 14,
+        PosixRlimitType::RlimitRttime => 15,
+    };
+    Rlimit {
+        resource,
+        soft: limit.soft(),
+        hard: limit.hard(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

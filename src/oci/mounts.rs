@@ -1,0 +1,111 @@
+//! What is mounted where: the defaults every container has, and what CRI asks for.
+//!
+//! A CRI mount takes the place of the default with the same target, one on `/dev` of everything beneath it.
+//! A `VOLUME` of the image is a part of the container's own root, and gives way to both.
+//! All are sorted by depth, stably, so that none hides another. Sources are paths of the host that
+//! [`super::prepare`] has looked at; nothing is looked up here.
+
+mod defaults;
+mod requested;
+mod volumes;
+
+pub(super) use requested::check_recursive_read_only;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+use pausa_monitor_protocol::{Namespace, NamespacePlan, Propagation};
+
+use super::error::OciError;
+use super::{ContainerInput, security_context};
+
+/// The mounts of a container and how its root propagates.
+pub(crate) struct Mounts {
+    pub(crate) all: Vec<Mount>,
+    pub(crate) root_propagation: Propagation,
+}
+
+/// Everything that is mounted in a container.
+pub(crate) fn mounts(
+    input: &ContainerInput<'_>,
+    namespaces: &NamespacePlan,
+    readonly_root: bool,
+) -> Result<Mounts, OciError> {
+    let privileged = security_context(input.config).is_some_and(|security| security.privileged);
+    let mut all = defaults::kernel(privileged);
+    all.push(defaults::shm(&namespaces.ipc, &input.pod.files.shm));
+    all.extend(defaults::pod_files(input.pod.files, readonly_root));
+    let mut root_propagation = Propagation::Private;
+    let mut requested = Vec::new();
+    for (index, mount) in input.config.mounts.iter().enumerate() {
+        let source = input.prepared.source(index, mount);
+        let one = requested::mount(index, mount, &source)?;
+        root_propagation = wider(root_propagation, requested::root_propagation(mount));
+        requested.push(one);
+    }
+    let takes = |default: &Mount| {
+        requested.iter().any(|mount| {
+            let target = mount.destination();
+            target == default.destination()
+                || (target == Path::new("/dev") && default.destination().starts_with(target))
+        })
+    };
+    all.retain(|default| !takes(default));
+    all.extend(requested);
+    let volumes = volumes::of_image(input.image, input.rootfs, &all);
+    all.extend(volumes);
+    all.sort_by_key(|mount| mount.destination().components().count());
+    Ok(Mounts {
+        all,
+        root_propagation,
+    })
+}
+
+/// A path's bytes.
+pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// A container's path without `.`, `..` and double slashes; these are names, nothing is looked up. None for
+/// a relative or empty one.
+pub(crate) fn clean(path: &str) -> Option<PathBuf> {
+    let mut clean = PathBuf::from("/");
+    for part in Path::new(path).strip_prefix("/").ok()?.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    Some(clean)
+}
+
+fn wider(one: Propagation, other: Propagation) -> Propagation {
+    match (one, other) {
+        (Propagation::Shared, _) | (_, Propagation::Shared) => Propagation::Shared,
+        (Propagation::Slave, _) | (_, Propagation::Slave) => Propagation::Slave,
+        _ => Propagation::Private,
+    }
+}
+
+/// A mount of the runtime spec.
+fn oci(target: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(target.into())
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|&option| option.to_owned()).collect()));
+    mount
+}
+
+/// Whether a namespace is one of the container's own.
+fn own(namespace: &Namespace) -> bool {
+    matches!(namespace, Namespace::New)
+}
+
+#[cfg(test)]
+mod tests;

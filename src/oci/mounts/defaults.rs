@@ -1,0 +1,63 @@
+//! The mounts that nobody has to ask for.
+
+use std::path::Path;
+
+use oci_spec::runtime::Mount;
+use pausa_monitor_protocol::Namespace;
+
+use super::{oci, own};
+use crate::oci::PodFiles;
+
+/// The kernel's own file systems. A privileged container may write to `/sys` and its cgroups.
+pub(super) fn kernel(privileged: bool) -> Vec<Mount> {
+    let readonly = if privileged { "rw" } else { "ro" };
+    let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    let pts = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
+    ];
+    let sys = ["nosuid", "noexec", "nodev", readonly];
+    let cgroup = ["nosuid", "noexec", "nodev", "relatime", readonly];
+    vec![
+        oci("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        oci("/dev", "tmpfs", "tmpfs", &dev),
+        oci("/dev/pts", "devpts", "devpts", &pts),
+        oci("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        oci("/sys", "sysfs", "sysfs", &sys),
+        oci("/sys/fs/cgroup", "cgroup", "cgroup", &cgroup),
+    ]
+}
+
+/// `/dev/shm`: the pod's, the host's with the host's IPC namespace, a new one with an IPC namespace of its own.
+pub(super) fn shm(ipc: &Namespace, of_pod: &Path) -> Mount {
+    let target = "/dev/shm";
+    if own(ipc) {
+        let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
+        return oci(target, "tmpfs", "shm", &options);
+    }
+    let source = match ipc {
+        Namespace::Host => Path::new("/dev/shm"),
+        _ => of_pod,
+    };
+    oci(target, "bind", source, &["rbind", "rprivate", "rw"])
+}
+
+/// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`, as far as the pod has them.
+pub(super) fn pod_files(files: &PodFiles, readonly: bool) -> Vec<Mount> {
+    let access = if readonly { "ro" } else { "rw" };
+    [
+        ("/etc/hosts", &files.hosts),
+        ("/etc/hostname", &files.hostname),
+        ("/etc/resolv.conf", &files.resolv_conf),
+    ]
+    .into_iter()
+    .filter_map(|(target, source)| {
+        let source = source.as_ref()?;
+        Some(oci(target, "bind", source, &["rbind", "rprivate", access]))
+    })
+    .collect()
+}

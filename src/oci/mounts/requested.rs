@@ -1,0 +1,122 @@
+//! The mounts CRI asks for.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+use pausa_monitor_protocol::Propagation;
+
+use super::{clean, oci};
+use crate::oci::error::OciError;
+use crate::proto::v1::{self, MountPropagation};
+
+/// What `mount_options` may say (CRI since 0.37).
+const OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
+
+/// One CRI mount, whose source on the host is `source`.
+pub(super) fn mount(index: usize, mount: &v1::Mount, source: &Path) -> Result<Mount, OciError> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    refuse_unsupported(index, mount)?;
+    let target = &mount.container_path;
+    let clean = clean(target).filter(|path| path != Path::new("/") && !target.contains('\0'));
+    let Some(clean) = clean else {
+        let reason = "it must be an absolute path other than /";
+        return Err(OciError::invalid(field("container_path"), target, reason));
+    };
+    if is_volume(mount) {
+        return volume(index, mount, clean, source);
+    }
+    if mount.host_path.is_empty() || mount.host_path.contains('\0') {
+        let reason = "it must be a path of the node";
+        return Err(OciError::invalid(field("host_path"), &mount.host_path, reason));
+    }
+    let propagation = match propagation(index, mount)? {
+        MountPropagation::PropagationPrivate => "rprivate",
+        MountPropagation::PropagationHostToContainer => "rslave",
+        MountPropagation::PropagationBidirectional => "rshared",
+    };
+    check_recursive_read_only(index, mount)?;
+    let access = match (mount.readonly, mount.recursive_read_only) {
+        (_, true) => "rro",
+        (true, false) => "ro",
+        (false, false) => "rw",
+    };
+    let mut options = vec!["rbind", propagation, access];
+    for option in &mount.mount_options {
+        let Some(known) = OPTIONS.iter().find(|known| *known == option) else {
+            let reason = "only noexec, nodev and nosuid are allowed";
+            return Err(OciError::invalid(field("mount_options"), option, reason));
+        };
+        options.push(known);
+    }
+    Ok(oci(clean, "bind", source, &options))
+}
+
+/// Recursive read-only (KEP-3857) goes with `readonly` and without propagation only.
+pub(in crate::oci) fn check_recursive_read_only(index: usize, mount: &v1::Mount) -> Result<(), OciError> {
+    let private = mount.propagation == i32::from(MountPropagation::PropagationPrivate);
+    if mount.recursive_read_only && !(mount.readonly && private) {
+        let reason = "it needs readonly and propagation PRIVATE";
+        return Err(OciError::invalid(
+            format!("mounts[{index}].recursive_read_only"),
+            true,
+            reason,
+        ));
+    }
+    Ok(())
+}
+
+/// What this mount needs the container's root to be.
+pub(super) fn root_propagation(mount: &v1::Mount) -> Propagation {
+    match mount.propagation() {
+        MountPropagation::PropagationPrivate => Propagation::Private,
+        MountPropagation::PropagationHostToContainer => Propagation::Slave,
+        MountPropagation::PropagationBidirectional => Propagation::Shared,
+    }
+}
+
+fn propagation(index: usize, mount: &v1::Mount) -> Result<MountPropagation, OciError> {
+    MountPropagation::try_from(mount.propagation).map_err(|_| {
+        OciError::invalid(
+            format!("mounts[{index}].propagation"),
+            mount.propagation,
+            "use PRIVATE (0), HOST_TO_CONTAINER (1) or BIDIRECTIONAL (2)",
+        )
+    })
+}
+
+fn refuse_unsupported(index: usize, mount: &v1::Mount) -> Result<(), OciError> {
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(OciError::invalid(
+            format!("mounts[{index}].uidMappings and gidMappings"),
+            mount.uid_mappings.len().max(mount.gid_mappings.len()),
+            "id-mapped mounts are not supported by this runtime handler",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the source is an image and not a path of the node (CRI since 0.31).
+fn is_volume(mount: &v1::Mount) -> bool {
+    mount.image.as_ref().is_some_and(|image| !image.image.is_empty())
+}
+
+/// An image as a volume: always read-only, and nobody else's mounts concern it.
+fn volume(index: usize, mount: &v1::Mount, target: PathBuf, source: &Path) -> Result<Mount, OciError> {
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    if !mount.readonly {
+        return Err(OciError::invalid(
+            field("readonly"),
+            false,
+            "an image volume is read-only: set it to true",
+        ));
+    }
+    if !mount.host_path.is_empty() {
+        let reason = "a mount has either an image or a path of the node";
+        return Err(OciError::invalid(field("host_path"), &mount.host_path, reason));
+    }
+    if propagation(index, mount)? != MountPropagation::PropagationPrivate {
+        let reason = "an image volume is PRIVATE (0)";
+        return Err(OciError::invalid(field("propagation"), mount.propagation, reason));
+    }
+    Ok(oci(target, "bind", source, &["rbind", "rprivate", "ro"]))
+}

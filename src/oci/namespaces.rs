@@ -1,0 +1,134 @@
+//! Which namespaces a container has: its own, the pod's, the host's or another container's.
+//!
+//! | CRI mode  | pid | ipc | network, uts |
+//! |-----------|-----|-----|--------------|
+//! | POD       | the pod's | the pod's | the pod's |
+//! | CONTAINER | its own | its own | refused |
+//! | NODE      | the host's | the host's | the host's |
+//! | TARGET    | that container's | refused | refused |
+//!
+//! POD in a pod that shares no PID namespace (CONTAINER) is one of its own. The mount namespace is always the container's own. The cgroup namespace is its own too, except for a
+//! privileged container, which is there to see the node. User namespaces are not supported yet.
+
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use pausa_monitor_protocol::{Namespace, NamespacePlan};
+
+use super::PodNamespaces;
+use super::error::OciError;
+use crate::proto::v1::{self, NamespaceMode};
+
+/// The namespaces of a container, as the monitor takes them.
+///
+/// # Errors
+/// A mode that makes no sense for its namespace, or a user namespace.
+pub fn namespace_plan(
+    pod: &v1::PodSandboxConfig,
+    security: Option<&v1::LinuxContainerSecurityContext>,
+) -> Result<NamespacePlan, OciError> {
+    let default = v1::NamespaceOption::default();
+    let options = security
+        .and_then(|security| security.namespace_options.as_ref())
+        .unwrap_or(&default);
+    if let Some(users) = &options.userns_options
+        && users.mode() != NamespaceMode::Node
+    {
+        return Err(OciError::Unsupported {
+            field: "linux.security_context.namespace_options.userns_options".into(),
+            reason: "user namespaces are not supported yet; use mode NODE",
+        });
+    }
+    let network = shared("network", options.network())?;
+    let ipc = match options.ipc() {
+        NamespaceMode::Container => Namespace::New,
+        mode => shared("ipc", mode)?,
+    };
+    let pid = match options.pid() {
+        NamespaceMode::Container => Namespace::New,
+        NamespaceMode::Target if options.target_id.is_empty() => {
+            let reason = "pid mode TARGET needs the id of a container";
+            return Err(OciError::invalid(field("target_id"), "", reason));
+        }
+        NamespaceMode::Target => Namespace::Container(options.target_id.clone()),
+        // The pod has no PID namespace to share and `Pod` would be the host's: never by accident.
+        NamespaceMode::Pod if pod_pid(pod) == NamespaceMode::Container => Namespace::New,
+        mode => shared("pid", mode)?,
+    };
+    let privileged = security.is_some_and(|security| security.privileged);
+    Ok(NamespacePlan {
+        pid,
+        ipc,
+        uts: network.clone(),
+        network,
+        cgroup: if privileged {
+            Namespace::Host
+        } else {
+            Namespace::New
+        },
+    })
+}
+
+/// The namespaces as the runtime spec has them: with a path, joined; without, new; not there, the host's.
+pub(crate) fn to_oci(
+    plan: &NamespacePlan,
+    pod: &PodNamespaces<'_>,
+    target_pid: Option<&Path>,
+) -> Result<Vec<LinuxNamespace>, OciError> {
+    let wanted = [
+        (LinuxNamespaceType::Pid, &plan.pid, pod.pid),
+        (LinuxNamespaceType::Ipc, &plan.ipc, pod.ipc),
+        (LinuxNamespaceType::Uts, &plan.uts, pod.uts),
+        (LinuxNamespaceType::Network, &plan.network, pod.network),
+        (LinuxNamespaceType::Cgroup, &plan.cgroup, None),
+        (LinuxNamespaceType::Mount, &Namespace::New, None),
+    ];
+    let mut namespaces = Vec::new();
+    for (kind, from, pod) in wanted {
+        let path = match from {
+            Namespace::New => None,
+            Namespace::Host => continue,
+            // The pod has none of its own: it uses the host's.
+            Namespace::Pod if pod.is_none() => continue,
+            Namespace::Pod => pod,
+            Namespace::Container(id) if target_pid.is_none() => {
+                let reason = "there is no running container with this id in the pod";
+                return Err(OciError::lacks(field("target_id"), id, reason));
+            }
+            Namespace::Container(_) => target_pid,
+        };
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind).set_path(path.map(Path::to_path_buf));
+        namespaces.push(namespace);
+    }
+    Ok(namespaces)
+}
+
+/// The PID mode of the pod itself: `POD` means it has a PID namespace that containers share.
+fn pod_pid(pod: &v1::PodSandboxConfig) -> NamespaceMode {
+    pod.linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref())
+        .and_then(|security| security.namespace_options.as_ref())
+        .map_or(NamespaceMode::Pod, v1::NamespaceOption::pid)
+}
+
+/// Modes that every namespace has.
+fn shared(name: &'static str, mode: NamespaceMode) -> Result<Namespace, OciError> {
+    match mode {
+        NamespaceMode::Pod => Ok(Namespace::Pod),
+        NamespaceMode::Node => Ok(Namespace::Host),
+        NamespaceMode::Container | NamespaceMode::Target => Err(OciError::invalid(
+            field(name),
+            mode.as_str_name(),
+            "this namespace is the pod's or the node's",
+        )),
+    }
+}
+
+fn field(name: &str) -> String {
+    format!("linux.security_context.namespace_options.{name}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Looks at the host for what a container's configuration names: mount sources, devices, seccomp profiles.
+//!
+//! This is the one step of the room that touches the node, and the only one that changes it: a missing mount
+//! source is made as a directory. Paths of volumes may hang (NFS): the caller runs it where it can hang alone.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
+use super::devices::Device;
+use super::error::OciError;
+use super::security::{self, Choice, Seccomp};
+use super::{mounts, security_context};
+use crate::cgroups::mountinfo::{self, MountInfo};
+use crate::proto::v1::{self, MountPropagation};
+
+mod nodes;
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// The sources of `ContainerConfig.mounts`, in order, symlinks resolved. Missing ones are as CRI wrote them.
+    pub sources: Vec<PathBuf>,
+    /// The device nodes: those CRI names, or the host's for a privileged container.
+    pub devices: Vec<Device>,
+    /// The seccomp profile.
+    pub seccomp: Seccomp,
+}
+
+impl Prepared {
+    /// The source of a mount.
+    pub(crate) fn source(&self, index: usize, mount: &v1::Mount) -> PathBuf {
+        match self.sources.get(index) {
+            Some(source) => source.clone(),
+            None => PathBuf::from(&mount.host_path),
+        }
+    }
+}
+
+/// Looks everything up for one container. `seccomp_root` is where relative `Localhost` profiles are.
+///
+/// # Errors
+/// What is not there, cannot be read, or does not propagate as asked; the field is named.
+pub fn prepare(config: &v1::ContainerConfig, seccomp_root: &Path) -> Result<Prepared, OciError> {
+    let privileged = security_context(config).is_some_and(|security| security.privileged);
+    Ok(Prepared {
+        seccomp: read_seccomp(config, seccomp_root)?,
+        devices: nodes::devices(config, privileged)?,
+        sources: prepare_mounts(config)?,
+    })
+}
+
+/// Makes missing mount sources, resolves symlinks, checks propagation. In the order of the configuration.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_mounts(config: &v1::ContainerConfig) -> Result<Vec<PathBuf>, OciError> {
+    let mut mounts_of_host = None;
+    let mut sources = Vec::new();
+    for (index, mount) in config.mounts.iter().enumerate() {
+        // What is wrong by itself comes before what this node cannot do.
+        mounts::check_recursive_read_only(index, mount)?;
+        if mount.host_path.is_empty() {
+            // An image volume, or refused later by name.
+            sources.push(PathBuf::new());
+            continue;
+        }
+        let source = source(index, Path::new(&mount.host_path))?;
+        let propagation = mount.propagation();
+        if propagation != MountPropagation::PropagationPrivate {
+            if mounts_of_host.is_none() {
+                mounts_of_host = Some(read_mountinfo()?);
+            }
+            let mounts = mounts_of_host.as_deref().unwrap_or_default();
+            check_propagation(index, &source, propagation, mounts)?;
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+fn source(index: usize, path: &Path) -> Result<PathBuf, OciError> {
+    let failed = |call| {
+        move |source| OciError::HostPath {
+            field: format!("mounts[{index}].host_path").into(),
+            path: path.to_path_buf(),
+            call,
+            source,
+        }
+    };
+    if !path.is_absolute() {
+        let field = format!("mounts[{index}].host_path");
+        return Err(OciError::invalid(
+            field,
+            path.display(),
+            "it must be an absolute path",
+        ));
+    }
+    match fs::canonicalize(path) {
+        Ok(source) => Ok(source),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o755);
+            builder.create(path).map_err(failed("mkdir"))?;
+            fs::canonicalize(path).map_err(failed("realpath"))
+        }
+        Err(error) => Err(failed("realpath")(error)),
+    }
+}
+
+fn read_mountinfo() -> Result<Vec<MountInfo>, OciError> {
+    let path = "/proc/self/mountinfo";
+    let bytes = fs::read(path).map_err(|source| OciError::HostPath {
+        field: "mounts".into(),
+        path: path.into(),
+        call: "read",
+        source,
+    })?;
+    Ok(mountinfo::parse(&bytes))
+}
+
+/// HOST_TO_CONTAINER needs a source on a mount that receives, BIDIRECTIONAL one that also sends.
+fn check_propagation(
+    index: usize,
+    source: &Path,
+    asked: MountPropagation,
+    mounts: &[MountInfo],
+) -> Result<(), OciError> {
+    let found =
+        statx(CWD, source, AtFlags::empty(), StatxFlags::MNT_ID).map_err(|errno| OciError::HostPath {
+            field: format!("mounts[{index}].host_path").into(),
+            path: source.to_path_buf(),
+            call: "statx",
+            source: errno.into(),
+        })?;
+    let mount = mounts.iter().find(|mount| mount.id == found.stx_mnt_id);
+    let enough = mount.is_some_and(|mount| match asked {
+        MountPropagation::PropagationPrivate => true,
+        MountPropagation::PropagationHostToContainer => mount.shared || mount.slave,
+        MountPropagation::PropagationBidirectional => mount.shared,
+    });
+    if enough {
+        return Ok(());
+    }
+    Err(OciError::lacks(
+        format!("mounts[{index}].propagation"),
+        format!("{} of {}", asked.as_str_name(), source.display()),
+        "the source is on a private mount; try `mount --make-rshared` on it",
+    ))
+}
+
+fn read_seccomp(config: &v1::ContainerConfig, root: &Path) -> Result<Seccomp, OciError> {
+    let Some(security) = security_context(config) else {
+        return Ok(Seccomp::Unconfined);
+    };
+    let reference = match security::seccomp_choice(security)? {
+        Choice::Unset | Choice::Unconfined => return Ok(Seccomp::Unconfined),
+        Choice::RuntimeDefault => return Ok(Seccomp::RuntimeDefault),
+        Choice::Localhost(reference) => reference,
+    };
+    let path = security::localhost_path(root, &reference)?;
+    let field = "linux.security_context.seccomp.localhost_ref";
+    Ok(Seccomp::Localhost(read_profile(field, &path)?))
+}
+
+/// Reads the seccomp profile that a field names.
+pub(super) fn read_profile(field: &'static str, path: &Path) -> Result<pausa_seccomp::Profile, OciError> {
+    let limit = u64::try_from(pausa_seccomp::MAX_PROFILE_SIZE).unwrap_or(u64::MAX);
+    let mut json = Vec::new();
+    fs::File::open(path)
+        // One more than allowed, so that a larger one is seen as such.
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut json))
+        .map_err(|source| OciError::HostPath {
+            field: field.into(),
+            path: path.to_path_buf(),
+            call: "read",
+            source,
+        })?;
+    pausa_seccomp::Profile::parse(&json).map_err(|source| OciError::Seccomp {
+        field: field.into(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+use crate::error::ErrorKind;
+
+fn with_mount(host_path: &Path, propagation: MountPropagation) -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        mounts: vec![v1::Mount {
+            container_path: "/data".to_owned(),
+            host_path: host_path.to_str().unwrap().to_owned(),
+            propagation: propagation.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn with_device(host: &str, container: &str, permissions: &str) -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        devices: vec![v1::Device {
+            container_path: container.to_owned(),
+            host_path: host.to_owned(),
+            permissions: permissions.to_owned(),
+        }],
+        ..Default::default()
+    }
+}
+
+fn with_profile(reference: &str) -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(v1::LinuxContainerSecurityContext {
+                seccomp: Some(v1::SecurityProfile {
+                    profile_type: v1::security_profile::ProfileType::Localhost.into(),
+                    localhost_ref: reference.to_owned(),
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+const PRIVATE: MountPropagation = MountPropagation::PropagationPrivate;
+
+#[test]
+fn a_missing_source_is_made_and_a_link_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().canonicalize().unwrap();
+    let missing = real.join("a/b");
+    assert_eq!(
+        prepare_mounts(&with_mount(&missing, PRIVATE)).unwrap(),
+        std::slice::from_ref(&missing)
+    );
+    let mode = fs::metadata(&missing).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o755);
+    let link = real.join("link");
+    symlink(&missing, &link).unwrap();
+    assert_eq!(prepare_mounts(&with_mount(&link, PRIVATE)).unwrap(), [missing]);
+}
+
+#[test]
+fn a_source_that_cannot_be_is_named() {
+    let error = prepare_mounts(&with_mount(Path::new("/dev/null/x"), PRIVATE)).unwrap_err();
+    assert!(error.to_string().contains("mounts[0].host_path"), "{error}");
+    let relative = prepare_mounts(&with_mount(Path::new("x"), PRIVATE)).unwrap_err();
+    assert_eq!(relative.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn propagation_is_checked_against_the_mount_of_the_source() {
+    let mounts =
+        |tags: &str| mountinfo::parse(format!("7 1 0:1 / / rw {tags} - ext4 /dev/a rw\n").as_bytes());
+    let id = statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID)
+        .unwrap()
+        .stx_mnt_id;
+    let check = |tags: &str, asked| {
+        let mut mounts = mounts(tags);
+        mounts[0].id = id;
+        check_propagation(0, Path::new("/"), asked, &mounts)
+    };
+    let down = MountPropagation::PropagationHostToContainer;
+    let both = MountPropagation::PropagationBidirectional;
+    assert!(check("shared:1", both).is_ok());
+    assert!(check("shared:1", down).is_ok());
+    assert!(check("master:1", down).is_ok());
+    let error = check("master:1", both).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(error.to_string().contains("mounts[0].propagation"), "{error}");
+    assert!(check("", down).is_err());
+}
+
+#[test]
+fn devices_may_be_links_and_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("null");
+    symlink("/dev/null", &link).unwrap();
+    let root = Path::new("/nowhere");
+    let found = prepare(&with_device(link.to_str().unwrap(), "/dev/mine", "rw"), root)
+        .unwrap()
+        .devices;
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (
+            found[0].path.as_path(),
+            found[0].major,
+            found[0].minor,
+            found[0].access.as_str()
+        ),
+        (Path::new("/dev/mine"), 1, 3, "rw")
+    );
+    let all = prepare(&with_device("/dev", "/host-dev", ""), root)
+        .unwrap()
+        .devices;
+    assert!(
+        all.iter()
+            .any(|device| device.path == Path::new("/host-dev/zero"))
+    );
+    assert!(!all.iter().any(|device| device.path.starts_with("/host-dev/pts")));
+}
+
+#[test]
+fn what_is_no_device_is_refused_by_name() {
+    let root = Path::new("/nowhere");
+    for (host, permissions, field) in [
+        ("/proc/version", "", "devices[0].host_path"),
+        ("/dev/not-there", "", "devices[0].host_path"),
+        ("/dev/null", "rx", "devices[0].permissions"),
+    ] {
+        let error = prepare(&with_device(host, "/dev/x", permissions), root).unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
+#[test]
+fn a_localhost_profile_is_read_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("good.json"),
+        r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#,
+    )
+    .unwrap();
+    fs::write(dir.path().join("bad.json"), "{").unwrap();
+    fs::write(
+        dir.path().join("huge.json"),
+        vec![b' '; pausa_seccomp::MAX_PROFILE_SIZE + 1],
+    )
+    .unwrap();
+    let read = |name: &str| prepare(&with_profile(name), dir.path());
+    assert!(matches!(
+        read("good.json").unwrap().seccomp,
+        Seccomp::Localhost(_)
+    ));
+    assert_eq!(read("bad.json").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(read("huge.json").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(
+        read("missing.json").unwrap_err().kind(),
+        ErrorKind::FailedPrecondition
+    );
+}

@@ -1,0 +1,84 @@
+//! CRI's resource fields as the runtime spec has them. What they mean to the kernel is the cgroups room's.
+
+use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources};
+
+use super::error::OciError;
+use crate::proto::v1;
+
+/// The `linux.resources` of a container. CRI says 0 or empty for "not given".
+pub(crate) fn resources(
+    cri: &v1::LinuxContainerResources,
+    devices: Vec<LinuxDeviceCgroup>,
+) -> Result<LinuxResources, OciError> {
+    let mut resources = LinuxResources::default();
+    resources
+        .set_devices(Some(devices))
+        .set_cpu(Some(cpu(cri)?))
+        .set_memory(Some(memory(cri)));
+    let mut limits = Vec::new();
+    for limit in &cri.hugepage_limits {
+        let bytes = i64::try_from(limit.limit).map_err(|_| {
+            let reason = "it must be below 2^63 bytes";
+            OciError::invalid("linux.resources.hugepage_limits.limit", limit.limit, reason)
+        })?;
+        let mut oci = LinuxHugepageLimit::default();
+        oci.set_page_size(limit.page_size.clone()).set_limit(bytes);
+        limits.push(oci);
+    }
+    if !limits.is_empty() {
+        resources.set_hugepage_limits(Some(limits));
+    }
+    if !cri.unified.is_empty() {
+        let unified = cri
+            .unified
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()));
+        resources.set_unified(Some(unified.collect()));
+    }
+    Ok(resources)
+}
+
+/// oom_score_adj as proc(5) takes it.
+pub(crate) fn oom_score_adj(cri: &v1::LinuxContainerResources) -> Result<i32, OciError> {
+    i32::try_from(cri.oom_score_adj)
+        .ok()
+        .filter(|value| (-1000..=1000).contains(value))
+        .ok_or_else(|| {
+            let reason = "it must be from -1000 to 1000";
+            OciError::invalid("linux.resources.oom_score_adj", cri.oom_score_adj, reason)
+        })
+}
+
+fn cpu(cri: &v1::LinuxContainerResources) -> Result<LinuxCpu, OciError> {
+    let positive = |name: &str, value: i64| {
+        u64::try_from(value).map_err(|_| {
+            let field = format!("linux.resources.{name}");
+            OciError::invalid(field, value, "it must not be negative")
+        })
+    };
+    let shares = positive("cpu_shares", cri.cpu_shares)?;
+    let period = positive("cpu_period", cri.cpu_period)?;
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares((shares > 0).then_some(shares))
+        .set_period((period > 0).then_some(period))
+        .set_quota((cri.cpu_quota != 0).then_some(cri.cpu_quota))
+        .set_cpus(given(&cri.cpuset_cpus))
+        .set_mems(given(&cri.cpuset_mems));
+    Ok(cpu)
+}
+
+/// Swap counts memory and swap together. Where CRI gives a limit but no swap, the two are equal: no swap.
+fn memory(cri: &v1::LinuxContainerResources) -> LinuxMemory {
+    let limit = (cri.memory_limit_in_bytes != 0).then_some(cri.memory_limit_in_bytes);
+    let swap = match cri.memory_swap_limit_in_bytes {
+        0 => limit,
+        given => Some(given),
+    };
+    let mut memory = LinuxMemory::default();
+    memory.set_limit(limit).set_swap(swap);
+    memory
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}

@@ -1,0 +1,198 @@
+//! Seccomp, AppArmor and SELinux: what CRI asks for, and what that is on this node.
+//!
+//! A privileged container has none of the three. No seccomp profile at all means unconfined, as CRI says;
+//! kubelet decides about defaults. AppArmor `RuntimeDefault` is silently none where there is no AppArmor, a
+//! `Localhost` profile never is. SELinux options count only where SELinux is on.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Capabilities, LinuxSeccomp};
+use pausa_seccomp::{Profile, Target, default_profile};
+
+use super::error::OciError;
+use super::host::Host;
+use crate::proto::v1::{self, security_profile::ProfileType};
+
+const SECCOMP: &str = "linux.security_context.seccomp";
+const APPARMOR: &str = "linux.security_context.apparmor";
+
+/// The seccomp profile of a container.
+#[derive(Debug, Clone, Default)]
+pub enum Seccomp {
+    /// None.
+    #[default]
+    Unconfined,
+    /// The node's: [`Host::seccomp_default`], else the one pausa brings.
+    RuntimeDefault,
+    /// One that has been read from the node.
+    Localhost(Profile),
+}
+
+/// What a field says about a profile, before anything is looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Unset,
+    RuntimeDefault,
+    Unconfined,
+    Localhost(String),
+}
+
+/// The seccomp profile CRI asks for. The deprecated path counts only where the newer field is absent.
+pub(crate) fn seccomp_choice(security: &v1::LinuxContainerSecurityContext) -> Result<Choice, OciError> {
+    if security.privileged {
+        return Ok(Choice::Unset);
+    }
+    if let Some(profile) = &security.seccomp {
+        return typed(SECCOMP, profile);
+    }
+    #[expect(deprecated, reason = "crictl users and old kubelets still send it")]
+    let path = &security.seccomp_profile_path;
+    named("linux.security_context.seccomp_profile_path", path)
+}
+
+/// The file of a `Localhost` profile. kubelet sends absolute paths; others are meant beneath `root`.
+pub(crate) fn localhost_path(root: &std::path::Path, reference: &str) -> Result<PathBuf, OciError> {
+    let path = PathBuf::from(reference);
+    let climbs = path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir);
+    if reference.is_empty() || reference.contains('\0') || climbs {
+        let reason = "it must be the path of a profile, without `..`";
+        return Err(OciError::invalid(
+            format!("{SECCOMP}.localhost_ref"),
+            reference,
+            reason,
+        ));
+    }
+    Ok(root.join(path))
+}
+
+/// The filter as the runtime spec has it, for a container with this bounding set.
+pub(crate) fn seccomp(
+    profile: &Seccomp,
+    bounding: &Capabilities,
+    host: &Host,
+) -> Result<Option<LinuxSeccomp>, OciError> {
+    if matches!(profile, Seccomp::Unconfined) {
+        return Ok(None);
+    }
+    let Some(architecture) = host.architecture.filter(|_| host.seccomp) else {
+        let reason = "this kernel or machine has no seccomp filters; use Unconfined";
+        return Err(OciError::lacks(SECCOMP, "RuntimeDefault or Localhost", reason));
+    };
+    let target = Target {
+        architecture,
+        capabilities: bounding,
+        kernel: host.kernel,
+    };
+    let profile = match (profile, &host.seccomp_default) {
+        (Seccomp::Unconfined, _) => return Ok(None),
+        (Seccomp::RuntimeDefault, None) => return Ok(Some(default_profile(&target))),
+        (Seccomp::RuntimeDefault, Some(profile)) | (Seccomp::Localhost(profile), _) => profile,
+    };
+    let resolved = profile.resolve(&target).map_err(|source| OciError::Seccomp {
+        field: SECCOMP.into(),
+        source,
+    })?;
+    Ok(Some(resolved))
+}
+
+/// The AppArmor profile to change to.
+pub(crate) fn apparmor(
+    security: &v1::LinuxContainerSecurityContext,
+    host: &Host,
+) -> Result<Option<String>, OciError> {
+    if security.privileged {
+        return Ok(None);
+    }
+    let choice = if let Some(profile) = &security.apparmor {
+        typed(APPARMOR, profile)?
+    } else {
+        #[expect(deprecated, reason = "crictl users and old kubelets still send it")]
+        let name = &security.apparmor_profile;
+        named("linux.security_context.apparmor_profile", name)?
+    };
+    match (choice, &host.apparmor) {
+        (Choice::Localhost(name), None) => Err(OciError::lacks(
+            APPARMOR,
+            name,
+            "AppArmor is not enabled on this node; see /sys/module/apparmor",
+        )),
+        (Choice::Localhost(name), Some(_)) if name.is_empty() || name.contains('\0') => {
+            Err(OciError::invalid(APPARMOR, name, "it is not a profile's name"))
+        }
+        (Choice::Localhost(name), Some(_)) => Ok(Some(name)),
+        (Choice::Unset | Choice::RuntimeDefault, Some(here)) => Ok(here.default_profile.clone()),
+        (Choice::Unconfined, Some(_)) => Ok(Some("unconfined".to_owned())),
+        (_, None) => Ok(None),
+    }
+}
+
+/// The SELinux label of the container's processes. What is not given is as the reference policy has it.
+pub(crate) fn selinux(
+    security: &v1::LinuxContainerSecurityContext,
+    host: &Host,
+) -> Result<Option<String>, OciError> {
+    let Some(options) = security
+        .selinux_options
+        .as_ref()
+        .filter(|_| host.selinux && !security.privileged)
+    else {
+        return Ok(None);
+    };
+    let parts = [
+        (&options.user, "system_u"),
+        (&options.role, "system_r"),
+        (&options.r#type, "container_t"),
+        (&options.level, "s0"),
+    ];
+    if parts.iter().all(|(given, _)| given.is_empty()) {
+        return Ok(None);
+    }
+    let given = parts.map(|(given, default)| if given.is_empty() { default } else { given });
+    // The level alone may hold a colon: `s0:c1,c2`.
+    if given[..3].iter().any(|part| part.contains([':', '\0'])) || given[3].contains('\0') {
+        let reason = "user, role and type have no colon";
+        let field = "linux.security_context.selinux_options";
+        return Err(OciError::invalid(field, given.join(":"), reason));
+    }
+    Ok(Some(given.join(":")))
+}
+
+fn typed(field: &'static str, profile: &v1::SecurityProfile) -> Result<Choice, OciError> {
+    match ProfileType::try_from(profile.profile_type) {
+        Ok(ProfileType::RuntimeDefault) => Ok(Choice::RuntimeDefault),
+        Ok(ProfileType::Unconfined) => Ok(Choice::Unconfined),
+        Ok(ProfileType::Localhost) => Ok(Choice::Localhost(
+            profile
+                .localhost_ref
+                .strip_prefix("localhost/")
+                .unwrap_or(&profile.localhost_ref)
+                .to_owned(),
+        )),
+        Err(_) => Err(OciError::invalid(
+            format!("{field}.profile_type"),
+            profile.profile_type,
+            "use RuntimeDefault (0), Unconfined (1) or Localhost (2)",
+        )),
+    }
+}
+
+fn named(field: &'static str, name: &str) -> Result<Choice, OciError> {
+    match name {
+        "" => Ok(Choice::Unset),
+        "unconfined" => Ok(Choice::Unconfined),
+        "runtime/default" | "docker/default" => Ok(Choice::RuntimeDefault),
+        _ => match name.strip_prefix("localhost/") {
+            Some(reference) => Ok(Choice::Localhost(reference.to_owned())),
+            None => Err(OciError::invalid(
+                field,
+                name,
+                "use runtime/default, unconfined or localhost/PROFILE",
+            )),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Who runs: users and groups from CRI, the image's config and the image's own `/etc/passwd` and `/etc/group`.
+//!
+//! | CRI, image | user | group |
+//! |---|---|---|
+//! | `run_as_user` | that id | `run_as_group`, else the one in passwd, else 0 |
+//! | `run_as_username` | looked up | `run_as_group`, else the one in passwd |
+//! | image `User`: `name`, `uid`, `name:group`, `uid:gid` | looked up; a name wins over a number | as given, else passwd, else 0 |
+//! | nothing | 0 | as for `run_as_user` 0 |
+//!
+//! Supplementary groups are the primary group, CRI's list and, unless the policy is Strict, those that
+//! `/etc/group` gives the user (KEP-3619). Both files come from the image and are hostile: they are opened
+//! beneath the container's root without ever leaving it, must be regular and small, and ids must fit 31 bits.
+//! Reference: passwd(5), group(5), openat2(2).
+
+mod database;
+
+use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
+
+use oci_spec::image::ImageConfiguration;
+
+use self::database::{Root, User};
+use super::error::OciError;
+use super::security_context;
+use crate::proto::v1::{self, SupplementalGroupsPolicy};
+
+/// The largest id: what the peers and Kubernetes' own validation allow.
+const MAX_ID: u32 = 0x7fff_ffff;
+
+/// More groups than that a process cannot have (NGROUPS_MAX).
+const MAX_GROUPS: usize = 65536;
+
+/// Who a container runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedUser {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary groups, the primary one first, no duplicates.
+    pub groups: Vec<u32>,
+    /// Home directory, `/` where passwd knows none.
+    pub home: String,
+}
+
+/// Finds out who a container runs as. `root` is its root: a directory or detached mount.
+///
+/// # Errors
+/// Fields that contradict each other, names that the image does not have, files that are no plain small files.
+pub fn resolve_user(
+    root: BorrowedFd<'_>,
+    config: &v1::ContainerConfig,
+    image: &ImageConfiguration,
+) -> Result<ResolvedUser, OciError> {
+    let default = v1::LinuxContainerSecurityContext::default();
+    let security = security_context(config).unwrap_or(&default);
+    let of_image = image
+        .config()
+        .as_ref()
+        .and_then(|config| config.user().as_deref());
+    let asked = Asked::new(security, of_image.unwrap_or_default())?;
+    let root = Root(root);
+    let user = find_user(&root, &asked.user, asked.user_field)?;
+    let gid = match &asked.group {
+        Some(group) => find_group(&root, group, asked.group_field)?,
+        None => user.gid,
+    };
+    let mut groups = vec![gid];
+    for given in &security.supplemental_groups {
+        groups.push(id("linux.security_context.supplemental_groups", *given)?);
+    }
+    let strict = security.supplemental_groups_policy() == SupplementalGroupsPolicy::Strict;
+    if let Some(name) = user.name.filter(|_| !strict) {
+        groups.extend(root.groups_of(&name)?);
+    }
+    let groups = distinct(groups);
+    if groups.len() > MAX_GROUPS {
+        let reason = "a process has at most 65536 groups";
+        let field = "linux.security_context.supplemental_groups";
+        return Err(OciError::invalid(field, groups.len(), reason));
+    }
+    Ok(ResolvedUser {
+        uid: user.uid,
+        gid,
+        groups,
+        home: user.home,
+    })
+}
+
+/// A name or an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    Id(u32),
+    /// A name; if nobody has it and it is a number, the number.
+    Name(String),
+}
+
+/// What is asked for, and by which field.
+#[derive(Debug)]
+struct Asked {
+    user: Wanted,
+    user_field: &'static str,
+    group: Option<Wanted>,
+    group_field: &'static str,
+}
+
+impl Asked {
+    fn new(security: &v1::LinuxContainerSecurityContext, of_image: &str) -> Result<Self, OciError> {
+        let user_field = "linux.security_context.run_as_user";
+        let group_field = "linux.security_context.run_as_group";
+        let group = security.run_as_group.as_ref().map(|group| group.value);
+        let name = &security.run_as_username;
+        let user = match (&security.run_as_user, name.as_str()) {
+            (Some(_), name) if !name.is_empty() => {
+                let reason = "only one of run_as_user and run_as_username can be set";
+                let field = "linux.security_context.run_as_username";
+                return Err(OciError::invalid(field, name, reason));
+            }
+            (Some(user), _) => Wanted::Id(id(user_field, user.value)?),
+            (None, "") => {
+                if let Some(group) = group {
+                    let reason = "it needs run_as_user or run_as_username beside it";
+                    return Err(OciError::invalid(group_field, group, reason));
+                }
+                return Ok(Self::of_image(of_image));
+            }
+            (None, name) => Wanted::Name(name.to_owned()),
+        };
+        let group = group.map(|group| id(group_field, group)).transpose()?;
+        Ok(Self {
+            user,
+            user_field,
+            group: group.map(Wanted::Id),
+            group_field,
+        })
+    }
+
+    /// From the image's `User`.
+    fn of_image(text: &str) -> Self {
+        let (user, group) = text.split_once(':').unwrap_or((text, ""));
+        let wanted = |text: &str| match text {
+            "" => None,
+            name => Some(Wanted::Name(name.to_owned())),
+        };
+        Self {
+            user: wanted(user).unwrap_or(Wanted::Id(0)),
+            user_field: "the image's User",
+            group: wanted(group),
+            group_field: "the image's User",
+        }
+    }
+}
+
+/// The user wanted. An id that nobody has is somebody without a name, with group 0.
+fn find_user(root: &Root<'_>, wanted: &Wanted, field: &'static str) -> Result<User, OciError> {
+    let found = match wanted {
+        Wanted::Id(uid) => root.user(|_, known| known == *uid)?,
+        Wanted::Name(text) => root.user(|name, _| name == text)?,
+    };
+    if let Some(user) = found {
+        return Ok(user);
+    }
+    let uid = match wanted {
+        Wanted::Id(uid) => *uid,
+        Wanted::Name(text) => {
+            let uid = number(field, text, "/etc/passwd")?;
+            if let Some(user) = root.user(|_, known| known == uid)? {
+                return Ok(user);
+            }
+            uid
+        }
+    };
+    Ok(User {
+        name: None,
+        uid,
+        gid: 0,
+        home: "/".to_owned(),
+    })
+}
+
+fn find_group(root: &Root<'_>, wanted: &Wanted, field: &'static str) -> Result<u32, OciError> {
+    match wanted {
+        Wanted::Id(gid) => Ok(*gid),
+        Wanted::Name(text) => match root.group(text)? {
+            Some(gid) => Ok(gid),
+            None => number(field, text, "/etc/group"),
+        },
+    }
+}
+
+/// A name that nobody has may be a number.
+fn number(field: &'static str, text: &str, file: &'static str) -> Result<u32, OciError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(OciError::UnknownName {
+            field: field.into(),
+            value: text.to_owned(),
+            file,
+        });
+    }
+    // Too many digits are too large as well.
+    id(field, text.parse().unwrap_or(i64::MAX))
+}
+
+fn id(field: &'static str, value: i64) -> Result<u32, OciError> {
+    u32::try_from(value)
+        .ok()
+        .filter(|id| *id <= MAX_ID)
+        .ok_or_else(|| OciError::invalid(field, value, "an id is from 0 to 2147483647"))
+}
+
+fn distinct(groups: Vec<u32>) -> Vec<u32> {
+    let mut seen = HashSet::new();
+    groups.into_iter().filter(|group| seen.insert(*group)).collect()
+}
+
+#[cfg(test)]
+mod tests;

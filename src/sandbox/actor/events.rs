@@ -1,0 +1,131 @@
+//! What the pod's monitor reports, and what follows when it is gone.
+
+use pausa_monitor_protocol::{Event, ExitStatus};
+
+use super::{Actor, Done, PodState};
+use crate::container::{ExitInfo, RunState};
+use crate::id::Id;
+use crate::sandbox::link::News;
+use crate::sandbox::slot::Busy;
+use crate::sandbox::work;
+
+impl Actor {
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Event(Event::Exited { container, exit }) => self.container_exited(&container, exit),
+            News::Event(Event::ExecExited { exec, exit }) => self.handle.execs().ended(&exec, exit),
+            News::Event(Event::PauseExited) => self.pause_exited(),
+            News::Event(Event::LogDropped {
+                container,
+                bytes,
+                errno,
+            }) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                tracing::warn!(container, bytes, %error, "log output was dropped so that the container goes on");
+            }
+            News::Gone => self.monitor_gone(),
+        }
+    }
+
+    fn container_exited(&mut self, container: &str, exit: ExitStatus) {
+        let Some((id, slot)) = Id::try_from(container.to_owned()).ok().and_then(|id| {
+            let slot = self.containers.get_mut(&id)?;
+            Some((id, slot))
+        }) else {
+            return;
+        };
+        match slot.record.run {
+            RunState::Running { started_at, .. } => {
+                slot.record.run = RunState::Exited(ExitInfo::of(started_at, &exit));
+                self.save_news(&id);
+                self.publish();
+                self.after_exit(&id);
+            }
+            // It was so quick that its end overtakes the answer to its start.
+            RunState::Created if slot.busy == Some(Busy::Starting) => slot.early_exit = Some(exit),
+            _ => {}
+        }
+    }
+
+    /// What has to go when a container's processes are gone.
+    pub(super) fn after_exit(&mut self, id: &Id) {
+        self.handle.execs().set_process(id.clone(), None);
+        let (services, pod, id) = (self.services.clone(), self.record.clone(), id.clone());
+        self.work.spawn(async move {
+            work::remove_cgroup(&services, &pod, &id).await;
+            Done::Told
+        });
+    }
+
+    /// The shared PID namespace is gone, and with it what ran in it: the containers' exits come by themselves.
+    fn pause_exited(&mut self) {
+        tracing::warn!(
+            pod = self.record.id.short(),
+            "the pause process ended: the pod is not ready any more"
+        );
+        self.lose_readiness();
+    }
+
+    /// The monitor is gone without having been told to go. Its exit records tell what it has seen; what it
+    /// has not is ended here, because nobody reads its output or would see it exit.
+    fn monitor_gone(&mut self) {
+        self.events = None;
+        if self.tearing_down || self.handle.monitor().is_none() {
+            return;
+        }
+        tracing::error!(
+            pod = self.record.id.short(),
+            pid = self.record.monitor_pid,
+            "the pod's monitor died"
+        );
+        self.handle.set_monitor(None);
+        self.handle.execs().abandon();
+        let running: Vec<Id> = self
+            .containers
+            .iter()
+            .filter(|(_, slot)| slot.running())
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in running {
+            self.lose_container(&id, "the pod's monitor died");
+        }
+        self.lose_readiness();
+    }
+
+    /// Ends a container nobody watches any more, by its exit record or as lost.
+    pub(in crate::sandbox) fn lose_container(&mut self, id: &Id, why: &str) {
+        let exits = self.services.store.layout().pod(&self.record.id);
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
+        let RunState::Running { started_at, .. } = slot.record.run else {
+            return;
+        };
+        let info = match work::read_exit_record(&exits, id) {
+            Some(record) => ExitInfo::of(started_at, &record.exit),
+            None => ExitInfo::lost(started_at, crate::state::now(), why),
+        };
+        slot.record.run = RunState::Exited(info);
+        let (services, pod, container) = (self.services.clone(), self.record.clone(), id.clone());
+        self.work.spawn(async move {
+            work::kill_cgroup(&services, &pod, &container).await;
+            Done::Told
+        });
+        self.save_news(id);
+        self.publish();
+    }
+
+    fn lose_readiness(&mut self) {
+        if self.record.state == PodState::Ready {
+            self.record.state = PodState::NotReady;
+            if let Err(error) = self.save_pod() {
+                tracing::error!(
+                    pod = self.record.id.short(),
+                    error = error.text(),
+                    "news of a pod are not on file"
+                );
+            }
+            self.publish();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What can go wrong with a pod.
+
+use std::sync::Arc;
+
+use crate::error::{ErrorKind, chain};
+use crate::id::LookupError;
+
+/// A failure of an operation on a pod or container. Cheap to clone: everybody who waited gets it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PodError {
+    /// The id leads nowhere.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// A field of the request is wrong.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// Its name as in CRI, with dots.
+        field: &'static str,
+        /// What is wrong, as the end of a sentence.
+        problem: String,
+    },
+    /// Something is not in a state for this.
+    #[error("{what} {id} is {state}: {hint}")]
+    State {
+        /// `pod sandbox` or `container`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// The state it is in.
+        state: &'static str,
+        /// What it would take.
+        hint: &'static str,
+    },
+    /// The name and attempt are in use by something that was asked for differently.
+    #[error(
+        "{what} {name:?} exists already as {id}, made with another configuration: remove that one first, or raise the attempt"
+    )]
+    Taken {
+        /// `pod sandbox` or `container`.
+        what: &'static str,
+        /// Name, namespace and attempt.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// A step of the work failed.
+    #[error("cannot {doing}")]
+    Failed {
+        /// The step and its object, as the end of a sentence.
+        doing: String,
+        /// Kind of the failure beneath.
+        kind: ErrorKind,
+        /// The failure beneath.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// It did not happen in time.
+    #[error("{what} did not end within {seconds} s: {detail}")]
+    TimedOut {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        seconds: u64,
+        /// What it is doing instead.
+        detail: String,
+    },
+    /// The client's deadline has passed; the work goes on.
+    #[error(
+        "not done before the client's deadline: {doing}; it goes on, and the same request again joins it"
+    )]
+    Waiting {
+        /// The steps under way.
+        doing: String,
+    },
+    /// The daemon is going down, or the pod was removed meanwhile.
+    #[error("{what} {id} was removed while this was under way")]
+    Gone {
+        /// `pod sandbox` or `container`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+}
+
+impl PodError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lookup(error) => error.kind(),
+            Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::State { .. } => ErrorKind::FailedPrecondition,
+            Self::Taken { .. } => ErrorKind::AlreadyExists,
+            Self::Failed { kind, .. } => *kind,
+            Self::TimedOut { .. } | Self::Waiting { .. } => ErrorKind::DeadlineExceeded,
+            Self::Gone { .. } => ErrorKind::NotFound,
+        }
+    }
+
+    /// The whole story in one line.
+    pub fn text(&self) -> String {
+        chain(self)
+    }
+
+    /// A failing step, with the kind of what failed beneath it.
+    pub fn failed(
+        doing: impl Into<String>,
+        kind: ErrorKind,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Failed {
+            doing: doing.into(),
+            kind,
+            source: Arc::new(source),
+        }
+    }
+
+    /// A failing system call on a path.
+    pub fn io(doing: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        let source = source.into();
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::ResourceExhausted
+            }
+            _ => ErrorKind::Internal,
+        };
+        Self::failed(doing, kind, source)
+    }
+}

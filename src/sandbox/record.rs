@@ -1,0 +1,133 @@
+//! A pod's record, as saved and as published.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::ContainerRecord;
+use crate::id::Id;
+use crate::network::Attachment;
+use crate::proto::v1;
+
+/// Everything that is remembered of a pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PodRecord {
+    /// Form of this record.
+    pub version: u32,
+    /// Its id.
+    pub id: Id,
+    /// What was asked for, unchanged.
+    pub config: v1::PodSandboxConfig,
+    /// The runtime handler, as asked for; empty: the default.
+    pub handler: String,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    /// Where it is in its life.
+    pub state: PodState,
+    /// Its network namespace, where it has one of its own.
+    pub netns: Option<PathBuf>,
+    /// What the network said; none on the host's network, and once detached.
+    pub network: Option<Attachment>,
+    /// A network attachment may exist that nobody has confirmed the end of: detach is owed.
+    pub network_debt: bool,
+    /// Its monitor has a cgroup that is still to be removed.
+    pub monitor_cgroup: bool,
+    /// Its monitor's process id, for tools; never used to send a signal.
+    pub monitor_pid: i32,
+    /// The boot in which it was made.
+    pub boot_id: String,
+}
+
+impl PodRecord {
+    /// The form that this version writes.
+    pub const VERSION: u32 = 1;
+
+    /// Its name, by which kubelet means it.
+    pub fn name(&self) -> PodName {
+        PodName::of(&self.config)
+    }
+
+    /// The namespace modes asked for, defaults where nothing was.
+    pub fn namespaces(&self) -> v1::NamespaceOption {
+        namespace_options(&self.config)
+    }
+
+    /// Whether its network was taken from it and nothing is owed any more.
+    pub fn detached(&self) -> bool {
+        self.state == PodState::NotReady && self.netns.is_none() && !self.network_debt
+    }
+
+    /// Whether it lives in the host's network namespace.
+    pub fn host_network(&self) -> bool {
+        self.namespaces().network() == v1::NamespaceMode::Node
+    }
+}
+
+/// The namespace options of a pod's configuration.
+pub(super) fn namespace_options(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
+    config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref())
+        .and_then(|context| context.namespace_options.clone())
+        .unwrap_or_default()
+}
+
+/// Where a pod is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PodState {
+    /// Being made: not shown to anybody, undone if the daemon dies now.
+    Creating,
+    /// SANDBOX_READY.
+    Ready,
+    /// SANDBOX_NOTREADY: stopped, or its monitor or pause process is gone.
+    NotReady,
+}
+
+/// What kubelet calls a pod: unique among the pods of a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodName {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.attempt`.
+    pub attempt: u32,
+}
+
+impl PodName {
+    /// The name in a configuration.
+    pub fn of(config: &v1::PodSandboxConfig) -> Self {
+        let metadata = config.metadata.clone().unwrap_or_default();
+        Self {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            attempt: metadata.attempt,
+        }
+    }
+}
+
+impl std::fmt::Display for PodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}_{}_{}_{}",
+            self.name, self.namespace, self.uid, self.attempt
+        )
+    }
+}
+
+/// What readers see of a pod: never changes, is replaced as a whole.
+#[derive(Debug, Clone)]
+pub struct PodView {
+    /// The pod.
+    pub pod: Arc<PodRecord>,
+    /// Its containers, those being made left out.
+    pub containers: BTreeMap<Id, Arc<ContainerRecord>>,
+}

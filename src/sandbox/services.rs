@@ -1,0 +1,59 @@
+//! What pods are made with: the rooms below, opened once by `serve` and shared by all actors.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cgroups::Cgroups;
+use crate::id::Id;
+use crate::image::Images;
+use crate::monitor::MonitorBinary;
+use crate::network::Network;
+use crate::oci::{Host, SeccompPrograms};
+use crate::state::Store;
+
+/// The rooms below this one, and its settings.
+#[derive(Debug)]
+pub struct Services {
+    /// Records.
+    pub store: Store,
+    /// Images.
+    pub images: Images,
+    /// The network of pods.
+    pub network: Network,
+    /// cgroups.
+    pub cgroups: Cgroups,
+    /// The monitor's program.
+    pub monitors: MonitorBinary,
+    /// What this node can do.
+    pub host: Host,
+    /// Seccomp programs compiled lately.
+    pub seccomp: SeccompPrograms,
+    /// Settings of pods.
+    pub settings: Settings,
+}
+
+/// Settings of pods.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where network namespaces are bound for tools to find.
+    pub netns_dir: PathBuf,
+    /// Set `net.ipv4.ip_unprivileged_port_start` to 0 in pods.
+    pub unprivileged_ports: bool,
+    /// Let every group ping in pods.
+    pub unprivileged_icmp: bool,
+    /// Longest content of a log entry in bytes.
+    pub max_log_line: u32,
+    /// How long a pod waits for a network to be configured, as after boot.
+    pub network_patience: Duration,
+    /// How long the output of an ended exec is waited for while a child of it keeps it open.
+    pub exec_drain: Duration,
+    /// Directory of Localhost seccomp profiles given by relative name.
+    pub seccomp_root: PathBuf,
+}
+
+impl Settings {
+    /// Where the network namespace of a pod is bound.
+    pub(super) fn netns(&self, pod: &Id) -> PathBuf {
+        self.netns_dir.join(format!("pausa-{}", &pod.as_str()[..32]))
+    }
+}

@@ -1,0 +1,96 @@
+//! One container inside its pod's actor: the record, what is being done with it, and who waits.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::handle::Answer;
+use super::work::ContainerParts;
+use crate::container::{ContainerRecord, RunState};
+use crate::image::Lease;
+use crate::proto::v1;
+
+/// How long after the first KILL a process that does not die is reported instead of waited for.
+pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A container that is being made: no record yet, hence nobody sees it.
+#[derive(Debug)]
+pub(super) struct Making {
+    pub(super) config: v1::ContainerConfig,
+    pub(super) waiters: Vec<Answer<crate::id::Id>>,
+}
+
+/// A container that has a record.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) record: ContainerRecord,
+    /// What lies ready for the start, or has to be made again from the record.
+    pub(super) parts: Option<ContainerParts>,
+    /// Keep the layers of its images while the container exists.
+    #[expect(dead_code, reason = "held, not read: dropping it gives the layers up")]
+    pub(super) leases: Vec<Lease>,
+    /// Work under way that must end before anything else is begun.
+    pub(super) busy: Option<Busy>,
+    pub(super) start_waiters: Vec<Answer<()>>,
+    pub(super) stop: Option<Stop>,
+    pub(super) remove_waiters: Vec<Answer<()>>,
+    pub(super) updates: VecDeque<(Box<v1::LinuxContainerResources>, Answer<()>)>,
+    /// The process ended while its start was still being answered.
+    pub(super) early_exit: Option<pausa_monitor_protocol::ExitStatus>,
+}
+
+/// What is being done with a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Busy {
+    Starting,
+    Updating,
+    Removing,
+}
+
+/// A stop under way.
+#[derive(Debug)]
+pub(super) struct Stop {
+    /// When patience ends and KILL is sent. A later stop can only bring it nearer.
+    pub(super) deadline: Instant,
+    pub(super) signalled: bool,
+    pub(super) killed: Option<Instant>,
+    pub(super) waiters: Vec<Answer<()>>,
+}
+
+impl Slot {
+    pub(super) fn new(record: ContainerRecord, parts: Option<ContainerParts>, leases: Vec<Lease>) -> Self {
+        Self {
+            record,
+            parts,
+            leases,
+            busy: None,
+            start_waiters: Vec::new(),
+            stop: None,
+            remove_waiters: Vec::new(),
+            updates: VecDeque::new(),
+            early_exit: None,
+        }
+    }
+
+    pub(super) fn running(&self) -> bool {
+        matches!(self.record.run, RunState::Running { .. })
+    }
+
+    /// Asks for a stop within `grace`; a shorter grace than before shortens the wait.
+    pub(super) fn request_stop(&mut self, now: Instant, grace: Duration, waiter: Option<Answer<()>>) {
+        let deadline = now + grace;
+        let stop = self.stop.get_or_insert(Stop {
+            deadline,
+            signalled: false,
+            killed: None,
+            waiters: Vec::new(),
+        });
+        stop.deadline = stop.deadline.min(deadline);
+        stop.waiters.extend(waiter);
+    }
+
+    /// When something has to be done although nothing happens.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let stop = self.stop.as_ref().filter(|_| self.running())?;
+        Some(stop.killed.map_or(stop.deadline, |killed| killed + KILL_PATIENCE))
+    }
+}

@@ -1,0 +1,174 @@
+//! Usage of pods and containers: what the kernel counted, in CRI's words.
+//!
+//! ```text
+//!   views ─▶ which ones ─┬─▶ layers   writable layers: measured in the background, 10 s old at most when asked for steadily
+//!                        └─▶ read     cgroups and /proc, on the blocking pool ─▶ rates ─▶ words (CRI)
+//! ```
+//!
+//! Who has numbers:
+//! * a running container: all; any other: attributes and writable layer, the rest unset, in lists too (crictl and
+//!   kubelet tell them apart by that);
+//! * a ready pod: all. CPU, memory and processes come from the cgroup that kubelet made for it
+//!   (`linux.cgroup_parent`); without one they are the sums of its containers and its monitor, and fall when a
+//!   container goes. A pod that is not ready: attributes only, and it is in no list;
+//! * what the kernel does not tell (PSI on cgroup v1, a limit that is not set) is unset, never zero.
+//!
+//! `usage_nano_cores` is the mean since an earlier call: see [`rates`]. The first call has none.
+//! `process_count` is what `pids.current` says, as with the peers: threads count, because they are what runs out.
+//!
+//! Must never: hold a lock across a system call; fail a list because of one container; make kubelet wait for the
+//! measuring of a large writable layer.
+//!
+//! Sources: CRI v1 `ContainerStats`, `PodSandboxStats`; KEP-2371 (stats from CRI), KEP-4205 (PSI).
+
+mod layers;
+mod network;
+mod rates;
+mod read;
+mod sample;
+mod words;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pausa_layer::Usage;
+
+use layers::{Layers, Measured, Wait};
+use rates::Rates;
+use read::Reader;
+
+use super::error::PodError;
+use super::record::{PodState, PodView};
+use super::services::Services;
+use super::{Pods, container};
+use crate::error::ErrorKind;
+use crate::id::Id;
+use crate::proto::v1;
+
+/// What is remembered between two calls.
+#[derive(Debug)]
+pub(super) struct Memory {
+    layers: Arc<Layers>,
+    rates: Rates,
+    /// Where ImageFsInfo says that writable layers are.
+    mountpoint: String,
+}
+
+impl Memory {
+    pub(super) fn new(services: &Services) -> Self {
+        // Asked and not composed: kubelet joins the two by this text.
+        let filesystems = services.images.fs_info(Usage::default()).container_filesystems;
+        let id = filesystems.into_iter().next().and_then(|one| one.fs_id);
+        Self {
+            layers: Arc::default(),
+            rates: Rates::default(),
+            mountpoint: id.unwrap_or_default().mountpoint,
+        }
+    }
+}
+
+impl Pods {
+    /// Usage of one container.
+    ///
+    /// # Errors
+    /// The id leads nowhere, or its cgroup cannot be read.
+    pub async fn container_stats(&self, id: &str) -> Result<v1::ContainerStats, PodError> {
+        let (view, record) = self.container(id)?;
+        let reader = self.reader(&[&record], Wait::Current).await;
+        blocking(move || reader.container(&view.pod, &record)).await
+    }
+
+    /// Usage of the containers that match.
+    ///
+    /// # Errors
+    /// None of a single container: it is left with what could be read.
+    pub async fn list_container_stats(
+        &self,
+        filter: &v1::ContainerStatsFilter,
+    ) -> Result<Vec<v1::ContainerStats>, PodError> {
+        let mut wanted = Vec::new();
+        for view in self.views() {
+            let matching = view.containers.values().filter(|record| {
+                filter.matches(record.id.as_str(), record.pod.as_str(), &record.config.labels)
+            });
+            wanted.extend(matching.map(|record| (view.pod.clone(), record.clone())));
+        }
+        let records: Vec<_> = wanted.iter().map(|(_, record)| record).collect();
+        let reader = self.reader(&records, Wait::First).await;
+        blocking(move || {
+            let stats = wanted
+                .iter()
+                .map(|(pod, record)| reader.listed(pod, record).stats);
+            Ok(stats.collect())
+        })
+        .await
+    }
+
+    /// Usage of one pod.
+    ///
+    /// # Errors
+    /// The id leads nowhere.
+    pub async fn pod_stats(&self, id: &str) -> Result<v1::PodSandboxStats, PodError> {
+        let view = self.view(id)?;
+        if view.pod.state != PodState::Ready {
+            return Ok(words::pod(&view.pod, None));
+        }
+        let reader = self
+            .reader(&containers(std::slice::from_ref(&view)), Wait::Current)
+            .await;
+        blocking(move || Ok(reader.pod(&view))).await
+    }
+
+    /// Usage of the ready pods that match.
+    ///
+    /// # Errors
+    /// None of a single pod: it is left with what could be read.
+    pub async fn list_pod_stats(
+        &self,
+        filter: &v1::PodSandboxStatsFilter,
+    ) -> Result<Vec<v1::PodSandboxStats>, PodError> {
+        let mut views = self.views();
+        views.retain(|view| {
+            view.pod.state == PodState::Ready && filter.matches(view.pod.id.as_str(), &view.pod.config.labels)
+        });
+        let reader = self.reader(&containers(&views), Wait::First).await;
+        blocking(move || Ok(views.iter().map(|view| reader.pod(view)).collect())).await
+    }
+
+    /// All it takes to read these containers, with their writable layers measured.
+    async fn reader(&self, records: &[&Arc<container::ContainerRecord>], wait: Wait) -> Reader {
+        let layout = self.services.store.layout();
+        let trees = records
+            .iter()
+            .map(|record| {
+                let kept = layout.kept_container(&record.pod, &record.id);
+                (record.id.clone(), kept.join("upper"))
+            })
+            .collect();
+        let measured: HashMap<Id, Measured> = layers::measured(&self.stats.layers, trees, wait).await;
+        Reader {
+            services: Arc::clone(&self.services),
+            memory: Arc::clone(&self.stats),
+            measured,
+        }
+    }
+}
+
+/// The containers of these pods.
+fn containers(views: &[Arc<PodView>]) -> Vec<&Arc<container::ContainerRecord>> {
+    views.iter().flat_map(|view| view.containers.values()).collect()
+}
+
+/// Reads on the blocking pool: the kernel may take its time over the counters of a busy cgroup.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PodError> + Send + 'static,
+) -> Result<T, PodError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(PodError::failed(
+            "read the counters of cgroups",
+            ErrorKind::Internal,
+            error,
+        )),
+    }
+}

@@ -1,0 +1,148 @@
+//! Reads pods and containers. Blocks; to be called where that is allowed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::layers::Measured;
+use super::sample::Sample;
+use super::{Memory, network, words};
+use crate::cgroups::CgroupError;
+use crate::container::{ContainerRecord, RunState};
+use crate::error::chain;
+use crate::id::Id;
+use crate::proto::v1;
+use crate::sandbox::error::PodError;
+use crate::sandbox::record::{PodRecord, PodView};
+use crate::sandbox::services::Services;
+
+/// What reading takes.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) services: Arc<Services>,
+    pub(super) memory: Arc<Memory>,
+    /// Writable layers, as far as known.
+    pub(super) measured: HashMap<Id, Measured>,
+}
+
+/// A container in CRI's words, and what its pod's sum needs of it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) stats: v1::ContainerStats,
+    sample: Option<Sample>,
+}
+
+impl Reader {
+    /// One container.
+    pub(super) fn container(
+        &self,
+        pod: &PodRecord,
+        record: &ContainerRecord,
+    ) -> Result<v1::ContainerStats, PodError> {
+        let failed = |error: CgroupError| {
+            let doing = format!("read the counters of container {}", record.id);
+            PodError::failed(doing, error.kind(), error)
+        };
+        let sample = self.sample(pod, record).map_err(failed)?;
+        Ok(self.words(record, sample.as_ref()))
+    }
+
+    /// One container of a list: one that cannot be read shows without numbers.
+    pub(super) fn listed(&self, pod: &PodRecord, record: &ContainerRecord) -> Listed {
+        let sample = self.sample(pod, record).unwrap_or_else(|error| {
+            let container = record.id.short();
+            tracing::warn!(
+                container,
+                error = chain(&error),
+                "a container has no usage to show"
+            );
+            None
+        });
+        Listed {
+            stats: self.words(record, sample.as_ref()),
+            sample,
+        }
+    }
+
+    /// One pod with its containers.
+    pub(super) fn pod(&self, view: &PodView) -> v1::PodSandboxStats {
+        let pod = &view.pod;
+        let listed: Vec<_> = view
+            .containers
+            .values()
+            .map(|record| self.listed(pod, record))
+            .collect();
+        let sample = self.pod_sample(pod, &listed).unwrap_or_else(|error| {
+            let pod = pod.id.short();
+            tracing::warn!(pod, error = chain(&error), "a pod has no usage to show");
+            None
+        });
+        let rate = self.rate(&pod.id, sample.as_ref());
+        let usage = words::Usage {
+            sample: sample.as_ref(),
+            rate,
+        };
+        let linux = v1::LinuxPodSandboxStats {
+            cpu: usage.cpu(),
+            memory: usage.memory(),
+            network: network::usage(pod),
+            process: usage.processes(),
+            io: usage.io(),
+            containers: listed.into_iter().map(|listed| listed.stats).collect(),
+        };
+        words::pod(pod, Some(linux))
+    }
+
+    fn words(&self, record: &ContainerRecord, sample: Option<&Sample>) -> v1::ContainerStats {
+        let usage = words::Usage {
+            sample,
+            rate: self.rate(&record.id, sample),
+        };
+        v1::ContainerStats {
+            attributes: Some(words::container_attributes(record)),
+            cpu: usage.cpu(),
+            memory: usage.memory(),
+            writable_layer: self
+                .measured
+                .get(&record.id)
+                .map(|measured| words::filesystem(measured, &self.memory.mountpoint)),
+            swap: usage.swap(),
+            io: usage.io(),
+        }
+    }
+
+    fn rate(&self, id: &Id, sample: Option<&Sample>) -> Option<u64> {
+        let sample = sample?;
+        let usage = sample.stats.cpu.as_ref()?.usage_ns;
+        self.memory.rates.rate(id, sample.instant, usage)
+    }
+
+    /// The counters of a container; none unless it runs.
+    fn sample(&self, pod: &PodRecord, record: &ContainerRecord) -> Result<Option<Sample>, CgroupError> {
+        let RunState::Running { .. } = record.run else {
+            return Ok(None);
+        };
+        let cgroups = &self.services.cgroups;
+        let path = cgroups.container_path(cgroup_parent(pod), record.id.as_str())?;
+        Sample::read(cgroups, &path)
+    }
+
+    /// The counters of a pod: those of its own cgroup, or a sum.
+    fn pod_sample(&self, pod: &PodRecord, containers: &[Listed]) -> Result<Option<Sample>, CgroupError> {
+        let cgroups = &self.services.cgroups;
+        let monitor = cgroups.monitor_path(cgroup_parent(pod), pod.id.as_str())?;
+        // The default parent is all pods'.
+        if !cgroup_parent(pod).is_empty()
+            && let Some(path) = monitor.parent()
+            && let Some(sample) = Sample::read(cgroups, &path)?
+        {
+            return Ok(Some(sample));
+        }
+        let monitor = Sample::read(cgroups, &monitor)?;
+        let containers = containers.iter().filter_map(|listed| listed.sample.as_ref());
+        Ok(Sample::sum(containers.chain(&monitor)))
+    }
+}
+
+fn cgroup_parent(pod: &PodRecord) -> &str {
+    pod.config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
+}

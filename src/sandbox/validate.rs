@@ -1,0 +1,197 @@
+//! What a pod's configuration must look like, checked before anything is made.
+//!
+//! Pure. Every refusal names the field as CRI has it and says what would be right. What depends on the node
+//! (the form of `cgroup_parent`, a network that exists) is refused by the room that knows.
+
+use std::net::IpAddr;
+
+use super::error::PodError;
+use super::record::namespace_options;
+use crate::proto::v1::{self, NamespaceMode};
+
+/// Longest host name the kernel takes (`__NEW_UTS_LEN`, sethostname(2)).
+const HOSTNAME_MAX: usize = 64;
+
+/// Refuses what cannot be made.
+pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
+    hostname(&config.hostname)?;
+    if !config.log_directory.is_empty() && !plain_absolute(&config.log_directory) {
+        return invalid(
+            "config.log_directory",
+            &config.log_directory,
+            "it must be an absolute path without `..`",
+        );
+    }
+    for port in &config.port_mappings {
+        port_mapping(port)?;
+    }
+    if let Some(dns) = &config.dns_config {
+        let values = dns.servers.iter().chain(&dns.searches).chain(&dns.options);
+        for value in values {
+            if value.chars().any(char::is_control) {
+                return invalid(
+                    "config.dns_config",
+                    value,
+                    "a line break or control character would forge resolv.conf",
+                );
+            }
+        }
+    }
+    sysctls(config)?;
+    namespaces(&namespace_options(config))
+}
+
+/// Refuses a container whose configuration is wrong whatever its image and its pod are.
+pub(super) fn container(config: &v1::ContainerConfig) -> Result<(), PodError> {
+    let path = std::path::Path::new(&config.log_path);
+    if path.is_absolute()
+        || path
+            .components()
+            .any(|part| part == std::path::Component::ParentDir)
+    {
+        return invalid(
+            "config.log_path",
+            &config.log_path,
+            "it must be relative to the pod's log_directory, without `..`",
+        );
+    }
+    if config.stop_signal != 0 && crate::oci::Signal::from_cri(config.stop_signal).is_none() {
+        return invalid(
+            "config.stop_signal",
+            &config.stop_signal.to_string(),
+            "it is none of CRI's signals",
+        );
+    }
+    Ok(())
+}
+
+fn invalid<T>(field: &'static str, value: &str, right: &str) -> Result<T, PodError> {
+    let shown: String = value.chars().take(100).collect();
+    Err(PodError::Invalid {
+        field,
+        problem: format!("is {shown:?}: {right}"),
+    })
+}
+
+fn hostname(name: &str) -> Result<(), PodError> {
+    if name.len() > HOSTNAME_MAX {
+        return invalid("config.hostname", name, "the kernel takes 64 bytes at most");
+    }
+    if name
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || c == '/')
+    {
+        return invalid("config.hostname", name, "it is no host name");
+    }
+    Ok(())
+}
+
+fn plain_absolute(path: &str) -> bool {
+    path.starts_with('/') && !path.contains('\0') && !path.split('/').any(|part| part == "..")
+}
+
+fn port_mapping(port: &v1::PortMapping) -> Result<(), PodError> {
+    if !(1..=65535).contains(&port.container_port) {
+        let value = port.container_port.to_string();
+        return invalid(
+            "config.port_mappings.container_port",
+            &value,
+            "a port is 1 to 65535",
+        );
+    }
+    if !(0..=65535).contains(&port.host_port) {
+        let value = port.host_port.to_string();
+        return invalid(
+            "config.port_mappings.host_port",
+            &value,
+            "a port is 1 to 65535, or 0 for none",
+        );
+    }
+    if !port.host_ip.is_empty() && port.host_ip.parse::<IpAddr>().is_err() {
+        return invalid(
+            "config.port_mappings.host_ip",
+            &port.host_ip,
+            "it is no IP address",
+        );
+    }
+    Ok(())
+}
+
+/// Only what belongs to the pod's own namespaces: the rest is the node's.
+fn sysctls(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
+    const FIELD: &str = "config.linux.sysctls";
+    let Some(linux) = &config.linux else { return Ok(()) };
+    let options = namespace_options(config);
+    for name in linux.sysctls.keys() {
+        let dotted = name.replace('/', ".");
+        let own_network = options.network() != NamespaceMode::Node;
+        let own_ipc = options.ipc() != NamespaceMode::Node;
+        if dotted.is_empty() || dotted.split('.').any(str::is_empty) {
+            return invalid(FIELD, name, "it is no name of a sysctl");
+        }
+        let of_ipc = dotted.starts_with("fs.mqueue.")
+            || dotted.starts_with("kernel.shm")
+            || dotted.starts_with("kernel.msg")
+            || dotted == "kernel.sem";
+        if of_ipc && !own_ipc {
+            return invalid(
+                FIELD,
+                name,
+                "the pod uses the host's IPC namespace, where it may change nothing",
+            );
+        }
+        let of_network = dotted.starts_with("net.");
+        if of_network && !own_network {
+            return invalid(
+                FIELD,
+                name,
+                "the pod uses the host's network namespace, where it may change nothing",
+            );
+        }
+        if !of_ipc && !of_network {
+            return invalid(
+                FIELD,
+                name,
+                "only net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem belong to a pod",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn namespaces(options: &v1::NamespaceOption) -> Result<(), PodError> {
+    const FIELD: &str = "config.linux.security_context.namespace_options";
+    for (name, value) in [
+        ("network", options.network),
+        ("pid", options.pid),
+        ("ipc", options.ipc),
+    ] {
+        let Ok(mode) = NamespaceMode::try_from(value) else {
+            return invalid(FIELD, &value.to_string(), &format!("{name} has no such mode"));
+        };
+        let fits = match mode {
+            NamespaceMode::Pod | NamespaceMode::Node => true,
+            // What each container then has; the pod itself shares none.
+            NamespaceMode::Container => name != "network",
+            NamespaceMode::Target => false,
+        };
+        if !fits {
+            return invalid(
+                FIELD,
+                mode.as_str_name(),
+                &format!("{name} of a pod cannot have this mode"),
+            );
+        }
+    }
+    match &options.userns_options {
+        Some(users) if users.mode != i32::from(NamespaceMode::Node) => invalid(
+            "config.linux.security_context.namespace_options.userns_options",
+            &users.mode.to_string(),
+            "user namespaces are not supported yet: use mode NODE (2)",
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

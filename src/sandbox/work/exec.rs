@@ -1,0 +1,237 @@
+//! ExecSync: a command in a running container, its output and its exit code.
+//!
+//! Output beyond the limit is read and dropped, so that the command goes on. When it ends while a child of
+//! it keeps the output open, that child is waited for a moment only. When nobody waits any more, or time is
+//! up, the command and all that came of it are killed.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pausa_monitor_protocol::{ExecPlan, ExitStatus, FdRole, ProcessPlan, Request};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use tokio::task::JoinHandle;
+
+use super::container_parts::read_spec;
+use crate::container::{ContainerRecord, RunState};
+use crate::id::Id;
+use crate::oci;
+use crate::sandbox::error::PodError;
+use crate::sandbox::handle::PodHandle;
+use crate::sandbox::link::Link;
+use crate::sandbox::registry::CONTAINER;
+use crate::sandbox::services::Services;
+
+/// Kept of each stream. Both together stay below the 16 MiB that a kubelet takes in one message.
+const OUTPUT_MAX: usize = 8 * 1024 * 1024 - 64 * 1024;
+/// How long a killed command may take to be reaped.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of a command.
+#[derive(Debug)]
+pub(in crate::sandbox) struct ExecOutput {
+    pub(in crate::sandbox) stdout: Vec<u8>,
+    pub(in crate::sandbox) stderr: Vec<u8>,
+    pub(in crate::sandbox) exit_code: i32,
+}
+
+/// Runs a command and waits for it.
+pub(in crate::sandbox) async fn exec_sync(
+    services: &Services,
+    handle: &Arc<PodHandle>,
+    record: &ContainerRecord,
+    command: Vec<String>,
+    timeout: Duration,
+) -> Result<ExecOutput, PodError> {
+    let not_running = || PodError::State {
+        what: CONTAINER,
+        id: record.id.to_string(),
+        state: "not running",
+        hint: "a command needs a running container",
+    };
+    let monitor = handle
+        .monitor()
+        .filter(|_| matches!(record.run, RunState::Running { .. }))
+        .ok_or_else(not_running)?;
+    let process = process(services, handle, record, command)?;
+    let exec = Id::random().to_string();
+    let ended = handle.execs().expect(exec.clone());
+    let running = Running {
+        handle: Arc::clone(handle),
+        monitor,
+        exec,
+        over: false,
+    };
+    running
+        .run(record, process, ended, timeout, services.settings.exec_drain)
+        .await
+}
+
+/// The container's own process with other arguments.
+fn process(
+    services: &Services,
+    handle: &PodHandle,
+    record: &ContainerRecord,
+    command: Vec<String>,
+) -> Result<ProcessPlan, PodError> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(PodError::Invalid {
+            field: "cmd",
+            problem: "is empty: say which command to run".into(),
+        });
+    }
+    if command.iter().any(|argument| argument.contains('\0')) {
+        return Err(PodError::Invalid {
+            field: "cmd",
+            problem: "has a NUL byte, which no argument can hold".into(),
+        });
+    }
+    let first = match handle.execs().process(&record.id) {
+        Some(known) => known,
+        None => {
+            // A daemon before this one has started the container.
+            let spec = read_spec(services, record)?;
+            let plan = oci::exec_process(&spec, &command, false, &services.seccomp);
+            let plan = plan.map_err(|error| PodError::failed("plan the command", error.kind(), error))?;
+            let plan = Arc::new(plan);
+            handle
+                .execs()
+                .set_process(record.id.clone(), Some(Arc::clone(&plan)));
+            plan
+        }
+    };
+    let mut process = ProcessPlan::clone(&first);
+    process.args = command.into_iter().map(String::into_bytes).collect();
+    process.terminal = false;
+    process.terminal_size = None;
+    Ok(process)
+}
+
+/// A command under way; dropping it kills the command, unless it is over.
+struct Running {
+    handle: Arc<PodHandle>,
+    monitor: Arc<Link>,
+    exec: String,
+    over: bool,
+}
+
+impl Running {
+    async fn run(
+        mut self,
+        record: &ContainerRecord,
+        process: ProcessPlan,
+        ended: tokio::sync::oneshot::Receiver<ExitStatus>,
+        timeout: Duration,
+        drain: Duration,
+    ) -> Result<ExecOutput, PodError> {
+        let (stdout, out) = Stream::open()?;
+        let (stderr, err) = Stream::open()?;
+        let plan = ExecPlan {
+            id: self.exec.clone(),
+            container: record.id.to_string(),
+            fds: vec![FdRole::Stdout, FdRole::Stderr],
+            process,
+        };
+        let started = self
+            .monitor
+            .request(Request::Exec(Box::new(plan)), vec![out, err])
+            .await;
+        if let Err(error) = started {
+            self.over = true;
+            return Err(PodError::failed("run the command", error.kind(), error));
+        }
+        let lost = |_| PodError::Gone {
+            what: CONTAINER,
+            id: record.id.to_string(),
+        };
+        let exit = if timeout.is_zero() {
+            ended.await.map_err(lost)?
+        } else {
+            match tokio::time::timeout(timeout, ended).await {
+                Ok(exit) => exit.map_err(lost)?,
+                Err(_) => return Err(self.kill(record, timeout).await),
+            }
+        };
+        self.over = true;
+        let (stdout, stderr) = tokio::join!(stdout.finish(drain), stderr.finish(drain));
+        Ok(ExecOutput {
+            stdout,
+            stderr,
+            exit_code: exit.code,
+        })
+    }
+
+    async fn kill(&mut self, record: &ContainerRecord, timeout: Duration) -> PodError {
+        let request = Request::KillExec {
+            exec: self.exec.clone(),
+        };
+        self.over = matches!(
+            tokio::time::timeout(KILL_PATIENCE, self.monitor.request(request, Vec::new())).await,
+            Ok(Ok(_))
+        );
+        PodError::TimedOut {
+            what: format!("the command in container {}", record.id.short()),
+            seconds: timeout.as_secs(),
+            detail: "it and all processes it started were killed".into(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.execs().forget(&self.exec);
+        if self.over {
+            return;
+        }
+        let (monitor, exec) = (Arc::clone(&self.monitor), self.exec.clone());
+        tokio::spawn(async move { drop(monitor.request(Request::KillExec { exec }, Vec::new()).await) });
+    }
+}
+
+/// One stream of a command, read as it comes.
+struct Stream {
+    kept: Arc<std::sync::Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream {
+    /// The stream and the end of its pipe that the command gets.
+    fn open() -> Result<(Self, OwnedFd), PodError> {
+        let failed = |error: std::io::Error| PodError::io("make a pipe for the command's output", error);
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+        rustix::io::ioctl_fionbio(read.as_fd(), true).map_err(|error| failed(error.into()))?;
+        let mut pipe = Receiver::from_owned_fd(read).map_err(failed)?;
+        let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let keep = Arc::clone(&kept);
+        let reader = tokio::spawn(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
+                let mut kept = keep.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let room = OUTPUT_MAX.saturating_sub(kept.len());
+                kept.extend_from_slice(&buffer[..read.min(room)]);
+            }
+        });
+        Ok((Self { kept, reader }, write))
+    }
+
+    /// What was written, once the stream ends or `drain` is over.
+    async fn finish(mut self, drain: Duration) -> Vec<u8> {
+        if tokio::time::timeout(drain, &mut self.reader).await.is_err() {
+            self.reader.abort();
+        }
+        std::mem::take(
+            &mut *self
+                .kept
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

@@ -1,0 +1,122 @@
+//! Images mounted as volumes (`Mount.image`, KEP-4639).
+//!
+//! Each is a detached read-only mount, handed to the container's init by descriptor: nothing appears in the
+//! host's mount table and nothing has to be unmounted. A sub path is resolved beneath the image's own root;
+//! a link in an image leads nowhere else.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use pausa_monitor_protocol::{ContainerPlan, MountSource};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::mount::OpenTreeFlags;
+
+use super::blocking;
+use crate::error::ErrorKind;
+use crate::image::Lease;
+use crate::proto::v1;
+use crate::sandbox::error::PodError;
+use crate::sandbox::services::Services;
+
+/// One volume of a container.
+#[derive(Debug)]
+pub(super) struct Volume {
+    /// Which of the container's mounts it is.
+    pub(super) index: usize,
+    /// What its source is called in the spec.
+    pub(super) path: PathBuf,
+    pub(super) mount: OwnedFd,
+    pub(super) lease: Lease,
+}
+
+/// Mounts the image volumes of a container whose bundle is `bundle`.
+pub(super) async fn mount_volumes(
+    services: &Services,
+    config: &v1::ContainerConfig,
+    bundle: &Path,
+) -> Result<Vec<Volume>, PodError> {
+    let mut volumes = Vec::new();
+    for (index, mount) in config.mounts.iter().enumerate() {
+        let Some(image) = mount.image.as_ref().filter(|image| !image.image.is_empty()) else {
+            continue;
+        };
+        let lease = services.images.lease(&image.image).map_err(|error| {
+            PodError::failed(
+                format!("find the image {:?} of mounts[{index}]", image.image),
+                error.kind(),
+                error,
+            )
+        })?;
+        let sub_path = mount.image_sub_path.clone();
+        let (lease, mount) = blocking("mount an image volume", move || {
+            let whole = lease.mount_readonly();
+            let whole =
+                whole.map_err(|error| PodError::failed("mount an image volume", error.kind(), error))?;
+            let mount = if sub_path.is_empty() {
+                whole
+            } else {
+                below(&whole, &sub_path)?
+            };
+            Ok((lease, mount))
+        })
+        .await?;
+        let path = bundle.join("volumes").join(index.to_string());
+        volumes.push(Volume {
+            index,
+            path,
+            mount,
+            lease,
+        });
+    }
+    Ok(volumes)
+}
+
+/// The part of a volume below a path in it.
+fn below(whole: &OwnedFd, sub_path: &str) -> Result<OwnedFd, PodError> {
+    let failed = |call: &str| {
+        let doing = format!("use {sub_path:?} of an image as a volume: {call}");
+        move |errno: rustix::io::Errno| {
+            let kind = match errno {
+                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => ErrorKind::NotFound,
+                _ => ErrorKind::Internal,
+            };
+            PodError::failed(doing, kind, std::io::Error::from(errno))
+        }
+    };
+    let invalid = || PodError::Invalid {
+        field: "mounts.image_sub_path",
+        problem: format!(
+            "is {sub_path:?}, which is no path below an image's root: leave out leading slashes and `..`"
+        ),
+    };
+    let relative = Path::new(sub_path);
+    if relative.components().any(|part| {
+        !matches!(
+            part,
+            std::path::Component::Normal(_) | std::path::Component::CurDir
+        )
+    }) {
+        return Err(invalid());
+    }
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let part = rustix::fs::openat2(whole, relative, flags, Mode::empty(), resolve)
+        .map_err(failed("openat2(RESOLVE_IN_ROOT)"))?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    // Cloning a part of a detached mount needs Linux 6.15; before, the kernel says EINVAL.
+    rustix::mount::open_tree(part.as_fd(), "", flags)
+        .map_err(failed("open_tree(OPEN_TREE_CLONE), since Linux 6.15"))
+}
+
+/// Makes the plan take its volumes from the descriptors sent along, in this order.
+pub(super) fn by_descriptor(plan: &mut ContainerPlan, volumes: &[Volume]) {
+    for (number, volume) in (0..).zip(volumes) {
+        let source = volume.path.as_os_str().as_encoded_bytes();
+        for mount in &mut plan.mounts {
+            if matches!(&mount.source, MountSource::Bind { path, .. } if path == source) {
+                mount.source = MountSource::Fd(number);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Saving, loading and forgetting records.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::layout::{CONTAINER_RECORD, CONTAINERS, Layout, POD_RECORD};
+use super::mirror::Mirror;
+use crate::error::ErrorKind;
+use crate::id::Id;
+
+/// Longest record that is read: far beyond any real one, so that a damaged file cannot eat the memory.
+const RECORD_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why a record could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A system call failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// errno.
+        #[source]
+        source: io::Error,
+    },
+    /// Not the JSON that was expected.
+    #[error("{} is not a valid record; move it away to go on without it", path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Longer than any record can be.
+    #[error("{} has {size} bytes, too many for a record; move it away to go on without it", path.display())]
+    TooLong {
+        /// Which.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+    },
+}
+
+impl StateError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::ResourceExhausted
+            }
+            _ => ErrorKind::Internal,
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.to_owned();
+    move |source| StateError::Io { action, path, source }
+}
+
+/// A record that could not be loaded. Its files are left as they are.
+#[derive(Debug)]
+pub struct Broken {
+    /// The directory of the pod or container.
+    pub path: PathBuf,
+    /// Why.
+    pub error: StateError,
+}
+
+/// A pod as found on disk.
+#[derive(Debug)]
+pub struct LoadedPod<P, C> {
+    /// Its record.
+    pub pod: P,
+    /// The records of its containers.
+    pub containers: Vec<C>,
+    /// Found below `<state>`: the machine has not been restarted since.
+    pub this_boot: bool,
+}
+
+/// All that was found on disk.
+#[derive(Debug)]
+pub struct Loaded<P, C> {
+    /// Readable pods.
+    pub pods: Vec<LoadedPod<P, C>>,
+    /// The others.
+    pub broken: Vec<Broken>,
+}
+
+/// The records of one daemon.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    mirror: Mirror,
+}
+
+impl Store {
+    /// Opens (and makes, mode 0700) both trees.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] if a directory cannot be made.
+    pub fn open(layout: Layout) -> Result<Self, StateError> {
+        for dir in [layout.pods(), layout.kept_pods()] {
+            make_private_dir(dir)?;
+        }
+        Ok(Self {
+            layout,
+            mirror: Mirror::start(),
+        })
+    }
+
+    /// Where things lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Saves a pod's record; when this returns, it survives the daemon.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]; the record of before is then still there.
+    pub fn save_pod(&self, pod: &Id, record: &impl Serialize) -> Result<(), StateError> {
+        self.save(
+            &self.layout.pod(pod),
+            &self.layout.kept_pod(pod),
+            POD_RECORD,
+            record,
+        )
+    }
+
+    /// Saves a container's record; when this returns, it survives the daemon.
+    ///
+    /// # Errors
+    /// As [`Store::save_pod`].
+    pub fn save_container(
+        &self,
+        pod: &Id,
+        container: &Id,
+        record: &impl Serialize,
+    ) -> Result<(), StateError> {
+        let (dir, kept) = (
+            self.layout.container(pod, container),
+            self.layout.kept_container(pod, container),
+        );
+        self.save(&dir, &kept, CONTAINER_RECORD, record)
+    }
+
+    fn save(&self, dir: &Path, kept: &Path, name: &str, record: &impl Serialize) -> Result<(), StateError> {
+        let path = dir.join(name);
+        let bytes = serde_json::to_vec(record).map_err(|source| StateError::Malformed {
+            path: path.clone(),
+            source,
+        })?;
+        make_private_dir(dir)?;
+        replace(&path, &bytes, false)?;
+        self.mirror.copy(kept.join(name), bytes);
+        Ok(())
+    }
+
+    /// Forgets a container: its directory here and what is kept of it.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]; calling it again goes on where it stopped.
+    pub fn forget_container(&self, pod: &Id, container: &Id) -> Result<(), StateError> {
+        self.forget(
+            &self.layout.container(pod, container),
+            &self.layout.kept_container(pod, container),
+        )
+    }
+
+    /// Forgets a pod with all its containers.
+    ///
+    /// # Errors
+    /// As [`Store::forget_container`].
+    pub fn forget_pod(&self, pod: &Id) -> Result<(), StateError> {
+        self.forget(&self.layout.pod(pod), &self.layout.kept_pod(pod))
+    }
+
+    fn forget(&self, dir: &Path, kept: &Path) -> Result<(), StateError> {
+        self.mirror.cancel(kept);
+        // The kept record goes first: a crash in between must not bring the thing back after a reboot.
+        remove_tree(kept)?;
+        remove_tree(dir)
+    }
+
+    /// Waits until every record saved so far is on disk.
+    pub fn flush(&self) {
+        self.mirror.flush();
+    }
+
+    /// Reads everything: the pods of this boot, and those of before it that are only kept.
+    pub fn load<P: DeserializeOwned, C: DeserializeOwned>(&self) -> Loaded<P, C> {
+        let mut loaded = Loaded {
+            pods: Vec::new(),
+            broken: Vec::new(),
+        };
+        let mut dirs: BTreeMap<String, (PathBuf, bool)> = BTreeMap::new();
+        for (tree, this_boot) in [(self.layout.kept_pods(), false), (self.layout.pods(), true)] {
+            for (name, path) in subdirectories(tree, &mut loaded.broken) {
+                if this_boot && !path.join(POD_RECORD).exists() && dirs.contains_key(&name) {
+                    continue;
+                }
+                dirs.insert(name, (path, this_boot));
+            }
+        }
+        for (dir, this_boot) in dirs.into_values() {
+            match read(&dir.join(POD_RECORD)) {
+                Ok(pod) => {
+                    let containers = load_containers(&dir.join(CONTAINERS), &mut loaded.broken);
+                    loaded.pods.push(LoadedPod {
+                        pod,
+                        containers,
+                        this_boot,
+                    });
+                }
+                Err(error) => loaded.broken.push(Broken { path: dir, error }),
+            }
+        }
+        loaded
+    }
+}
+
+fn load_containers<C: DeserializeOwned>(dir: &Path, broken: &mut Vec<Broken>) -> Vec<C> {
+    let mut containers = Vec::new();
+    for (_, path) in subdirectories(dir, broken) {
+        match read(&path.join(CONTAINER_RECORD)) {
+            Ok(container) => containers.push(container),
+            Err(error) => broken.push(Broken { path, error }),
+        }
+    }
+    containers
+}
+
+/// The subdirectories that are named by an id; other names are none of ours.
+fn subdirectories(dir: &Path, broken: &mut Vec<Broken>) -> Vec<(String, PathBuf)> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            broken.push(Broken {
+                path: dir.to_owned(),
+                error: failed("list", dir)(error),
+            });
+            return Vec::new();
+        }
+    };
+    let mut found: Vec<_> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .filter(|(name, _)| Id::try_from(name.clone()).is_ok())
+        .collect();
+    found.sort();
+    found
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
+    let size = fs::metadata(path).map_err(failed("read", path))?.len();
+    if size > RECORD_MAX {
+        return Err(StateError::TooLong {
+            path: path.to_owned(),
+            size,
+        });
+    }
+    let bytes = fs::read(path).map_err(failed("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|source| StateError::Malformed {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes a file beside and renames it into place.
+pub(super) fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StateError> {
+    let temporary = path.with_extension("tmp");
+    let written = (|| {
+        let mut file = fs::File::create(&temporary)?;
+        io::Write::write_all(&mut file, bytes)?;
+        if sync { file.sync_data() } else { Ok(()) }
+    })();
+    if let Err(error) = written {
+        // A half-written file is of no use to anybody; the failure itself is what is reported.
+        drop(fs::remove_file(&temporary));
+        return Err(failed("write", &temporary)(error));
+    }
+    fs::rename(&temporary, path).map_err(failed("replace", path))
+}
+
+/// Makes a directory and its parents, mode 0700.
+pub(super) fn make_private_dir(path: &Path) -> Result<(), StateError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("make directory", path))
+}
+
+fn remove_tree(path: &Path) -> Result<(), StateError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
