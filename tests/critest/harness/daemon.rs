@@ -1,0 +1,135 @@
+//! One `pausa serve` in directories of its own: start, SIGTERM, `kill -9`, start again on the same directories.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+use super::registry::{HOST, Registry};
+use super::slot::Slot;
+
+/// A daemon and how to start it.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// Writes the configuration below `dir` and starts the daemon.
+    pub(crate) fn start(dir: &Path, slot: &Slot, registry: &Registry, log_level: &str) -> Self {
+        let write = |name: &str, text: String| {
+            let path = dir.join(name);
+            std::fs::create_dir_all(path.parent().expect("a file in a directory")).expect("a directory");
+            std::fs::write(path, text).expect("a configuration file");
+        };
+        let network = format!(
+            "[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
+            slot.bridge(),
+            slot.subnet()
+        );
+        write("config.toml", network);
+        write(
+            &format!("hosts/{HOST}/hosts.toml"),
+            format!("server = \"http://{}\"\n", registry.address),
+        );
+        let mut daemon = Self {
+            dir: dir.to_owned(),
+            child: None,
+        };
+        daemon.restart();
+        daemon
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("s/pausa.sock")
+    }
+
+    /// Everything it has said so far; the end of it where that is much.
+    pub(crate) fn log(&self) -> String {
+        let bytes = std::fs::read(self.dir.join("daemon.log")).unwrap_or_default();
+        let from = bytes.len().saturating_sub(24 * 1024);
+        String::from_utf8_lossy(&bytes[from..]).into_owned()
+    }
+
+    /// Starts it; it must not be running. Returns before it answers.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.child.is_none(), "the daemon is running already");
+        let said = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("daemon.log"));
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_pausa"), "serve"])
+            .arg("--config")
+            .arg(self.dir.join("config.toml"))
+            .arg("--listen")
+            .arg(format!("unix://{}", self.socket().display()))
+            .arg("--root")
+            .arg(self.dir.join("r"))
+            .arg("--state")
+            .arg(self.dir.join("s"))
+            .args([
+                "--network",
+                "bridge",
+                "--cgroup-driver",
+                "cgroupfs",
+                "--registry-config-dir",
+            ])
+            .arg(self.dir.join("hosts"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said.expect("the daemon's log file"))
+            .spawn();
+        self.child = Some(child.expect("the daemon starts"));
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child
+            .as_mut()
+            .and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    /// `kill -9`, no chance to say goodbye.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// SIGTERM, as a service manager stops it.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM).unwrap_or_default()
+    }
+
+    fn signal(&mut self, signal: Signal) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
+        kill_process(pid, signal).ok();
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().ok();
+        child.wait().ok();
+        panic!("the daemon did not end within {PATIENCE:?} of {signal:?}");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Removes by force what a test that failed, or was killed, left on the machine.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::leaks::{cgroups, mounts, processes, walk};
+use super::slot::Slot;
+use super::which;
+
+/// Kills and removes everything that carries the slot's names.
+pub(crate) fn slot(slot: &Slot) {
+    for _ in 0..100 {
+        let pids = processes(slot);
+        if pids.is_empty() {
+            break;
+        }
+        for pid in pids.into_iter().filter_map(Pid::from_raw) {
+            kill_process(pid, Signal::KILL).ok();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for cgroup in cgroups(slot) {
+        let mut dirs = vec![cgroup.clone()];
+        walk(&cgroup, 8, &mut |path| {
+            if path.is_dir() {
+                dirs.push(path.to_owned());
+            }
+        });
+        for dir in dirs.iter().rev() {
+            std::fs::remove_dir(dir).ok();
+        }
+    }
+    let bridge = slot.bridge();
+    if Path::new("/sys/class/net").join(&bridge).exists() {
+        quietly("ip", &["link", "delete", &bridge]);
+        quietly("nft", &["delete", "table", "inet", &format!("pausa_{bridge}")]);
+        quietly("nft", &["delete", "table", "ip", &format!("pausa_{bridge}")]);
+    }
+}
+
+/// Unmounts everything below a directory, the last mounted first.
+pub(crate) fn mounts_below(dir: &Path) {
+    let below = format!("{}/", dir.display());
+    for mount in mounts().iter().rev() {
+        if let Some(point) = mount.split(' ').nth(4).filter(|point| point.starts_with(&below)) {
+            unmount(point, UnmountFlags::DETACH).ok();
+        }
+    }
+}
+
+fn quietly(program: &str, args: &[&str]) {
+    if let Some(program) = which(program) {
+        Command::new(program)
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .ok();
+    }
+}

@@ -1,0 +1,247 @@
+//! CPU, memory, PIDs: what kubelet asks for is what the kernel is told, and OOM is called by its name.
+
+use std::path::PathBuf;
+
+use pausa::proto::v1;
+
+use crate::harness::{Container, map, ok, on_node, on_pausa, strings};
+
+/// A value from a container's cgroup: the name of controller and file in version 1, the name of the file in version 2.
+fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
+    let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process's cgroups");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("our mounts");
+    let place = |wanted: &dyn Fn(&str) -> bool| -> Option<PathBuf> {
+        let mount = mounts.lines().find(|line| wanted(line))?;
+        Some(PathBuf::from(mount.split(' ').nth(4)?))
+    };
+    let path_of = |wanted: &dyn Fn(&str) -> bool| {
+        let mut lines = paths
+            .lines()
+            .filter_map(|line| line.split_once(':').and_then(|(_, rest)| rest.split_once(':')));
+        lines
+            .find(|(controllers, _)| wanted(controllers))
+            .map(|(_, path)| path.trim_start_matches('/').to_owned())
+    };
+    let has = |list: &str| list.split(',').any(|name| name == controller);
+    let v1 = place(&|line| line.contains(" - cgroup ") && line.rsplit(' ').next().is_some_and(has));
+    let (root, path, file) = match v1 {
+        Some(root) => (root, path_of(&has), v1_file),
+        None => (
+            place(&|line| line.contains(" - cgroup2 ")).expect("a hierarchy"),
+            path_of(&str::is_empty),
+            v2_file,
+        ),
+    };
+    let file = root.join(path.expect("the process is in it")).join(file);
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    text.trim_end().to_owned()
+}
+
+async fn cpu(container: &Container<'_>) -> (String, String) {
+    let pid = container.pid().await;
+    let v2 = || value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max");
+    let quota = v2();
+    match quota.split_once(' ') {
+        Some((quota, period)) => (quota.to_owned(), period.to_owned()),
+        None => (quota, value(pid, "cpu", "cpu.cfs_period_us", "cpu.max")),
+    }
+}
+
+fn memory(pid: i32) -> String {
+    value(pid, "memory", "memory.limit_in_bytes", "memory.max")
+}
+
+const MIB: i64 = 1024 * 1024;
+
+fn limits() -> v1::LinuxContainerResources {
+    v1::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 20_000,
+        cpu_shares: 512,
+        memory_limit_in_bytes: 64 * MIB,
+        cpuset_cpus: "0".to_owned(),
+        cpuset_mems: "0".to_owned(),
+        oom_score_adj: 500,
+        ..Default::default()
+    }
+}
+
+/// CRI `LinuxContainerResources`: quota, period, memory, cpuset and OOM score reach the kernel.
+#[test]
+fn limits_reach_the_kernel() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod
+            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
+            .await;
+        assert_eq!(cpu(&container).await, ("20000".to_owned(), "100000".to_owned()));
+        let pid = container.pid().await;
+        assert_eq!(memory(pid), (64 * MIB).to_string());
+        assert_eq!(value(pid, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+        assert_eq!(container.sh("cat /proc/1/oom_score_adj; nproc").await, "500\n1\n");
+    });
+}
+
+/// CRI `ContainerStatus.resources` (KEP-1287): kubelet compares them with what it asked for.
+#[test]
+fn the_status_has_the_resources() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod
+            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
+            .await;
+        let said = container
+            .status()
+            .await
+            .resources
+            .and_then(|r| r.linux)
+            .expect("resources");
+        assert_eq!(
+            (said.cpu_quota, said.cpu_period, said.cpu_shares),
+            (20_000, 100_000, 512)
+        );
+        assert_eq!(said.memory_limit_in_bytes, 64 * MIB);
+    });
+}
+
+/// CRI UpdateContainerResources (KEP-1287): in place, up and down, seen in kernel and status.
+#[test]
+fn limits_change_while_it_runs() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod
+            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
+            .await;
+        let pid = container.pid().await;
+        for (quota, mib) in [(50_000, 128), (10_000, 32)] {
+            let linux = v1::LinuxContainerResources {
+                cpu_quota: quota,
+                cpu_period: 100_000,
+                cpu_shares: 256,
+                memory_limit_in_bytes: mib * MIB,
+                ..Default::default()
+            };
+            let request = v1::UpdateContainerResourcesRequest {
+                container_id: container.id.clone(),
+                linux: Some(linux),
+                ..Default::default()
+            };
+            ok("Update", node.runtime().update_container_resources(request).await);
+            assert_eq!(cpu(&container).await.0, quota.to_string());
+            assert_eq!(memory(pid), (mib * MIB).to_string());
+            let said = container
+                .status()
+                .await
+                .resources
+                .and_then(|r| r.linux)
+                .expect("resources");
+            assert_eq!((said.cpu_quota, said.memory_limit_in_bytes), (quota, mib * MIB));
+        }
+        assert_eq!(container.pid().await, pid, "the same process goes on");
+    });
+}
+
+/// What is not in the update stays (CRI: "If the fields are not specified, they are not changed").
+#[test]
+fn an_update_changes_only_what_it_says() {
+    on_pausa(async |node| {
+        let pod = node.pod().await;
+        let container = pod
+            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
+            .await;
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: container.id.clone(),
+            linux: Some(v1::LinuxContainerResources {
+                cpu_quota: 30_000,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        ok("Update", node.runtime().update_container_resources(request).await);
+        assert_eq!(cpu(&container).await, ("30000".to_owned(), "100000".to_owned()));
+        assert_eq!(memory(container.pid().await), (64 * MIB).to_string());
+    });
+}
+
+/// The kernel's OOM killer ended PID 1: exit code 137 and the reason users look for.
+#[test]
+fn running_out_of_memory_is_called_oom_killed() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        // tail keeps what it reads: a line without an end.
+        let ended = pod.run(|config| {
+            config.command = strings(&["tail", "/dev/zero"]);
+            config.linux.get_or_insert_default().resources = Some(v1::LinuxContainerResources {
+                memory_limit_in_bytes: 24 * MIB,
+                ..Default::default()
+            });
+        });
+        let ended = ended.await.status;
+        assert_eq!(
+            (ended.exit_code, ended.reason.as_str()),
+            (137, "OOMKilled"),
+            "{ended:?}"
+        );
+    });
+}
+
+/// Containers sit below the cgroup that kubelet chose, in a directory named by their id (cAdvisor looks for it).
+#[test]
+fn the_cgroup_is_below_the_pods() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        let paths =
+            std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid().await)).expect("cgroups");
+        let parent = &pod.config.linux.as_ref().expect("linux").cgroup_parent;
+        let memory = paths
+            .lines()
+            .find(|line| line.contains(":memory:") || line.starts_with("0::/pausa"));
+        let path = memory
+            .expect("a memory cgroup")
+            .rsplit(':')
+            .next()
+            .expect("a path");
+        assert_eq!(path, format!("{parent}/{}", container.id));
+    });
+}
+
+/// CRI `unified` on version 1 nodes cannot be honoured, and wrong values are named; nothing half made is left.
+#[test]
+fn a_limit_the_kernel_refuses_is_named() {
+    on_pausa(async |node| {
+        let pod = node.pod().await;
+        for resources in [
+            v1::LinuxContainerResources {
+                cpuset_cpus: "4096".to_owned(),
+                ..Default::default()
+            },
+            v1::LinuxContainerResources {
+                cpuset_cpus: "not a list".to_owned(),
+                ..Default::default()
+            },
+            v1::LinuxContainerResources {
+                unified: map(&[("../../escape", "1")]),
+                ..Default::default()
+            },
+        ] {
+            let mut config = pod.container_config();
+            config.linux.get_or_insert_default().resources = Some(resources.clone());
+            let status = match pod.try_create(&config).await {
+                Err(status) => status,
+                Ok(answer) => {
+                    let container_id = answer.into_inner().container_id;
+                    let mut runtime = node.runtime();
+                    let request = v1::StartContainerRequest { container_id };
+                    let started = runtime.start_container(request).await;
+                    started.expect_err("the kernel does not take this")
+                }
+            };
+            let text = status.message();
+            assert!(
+                text.contains("cpu") || text.contains("unified"),
+                "{resources:?}: {status:?}"
+            );
+        }
+    });
+}

@@ -1,0 +1,75 @@
+//! RPCs that pausa does not serve yet answer UNIMPLEMENTED, so that clients fall back instead of waiting.
+
+use pausa::proto::v1;
+use tonic::Code;
+
+use crate::harness::{on_pausa, refused};
+
+/// CRI Exec, Attach and PortForward: streaming.
+#[test]
+fn streaming_is_not_served_yet() {
+    on_pausa(async |node| {
+        let mut runtime = node.runtime();
+        refused(
+            Code::Unimplemented,
+            runtime.exec(v1::ExecRequest::default()).await,
+        );
+        refused(
+            Code::Unimplemented,
+            runtime.attach(v1::AttachRequest::default()).await,
+        );
+        refused(
+            Code::Unimplemented,
+            runtime.port_forward(v1::PortForwardRequest::default()).await,
+        );
+    });
+}
+
+/// CRI ListMetricDescriptors and its kin (KEP-2371).
+#[test]
+fn metrics_are_not_served_yet() {
+    on_pausa(async |node| {
+        let mut runtime = node.runtime();
+        let descriptors = runtime
+            .list_metric_descriptors(v1::ListMetricDescriptorsRequest::default())
+            .await;
+        refused(Code::Unimplemented, descriptors);
+        let metrics = runtime
+            .list_pod_sandbox_metrics(v1::ListPodSandboxMetricsRequest::default())
+            .await;
+        refused(Code::Unimplemented, metrics);
+        let request = v1::StreamPodSandboxMetricsRequest::default();
+        refused(
+            Code::Unimplemented,
+            runtime.stream_pod_sandbox_metrics(request).await,
+        );
+    });
+}
+
+/// CRI GetContainerEvents (KEP-3386) and checkpoints (KEP-2008).
+#[test]
+fn events_and_checkpoints_are_not_served_yet() {
+    on_pausa(async |node| {
+        let mut runtime = node.runtime();
+        refused(
+            Code::Unimplemented,
+            runtime
+                .get_container_events(v1::GetEventsRequest::default())
+                .await,
+        );
+        refused(
+            Code::Unimplemented,
+            runtime
+                .checkpoint_container(v1::CheckpointContainerRequest::default())
+                .await,
+        );
+        refused(
+            Code::Unimplemented,
+            runtime.checkpoint_pod(v1::CheckpointPodRequest::default()).await,
+        );
+        refused(
+            Code::Unimplemented,
+            runtime.restore_pod(v1::RestorePodRequest::default()).await,
+        );
+    });
+}
