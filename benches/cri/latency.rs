@@ -1,0 +1,100 @@
+//! How long one pod, one probe and one list take, call by call.
+
+use std::time::{Duration, Instant};
+
+use pausa::proto::v1;
+
+use crate::harness::{Node, Pod, ok, strings};
+use crate::table::Table;
+
+/// A container that says one line and stays.
+pub(crate) fn speak(config: &mut v1::ContainerConfig) {
+    config.command = strings(&["sh", "-c", "echo up; exec sleep 3600"]);
+}
+
+/// Starts a pod to its first log line, then stops and removes it.
+pub(crate) async fn one_pod(node: &Node, table: &mut Table, name: &str) {
+    let config = node.pod_config();
+    let start = Instant::now();
+    let pod = node.run_pod(config).await;
+    let sandbox = start.elapsed();
+    let mut config = pod.container_config();
+    speak(&mut config);
+    let container = pod.create(config).await;
+    let created = start.elapsed();
+    container.start().await;
+    let started = start.elapsed();
+    while std::fs::metadata(&container.log).map_or(0, |log| log.len()) == 0 {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    let line = start.elapsed();
+    table.time("pod start to first log line", name, line);
+    table.time("– RunPodSandbox", name, sandbox);
+    table.time("– CreateContainer", name, created.saturating_sub(sandbox));
+    table.time("– StartContainer", name, started.saturating_sub(created));
+    table.time("– until the line", name, line.saturating_sub(started));
+    end(&pod, table, name).await;
+}
+
+async fn end(pod: &Pod<'_>, table: &mut Table, name: &str) {
+    let start = Instant::now();
+    pod.stop().await;
+    let stopped = start.elapsed();
+    pod.remove().await;
+    table.time("stop and remove a pod", name, start.elapsed());
+    table.time("– StopPodSandbox", name, stopped);
+}
+
+/// One pod after the other, the runtimes taking turns.
+pub(crate) async fn pods(nodes: &[(String, Node)], count: usize, table: &mut Table) {
+    for _ in 0..count {
+        for (name, node) in nodes {
+            one_pod(node, table, name).await;
+        }
+    }
+}
+
+/// ExecSync of `true`, as the cheapest probe.
+pub(crate) async fn execs(nodes: &[(String, Node)], count: usize, table: &mut Table) {
+    let mut pods = Vec::new();
+    for (name, node) in nodes {
+        pods.push((name, node.run_pod(node.pod_config()).await));
+    }
+    let mut containers = Vec::new();
+    for (name, pod) in &pods {
+        containers.push((*name, pod.start(speak).await));
+    }
+    for _ in 0..count {
+        for (name, container) in &containers {
+            let start = Instant::now();
+            container.exec(&["true"]).await;
+            table.time("ExecSync true", name, start.elapsed());
+        }
+    }
+    for (_, pod) in &pods {
+        pod.remove().await;
+    }
+}
+
+/// The lists, with whatever runs now.
+pub(crate) async fn lists(name: &str, node: &Node, count: usize, table: &mut Table) {
+    let mut runtime = node.runtime();
+    for _ in 0..count {
+        let start = Instant::now();
+        ok(
+            "ListPodSandbox",
+            runtime
+                .list_pod_sandbox(v1::ListPodSandboxRequest::default())
+                .await,
+        );
+        table.time("ListPodSandbox, all these pods", name, start.elapsed());
+        let start = Instant::now();
+        ok(
+            "ListContainers",
+            runtime
+                .list_containers(v1::ListContainersRequest::default())
+                .await,
+        );
+        table.time("ListContainers, all these pods", name, start.elapsed());
+    }
+}
