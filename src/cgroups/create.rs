@@ -110,43 +110,46 @@ fn parent_of(root: &Dir, path: &CgroupPath) -> Result<Option<Dir>, CgroupError> 
 
 /// One hierarchy's directory, made.
 fn make(root: &Root, path: &CgroupPath, v2: bool) -> Result<Member, CgroupError> {
-    let cpuset = root.controllers.iter().any(|name| name == "cpuset");
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        // kubelet's parents are there: one look-up instead of one a level.
-        let parent = match parent_of(&root.dir, path)? {
-            Some(parent) => parent,
-            None => match make_parents(&root.dir, path, cpuset)? {
-                Some(parent) => parent,
-                None => continue,
-            },
-        };
-        if v2 {
-            enable(&root.dir, path)?;
-        }
-        match parent.make(&path.name) {
-            Ok(_) => {}
-            Err(error) if vanished(&error) => {
-                last = Some(error);
-                continue;
-            }
+        match try_make(root, path, v2) {
+            Ok(Some(member)) => return Ok(member),
+            Ok(None) => {}
+            Err(error) if vanished(&error) => last = Some(error),
             Err(error) => return Err(error),
         }
-        let Some(dir) = parent.open(&path.name)? else {
-            continue;
-        };
-        if cpuset && !inherit_cpuset(&parent, &dir)? {
-            fill_parents(&root.dir, path)?;
-            inherit_cpuset(&parent, &dir)?;
-        }
-        return Ok(Member {
-            controllers: root.controllers.clone(),
-            parent: Some(parent),
-            dir,
-        });
     }
     Err(last.unwrap_or_else(|| CgroupError::NotFound {
         path: root.dir.path().join(path.relative()),
+    }))
+}
+
+/// One attempt. None, or an error that says so, if a parent vanished under it.
+fn try_make(root: &Root, path: &CgroupPath, v2: bool) -> Result<Option<Member>, CgroupError> {
+    let cpuset = root.controllers.iter().any(|name| name == "cpuset");
+    // kubelet's parents are there: one look-up instead of one a level.
+    let parent = match parent_of(&root.dir, path)? {
+        Some(parent) => parent,
+        None => match make_parents(&root.dir, path, cpuset)? {
+            Some(parent) => parent,
+            None => return Ok(None),
+        },
+    };
+    if v2 {
+        enable(&root.dir, path)?;
+    }
+    parent.make(&path.name)?;
+    let Some(dir) = parent.open(&path.name)? else {
+        return Ok(None);
+    };
+    if cpuset && !inherit_cpuset(&parent, &dir)? {
+        fill_parents(&root.dir, path)?;
+        inherit_cpuset(&parent, &dir)?;
+    }
+    Ok(Some(Member {
+        controllers: root.controllers.clone(),
+        parent: Some(parent),
+        dir,
     }))
 }
 
@@ -157,11 +160,7 @@ fn make_parents(root: &Dir, path: &CgroupPath, cpuset: bool) -> Result<Option<Di
         None => return Ok(None),
     };
     for name in &path.parents {
-        match here.make(name) {
-            Ok(_) => {}
-            Err(error) if vanished(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        }
+        here.make(name)?;
         let Some(next) = here.open(name)? else {
             return Ok(None);
         };
@@ -173,8 +172,12 @@ fn make_parents(root: &Dir, path: &CgroupPath, cpuset: bool) -> Result<Option<Di
     Ok(Some(here))
 }
 
+/// Whether an error says that a directory is gone: before its file was opened, or between that and its use.
 fn vanished(error: &CgroupError) -> bool {
-    matches!(error, CgroupError::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    let CgroupError::System { source, .. } = error else {
+        return false;
+    };
+    source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 /// Copies CPUs and memory nodes where the child has none; false if the parent has none either.
