@@ -80,7 +80,7 @@ impl Cgroup {
         self.v2
     }
 
-    /// What a process has to be given to join: on v1 one `cgroup.procs` a hierarchy, on v2 the directory.
+    /// What a process has to be given to join: on v1 one `tasks` a hierarchy, on v2 the directory.
     ///
     /// # Errors
     /// A file that cannot be opened.
@@ -91,10 +91,7 @@ impl Cgroup {
                 if self.v2 {
                     Ok((FdRole::CgroupDir, member.dir.duplicate()?))
                 } else {
-                    Ok((
-                        FdRole::CgroupProcs,
-                        member.dir.file("cgroup.procs", OFlags::WRONLY)?,
-                    ))
+                    Ok((FdRole::CgroupTasks, member.dir.file("tasks", OFlags::WRONLY)?))
                 }
             })
             .collect()
@@ -126,7 +123,7 @@ impl Cgroup {
                     source,
                 })?;
         }
-        self.register(pid)
+        Ok(())
     }
 
     /// Tells systemd, if it is the driver, that the process in this cgroup is a scope, and its limits; afterwards call

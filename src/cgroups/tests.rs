@@ -180,7 +180,7 @@ fn every_join_fd_takes_a_process() {
     let fds = cgroup.join_fds().unwrap();
     assert_eq!(fds.len(), ground.cgroups.roots.len());
     for (role, fd) in fds {
-        assert_eq!(role, FdRole::CgroupProcs);
+        assert_eq!(role, FdRole::CgroupTasks);
         rustix::io::write(&fd, child.id().to_string().as_bytes()).unwrap();
     }
     let of_child = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();

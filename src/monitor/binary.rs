@@ -4,7 +4,7 @@
 //! take away or a container could write to (CVE-2019-5736), and all monitors share its pages.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -64,16 +64,15 @@ impl MonitorBinary {
         Ok(Self { file })
     }
 
-    /// Starts the monitor of a pod, puts it into the pod's cgroups (`cgroup.procs`, open for writing, one a
-    /// hierarchy) and greets it.
+    /// Starts the monitor of a pod and greets it.
     ///
     /// The process is made by posix_spawn(3), which does not copy the daemon's memory map; it takes less
     /// than a millisecond, for which the calling thread waits.
     ///
     /// # Errors
     /// [`MonitorError::Start`], or any error of talking to it. Then it ends by itself.
-    pub async fn spawn(&self, pod: &str, cgroups: &[BorrowedFd<'_>]) -> Result<Started, MonitorError> {
-        let (ours, pidfd) = self.launch(pod, cgroups)?;
+    pub async fn spawn(&self, pod: &str) -> Result<Started, MonitorError> {
+        let (ours, pidfd) = self.launch(pod)?;
         let (monitor, events) = client::greet(ours).await?;
         Ok(Started {
             monitor,
@@ -82,7 +81,7 @@ impl MonitorBinary {
         })
     }
 
-    fn launch(&self, pod: &str, cgroups: &[BorrowedFd<'_>]) -> Result<(OwnedFd, OwnedFd), MonitorError> {
+    fn launch(&self, pod: &str) -> Result<(OwnedFd, OwnedFd), MonitorError> {
         let failed = |call| {
             let pod = pod.to_owned();
             move |source: io::Error| MonitorError::Start { pod, call, source }
@@ -106,13 +105,6 @@ impl MonitorBinary {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(io::Error::from)
             .map_err(failed("pidfd_open(monitor)"))?;
-        let number = child.id().to_string();
-        for procs in cgroups {
-            if let Err(errno) = rustix::io::write(procs, number.as_bytes()) {
-                abandon(&pidfd);
-                return Err(failed("write(cgroup.procs)")(errno.into()));
-            }
-        }
         Ok((ours, pidfd))
     }
 }
@@ -123,13 +115,6 @@ fn executable_memfd() -> Result<OwnedFd, Errno> {
     match rustix::fs::memfd_create("pausa-monitor", flags | MemfdFlags::EXEC) {
         Err(Errno::INVAL) => rustix::fs::memfd_create("pausa-monitor", flags),
         result => result,
-    }
-}
-
-/// Kills and reaps a child that nobody will ever talk to; it has not run for long enough to be stuck.
-fn abandon(pidfd: &OwnedFd) {
-    if rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL).is_ok() {
-        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).ok();
     }
 }
 

@@ -202,14 +202,20 @@ impl Monitor {
     ///
     /// # Errors
     /// As [`Self::request`]; the monitor can then only be shut down.
-    pub async fn set_up(&self, plan: PodPlan, pod_dir: &Path) -> Result<(), MonitorError> {
+    pub async fn set_up(
+        &self,
+        plan: PodPlan,
+        pod_dir: &Path,
+        tasks: Vec<OwnedFd>,
+    ) -> Result<(), MonitorError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(pod_dir, flags, Mode::empty()).map_err(|errno| MonitorError::Start {
             pod: plan.pod.clone(),
             call: "open(pod directory, O_DIRECTORY)",
             source: errno.into(),
         })?;
-        match self.request(Request::Setup(plan), vec![dir]).await? {
+        let fds = std::iter::once(dir).chain(tasks).collect();
+        match self.request(Request::Setup(plan), fds).await? {
             Reply::Done => Ok(()),
             _ => Err(MonitorError::Unexpected {
                 pid: self.pid(),

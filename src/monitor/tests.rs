@@ -21,9 +21,13 @@ fn pod() -> PodPlan {
 }
 
 async fn started() -> (Started, tempfile::TempDir) {
-    let started = MonitorBinary::prepare().unwrap().spawn("pod", &[]).await.unwrap();
+    let started = MonitorBinary::prepare().unwrap().spawn("pod").await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    started.monitor.set_up(pod(), dir.path()).await.unwrap();
+    started
+        .monitor
+        .set_up(pod(), dir.path(), Vec::new())
+        .await
+        .unwrap();
     (started, dir)
 }
 

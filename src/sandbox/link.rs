@@ -29,7 +29,7 @@ pub(super) struct Link {
 impl Link {
     /// Starts a monitor.
     pub(super) async fn spawn(program: &MonitorBinary, pod: &str) -> Result<(Self, Events), MonitorError> {
-        let started = program.spawn(pod, &[]).await?;
+        let started = program.spawn(pod).await?;
         let link = Self {
             monitor: started.monitor,
             process: started.pidfd.try_clone().ok(),

@@ -37,7 +37,7 @@ fn main() {
                 let root = detached(&world.root());
                 let fds = ContainerFds {
                     root: Some(root.as_fd()),
-                    cgroup_procs: procs.clone(),
+                    cgroup_tasks: procs.clone(),
                     ..ContainerFds::default()
                 };
                 start_with(&plan, &fds, &Streams::default(), None).unwrap()
@@ -49,7 +49,7 @@ fn main() {
             sleeper.process = process(&["/bin/sleep", "1000"]);
             let fds = ContainerFds {
                 root: Some(root.as_fd()),
-                cgroup_procs: procs.clone(),
+                cgroup_tasks: procs.clone(),
                 ..ContainerFds::default()
             };
             let running = Running(start_with(&sleeper, &fds, &Streams::default(), None).unwrap());
@@ -78,10 +78,7 @@ impl Cgroups {
                 let inherited = std::fs::read(path.parent().unwrap().join(file)).unwrap();
                 std::fs::write(path.join(file), inherited).unwrap();
             }
-            let procs = File::options()
-                .write(true)
-                .open(path.join("cgroup.procs"))
-                .unwrap();
+            let procs = File::options().write(true).open(path.join("tasks")).unwrap();
             Some((path, procs))
         };
         Self(HIERARCHIES.iter().filter_map(make).collect())

@@ -32,7 +32,7 @@ pub(crate) fn first(
     pod: &PodContext<'_>,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
-    begin(&fds.cgroup_procs)?;
+    begin(&fds.cgroup_tasks)?;
     namespaces::join(&plan.namespaces, pod)?;
     process::set_labels(&plan.process)?;
     {
@@ -52,7 +52,7 @@ pub(crate) fn another(
     streams: &Streams<'_>,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
-    begin(&fds.cgroup_procs)?;
+    begin(&fds.cgroup_tasks)?;
     process::set_labels(plan)?;
     {
         let host_null = host_null()?;
@@ -83,11 +83,11 @@ pub(crate) fn another(
     process::run(plan, reporter)
 }
 
-fn begin(cgroup_procs: &[BorrowedFd<'_>]) -> Result<(), Error> {
+fn begin(cgroup_tasks: &[BorrowedFd<'_>]) -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Undumpable)?;
     // Modes in the plan are meant as they are; the process's own mask comes last.
     umask(Mode::empty());
-    for (index, procs) in cgroup_procs.iter().enumerate() {
+    for (index, procs) in cgroup_tasks.iter().enumerate() {
         rustix::io::write(procs, b"0").at_with(|| Step::EnterCgroup(index))?;
     }
     Ok(())

@@ -57,7 +57,7 @@ pub(crate) enum Step {
     Undumpable,
     #[error("move a descriptor: fcntl(F_DUPFD_CLOEXEC)")]
     Duplicate,
-    #[error("enter cgroup {0} of the plan: write(cgroup.procs, \"0\")")]
+    #[error("enter cgroup {0} of the plan: write(tasks, \"0\")")]
     EnterCgroup(usize),
     #[error("make the cgroup namespace: unshare(CLONE_NEWCGROUP)")]
     CgroupNamespace,

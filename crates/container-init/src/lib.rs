@@ -74,8 +74,8 @@ pub struct ContainerFds<'a> {
     pub root: Option<BorrowedFd<'a>>,
     /// `FdRole::Mount(n)` at n.
     pub mounts: Vec<BorrowedFd<'a>>,
-    /// `FdRole::CgroupProcs`.
-    pub cgroup_procs: Vec<BorrowedFd<'a>>,
+    /// `FdRole::CgroupTasks`.
+    pub cgroup_tasks: Vec<BorrowedFd<'a>>,
     /// `FdRole::CgroupDir`.
     pub cgroup_dir: Option<BorrowedFd<'a>>,
 }

@@ -36,7 +36,8 @@ pub enum Request {
         version: u32,
     },
     /// Makes the pod: namespaces, hostname, sysctls, loopback, listening socket, pause process. Once only.
-    /// Carries one descriptor, the pod's directory. Answered by [`Reply::Done`].
+    /// Carries the pod's directory, then on cgroup v1 the `tasks` files of the cgroup that the monitor is to
+    /// join, open for writing. Answered by [`Reply::Done`].
     Setup(PodPlan),
     /// Makes and starts a container. Descriptors as [`ContainerPlan::fds`] says. Answered by
     /// [`Reply::Started`], or by a [`Failure`] of kind `Start` with nothing left behind.

@@ -77,8 +77,12 @@ pub enum FdRole {
     Mount(u32),
     /// The log file, open for appending.
     Log,
-    /// cgroup v1: a `cgroup.procs` file open for writing; one a hierarchy. Kept for exec.
-    CgroupProcs,
+    /// cgroup v1: the `tasks` file of a cgroup, open for writing; one a hierarchy. Kept for exec.
+    ///
+    /// Not `cgroup.procs`: to move a whole process the kernel stops every fork on the machine and waits for a
+    /// grace period, several milliseconds; a thread that moves itself waits for nothing, and what joins here
+    /// has a single one.
+    CgroupTasks,
     /// cgroup v2: the cgroup's directory, for CLONE_INTO_CGROUP. Kept for exec.
     CgroupDir,
     /// `memory.events` (v2) or `memory.oom_control` (v1) of the container's cgroup, read at its exit.

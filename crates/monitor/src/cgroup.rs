@@ -4,8 +4,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use pausa_monitor_protocol::Failure;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::failure::internal;
 
 /// How deep below a container's cgroup is looked.
 const DEPTH: u32 = 16;
@@ -13,8 +16,8 @@ const DEPTH: u32 = 16;
 /// A container's cgroups.
 #[derive(Debug, Default)]
 pub(crate) struct Cgroup {
-    /// v1: `cgroup.procs` of each hierarchy, open for writing.
-    pub(crate) procs: Vec<OwnedFd>,
+    /// v1: `tasks` of each hierarchy, open for writing.
+    pub(crate) tasks: Vec<OwnedFd>,
     /// v2: the directory.
     pub(crate) dir: Option<OwnedFd>,
 }
@@ -45,8 +48,8 @@ impl Cgroup {
             collect(dir.as_fd(), DEPTH, &mut found);
             return Some(found);
         }
-        let procs = self.procs.first()?;
-        match directory_of(procs) {
+        let tasks = self.tasks.first()?;
+        match directory_of(tasks) {
             Ok(dir) => collect(dir.as_fd(), DEPTH, &mut found),
             // Removed, so it was empty.
             Err(Errno::NOENT) => {}
@@ -56,12 +59,24 @@ impl Cgroup {
     }
 }
 
-/// The directory of an open `cgroup.procs`, by the name the kernel gives it.
-fn directory_of(procs: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let link = format!("/proc/self/fd/{}", procs.as_raw_fd());
+/// Moves this process into cgroups of v1, given their open `tasks`. It has one thread, so that is all of it.
+///
+/// # Errors
+/// The kernel refuses, for one a cpuset without CPUs.
+pub(crate) fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
+    for file in tasks {
+        let joined = rustix::io::write(file, b"0");
+        joined.map_err(internal("join the pod's cgroups: write(tasks, \"0\")"))?;
+    }
+    Ok(())
+}
+
+/// The directory of an open `tasks`, by the name the kernel gives it.
+fn directory_of(tasks: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let link = format!("/proc/self/fd/{}", tasks.as_raw_fd());
     let path = rustix::fs::readlink(link, Vec::new())?.into_bytes();
     let end = memchr::memrchr(b'/', &path).ok_or(Errno::NOENT)?;
-    if !path.ends_with(b"/cgroup.procs") {
+    if !path.ends_with(b"/tasks") {
         return Err(Errno::NOENT);
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -60,8 +60,8 @@ impl Sorted {
                     sorted.mounts.push((*index, fd));
                     continue;
                 }
-                FdRole::CgroupProcs => {
-                    sorted.cgroup.procs.push(fd);
+                FdRole::CgroupTasks => {
+                    sorted.cgroup.tasks.push(fd);
                     continue;
                 }
             };
@@ -89,7 +89,7 @@ impl Sorted {
 
 fn lend(cgroup: &Cgroup) -> ContainerFds<'_> {
     ContainerFds {
-        cgroup_procs: cgroup.procs.iter().map(OwnedFd::as_fd).collect(),
+        cgroup_tasks: cgroup.tasks.iter().map(OwnedFd::as_fd).collect(),
         cgroup_dir: cgroup.dir.as_ref().map(OwnedFd::as_fd),
         ..ContainerFds::default()
     }

@@ -104,13 +104,14 @@ fn set_up(monitor: &mut Monitor<'_>, plan: &PodPlan, fds: Vec<OwnedFd>) -> Resul
         ));
     }
     let mut fds = fds.into_iter();
-    let (Some(dir), None) = (fds.next(), fds.next()) else {
+    let Some(dir) = fds.next() else {
         return Err(failure(
             FailureKind::Protocol,
-            "set the pod up: exactly one descriptor, its directory, has to come along",
+            "set the pod up: its directory has to come along as a descriptor",
         ));
     };
     monitor.setup = Setup::Failed;
+    crate::cgroup::join(fds.as_slice())?;
     let pod = setup::set_up(plan, dir)?;
     monitor
         .poll

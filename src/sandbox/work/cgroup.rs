@@ -1,5 +1,6 @@
 //! The cgroups of containers and monitors.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use oci_spec::runtime::LinuxDeviceCgroup;
@@ -62,13 +63,12 @@ pub(super) async fn register(
     .await
 }
 
-/// Puts a pod's monitor into a cgroup of its own below the pod's, so that its cost is the pod's.
-pub(super) async fn place_monitor(
+/// Makes the cgroup of a pod's monitor below the pod's, so that its cost is the pod's.
+pub(super) async fn create_for_monitor(
     services: &Arc<Services>,
     pod: &PodRecord,
-    pid: i32,
-) -> Result<(), PodError> {
-    const DOING: &str = "put the pod's monitor into the pod's cgroup";
+) -> Result<Cgroup, PodError> {
+    const DOING: &str = "make the cgroup of the pod's monitor";
     let parent = cgroup_parent(&pod.config);
     let path = services
         .cgroups
@@ -82,12 +82,29 @@ pub(super) async fn place_monitor(
             devices: &[],
             pids: None,
         };
-        let cgroup = services.cgroups.create(&path, &limits).map_err(failed(DOING))?;
-        if let Err(error) = cgroup.place(pid).and_then(|()| cgroup.register(pid)) {
-            drop(cgroup.remove());
-            return Err(failed(DOING)(error));
-        }
-        Ok(())
+        services.cgroups.create(&path, &limits).map_err(failed(DOING))
+    })
+    .await
+}
+
+/// What a monitor joins its cgroup with by itself: the `tasks` files of v1. On v2 there is nothing of the kind, and
+/// [`admit_monitor`] moves it.
+pub(super) fn for_monitor_to_join(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, PodError> {
+    if cgroup.is_v2() {
+        return Ok(Vec::new());
+    }
+    let fds = cgroup
+        .join_fds()
+        .map_err(failed("open the cgroup of the pod's monitor"))?;
+    Ok(fds.into_iter().map(|(_, fd)| fd).collect())
+}
+
+/// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
+pub(super) async fn admit_monitor(cgroup: Cgroup, pid: i32) -> Result<(), PodError> {
+    const DOING: &str = "put the pod's monitor into its cgroup";
+    blocking(DOING, move || {
+        let placed = if cgroup.is_v2() { cgroup.place(pid) } else { Ok(()) };
+        placed.and_then(|()| cgroup.register(pid)).map_err(failed(DOING))
     })
     .await
 }

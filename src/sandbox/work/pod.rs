@@ -20,6 +20,7 @@ use pausa_monitor_protocol::PodPlan;
 use super::files::{mount_shm, unmount, write_pod_files};
 use super::teardown::{detach_or_warn, end_monitor};
 use super::{blocking, cgroup, files};
+use crate::cgroups::Cgroup;
 use crate::error::{ErrorKind, chain};
 use crate::monitor::{Events, MonitorError};
 use crate::network::{Attachment, NetworkError, PodNetwork, PortMapping, Protocol};
@@ -129,12 +130,22 @@ impl<'a> Prepared<'a> {
     }
 
     async fn start_monitor(&self) -> Result<Placed, PodError> {
-        let spawned = Link::spawn(&self.services.monitors, self.record.id.as_str()).await;
-        let (monitor, events) = spawned.map_err(failed("start the pod's monitor"))?;
-        // On cgroup v1 a move waits for the kernel's other CPUs: let the namespaces be made meanwhile.
-        let place = cgroup::place_monitor(self.services, self.record, monitor.pid());
-        let (placed, set_up) = tokio::join!(place, self.set_up(&monitor));
-        if let Err(error) = placed.and(set_up) {
+        let (cgroup, spawned) = tokio::join!(
+            cgroup::create_for_monitor(self.services, self.record),
+            Link::spawn(&self.services.monitors, self.record.id.as_str())
+        );
+        let (monitor, events) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                cgroup::remove_monitor(self.services, self.record).await;
+                return Err(failed("start the pod's monitor")(error));
+            }
+        };
+        let ready = match cgroup {
+            Ok(cgroup) => self.set_up(&monitor, cgroup).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ready {
             end_monitor(&monitor).await;
             cgroup::remove_monitor(self.services, self.record).await;
             return Err(error);
@@ -142,9 +153,14 @@ impl<'a> Prepared<'a> {
         Ok(Placed { monitor, events })
     }
 
-    async fn set_up(&self, monitor: &Link) -> Result<(), PodError> {
-        let setup = monitor.monitor().set_up(self.plan(), &self.dir).await;
-        setup.map_err(failed("set up the pod's namespaces"))
+    async fn set_up(&self, monitor: &Link, cgroup: Cgroup) -> Result<(), PodError> {
+        let tasks = cgroup::for_monitor_to_join(&cgroup)?;
+        // On cgroup v2 a move waits for the kernel's other CPUs: let the namespaces be made meanwhile.
+        let (admitted, set_up) = tokio::join!(
+            cgroup::admit_monitor(cgroup, monitor.pid()),
+            monitor.monitor().set_up(self.plan(), &self.dir, tasks)
+        );
+        admitted.and(set_up.map_err(failed("set up the pod's namespaces")))
     }
 
     fn plan(&self) -> PodPlan {

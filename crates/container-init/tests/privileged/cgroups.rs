@@ -68,7 +68,7 @@ fn in_cgroup(world: &World, fds: &ContainerFds<'_>) -> (String, String, String) 
     let fds = ContainerFds {
         root: Some(root.as_fd()),
         mounts: Vec::new(),
-        cgroup_procs: fds.cgroup_procs.clone(),
+        cgroup_tasks: fds.cgroup_tasks.clone(),
         cgroup_dir: fds.cgroup_dir,
     };
     let first = start_with(&shell("exec sleep 1000"), &fds, &Streams::default(), None).unwrap();
@@ -86,12 +86,9 @@ fn in_cgroup(world: &World, fds: &ContainerFds<'_>) -> (String, String, String) 
 fn cgroup_v1() {
     let world = World::new();
     let Some(cgroup) = Cgroup::new("pids") else { return };
-    let procs = File::options()
-        .write(true)
-        .open(cgroup.0.join("cgroup.procs"))
-        .unwrap();
+    let tasks = File::options().write(true).open(cgroup.0.join("tasks")).unwrap();
     let fds = ContainerFds {
-        cgroup_procs: vec![procs.as_fd()],
+        cgroup_tasks: vec![tasks.as_fd()],
         ..ContainerFds::default()
     };
     let (outside, inside, exec) = in_cgroup(&world, &fds);
@@ -132,14 +129,11 @@ fn killed_before_exec() {
         return;
     }
     std::fs::write(cgroup.0.join("memory.limit_in_bytes"), "4096").unwrap();
-    let procs = File::options()
-        .write(true)
-        .open(cgroup.0.join("cgroup.procs"))
-        .unwrap();
+    let tasks = File::options().write(true).open(cgroup.0.join("tasks")).unwrap();
     let root = detached(&world.root());
     let fds = ContainerFds {
         root: Some(root.as_fd()),
-        cgroup_procs: vec![procs.as_fd()],
+        cgroup_tasks: vec![tasks.as_fd()],
         ..ContainerFds::default()
     };
     let failure = start_with(&shell("true"), &fds, &Streams::default(), None).unwrap_err();
@@ -224,15 +218,12 @@ fn hierarchies_are_mounted() {
         ),
         filesystem("/sys/fs/cgroup/unified", "cgroup2", RDONLY, &[]),
     ]);
-    let procs = File::options()
-        .write(true)
-        .open(pids.0.join("cgroup.procs"))
-        .unwrap();
+    let tasks = File::options().write(true).open(pids.0.join("tasks")).unwrap();
     let dir = File::open(&unified.0).unwrap();
     let root = detached(&world.root());
     let fds = ContainerFds {
         root: Some(root.as_fd()),
-        cgroup_procs: vec![procs.as_fd()],
+        cgroup_tasks: vec![tasks.as_fd()],
         cgroup_dir: Some(dir.as_fd()),
         ..ContainerFds::default()
     };

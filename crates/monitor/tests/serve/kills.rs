@@ -29,11 +29,8 @@ impl Cgroup {
         Some(Self(path))
     }
 
-    fn procs(&self) -> File {
-        File::options()
-            .write(true)
-            .open(self.0.join("cgroup.procs"))
-            .unwrap()
+    fn tasks(&self) -> File {
+        File::options().write(true).open(self.0.join("tasks")).unwrap()
     }
 
     fn members(&self) -> String {
@@ -59,10 +56,10 @@ fn kill_all_leaves_nobody_in_the_cgroup_nor_below_it() {
         below.display()
     );
     let mut plan = container("a", &script);
-    plan.fds = vec![FdRole::Log, FdRole::CgroupProcs];
+    plan.fds = vec![FdRole::Log, FdRole::CgroupTasks];
     let log = open_log(&rig.log());
     rig.daemon
-        .start(&plan, &[log.as_fd(), cgroup.procs().as_fd()])
+        .start(&plan, &[log.as_fd(), cgroup.tasks().as_fd()])
         .unwrap();
     while rig.entries().is_empty() {
         std::thread::yield_now();
@@ -84,10 +81,10 @@ fn what_a_container_leaves_behind_ends_with_it() {
     let Some(cgroup) = Cgroup::new("left") else { return };
     let mut rig = Rig::new(&pod());
     let mut plan = container("a", &format!("{JOINED} setsid sleep 1000 & echo bye"));
-    plan.fds = vec![FdRole::Log, FdRole::CgroupProcs];
+    plan.fds = vec![FdRole::Log, FdRole::CgroupTasks];
     let log = open_log(&rig.log());
     rig.daemon
-        .start(&plan, &[log.as_fd(), cgroup.procs().as_fd()])
+        .start(&plan, &[log.as_fd(), cgroup.tasks().as_fd()])
         .unwrap();
     assert_eq!(rig.daemon.exit("a").code, 0);
     assert_eq!(cgroup.members(), "");

@@ -74,8 +74,8 @@ fn start(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> s
     blocked.thread_set_mask()?;
     let child = child?;
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-    for procs in &fds.cgroup_procs {
-        rustix::io::write(procs, pid.to_string().as_bytes())?;
+    for tasks in &fds.cgroup_tasks {
+        rustix::io::write(tasks, pid.to_string().as_bytes())?;
     }
     let raw = rustix::process::Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())?;
