@@ -19,8 +19,12 @@ use pausa_seccomp::KernelVersion;
 /// The first kernel that can make a mount and all below it read-only.
 const RECURSIVE_READ_ONLY_SINCE: KernelVersion = KernelVersion::new(5, 12);
 
+/// Heaps of the allocator: work is short and rarely allocates on more than two threads at once, and memory is counted.
+const HEAPS: u8 = 2;
+
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
+    pausa_sys::share_heaps(HEAPS);
     telemetry::init(&config.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -21,7 +21,7 @@ mod syscall;
 #[cfg(test)]
 mod tests;
 
-pub use allocator::return_allocations_from;
+pub use allocator::{return_allocations_from, share_heaps};
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now, fork};
 pub use exec::{CStrings, execve};
 pub use fd::{close_all_but, close_from};
