@@ -19,4 +19,5 @@ pub mod oci;
 pub mod proto;
 pub mod sandbox;
 pub mod state;
+pub mod streaming;
 pub mod telemetry;

@@ -1,0 +1,3 @@
+//! Exec, attach and port-forward: what clients stream to and from containers and pods.
+
+pub mod target;
