@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Undumpable,
     #[error("move a descriptor: fcntl(F_DUPFD_CLOEXEC)")]
     Duplicate,
+    #[error("close the monitor's descriptors: close_range(2)")]
+    CloseOthers,
     #[error("enter cgroup {0} of the plan: write(tasks, \"0\")")]
     EnterCgroup(usize),
     #[error("make the cgroup namespace: unshare(CLONE_NEWCGROUP)")]

@@ -27,7 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure};
 use pausa_sys::CloneArgs;
-pub use pending::{Pending, Progress};
+pub use pending::{Failed, Pending, Progress};
 use rustix::io::Errno;
 
 /// What a container joins besides what its plan says; borrowed from the monitor, which keeps them open.
@@ -65,6 +65,20 @@ pub struct Streams<'a> {
     pub stdout: Option<BorrowedFd<'a>>,
     /// Standard error.
     pub stderr: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Streams<'a> {
+    fn all(&self) -> impl Iterator<Item = BorrowedFd<'a>> {
+        [self.stdin, self.stdout, self.stderr].into_iter().flatten()
+    }
+}
+
+impl<'a> PodContext<'a> {
+    fn all(&self) -> impl Iterator<Item = BorrowedFd<'a>> {
+        let host = self.host;
+        let namespaces = [host.network, host.ipc, host.uts, host.pid, host.cgroup];
+        namespaces.into_iter().chain(self.target)
+    }
 }
 
 /// The descriptors of a container's plan, sorted by role.
@@ -121,7 +135,12 @@ pub fn begin_spawn(
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
     let args = namespaces::clone_args(&plan.namespaces, fds.cgroup_dir);
     let holder = namespaces::pid_holder(&plan.namespaces, pod)?;
-    Ok(pending::launch(&args, holder, |reporter| {
+    let kept: Vec<BorrowedFd<'_>> = std::iter::once(root)
+        .chain(fds.mounts.iter().chain(&fds.cgroup_procs).copied())
+        .chain(streams.all())
+        .chain(pod.all())
+        .collect();
+    Ok(pending::launch(&args, holder, &kept, |reporter| {
         child::first(plan, root, fds, streams, pod, reporter)
     })?)
 }
@@ -149,12 +168,16 @@ pub fn begin_exec(
     fds: &ContainerFds<'_>,
     streams: &Streams<'_>,
 ) -> Result<Pending, Failure> {
+    let kept: Vec<BorrowedFd<'_>> = std::iter::once(container)
+        .chain(fds.cgroup_procs.iter().copied())
+        .chain(streams.all())
+        .collect();
     let launch = |cgroup| {
         let args = CloneArgs {
             cgroup,
             ..CloneArgs::default()
         };
-        pending::launch(&args, Some(container), |reporter| {
+        pending::launch(&args, Some(container), &kept, |reporter| {
             child::another(&plan.process, container, fds, streams, reporter)
         })
     };

@@ -1,7 +1,16 @@
 //! The parent's side: clone, and what the child reports until it execs.
 //!
-//! [`Pending`] never blocks on its own: a caller may watch its descriptor in its event loop and call
-//! [`Pending::advance`] when it is readable or the deadline has passed. [`Pending::wait`] does both.
+//! ```text
+//!   cloned ──steps, terminal──▶ ready ──the channel ends──▶ Running
+//!      │                          └─ failure (execve refused) ─▶ Failed
+//!      ├─ failure, deadline, called off ────────────────▶ Failed: killed, and not reaped
+//!      └─ the channel ends ─▶ closed ─┬─ it is dead ─────▶ Failed
+//!                                     └─ it lives ───────▶ Running, under a filter that forbids write(2)
+//! ```
+//!
+//! [`Pending`] never waits: a caller watches its descriptor in its event loop and calls
+//! [`Pending::advance`] when it is readable or the deadline has passed, or [`Pending::reaped`] when it has
+//! reaped the child. [`Pending::wait`] is for callers without a loop.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, pidfd_open, pidfd_send_signal,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal,
     waitid,
 };
 
@@ -29,6 +38,9 @@ const REAP_PATIENCE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// How long a child whose channel has ended may take to be seen dead; after that it lives.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
 /// A child that has not passed `execve` yet. Dropping it leaves the child alone.
 #[derive(Debug)]
 pub struct Pending {
@@ -37,7 +49,19 @@ pub struct Pending {
     terminal: Option<OwnedFd>,
     step: String,
     ready: bool,
+    closed: bool,
     deadline: Instant,
+}
+
+/// A start that came to nothing.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why. Of kind `Start`, and it names the step.
+    pub failure: Failure,
+    /// The child's id in the caller's PID namespace.
+    pub pid: i32,
+    /// Its pidfd. It has been killed, and is the caller's to reap.
+    pub pidfd: OwnedFd,
 }
 
 /// Where a [`Pending`] stands.
@@ -45,8 +69,10 @@ pub struct Pending {
 pub enum Progress {
     /// Not there yet.
     Waiting(Pending),
-    /// It runs, or it failed and is gone.
-    Done(Result<Spawned, Failure>),
+    /// It runs.
+    Running(Spawned),
+    /// It never will.
+    Failed(Failed),
 }
 
 impl Pending {
@@ -55,26 +81,66 @@ impl Pending {
         self.child.pid
     }
 
-    /// When [`Self::advance`] gives up.
+    /// The child's pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// When to call [`Self::advance`] even if nothing happens.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
+    /// Whether the descriptor has nothing to tell any more: it is not to be watched any longer, only the
+    /// child's end and the deadline are.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Takes in what the child has reported; never waits for the child to go on.
     pub fn advance(mut self) -> Progress {
-        loop {
+        if let Some(failure) = self.take_reports() {
+            return self.fail(failure);
+        }
+        let late = Instant::now() >= self.deadline;
+        if !self.closed {
+            if late {
+                let step = std::mem::take(&mut self.step);
+                let seconds = PATIENCE.as_secs();
+                return self.fail(Error::TimedOut { seconds, step }.into());
+            }
+            return Progress::Waiting(self);
+        }
+        if self.ready {
+            return self.run();
+        }
+        match self.death() {
+            Some(death) => self.fail(death.into()),
+            // A dying process closes its descriptors before it becomes waitable; one that lives on has
+            // exec'd under a filter that forbids write(2).
+            None if late => self.run(),
+            None => Progress::Waiting(self),
+        }
+    }
+
+    /// Decides when the caller has reaped the child, which has ended like this. Never gives `Waiting`.
+    pub fn reaped(mut self, code: Option<i32>, signal: Option<i32>) -> Progress {
+        match self.take_reports() {
+            Some(failure) => self.fail(failure),
+            // It ran, and has ended already.
+            None if self.ready => self.run(),
+            None => {
+                let step = self.step();
+                self.fail(describe_death(code, signal, step).into())
+            }
+        }
+    }
+
+    /// Reads what there is. A failure where that is what the child reports, or nothing can be read.
+    fn take_reports(&mut self) -> Option<Failure> {
+        while !self.closed {
             match report::receive(self.reports.as_fd()) {
-                Ok(None) if Instant::now() >= self.deadline => {
-                    let step = std::mem::take(&mut self.step);
-                    return self.fail(
-                        Error::TimedOut {
-                            seconds: PATIENCE.as_secs(),
-                            step,
-                        }
-                        .into(),
-                    );
-                }
-                Ok(None) => return Progress::Waiting(self),
+                Ok(None) => return None,
                 Ok(Some(Report::Step(step))) => self.step = step,
                 Ok(Some(Report::Terminal(master))) => self.terminal = Some(master),
                 Ok(Some(Report::Ready)) => {
@@ -82,35 +148,33 @@ impl Pending {
                     "take on the identity and start the command: execve".clone_into(&mut self.step);
                 }
                 Ok(Some(Report::Failure { errno, text })) => {
-                    return self.fail(Failure {
+                    return Some(Failure {
                         kind: FailureKind::Start,
                         step: text,
                         errno,
                     });
                 }
-                Ok(Some(Report::End)) => return self.ended(),
+                Ok(Some(Report::End)) => {
+                    self.closed = true;
+                    self.deadline = Instant::now() + LAST_BREATH;
+                }
                 Err(source) => {
-                    return self.fail(
-                        Error::Call {
-                            step: Step::Receive,
-                            source,
-                        }
-                        .into(),
-                    );
+                    let step = Step::Receive;
+                    return Some(Error::Call { step, source }.into());
                 }
             }
         }
+        None
     }
 
     /// Ends the child, for a caller that no longer wants it or shuts down. The failure names its last step.
-    pub fn give_up(mut self) -> Failure {
+    pub fn give_up(mut self) -> Failed {
         let step = std::mem::take(&mut self.step);
-        let failure = Failure::from(Error::Abandoned { step });
-        self.end();
-        failure
+        self.kill(Error::Abandoned { step }.into())
     }
 
-    /// Waits until the child has passed `execve` or failed.
+    /// Waits until the child has passed `execve` or failed; then it is reaped, as far as that goes without
+    /// waiting for ever.
     ///
     /// # Errors
     /// What the child reports, or that it was killed or gave no sign for two minutes.
@@ -119,74 +183,68 @@ impl Pending {
         loop {
             let rest = pending.deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec {
-                tv_sec: i64::try_from(rest.as_secs()).unwrap_or(0) + 1,
-                tv_nsec: 0,
+                tv_sec: i64::try_from(rest.as_secs()).unwrap_or(0),
+                tv_nsec: rest.subsec_nanos().into(),
+            };
+            let watched = match pending.closed {
+                true => pending.pidfd(),
+                false => pending.as_fd(),
             };
             // Whatever poll says, advance() finds out.
-            let _ = poll(
-                &mut [PollFd::new(&pending.reports, PollFlags::IN)],
-                Some(&timeout),
-            );
+            let _ = poll(&mut [PollFd::from_borrowed_fd(watched, PollFlags::IN)], Some(&timeout));
             match pending.advance() {
-                Progress::Done(result) => return result,
                 Progress::Waiting(still) => pending = still,
+                Progress::Running(spawned) => return Ok(spawned),
+                Progress::Failed(failed) => {
+                    reap(&failed.pidfd);
+                    return Err(failed.failure);
+                }
             }
         }
     }
 
-    /// The channel is closed: by `execve`, or by the child's death.
-    fn ended(self) -> Progress {
-        if !self.ready
-            && let Some(death) = self.death()
-        {
-            return self.fail(death.into());
+    fn step(&self) -> String {
+        match self.step.as_str() {
+            "" => "set up the process".to_owned(),
+            step => step.to_owned(),
         }
-        let Self {
-            child: Child { pid, pidfd },
-            terminal,
-            ..
-        } = self;
-        Progress::Done(Ok(Spawned { pid, pidfd, terminal }))
     }
 
     /// How the child ended; none while it lives. It stays a zombie.
     fn death(&self) -> Option<Error> {
-        // A dying process closes its descriptors before it becomes waitable; one that lives has exec'd
-        // under a filter that forbids write(2).
-        let _ = poll(
-            &mut [PollFd::new(&self.child.pidfd, PollFlags::IN)],
-            Some(&REAP_PATIENCE),
-        );
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), options)
             .ok()
             .flatten()?;
-        let step = if self.step.is_empty() {
-            "set up the process"
-        } else {
-            &self.step
-        }
-        .to_owned();
-        Some(describe_death(&status, step))
+        Some(describe_death(
+            status.exit_status(),
+            status.terminating_signal(),
+            self.step(),
+        ))
+    }
+
+    fn run(self) -> Progress {
+        let Self { child, terminal, .. } = self;
+        let Child { pid, pidfd } = child;
+        Progress::Running(Spawned { pid, pidfd, terminal })
     }
 
     fn fail(self, failure: Failure) -> Progress {
-        self.end();
-        Progress::Done(Err(failure))
+        Progress::Failed(self.kill(failure))
     }
 
-    /// Kills the child and reaps it, as far as that goes without waiting for ever.
-    fn end(self) {
+    fn kill(self, failure: Failure) -> Failed {
+        let Child { pid, pidfd } = self.child;
         // ESRCH: it has ended by itself.
-        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
-        let _ = poll(
-            &mut [PollFd::new(&self.child.pidfd, PollFlags::IN)],
-            Some(&REAP_PATIENCE),
-        );
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        // Nothing to reap yet means a hang in the kernel: the caller reaps it whenever it ends.
-        let _ = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), options);
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        Failed { failure, pid, pidfd }
     }
+}
+
+/// Reaps a killed child. One that hangs in the kernel is left to the caller's reaper.
+fn reap(pidfd: &OwnedFd) {
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&REAP_PATIENCE));
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
 }
 
 impl AsFd for Pending {
@@ -196,20 +254,22 @@ impl AsFd for Pending {
     }
 }
 
-fn describe_death(status: &WaitIdStatus, step: String) -> Error {
-    match status.terminating_signal() {
+fn describe_death(code: Option<i32>, signal: Option<i32>, step: String) -> Error {
+    match signal {
         Some(signal) => Error::Killed { signal, step },
         None => Error::Left {
-            code: status.exit_status().unwrap_or(-1),
+            code: code.unwrap_or(-1),
             step,
         },
     }
 }
 
-/// Clones a child that runs `run`, in the PID namespace of the process `join_pid` where one is given.
+/// Clones a child that runs `run`, in the PID namespace of the process `join_pid` where one is given. Of
+/// its inherited descriptors it keeps these only.
 pub(crate) fn launch(
     args: &CloneArgs<'_>,
     join_pid: Option<BorrowedFd<'_>>,
+    kept: &[BorrowedFd<'_>],
     run: impl FnOnce(&mut Reporter) -> Result<Infallible, Error>,
 ) -> Result<Pending, Error> {
     let (reports, child_end) = socketpair(
@@ -222,7 +282,7 @@ pub(crate) fn launch(
     let home = join_pid.map(enter_pid_namespace).transpose()?;
     let forked = pausa_sys::clone(args);
     if matches!(forked, Ok(Forked::Child)) {
-        become_child(child_end, run);
+        become_child(child_end, kept, run);
     }
     let returned = home.map_or(Ok(()), |home| join_pid_namespace(home.as_fd()));
     let child = match forked.at(Step::Clone(describe(args)))? {
@@ -237,6 +297,7 @@ pub(crate) fn launch(
         terminal: None,
         step: String::new(),
         ready: false,
+        closed: false,
         deadline,
     };
     if let Err(source) = returned {
@@ -245,7 +306,8 @@ pub(crate) fn launch(
             step: Step::LeavePid,
             source,
         };
-        pending.end();
+        let _ = pidfd_send_signal(&pending.child.pidfd, Signal::KILL);
+        reap(&pending.child.pidfd);
         return Err(error);
     }
     Ok(pending)
@@ -270,12 +332,17 @@ fn join_pid_namespace(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// The child's life. It owns copies of everything its parent owns and must run no destructor of them.
-fn become_child(child_end: OwnedFd, run: impl FnOnce(&mut Reporter) -> Result<Infallible, Error>) -> ! {
+fn become_child(
+    child_end: OwnedFd,
+    kept: &[BorrowedFd<'_>],
+    run: impl FnOnce(&mut Reporter) -> Result<Infallible, Error>,
+) -> ! {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut reporter = Reporter::new(child_end);
         let result = reporter
             .move_above_streams()
             .at(Step::Duplicate)
+            .and_then(|()| reporter.close_others(kept).at(Step::CloseOthers))
             .and_then(|()| run(&mut reporter));
         let Err(error) = result;
         reporter.failure(&error);

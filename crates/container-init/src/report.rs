@@ -14,7 +14,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -55,6 +55,14 @@ impl Reporter {
             self.socket = Some(rustix::io::fcntl_dupfd_cloexec(socket, 3)?);
         }
         Ok(())
+    }
+
+    /// Closes what this child has inherited and has no use for. It may hang for long in one of its steps,
+    /// and a stream that its parent closes meanwhile has to end for whoever is at its other end.
+    pub(crate) fn close_others(&self, kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let own = self.socket.as_ref().ok_or(Errno::BADF)?;
+        let all: Vec<BorrowedFd<'_>> = kept.iter().copied().chain([own.as_fd()]).collect();
+        pausa_sys::close_others(&all)
     }
 
     /// Says that a step begins which may take long.

@@ -1,6 +1,6 @@
 //! Closing what must not reach another program.
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -15,9 +15,33 @@ use crate::syscall::check;
 /// # Errors
 /// The errno of close_range(2).
 pub fn close_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: no memory is involved. By the contract no owner of a closed descriptor is used again; one
-    // that were would meet EBADF or a descriptor of this same child, never foreign memory.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) }).map(drop)
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved. By the callers' contract no owner of a closed descriptor is used again;
+    // one that were would meet EBADF or a descriptor of this same child, never foreign memory.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) }).map(drop)
+}
+
+/// Closes every descriptor from 3 on that is not in `kept`.
+///
+/// # Contract
+/// As [`close_from`].
+///
+/// # Errors
+/// The errno of close_range(2).
+pub fn close_others(kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_from(first)
 }
 
 /// Makes `kept` descriptor 3, close-on-exec, and closes every one after it.

@@ -24,7 +24,7 @@ mod tests;
 pub use allocator::{return_allocations_from, share_heaps};
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now, fork};
 pub use exec::{CStrings, execve};
-pub use fd::{close_all_but, close_from};
+pub use fd::{close_all_but, close_from, close_others};
 pub use keyring::new_session_keyring;
 pub use mount::{MountAttributes, mount_setattr};
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};

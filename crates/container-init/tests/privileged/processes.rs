@@ -9,7 +9,7 @@ use pausa_container_init::{ContainerFds, Progress, Streams, begin_exec, exec};
 use pausa_monitor_protocol::{FailureKind, Namespace};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::Case;
 use crate::privileged::world::*;
@@ -270,13 +270,26 @@ fn watched_and_called_off() {
         poll(&mut watched, None).unwrap();
         match pending.advance() {
             Progress::Waiting(still) => pending = still,
-            Progress::Done(result) => break result.unwrap(),
+            Progress::Running(spawned) => break spawned,
+            Progress::Failed(failed) => panic!("{}", failed.failure),
         }
     };
     assert!(std::fs::exists(format!("/proc/{}", spawned.pid)).unwrap());
     drop(Running(spawned));
     let pending = begin();
     let pid = pending.pid();
-    assert!(pending.give_up().step.contains("called off"));
+    let failed = pending.give_up();
+    assert!(failed.failure.step.contains("called off"));
+    waitid(WaitId::PidFd(failed.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
     assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap());
+    // Reaped by somebody else before its reports were read.
+    let pending = begin();
+    pidfd_send_signal(pending.pidfd(), Signal::KILL).unwrap();
+    waitid(WaitId::PidFd(pending.pidfd()), WaitIdOptions::EXITED).unwrap();
+    match pending.reaped(None, Some(9)) {
+        Progress::Failed(failed) => assert!(failed.failure.step.contains("signal 9"), "{}", failed.failure),
+        // It was quick.
+        Progress::Running(_) => {}
+        Progress::Waiting(_) => panic!("it cannot wait for the dead"),
+    }
 }
