@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pausa_monitor_protocol::socket::{self, SocketError};
 use pausa_monitor_protocol::{
-    ContainerReport, Event, Failure, FromMonitor, PROTOCOL_VERSION, PodPlan, Reply, Request, SOCKET_NAME,
-    ToMonitor,
+    ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION, PodPlan,
+    Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
 };
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -49,6 +49,8 @@ pub struct Monitor {
 
 #[derive(Debug)]
 struct Greeting {
+    /// What both speak; see the protocol's rules.
+    version: u32,
     pid: i32,
     pause: Option<i32>,
     containers: Vec<ContainerReport>,
@@ -75,7 +77,7 @@ impl Drop for Reader {
 /// Connects to the monitor of the pod in this directory and greets it.
 ///
 /// # Errors
-/// [`MonitorError::Connect`] if nobody listens, [`MonitorError::Version`] if it cannot be understood.
+/// [`MonitorError::Connect`] if nobody listens. A monitor of any version is understood.
 pub async fn connect(pod_dir: &Path) -> Result<(Monitor, Events), MonitorError> {
     let failed = |call| {
         let path = pod_dir.join(SOCKET_NAME).display().to_string();
@@ -129,14 +131,8 @@ pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorE
             request: "Hello",
         });
     };
-    if version != PROTOCOL_VERSION {
-        return Err(MonitorError::Version {
-            pid,
-            theirs: version,
-            ours: PROTOCOL_VERSION,
-        });
-    }
     let greeting = Arc::new(Greeting {
+        version: negotiated(PROTOCOL_VERSION, version),
         pid,
         pause,
         containers,
@@ -149,6 +145,17 @@ pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorE
         },
         events,
     ))
+}
+
+/// What a request with a plan asks for; only those depend on the version.
+const fn with_plan(request: &Request) -> Option<&'static str> {
+    match request {
+        Request::Setup(_) => Some("make a pod"),
+        Request::Start(_) => Some("start a container"),
+        Request::Exec(_) => Some("run a command"),
+        Request::Attach(_) => Some("attach"),
+        _ => None,
+    }
 }
 
 fn socket_error(pid: i32, error: &io::Error) -> MonitorError {
@@ -195,6 +202,15 @@ impl Monitor {
         request: Request,
         fds: Vec<OwnedFd>,
     ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
+        let version = self.greeting.version;
+        if let (true, Some(what)) = (version < OLDEST_PLANS, with_plan(&request)) {
+            return Err(MonitorError::Version {
+                pid: self.pid(),
+                what,
+                theirs: version,
+                oldest: OLDEST_PLANS,
+            });
+        }
         self.connection.ask(self.pid(), request, &fds).await
     }
 
@@ -255,6 +271,22 @@ impl Connection {
         }
     }
 
+    /// Whoever waits for an answer that cannot be understood is told so; an event is passed over.
+    fn pass_over(&self, head: &[u8]) {
+        let id = FromMonitor::id_of(head);
+        tracing::debug!(
+            reply = id,
+            "a monitor of a later version tells what this daemon does not know"
+        );
+        let asker = id.and_then(|id| self.waiting().as_mut()?.remove(&id));
+        if let Some(asker) = asker {
+            let step =
+                format!("the monitor's answer is unknown to version {PROTOCOL_VERSION} of the protocol");
+            let kind = FailureKind::Protocol;
+            asker.send(Err(Failure { kind, step, errno: 0 })).ok();
+        }
+    }
+
     async fn send(&self, pid: i32, message: &ToMonitor, fds: &[OwnedFd]) -> Result<(), MonitorError> {
         loop {
             let mut ready = self
@@ -277,12 +309,15 @@ impl Connection {
         }
     }
 
+    /// The next message that this version knows.
     async fn receive(&self) -> Option<(FromMonitor, Vec<OwnedFd>)> {
         loop {
             let mut ready = self.socket.readable().await.ok()?;
             match socket::receive(self.socket.as_fd()) {
                 Ok(message) => return Some(message),
                 Err(error) if error.would_block() => ready.clear_ready(),
+                // A monitor that is newer may say more than is understood here.
+                Err(SocketError::Unknown { head, .. }) => self.pass_over(&head),
                 Err(error) => {
                     if !matches!(error, SocketError::Closed) {
                         tracing::warn!(error = %crate::error::chain(&error), "a monitor is given up");

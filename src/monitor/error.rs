@@ -56,15 +56,19 @@ pub enum MonitorError {
         /// Its process id, 0 if it is not known yet.
         pid: i32,
     },
-    /// The monitor speaks a version that this program does not.
-    #[error("monitor {pid} speaks version {theirs} of the protocol, this daemon only {ours}")]
+    /// The monitor is too old for this.
+    #[error(
+        "cannot {what} in this pod any more: its monitor {pid} speaks version {theirs} of the protocol, and plans are written since version {oldest}; the pod goes on, make it anew when you can"
+    )]
     Version {
         /// Its process id.
         pid: i32,
-        /// Its version.
+        /// What was asked for, as a verb.
+        what: &'static str,
+        /// What both speak.
         theirs: u32,
-        /// Our version.
-        ours: u32,
+        /// The oldest version that would do.
+        oldest: u32,
     },
     /// The monitor answered with something that is no answer to what was asked.
     #[error("monitor {pid} gave no proper answer to {request}")]
@@ -89,6 +93,7 @@ impl MonitorError {
                 FailureKind::Start => ErrorKind::InvalidArgument,
                 FailureKind::Protocol | FailureKind::Internal => ErrorKind::Internal,
             },
+            Self::Version { .. } => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
         }
     }

@@ -1,11 +1,11 @@
 //! How the others reach a pod's actor: its queue, and what it has published.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use pausa_monitor_protocol::{ExitStatus, ProcessPlan};
+use pausa_monitor_protocol::{Detachment, ExitStatus, ProcessPlan};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::PodError;
@@ -125,50 +125,62 @@ impl PodHandle {
     }
 }
 
-/// The exec'd processes somebody waits for, and what exec needs to know of each container.
-#[derive(Debug, Default)]
-pub(super) struct Execs {
-    waiting: Mutex<HashMap<String, oneshot::Sender<ExitStatus>>>,
-    processes: Mutex<HashMap<Id, Arc<ProcessPlan>>>,
+/// What somebody waits for to be told by the monitor, by id.
+#[derive(Debug)]
+pub(super) struct Waiting<T>(Mutex<HashMap<String, oneshot::Sender<T>>>);
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
 }
 
-impl Execs {
-    /// To be called before the process is started: its end may come before the answer.
-    pub(super) fn expect(&self, exec: String) -> oneshot::Receiver<ExitStatus> {
+impl<T> Waiting<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called before it is begun: its end may come before the answer.
+    pub(super) fn expect(&self, id: String) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(exec, sender);
+        self.lock().insert(id, sender);
         receiver
     }
 
     /// Nobody waits any more.
-    pub(super) fn forget(&self, exec: &str) {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(exec);
+    pub(super) fn forget(&self, id: &str) {
+        self.lock().remove(id);
     }
 
-    pub(super) fn ended(&self, exec: &str, exit: ExitStatus) {
-        let waiter = self
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(exec);
+    pub(super) fn ended(&self, id: &str, how: T) {
+        let waiter = self.lock().remove(id);
         if let Some(waiter) = waiter {
             // Whoever waited may have gone.
-            waiter.send(exit).ok();
+            waiter.send(how).ok();
         }
     }
 
     /// All that still wait learn that the pod is gone: their receivers fail.
+    fn abandon(&self) {
+        self.lock().clear();
+    }
+}
+
+/// The exec'd processes and attaches somebody waits for, and what exec needs to know of each container.
+#[derive(Debug, Default)]
+pub(super) struct Execs {
+    /// Exec'd processes.
+    pub(super) ends: Waiting<ExitStatus>,
+    /// Attaches.
+    pub(super) detachments: Waiting<Detachment>,
+    processes: Mutex<HashMap<Id, Arc<ProcessPlan>>>,
+}
+
+impl Execs {
+    /// All that still wait learn that the pod is gone.
     pub(super) fn abandon(&self) {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.ends.abandon();
+        self.detachments.abandon();
     }
 
     pub(super) fn process(&self, container: &Id) -> Option<Arc<ProcessPlan>> {

@@ -24,7 +24,7 @@ use super::care::{directories, monitors};
 use super::handle::PodHandle;
 use super::link::Link;
 use super::record::{PodRecord, PodState};
-use super::slot::Slot;
+use super::slot::{Busy, Slot};
 use super::work;
 use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::error::chain;
@@ -215,6 +215,7 @@ fn adopt(
                     started_at: report.started_at,
                 },
                 ProcessState::Exited(exit) => RunState::Exited(ExitInfo::of(report.started_at, exit)),
+                ProcessState::Starting => RunState::Created,
             };
         }
         (RunState::Running { started_at, .. }, None) if !this_boot => {
@@ -224,6 +225,7 @@ fn adopt(
         _ => {}
     }
     let unwatched = matches!(record.run, RunState::Running { .. }) && report.is_none();
+    let starting = report.is_some_and(|report| report.state == ProcessState::Starting);
     let id = record.id.clone();
     let mut leases = Vec::new();
     for image in std::iter::once(&record.image.id).chain(record.volumes.values()) {
@@ -240,7 +242,12 @@ fn adopt(
         }
     }
     pods.registry.enter_container(id.clone(), handle.clone());
-    actor.adopt(Slot::new(record, None, leases));
+    let mut slot = Slot::new(record, None, leases);
+    if starting {
+        slot.busy = Some(Busy::Starting);
+        slot.inherited_start = true;
+    }
+    actor.adopt(slot);
     if unwatched {
         actor.lose_container(&id, "the pod's monitor died while no daemon was running");
     }

@@ -12,6 +12,9 @@ use crate::proto::v1;
 /// How long after the first KILL a process that does not die is reported instead of waited for.
 pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a start that is to end is called off: the first time it may not have reached the monitor yet.
+pub(super) const CALL_OFF: Duration = Duration::from_secs(1);
+
 /// A container that is being made: no record yet, hence nobody sees it.
 #[derive(Debug)]
 pub(super) struct Making {
@@ -34,6 +37,8 @@ pub(super) struct Slot {
     pub(super) stop: Option<Stop>,
     pub(super) remove_waiters: Vec<Answer<()>>,
     pub(super) updates: VecDeque<(Box<v1::LinuxContainerResources>, Answer<()>)>,
+    /// The start under way was asked for by the daemon before this one: the monitor tells its end as an event.
+    pub(super) inherited_start: bool,
     /// The process ended while its start was still being answered.
     pub(super) early_exit: Option<pausa_monitor_protocol::ExitStatus>,
 }
@@ -53,6 +58,8 @@ pub(super) struct Stop {
     pub(super) deadline: Instant,
     pub(super) signalled: bool,
     pub(super) killed: Option<Instant>,
+    /// When a start under way was last told to end.
+    pub(super) called_off: Option<Instant>,
     pub(super) waiters: Vec<Answer<()>>,
 }
 
@@ -67,6 +74,7 @@ impl Slot {
             stop: None,
             remove_waiters: Vec::new(),
             updates: VecDeque::new(),
+            inherited_start: false,
             early_exit: None,
         }
     }
@@ -82,6 +90,7 @@ impl Slot {
             deadline,
             signalled: false,
             killed: None,
+            called_off: None,
             waiters: Vec::new(),
         });
         stop.deadline = stop.deadline.min(deadline);
@@ -90,7 +99,11 @@ impl Slot {
 
     /// When something has to be done although nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let stop = self.stop.as_ref().filter(|_| self.running())?;
+        let stop = self.stop.as_ref()?;
+        if self.busy == Some(Busy::Starting) {
+            return stop.called_off.map(|at| at + CALL_OFF);
+        }
+        let stop = Some(stop).filter(|_| self.running())?;
         Some(stop.killed.map_or(stop.deadline, |killed| killed + KILL_PATIENCE))
     }
 }

@@ -87,8 +87,8 @@ fn begin(cgroup_tasks: &[BorrowedFd<'_>]) -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Undumpable)?;
     // Modes in the plan are meant as they are; the process's own mask comes last.
     umask(Mode::empty());
-    for (index, procs) in cgroup_tasks.iter().enumerate() {
-        rustix::io::write(procs, b"0").at_with(|| Step::EnterCgroup(index))?;
+    for (index, tasks) in cgroup_tasks.iter().enumerate() {
+        rustix::io::write(tasks, b"0").at_with(|| Step::EnterCgroup(index))?;
     }
     Ok(())
 }

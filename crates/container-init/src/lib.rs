@@ -136,7 +136,7 @@ pub fn begin_spawn(
     let args = namespaces::clone_args(&plan.namespaces, fds.cgroup_dir);
     let holder = namespaces::pid_holder(&plan.namespaces, pod)?;
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(root)
-        .chain(fds.mounts.iter().chain(&fds.cgroup_procs).copied())
+        .chain(fds.mounts.iter().chain(&fds.cgroup_tasks).copied())
         .chain(streams.all())
         .chain(pod.all())
         .collect();
@@ -169,7 +169,7 @@ pub fn begin_exec(
     streams: &Streams<'_>,
 ) -> Result<Pending, Failure> {
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(container)
-        .chain(fds.cgroup_procs.iter().copied())
+        .chain(fds.cgroup_tasks.iter().copied())
         .chain(streams.all())
         .collect();
     let launch = |cgroup| {

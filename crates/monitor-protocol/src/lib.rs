@@ -12,9 +12,27 @@
 //!     │ ◀───────────────────────── Event        │   to every connection, in the order things happened
 //! ```
 //!
-//! The encoding is postcard (field order is the format), so both ends must agree on
-//! [`PROTOCOL_VERSION`]; [`Request::Hello`] comes first on every connection and is the one message whose
-//! form never changes. A daemon must be able to talk to the monitors of the version before it.
+//! # Versions
+//!
+//! Monitors live as long as their pods, daemons are upgraded and downgraded: any daemon meets any monitor.
+//! The encoding is postcard, in which the order of fields and variants is the format.
+//!
+//! * [`Request::Hello`] comes first on every connection, with the daemon's [`PROTOCOL_VERSION`]; the answer
+//!   has the monitor's. The lower of the two is what both speak from then on ([`negotiated`]).
+//! * Requests, replies, events and failures are **frozen**: their enums only grow at the end. So status, logs,
+//!   signals, kills, forgetting and shutdown work between any two versions, and a pod is never given up
+//!   because of its monitor's age.
+//! * **Plans** (what Setup, Start, Exec and Attach carry) may change with the version. Both sides write and
+//!   read the plans of every version from [`OLDEST_PLANS`] on; a version that changes a plan keeps the form
+//!   it had under its old number and converts. Where the negotiated version is older than that, a daemon
+//!   asks for nothing that takes a plan.
+//! * A request that a monitor does not know or understand is answered by [`FailureKind::Protocol`], an event
+//!   that a daemon does not know is passed over; neither ends the connection.
+//!
+//! | version | |
+//! |---|---|
+//! | 1 | before the first release |
+//! | 2 | Starting, Started, StartFailed, HangUp, Attach, Detach, Detached; the first whose plans are kept |
 //!
 //! This crate knows no I/O but [`socket`]; it never interprets what it carries.
 
@@ -24,17 +42,25 @@ mod record;
 pub mod socket;
 
 pub use message::{
-    ContainerReport, Event, ExitStatus, Failure, FailureKind, FromMonitor, ProcessState, Reply, Request,
-    ToMonitor,
+    ContainerReport, Detachment, Event, ExitStatus, Failure, FailureKind, FromMonitor, ProcessState, Reply,
+    Request, ToMonitor,
 };
 pub use plan::{
-    Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, FdRole, IoPlan, LogPlan,
-    MountPlan, MountSource, Namespace, NamespacePlan, PodPlan, ProcessPlan, Propagation, Rlimit,
+    AttachPlan, Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, FdRole, IoPlan,
+    LogPlan, MountPlan, MountSource, Namespace, NamespacePlan, PodPlan, ProcessPlan, Propagation, Rlimit,
 };
 pub use record::ExitRecord;
 
-/// Version of everything in this crate. Raised by any change of a message or a plan.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of everything in this crate. Raised by a release that adds to the messages or changes a plan.
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// The oldest version whose plans can still be written and read.
+pub const OLDEST_PLANS: u32 = 2;
+
+/// What two sides speak with each other.
+pub const fn negotiated(daemon: u32, monitor: u32) -> u32 {
+    if daemon < monitor { daemon } else { monitor }
+}
 
 /// Name of the monitor's listening socket in the pod's directory.
 pub const SOCKET_NAME: &str = "monitor.sock";

@@ -1,8 +1,13 @@
-//! Requests, replies and events.
+//! Requests, replies and events: the frozen part of the protocol.
+//!
+//! What is here never changes its encoding, because every daemon has to understand every monitor: a
+//! variant is only ever appended to its enum, and no field is added to, taken from or changed in a variant
+//! or struct that is there. Only what the plans hold ([`crate::plan`]) may differ between versions. Tests
+//! pin the bytes.
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ContainerPlan, ExecPlan, PodPlan};
+use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, PodPlan};
 
 /// A packet to the monitor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,13 +44,16 @@ pub enum Request {
     /// Carries the pod's directory, then on cgroup v1 the `tasks` files of the cgroup that the monitor is to
     /// join, open for writing. Answered by [`Reply::Done`].
     Setup(PodPlan),
-    /// Makes and starts a container. Descriptors as [`ContainerPlan::fds`] says. Answered by
-    /// [`Reply::Started`], or by a [`Failure`] of kind `Start` with nothing left behind.
+    /// Makes and starts a container. Descriptors as [`ContainerPlan::fds`] says. Answered when `execve` has
+    /// succeeded, by [`Reply::Started`], or when something before it has failed, by a [`Failure`] of kind
+    /// `Start` with nothing left behind.
     Start(Box<ContainerPlan>),
-    /// Runs one more process in a running container. Descriptors as [`ExecPlan::fds`] says. Answered by
-    /// [`Reply::Started`] at once; its end is told by [`Event::ExecExited`].
+    /// Runs one more process in a running container. Descriptors as [`ExecPlan::fds`] says. Answered as
+    /// `Start`; where the process has a terminal, its master comes along. Its end is told by
+    /// [`Event::ExecExited`].
     Exec(Box<ExecPlan>),
-    /// Sends a signal to a container's first process. Done also if the container has just exited.
+    /// Sends a signal to a container's first process. Done also if the container has just exited. One that
+    /// is still being started is ended, whatever the signal: there is no command yet that could take it.
     Signal {
         /// Container id.
         container: String,
@@ -76,6 +84,23 @@ pub enum Request {
     },
     /// Kills what is still running, waits for it, and leaves. Answered before leaving.
     Shutdown,
+    /// Lets go of an exec's output: the monitor's copies of its streams or of its terminal are closed. Where
+    /// the daemon has closed its own, the process meets EPIPE, and one of a terminal is hung up on (SIGHUP).
+    /// Done also if the exec has just ended. Since version 2.
+    HangUp {
+        /// Exec id.
+        exec: String,
+    },
+    /// Attaches to a running container: its output from now on is also written to the pipes that come along,
+    /// and what can be read from the one for its input is given to it. Descriptors as [`AttachPlan::fds`]
+    /// says. Answered by [`Reply::Done`]; where the container has a terminal, its master comes along, to type
+    /// into and to resize. [`Event::Detached`] tells the end. Since version 2.
+    Attach(Box<AttachPlan>),
+    /// Ends an attach of this connection. Done also if it has just ended. Since version 2.
+    Detach {
+        /// Attach id.
+        attach: String,
+    },
 }
 
 /// Answers.
@@ -131,6 +156,42 @@ pub enum Event {
         /// errno of the last failing write.
         errno: i32,
     },
+    /// A container that was being started runs. Told to everyone but the asker, who gets its reply: so a daemon
+    /// that has found it in the middle of its start learns what became of it. Since version 2.
+    Started {
+        /// Container id.
+        container: String,
+        /// Process id of its first process.
+        pid: i32,
+        /// When, in nanoseconds since the epoch.
+        at: i64,
+    },
+    /// As `Started`, but it has failed: nothing is left of the container. Since version 2.
+    StartFailed {
+        /// Container id.
+        container: String,
+        /// Why.
+        failure: Failure,
+    },
+    /// An attach has ended; its descriptors are closed. Told to the connection that attached. Since version 2.
+    Detached {
+        /// Attach id.
+        attach: String,
+        /// Why.
+        why: Detachment,
+    },
+}
+
+/// Why an attach has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detachment {
+    /// The container has exited, and all of its output is in the pipes.
+    Exited(ExitStatus),
+    /// The reader did not keep up and a pipe was full: rather than to make the container wait, or to leave
+    /// something out unseen, the attach ends.
+    TooSlow,
+    /// Nobody holds the other ends any more, or it was asked for.
+    Left,
 }
 
 /// How a process ended.
@@ -153,7 +214,7 @@ pub struct ContainerReport {
     pub container: String,
     /// Process id of its first process.
     pub pid: i32,
-    /// When it was started, nanoseconds since the epoch.
+    /// When it was started, nanoseconds since the epoch; while it is being started, when that began.
     pub started_at: i64,
     /// Whether it still runs.
     pub state: ProcessState,
@@ -166,6 +227,8 @@ pub enum ProcessState {
     Running,
     /// It does not.
     Exited(ExitStatus),
+    /// Its process has not reached `execve` yet. Since version 2.
+    Starting,
 }
 
 /// Why a request failed.
@@ -189,10 +252,28 @@ pub enum FailureKind {
     State,
     /// The container's own fault or its plan's: command not found, bad mount, unknown directory.
     Start,
-    /// The request cannot be understood: other version, descriptors missing.
+    /// The request cannot be understood: unknown to this version, of another form, descriptors missing.
     Protocol,
     /// The monitor's or the kernel's fault.
     Internal,
+}
+
+impl ToMonitor {
+    /// The id of a request whose rest cannot be understood, from its first bytes: it can still be answered.
+    pub fn id_of(head: &[u8]) -> Option<u64> {
+        postcard::take_from_bytes(head).ok().map(|(id, _)| id)
+    }
+}
+
+impl FromMonitor {
+    /// The id of a reply whose rest cannot be understood, from its first bytes. None for an event, which
+    /// can be passed over.
+    pub fn id_of(head: &[u8]) -> Option<u64> {
+        match postcard::take_from_bytes::<u32>(head) {
+            Ok((0, rest)) => postcard::take_from_bytes(rest).ok().map(|(id, _)| id),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -206,3 +287,6 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! A plan holds no policy and nothing to look up: ids are resolved, seccomp is compiled, options are
 //! parsed. Paths in [`MountSource::Bind`] are the host's; every other path is the container's and is
 //! resolved beneath its root, never through it.
+//!
+//! Plans may change from version to version, in any way: see the crate's rules.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,10 +64,23 @@ pub struct ExecPlan {
     /// Container id.
     pub container: String,
     /// What each descriptor sent with the plan is, in order: `Stdin`, `Stdout`, `Stderr`. What is not
-    /// sent is `/dev/null`.
+    /// sent is `/dev/null`. `OutputReader` may come for each of the last two: see there.
     pub fds: Vec<FdRole>,
     /// The process.
     pub process: ProcessPlan,
+}
+
+/// How to attach to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachPlan {
+    /// Attach id, unique in the pod.
+    pub id: String,
+    /// Container id.
+    pub container: String,
+    /// What each descriptor sent with the plan is, in order: of `Stdin` the reading end of a pipe, of `Stdout`
+    /// and `Stderr` the writing ends. The other ends are the asker's; how much a pipe holds is how far a
+    /// reader may fall behind. A container with a terminal has no `Stderr`.
+    pub fds: Vec<FdRole>,
 }
 
 /// What a descriptor sent along is for.
@@ -87,12 +102,15 @@ pub enum FdRole {
     CgroupDir,
     /// `memory.events` (v2) or `memory.oom_control` (v1) of the container's cgroup, read at its exit.
     OomEvents,
-    /// Standard input of an exec.
+    /// Standard input of an exec, or a pipe to a container's input.
     Stdin,
-    /// Standard output of an exec.
+    /// Standard output of an exec, or a pipe for a container's output.
     Stdout,
-    /// Standard error of an exec.
+    /// Standard error of an exec, or a pipe for a container's output.
     Stderr,
+    /// The reading end of an exec's `Stdout` or `Stderr`. The monitor keeps it and reads from it only when the
+    /// connection that asked for the exec has ended, so that the process goes on without its daemon.
+    OutputReader,
 }
 
 /// Where a namespace comes from.

@@ -49,10 +49,25 @@ pub enum SocketError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The message could not be encoded or decoded.
-    #[error("cannot code a message of the monitor protocol")]
-    Codec(#[source] postcard::Error),
+    /// The message could not be encoded.
+    #[error("cannot encode a message of the monitor protocol")]
+    Encode(#[source] postcard::Error),
+    /// The message is none that this version knows. Its descriptors are closed.
+    #[error(
+        "a message on the monitor socket is unknown to version {} of the protocol",
+        crate::PROTOCOL_VERSION
+    )]
+    Unknown {
+        /// Its first bytes, at most 32: enough for its id. See [`crate::ToMonitor::id_of`].
+        head: Vec<u8>,
+        /// Why it could not be decoded.
+        #[source]
+        source: postcard::Error,
+    },
 }
+
+/// How much of a message that cannot be understood is kept.
+const HEAD: usize = 32;
 
 impl SocketError {
     /// Whether the socket was merely not ready.
@@ -86,7 +101,7 @@ pub fn send<T: Serialize>(
             what: "too many descriptors",
         });
     }
-    let bytes = postcard::to_stdvec(message).map_err(SocketError::Codec)?;
+    let bytes = postcard::to_stdvec(message).map_err(SocketError::Encode)?;
     if bytes.len() <= INLINE_MAX {
         return send_raw(socket, &[IoSlice::new(&[INLINE]), IoSlice::new(&bytes)], fds);
     }
@@ -135,7 +150,7 @@ fn sealed(bytes: &[u8]) -> Result<OwnedFd, SocketError> {
 ///
 /// # Errors
 /// [`SocketError::Closed`] at the end, [`SocketError::Os`] with `EAGAIN` when there is nothing to read,
-/// [`SocketError::Malformed`] and [`SocketError::Codec`] for what is not a message.
+/// [`SocketError::Malformed`] for what is not a packet, [`SocketError::Unknown`] for what is not a known message.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Vec<OwnedFd>), SocketError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -173,7 +188,10 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Vec<Ow
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SocketError> {
-    postcard::from_bytes(bytes).map_err(SocketError::Codec)
+    postcard::from_bytes(bytes).map_err(|source| SocketError::Unknown {
+        head: bytes[..bytes.len().min(HEAD)].to_vec(),
+        source,
+    })
 }
 
 /// Reads a message from a memfd, which must be sealed: it could change under the reader otherwise.

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_monitor_protocol::{FromMonitor, ToMonitor, socket};
+use pausa_monitor_protocol::socket::{self, SocketError};
+use pausa_monitor_protocol::{FromMonitor, ToMonitor};
 
 /// Most messages waiting for room in the socket.
 const WAITING_MAX: usize = 1024;
@@ -15,12 +16,21 @@ const WAITING_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
 
+/// What has come.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A request with its descriptors.
+    Request(ToMonitor, Vec<OwnedFd>),
+    /// A request of this id that is unknown to this version.
+    Unknown(u64),
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: OwnedFd,
-    /// It has said `Hello` in a version that both understand.
-    pub(crate) greeted: bool,
+    /// The version that both speak, once it has said `Hello`.
+    pub(crate) version: Option<u32>,
     waiting: VecDeque<(FromMonitor, Vec<OwnedFd>)>,
 }
 
@@ -29,7 +39,7 @@ impl Connection {
     pub(crate) const fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
-            greeted: false,
+            version: None,
             waiting: VecDeque::new(),
         }
     }
@@ -40,11 +50,15 @@ impl Connection {
     }
 
     /// The next message, if there is one.
-    pub(crate) fn receive(&self) -> Result<Option<(ToMonitor, Vec<OwnedFd>)>, Gone> {
+    pub(crate) fn receive(&self) -> Result<Option<Received>, Gone> {
         match socket::receive(self.socket.as_fd()) {
-            Ok(message) => Ok(Some(message)),
+            Ok((message, fds)) => Ok(Some(Received::Request(message, fds))),
             Err(error) if error.would_block() => Ok(None),
-            // Who sends what cannot be understood cannot be answered either: its id is unknown.
+            // Who sends what has no id cannot be answered.
+            Err(SocketError::Unknown { head, .. }) => ToMonitor::id_of(&head)
+                .map(Received::Unknown)
+                .map(Some)
+                .ok_or(Gone),
             Err(_) => Err(Gone),
         }
     }

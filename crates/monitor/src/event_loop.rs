@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::connection::{Connection, Gone};
+use crate::connection::{Connection, Gone, Received};
 use crate::launch::Launch;
 use crate::log::Work;
 use crate::poll::{Poll, Token};
 use crate::start::Begun;
-use crate::state::{Monitor, Setup};
-use crate::{exits, kill, leave, requests};
+use crate::state::{Answer, Monitor, Setup};
+use crate::{attach, exits, kill, launches, leave, left, requests};
 
 /// Requests served from one connection before the others have their turn.
 const REQUESTS: usize = 16;
@@ -39,6 +39,7 @@ pub(crate) fn run(begun: Begun, launch: &dyn Launch) -> ExitCode {
         setup: Setup::Open,
         connections: BTreeMap::new(),
         containers: Vec::new(),
+        starting: Vec::new(),
         execs: Vec::new(),
         kills: Vec::new(),
         leaving: None,
@@ -72,14 +73,22 @@ fn turn(monitor: &mut Monitor<'_>, signals: &SignalFd) {
             Token::Signals => read_signals(monitor, signals),
             Token::Listener => accept(monitor),
             Token::Connection(number) => converse(monitor, *number),
-            Token::Stream(_) => {}
+            Token::Launch(number) => launches::pump(monitor, *number),
+            Token::Stream(_) | Token::Left(_) | Token::Typed(_) | Token::Input(_) => {}
         }
     }
     for token in &tokens {
-        if let Token::Stream(number) = token {
-            exits::pump(monitor, *number);
+        match token {
+            Token::Stream(number) => exits::pump(monitor, *number),
+            Token::Left(number) => left::pump(monitor, *number),
+            Token::Typed(number) => attach::typed(monitor, *number),
+            Token::Input(number) => attach::taken(monitor, *number),
+            _ => {}
         }
     }
+    left::check(monitor);
+    attach::advance(monitor);
+    launches::advance(monitor);
     kill::advance(monitor);
     exits::advance(monitor);
     leave::advance(monitor);
@@ -88,6 +97,7 @@ fn turn(monitor: &mut Monitor<'_>, signals: &SignalFd) {
 /// How long nothing has to be done by itself.
 fn timeout(monitor: &Monitor<'_>) -> Option<Duration> {
     let deadlines = [
+        launches::deadline(monitor),
         kill::deadline(monitor),
         exits::deadline(monitor),
         leave::deadline(monitor),
@@ -171,7 +181,11 @@ fn converse(monitor: &mut Monitor<'_>, number: u64) {
             return;
         };
         match connection.receive() {
-            Ok(Some((message, fds))) => requests::serve(monitor, number, message, fds),
+            Ok(Some(Received::Request(message, fds))) => requests::serve(monitor, number, message, fds),
+            Ok(Some(Received::Unknown(id))) => {
+                let connection = number;
+                requests::refuse(monitor, Answer { connection, id });
+            }
             Ok(None) => return,
             Err(Gone) => monitor.disconnect(number),
         }

@@ -4,7 +4,7 @@
 //! written, the OOM counter read, the record put in place, and only then anyone told. Whoever hears of an
 //! exit finds a complete log.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{Event, ExitRecord, ExitStatus};
@@ -12,11 +12,11 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 
-use crate::clock;
-use crate::kill;
+use crate::attach::{self, Tee};
 use crate::log::{Flow, Work};
 use crate::poll::{Poll, Token};
 use crate::state::{Live, Monitor, Pod, Setup, Stage};
+use crate::{clock, kill, launches};
 
 /// How long output is read after a container's first process has ended: whoever holds the other end of a
 /// pipe longer than this lives outside its cgroup, or cannot be killed.
@@ -51,13 +51,20 @@ fn exit_status(status: WaitStatus) -> ExitStatus {
 }
 
 fn ended(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) {
+    if launches::reaped(monitor, pid, exit) {
+        return;
+    }
     if let Setup::Done(pod) = &mut monitor.setup
         && pod.pause.as_ref().is_some_and(|pause| pause.pid == pid)
     {
         pod.pause = None;
         monitor.tell(&Event::PauseExited);
     } else if let Some(place) = monitor.execs.iter().position(|exec| exec.pid == pid) {
-        let exec = monitor.execs.remove(place).id;
+        let exec = monitor.execs.remove(place);
+        for output in &exec.outputs {
+            monitor.poll.remove(output.fd.as_fd());
+        }
+        let exec = exec.id;
         monitor.tell(&Event::ExecExited { exec, exit });
     } else if let Some(container) = monitor
         .containers
@@ -84,7 +91,7 @@ pub(crate) fn pump(monitor: &mut Monitor<'_>, number: u64) {
         ..
     } = monitor;
     for container in containers {
-        let ending = !matches!(container.stage, Stage::Running);
+        let ending = matches!(container.stage, Stage::Draining { .. });
         if let Some(live) = &mut container.live
             && let Some(place) = live.streams.iter().position(|open| open.number == number)
         {
@@ -97,7 +104,8 @@ pub(crate) fn pump(monitor: &mut Monitor<'_>, number: u64) {
 /// True if the stream has ended and is closed.
 fn pump_stream(live: &mut Live, place: usize, ending: bool, poll: &Poll, work: &mut Work) -> bool {
     let open = &mut live.streams[place];
-    if open.stream.pump(work, live.writer.as_mut()) != Flow::Ended {
+    let mut tee = Tee::new(&mut live.attached, open.stream.source());
+    if open.stream.pump(work, live.writer.as_mut(), &mut tee) != Flow::Ended {
         return false;
     }
     poll.remove(open.stream.fd());
@@ -105,6 +113,7 @@ fn pump_stream(live: &mut Live, place: usize, ending: bool, poll: &Poll, work: &
         open.parked = Some(Instant::now() + PARKED);
         return false;
     }
+    tee.end();
     open.stream.finish(live.writer.as_mut());
     live.streams.remove(place);
     true
@@ -153,7 +162,7 @@ pub(crate) fn deadline(monitor: &Monitor<'_>) -> Option<Instant> {
 fn unpark(monitor: &mut Monitor<'_>, place: usize, now: Instant) {
     let Monitor { containers, poll, .. } = monitor;
     let container = &mut containers[place];
-    let ending = !matches!(container.stage, Stage::Running);
+    let ending = matches!(container.stage, Stage::Draining { .. });
     for open in container.live.iter_mut().flat_map(|live| &mut live.streams) {
         if open.parked.is_some_and(|when| when <= now || ending) {
             open.parked = None;
@@ -208,6 +217,7 @@ fn finish(monitor: &mut Monitor<'_>, place: usize, exit: ExitStatus) {
     }
     let exit = ExitStatus { oom_killed, ..exit };
     tell_dropped(monitor, place, Instant::now(), true);
+    attach::end_all(monitor, place, exit);
     let container = &mut monitor.containers[place];
     container.live = None;
     container.stage = Stage::Exited(exit);

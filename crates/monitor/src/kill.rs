@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use pausa_monitor_protocol::{Failure, FailureKind, Reply};
 
 use crate::failure::failure;
-use crate::process;
 use crate::state::{Answer, Container, Kill, Monitor, Stage, Target};
+use crate::{launches, process};
 
 /// How long to try.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -30,6 +30,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// # Errors
 /// No such container.
 pub(crate) fn container(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answer>) -> Result<(), Failure> {
+    launches::settle(monitor, id);
     monitor.container(id)?;
     let same = |kill: &&mut Kill| matches!(&kill.target, Target::Container(other) if other == id);
     if let Some(kill) = monitor.kills.iter_mut().find(same) {
@@ -46,6 +47,9 @@ pub(crate) fn container(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answ
 /// # Errors
 /// No such exec, or it has ended.
 pub(crate) fn exec(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answer>) -> Result<(), Failure> {
+    if launches::kill_exec(monitor, id, answer) {
+        return Ok(());
+    }
     let Some(exec) = monitor.execs.iter().find(|exec| exec.id == id) else {
         return Err(failure(
             FailureKind::NotFound,
@@ -161,7 +165,7 @@ fn strike_container(container: &Container) -> BTreeSet<i32> {
     live.cgroup.kill();
     let list = || BTreeSet::from_iter(live.cgroup.members().unwrap_or_default());
     let mut struck = kill_listed(&list(), list);
-    if matches!(container.stage, Stage::Running) {
+    if matches!(container.stage, Stage::Running | Stage::Starting) {
         process::kill(&live.pidfd);
         struck.insert(container.pid);
     }

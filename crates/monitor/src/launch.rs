@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 
-use pausa_container_init::{ContainerFds, PodContext, Spawned, Streams};
+use pausa_container_init::{ContainerFds, PodContext, Progress, Streams};
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure};
 
-/// Makes processes from plans.
+/// Makes processes from plans, without waiting until they have reached `execve`.
 pub trait Launch: Debug {
-    /// As [`pausa_container_init::spawn`].
+    /// As [`pausa_container_init::begin_spawn`].
     ///
     /// # Errors
     /// As there.
@@ -18,9 +18,9 @@ pub trait Launch: Debug {
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
         pod: &PodContext<'_>,
-    ) -> Result<Spawned, Failure>;
+    ) -> Result<Progress, Failure>;
 
-    /// As [`pausa_container_init::exec`].
+    /// As [`pausa_container_init::begin_exec`].
     ///
     /// # Errors
     /// As there.
@@ -30,7 +30,7 @@ pub trait Launch: Debug {
         container: BorrowedFd<'_>,
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
-    ) -> Result<Spawned, Failure>;
+    ) -> Result<Progress, Failure>;
 }
 
 /// The built-in container init.
@@ -44,8 +44,8 @@ impl Launch for Builtin {
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
         pod: &PodContext<'_>,
-    ) -> Result<Spawned, Failure> {
-        pausa_container_init::spawn(plan, fds, streams, pod)
+    ) -> Result<Progress, Failure> {
+        pausa_container_init::begin_spawn(plan, fds, streams, pod).map(Progress::Waiting)
     }
 
     fn exec(
@@ -54,7 +54,7 @@ impl Launch for Builtin {
         container: BorrowedFd<'_>,
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
-    ) -> Result<Spawned, Failure> {
-        pausa_container_init::exec(plan, container, fds, streams)
+    ) -> Result<Progress, Failure> {
+        pausa_container_init::begin_exec(plan, container, fds, streams).map(Progress::Waiting)
     }
 }

@@ -12,9 +12,8 @@ use pausa_monitor_protocol::{FailureKind, Reply, SOCKET_NAME};
 use rustix::fs::AtFlags;
 
 use crate::failure::failure;
-use crate::kill;
-use crate::process;
 use crate::state::{Answer, Leaving, Monitor, Setup, Stage};
+use crate::{kill, launches, process};
 
 /// How long containers have to end by themselves when the host goes down.
 const GRACE: Duration = Duration::from_secs(10);
@@ -39,6 +38,7 @@ pub(crate) fn terminated(monitor: &mut Monitor<'_>) {
         return;
     }
     monitor.leaving = Some(Leaving::new(Vec::new(), Instant::now() + GRACE));
+    launches::give_up_all(monitor);
     for container in &monitor.containers {
         if let (Stage::Running, Some(live)) = (container.stage, &container.live) {
             // It may have just ended.
@@ -116,7 +116,7 @@ fn what_is_left(monitor: &Monitor<'_>) -> Vec<String> {
     let containers = monitor
         .containers
         .iter()
-        .filter(|container| !matches!(container.stage, Stage::Exited(_)))
+        .filter(|container| !matches!(container.stage, Stage::Exited(_) | Stage::Starting))
         .map(|container| format!("container {}", container.id));
     let execs = monitor.execs.iter().map(|exec| format!("exec {}", exec.id));
     let pause = match &monitor.setup {
@@ -126,10 +126,15 @@ fn what_is_left(monitor: &Monitor<'_>) -> Vec<String> {
             .map(|pause| format!("pause (process {})", pause.pid)),
         _ => None,
     };
-    containers.chain(execs).chain(pause).collect()
+    containers
+        .chain(execs)
+        .chain(pause)
+        .chain(launches::unfinished(monitor))
+        .collect()
 }
 
 fn kill_all(monitor: &mut Monitor<'_>) {
+    launches::give_up_all(monitor);
     let running: Vec<String> = monitor
         .containers
         .iter()

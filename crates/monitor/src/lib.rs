@@ -6,16 +6,19 @@
 //!
 //! ```text
 //!   main ─▶ [start] ─▶ [event_loop] ─┬─ signals ─────▶ [exits]      reap, drain, record, tell
-//!                                    ├─ connections ─▶ [requests] ─▶ [setup] [launches] [kill] [leave]
-//!                                    ├─ streams ─────▶ [log]        read, format, append
-//!                                    └─ deadlines ───▶ [kill] [exits] [leave]
+//!                                    ├─ connections ─▶ [requests] ─▶ [setup] [launches] [orders] [attach] [kill] [leave]
+//!                                    ├─ starts ──────▶ [launches]   until `execve`
+//!                                    ├─ streams ─────▶ [log]        read, format, append; [attach] hand on
+//!                                    ├─ input ───────▶ [attach]     from clients to the container
+//!                                    ├─ left execs ──▶ [left]       read and drop
+//!                                    └─ deadlines ───▶ [launches] [kill] [exits] [leave]
 //!                            all of them on [state]
 //! ```
 //!
-//! Must never: block on anything but epoll (a start waits for `execve`, which is the one exception),
-//! leave while a process of the pod runs, hold memory that it does not need, write to its own standard
-//! streams once it runs, panic.
+//! Must never: block on anything but epoll once the pod is set up, leave while a process of the pod runs,
+//! hold memory that it does not need, write to its own standard streams once it runs, panic.
 
+mod attach;
 mod cgroup;
 mod clock;
 mod connection;
@@ -26,8 +29,10 @@ mod kill;
 mod launch;
 mod launches;
 mod leave;
+mod left;
 mod log;
 mod oom;
+mod orders;
 mod pause;
 mod poll;
 mod process;

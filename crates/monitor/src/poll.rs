@@ -18,6 +18,14 @@ pub(crate) enum Token {
     Connection(u64),
     /// A container's stream, by its number.
     Stream(u64),
+    /// A process on its way to `execve`, by its number.
+    Launch(u64),
+    /// An output of an exec whose daemon has gone, by its number.
+    Left(u64),
+    /// What a client types, by its number.
+    Typed(u64),
+    /// A container's input that was full, by its number.
+    Input(u64),
 }
 
 impl Token {
@@ -25,17 +33,26 @@ impl Token {
         match self {
             Self::Signals => 0,
             Self::Listener => 1,
-            Self::Connection(number) => number << 2 | 2,
-            Self::Stream(number) => number << 2 | 3,
+            Self::Connection(number) => number << 3 | 2,
+            Self::Stream(number) => number << 3 | 3,
+            Self::Launch(number) => number << 3 | 4,
+            Self::Left(number) => number << 3 | 5,
+            Self::Typed(number) => number << 3 | 6,
+            Self::Input(number) => number << 3 | 7,
         }
     }
 
     const fn decode(data: u64) -> Self {
-        match data & 3 {
+        let number = data >> 3;
+        match data & 7 {
             0 => Self::Signals,
             1 => Self::Listener,
-            2 => Self::Connection(data >> 2),
-            _ => Self::Stream(data >> 2),
+            2 => Self::Connection(number),
+            3 => Self::Stream(number),
+            4 => Self::Launch(number),
+            5 => Self::Left(number),
+            6 => Self::Typed(number),
+            _ => Self::Input(number),
         }
     }
 }
@@ -72,6 +89,16 @@ impl Poll {
             fd,
             EventData::new_u64(token.encode()),
             EventFlags::IN,
+        )
+    }
+
+    /// Waits for room to write, and nothing else.
+    pub(crate) fn add_for_room(&self, fd: BorrowedFd<'_>, token: Token) -> Result<(), Errno> {
+        epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.encode()),
+            EventFlags::OUT,
         )
     }
 

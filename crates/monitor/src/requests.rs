@@ -2,12 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-use pausa_monitor_protocol::{Failure, FailureKind, PROTOCOL_VERSION, PodPlan, Reply, Request, ToMonitor};
+use pausa_monitor_protocol::{
+    Failure, FailureKind, OLDEST_PLANS, PROTOCOL_VERSION, PodPlan, Reply, Request, ToMonitor, negotiated,
+};
 
 use crate::failure::{failure, internal};
 use crate::poll::Token;
-use crate::state::{Answer, Monitor, Setup, Stage};
-use crate::{exits, kill, launches, leave, setup};
+use crate::state::{Answer, Monitor, Setup};
+use crate::{attach, kill, launches, leave, left, orders, setup};
 
 /// An answer given at once, with what goes along; none if it comes later.
 type Outcome = Result<Option<(Reply, Vec<OwnedFd>)>, Failure>;
@@ -27,35 +29,42 @@ pub(crate) fn serve(monitor: &mut Monitor<'_>, connection: u64, message: ToMonit
 
 fn perform(monitor: &mut Monitor<'_>, answer: Answer, request: Request, fds: Vec<OwnedFd>) -> Outcome {
     if let Request::Hello { version } = request {
-        return now(hello(monitor, answer.connection, version));
+        return now(Ok(hello(monitor, answer.connection, version)));
     }
-    if !monitor
+    let version = monitor
         .connections
         .get(&answer.connection)
-        .is_some_and(|connection| connection.greeted)
-    {
-        return Err(failure(
-            FailureKind::Protocol,
-            "Hello has to come first on every connection",
-        ));
+        .and_then(|connection| connection.version);
+    match version {
+        None => {
+            return Err(failure(
+                FailureKind::Protocol,
+                "Hello has to come first on every connection",
+            ));
+        }
+        Some(version) if version < OLDEST_PLANS && takes_plan(&request) => return Err(too_old(version)),
+        Some(_) => {}
     }
     match request {
         Request::Hello { .. } => Ok(None),
         Request::Setup(plan) => now(set_up(monitor, &plan, fds)),
-        Request::Start(plan) => now(launches::start(monitor, &plan, fds)),
-        Request::Exec(plan) => {
-            let (reply, terminal) = launches::exec(monitor, &plan, fds)?;
-            Ok(Some((reply, terminal.into_iter().collect())))
-        }
-        Request::Signal { container, signal } => now(launches::signal(monitor, &container, signal)),
+        Request::Start(plan) => later(launches::start(monitor, answer, &plan, fds)),
+        Request::Exec(plan) => later(launches::exec(monitor, answer, *plan, fds)),
+        Request::Signal { container, signal } => now(orders::signal(monitor, &container, signal)),
         Request::KillAll { container } => later(kill::container(monitor, &container, Some(answer))),
         Request::KillExec { exec } => later(kill::exec(monitor, &exec, Some(answer))),
-        Request::ReopenLog { container } => now(launches::reopen_log(monitor, &container, fds)),
-        Request::Forget { container } => now(forget(monitor, &container)),
+        Request::ReopenLog { container } => now(orders::reopen_log(monitor, &container, fds)),
+        Request::Forget { container } => now(orders::forget(monitor, &container)),
         Request::Shutdown => {
             leave::asked(monitor, answer);
             Ok(None)
         }
+        Request::HangUp { exec } => now(Ok(left::hang_up(monitor, &exec))),
+        Request::Attach(plan) => {
+            let terminal = attach::attach(monitor, answer.connection, &plan, fds)?;
+            Ok(Some((Reply::Done, terminal.into_iter().collect())))
+        }
+        Request::Detach { attach } => now(Ok(attach::detach(monitor, answer.connection, &attach))),
     }
 }
 
@@ -67,20 +76,39 @@ fn later(result: Result<(), Failure>) -> Outcome {
     result.map(|()| None)
 }
 
-/// A daemon that is newer has to speak this version; one that is older cannot.
-fn hello(monitor: &mut Monitor<'_>, connection: u64, version: u32) -> Result<Reply, Failure> {
-    if version < PROTOCOL_VERSION {
-        return Err(failure(
-            FailureKind::Protocol,
-            format!(
-                "this monitor speaks version {PROTOCOL_VERSION} of the protocol, the daemon only {version}"
-            ),
-        ));
-    }
+/// A request that this version does not know, or that it knows in another form, can still be answered.
+pub(crate) fn refuse(monitor: &mut Monitor<'_>, answer: Answer) {
+    let told = failure(
+        FailureKind::Protocol,
+        format!(
+            "this monitor speaks version {PROTOCOL_VERSION} of the protocol, which does not have this request or not in this form"
+        ),
+    );
+    monitor.answer(answer, Err(told), Vec::new());
+}
+
+const fn takes_plan(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Setup(_) | Request::Start(_) | Request::Exec(_) | Request::Attach(_)
+    )
+}
+
+fn too_old(version: u32) -> Failure {
+    failure(
+        FailureKind::Protocol,
+        format!(
+            "the daemon speaks version {version} of the protocol, but this monitor takes plans from version {OLDEST_PLANS} on: make the pod anew"
+        ),
+    )
+}
+
+/// Any version will do for what never changes; see the protocol's rules.
+fn hello(monitor: &mut Monitor<'_>, connection: u64, version: u32) -> Reply {
     if let Some(connection) = monitor.connections.get_mut(&connection) {
-        connection.greeted = true;
+        connection.version = Some(negotiated(version, PROTOCOL_VERSION));
     }
-    Ok(Reply::Hello {
+    Reply::Hello {
         version: PROTOCOL_VERSION,
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         pause: monitor
@@ -93,7 +121,7 @@ fn hello(monitor: &mut Monitor<'_>, connection: u64, version: u32) -> Result<Rep
             .iter()
             .map(crate::state::Container::report)
             .collect(),
-    })
+    }
 }
 
 fn set_up(monitor: &mut Monitor<'_>, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<Reply, Failure> {
@@ -118,19 +146,5 @@ fn set_up(monitor: &mut Monitor<'_>, plan: &PodPlan, fds: Vec<OwnedFd>) -> Resul
         .add(std::os::fd::AsFd::as_fd(&pod.listener), Token::Listener)
         .map_err(internal("listen for daemons: epoll_ctl(EPOLL_CTL_ADD)"))?;
     monitor.setup = Setup::Done(pod);
-    Ok(Reply::Done)
-}
-
-fn forget(monitor: &mut Monitor<'_>, id: &str) -> Result<Reply, Failure> {
-    if !matches!(monitor.container(id)?.stage, Stage::Exited(_)) {
-        return Err(failure(
-            FailureKind::State,
-            format!("container {id} has not exited"),
-        ));
-    }
-    exits::delete_record(monitor.pod()?, id).map_err(internal(format!(
-        "forget container {id}: unlinkat(exits/{id}.json)"
-    )))?;
-    monitor.containers.retain(|container| container.id != id);
     Ok(Reply::Done)
 }

@@ -16,8 +16,8 @@ use crate::pause::Pause;
 use crate::poll::{Poll, Token};
 use crate::start::HostFds;
 
-pub(crate) use container::{Container, Exec, Live, OpenStream, Stage};
-pub(crate) use plans::{Kill, Leaving, Target};
+pub(crate) use container::{Attached, Container, Exec, Input, Live, OpenStream, Output, Stage, Typed};
+pub(crate) use plans::{Kill, Leaving, Started, Starting, Target, Way};
 
 /// Whom to answer, later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub(crate) struct Monitor<'a> {
     pub(crate) connections: BTreeMap<u64, Connection>,
     /// Containers started and not forgotten, in the order they were started.
     pub(crate) containers: Vec<Container>,
+    /// Processes that have not reached `execve` yet.
+    pub(crate) starting: Vec<Starting>,
     /// Exec'd processes that run.
     pub(crate) execs: Vec<Exec>,
     /// Kills under way.
@@ -102,15 +104,26 @@ impl Monitor<'_> {
 
     /// Tells everyone who has said hello.
     pub(crate) fn tell(&mut self, event: &Event) {
+        // No connection has this number.
+        self.tell_others(u64::MAX, event);
+    }
+
+    /// Tells everyone who has said hello but one.
+    pub(crate) fn tell_others(&mut self, but: u64, event: &Event) {
         let listening: Vec<u64> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.greeted)
+            .filter(|(number, connection)| **number != but && connection.version.is_some())
             .map(|(number, _)| *number)
             .collect();
         for number in listening {
-            self.post(number, FromMonitor::Event(event.clone()), Vec::new());
+            self.tell_one(number, event.clone());
         }
+    }
+
+    /// Tells one.
+    pub(crate) fn tell_one(&mut self, number: u64, event: Event) {
+        self.post(number, FromMonitor::Event(event), Vec::new());
     }
 
     /// Ends a connection.

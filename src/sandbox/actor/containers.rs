@@ -144,6 +144,7 @@ impl Actor {
             return;
         };
         slot.busy = None;
+        slot.inherited_start = false;
         let outcome = match result {
             Ok(Started { pid, at }) => {
                 slot.record.run = match slot.early_exit.take() {

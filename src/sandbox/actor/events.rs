@@ -5,15 +5,17 @@ use pausa_monitor_protocol::{Event, ExitStatus};
 use super::{Actor, Done, PodState};
 use crate::container::{ExitInfo, RunState};
 use crate::id::Id;
+use crate::monitor::MonitorError;
+use crate::sandbox::error::PodError;
 use crate::sandbox::link::News;
-use crate::sandbox::slot::Busy;
-use crate::sandbox::work;
+use crate::sandbox::slot::{Busy, Slot};
+use crate::sandbox::work::{self, Started};
 
 impl Actor {
     pub(super) fn hear(&mut self, news: News) {
         match news {
             News::Event(Event::Exited { container, exit }) => self.container_exited(&container, exit),
-            News::Event(Event::ExecExited { exec, exit }) => self.handle.execs().ended(&exec, exit),
+            News::Event(Event::ExecExited { exec, exit }) => self.handle.execs().ends.ended(&exec, exit),
             News::Event(Event::PauseExited) => self.pause_exited(),
             News::Event(Event::LogDropped {
                 container,
@@ -23,7 +25,27 @@ impl Actor {
                 let error = std::io::Error::from_raw_os_error(errno);
                 tracing::warn!(container, bytes, %error, "log output was dropped so that the container goes on");
             }
+            News::Event(Event::Started { container, pid, at }) => {
+                self.start_ended(container, Ok(Started { pid, at }));
+            }
+            News::Event(Event::StartFailed { container, failure }) => {
+                let error = MonitorError::Refused(failure);
+                let failed = PodError::failed("start the container", error.kind(), error);
+                self.start_ended(container, Err(failed));
+            }
+            News::Event(Event::Detached { attach, why }) => {
+                self.handle.execs().detachments.ended(&attach, why);
+            }
             News::Gone => self.monitor_gone(),
+        }
+    }
+
+    /// A start that the daemon before this one has asked for is over. Those of our own are answered.
+    fn start_ended(&mut self, container: String, result: Result<Started, PodError>) {
+        let Ok(id) = Id::try_from(container) else { return };
+        let slot = self.containers.get(&id);
+        if slot.is_some_and(|slot| slot.busy == Some(Busy::Starting) && slot.inherited_start) {
+            self.started(&id, result);
         }
     }
 
@@ -88,6 +110,18 @@ impl Actor {
             .collect();
         for id in running {
             self.lose_container(&id, "the pod's monitor died");
+        }
+        let inherited = |slot: &Slot| slot.inherited_start && slot.busy == Some(Busy::Starting);
+        let starting = self.containers.iter().filter(|(_, slot)| inherited(slot));
+        let starting: Vec<Id> = starting.map(|(id, _)| id.clone()).collect();
+        for id in starting {
+            let error = MonitorError::Gone {
+                pid: self.record.monitor_pid,
+            };
+            self.started(
+                &id,
+                Err(PodError::failed("start the container", error.kind(), error)),
+            );
         }
         self.lose_readiness();
     }

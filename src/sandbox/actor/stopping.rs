@@ -10,8 +10,9 @@ use pausa_monitor_protocol::Request;
 
 use super::containers::unknown;
 use super::{Actor, Answer, Done, Goal, PodError, answer, answer_all};
+use crate::error::ErrorKind;
 use crate::id::Id;
-use crate::sandbox::slot::{Busy, KILL_PATIENCE};
+use crate::sandbox::slot::{Busy, CALL_OFF, KILL_PATIENCE};
 use crate::sandbox::work;
 
 impl Actor {
@@ -49,10 +50,11 @@ impl Actor {
         let Some(slot) = self.containers.get_mut(id) else {
             return;
         };
+        if slot.busy == Some(Busy::Starting) {
+            return self.call_off(id, now);
+        }
         if !slot.running() {
-            if slot.busy != Some(Busy::Starting)
-                && let Some(mut stop) = slot.stop.take()
-            {
+            if let Some(mut stop) = slot.stop.take() {
                 answer_all(&mut stop.waiters, &Ok(()));
             }
             return;
@@ -91,12 +93,33 @@ impl Actor {
         }
     }
 
+    /// Ends a start that nobody wants any more. It may take long, and there is no command yet that could be asked.
+    fn call_off(&mut self, id: &Id, now: Instant) {
+        let goal = self.goal;
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
+        if goal != Goal::Run || !slot.remove_waiters.is_empty() {
+            slot.request_stop(now, Duration::ZERO, None);
+        }
+        let signal = work::signal_number(slot.record.stop_signal);
+        let Some(stop) = slot.stop.as_mut() else { return };
+        if stop.called_off.is_none_or(|at| now >= at + CALL_OFF) {
+            stop.called_off = Some(now);
+            let container = id.to_string();
+            // Should it have begun to run meanwhile, this is its stop signal.
+            self.tell(id, Request::Signal { container, signal });
+        }
+    }
+
     /// Tells the monitor something about a container and does not wait.
     fn tell(&mut self, id: &Id, request: Request) {
         let (monitor, id) = (self.handle.monitor(), id.clone());
         self.work.spawn(async move {
             if let Some(monitor) = monitor
                 && let Err(error) = monitor.request(request, Vec::new()).await
+                // What it does not know (yet, or any more) needs no ending.
+                && error.kind() != ErrorKind::NotFound
             {
                 let error = crate::error::chain(&error);
                 tracing::warn!(

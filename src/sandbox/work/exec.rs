@@ -57,7 +57,7 @@ pub(in crate::sandbox) async fn exec_sync(
         .ok_or_else(not_running)?;
     let process = process(services, handle, record, command)?;
     let exec = Id::random().to_string();
-    let ended = handle.execs().expect(exec.clone());
+    let ended = handle.execs().ends.expect(exec.clone());
     let running = Running {
         handle: Arc::clone(handle),
         monitor,
@@ -181,7 +181,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.handle.execs().forget(&self.exec);
+        self.handle.execs().ends.forget(&self.exec);
         if self.over {
             return;
         }

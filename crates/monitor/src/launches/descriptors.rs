@@ -50,8 +50,8 @@ impl Sorted {
                     sorted.mounts.push((*index, fd));
                     continue;
                 }
-                FdRole::CgroupProcs => {
-                    sorted.cgroup.procs.push(fd);
+                FdRole::CgroupTasks => {
+                    sorted.cgroup.tasks.push(fd);
                     continue;
                 }
                 FdRole::OutputReader => {
@@ -83,7 +83,7 @@ impl Sorted {
 
 pub(crate) fn lend(cgroup: &Cgroup) -> ContainerFds<'_> {
     ContainerFds {
-        cgroup_procs: cgroup.procs.iter().map(OwnedFd::as_fd).collect(),
+        cgroup_tasks: cgroup.tasks.iter().map(OwnedFd::as_fd).collect(),
         cgroup_dir: cgroup.dir.as_ref().map(OwnedFd::as_fd),
         ..ContainerFds::default()
     }

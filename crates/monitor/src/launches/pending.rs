@@ -150,8 +150,7 @@ fn run(monitor: &mut Monitor<'_>, task: Task, mut spawned: Spawned) {
     let at = clock::now();
     let kept = match &task.what {
         Started::Container { id, max_line } => {
-            let terminal = spawned.terminal.take();
-            container_runs(monitor, id, *max_line, at, terminal).map(|()| None)
+            container_runs(monitor, id, *max_line, at, &mut spawned).map(|()| None)
         }
         Started::Exec { .. } => spawned.terminal.as_ref().map(clone_fd).transpose(),
     };
@@ -207,19 +206,22 @@ fn container_runs(
     id: &str,
     max_line: usize,
     at: i64,
-    terminal: Option<OwnedFd>,
+    spawned: &mut Spawned,
 ) -> Result<(), Failure> {
-    let stream = match terminal {
+    let stream = match spawned.terminal.take() {
         Some(terminal) => {
             set_nonblocking(&terminal)?;
             Some(watch(monitor, terminal, Source::Stdout, max_line, true)?)
         }
         None => None,
     };
+    let pidfd = clone_fd(&spawned.pidfd)?;
     let container = monitor.container(id)?;
     container.stage = Stage::Running;
+    container.pid = spawned.pid;
     container.started_at = at;
     if let Some(live) = &mut container.live {
+        live.pidfd = pidfd;
         live.streams.extend(stream);
     }
     Ok(())
@@ -279,7 +281,7 @@ pub(crate) fn reaped(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) -> b
                     return false;
                 }
                 Progress::Failed(failed) => fail(monitor, &task, failed.failure),
-                Progress::Waiting(_) => {}
+                waiting @ Progress::Waiting(_) => go_on(monitor, task, waiting),
             }
         }
         Way::Ending { failure, .. } => {

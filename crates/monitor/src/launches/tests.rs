@@ -1,40 +1,4 @@
-use std::os::fd::OwnedFd;
-
-use pausa_monitor_protocol::{FailureKind, FdRole};
-
-use super::{Sorted, is_id};
-
-fn fds(count: usize) -> Vec<OwnedFd> {
-    (0..count).map(|_| tempfile::tempfile().unwrap().into()).collect()
-}
-
-#[test]
-fn descriptors_are_sorted_by_role() {
-    let roles = [
-        FdRole::Mount(1),
-        FdRole::Log,
-        FdRole::Mount(0),
-        FdRole::CgroupTasks,
-        FdRole::CgroupTasks,
-    ];
-    let sorted = Sorted::new(&roles, fds(5)).unwrap();
-    assert_eq!(sorted.lend().mounts.len(), 2);
-    assert_eq!(sorted.lend().cgroup_tasks.len(), 2);
-    assert!(sorted.log.is_some() && sorted.root.is_none());
-}
-
-#[test]
-fn descriptors_that_do_not_fit_the_plan_are_refused() {
-    for (roles, count) in [
-        (vec![FdRole::Log], 0),
-        (vec![FdRole::Log, FdRole::Log], 2),
-        (vec![FdRole::Mount(1)], 1),
-        (vec![FdRole::Mount(0), FdRole::Mount(0)], 2),
-    ] {
-        let failure = Sorted::new(&roles, fds(count)).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Protocol, "{roles:?}");
-    }
-}
+use super::is_id;
 
 #[test]
 fn ids_that_are_no_file_names_are_refused() {

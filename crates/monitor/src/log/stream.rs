@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::format::{self, HEAD_LEN, Heads, Source};
 use super::writer::Writer;
+use crate::attach::Tee;
 use crate::clock;
 
 /// Read at once while little is written.
@@ -99,8 +100,19 @@ impl Stream {
         self.fd.as_fd()
     }
 
-    /// Reads what is there, but not more than a turn's worth, and logs it; without a writer, drops it.
-    pub(crate) fn pump(&mut self, work: &mut Work, mut writer: Option<&mut Writer>) -> Flow {
+    /// Which stream it is.
+    pub(crate) const fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Reads what is there, but not more than a turn's worth, and logs it; without a writer, drops it. Whoever
+    /// is attached gets it as it is.
+    pub(crate) fn pump(
+        &mut self,
+        work: &mut Work,
+        mut writer: Option<&mut Writer>,
+        tee: &mut Tee<'_>,
+    ) -> Flow {
         let mut kept = self.unfinished.len();
         if work.input.len() < kept {
             work.input = self.unfinished.clone();
@@ -119,6 +131,7 @@ impl Stream {
                 // EIO: no one has the terminal open any more. Anything else will not get better.
                 Err(_) => break Flow::Ended,
             };
+            tee.write(&work.input[kept..kept + read]);
             kept = self.log(work, kept + read, writer.as_deref_mut());
             left = left.saturating_sub(read);
             if read < wanted && read < FULL_PIPE {

@@ -1,15 +1,16 @@
 //! A container as its monitor knows it.
 //!
 //! ```text
-//!   (Start) ──▶ Running ──(first process reaped)──▶ Draining ──(output read, or time is up;
-//!                                                      │        record on file)──▶ Exited ──▶ (Forget)
-//!                                                      └ what is left in its cgroup is killed
+//!   (Start) ─▶ Starting ──execve──▶ Running ──(first process reaped)──▶ Draining ──(output read, or time is
+//!                 │                                                        │        up; record on file)─▶ Exited
+//!                 └ fails: gone, as if never asked for                     │                          (Forget) ┘
+//!                                                                          └ what is left is killed
 //! ```
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use pausa_monitor_protocol::{ContainerReport, ExitStatus, ProcessState};
+use pausa_monitor_protocol::{ContainerReport, Detachment, ExitStatus, ProcessState};
 
 use crate::cgroup::Cgroup;
 use crate::log::{Stream, Writer};
@@ -18,6 +19,8 @@ use crate::oom::OomWatch;
 /// How far a container is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stage {
+    /// Its first process has not reached `execve` yet.
+    Starting,
     /// Its first process runs.
     Running,
     /// Its first process has ended; its last words are being read.
@@ -57,9 +60,13 @@ pub(crate) struct Live {
     pub(crate) oom: Option<OomWatch>,
     /// Its output.
     pub(crate) streams: Vec<OpenStream>,
-    /// Its input: held open as long as the container runs, or its reader would see an end.
-    #[expect(dead_code, reason = "held open, and nobody can attach yet")]
-    pub(crate) stdin: Option<OwnedFd>,
+    /// Its input, where it is a pipe that somebody may still write to. Held open as long as the container
+    /// runs, or its reader would see an end.
+    pub(crate) input: Option<Input>,
+    /// The input ends when the first who was attached to it leaves.
+    pub(crate) input_once: bool,
+    /// Who is attached.
+    pub(crate) attached: Vec<Attached>,
     /// Its log; none if its output is not wanted.
     pub(crate) writer: Option<Writer>,
     /// When a [`pausa_monitor_protocol::Event::LogDropped`] was last sent.
@@ -87,6 +94,7 @@ impl Container {
             pid: self.pid,
             started_at: self.started_at,
             state: match self.stage {
+                Stage::Starting => ProcessState::Starting,
                 // Still running to the outside until all is told: its log is not complete.
                 Stage::Running | Stage::Draining { .. } => ProcessState::Running,
                 Stage::Exited(exit) => ProcessState::Exited(exit),
@@ -106,4 +114,60 @@ pub(crate) struct Exec {
     pub(crate) pid: i32,
     /// Its pidfd.
     pub(crate) pidfd: OwnedFd,
+    /// Number of the connection that asked for it; none once that has ended and the outputs are read here.
+    pub(crate) asker: Option<u64>,
+    /// Reading ends of its streams, or the master of its terminal.
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// An output of an exec that its daemon reads as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Its number in the poll, once it is read here.
+    pub(crate) number: u64,
+    /// It.
+    pub(crate) fd: OwnedFd,
+    /// It is a terminal's master.
+    pub(crate) terminal: bool,
+}
+
+/// The writing end of a container's input.
+#[derive(Debug)]
+pub(crate) struct Input {
+    /// It, non-blocking.
+    pub(crate) fd: OwnedFd,
+    /// Its number in the poll.
+    pub(crate) number: u64,
+    /// It was full: the poll tells when there is room.
+    pub(crate) full: bool,
+}
+
+/// A client of a container's streams.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    /// Its id.
+    pub(crate) id: String,
+    /// Number of the connection that asked for it.
+    pub(crate) asker: u64,
+    /// What the client types.
+    pub(crate) typed: Option<Typed>,
+    /// It has had the input: when it leaves, that may be over.
+    pub(crate) types: bool,
+    /// Where standard output goes, or the terminal's.
+    pub(crate) stdout: Option<OwnedFd>,
+    /// Where standard error goes.
+    pub(crate) stderr: Option<OwnedFd>,
+    /// It is over.
+    pub(crate) over: Option<Detachment>,
+}
+
+/// A pipe in which a client's input comes.
+#[derive(Debug)]
+pub(crate) struct Typed {
+    /// Its number in the poll.
+    pub(crate) number: u64,
+    /// It, non-blocking.
+    pub(crate) fd: OwnedFd,
+    /// What the container has not taken yet. While there is some, nothing more is read.
+    pub(crate) rest: Vec<u8>,
 }

@@ -1,7 +1,11 @@
 //! What takes longer than one turn of the loop.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+
+use pausa_container_init::Pending;
+use pausa_monitor_protocol::Failure;
 
 use super::Answer;
 
@@ -51,4 +55,82 @@ pub(crate) struct Leaving {
     pub(crate) until: Instant,
     /// Nothing is left.
     pub(crate) done: bool,
+}
+
+/// What a process that is being started is to become.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// The first process of the container of this id, which is in the list already.
+    Container {
+        /// Its id.
+        id: String,
+        /// Longest line of its log.
+        max_line: usize,
+    },
+    /// One more process in a container.
+    Exec {
+        /// Its id.
+        id: String,
+        /// Its container's id.
+        container: String,
+        /// Reading ends of its streams.
+        outputs: Vec<OwnedFd>,
+    },
+}
+
+/// A process on its way to `execve`.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    /// Its number in the poll.
+    pub(crate) number: u64,
+    /// Who asked.
+    pub(crate) answer: Answer,
+    /// What it is to become.
+    pub(crate) what: Started,
+    /// Who has asked for its end.
+    pub(crate) killers: Vec<Answer>,
+    /// How far it is.
+    pub(crate) way: Way,
+}
+
+/// How far a process is that is being started.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// It is being set up.
+    Pending(Pending),
+    /// It was killed, and is not reaped yet.
+    Ending {
+        /// Its process id.
+        pid: i32,
+        /// Why, until it is told.
+        failure: Option<Failure>,
+        /// When it is told even if it is not reaped.
+        until: Instant,
+    },
+}
+
+impl Starting {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        match &self.way {
+            Way::Pending(pending) => pending.pid(),
+            Way::Ending { pid, .. } => *pid,
+        }
+    }
+
+    /// When something has to be done about it; never for one that hangs and is told of.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.way {
+            Way::Pending(pending) => Some(pending.deadline()),
+            Way::Ending { failure, until, .. } => failure.as_ref().map(|_| *until),
+        }
+    }
+
+    /// Whether its end has not been told yet.
+    pub(crate) const fn is_told_later(&self) -> bool {
+        match &self.way {
+            Way::Pending(_) => true,
+            Way::Ending { failure, .. } => failure.is_some(),
+        }
+    }
 }

@@ -15,7 +15,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::rig::{Rig, container, exec, open_log, pod, root};
 
 /// Makes a root file system of busybox and opens it as a detached mount.
-fn image(dir: &Path) -> OwnedFd {
+pub(crate) fn image(dir: &Path) -> OwnedFd {
     let root = dir.join("root");
     if !root.exists() {
         for name in ["bin", "proc", "dev", "etc", "tmp"] {
@@ -36,7 +36,7 @@ fn image(dir: &Path) -> OwnedFd {
     .unwrap()
 }
 
-fn plan(id: &str, script: &str) -> ContainerPlan {
+pub(crate) fn plan(id: &str, script: &str) -> ContainerPlan {
     let mut plan = container(id, script);
     plan.fds = vec![FdRole::Root, FdRole::Log];
     plan.namespaces.pid = Namespace::New;
@@ -67,7 +67,7 @@ fn filesystem(target: &str, fstype: &str) -> MountPlan {
     }
 }
 
-fn real(plan: &PodPlan) -> Option<Rig> {
+pub(crate) fn real(plan: &PodPlan) -> Option<Rig> {
     if !root() {
         return None;
     }
@@ -84,7 +84,7 @@ fn real(plan: &PodPlan) -> Option<Rig> {
     Some(rig)
 }
 
-fn start(rig: &mut Rig, plan: &ContainerPlan) -> i32 {
+pub(crate) fn start(rig: &mut Rig, plan: &ContainerPlan) -> i32 {
     let log = open_log(&rig.log());
     let image = image(rig.dir.path());
     rig.daemon.start(plan, &[image.as_fd(), log.as_fd()]).unwrap()

@@ -1,8 +1,10 @@
+use std::os::fd::AsFd;
+
 use pausa_monitor_protocol::{
-    ContainerReport, FailureKind, PROTOCOL_VERSION, ProcessState, Reply, Request, SOCKET_NAME,
+    ContainerReport, FailureKind, OLDEST_PLANS, PROTOCOL_VERSION, ProcessState, Reply, Request, SOCKET_NAME,
 };
 
-use crate::rig::{Rig, pod};
+use crate::rig::{Rig, exec, open_log, pod};
 
 fn reports(reply: Reply) -> Vec<ContainerReport> {
     match reply {
@@ -21,24 +23,63 @@ fn hello_comes_first() {
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_plain-monitor"));
     let failure = rig.daemon.ask(Request::Shutdown).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Protocol);
-    let old = rig
-        .daemon
-        .ask(Request::Hello {
-            version: PROTOCOL_VERSION - 1,
-        })
-        .unwrap_err();
-    assert_eq!(old.kind, FailureKind::Protocol);
-    let Reply::Hello { pid, .. } = rig
-        .daemon
-        .ask(Request::Hello {
-            version: PROTOCOL_VERSION + 1,
-        })
-        .unwrap()
-    else {
+    rig.daemon.hello();
+    rig.shut_down();
+}
+
+#[test]
+fn a_daemon_of_any_version_is_answered() {
+    let mut rig = Rig::new(&pod());
+    rig.start("a", "exec sleep 1000");
+    let mut newer = rig.connect();
+    let hello = |version| Request::Hello { version };
+    let Reply::Hello { pid, version, .. } = newer.ask(hello(PROTOCOL_VERSION + 1)).unwrap() else {
         panic!()
     };
-    assert_eq!(u32::try_from(pid), Ok(rig.process.id()));
+    assert_eq!(
+        (u32::try_from(pid), version),
+        (Ok(rig.process.id()), PROTOCOL_VERSION)
+    );
+    let mut older = rig.connect();
+    assert_eq!(reports(older.ask(hello(OLDEST_PLANS - 1)).unwrap()).len(), 1);
+    let refused = older
+        .ask(Request::Exec(Box::new(exec("e", "a", "true"))))
+        .unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Protocol, "{refused}");
+    let log = open_log(&rig.dir.path().join("1.log"));
+    older.ask_with(reopen("a"), &[log.as_fd()]).unwrap();
+    older
+        .ask(Request::Signal {
+            container: "a".into(),
+            signal: 9,
+        })
+        .unwrap();
+    assert_eq!(older.exit("a").signal, 9);
+    assert_eq!(newer.exit("a").signal, 9);
+    assert_eq!(rig.daemon.exit("a").signal, 9);
+    older
+        .ask(Request::Forget {
+            container: "a".into(),
+        })
+        .unwrap();
+    older.ask(Request::Shutdown).unwrap();
+    assert!(rig.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_request_of_a_later_version_is_refused_and_the_connection_goes_on() {
+    let mut rig = Rig::new(&pod());
+    // A number that no request has, and an Exec whose plan is cut off.
+    for request in [&[77_u8, 1, 2, 3][..], &[3, 5, b'a']] {
+        let refused = rig.daemon.ask_raw(request).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Protocol, "{refused}");
+    }
     rig.shut_down();
+}
+
+fn reopen(container: &str) -> Request {
+    let container = container.to_owned();
+    Request::ReopenLog { container }
 }
 
 #[test]

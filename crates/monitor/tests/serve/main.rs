@@ -1,10 +1,14 @@
 //! Real monitor processes, driven over the protocol, with plain processes as containers.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod attach;
 mod builtin;
 mod containers;
 mod daemons;
+mod execs;
 mod kills;
 mod logs;
 mod pods;
 mod rig;
+mod slow_source;
+mod starts;

@@ -167,8 +167,22 @@ impl Daemon {
         self.next
     }
 
+    /// Sends bytes that stand where a request would.
+    pub(crate) fn ask_raw(&mut self, request: &[u8]) -> Result<Reply, Failure> {
+        self.next += 1;
+        let id = u8::try_from(self.next).unwrap();
+        assert!(id < 0x80, "fits into one byte");
+        let packet = [&[0, id], request].concat();
+        rustix::net::send(&self.socket, &packet, rustix::net::SendFlags::NOSIGNAL).unwrap();
+        self.reply(self.next)
+    }
+
     pub(crate) fn ask_with(&mut self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<Reply, Failure> {
         let asked = self.send(request, fds);
+        self.reply(asked)
+    }
+
+    pub(crate) fn reply(&mut self, asked: u64) -> Result<Reply, Failure> {
         loop {
             match self.receive() {
                 FromMonitor::Reply { id, result } if id == asked => return result,
@@ -176,6 +190,28 @@ impl Daemon {
                 FromMonitor::Event(event) => self.events.push_back(event),
             }
         }
+    }
+
+    /// The reply to this request; others that come before are kept out of the way.
+    pub(crate) fn reply_among(&mut self, asked: u64) -> Result<Reply, Failure> {
+        loop {
+            match self.receive() {
+                FromMonitor::Reply { id, result } if id == asked => return result,
+                FromMonitor::Reply { .. } => {}
+                FromMonitor::Event(event) => self.events.push_back(event),
+            }
+        }
+    }
+
+    /// Takes in what was answered before this.
+    pub(crate) fn settle(&mut self) {
+        let asked = self.send(
+            Request::Hello {
+                version: PROTOCOL_VERSION,
+            },
+            &[],
+        );
+        self.reply_among(asked).unwrap();
     }
 
     fn receive(&mut self) -> FromMonitor {
@@ -195,9 +231,13 @@ impl Daemon {
     }
 
     pub(crate) fn exit(&mut self, id: &str) -> ExitStatus {
-        match self.event() {
-            Event::Exited { container, exit } if container == id => exit,
-            other => panic!("{other:?} instead of the exit of {id}"),
+        loop {
+            match self.event() {
+                Event::Exited { container, exit } if container == id => return exit,
+                // What another connection has asked for.
+                Event::Started { .. } => {}
+                other => panic!("{other:?} instead of the exit of {id}"),
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use pausa_container_init::{ContainerFds, PodContext, Spawned, Streams};
+use pausa_container_init::{ContainerFds, PodContext, Progress, Spawned, Streams};
 use pausa_monitor::Launch;
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, ProcessPlan};
 
@@ -26,7 +26,7 @@ impl Launch for Plain {
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
         _: &PodContext<'_>,
-    ) -> Result<Spawned, Failure> {
+    ) -> Result<Progress, Failure> {
         run(&plan.process, fds, streams)
     }
 
@@ -36,7 +36,7 @@ impl Launch for Plain {
         _: BorrowedFd<'_>,
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
-    ) -> Result<Spawned, Failure> {
+    ) -> Result<Progress, Failure> {
         run(&plan.process, fds, streams)
     }
 }
@@ -48,12 +48,14 @@ fn stdio(fd: Option<BorrowedFd<'_>>) -> Result<Stdio, std::io::Error> {
     })
 }
 
-fn run(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> Result<Spawned, Failure> {
-    start(plan, fds, streams).map_err(|error| Failure {
-        kind: FailureKind::Start,
-        step: "plain: execve".to_owned(),
-        errno: error.raw_os_error().unwrap_or(0),
-    })
+fn run(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> Result<Progress, Failure> {
+    start(plan, fds, streams)
+        .map(Progress::Running)
+        .map_err(|error| Failure {
+            kind: FailureKind::Start,
+            step: "plain: execve".to_owned(),
+            errno: error.raw_os_error().unwrap_or(0),
+        })
 }
 
 fn start(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> std::io::Result<Spawned> {

@@ -14,12 +14,12 @@ fn descriptors_are_sorted_by_role() {
         FdRole::Mount(1),
         FdRole::Log,
         FdRole::Mount(0),
-        FdRole::CgroupProcs,
-        FdRole::CgroupProcs,
+        FdRole::CgroupTasks,
+        FdRole::CgroupTasks,
     ];
     let sorted = Sorted::new(&roles, fds(5)).unwrap();
     assert_eq!(sorted.lend().mounts.len(), 2);
-    assert_eq!(sorted.lend().cgroup_procs.len(), 2);
+    assert_eq!(sorted.lend().cgroup_tasks.len(), 2);
     assert!(sorted.log.is_some() && sorted.root.is_none());
 }
 

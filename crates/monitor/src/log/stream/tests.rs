@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::pipe::PipeFlags;
 
 use super::{Flow, Source, Stream, Work};
+use crate::attach::Tee;
 use crate::log::Writer;
 
 fn pipe() -> (OwnedFd, OwnedFd) {
@@ -22,6 +23,11 @@ fn contents(mut log: File) -> String {
         .join("\n")
 }
 
+/// A turn without anybody attached.
+fn pump(stream: &mut Stream, work: &mut Work, writer: Option<&mut Writer>) -> Flow {
+    stream.pump(work, writer, &mut Tee::new(&mut Vec::new(), Source::Stdout))
+}
+
 #[test]
 fn an_unfinished_line_waits_for_its_end_even_over_a_new_file() {
     let (read, write) = pipe();
@@ -30,12 +36,12 @@ fn an_unfinished_line_waits_for_its_end_even_over_a_new_file() {
     let mut stream = Stream::new(read, Source::Stdout, 16384);
     let mut work = Work::default();
     rustix::io::write(&write, b"one\ntw").unwrap();
-    assert_eq!(stream.pump(&mut work, Some(&mut writer)), Flow::Quiet);
+    assert_eq!(pump(&mut stream, &mut work, Some(&mut writer)), Flow::Quiet);
     writer.replace(OwnedFd::from(new.try_clone().unwrap()));
     rustix::io::write(&write, b"o\nend").unwrap();
     drop(write);
-    stream.pump(&mut work, Some(&mut writer));
-    assert_eq!(stream.pump(&mut work, Some(&mut writer)), Flow::Ended);
+    pump(&mut stream, &mut work, Some(&mut writer));
+    assert_eq!(pump(&mut stream, &mut work, Some(&mut writer)), Flow::Ended);
     stream.finish(Some(&mut writer));
     assert_eq!(contents(old), "F one");
     assert_eq!(contents(new), "F two\nP end");
@@ -53,7 +59,7 @@ fn a_burst_takes_large_buffers_and_rest_gives_them_back() {
     while rustix::io::write(&write, &line).is_ok() {
         written += 1;
     }
-    while stream.pump(&mut work, Some(&mut writer)) == Flow::More {}
+    while pump(&mut stream, &mut work, Some(&mut writer)) == Flow::More {}
     assert!(work.in_burst());
     work.rest();
     assert!(!work.in_burst());
@@ -67,8 +73,8 @@ fn without_a_log_the_output_is_drained_all_the_same() {
     let mut stream = Stream::new(read, Source::Stdout, 16384);
     let mut work = Work::default();
     rustix::io::write(&write, b"no end").unwrap();
-    assert_eq!(stream.pump(&mut work, None), Flow::Quiet);
+    assert_eq!(pump(&mut stream, &mut work, None), Flow::Quiet);
     assert!(stream.unfinished.is_empty());
     drop(write);
-    assert_eq!(stream.pump(&mut work, None), Flow::Ended);
+    assert_eq!(pump(&mut stream, &mut work, None), Flow::Ended);
 }
