@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, Stat, statat, syncfs};
+use rustix::io::Errno;
 
 use crate::Error;
 use crate::walk::{self, Visitor};
@@ -18,7 +19,8 @@ pub struct Usage {
     pub inodes: u64,
 }
 
-/// Measures the tree below the directory `dir`. A mount point within is an error.
+/// Measures the tree below the directory `dir`, in which others may be at work: what comes or goes meanwhile counts or
+/// does not. A mount point within is an error.
 pub fn usage(dir: BorrowedFd<'_>) -> Result<Usage, Error> {
     let root = walk::open(dir, c".").map_err(|errno| walk::open_error(c".", errno))?;
     let mut counter = Counter::default();
@@ -47,8 +49,11 @@ impl Counter {
 
 impl Visitor for Counter {
     fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| Error::system(name.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno))?;
+        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat
+                .map_err(|errno| Error::system(name.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno))?,
+        };
         if stat.st_nlink < 2 || self.linked.insert((stat.st_dev, stat.st_ino)) {
             self.count(&stat);
         }
@@ -62,6 +67,10 @@ impl Visitor for Counter {
 
     fn leave(&mut self, _: BorrowedFd<'_>, _: &CStr) -> Result<bool, Error> {
         Ok(false)
+    }
+
+    fn is_lenient(&self) -> bool {
+        true
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Going down never follows a link and never enters another mount (openat2(2), RESOLVE_NO_XDEV). Going up uses ".."
 //! and then proves by device and inode that it is the directory that was left: a tree that somebody moves about while
-//! it is walked ends the walk instead of leading it elsewhere.
+//! it is walked ends the walk instead of leading it elsewhere. A visitor that only looks may go on: what vanished is
+//! passed over, and where the way back is lost the way is gone again from the root, as far as it still exists.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -29,6 +30,10 @@ pub(crate) trait Visitor {
     fn enter(&mut self, stat: &Stat) -> Result<(), Error>;
     /// A directory after its contents; true asks to walk it once more.
     fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<bool, Error>;
+    /// Whether somebody may change the tree meanwhile.
+    fn is_lenient(&self) -> bool {
+        false
+    }
 }
 
 struct Frame {
@@ -45,30 +50,88 @@ pub(crate) fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 
 /// Visits everything below `root`, which was opened by [`open`]; `root` itself is entered but not left.
 pub(crate) fn walk(root: OwnedFd, visitor: &mut impl Visitor) -> Result<(), Error> {
-    let mut current = root;
+    let lenient = visitor.is_lenient();
     let mut buffer = vec![MaybeUninit::uninit(); 32 << 10];
-    let mut frames = vec![enter(&current, c".", &mut buffer, visitor)?];
+    let mut frames = vec![enter(&root, c".", &mut buffer, visitor)?];
+    let start = if lenient { again(&root)? } else { None };
+    let mut current = root;
     while let Some(frame) = frames.last_mut() {
         if let Some(name) = frame.pending.pop() {
-            current = open(current.as_fd(), &name).map_err(|errno| open_error(&name, errno))?;
-            frames.push(enter(&current, &name, &mut buffer, visitor)?);
+            match open(current.as_fd(), &name) {
+                Err(errno) if lenient && is_gone(errno) => {}
+                opened => {
+                    current = opened.map_err(|errno| open_error(&name, errno))?;
+                    frames.push(enter(&current, &name, &mut buffer, visitor)?);
+                }
+            }
             continue;
         }
         let done = frames.pop().map(|frame| frame.name).unwrap_or_default();
         let Some(parent) = frames.last_mut() else { break };
-        current = openat(&current, c"..", DIRECTORY, Mode::empty())
-            .map_err(|errno| Error::system(done.to_bytes(), "openat(\"..\")", errno))?;
-        let stat = fstat(&current).map_err(|errno| Error::system(done.to_bytes(), "fstat(\"..\")", errno))?;
-        if (stat.st_dev, stat.st_ino) != parent.identity {
-            return Err(Error::Moved {
-                path: EntryPath::new(done.into_bytes()),
-            });
+        match up(&current, &done, parent.identity) {
+            Ok(directory) => current = directory,
+            Err(error) => {
+                let Some(start) = start.as_ref() else {
+                    return Err(error);
+                };
+                current = return_to(start, &mut frames)?;
+                continue;
+            }
         }
         if visitor.leave(current.as_fd(), &done)? {
             parent.pending.push(done);
         }
     }
     Ok(())
+}
+
+/// What an object that somebody removed or replaced answers.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}
+
+/// A second handle of a directory.
+fn again(directory: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
+    let opened = openat(directory, c".", DIRECTORY, Mode::empty());
+    opened
+        .map(Some)
+        .map_err(|errno| Error::system(b".", "openat(\".\")", errno))
+}
+
+/// The parent of `directory`, proven to be the one that was left.
+fn up(directory: &OwnedFd, name: &CStr, identity: (u64, u64)) -> Result<OwnedFd, Error> {
+    let parent = openat(directory, c"..", DIRECTORY, Mode::empty())
+        .map_err(|errno| Error::system(name.to_bytes(), "openat(\"..\")", errno))?;
+    let stat = fstat(&parent).map_err(|errno| Error::system(name.to_bytes(), "fstat(\"..\")", errno))?;
+    if (stat.st_dev, stat.st_ino) != identity {
+        return Err(Error::Moved {
+            path: EntryPath::new(name.to_bytes()),
+        });
+    }
+    Ok(parent)
+}
+
+/// Goes down from `start` again, along `frames`. Frames whose directory is no longer there are dropped.
+fn return_to(start: &OwnedFd, frames: &mut Vec<Frame>) -> Result<OwnedFd, Error> {
+    let mut at = openat(start, c".", DIRECTORY, Mode::empty())
+        .map_err(|errno| Error::system(b".", "openat(\".\")", errno))?;
+    for depth in 1..frames.len() {
+        let frame = &frames[depth];
+        let next = open(at.as_fd(), &frame.name).and_then(|next| Ok((fstat(&next)?, next)));
+        match next {
+            Ok((stat, next)) if (stat.st_dev, stat.st_ino) == frame.identity => at = next,
+            Ok(_) => {
+                frames.truncate(depth);
+                break;
+            }
+            Err(errno) if is_gone(errno) => {
+                frames.truncate(depth);
+                break;
+            }
+            Err(errno) => return Err(open_error(&frame.name, errno)),
+        }
+    }
+    Ok(at)
 }
 
 fn enter(
@@ -82,12 +145,22 @@ fn enter(
     let mut pending = Vec::new();
     let mut entries = RawDir::new(dir, buffer);
     while let Some(entry) = entries.next() {
-        let entry = entry.map_err(|errno| Error::system(name.to_bytes(), "getdents64", errno))?;
+        let entry = match entry {
+            // The directory was removed after it was opened.
+            Err(Errno::NOENT) if visitor.is_lenient() => break,
+            entry => entry.map_err(|errno| Error::system(name.to_bytes(), "getdents64", errno))?,
+        };
         let child = entry.file_name();
         if child == c"." || child == c".." {
             continue;
         }
-        if is_directory(dir, child, entry.file_type())? {
+        let is_directory = match is_directory(dir, child, entry.file_type()) {
+            Err(Errno::NOENT) if visitor.is_lenient() => continue,
+            known => known.map_err(|errno| {
+                Error::system(child.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno)
+            })?,
+        };
+        if is_directory {
             pending.push(child.to_owned());
         } else {
             visitor.file(dir.as_fd(), child)?;
@@ -100,12 +173,11 @@ fn enter(
     })
 }
 
-fn is_directory(dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Error> {
+fn is_directory(dir: &OwnedFd, name: &CStr, kind: FileType) -> Result<bool, Errno> {
     if kind != FileType::Unknown {
         return Ok(kind == FileType::Directory);
     }
-    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| Error::system(name.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno))?;
+    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
