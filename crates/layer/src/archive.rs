@@ -15,6 +15,7 @@ use crate::error::Limit;
 use crate::pax::{self, Pax};
 use crate::sparse::{self, MapFault, MapReader};
 use crate::stream::{BLOCK, Producer, Source, Stream};
+use crate::tape::Tape;
 use crate::{Compression, Error, Limits, number};
 
 use build::{RawHeader, metadata};
@@ -49,8 +50,24 @@ impl<'l, S: Source> Archive<'l, S> {
         }
     }
 
+    /// Has everything that is read recorded.
+    pub(crate) fn record(mut self, tape: Option<Tape>) -> Self {
+        self.stream.tape = tape;
+        self
+    }
+
+    /// The data of the current entry will be found in the file at this physical path.
+    pub(crate) fn held_in(&mut self, physical: &[u8], regions: Option<&[Region]>) {
+        if let Some(tape) = &mut self.stream.tape {
+            tape.file(physical, self.left, regions);
+        }
+    }
+
     /// The next entry, or `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
+        if let Some(tape) = &mut self.stream.tape {
+            tape.check()?;
+        }
         let mut pending = Pending::default();
         loop {
             self.leave_body()?;
@@ -96,10 +113,13 @@ impl<'l, S: Source> Archive<'l, S> {
         self.left -= length as u64;
     }
 
-    /// Reads whatever follows the archive; yields the length of the whole stream.
-    pub(crate) fn drain(mut self) -> Result<u64, Error> {
+    /// Reads whatever follows the archive; yields the length of the whole stream, and its source.
+    pub(crate) fn drain(mut self) -> Result<(u64, S), Error> {
         self.stream.drain()?;
-        Ok(self.stream.offset())
+        if let Some(tape) = self.stream.tape.take() {
+            tape.finish()?;
+        }
+        Ok((self.stream.offset(), self.stream.into_source()))
     }
 
     fn enter_body(&mut self, size: u64) {

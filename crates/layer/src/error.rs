@@ -233,6 +233,23 @@ pub enum Error {
         /// The name within the tree.
         path: EntryPath,
     },
+    /// A layer on disk is not what was unpacked.
+    #[error("{path} {what}: the layer on disk is damaged; pull the image again")]
+    Damaged {
+        /// The name within the layer; "." is the layer itself.
+        path: EntryPath,
+        /// What is wrong with it, as the end of a sentence.
+        what: Cow<'static, str>,
+    },
+    /// What was to be made of a layer could not be written.
+    #[error("{what} could not be written")]
+    Output {
+        /// What it was.
+        what: &'static str,
+        /// What the writer said.
+        #[source]
+        source: io::Error,
+    },
     /// The thread that decompresses could not be started.
     #[error("no thread could be started for decompression")]
     Thread {
@@ -263,11 +280,15 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Input { .. } => ErrorKind::Input,
-            Self::Decompress { .. } | Self::Truncated { .. } | Self::Header { .. } => ErrorKind::Corrupt,
-            Self::Limit { .. } => ErrorKind::Limit,
-            Self::System { .. } | Self::MountPoint { .. } | Self::Moved { .. } | Self::Thread { .. } => {
-                ErrorKind::System
+            Self::Decompress { .. } | Self::Truncated { .. } | Self::Header { .. } | Self::Damaged { .. } => {
+                ErrorKind::Corrupt
             }
+            Self::Limit { .. } => ErrorKind::Limit,
+            Self::System { .. }
+            | Self::MountPoint { .. }
+            | Self::Moved { .. }
+            | Self::Output { .. }
+            | Self::Thread { .. } => ErrorKind::System,
             Self::Field { .. }
             | Self::Escape { .. }
             | Self::LinkEscape { .. }
@@ -285,6 +306,13 @@ impl Error {
             path: EntryPath::new(path),
             call: call.into(),
             source,
+        }
+    }
+
+    pub(crate) fn damaged(path: &[u8], what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Damaged {
+            path: EntryPath::new(path),
+            what: what.into(),
         }
     }
 

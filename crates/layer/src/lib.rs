@@ -24,6 +24,7 @@
 //! ```
 
 mod archive;
+mod check;
 mod compression;
 mod entry;
 mod error;
@@ -36,17 +37,20 @@ mod pax;
 mod remove;
 mod sparse;
 mod stream;
+mod tape;
 mod unpack;
 mod usage;
 mod walk;
 mod writer;
 
 pub use archive::inspect;
+pub use check::{Expected, check};
 pub use compression::Compression;
 pub use error::{EntryPath, Error, ErrorKind, Limit};
 pub use limits::Limits;
 pub use remove::remove_tree;
-pub use unpack::{DiffId, Unpacked, unpack};
+pub use tape::Replay;
+pub use unpack::{DiffId, Unpacked, unpack, unpack_recorded};
 pub use usage::{Usage, sync_tree, usage};
 
 #[cfg(test)]

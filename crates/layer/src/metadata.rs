@@ -162,7 +162,7 @@ impl Target<'_> {
 }
 
 /// Attributes an image may bring. The overlay's own would let a layer alias files of other layers.
-fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     let overlay = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
     let known = [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"];
     !overlay && known.iter().any(|prefix| name.starts_with(prefix))

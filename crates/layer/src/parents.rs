@@ -49,6 +49,8 @@ pub(crate) struct Parents<'a> {
     pub(crate) implied: BTreeSet<Vec<u8>>,
     /// How many directories were created for that reason.
     pub(crate) created: u64,
+    /// A whiteout of this layer had to give way.
+    pub(crate) unlinked: bool,
     /// Bytes of names held until the end, here and by the writer.
     remembered: usize,
 }
@@ -71,6 +73,7 @@ impl<'a> Parents<'a> {
             cache: Vec::with_capacity(CACHED),
             implied: BTreeSet::new(),
             created: 0,
+            unlinked: false,
             remembered: 0,
         }
     }
@@ -176,6 +179,7 @@ impl<'a> Parents<'a> {
                 // What was hidden below stays hidden: the directory begins empty.
                 unlinkat(&way.at, name, AtFlags::empty())
                     .map_err(|errno| Error::system(way.entry, "unlinkat(whiteout)", errno))?;
+                self.unlinked = true;
                 self.forget();
                 self.create(way, name, &physical, true)?;
                 way.at =

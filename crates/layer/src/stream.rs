@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compression::Decoder;
 use crate::error::{EntryPath, Limit};
+use crate::tape::Tape;
 use crate::{Compression, Error, Limits};
 
 /// Tar's unit.
@@ -77,6 +78,13 @@ impl<R: Read> Producer<R> {
     }
 }
 
+impl<R: Read> Producer<R> {
+    /// The digest of everything exchanged.
+    pub(crate) fn digest(self) -> [u8; 32] {
+        self.digest.finalize().into()
+    }
+}
+
 impl<R: Read> Source for Producer<R> {
     fn exchange(&mut self, mut spent: Piece) -> Result<Piece, Error> {
         spent.filled = self.decoder.fill(&mut spent.bytes, self.offset)?;
@@ -109,6 +117,8 @@ pub(crate) struct Stream<S> {
     allowed: u64,
     /// The entry being read.
     pub(crate) entry: Vec<u8>,
+    /// Takes note of everything consumed.
+    pub(crate) tape: Option<Tape>,
 }
 
 impl<S: Source> Stream<S> {
@@ -120,6 +130,7 @@ impl<S: Source> Stream<S> {
             offset: 0,
             allowed: limits.archive_bytes,
             entry: Vec::new(),
+            tape: None,
         }
     }
 
@@ -147,6 +158,9 @@ impl<S: Source> Stream<S> {
 
     /// Takes note that the first `length` available bytes were used.
     pub(crate) fn consume(&mut self, length: usize) {
+        if let (Some(tape), Some(piece)) = (&mut self.tape, &self.piece) {
+            tape.pass(&piece.bytes[self.at..self.at + length]);
+        }
         self.at += length;
         self.offset += length as u64;
     }
@@ -187,6 +201,10 @@ impl<S: Source> Stream<S> {
             }
             self.consume(available);
         }
+    }
+
+    pub(crate) fn into_source(self) -> S {
+        self.source
     }
 
     pub(crate) fn truncated(&self) -> Error {

@@ -1,7 +1,7 @@
 //! One layer from stream to directory: a thread decompresses and digests ahead while the caller's thread writes.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -9,6 +9,7 @@ use std::thread;
 use crate::archive::Archive;
 use crate::error::EntryPath;
 use crate::stream::{Piece, Producer, Remote};
+use crate::tape::{self, Tape};
 use crate::writer::Writer;
 use crate::{Compression, Error, Limits};
 
@@ -51,6 +52,8 @@ pub struct Unpacked {
     pub opaque_root: bool,
     /// Extended attributes that were not kept: the overlay's own, unknown namespaces, or not supported here.
     pub dropped_xattrs: u64,
+    /// The directory holds the contents of every file of the archive: no entry replaced another.
+    pub reproducible: bool,
 }
 
 /// Unpacks a layer into the empty directory `into`, converting whiteouts to the kernel's overlay format.
@@ -62,6 +65,29 @@ pub fn unpack<R: Read + Send>(
     compression: Compression,
     into: BorrowedFd<'_>,
     limits: &Limits,
+) -> Result<Unpacked, Error> {
+    run(reader, compression, into, limits, None)
+}
+
+/// As [`unpack`], and writes to `tape` what [`Replay`](crate::Replay) needs to make the archive again. Is it not
+/// [`Unpacked::reproducible`], the tape is worthless.
+pub fn unpack_recorded<R: Read + Send>(
+    reader: R,
+    compression: Compression,
+    into: BorrowedFd<'_>,
+    limits: &Limits,
+    tape: impl Write + Send + 'static,
+) -> Result<Unpacked, Error> {
+    let tape = Tape::new(Box::new(tape)).map_err(tape::unwritten)?;
+    run(reader, compression, into, limits, Some(tape))
+}
+
+fn run<R: Read + Send>(
+    reader: R,
+    compression: Compression,
+    into: BorrowedFd<'_>,
+    limits: &Limits,
+    tape: Option<Tape>,
 ) -> Result<Unpacked, Error> {
     let (full_in, full) = sync_channel(PIECES);
     let (spent, spent_out) = sync_channel(PIECES);
@@ -80,7 +106,11 @@ pub fn unpack<R: Read + Send>(
                 }
             })
             .map_err(|source| Error::Thread { source })?;
-        let written = write(Archive::new(Remote { full, spent }, limits), into, limits);
+        let written = write(
+            Archive::new(Remote { full, spent }, limits).record(tape),
+            into,
+            limits,
+        );
         let digest = producer
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -96,7 +126,7 @@ fn write(mut archive: Archive<'_, Remote>, into: BorrowedFd<'_>, limits: &Limits
     while let Some(entry) = archive.next()? {
         writer.entry(&entry, &mut archive)?;
     }
-    let archive_bytes = archive.drain()?;
+    let (archive_bytes, _) = archive.drain()?;
     writer.finish(archive_bytes)
 }
 
@@ -111,6 +141,7 @@ impl Unpacked {
             implied: Vec::new(),
             opaque_root: false,
             dropped_xattrs: 0,
+            reproducible: true,
         }
     }
 }

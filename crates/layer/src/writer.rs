@@ -137,7 +137,7 @@ impl<'a> Writer<'a> {
             }
             target.set_times(late.mtime, &physical)?;
         }
-        let (bytes, inodes) = if self.displaced {
+        let (bytes, inodes) = if self.displaced || self.parents.unlinked {
             let usage = usage::usage(self.root)?;
             (usage.bytes, usage.inodes)
         } else {
@@ -150,6 +150,7 @@ impl<'a> Writer<'a> {
         unpacked.implied = self.parents.implied.into_iter().map(EntryPath::new).collect();
         unpacked.opaque_root = self.opaque_root;
         unpacked.dropped_xattrs = self.dropped_xattrs;
+        unpacked.reproducible = !self.displaced;
         Ok(unpacked)
     }
 
