@@ -21,6 +21,11 @@ const PIECES: usize = 4;
 pub struct DiffId([u8; 32]);
 
 impl DiffId {
+    /// A digest known from elsewhere.
+    pub fn from_bytes(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
     /// The bare digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
