@@ -22,6 +22,9 @@
 //!
 //!   walk carries remove and usage; path, entry, limits and error are known to all
 //! ```
+//!
+//! And back: `tape` records what makes the archive again, `check` holds a layer against it, `pack` writes a layer as a new
+//! archive, `merge` finds what directories are called in the layers below.
 
 mod archive;
 mod check;
@@ -29,6 +32,7 @@ mod compression;
 mod entry;
 mod error;
 mod limits;
+mod merge;
 mod metadata;
 mod number;
 mod pack;
@@ -49,6 +53,7 @@ pub use check::{Expected, check};
 pub use compression::Compression;
 pub use error::{EntryPath, Error, ErrorKind, Limit};
 pub use limits::Limits;
+pub use merge::{Stacked, describe_implied};
 pub use pack::{Packed, pack};
 pub use remove::remove_tree;
 pub use tape::Replay;

@@ -50,7 +50,8 @@ pub struct Unpacked {
     /// Inodes of the directory, itself included.
     pub files: u64,
     /// Directories that the archive does not describe but has entries in. They were made root's with mode 0755; in
-    /// an overlay they cover the mode, owner and attributes of the same directory in the layers below.
+    /// an overlay they cover the mode, owner and attributes of the same directory in the layers below: see
+    /// [`describe_implied`](crate::describe_implied).
     pub implied: Vec<EntryPath>,
     /// The archive hides everything of the layers below. The kernel ignores this on a layer's root: leave those
     /// layers out of the mount.
