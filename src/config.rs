@@ -123,6 +123,8 @@ pub struct Images {
     pub max_parallel_downloads: u32,
     /// Seconds without a byte after which a download is given up and tried again.
     pub stall_timeout_seconds: u32,
+    /// Images that kubelet's garbage collection must not remove: references, or patterns with `*`.
+    pub pinned: Vec<String>,
 }
 
 /// Seccomp profiles.
@@ -236,6 +238,7 @@ impl Default for Images {
         Self {
             max_parallel_downloads: 6,
             stall_timeout_seconds: 60,
+            pinned: Vec::new(),
         }
     }
 }

@@ -31,7 +31,9 @@ mod layout;
 mod lease;
 mod open;
 pub mod overlay;
+mod pinned;
 mod pipe;
+mod progress;
 mod pull;
 mod reaper;
 mod record;
@@ -50,6 +52,7 @@ pub use cri::Status;
 pub use error::ImageError;
 pub use import::Imported;
 pub use lease::Lease;
+pub use progress::{LayerProgress, LayerState, PullProgress, PullStep};
 
 use index::Index;
 use keeper::{Job, Keeper};
@@ -69,6 +72,8 @@ pub struct ImagesConfig {
     pub stall_timeout: Duration,
     /// Which manifest of an index is wanted.
     pub platform: Platform,
+    /// Patterns of images that no garbage collection may remove; see the configuration's `images.pinned`.
+    pub pinned: Vec<String>,
 }
 
 /// The images of this node. Clones are the same.
@@ -84,6 +89,8 @@ struct Inner {
     layers: Layers,
     index: Arc<ArcSwap<Index>>,
     pulls: pull::InFlight,
+    board: progress::Board,
+    pinned: pinned::Pinned,
     keeper: Sender<Job>,
     closing: Arc<AtomicBool>,
 }
@@ -152,6 +159,8 @@ impl Images {
             layers,
             index,
             pulls: Arc::new(Mutex::default()),
+            board: progress::Board::default(),
+            pinned: pinned::Pinned::new(&config.pinned),
             keeper: sender,
             closing,
             config,

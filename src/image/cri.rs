@@ -22,9 +22,9 @@ impl Images {
             .map(|spec| spec.image.as_str())
             .filter(|image| !image.is_empty())
         {
-            None => index.images().map(shown).collect(),
+            None => index.images().map(|entry| self.shown(entry)).collect(),
             Some(image) => match index.find(image) {
-                Ok(Some(entry)) => vec![shown(entry)],
+                Ok(Some(entry)) => vec![self.shown(entry)],
                 // A filter that fits nothing, or too much, is no failure of a list.
                 Ok(None) | Err(_) => Vec::new(),
             },
@@ -48,7 +48,7 @@ impl Images {
             });
             info.insert("info".to_owned(), text.to_string());
         }
-        Ok(Some((shown(entry), info)))
+        Ok(Some((self.shown(entry), info)))
     }
 
     /// What images and, on the same file system, containers' writable layers occupy. `writable` is what the caller measured of the
@@ -73,24 +73,24 @@ impl Images {
             container_filesystems: vec![usage],
         }
     }
-}
 
-fn shown(entry: &Arc<Entry>) -> v1::Image {
-    let (uid, username) = match &entry.user {
-        User::Uid(uid) => (Some(v1::Int64Value { value: *uid }), String::new()),
-        User::Name(name) => (None, name.clone()),
-    };
-    v1::Image {
-        id: entry.id(),
-        repo_tags: entry.tags.clone(),
-        repo_digests: entry.digests.clone(),
-        size: entry.size,
-        uid,
-        username,
-        spec: Some(v1::ImageSpec {
-            image: entry.id(),
-            ..Default::default()
-        }),
-        pinned: false,
+    fn shown(&self, entry: &Arc<Entry>) -> v1::Image {
+        let (uid, username) = match &entry.user {
+            User::Uid(uid) => (Some(v1::Int64Value { value: *uid }), String::new()),
+            User::Name(name) => (None, name.clone()),
+        };
+        v1::Image {
+            id: entry.id(),
+            repo_tags: entry.tags.clone(),
+            repo_digests: entry.digests.clone(),
+            size: entry.size,
+            uid,
+            username,
+            spec: Some(v1::ImageSpec {
+                image: entry.id(),
+                ..Default::default()
+            }),
+            pinned: self.inner.pinned.covers(entry.tags.iter().chain(&entry.digests)),
+        }
     }
 }

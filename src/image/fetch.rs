@@ -23,6 +23,7 @@ use super::files;
 use super::layers::{Claim, Layer, Layers, Ticket};
 use super::layout::{FS, LAYER_RECORD};
 use super::pipe::{Message, pipe};
+use super::progress::{LayerState, Track};
 use super::reaper;
 use super::record::{self, LayerRecord, VERSION};
 
@@ -41,6 +42,21 @@ pub(super) enum Origin {
     Registry(Arc<Remote>, Descriptor),
     /// In a file, with its digest if that is known.
     File(PathBuf, Option<Digest>),
+}
+
+impl Origin {
+    /// Digest and size of the blob, for those who watch; `diff_id` stands in for a digest that is not known.
+    pub(super) fn blob(&self, diff_id: &str) -> (String, u64) {
+        match self {
+            Self::Registry(_, blob) => (blob.digest.to_string(), blob.size),
+            Self::File(path, digest) => (
+                digest
+                    .as_ref()
+                    .map_or_else(|| format!("sha256:{diff_id}"), Digest::to_string),
+                path.metadata().map_or(0, |file| file.len()),
+            ),
+        }
+    }
 }
 
 /// What the layers of one image share while they are fetched.
@@ -78,20 +94,33 @@ pub(super) async fn obtain(
     diff_id: &str,
     origin: &Origin,
     effort: &Effort,
+    track: &Arc<Track>,
 ) -> Result<Arc<Layer>, ImageError> {
     loop {
         match layers.claim(diff_id) {
-            Claim::Held(layer) => return Ok(layer),
+            Claim::Held(layer) => {
+                track.enter(LayerState::Present);
+                return Ok(layer);
+            }
             // Ends without a value: only the end counts. Who failed there may have had other credentials, so try here.
-            Claim::Wait(mut busy) => drop(busy.changed().await),
+            Claim::Wait(mut busy) => {
+                track.enter(LayerState::Joined);
+                drop(busy.changed().await);
+            }
             Claim::Fetch(ticket) => {
+                track.enter(LayerState::Queued);
                 let _slot = effort.slots.acquire().await;
-                return match origin {
+                track.enter(LayerState::Fetching);
+                let layer = match origin {
                     Origin::File(path, digest) => {
-                        from_file(ticket, effort, path.clone(), digest.clone()).await
+                        from_file(ticket, effort, path.clone(), digest.clone(), track).await
                     }
-                    Origin::Registry(remote, blob) => from_registry(ticket, effort, remote, blob).await,
-                };
+                    Origin::Registry(remote, blob) => {
+                        from_registry(ticket, effort, remote, blob, track).await
+                    }
+                }?;
+                track.enter(LayerState::Done);
+                return Ok(layer);
             }
         }
     }
@@ -102,13 +131,16 @@ async fn from_file(
     effort: &Effort,
     path: PathBuf,
     digest: Option<Digest>,
+    track: &Arc<Track>,
 ) -> Result<Arc<Layer>, ImageError> {
+    let track = Arc::clone(track);
     let work = move || {
-        let mut input = File::open(&path).map_err(io_error("open", &path))?;
+        let input = File::open(&path).map_err(io_error("open", &path))?;
+        let size = input.metadata().map_err(io_error("stat", &path))?.len();
+        let mut input = Counted { input, track };
         let Some(digest) = digest else {
             return unpack(ticket, &mut input, |_| Ok(()));
         };
-        let size = input.metadata().map_err(io_error("stat", &path))?.len();
         let mut input = Verified::new(input, digest, size);
         unpack(ticket, &mut input, |input| input.finish("the archive"))
     };
@@ -120,6 +152,7 @@ async fn from_registry(
     effort: &Effort,
     remote: &Remote,
     blob: &Descriptor,
+    track: &Track,
 ) -> Result<Arc<Layer>, ImageError> {
     let name = remote.reference.to_string();
     let failed = |source| ImageError::Fetch {
@@ -145,7 +178,10 @@ async fn from_registry(
     let feed = async move {
         loop {
             let message = match stream.chunk().await {
-                Ok(Some(chunk)) => Message::Bytes(chunk),
+                Ok(Some(chunk)) => {
+                    track.add(chunk.len());
+                    Message::Bytes(chunk)
+                }
                 Ok(None) => Message::End,
                 Err(error) => Message::Failed(error),
             };
@@ -245,6 +281,20 @@ fn install(staging: &Path, place: &Path, record: &LayerRecord) -> Result<(), Ima
         other => other,
     }
     .map_err(io_error("rename to", place))
+}
+
+/// Counts what is read.
+struct Counted {
+    input: File,
+    track: Arc<Track>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(into)?;
+        self.track.add(length);
+        Ok(length)
+    }
 }
 
 /// Hashes what is read.

@@ -58,6 +58,7 @@ impl Images {
     }
 
     async fn import_all(&self, reader: impl AsyncRead) -> Result<Vec<Imported>, ImageError> {
+        let progress = self.inner.board.list("an archive that is imported".to_owned());
         let spool = Spool::read(&self.inner.layers, reader).await?;
         let platform = self.inner.config.platform.clone();
         let (_spool, plans) = blocking("reading an image archive", move || {
@@ -67,7 +68,7 @@ impl Images {
         .await?;
         let mut imported: Vec<Imported> = Vec::new();
         for plan in plans {
-            let layers = self.layers(&plan.config, plan.origins).await?;
+            let layers = self.layers(&plan.config, plan.origins, &progress).await?;
             let names = plan.tags.clone();
             let put = Put {
                 config: plan.config,
@@ -77,7 +78,7 @@ impl Images {
                 tags: plan.tags,
                 digests: plan.digests,
             };
-            let id = self.commit(put).await?;
+            let id = self.commit(put, &progress).await?;
             match imported.iter_mut().find(|image| image.id == id) {
                 Some(image) => image.names.extend(names),
                 None => imported.push(Imported { id, names }),

@@ -10,7 +10,9 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference};
 use tokio::sync::{oneshot, watch};
@@ -24,12 +26,23 @@ use super::files;
 use super::index::{digest_name, tag_name};
 use super::keeper::{Blob, Job, Put};
 use super::layers::Layer;
+use super::progress::{Progress, PullStep};
 use crate::proto::v1;
 
 type Outcome = Option<Result<String, Arc<ImageError>>>;
 
 /// Pulls in progress by what was asked for.
-pub(super) type InFlight = Arc<Mutex<HashMap<String, watch::Receiver<Outcome>>>>;
+pub(super) type InFlight = Arc<Mutex<HashMap<String, Running>>>;
+
+/// A pull that can be joined.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    outcome: watch::Receiver<Outcome>,
+    progress: Arc<Progress>,
+}
+
+/// How often a pull says that it still goes on.
+const REPORT: Duration = Duration::from_secs(10);
 
 /// Image configs that registries serve.
 const CONFIG_TYPES: [&str; 2] = [
@@ -74,7 +87,11 @@ impl Images {
         let parsed: Reference = reference.parse().map_err(refused)?;
         let fields = fields(auth);
         let credentials = fields.credentials(parsed.host()).map_err(refused)?;
-        let mut outcome = self.join_or_start(parsed, credentials, &fields);
+        let Running {
+            mut outcome,
+            progress,
+        } = self.join_or_start(parsed, credentials, &fields);
+        let _waiter = progress.wait();
         let result = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None,
@@ -87,48 +104,61 @@ impl Images {
         }
     }
 
-    fn join_or_start(
-        &self,
-        reference: Reference,
-        credentials: Credentials,
-        fields: &AuthFields,
-    ) -> watch::Receiver<Outcome> {
+    fn join_or_start(&self, reference: Reference, credentials: Credentials, fields: &AuthFields) -> Running {
         let key = format!("{reference} {}", fingerprint(fields));
-        let (sender, receiver) = watch::channel(None);
-        {
+        let (sender, outcome) = watch::channel(None);
+        let (running, listed) = {
             let mut pulls = self.inner.pulls.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(running) = pulls.get(&key) {
                 return running.clone();
             }
-            pulls.insert(key.clone(), receiver.clone());
-        }
+            let listed = self.inner.board.list(reference.to_string());
+            let progress = Arc::clone(&listed);
+            let running = Running { outcome, progress };
+            pulls.insert(key.clone(), running.clone());
+            (running, listed)
+        };
         let leave = Leave {
             pulls: Arc::clone(&self.inner.pulls),
             key,
         };
         let images = self.clone();
         tokio::spawn(async move {
-            let result = images.pull_now(reference, credentials).await.map_err(Arc::new);
+            let result = {
+                let mut pulled = pin!(images.pull_now(reference, credentials, &listed));
+                loop {
+                    match tokio::time::timeout(REPORT, &mut pulled).await {
+                        Ok(result) => break result.map_err(Arc::new),
+                        Err(_) => listed.report(),
+                    }
+                }
+            };
             drop(leave);
+            drop(listed);
             sender.send_replace(Some(result));
         });
-        receiver
+        running
     }
 
-    async fn pull_now(&self, reference: Reference, credentials: Credentials) -> Result<String, ImageError> {
+    async fn pull_now(
+        &self,
+        reference: Reference,
+        credentials: Credentials,
+        progress: &Progress,
+    ) -> Result<String, ImageError> {
         let remote = Arc::new(Remote {
             client: self.inner.client.clone(),
             reference,
             credentials,
         });
-        let pulled = self.pull_remote(&remote).await;
+        let pulled = self.pull_remote(&remote, progress).await;
         if pulled.is_err() {
             self.inner.layers.flush().await;
         }
         pulled
     }
 
-    async fn pull_remote(&self, remote: &Arc<Remote>) -> Result<String, ImageError> {
+    async fn pull_remote(&self, remote: &Arc<Remote>, progress: &Progress) -> Result<String, ImageError> {
         let Remote {
             client,
             reference,
@@ -144,6 +174,7 @@ impl Images {
             .await
             .map_err(failed)?;
         check_media_types(&image.manifest)?;
+        progress.enter(PullStep::Config);
         let blob = &image.manifest.config;
         let bytes = client
             .fetch_small(reference, blob, CONFIG_MAX, credentials)
@@ -152,7 +183,7 @@ impl Images {
         let config = Config::parse(&bytes, blob.digest.clone())?;
         let origins = image.manifest.layers.iter();
         let origins = origins.map(|layer| Origin::Registry(Arc::clone(remote), layer.clone()));
-        let layers = self.layers(&config, origins.collect()).await?;
+        let layers = self.layers(&config, origins.collect(), progress).await?;
         let mut manifests = vec![document(&image.target.digest, &image.target.bytes)];
         if image.digest != image.target.digest {
             manifests.push(document(&image.digest, &image.bytes));
@@ -165,7 +196,7 @@ impl Images {
             layers,
             config,
         };
-        self.commit(put).await
+        self.commit(put, progress).await
     }
 
     /// Holds all layers of an image; `origins` in the order of the config's diff ids.
@@ -173,6 +204,7 @@ impl Images {
         &self,
         config: &Config,
         origins: Vec<Origin>,
+        progress: &Progress,
     ) -> Result<Vec<Arc<Layer>>, ImageError> {
         if origins.len() != config.diff_ids.len() {
             return Err(ImageError::Config {
@@ -184,13 +216,16 @@ impl Images {
                 ),
             });
         }
+        progress.enter(PullStep::Layers);
         let (effort, mut idle) = Effort::new(self.inner.config.max_parallel_downloads);
         let effort = Arc::new(effort);
         let mut tasks = JoinSet::new();
         for (at, (diff_id, origin)) in config.diff_ids.iter().cloned().zip(origins).enumerate() {
             let (layers, effort) = (self.inner.layers.clone(), Arc::clone(&effort));
+            let (digest, size) = origin.blob(&diff_id);
+            let track = progress.layer(digest, &diff_id, size);
             tasks.spawn(async move {
-                let layer = fetch::obtain(&layers, &diff_id, &origin, &effort).await;
+                let layer = fetch::obtain(&layers, &diff_id, &origin, &effort, &track).await;
                 layer.map(|layer| (at, layer))
             });
         }
@@ -218,8 +253,9 @@ impl Images {
     }
 
     /// Makes an image's layers durable, then records it.
-    pub(super) async fn commit(&self, put: Put) -> Result<String, ImageError> {
+    pub(super) async fn commit(&self, put: Put, progress: &Progress) -> Result<String, ImageError> {
         let id = put.config.id.to_string();
+        progress.enter(PullStep::Syncing);
         if put.layers.iter().any(|layer| !layer.is_durable()) {
             let (dir, layers) = (self.inner.layout.layers(), put.layers.clone());
             blocking("making layers durable", move || {
@@ -233,6 +269,7 @@ impl Images {
             })
             .await?;
         }
+        progress.enter(PullStep::Recording);
         let (reply, done) = oneshot::channel();
         self.inner.tell(Job::Put(Box::new(put), reply));
         match done.await {

@@ -21,6 +21,7 @@ pub(crate) fn open(root: &Path) -> Images {
         max_parallel_downloads: 3,
         stall_timeout: Duration::from_secs(30),
         platform: Platform::host(),
+        pinned: vec!["*/pinned:*".to_owned()],
     })
     .unwrap()
 }

@@ -213,8 +213,13 @@ impl Checker<'_> {
 
 impl Found<'_> {
     fn stat(&self) -> Result<Stat, Error> {
-        statat(&self.parent.fd, self.name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|errno| missing(Error::system(&self.entry.path, "fstatat(AT_SYMLINK_NOFOLLOW)", errno)))
+        statat(&self.parent.fd, self.name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| {
+            missing(Error::system(
+                &self.entry.path,
+                "fstatat(AT_SYMLINK_NOFOLLOW)",
+                errno,
+            ))
+        })
     }
 
     fn proc_path(&self) -> Vec<u8> {
@@ -243,7 +248,11 @@ fn opaque(parent: &Parent, entry: &[u8]) -> Result<(), Error> {
     match getxattr(proc(parent.fd.as_fd()), OPAQUE, &mut value[..]) {
         Ok(1) if value[0] == b'y' => Ok(()),
         Ok(_) | Err(Errno::NODATA) => Err(Error::damaged(entry, "does not hide what lies below any more")),
-        Err(errno) => Err(Error::system(entry, "getxattr(\"trusted.overlay.opaque\")", errno)),
+        Err(errno) => Err(Error::system(
+            entry,
+            "getxattr(\"trusted.overlay.opaque\")",
+            errno,
+        )),
     }
 }
 

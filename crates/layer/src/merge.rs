@@ -81,7 +81,10 @@ pub fn describe_implied(layers: &[Stacked<'_>], into: BorrowedFd<'_>) -> Result<
 /// Whether a name has only plain components: names may come from a record that was damaged.
 fn plain(physical: &[u8]) -> bool {
     let components = physical.split(|byte| *byte == b'/');
-    !physical.contains(&0) && components.into_iter().all(|name| !matches!(name, b"" | b"." | b".."))
+    !physical.contains(&0)
+        && components
+            .into_iter()
+            .all(|name| !matches!(name, b"" | b"." | b".."))
 }
 
 struct Merger<'a> {
@@ -132,15 +135,16 @@ impl Merger<'_> {
         let (parent, name) = path::split(physical);
         let parent = open(into, parent)?;
         let mode = Mode::from_raw_mode(0o700);
-        mkdirat(&parent, name, mode)
-            .map_err(|errno| Error::system(physical, "mkdirat(0700)", errno))?;
+        mkdirat(&parent, name, mode).map_err(|errno| Error::system(physical, "mkdirat(0700)", errno))?;
         let fd = metadata::open_directory(parent.as_fd(), name)
             .map_err(|errno| Error::system(physical, "openat(O_DIRECTORY)", errno))?;
         let fresh = Fresh {
             owned: false,
             mode: None,
         };
-        Target::Open(fd.as_fd()).apply(&metadata, fresh, physical).map(drop)
+        Target::Open(fd.as_fd())
+            .apply(&metadata, fresh, physical)
+            .map(drop)
     }
 
     /// Last, because every directory made in another changes its times and inherits its access list.
@@ -207,7 +211,8 @@ fn is_opaque(fd: &OwnedFd) -> bool {
 
 fn open(root: BorrowedFd<'_>, physical: &[u8]) -> Result<OwnedFd, Error> {
     let name = if physical.is_empty() { b"." } else { physical };
-    metadata::open_directory(root, name).map_err(|errno| Error::system(physical, "openat(O_DIRECTORY)", errno))
+    metadata::open_directory(root, name)
+        .map_err(|errno| Error::system(physical, "openat(O_DIRECTORY)", errno))
 }
 
 /// Owner, mode, time and attributes of a directory.

@@ -15,8 +15,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat, fstat, lgetxattr, llistxattr, major, minor,
-    openat2, readlinkat, seek, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat, fstat, lgetxattr, llistxattr, major,
+    minor, openat2, readlinkat, seek, statat,
 };
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -203,10 +203,21 @@ impl<W: Write> Packer<'_, W> {
         let file: File = tape::open_file(self.root, path)?.into();
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let occupied = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-        let holes = if occupied < size { regions(&file, path, size)? } else { None };
+        let holes = if occupied < size {
+            regions(&file, path, size)?
+        } else {
+            None
+        };
         let Some(regions) = holes else {
             self.header(&header, size)?;
-            self.copy(&file, path, Region { offset: 0, length: size })?;
+            self.copy(
+                &file,
+                path,
+                Region {
+                    offset: 0,
+                    length: size,
+                },
+            )?;
             return self.out.pad();
         };
         let map = header.sparse(path, size, &regions);
@@ -223,7 +234,9 @@ impl<W: Write> Packer<'_, W> {
         let (mut offset, end) = (region.offset, region.offset + region.length);
         let mut buffer = vec![0; 64 << 10];
         while offset < end {
-            let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());
+            let wanted = usize::try_from(end - offset)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
             let read = match file.read_at(&mut buffer[..wanted], offset) {
                 Ok(0) => return Err(Error::damaged(path, "is shorter than it was")),
                 Ok(read) => read,
@@ -278,8 +291,8 @@ fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error
             continue;
         }
         let mut value = vec![0; 64 << 10];
-        let length = lgetxattr(proc, name, &mut value[..])
-            .map_err(|errno| Error::system(path, "lgetxattr", errno))?;
+        let length =
+            lgetxattr(proc, name, &mut value[..]).map_err(|errno| Error::system(path, "lgetxattr", errno))?;
         value.truncate(length);
         found.push((name.to_vec(), value));
     }

@@ -51,8 +51,9 @@ impl Visitor for Counter {
     fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
         let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
-            stat => stat
-                .map_err(|errno| Error::system(name.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno))?,
+            stat => {
+                stat.map_err(|errno| Error::system(name.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno))?
+            }
         };
         if stat.st_nlink < 2 || self.linked.insert((stat.st_dev, stat.st_ino)) {
             self.count(&stat);

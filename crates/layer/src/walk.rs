@@ -156,9 +156,8 @@ fn enter(
         }
         let is_directory = match is_directory(dir, child, entry.file_type()) {
             Err(Errno::NOENT) if visitor.is_lenient() => continue,
-            known => known.map_err(|errno| {
-                Error::system(child.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno)
-            })?,
+            known => known
+                .map_err(|errno| Error::system(child.to_bytes(), "fstatat(AT_SYMLINK_NOFOLLOW)", errno))?,
         };
         if is_directory {
             pending.push(child.to_owned());

@@ -10,7 +10,13 @@ use crate::{Compression, Error, Expected, Limits, Replay, Unpacked, check, unpac
 fn unpack(site: &Site, archive: &[u8]) -> Result<Unpacked, Error> {
     let dir = File::open(&site.root).unwrap();
     let tape = File::create(site.temp.path().join("tape")).unwrap();
-    unpack_recorded(archive, Compression::Detect, dir.as_fd(), &Limits::default(), tape)
+    unpack_recorded(
+        archive,
+        Compression::Detect,
+        dir.as_fd(),
+        &Limits::default(),
+        tape,
+    )
 }
 
 fn tape(site: &Site) -> File {
@@ -29,7 +35,12 @@ fn again(site: &Site) -> Vec<u8> {
 
 fn verdict(site: &Site, unpacked: &Unpacked) -> Result<(), Error> {
     let dir = File::open(&site.root).unwrap();
-    check(dir.as_fd(), tape(site), &Expected::from(unpacked), &Limits::default())
+    check(
+        dir.as_fd(),
+        tape(site),
+        &Expected::from(unpacked),
+        &Limits::default(),
+    )
 }
 
 fn everything() -> Vec<u8> {
@@ -86,34 +97,56 @@ fn every_damage_is_found_and_named() {
     }
     type Damage = fn(&Path);
     let damages: [(&str, &str, Damage); 14] = [
-        ("d/large", "is shorter", |root| truncate(&root.join("d/large"), 1000)),
-        ("d/large", "another size", |root| truncate(&root.join("d/large"), 300_001)),
-        ("d/empty", "another size", |root| truncate(&root.join("d/empty"), 1)),
+        ("d/large", "is shorter", |root| {
+            truncate(&root.join("d/large"), 1000)
+        }),
+        ("d/large", "another size", |root| {
+            truncate(&root.join("d/large"), 300_001)
+        }),
+        ("d/empty", "another size", |root| {
+            truncate(&root.join("d/empty"), 1)
+        }),
         (".", "other contents", |root| {
             let path = root.join("d/large");
             let mut bytes = fs::read(&path).unwrap();
             bytes[150_000] ^= 1;
             let time = fs::metadata(&path).unwrap().modified().unwrap();
             fs::write(&path, bytes).unwrap();
-            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
         }),
-        ("d/attributes", "is gone", |root| fs::remove_file(root.join("d/attributes")).unwrap()),
+        ("d/attributes", "is gone", |root| {
+            fs::remove_file(root.join("d/attributes")).unwrap()
+        }),
         ("soft", "points elsewhere", |root| {
             fs::remove_file(root.join("soft")).unwrap();
             std::os::unix::fs::symlink("/etc/passwd", root.join("soft")).unwrap();
         }),
-        ("null", "is gone", |root| fs::remove_file(root.join("null")).unwrap()),
+        ("null", "is gone", |root| {
+            fs::remove_file(root.join("null")).unwrap()
+        }),
         ("linked", "is no link", |root| {
             fs::remove_file(root.join("linked")).unwrap();
             fs::copy(root.join("d/large"), root.join("linked")).unwrap();
         }),
-        (".wh.gone", "is gone", |root| fs::remove_file(root.join("gone")).unwrap()),
+        (".wh.gone", "is gone", |root| {
+            fs::remove_file(root.join("gone")).unwrap()
+        }),
         ("d", "mode 0700 instead of 0755", |root| {
             fs::set_permissions(root.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
         }),
         ("d/attributes", "another value of user.x", |root| {
-            rustix::fs::setxattr(root.join("d/attributes"), "user.x", b"other", rustix::fs::XattrFlags::empty())
-                .unwrap();
+            rustix::fs::setxattr(
+                root.join("d/attributes"),
+                "user.x",
+                b"other",
+                rustix::fs::XattrFlags::empty(),
+            )
+            .unwrap();
         }),
         (".", "lost extended attributes", |root| {
             rustix::fs::removexattr(root.join("d/attributes"), "user.x").unwrap();
@@ -121,14 +154,19 @@ fn every_damage_is_found_and_named() {
         ("d/.wh..wh..opq", "does not hide", |root| {
             rustix::fs::removexattr(root.join("d"), "trusted.overlay.opaque").unwrap();
         }),
-        (".", "files instead of", |root| fs::write(root.join("below/more"), b"").unwrap()),
+        (".", "files instead of", |root| {
+            fs::write(root.join("below/more"), b"").unwrap()
+        }),
     ];
     for (path, what, damage) in damages {
         let site = Site::new();
         let unpacked = unpack(&site, &everything()).unwrap();
         damage(&site.root);
         let said = verdict(&site, &unpacked).unwrap_err().to_string();
-        assert!(said.contains(&format!("\"{path}\" ")) && said.contains(what), "{path}, {what}: {said}");
+        assert!(
+            said.contains(&format!("\"{path}\" ")) && said.contains(what),
+            "{path}, {what}: {said}"
+        );
     }
 }
 

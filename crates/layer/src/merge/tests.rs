@@ -56,7 +56,10 @@ fn the_lower_layers_description_shows_through_what_is_only_implied() {
     let implying = Tar::new().file("tmp/file", b"x").end();
     let expected = vec![("tmp".to_owned(), 0o1777, 7)];
     assert_eq!(merged(&[tmp.clone(), implying.clone()]), expected);
-    assert_eq!(merged(&[tmp.clone(), implying.clone(), implying.clone()]), expected);
+    assert_eq!(
+        merged(&[tmp.clone(), implying.clone(), implying.clone()]),
+        expected
+    );
     // Between them somebody describes it anew: that counts.
     let anew = directory("tmp/", 0o700, 8);
     assert_eq!(
@@ -106,7 +109,10 @@ fn what_is_hidden_below_does_not_show_through() {
         assert_eq!(merged(&[low.clone(), between, implying.clone()]), []);
     }
     // The implied directory itself may hide what is below, or be hidden.
-    let opaque = Tar::new().file("a/b/.wh..wh..opq", b"").file("a/b/file", b"x").end();
+    let opaque = Tar::new()
+        .file("a/b/.wh..wh..opq", b"")
+        .file("a/b/file", b"x")
+        .end();
     assert_eq!(merged(&[low.clone(), opaque]), []);
     let gone = Tar::new().file(".wh.a", b"").end();
     assert_eq!(merged(&[low, implying, gone]), []);

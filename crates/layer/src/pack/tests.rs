@@ -48,7 +48,10 @@ fn everything_a_layer_can_hold_survives_packing() {
             ("gid", b"3000000"),
             ("mtime", b"-5.25"),
             ("SCHILY.xattr.user.x", b"a=b\nc"),
-            ("SCHILY.xattr.security.capability", b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            (
+                "SCHILY.xattr.security.capability",
+                b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            ),
         ])
         .file("short", b"far")
         .pax(&[
@@ -73,10 +76,24 @@ fn what_is_packed_does_not_depend_on_the_order_in_which_it_was_made() {
         return;
     }
     let (one, other) = (Site::new(), Site::new());
-    one.unpack(&Tar::new().directory("d/").file("a", b"1").file("b", b"2").file("d/c", b"3").end())
-        .unwrap();
+    one.unpack(
+        &Tar::new()
+            .directory("d/")
+            .file("a", b"1")
+            .file("b", b"2")
+            .file("d/c", b"3")
+            .end(),
+    )
+    .unwrap();
     other
-        .unpack(&Tar::new().directory("d/").file("d/c", b"3").file("b", b"2").file("a", b"1").end())
+        .unpack(
+            &Tar::new()
+                .directory("d/")
+                .file("d/c", b"3")
+                .file("b", b"2")
+                .file("a", b"1")
+                .end(),
+        )
         .unwrap();
     for site in [&one, &other] {
         let time = std::time::UNIX_EPOCH;

@@ -96,10 +96,17 @@ fn a_directory_moved_away_while_it_is_measured_does_not_hide_its_siblings() {
     fs::write(root.join("1/2/3/deep"), b"").unwrap();
     for sibling in ["1/a", "1/z", "0", "2"] {
         fs::create_dir(root.join(sibling)).unwrap();
-        fs::write(root.join(sibling).join(format!("in {sibling}").replace('/', " ")), b"").unwrap();
+        fs::write(
+            root.join(sibling).join(format!("in {sibling}").replace('/', " ")),
+            b"",
+        )
+        .unwrap();
     }
     let dir = File::open(root).unwrap();
-    let mut mover = Mover { root, seen: Vec::new() };
+    let mut mover = Mover {
+        root,
+        seen: Vec::new(),
+    };
     walk::walk(walk::open(dir.as_fd(), c".").unwrap(), &mut mover).unwrap();
     mover.seen.retain(|name| name != "deep");
     mover.seen.sort();

@@ -1,0 +1,44 @@
+//! Any bytes as a layer that is written to disk (as root; otherwise most of it is refused by the kernel): nothing beside the
+//! directory may change, and what could be unpacked must verify and be made again byte by byte.
+#![no_main]
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+
+use libfuzzer_sys::fuzz_target;
+use pausa_layer::{Compression, Expected, Limits, Replay, check, unpack_recorded};
+
+fn repair(bytes: &mut [u8]) {
+    for block in bytes.chunks_exact_mut(512) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+}
+
+fuzz_target!(|bytes: Vec<u8>| {
+    let mut bytes = bytes;
+    repair(&mut bytes);
+    // In memory: the disk would be what is measured.
+    let temp = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let root = temp.path().join("layer");
+    std::fs::create_dir(&root).expect("a directory");
+    let tape = temp.path().join("tape");
+    let dir = File::open(&root).expect("a directory");
+    let limits = Limits { content_bytes: 1 << 24, ..Limits::default() };
+    let recorder = File::create(&tape).expect("a file");
+    let unpacked = unpack_recorded(&bytes[..], Compression::None, dir.as_fd(), &limits, recorder);
+    let beside = std::fs::read_dir(temp.path()).expect("a directory").count();
+    assert_eq!(beside, 2);
+    let Ok(unpacked) = unpacked else { return };
+    if !unpacked.reproducible {
+        return;
+    }
+    let tape = || File::open(&tape).expect("a tape");
+    let mut again = Vec::new();
+    let mut replay = Replay::new(tape(), dir.as_fd()).expect("a tape");
+    replay.read_to_end(&mut again).expect("an archive");
+    assert!(again == bytes);
+    check(dir.as_fd(), tape(), &Expected::from(&unpacked), &limits).expect("a whole layer");
+});
