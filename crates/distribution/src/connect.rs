@@ -12,10 +12,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use url::Url;
+
+use crate::client_cert::ClientCerts;
+use crate::endpoint::{ClientPem, Endpoint, TlsSettings, is_loopback};
 use crate::error::Error;
-use crate::resolver::{ClientPem, Endpoint, TlsSettings, is_loopback};
 
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_CLIENTS: usize = 64;
@@ -28,6 +32,7 @@ struct Key {
     tls: TlsSettings,
     dial_timeout: Duration,
     loopback: bool,
+    proxy: Option<Url>,
 }
 
 #[derive(Default)]
@@ -60,6 +65,7 @@ impl Connections {
             tls: endpoint.tls.clone(),
             dial_timeout: endpoint.dial_timeout.unwrap_or(dial_timeout),
             loopback: is_loopback(&endpoint.base),
+            proxy: endpoint.proxy.clone(),
         };
         if let Some((born, client)) = self.lock().clients.get(&key)
             && born.elapsed() < MAX_AGE
@@ -95,7 +101,9 @@ impl Connections {
             .http2_initial_stream_window_size(4 * 1024 * 1024)
             .http2_initial_connection_window_size(16 * 1024 * 1024)
             .tls_backend_preconfigured(self.tls(&key.tls)?);
-        if key.loopback {
+        if let Some(proxy) = &key.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?.no_proxy(None));
+        } else if key.loopback {
             // A proxy elsewhere has another loopback.
             builder = builder.no_proxy();
         }
@@ -115,14 +123,23 @@ impl Connections {
         } else {
             builder.with_root_certificates(self.roots(&settings.ca)?)
         };
-        let mut config = match settings.client.first() {
-            Some(ClientPem { chain, key }) => {
-                builder.with_client_auth_cert(certificates(chain)?, PrivateKeyDer::from_pem_slice(key)?)?
-            }
-            None => builder.with_no_client_auth(),
+        let mut config = if settings.client.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            builder.with_client_cert_resolver(Arc::new(self.client_certs(&settings.client)?))
         };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
+    }
+
+    fn client_certs(&self, pairs: &[ClientPem]) -> Result<ClientCerts, Cause> {
+        let mut keys = Vec::with_capacity(pairs.len());
+        for ClientPem { chain, key } in pairs {
+            let key = PrivateKeyDer::from_pem_slice(key)?;
+            let key = CertifiedKey::from_der(certificates(chain)?, key, &self.provider)?;
+            keys.push(Arc::new(key));
+        }
+        Ok(ClientCerts(keys))
     }
 
     /// The system's roots, and those of `extra` besides.

@@ -283,6 +283,11 @@ impl Error {
         matches!(self, Self::Transport { source, .. } if crate::connect::is_no_tls(source))
     }
 
+    /// Whether no connection came about: nobody listens, or it is not TLS that is spoken there.
+    pub(crate) fn is_no_connection(&self) -> bool {
+        self.is_no_tls() || matches!(self, Self::Transport { source, .. } if source.is_connect())
+    }
+
     /// Whether the same request may succeed a moment later.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self.kind(), Kind::Unavailable | Kind::RateLimited)

@@ -9,11 +9,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::endpoint::{ClientPem, Endpoint, Source, TlsSettings};
 use crate::error::Error;
 use crate::reference::Reference;
-use crate::resolver::{ClientPem, Endpoint, Resolver, TlsSettings, default_endpoints};
+use crate::resolver::{Resolver, default_endpoints};
 
 mod file;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -57,14 +59,11 @@ impl Resolver for HostsDir {
         };
         let path = directory.join("hosts.toml");
         match read(&path) {
+            // An empty file is like none, as in containerd.
+            Ok(bytes) if bytes.is_empty() => docker_endpoints(&directory, reference),
             Ok(bytes) => file::endpoints(&path, &bytes, reference),
             Err(Error::ConfigRead { source, .. }) if is_absent(&source) => {
-                let tls = docker_layout(&directory)?;
-                let mut endpoints = default_endpoints(reference)?;
-                for endpoint in &mut endpoints {
-                    endpoint.tls = tls.clone();
-                }
-                Ok(endpoints)
+                docker_endpoints(&directory, reference)
             }
             Err(error) => Err(error),
         }
@@ -106,8 +105,25 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// `*.crt` are roots, `name.cert` with `name.key` is a client certificate.
-fn docker_layout(directory: &Path) -> Result<TlsSettings, Error> {
+/// The registry itself with the certificates in `directory`: `*.crt` are roots, `name.cert` with `name.key` is a client
+/// certificate.
+fn docker_endpoints(directory: &Path, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
+    let (tls, certificates) = docker_layout(directory)?;
+    let mut endpoints = default_endpoints(reference)?;
+    for endpoint in &mut endpoints {
+        if !certificates.is_empty() {
+            endpoint.tls = tls.clone();
+        }
+        endpoint.source = Source {
+            file: Some(directory.to_owned()),
+            key: String::new(),
+            certificates: certificates.clone(),
+        };
+    }
+    Ok(endpoints)
+}
+
+fn docker_layout(directory: &Path) -> Result<(TlsSettings, Vec<PathBuf>), Error> {
     let failed = |source| Error::ConfigRead {
         path: directory.to_owned(),
         source,
@@ -118,15 +134,23 @@ fn docker_layout(directory: &Path) -> Result<TlsSettings, Error> {
     }
     paths.sort();
     let mut tls = TlsSettings::default();
+    let mut used = Vec::new();
     for path in paths {
         match path.extension().and_then(|e| e.to_str()) {
             Some("crt") => tls.ca.push(read(&path)?),
-            Some("cert") => tls.client.push(ClientPem {
-                chain: read(&path)?,
-                key: read(&path.with_extension("key"))?,
-            }),
-            _ => {}
+            Some("cert") => {
+                let key = path.with_extension("key");
+                tls.client.push(ClientPem {
+                    chain: read(&path)?,
+                    key: read(&key)?,
+                });
+                used.push(path);
+                used.push(key);
+                continue;
+            }
+            _ => continue,
         }
+        used.push(path);
     }
-    Ok(tls)
+    Ok((tls, used))
 }

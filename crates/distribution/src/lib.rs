@@ -16,9 +16,11 @@ mod blob;
 mod body;
 mod challenge;
 mod client;
+mod client_cert;
 mod connect;
 mod credentials;
 mod digest;
+mod endpoint;
 mod error;
 mod hosts;
 mod image_id;
@@ -38,13 +40,15 @@ pub use blob::BlobStream;
 pub use client::{Client, ClientConfig, Image, Resolved};
 pub use credentials::{AuthFields, Credentials};
 pub use digest::{Algorithm, Digest, Hasher};
+pub use endpoint::{Capabilities, ClientPem, Endpoint, Fallback, Role, Source, TlsSettings};
 pub use error::{Error, Kind, Target};
+pub use hosts::HostsDir;
 pub use image_id::ImageId;
 pub use manifest::{
     DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, OCI_INDEX, OCI_MANIFEST,
 };
 pub use platform::Platform;
 pub use reference::{DEFAULT_HOST, Reference, ReferenceError};
-pub use resolver::{Capabilities, ClientPem, Endpoint, Fallback, HostsDir, Resolver, TlsSettings};
+pub use resolver::Resolver;
 pub use retry::RetryPolicy;
 pub use verify::VerifyingReader;

@@ -13,8 +13,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::endpoint::Fallback;
 use crate::error::Error;
-use crate::resolver::Fallback;
 use crate::transport::Route;
 
 #[cfg(test)]
@@ -137,14 +137,15 @@ impl Failover {
         let Some(lane) = self.lanes.get(at).filter(|lane| !lane.out) else {
             return false;
         };
-        lane.route.endpoint.fallback == Fallback::None || self.before_had_no_tls(at)
-    }
-
-    fn before_had_no_tls(&self, at: usize) -> bool {
-        let before = at.checked_sub(1).and_then(|at| self.lanes.get(at));
-        before
-            .and_then(|lane| lane.error.as_ref())
-            .is_some_and(Error::is_no_tls)
+        let before = || {
+            let lane = at.checked_sub(1).and_then(|at| self.lanes.get(at));
+            lane.and_then(|lane| lane.error.as_ref())
+        };
+        match lane.route.endpoint.fallback {
+            Fallback::None => true,
+            Fallback::AfterNoTls => before().is_some_and(Error::is_no_tls),
+            Fallback::AfterNoConnection => before().is_some_and(Error::is_no_connection),
+        }
     }
 
     /// The errors of all endpoints, the expected "no TLS here" of a plain registry left out.

@@ -10,10 +10,11 @@ use url::Url;
 
 use crate::client::{Client, ClientConfig};
 use crate::digest::Digest;
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
-use crate::resolver::{Endpoint, Resolver};
+use crate::resolver::Resolver;
 use crate::retry::RetryPolicy;
 
 #[derive(Clone, Debug)]

@@ -18,8 +18,8 @@ use crate::body::Body;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Target};
-use crate::resolver::Endpoint;
 use crate::transport::{self, Route};
 
 const MAX_ENTRIES: usize = 1024;

@@ -15,8 +15,8 @@ use url::Url;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::Credentials;
+use crate::endpoint::{Endpoint, is_loopback};
 use crate::error::{Error, Target, excerpt};
-use crate::resolver::{Endpoint, is_loopback};
 use crate::token::Tokens;
 
 const MAX_REDIRECTS: usize = 5;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::Kind;
-use crate::resolver::HostsDir;
+use crate::hosts::HostsDir;
 use crate::test_server::{Reply, Request, Server, client, config, reference};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -17,9 +16,11 @@ use toml::Spanned;
 use url::Url;
 
 use super::read;
+use super::values::{duration, proxy};
+use crate::endpoint::{Capabilities, ClientPem, Endpoint, Fallback, Role, Source, TlsSettings, is_loopback};
 use crate::error::Error;
 use crate::reference::Reference;
-use crate::resolver::{Capabilities, ClientPem, Endpoint, Fallback, default_endpoints, is_loopback};
+use crate::resolver::default_endpoints;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +36,7 @@ struct HostsFile {
     header: Option<BTreeMap<String, OneOrMany>>,
     override_path: Option<bool>,
     dial_timeout: Option<String>,
+    proxy: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -47,6 +49,7 @@ struct Settings {
     header: Option<BTreeMap<String, OneOrMany>>,
     override_path: Option<bool>,
     dial_timeout: Option<String>,
+    proxy: Option<String>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -89,7 +92,9 @@ pub(super) fn endpoints(path: &Path, bytes: &[u8], reference: &Reference) -> Res
     let mut endpoints = Vec::new();
     for (name, settings) in hosts {
         let key = format!("host.\"{}\"", name.get_ref());
-        endpoints.extend(context.endpoint(&key, name.get_ref(), settings)?);
+        let mut mirrors = context.endpoint(&key, name.get_ref(), settings)?;
+        mirrors.iter_mut().for_each(|mirror| mirror.role = Role::Mirror);
+        endpoints.extend(mirrors);
     }
     let own = Settings {
         capabilities: file.capabilities,
@@ -99,15 +104,16 @@ pub(super) fn endpoints(path: &Path, bytes: &[u8], reference: &Reference) -> Res
         header: file.header,
         override_path: file.override_path,
         dial_timeout: file.dial_timeout,
+        proxy: file.proxy,
     };
     match &file.server {
         Some(server) => endpoints.extend(context.endpoint("server", server, &own)?),
         None => {
-            let mut fallback = default_endpoints(reference)?;
-            for endpoint in &mut fallback {
+            let mut defaults = default_endpoints(reference)?;
+            for endpoint in &mut defaults {
                 context.apply("", endpoint, &own)?;
             }
-            endpoints.extend(fallback);
+            endpoints.extend(defaults);
         }
     }
     Ok(endpoints)
@@ -173,18 +179,7 @@ impl Context<'_> {
         }
         let mut endpoint = Endpoint::new(base, self.reference);
         self.apply(key, &mut endpoint, settings)?;
-        let mut found = vec![endpoint];
-        if let Some(first) = found.first()
-            && bare
-            && is_loopback(&first.base)
-        {
-            let mut plain = first.clone();
-            if plain.base.set_scheme("http").is_ok() {
-                plain.fallback = Fallback::AfterNoTls;
-                found.push(plain);
-            }
-        }
-        Ok(found)
+        Ok(with_twin(endpoint, bare))
     }
 
     fn apply(&self, key: &str, endpoint: &mut Endpoint, settings: &Settings) -> Result<(), Error> {
@@ -195,22 +190,23 @@ impl Context<'_> {
                 format!("{key}.{name}")
             }
         };
-        if let Some(list) = &settings.capabilities {
+        endpoint.source = Source {
+            file: Some(self.path.to_owned()),
+            key: key.to_owned(),
+            certificates: Vec::new(),
+        };
+        // An empty list restricts nothing, as in containerd.
+        if let Some(list) = settings.capabilities.as_deref().filter(|list| !list.is_empty()) {
             endpoint.capabilities = self.capabilities(&sub("capabilities"), list)?;
         }
-        if let Some(ca) = &settings.ca {
-            endpoint.tls.ca = ca
-                .as_slice()
-                .iter()
-                .map(|file| self.load(file))
-                .collect::<Result<_, _>>()?;
+        if settings.ca.is_some() || settings.client.is_some() || settings.skip_verify.is_some() {
+            endpoint.tls = self.tls(&sub, settings, &mut endpoint.source.certificates)?;
         }
-        if let Some(client) = &settings.client {
-            endpoint.tls.client = self.client(&sub("client"), client)?;
-        }
-        endpoint.tls.skip_verify = settings.skip_verify.unwrap_or(false);
         if let Some(headers) = &settings.header {
             endpoint.headers = self.headers(&sub("header"), headers)?;
+        }
+        if let Some(text) = &settings.proxy {
+            endpoint.proxy = Some(proxy(text).map_err(|reason| self.invalid(&sub("proxy"), "…", reason))?);
         }
         if let Some(text) = &settings.dial_timeout {
             let parsed = duration(text).filter(|d| !d.is_zero());
@@ -231,7 +227,7 @@ impl Context<'_> {
             resolve: false,
         };
         for name in list {
-            match name.as_str() {
+            match name.to_ascii_lowercase().as_str() {
                 "pull" => found.pull = true,
                 "resolve" => found.resolve = true,
                 // Known, and nothing this client does.
@@ -242,45 +238,63 @@ impl Context<'_> {
         Ok(found)
     }
 
-    fn load(&self, file: &str) -> Result<Vec<u8>, Error> {
-        read(
-            &self
-                .path
-                .parent()
-                .map_or_else(|| PathBuf::from(file), |dir| dir.join(file)),
-        )
+    fn tls(
+        &self,
+        sub: &impl Fn(&str) -> String,
+        settings: &Settings,
+        read: &mut Vec<PathBuf>,
+    ) -> Result<TlsSettings, Error> {
+        let mut tls = TlsSettings {
+            skip_verify: settings.skip_verify.unwrap_or(false),
+            ..TlsSettings::default()
+        };
+        for file in settings.ca.iter().flat_map(OneOrMany::as_slice) {
+            tls.ca.push(self.load(file, read)?);
+        }
+        if let Some(client) = &settings.client {
+            tls.client = self.client(&sub("client"), client, read)?;
+        }
+        Ok(tls)
     }
 
-    fn client(&self, key: &str, client: &Client) -> Result<Vec<ClientPem>, Error> {
-        let both = |file: &String| {
-            self.load(file).map(|pem| ClientPem {
+    /// A file named relative to this one.
+    fn load(&self, file: &str, seen: &mut Vec<PathBuf>) -> Result<Vec<u8>, Error> {
+        let path = self
+            .path
+            .parent()
+            .map_or_else(|| PathBuf::from(file), |dir| dir.join(file));
+        let bytes = read(&path)?;
+        seen.push(path);
+        Ok(bytes)
+    }
+
+    fn client(&self, key: &str, client: &Client, read: &mut Vec<PathBuf>) -> Result<Vec<ClientPem>, Error> {
+        let both = |file: &str, read: &mut Vec<PathBuf>| {
+            self.load(file, read).map(|pem| ClientPem {
                 chain: pem.clone(),
                 key: pem,
             })
         };
         let entries = match client {
-            Client::One(file) => return Ok(vec![both(file)?]),
+            Client::One(file) => return Ok(vec![both(file, read)?]),
             Client::Many(entries) => entries,
         };
         let mut pairs = Vec::with_capacity(entries.len());
         for entry in entries {
-            pairs.push(match entry {
-                ClientEntry::Both(file) => both(file)?,
-                ClientEntry::Pair(files) => match files.as_slice() {
-                    [cert] => both(cert)?,
-                    [cert, key] if key.is_empty() => both(cert)?,
-                    [cert, key] => ClientPem {
-                        chain: self.load(cert)?,
-                        key: self.load(key)?,
-                    },
-                    _ => {
-                        return Err(self.invalid(
-                            key,
-                            &files.join(", "),
-                            "is no pair of certificate and key",
-                        ));
-                    }
+            let files = match entry {
+                ClientEntry::Both(file) => std::slice::from_ref(file),
+                ClientEntry::Pair(files) => files.as_slice(),
+            };
+            pairs.push(match files {
+                [file] => both(file, read)?,
+                [file, none] if none.is_empty() => both(file, read)?,
+                [chain, key] => ClientPem {
+                    chain: self.load(chain, read)?,
+                    key: self.load(key, read)?,
                 },
+                _ => {
+                    return Err(self.invalid(key, &files.join(", "), "is no pair of certificate and key"));
+                }
             });
         }
         Ok(pairs)
@@ -303,27 +317,19 @@ impl Context<'_> {
     }
 }
 
-/// Go's durations, as far as they make sense here: whole numbers with `ms`, `s`, `m`, `h`, one after the other.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    if rest.is_empty() {
-        return None;
+/// An endpoint with its plain twin where one makes sense: an address on loopback without a scheme, and an `http` address with
+/// TLS settings, which containerd takes for "TLS if it speaks that".
+fn with_twin(mut endpoint: Endpoint, bare: bool) -> Vec<Endpoint> {
+    let ambiguous = endpoint.base.scheme() == "http"
+        && endpoint.tls != TlsSettings::default()
+        && endpoint.base.port().is_some();
+    if !ambiguous && !(bare && is_loopback(&endpoint.base)) {
+        return vec![endpoint];
     }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, after) = rest.split_at_checked(digits)?;
-        let number: u64 = number.parse().ok()?;
-        let unit = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, after) = after.split_at_checked(unit)?;
-        total = total.checked_add(match unit {
-            "ms" => Duration::from_millis(number),
-            "s" => Duration::from_secs(number),
-            "m" => Duration::from_secs(number.checked_mul(60)?),
-            "h" => Duration::from_secs(number.checked_mul(3600)?),
-            _ => return None,
-        })?;
-        rest = after;
+    let mut plain = endpoint.clone();
+    if endpoint.base.set_scheme("https").is_err() || plain.base.set_scheme("http").is_err() {
+        return vec![plain];
     }
-    Some(total)
+    plain.fallback = Fallback::AfterNoTls;
+    vec![endpoint, plain]
 }

@@ -1,6 +1,6 @@
 use super::*;
+use crate::endpoint::{Fallback, Role};
 use crate::error::Kind;
-use crate::resolver::Fallback;
 use std::time::Duration;
 
 fn setup(host: &str, toml: &str) -> (tempfile::TempDir, HostsDir) {
@@ -28,12 +28,12 @@ fn mirrors_keep_the_order_of_the_file_and_the_registry_comes_last() {
           capabilities = ["pull", "push"]
           dial_timeout = "1m1500ms"
         [host."http://a.example:5000/cache/v2/"]
-          skip_verify = true
           [host."http://a.example:5000/cache/v2/".header]
             x-one = "1"
             x-two = ["a", "b"]
         [host."https://m.example/odd"]
           override_path = true
+          skip_verify = true
         "#,
     );
     let found = resolve(&hosts, "busybox").unwrap();
@@ -49,7 +49,7 @@ fn mirrors_keep_the_order_of_the_file_and_the_registry_comes_last() {
     assert!(found[0].capabilities.pull && !found[0].capabilities.resolve);
     assert_eq!(found[0].dial_timeout, Some(Duration::from_millis(61_500)));
     assert_eq!(found[0].namespace.as_deref(), Some("docker.io"));
-    assert!(found[1].tls.skip_verify);
+    assert!(found[2].tls.skip_verify);
     assert_eq!(found[1].headers.get_all("x-two").iter().count(), 2);
     assert_eq!(found[3].namespace, None);
 }
@@ -123,6 +123,11 @@ fn mistakes_are_named() {
         ("[host.\"https://u:secret@m\"]", "credentials"),
         ("server = \"https://\"", "server"),
         ("dial_timeout = \"soon\"", "soon"),
+        ("proxy = \"http://u:secret@p/x\"", "proxy"),
+        (
+            "[host.\"https://m\"]\n[host.\"https://m\".host.\"https://n\"]",
+            "host",
+        ),
         ("ca = \"missing.pem\"", "missing.pem"),
         ("client = [[\"a\", \"b\", \"c\"]]", "pair"),
         ("[header]\n\"bad name\" = \"x\"", "bad name"),
@@ -147,5 +152,71 @@ fn no_directory_means_defaults() {
     assert_eq!(
         bases(&resolve(&hosts, "quay.io/a/b").unwrap()),
         ["https://quay.io/v2"]
+    );
+}
+
+#[test]
+fn http_with_tls_settings_means_tls_first() {
+    let (_dir, hosts) = setup(
+        "docker.io",
+        r#"
+        server = "https://registry-1.docker.io"
+        [host."http://192.168.31.250:5000"]
+          capabilities = ["pull", "resolve", "push"]
+          skip_verify = true
+        [host."http://plain.example"]
+          skip_verify = true
+        [host."http://plain.example:5000"]
+        "#,
+    );
+    let found = resolve(&hosts, "busybox").unwrap();
+    assert_eq!(
+        bases(&found),
+        [
+            "https://192.168.31.250:5000/v2",
+            "http://192.168.31.250:5000/v2",
+            "http://plain.example/v2",
+            "http://plain.example:5000/v2",
+            "https://registry-1.docker.io/v2"
+        ]
+    );
+    assert_eq!(found[1].fallback, Fallback::AfterNoTls);
+    assert_eq!(found[3].fallback, Fallback::None);
+    assert_eq!(found[3].role, Role::Mirror);
+    assert_eq!(found[4].role, Role::Registry);
+    assert_eq!(found[4].source.key, "server");
+}
+
+#[test]
+fn an_empty_list_of_capabilities_restricts_nothing_and_letters_do_not_matter() {
+    let (_dir, hosts) = setup(
+        "r.example",
+        "capabilities = []\n[host.\"https://m\"]\ncapabilities = [\"Pull\"]",
+    );
+    let found = resolve(&hosts, "r.example/a").unwrap();
+    assert!(found[0].capabilities.pull && !found[0].capabilities.resolve);
+    assert!(found[1].capabilities.pull && found[1].capabilities.resolve);
+}
+
+#[test]
+fn a_proxy_belongs_to_the_host_it_stands_under() {
+    let (_dir, hosts) = setup(
+        "r.example",
+        "server = \"https://r.example\"\nproxy = \"http://one:8080\"\n[host.\"https://m\"]\nproxy = \"socks5://two:1\"",
+    );
+    let found = resolve(&hosts, "r.example/a").unwrap();
+    assert_eq!(found[0].proxy.as_ref().unwrap().as_str(), "socks5://two:1");
+    assert_eq!(found[1].proxy.as_ref().unwrap().as_str(), "http://one:8080/");
+}
+
+#[test]
+fn an_empty_file_is_like_none() {
+    let (dir, hosts) = setup("r.example", "");
+    std::fs::write(dir.path().join("r.example/ca.crt"), "pem").unwrap();
+    let found = resolve(&hosts, "r.example/a").unwrap();
+    assert_eq!(found[0].tls.ca, [b"pem".to_vec()]);
+    assert_eq!(
+        found[0].source.certificates,
+        [dir.path().join("r.example/ca.crt")]
     );
 }
