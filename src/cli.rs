@@ -85,6 +85,9 @@ struct Flags {
     /// Directory of registry hosts [default: /etc/pausa/certs.d].
     #[arg(long, value_name = "DIR")]
     registry_config_dir: Option<PathBuf>,
+    /// The registries.conf(5) of containers tools; "" for none [default: /etc/containers/registries.conf].
+    #[arg(long, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
     /// Who makes cgroups [default: auto].
     #[arg(long, value_enum)]
     cgroup_driver: Option<CgroupDriverFlag>,
@@ -196,6 +199,7 @@ impl Flags {
             Some(self.cni_bin_dir).filter(|dirs| !dirs.is_empty()),
         );
         set(&mut config.registry_config_dir, self.registry_config_dir);
+        set(&mut config.registries_conf, self.registries_conf);
         set(
             &mut config.cgroup_driver,
             self.cgroup_driver.map(CgroupDriver::from),

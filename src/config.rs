@@ -30,6 +30,9 @@ pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";
 /// Where clients expect the socket.
 pub const DEFAULT_LISTEN: &str = "unix:///run/pausa/pausa.sock";
 
+/// Where Podman, CRI-O and their kin have their registries.
+pub const DEFAULT_REGISTRIES_CONF: &str = "/etc/containers/registries.conf";
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,6 +45,9 @@ pub struct Config {
     pub state: PathBuf,
     /// Directory of registry hosts, `HOST/hosts.toml` in each; read anew for every pull.
     pub registry_config_dir: PathBuf,
+    /// `registries.conf` of containers-registries.conf(5), with its drop-ins in `registries.conf.d` beside it; read anew for every
+    /// pull. Empty: none. Only the default place may be without a file.
+    pub registries_conf: PathBuf,
     /// Who makes cgroups; kubelet asks for it and follows.
     pub cgroup_driver: CgroupDriver,
     /// Lets every pod bind ports below 1024 (sysctl `net.ipv4.ip_unprivileged_port_start=0`).
@@ -197,6 +203,7 @@ impl Default for Config {
             root: "/var/lib/pausa".into(),
             state: "/run/pausa".into(),
             registry_config_dir: "/etc/pausa/certs.d".into(),
+            registries_conf: DEFAULT_REGISTRIES_CONF.into(),
             cgroup_driver: CgroupDriver::Auto,
             enable_unprivileged_ports: true,
             enable_unprivileged_icmp: true,

@@ -29,6 +29,7 @@ mod keeper;
 mod layers;
 mod layout;
 mod lease;
+mod names;
 mod open;
 pub mod overlay;
 mod pinned;
@@ -45,13 +46,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pausa_distribution::{Client, ClientConfig, HostsDir, Platform};
+use pausa_distribution::{Client, ClientConfig, Platform, Proxies, Registries};
 use tokio::sync::oneshot;
 
 pub use cri::Status;
 pub use error::ImageError;
 pub use import::Imported;
 pub use lease::Lease;
+pub use names::registries;
 pub use progress::{LayerProgress, LayerState, PullProgress, PullStep};
 
 use index::Index;
@@ -66,6 +68,8 @@ pub struct ImagesConfig {
     pub root: PathBuf,
     /// Where `<host>/hosts.toml` are looked for, at every request anew.
     pub registry_config_dir: PathBuf,
+    /// `registries.conf`, likewise; empty for none.
+    pub registries_conf: PathBuf,
     /// Layers of one image that are fetched at once. Per image, so that a slow registry slows only its own images.
     pub max_parallel_downloads: usize,
     /// Longest time without a byte from a registry.
@@ -86,6 +90,7 @@ struct Inner {
     config: ImagesConfig,
     layout: Layout,
     client: Client,
+    registries: Arc<Registries>,
     layers: Layers,
     index: Arc<ArcSwap<Index>>,
     pulls: pull::InFlight,
@@ -150,11 +155,13 @@ impl Images {
             ))?;
         let client = ClientConfig {
             stall_timeout: config.stall_timeout,
+            proxies: Proxies::from_env(),
             ..ClientConfig::default()
         };
-        let hosts = HostsDir::new([config.registry_config_dir.clone()]);
+        let registries = Arc::new(registries(&config.registry_config_dir, &config.registries_conf));
         let inner = Inner {
-            client: Client::new(Arc::new(hosts), client),
+            client: Client::new(Arc::clone(&registries) as Arc<_>, client),
+            registries,
             layout,
             layers,
             index,
@@ -176,7 +183,7 @@ impl Images {
     /// # Errors
     /// [`ImageError::Ambiguous`]; [`ImageError::Io`] if its record cannot be removed: it is back after a restart then.
     pub async fn remove(&self, reference: &str) -> Result<(), ImageError> {
-        let hex = match self.inner.index.load().find(reference)? {
+        let hex = match self.find(&self.inner.index.load(), reference)? {
             Some(entry) => entry.config.id.hex().to_owned(),
             None => return Ok(()),
         };

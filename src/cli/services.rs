@@ -29,6 +29,7 @@ pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Sto
     let images = Images::open(ImagesConfig {
         root: config.root.clone(),
         registry_config_dir: config.registry_config_dir.clone(),
+        registries_conf: config.registries_conf.clone(),
         max_parallel_downloads: usize::try_from(config.images.max_parallel_downloads)?,
         stall_timeout: Duration::from_secs(config.images.stall_timeout_seconds.into()),
         platform: pausa_distribution::Platform::host(),

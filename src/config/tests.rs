@@ -113,7 +113,10 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 11] = [
+    let cases: [(&str, Spoil); 12] = [
+        ("registries_conf", |c| {
+            c.registries_conf = "registries.conf".into()
+        }),
         ("listen", |c| c.listen = "tcp://1.2.3.4".into()),
         ("listen", |c| c.listen = format!("unix:///{}", "x".repeat(103))),
         ("root", |c| c.root = "var".into()),

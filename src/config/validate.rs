@@ -74,7 +74,9 @@ impl Config {
         ];
         let bins = self.cni.bin_dir.iter().map(|dir| ("cni.bin_dir", dir.as_path()));
         let profile = profile.map(|path| ("seccomp.default_profile", path));
-        for (key, path) in places.into_iter().chain(bins).chain(profile) {
+        let conf = Some(self.registries_conf.as_path()).filter(|path| !path.as_os_str().is_empty());
+        let conf = conf.map(|path| ("registries_conf", path));
+        for (key, path) in places.into_iter().chain(bins).chain(profile).chain(conf) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;
         }
         check(

@@ -23,7 +23,7 @@ impl Images {
             .filter(|image| !image.is_empty())
         {
             None => index.images().map(|entry| self.shown(entry)).collect(),
-            Some(image) => match index.find(image) {
+            Some(image) => match self.find(&index, image) {
                 Ok(Some(entry)) => vec![self.shown(entry)],
                 // A filter that fits nothing, or too much, is no failure of a list.
                 Ok(None) | Err(_) => Vec::new(),
@@ -37,7 +37,7 @@ impl Images {
     /// [`ImageError::Ambiguous`] for the beginning of more than one id.
     pub fn status(&self, spec: &v1::ImageSpec, verbose: bool) -> Result<Option<Status>, ImageError> {
         let index = self.inner.index.load();
-        let Some(entry) = index.find(&spec.image)? else {
+        let Some(entry) = self.find(&index, &spec.image)? else {
             return Ok(None);
         };
         let mut info = BTreeMap::new();

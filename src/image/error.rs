@@ -141,9 +141,22 @@ pub enum ImageError {
         /// What was going on.
         doing: &'static str,
     },
+    /// A short name, and none of what it may mean could be pulled.
+    #[error("cannot pull {reference:?}: {}", told(tried))]
+    Meanings {
+        /// As given, shortened.
+        reference: String,
+        /// One for each meaning, in the order tried.
+        tried: Vec<Self>,
+    },
     /// The failure of the operation that this request had joined.
     #[error(transparent)]
     Joined(Arc<Self>),
+}
+
+fn told(tried: &[ImageError]) -> String {
+    let texts: Vec<String> = tried.iter().map(|error| crate::error::chain(error)).collect();
+    texts.join("; then ")
 }
 
 fn said(log: &str) -> String {
@@ -155,6 +168,17 @@ fn said(log: &str) -> String {
 }
 
 impl ImageError {
+    /// The failure of all meanings of a name; its own where there is only one.
+    pub(super) fn of_names(reference: &str, mut tried: Vec<Self>) -> Self {
+        match tried.pop() {
+            Some(only) if tried.is_empty() => only,
+            last => Self::Meanings {
+                reference: shortened(reference),
+                tried: tried.into_iter().chain(last).collect(),
+            },
+        }
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -170,6 +194,12 @@ impl ImageError {
             Self::Mount { source, .. } => errno_kind(Some(source.raw_os_error())),
             Self::Record { .. } | Self::LayerCount { .. } => ErrorKind::Internal,
             Self::Stopped { .. } => ErrorKind::Unavailable,
+            // One that may get better goes before one that says no.
+            Self::Meanings { tried, .. } => {
+                let mut kinds = tried.iter().map(Self::kind);
+                let kind = kinds.clone().find(|kind| *kind == ErrorKind::Unavailable);
+                kind.or_else(|| kinds.next_back()).unwrap_or(ErrorKind::NotFound)
+            }
             Self::Joined(inner) => inner.kind(),
         }
     }
@@ -182,7 +212,7 @@ fn fetch_kind(kind: distribution::Kind) -> ErrorKind {
         Kind::NotFound | Kind::NoMatchingPlatform => ErrorKind::NotFound,
         Kind::InvalidReference => ErrorKind::InvalidArgument,
         Kind::Unsupported => ErrorKind::Unimplemented,
-        Kind::Config => ErrorKind::FailedPrecondition,
+        Kind::Config | Kind::Blocked => ErrorKind::FailedPrecondition,
         // Limits, outages, damaged or senseless answers: all end by themselves or with another mirror.
         _ => ErrorKind::Unavailable,
     }

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference};
+use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference, Resolver as _};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -27,6 +27,7 @@ use super::index::{digest_name, tag_name};
 use super::keeper::{Blob, Job, Put};
 use super::layers::Layer;
 use super::progress::{Progress, PullStep};
+use crate::error::ErrorKind;
 use crate::proto::v1;
 
 type Outcome = Option<Result<String, Arc<ImageError>>>;
@@ -84,13 +85,32 @@ impl Images {
             reference: shortened(reference),
             source: Box::new(source),
         };
-        let parsed: Reference = reference.parse().map_err(refused)?;
         let fields = fields(auth);
-        let credentials = fields.credentials(parsed.host()).map_err(refused)?;
+        let credentials = fields.credentials().map_err(refused)?;
+        let (registries, text) = (Arc::clone(&self.inner.registries), reference.to_owned());
+        let names = blocking("reading registry configuration", move || {
+            Ok(registries.names(&text))
+        });
+        let mut failed = Vec::new();
+        for name in names.await?.map_err(refused)? {
+            match self.pull_one(name, credentials.clone(), &fields).await {
+                Err(error) if elsewhere(&error) => failed.push(error),
+                outcome => return outcome,
+            }
+        }
+        Err(ImageError::of_names(reference, failed))
+    }
+
+    async fn pull_one(
+        &self,
+        reference: Reference,
+        credentials: Credentials,
+        fields: &AuthFields,
+    ) -> Result<String, ImageError> {
         let Running {
             mut outcome,
             progress,
-        } = self.join_or_start(parsed, credentials, &fields);
+        } = self.join_or_start(reference, credentials, fields);
         let _waiter = progress.wait();
         let result = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
@@ -279,6 +299,17 @@ impl Images {
             }),
         }
     }
+}
+
+/// Whether the next meaning of a short name may have what this one has not.
+fn elsewhere(error: &ImageError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Unavailable
+            | ErrorKind::ResourceExhausted
+    )
 }
 
 fn fields(auth: Option<&v1::AuthConfig>) -> AuthFields {

@@ -18,6 +18,7 @@ pub(crate) fn open(root: &Path) -> Images {
     Images::open(ImagesConfig {
         root: root.to_owned(),
         registry_config_dir: root.join("certs.d"),
+        registries_conf: PathBuf::new(),
         max_parallel_downloads: 3,
         stall_timeout: Duration::from_secs(30),
         platform: Platform::host(),

@@ -20,6 +20,7 @@ use crate::endpoint::Capabilities;
 use crate::error::{Error, Target};
 use crate::manifest::{self, Descriptor, Document, Manifest};
 use crate::platform::Platform;
+use crate::proxy::Proxies;
 use crate::reference::Reference;
 use crate::resolver::Resolver;
 use crate::retry::{Failover, RetryPolicy};
@@ -35,7 +36,7 @@ const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 const MAX_NESTING: usize = 3;
 
 /// Time limits and patience.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// Longest time for DNS, TCP and TLS, unless `hosts.toml` says otherwise.
     pub connect_timeout: Duration,
@@ -43,6 +44,8 @@ pub struct ClientConfig {
     pub stall_timeout: Duration,
     /// Repeating what failed.
     pub retry: RetryPolicy,
+    /// Proxies, where `hosts.toml` names none.
+    pub proxies: Proxies,
 }
 
 impl Default for ClientConfig {
@@ -51,6 +54,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             retry: RetryPolicy::default(),
+            proxies: Proxies::default(),
         }
     }
 }
@@ -110,7 +114,7 @@ impl Client {
     pub fn new(resolver: Arc<dyn Resolver>, config: ClientConfig) -> Self {
         let inner = Inner {
             resolver,
-            connections: Connections::new(),
+            connections: Connections::new(config.proxies.clone()),
             tokens: Tokens::default(),
             config,
         };
@@ -131,15 +135,10 @@ impl Client {
         reference: &Reference,
         credentials: &Credentials,
     ) -> Result<Option<Digest>, Error> {
-        let ask = Ask {
-            method: Method::HEAD,
-            tail: format!("manifests/{}", reference.selector()),
-            accept: Some(manifest::ACCEPT),
-            from: None,
-        };
         let mut failover = self.failover(reference, reference.digest().is_none()).await?;
         loop {
             let route = current(&failover, reference)?;
+            let ask = manifest_ask(Method::HEAD, &route, reference, reference.digest());
             match transport::ask(&route, &ask, &self.inner.tokens, credentials).await {
                 Ok(response) => return Ok(content_digest(response.headers())),
                 Err(error) => failover.failed(error).await?,
@@ -255,16 +254,10 @@ impl Client {
         digest: Option<&Digest>,
         credentials: &Credentials,
     ) -> Result<Resolved, Error> {
-        let selector = digest.map_or_else(|| reference.selector(), ToString::to_string);
-        let ask = Ask {
-            method: Method::GET,
-            tail: format!("manifests/{selector}"),
-            accept: Some(manifest::ACCEPT),
-            from: None,
-        };
         let mut failover = self.failover(reference, digest.is_none()).await?;
         loop {
             let route = current(&failover, reference)?;
+            let ask = manifest_ask(Method::GET, &route, reference, digest);
             match self.document_from(&route, &ask, digest, credentials).await {
                 Ok(resolved) => return Ok(resolved),
                 Err(error) => failover.failed(error).await?,
@@ -340,6 +333,21 @@ impl Inner {
         } else {
             Ok(routes)
         }
+    }
+}
+
+/// The request for the manifest that `digest`, or else the tag, names at that endpoint.
+fn manifest_ask(method: Method, route: &Route, reference: &Reference, digest: Option<&Digest>) -> Ask {
+    let selector = match (digest, &route.endpoint.tag) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.clone(),
+        (None, None) => reference.selector(),
+    };
+    Ask {
+        method,
+        tail: format!("manifests/{selector}"),
+        accept: Some(manifest::ACCEPT),
+        from: None,
     }
 }
 

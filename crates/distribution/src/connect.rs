@@ -18,8 +18,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use url::Url;
 
 use crate::client_cert::ClientCerts;
-use crate::endpoint::{ClientPem, Endpoint, TlsSettings, is_loopback};
+use crate::endpoint::{ClientPem, Endpoint, TlsSettings};
 use crate::error::Error;
+use crate::proxy::Proxies;
 
 const MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_CLIENTS: usize = 64;
@@ -31,7 +32,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 struct Key {
     tls: TlsSettings,
     dial_timeout: Duration,
-    loopback: bool,
+    /// Of `hosts.toml`.
     proxy: Option<Url>,
 }
 
@@ -44,12 +45,14 @@ struct Pool {
 /// The HTTP clients in use.
 pub(crate) struct Connections {
     provider: Arc<CryptoProvider>,
+    proxies: Arc<Proxies>,
     pool: Mutex<Pool>,
 }
 
 impl Connections {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(proxies: Proxies) -> Self {
         Self {
+            proxies: Arc::new(proxies),
             provider: Arc::new(aws_lc_rs::default_provider()),
             pool: Mutex::default(),
         }
@@ -64,7 +67,6 @@ impl Connections {
         let key = Key {
             tls: endpoint.tls.clone(),
             dial_timeout: endpoint.dial_timeout.unwrap_or(dial_timeout),
-            loopback: is_loopback(&endpoint.base),
             proxy: endpoint.proxy.clone(),
         };
         if let Some((born, client)) = self.lock().clients.get(&key)
@@ -101,12 +103,14 @@ impl Connections {
             .http2_initial_stream_window_size(4 * 1024 * 1024)
             .http2_initial_connection_window_size(16 * 1024 * 1024)
             .tls_backend_preconfigured(self.tls(&key.tls)?);
-        if let Some(proxy) = &key.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?.no_proxy(None));
-        } else if key.loopback {
-            // A proxy elsewhere has another loopback.
-            builder = builder.no_proxy();
-        }
+        let proxy = match &key.proxy {
+            Some(proxy) => reqwest::Proxy::all(proxy.clone())?,
+            None => {
+                let proxies = Arc::clone(&self.proxies);
+                reqwest::Proxy::custom(move |url| proxies.of(url).cloned())
+            }
+        };
+        builder = builder.proxy(proxy);
         Ok(builder.build()?)
     }
 

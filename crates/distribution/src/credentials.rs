@@ -3,14 +3,15 @@
 //! Invariants: no secret is ever printed (Debug shows only the kind); credentials are used only to answer a challenge, so a
 //! server that asks for none never sees them.
 //!
-//! They are meant for the reference's host. A mirror that the node's administrator configured for that host may ask for them
-//! too, as in containerd; a host that a redirect points to never gets them.
+//! Without a server address they are for the reference's host and the mirrors that the node's administrator configured for it,
+//! as in containerd; with one for that server alone. A host that a redirect points to never gets them.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::endpoint::{Endpoint, Role};
 use crate::error::Error;
 use crate::reference::DEFAULT_HOST;
 
@@ -33,6 +34,40 @@ pub enum Credentials {
     },
     /// An OAuth2 refresh token for the registry's token server.
     IdentityToken(String),
+    /// A bearer token for the registry itself.
+    RegistryToken(String),
+    /// The same, for one host: at others, mirrors too, there are none.
+    Only {
+        /// The host, as in a reference.
+        host: String,
+        /// What it gets.
+        credentials: Box<Self>,
+    },
+}
+
+impl Credentials {
+    /// What `endpoint` gets of this. Whoever is named by the credentials gets them, whether registry or mirror.
+    pub(crate) fn at(&self, endpoint: &Endpoint) -> &Self {
+        match self {
+            Self::Only { host, credentials } => {
+                let own = canonical(&endpoint.host()) == host;
+                let its = endpoint.role == Role::Registry && canonical(&endpoint.registry) == host;
+                if own || its { credentials } else { &Self::Anonymous }
+            }
+            other => other,
+        }
+    }
+
+    /// In words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Anonymous => "none",
+            Self::Basic { .. } => "user name and password",
+            Self::IdentityToken(_) => "identity token",
+            Self::RegistryToken(_) => "registry token",
+            Self::Only { credentials, .. } => credentials.kind(),
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -41,6 +76,8 @@ impl fmt::Debug for Credentials {
             Self::Anonymous => "Anonymous",
             Self::Basic { .. } => "Basic { .. }",
             Self::IdentityToken(_) => "IdentityToken(..)",
+            Self::RegistryToken(_) => "RegistryToken(..)",
+            Self::Only { .. } => "Only { .. }",
         })
     }
 }
@@ -71,11 +108,20 @@ impl fmt::Debug for AuthFields {
 }
 
 impl AuthFields {
-    /// The credentials for a reference's `host`; anonymous where they are for another server or all fields are empty.
-    pub fn credentials(&self, host: &str) -> Result<Credentials, Error> {
-        if !self.server_address.is_empty() && server_host(&self.server_address) != canonical(host) {
-            return Ok(Credentials::Anonymous);
+    /// The credentials that these are. With a server address they are for that server alone: the registry of that name, or a
+    /// mirror at that address. Without one they are for whoever configuration puts in the way.
+    pub fn credentials(&self) -> Result<Credentials, Error> {
+        let credentials = self.unbound()?;
+        if self.server_address.is_empty() || credentials == Credentials::Anonymous {
+            return Ok(credentials);
         }
+        Ok(Credentials::Only {
+            host: server_host(&self.server_address).to_owned(),
+            credentials: Box::new(credentials),
+        })
+    }
+
+    fn unbound(&self) -> Result<Credentials, Error> {
         if !self.username.is_empty() {
             return Ok(Credentials::Basic {
                 username: self.username.clone(),
@@ -89,9 +135,7 @@ impl AuthFields {
             return decode(&self.auth);
         }
         if !self.registry_token.is_empty() {
-            return Err(Error::Credentials {
-                reason: "registry_token is not supported, only username and password, auth or identity_token",
-            });
+            return Ok(Credentials::RegistryToken(self.registry_token.clone()));
         }
         Ok(Credentials::Anonymous)
     }

@@ -55,6 +55,8 @@ pub struct Source {
     pub key: String,
     /// Certificates and keys that were read for it.
     pub certificates: Vec<PathBuf>,
+    /// File and table of `registries.conf` that led here.
+    pub rule: Option<String>,
 }
 
 /// A client certificate and its key. Never printed.

@@ -17,8 +17,8 @@ mod tests;
 
 pub use words::{Kind, Target};
 
-pub(crate) use words::excerpt;
-use words::{advice, chain_all, quoted};
+use words::{advice, quoted};
+pub(crate) use words::{chain_all, excerpt};
 
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A configuration file is not valid TOML or has keys nobody knows.
-    #[error("{} line {line} is not valid in a hosts.toml: {reason}; correct the file, no restart is needed", path.display())]
+    #[error("{} line {line} is no valid registry configuration: {reason}; correct the file, no restart is needed", path.display())]
     ConfigSyntax {
         /// The file.
         path: PathBuf,
@@ -68,6 +68,26 @@ pub enum Error {
         /// The value as given.
         value: String,
         /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Configuration forbids the image.
+    #[error("pulling {reference} is forbidden: {} blocks \"{prefix}\"", path.display())]
+    Blocked {
+        /// The image.
+        reference: String,
+        /// The file.
+        path: PathBuf,
+        /// The prefix of its table.
+        prefix: String,
+    },
+    /// A name without a host that configuration does not let stand.
+    #[error("the short name \"{name}\" {reason} in {}; give the full name", path.display())]
+    ShortName {
+        /// As given, shortened.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Why it is refused.
         reason: &'static str,
     },
     /// The credentials given with the request cannot be used.
@@ -234,7 +254,8 @@ impl Error {
     /// What callers must tell apart.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Reference { .. } | Self::Digest { .. } => Kind::InvalidReference,
+            Self::Reference { .. } | Self::Digest { .. } | Self::ShortName { .. } => Kind::InvalidReference,
+            Self::Blocked { .. } => Kind::Blocked,
             Self::ConfigRead { .. }
             | Self::ConfigSyntax { .. }
             | Self::ConfigValue { .. }

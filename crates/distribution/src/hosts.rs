@@ -36,10 +36,21 @@ impl HostsDir {
         }
     }
 
-    fn directory(&self, host: &str) -> Result<Option<PathBuf>, Error> {
-        for root in &self.roots {
-            for name in names(host) {
-                let path = root.join(name);
+    /// One more directory, looked into after the others.
+    pub(crate) fn add_root(&mut self, root: PathBuf) {
+        self.roots.push(root);
+    }
+
+    /// A directory for the host itself in any root goes before `_default` in any.
+    fn directory(&self, host: &str, with_default: bool) -> Result<Option<PathBuf>, Error> {
+        let own = names(host);
+        let default = with_default.then(|| vec!["_default".to_owned()]);
+        for names in [Some(own), default].into_iter().flatten() {
+            for path in self
+                .roots
+                .iter()
+                .flat_map(|root| names.iter().map(|name| root.join(name)))
+            {
                 match std::fs::metadata(&path) {
                     Ok(meta) if meta.is_dir() => return Ok(Some(path)),
                     Ok(_) => {}
@@ -50,11 +61,14 @@ impl HostsDir {
         }
         Ok(None)
     }
-}
 
-impl Resolver for HostsDir {
-    fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
-        let Some(directory) = self.directory(reference.host())? else {
+    /// The endpoints for `reference`; `_default` may be left out.
+    pub(crate) fn endpoints_of(
+        &self,
+        reference: &Reference,
+        with_default: bool,
+    ) -> Result<Vec<Endpoint>, Error> {
+        let Some(directory) = self.directory(reference.host(), with_default)? else {
             return default_endpoints(reference);
         };
         let path = directory.join("hosts.toml");
@@ -70,18 +84,23 @@ impl Resolver for HostsDir {
     }
 }
 
+impl Resolver for HostsDir {
+    fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
+        self.endpoints_of(reference, true)
+    }
+}
+
 /// Directory names for a host. The reference's grammar keeps slashes and `..` out of it.
 fn names(host: &str) -> Vec<String> {
-    let mut names = Vec::with_capacity(3);
+    let mut names = Vec::with_capacity(2);
     if let Some((name, port)) = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
         names.push(format!("{name}_{port}_"));
     }
     names.push(host.to_owned());
-    names.push("_default".to_owned());
     names
 }
 
-fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
@@ -89,7 +108,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// A configuration file's bytes; more than a megabyte is not one.
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let result = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
@@ -102,6 +121,25 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         Ok(bytes)
     } else {
         Err(failed(io::Error::from(io::ErrorKind::FileTooLarge)))
+    }
+}
+
+/// Where a file stops being what it should be. Quotes no values: a header may be a secret.
+pub(crate) fn syntax(path: &Path, bytes: &[u8], error: &toml::de::Error) -> Error {
+    let before = error
+        .span()
+        .and_then(|span| bytes.get(..span.start))
+        .unwrap_or_default();
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    // The parser names keys in backticks and values in double quotes.
+    let parts = error.message().split('"').enumerate();
+    let reason: String = parts
+        .map(|(at, part)| if at % 2 == 0 { part } else { "…" })
+        .collect();
+    Error::ConfigSyntax {
+        path: path.to_owned(),
+        line,
+        reason: crate::error::excerpt(reason.as_bytes()),
     }
 }
 
@@ -118,6 +156,7 @@ fn docker_endpoints(directory: &Path, reference: &Reference) -> Result<Vec<Endpo
             file: Some(directory.to_owned()),
             key: String::new(),
             certificates: certificates.clone(),
+            rule: None,
         };
     }
     Ok(endpoints)

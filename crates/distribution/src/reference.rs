@@ -63,6 +63,22 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// Whether `text` names no host, so that configuration may say which is meant.
+    pub fn is_short(text: &str) -> bool {
+        names_host(text).is_none()
+    }
+
+    /// `text` without tag and digest, and these with their separators.
+    pub(crate) fn split_name(text: &str) -> (&str, &str) {
+        let name = text.split_once('@').map_or(text, |(name, _)| name);
+        let last = name.rfind('/').map_or(0, |slash| slash + 1);
+        let end = name
+            .get(last..)
+            .and_then(|rest| rest.find(':'))
+            .map_or(name.len(), |colon| last + colon);
+        text.split_at_checked(end).unwrap_or((text, ""))
+    }
+
     /// The registry's name as in the reference (`docker.io`, `localhost:5000`), not the address that serves it.
     pub fn host(&self) -> &str {
         &self.host
@@ -176,13 +192,16 @@ fn parse(text: &str) -> Result<Reference, ReferenceError> {
 }
 
 /// The first component is a host if it looks like one, so that `team/app` stays a repository of the default host.
+fn names_host(name: &str) -> Option<(&str, &str)> {
+    name.split_once('/')
+        .filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
+}
+
 fn split_host(name: &str) -> (&str, &str) {
-    match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => match first {
-            "index.docker.io" => (DEFAULT_HOST, rest),
-            _ => (first, rest),
-        },
-        _ => (DEFAULT_HOST, name),
+    match names_host(name) {
+        Some(("index.docker.io", rest)) => (DEFAULT_HOST, rest),
+        Some(found) => found,
+        None => (DEFAULT_HOST, name),
     }
 }
 

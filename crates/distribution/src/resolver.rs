@@ -19,6 +19,11 @@ mod tests;
 pub trait Resolver: fmt::Debug + Send + Sync {
     /// The endpoints for `reference`.
     fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error>;
+
+    /// The references that `text` may mean, in the order to try: more than one only for short names.
+    fn names(&self, text: &str) -> Result<Vec<Reference>, Error> {
+        Ok(vec![text.parse()?])
+    }
 }
 
 /// The registry itself, as it is reached without any configuration.

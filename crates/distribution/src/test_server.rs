@@ -259,6 +259,7 @@ pub(crate) fn config() -> ClientConfig {
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(5),
         },
+        ..ClientConfig::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers to challenges: Basic, and bearer tokens from a token server (distribution's token and OAuth2 specifications).
 //!
-//! Answers are remembered for an endpoint, a repository and the very credentials they were got with: a pod never uses what
-//! another pod's secret earned. The cache is bounded and lives in memory only.
+//! Tokens are remembered by realm, service, scope and the very credentials they were got with: a pod never uses what another
+//! pod's secret earned. The cache is bounded and lives in memory only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,11 +30,15 @@ const MAX_LIFE: u64 = 3600;
 /// A token is not used in its last seconds: it must still be valid when it arrives.
 const MARGIN: Duration = Duration::from_secs(10);
 
+/// What an endpoint asked for when it was last asked for a repository.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    base: String,
-    repository: String,
-    credentials: Digest,
+enum Wish {
+    Basic,
+    Bearer {
+        realm: String,
+        service: Option<String>,
+        scope: String,
+    },
 }
 
 struct Entry {
@@ -42,54 +46,63 @@ struct Entry {
     until: Instant,
 }
 
+#[derive(Default)]
+struct Known {
+    /// By the endpoint's base and the repository.
+    wishes: HashMap<(String, String), Wish>,
+    /// By the wish and the credentials: endpoints with one token server share its tokens.
+    tokens: HashMap<(Wish, Digest), Entry>,
+}
+
 /// The answers known to work.
 #[derive(Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Key, Entry>>);
+pub(crate) struct Tokens(Mutex<Known>);
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tokens({})", self.lock().len())
+        write!(f, "Tokens({})", self.lock().tokens.len())
     }
 }
 
 impl Tokens {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The `Authorization` that worked last time.
     pub(crate) fn known(&self, endpoint: &Endpoint, credentials: &Credentials) -> Option<HeaderValue> {
-        let entries = self.lock();
-        let entry = entries.get(&key(endpoint, credentials))?;
+        let known = self.lock();
+        let wish = known.wishes.get(&place(endpoint))?;
+        if let Some(header) = without_server(wish, credentials) {
+            return header.ok();
+        }
+        let entry = known.tokens.get(&(wish.clone(), fingerprint(credentials)))?;
         (entry.until > Instant::now()).then(|| entry.header.clone())
     }
 
     /// Drops an answer that turned out not to work.
     pub(crate) fn forget(&self, endpoint: &Endpoint, credentials: &Credentials) {
-        self.lock().remove(&key(endpoint, credentials));
+        let mut known = self.lock();
+        if let Some(wish) = known.wishes.remove(&place(endpoint)) {
+            known.tokens.remove(&(wish, fingerprint(credentials)));
+        }
     }
 
-    fn remember(&self, endpoint: &Endpoint, credentials: &Credentials, header: HeaderValue, life: Duration) {
+    fn remember(&self, wish: &Wish, credentials: &Credentials, header: HeaderValue, life: Duration) {
         let now = Instant::now();
-        let mut entries = self.lock();
-        if entries.len() >= MAX_ENTRIES {
-            entries.retain(|_, entry| entry.until > now);
+        let mut known = self.lock();
+        let tokens = &mut known.tokens;
+        if tokens.len() >= MAX_ENTRIES {
+            tokens.retain(|_, entry| entry.until > now);
         }
-        if entries.len() >= MAX_ENTRIES
-            && let Some(oldest) = entries
-                .iter()
-                .min_by_key(|(_, entry)| entry.until)
-                .map(|(key, _)| key.clone())
+        let oldest = tokens.iter().min_by_key(|(_, entry)| entry.until);
+        if tokens.len() >= MAX_ENTRIES
+            && let Some(oldest) = oldest.map(|(key, _)| key.clone())
         {
-            entries.remove(&oldest);
+            tokens.remove(&oldest);
         }
-        entries.insert(
-            key(endpoint, credentials),
-            Entry {
-                header,
-                until: now + life,
-            },
-        );
+        let until = now + life;
+        tokens.insert((wish.clone(), fingerprint(credentials)), Entry { header, until });
     }
 
     /// The `Authorization` that answers `challenges`, got from a token server if they say so.
@@ -106,31 +119,73 @@ impl Tokens {
             offered: offered(challenges),
             reason,
         };
-        let bearer = challenges
-            .iter()
-            .find(|c| c.scheme == "bearer" && c.param("realm").is_some());
-        let (header, life) = if let Some(bearer) = bearer {
-            fetch(route, bearer, credentials, &refused).await?
-        } else if challenges.iter().any(|c| c.scheme == "basic") {
-            match credentials {
-                Credentials::Basic { username, password } => {
-                    (basic(username, password), Duration::from_secs(MAX_LIFE))
-                }
-                Credentials::Anonymous => return Err(refused("no credentials were given")),
-                Credentials::IdentityToken(_) => return Err(refused("an identity token cannot answer that")),
+        let wish = wish(challenges, &route.endpoint)
+            .ok_or_else(|| refused("that is neither Basic nor Bearer with a realm"))?;
+        {
+            let mut known = self.lock();
+            if known.wishes.len() >= MAX_ENTRIES {
+                known.wishes.clear();
             }
-        } else {
-            return Err(refused("that is neither Basic nor Bearer with a realm"));
-        };
-        let mut header =
-            HeaderValue::try_from(header).map_err(|_| refused("its token cannot be sent in a header"))?;
-        header.set_sensitive(true);
-        self.remember(&route.endpoint, credentials, header.clone(), life);
+            known.wishes.insert(place(&route.endpoint), wish.clone());
+        }
+        if let Some(header) = without_server(&wish, credentials) {
+            return header.map_err(refused);
+        }
+        let (token, life) = fetch(route, &wish, credentials, &refused).await?;
+        let header = sensitive(&token).map_err(refused)?;
+        self.remember(&wish, credentials, header.clone(), life);
         Ok(header)
     }
 }
 
-fn key(endpoint: &Endpoint, credentials: &Credentials) -> Key {
+fn place(endpoint: &Endpoint) -> (String, String) {
+    (endpoint.base.as_str().to_owned(), endpoint.repository.clone())
+}
+
+/// What `challenges` ask for. A token goes before a password.
+fn wish(challenges: &[Challenge], endpoint: &Endpoint) -> Option<Wish> {
+    let bearer = challenges
+        .iter()
+        .find(|c| c.scheme == "bearer" && c.param("realm").is_some());
+    if let Some(bearer) = bearer {
+        let scope = match bearer.param("scope") {
+            Some(scope) if !scope.is_empty() => scope.to_owned(),
+            _ => format!("repository:{}:pull", endpoint.repository),
+        };
+        return Some(Wish::Bearer {
+            realm: bearer.param("realm").unwrap_or_default().to_owned(),
+            service: bearer.param("service").map(str::to_owned),
+            scope,
+        });
+    }
+    let basic = challenges.iter().any(|c| c.scheme == "basic");
+    basic.then_some(Wish::Basic)
+}
+
+/// The answer that needs no token server, if there is one, or why there can be none.
+fn without_server(wish: &Wish, credentials: &Credentials) -> Option<Result<HeaderValue, &'static str>> {
+    match (wish, credentials) {
+        (_, Credentials::Only { .. }) => Some(Err("its credentials were not chosen by host")),
+        (Wish::Basic, Credentials::Basic { username, password }) => {
+            Some(sensitive(&basic(username, password)))
+        }
+        (Wish::Basic, Credentials::Anonymous) => Some(Err("no credentials were given")),
+        (Wish::Basic, Credentials::IdentityToken(_)) => Some(Err("an identity token cannot answer that")),
+        (Wish::Basic, Credentials::RegistryToken(_)) => Some(Err("a registry token cannot answer that")),
+        (Wish::Bearer { .. }, Credentials::RegistryToken(token)) => {
+            Some(sensitive(&format!("Bearer {token}")))
+        }
+        (Wish::Bearer { .. }, _) => None,
+    }
+}
+
+fn sensitive(text: &str) -> Result<HeaderValue, &'static str> {
+    let mut header = HeaderValue::try_from(text).map_err(|_| "its token cannot be sent in a header")?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn fingerprint(credentials: &Credentials) -> Digest {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     match credentials {
         Credentials::Anonymous => {}
@@ -144,12 +199,13 @@ fn key(endpoint: &Endpoint, credentials: &Credentials) -> Key {
             hasher.update(b"identity\0");
             hasher.update(token.as_bytes());
         }
+        Credentials::RegistryToken(token) => {
+            hasher.update(b"registry\0");
+            hasher.update(token.as_bytes());
+        }
+        Credentials::Only { credentials, .. } => return fingerprint(credentials),
     }
-    Key {
-        base: endpoint.base.as_str().to_owned(),
-        repository: endpoint.repository.clone(),
-        credentials: hasher.finish(),
-    }
+    hasher.finish()
 }
 
 fn basic(username: &str, password: &str) -> String {
@@ -175,24 +231,27 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-/// Asks the token server named in `bearer`.
+/// Asks the token server that `wish` names.
 async fn fetch(
     route: &Route,
-    bearer: &Challenge,
+    wish: &Wish,
     credentials: &Credentials,
     refused: &(impl Fn(&'static str) -> Error + Sync),
 ) -> Result<(String, Duration), Error> {
-    let realm = bearer.param("realm").and_then(|realm| Url::parse(realm).ok());
-    let mut url = realm.ok_or_else(|| refused("its token server's address is no URL"))?;
+    let Wish::Bearer {
+        realm,
+        service,
+        scope,
+    } = wish
+    else {
+        return Err(refused("that is no token server"));
+    };
+    let mut url = Url::parse(realm).map_err(|_| refused("its token server's address is no URL"))?;
     // The registry names the realm: it must not lead credentials (or us) where a redirect may not.
     transport::allowed(&route.endpoint.base, &url)
         .map_err(|_| refused("its token server is less safe than itself"))?;
-    let scope = match bearer.param("scope") {
-        Some(scope) if !scope.is_empty() => scope.to_owned(),
-        _ => format!("repository:{}:pull", route.endpoint.repository),
-    };
     let mut fields = vec![("scope", scope.as_str())];
-    if let Some(service) = bearer.param("service") {
+    if let Some(service) = service {
         fields.push(("service", service));
     }
     let (method, request) = token_request(&route.http, &mut url, fields, credentials);
@@ -246,7 +305,7 @@ fn token_request<'a>(
             let request = http.get(url.clone());
             ("GET", request.header(AUTHORIZATION, basic(username, password)))
         }
-        Credentials::Anonymous => {
+        _ => {
             url.query_pairs_mut().extend_pairs(&fields);
             ("GET", http.get(url.clone()))
         }

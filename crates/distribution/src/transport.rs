@@ -71,6 +71,7 @@ pub(crate) async fn ask(
     tokens: &Tokens,
     credentials: &Credentials,
 ) -> Result<Response, Error> {
+    let credentials = credentials.at(&route.endpoint);
     let known = tokens.known(&route.endpoint, credentials);
     let answer = follow(route, ask, known.as_ref()).await?;
     if answer.response.status() != StatusCode::UNAUTHORIZED || !answer.own {

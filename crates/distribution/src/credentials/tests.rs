@@ -1,5 +1,7 @@
 use super::*;
 use crate::error::Kind;
+use crate::reference::Reference;
+use url::Url;
 
 fn basic(username: &str, password: &str) -> Credentials {
     Credentials::Basic {
@@ -10,33 +12,36 @@ fn basic(username: &str, password: &str) -> Credentials {
 
 #[test]
 fn each_field_of_auth_config_is_honoured() {
-    let host = "r.example:5000";
     let none = AuthFields::default();
-    assert_eq!(none.credentials(host).unwrap(), Credentials::Anonymous);
+    assert_eq!(none.credentials().unwrap(), Credentials::Anonymous);
     let user = AuthFields {
         username: "u".into(),
         password: "p".into(),
         ..none.clone()
     };
-    assert_eq!(user.credentials(host).unwrap(), basic("u", "p"));
+    assert_eq!(user.credentials().unwrap(), basic("u", "p"));
     let auth = AuthFields {
         auth: STANDARD.encode("u:p:q\0\0"),
         ..none.clone()
     };
-    assert_eq!(auth.credentials(host).unwrap(), basic("u", "p:q"));
+    assert_eq!(auth.credentials().unwrap(), basic("u", "p:q"));
     let token = AuthFields {
         identity_token: "t".into(),
         ..none.clone()
     };
     assert_eq!(
-        token.credentials(host).unwrap(),
+        token.credentials().unwrap(),
         Credentials::IdentityToken("t".into())
     );
+    let registry = AuthFields {
+        registry_token: "t".into(),
+        ..none.clone()
+    };
+    assert_eq!(
+        registry.credentials().unwrap(),
+        Credentials::RegistryToken("t".into())
+    );
     for bad in [
-        AuthFields {
-            registry_token: "t".into(),
-            ..none.clone()
-        },
         AuthFields {
             auth: "%%%".into(),
             ..none.clone()
@@ -50,7 +55,7 @@ fn each_field_of_auth_config_is_honoured() {
             ..none
         },
     ] {
-        assert_eq!(bad.credentials(host).unwrap_err().kind(), Kind::Config);
+        assert_eq!(bad.credentials().unwrap_err().kind(), Kind::Config);
     }
 }
 
@@ -71,9 +76,11 @@ fn credentials_of_another_server_are_ignored() {
             server_address: server.into(),
             ..AuthFields::default()
         };
-        let found = fields.credentials(host).unwrap();
+        let reference: Reference = format!("{host}/team/app").parse().unwrap();
+        let endpoint = Endpoint::new(Url::parse("https://elsewhere.example/v2").unwrap(), &reference);
+        let found = fields.credentials().unwrap();
         assert_eq!(
-            found,
+            *found.at(&endpoint),
             if used {
                 basic("u", "p")
             } else {
@@ -93,8 +100,29 @@ fn nothing_secret_is_printed() {
     };
     let shown = format!(
         "{fields:?} {:?} {:?}",
-        fields.credentials("r").unwrap(),
+        fields.credentials().unwrap(),
         Credentials::IdentityToken("hunter3".into())
     );
     assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn a_mirror_gets_only_what_is_for_it() {
+    let reference: Reference = "r.example/a".parse().unwrap();
+    let mut mirror = Endpoint::new(Url::parse("https://m.example:5000/v2").unwrap(), &reference);
+    mirror.role = Role::Mirror;
+    for (server, used) in [
+        ("", true),
+        ("r.example", false),
+        ("https://m.example:5000", true),
+        ("m.example", false),
+    ] {
+        let fields = AuthFields {
+            username: "u".into(),
+            server_address: server.into(),
+            ..AuthFields::default()
+        };
+        let found = fields.credentials().unwrap();
+        assert_eq!(*found.at(&mirror) == basic("u", ""), used, "{server}");
+    }
 }

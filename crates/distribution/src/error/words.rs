@@ -26,6 +26,8 @@ pub enum Kind {
     Unsupported,
     /// The registry's answer breaks the distribution or image specification.
     InvalidAnswer,
+    /// The node's configuration forbids the image.
+    Blocked,
     /// The node's own configuration or the given credentials.
     Config,
 }
@@ -80,7 +82,7 @@ pub(super) fn quoted(excerpt: &str) -> String {
     }
 }
 
-pub(super) fn chain_all(tried: &[Error]) -> String {
+pub(crate) fn chain_all(tried: &[Error]) -> String {
     let texts: Vec<String> = tried
         .iter()
         .map(|error| {

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use toml::Spanned;
 use url::Url;
 
-use super::read;
 use super::values::{duration, proxy};
+use super::{read, syntax};
 use crate::endpoint::{Capabilities, ClientPem, Endpoint, Fallback, Role, Source, TlsSettings, is_loopback};
 use crate::error::Error;
 use crate::reference::Reference;
@@ -86,7 +86,7 @@ enum ClientEntry {
 /// The endpoints that the file at `path` gives for `reference`.
 pub(super) fn endpoints(path: &Path, bytes: &[u8], reference: &Reference) -> Result<Vec<Endpoint>, Error> {
     let context = Context { path, reference };
-    let file: HostsFile = toml::from_slice(bytes).map_err(|error| context.syntax(bytes, &error))?;
+    let file: HostsFile = toml::from_slice(bytes).map_err(|error| syntax(path, bytes, &error))?;
     let mut hosts: Vec<(&Spanned<String>, &Settings)> = file.host.iter().collect();
     hosts.sort_by_key(|(name, _)| name.span().start);
     let mut endpoints = Vec::new();
@@ -134,24 +134,6 @@ impl Context<'_> {
         }
     }
 
-    fn syntax(&self, bytes: &[u8], error: &toml::de::Error) -> Error {
-        let before = error
-            .span()
-            .and_then(|span| bytes.get(..span.start))
-            .unwrap_or_default();
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        // The parser names keys in backticks and values in double quotes.
-        let parts = error.message().split('"').enumerate();
-        let reason: String = parts
-            .map(|(at, part)| if at % 2 == 0 { part } else { "…" })
-            .collect();
-        Error::ConfigSyntax {
-            path: self.path.to_owned(),
-            line,
-            reason: crate::error::excerpt(reason.as_bytes()),
-        }
-    }
-
     /// The endpoint for one server; two where a loopback address may turn out to speak plain HTTP.
     fn endpoint(&self, key: &str, address: &str, settings: &Settings) -> Result<Vec<Endpoint>, Error> {
         let bare = !address.contains("://");
@@ -193,7 +175,7 @@ impl Context<'_> {
         endpoint.source = Source {
             file: Some(self.path.to_owned()),
             key: key.to_owned(),
-            certificates: Vec::new(),
+            ..Source::default()
         };
         // An empty list restricts nothing, as in containerd.
         if let Some(list) = settings.capabilities.as_deref().filter(|list| !list.is_empty()) {
