@@ -11,11 +11,39 @@ pub enum Role {
     Server,
 }
 
+impl Role {
+    /// The first id this end gives, to streams and to pings.
+    pub(crate) const fn first_id(self) -> u32 {
+        match self {
+            Self::Client => 1,
+            Self::Server => 2,
+        }
+    }
+
+    /// Whether an id is one that this end gives.
+    pub(crate) const fn gives(self, id: u32) -> bool {
+        id % 2 == self.first_id() % 2
+    }
+}
+
 /// The id of a stream: 1 to 2^31-1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
 
 impl StreamId {
+    /// The largest id.
+    pub const MAX: u32 = 0x7fff_ffff;
+
+    /// An id from its number; none for 0 and for what does not fit into 31 bits.
+    #[must_use]
+    pub const fn new(value: u32) -> Option<Self> {
+        if value == 0 || value > Self::MAX {
+            None
+        } else {
+            Some(Self(value))
+        }
+    }
+
     /// The id as it is on the wire.
     #[must_use]
     pub const fn value(self) -> u32 {

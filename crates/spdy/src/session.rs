@@ -1,86 +1,69 @@
-//! The tokio driver: a connection of streams over anything that reads and writes.
+//! The tokio driver: streams over anything that reads and writes.
+//!
+//! ```no_run
+//! # async fn serve(upgraded: tokio::net::TcpStream) {
+//! use pausa_spdy::{Config, Headers, Role, RstStatus, Session};
+//!
+//! let session = Session::start(upgraded, Role::Server, Config::default());
+//! while let Some(incoming) = session.accept().await {
+//!     match incoming.headers().get("streamType") {
+//!         Some("stdin") => {
+//!             let (mut input, _output) = incoming.accept(Headers::new()).split();
+//!             tokio::spawn(async move { while let Ok(Some(_bytes)) = input.chunk().await {} });
+//!         }
+//!         _ => incoming.refuse(RstStatus::RefusedStream),
+//!     }
+//! }
+//! session.close().await;
+//! # }
+//! ```
+//!
+//! One task (`driver`) owns the byte stream. It and the streams' halves share the [`Connection`] and the queues of what
+//! has been received under one lock, held for a few assignments and never across an await or a system call. A half that
+//! changes something wakes the task; the task wakes the halves that can go on.
 //!
 //! ```text
-//!   let session = Session::start(upgraded_io, Role::Server, Config::default());
-//!   while let Some(incoming) = session.accept().await {          // SYN_STREAM
-//!       match incoming.headers().get("streamType") {
-//!           Some("stdin") => { let stream = incoming.accept(Headers::new()); … }   // SYN_REPLY
-//!           _ => incoming.refuse(RstStatus::RefusedStream),                         // RST_STREAM
-//!       }
-//!   }
-//!   session.close().await;                                        // everything sent, GOAWAY, shutdown
+//!   Session, Incoming, RecvHalf, SendHalf ──▶ shared: Connection + slots ◀── driver ◀──▶ byte stream
 //! ```
+//!
+//! Bounds, for each connection: unread bytes as [`Config::session_window`] says, plus one read; unsent bytes
+//! [`Config::send_buffer`] for each stream, plus one batch. A stream nobody reads stalls no other one while the peer keeps
+//! windows; with a peer that does not, all stall once it has filled the session's window by itself (without windows there
+//! is no way to tell the peer which stream to hold back).
 
+mod driver;
+mod incoming;
+mod recv;
+mod send;
+mod shared;
+mod slot;
 mod stream;
 
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
-use crate::{Error, Headers, Role, RstStatus, StreamId};
-pub use stream::{RecvHalf, SendHalf, Stream};
-
-/// Whether windows are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FlowControl {
-    /// What Kubernetes' peers need. Go's spdystream neither sends nor heeds WINDOW_UPDATE and SETTINGS, so send
-    /// windows are kept only from the moment the peer shows (by one of these frames) that it takes part. What we
-    /// receive is bounded by [`Config::session_window`]: once so much is unread, the socket is no longer read.
-    #[default]
-    WhenPeerTakesPart,
-    /// As SPDY/3.1 says: never send more than the window, reset what overruns it.
-    Enforced,
-}
-
-/// How the driver looks after the connection by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Send a PING after so long without a frame from the peer.
-    pub interval: Duration,
-    /// End the connection when nothing at all came for so long after the PING.
-    pub timeout: Duration,
-}
-
-/// Limits and habits of a session. `Config::default()` is right for Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Config {
-    /// Whether windows are kept.
-    pub flow_control: FlowControl,
-    /// Bytes a stream may have unread before the peer must stop (announced by SETTINGS).
-    pub stream_window: u32,
-    /// Bytes all streams together may have unread.
-    pub session_window: u32,
-    /// Streams the peer may have open at once; more are refused.
-    pub max_streams: u32,
-    /// Pings of our own; none if absent. (The peer's pings are always answered.)
-    pub keepalive: Option<Keepalive>,
-    /// Ends the session after so long without a frame from the peer and without data sent. Answers to our own pings
-    /// do not count, pings of the peer do.
-    pub idle_timeout: Option<Duration>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            flow_control: FlowControl::default(),
-            stream_window: 256 * 1024,
-            session_window: 1024 * 1024,
-            max_streams: 1024,
-            keepalive: None,
-            idle_timeout: None,
-        }
-    }
-}
+use crate::{Config, Connection, Error, Headers, Role};
+use driver::Driver;
+pub use incoming::Incoming;
+pub use recv::RecvHalf;
+pub use send::SendHalf;
+use shared::{Phase, Shared};
+pub use stream::Stream;
 
 /// A connection. It is driven by a task of its own; dropping the session ends the task, the connection and with it all
 /// streams, whose halves then fail with `ConnectionAborted`.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    shared: Arc<Shared>,
+}
 
 impl Session {
-    /// Starts the protocol on a connection that has been upgraded already.
+    /// Starts the protocol on a connection that has been upgraded already. Switch Nagle's algorithm off before
+    /// (`TCP_NODELAY`): frames are small and complete.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -89,23 +72,41 @@ impl Session {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        drop((io, role, config));
-        unimplemented!("missing")
+        let shared = Arc::new(Shared::new(Connection::new(role, config.clone())));
+        tokio::spawn(Driver::new(io, Arc::clone(&shared), config).run());
+        Self { shared }
     }
 
     /// The next stream the peer opens; `None` once none can come any more (GOAWAY received, connection ended; see
-    /// [`Self::closed`] for why). Cancel-safe; may be waited for by one task at a time.
+    /// [`Self::closed`] for why). Cancel-safe.
     pub async fn accept(&self) -> Option<Incoming> {
-        unimplemented!("missing")
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.shared.lock();
+                if let Some((id, headers)) = state.next_incoming() {
+                    return Some(Incoming::new(Arc::clone(&self.shared), id, headers));
+                }
+                if state.phase != Phase::Running || state.connection.is_going_away() {
+                    return None;
+                }
+            }
+            changed.await;
+        }
     }
 
-    /// Opens a stream and waits for the peer's reply.
+    /// Opens a stream and waits for the peer's reply. Dropped while it waits, it resets the stream.
     ///
     /// # Errors
     /// The peer refused it, or the connection ended.
     pub async fn open(&self, headers: Headers) -> Result<Stream, Error> {
-        drop(headers);
-        unimplemented!("missing")
+        let id = self.shared.lock().open(headers)?;
+        let mut stream = Stream::new(Arc::clone(&self.shared), id, Headers::new());
+        let reply = poll_fn(|cx| self.shared.lock().poll_reply(id, cx)).await?;
+        stream.set_headers(reply);
+        Ok(stream)
     }
 
     /// Sends a PING and waits for its answer.
@@ -113,64 +114,55 @@ impl Session {
     /// # Errors
     /// The connection ended.
     pub async fn ping(&self) -> Result<Duration, Error> {
-        unimplemented!("missing")
+        let asked = Instant::now();
+        let answer = self.shared.lock().ping()?;
+        answer.await.map_err(|_| Error::Closed)?;
+        Ok(asked.elapsed())
     }
 
     /// How long the connection has been idle (as [`Config::idle_timeout`] counts).
     #[must_use]
     pub fn idle(&self) -> Duration {
-        unimplemented!("missing")
+        self.shared.lock().last_activity.elapsed()
     }
 
     /// Streams open now, in any state.
     #[must_use]
     pub fn open_streams(&self) -> usize {
-        unimplemented!("missing")
+        self.shared.lock().connection.open_streams()
     }
 
-    /// Ends the connection in order: what was written before is sent first, then GOAWAY, then the end of the byte
-    /// stream. Streams still open are cut off. (Go's spdystream stops reading at GOAWAY, so nothing may follow it.)
+    /// Ends the connection in order: what was written before is sent, streams still open are reset, then GOAWAY, then the
+    /// end of the byte stream; then what the peer still sends is read and dropped until it closes too, lest the system
+    /// answers it with a reset that overtakes our last words. All that takes [`Config::close_timeout`] at most.
     pub async fn close(self) {
-        unimplemented!("missing")
+        self.shared.lock().start_closing();
+        drop(self.closed().await);
     }
 
-    /// Waits for the end of the connection: `Ok` for GOAWAY, a clean end of the byte stream or `close`.
-    /// May be called by any number of tasks, also after the end.
+    /// Waits for the end of the connection: `Ok` for GOAWAY, a clean end of the byte stream or `close`. May be called by
+    /// any number of tasks, also after the end.
     ///
     /// # Errors
     /// Why the connection failed.
     pub async fn closed(&self) -> Result<(), Error> {
-        unimplemented!("missing")
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(end) = self.shared.lock().end.clone() {
+                return end;
+            }
+            changed.await;
+        }
     }
 }
 
-/// A stream the peer has opened and we have not answered. Dropping it refuses it. What the peer sends meanwhile is kept.
-#[derive(Debug)]
-#[must_use = "a stream that is dropped is refused"]
-pub struct Incoming {}
-
-impl Incoming {
-    /// Its id.
-    #[must_use]
-    pub fn id(&self) -> StreamId {
-        unimplemented!("missing")
-    }
-
-    /// What the peer opened it with.
-    #[must_use]
-    pub fn headers(&self) -> &Headers {
-        unimplemented!("missing")
-    }
-
-    /// Sends SYN_REPLY. Nothing can be sent on a stream before (spdystream would drop it).
-    pub fn accept(self, headers: Headers) -> Stream {
-        drop(headers);
-        unimplemented!("missing")
-    }
-
-    /// Sends RST_STREAM.
-    pub fn refuse(self, status: RstStatus) {
-        let _ = status;
-        unimplemented!("missing")
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.end(Err(Error::Closed));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! The way in: frames, what they change, and events.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Connection, Event, Sending, StreamState};
+use crate::frame::{SETTING_INITIAL_WINDOW, SETTING_MAX_STREAMS};
+use crate::{DecodeError, Frame, GoAwayStatus, Headers, RstStatus, Setting, StreamId, Violation};
+
+impl Connection {
+    /// Takes bytes from the front of `input` until something happened; `None` when all of it is used up (but for a
+    /// beginning of a frame). Call it until `None`, then read more.
+    ///
+    /// # Errors
+    /// The peer broke the protocol in a way that ends the connection. GOAWAY is in the output; every further call fails.
+    pub fn receive(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            let result = match self.decoder.decode(input) {
+                Ok(None) => return Ok(None),
+                Ok(Some(frame)) => self.frame(frame),
+                Err(DecodeError::Stream { stream, violation }) => {
+                    self.note_peer_id(stream);
+                    Ok(self.fail(stream, status_of(violation)))
+                }
+                Err(DecodeError::Connection(violation)) => Err(violation),
+            };
+            match result {
+                Ok(None) => {}
+                Ok(Some(event)) => return Ok(Some(event)),
+                Err(violation) => {
+                    self.go_away(GoAwayStatus::ProtocolError);
+                    return Err(violation);
+                }
+            }
+        }
+    }
+
+    /// The application has read, or will never read, so many bytes of a stream.
+    pub fn release(&mut self, stream: StreamId, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.unread = self.unread.saturating_sub(bytes);
+        let session = self.recv_window.release(bytes);
+        let own = match self.streams.get_mut(&stream) {
+            Some(state) if !state.received_all => state.recv.release(bytes),
+            _ => None,
+        };
+        if self.peer_overruns || self.sent_go_away {
+            return;
+        }
+        if let Some(delta) = session {
+            self.put(&Frame::WindowUpdate { stream: None, delta });
+        }
+        if let Some(delta) = own {
+            self.put(&Frame::WindowUpdate {
+                stream: Some(stream),
+                delta,
+            });
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<Option<Event>, Violation> {
+        match frame {
+            Frame::Data { stream, fin, data } => self.data(stream, data, fin),
+            Frame::SynStream {
+                stream,
+                fin,
+                unidirectional,
+                headers,
+                ..
+            } => self.opened(stream, headers, fin, unidirectional),
+            Frame::SynReply { stream, fin, headers } => Ok(self.replied(stream, headers, fin)),
+            Frame::Headers { stream, fin, headers } => {
+                let event = Event::Headers { stream, headers, fin };
+                Ok(self.on_open_stream(stream, fin, event))
+            }
+            Frame::RstStream { stream, status } => {
+                Ok(self.remove(stream).then_some(Event::Reset { stream, status }))
+            }
+            Frame::Settings { settings, .. } => self.settings(&settings).map(|()| None),
+            Frame::WindowUpdate { stream, delta } => self.window_update(stream, delta),
+            Frame::GoAway { last_good, status } => Ok(self.gone(last_good, status)),
+            Frame::Ping { id: 0 } => Err(Violation::ZeroId {
+                frame: crate::frame::kind::PING,
+            }),
+            Frame::Ping { id } if self.role.gives(id) => Ok(Some(Event::Pong { id })),
+            Frame::Ping { id } => {
+                self.put(&Frame::Ping { id });
+                Ok(None)
+            }
+        }
+    }
+
+    fn opened(
+        &mut self,
+        stream: StreamId,
+        headers: Headers,
+        fin: bool,
+        unidirectional: bool,
+    ) -> Result<Option<Event>, Violation> {
+        if self.role.gives(stream.value()) || stream.value() <= self.last_peer_id {
+            return Err(Violation::StreamId { stream });
+        }
+        if self.sent_go_away {
+            return Ok(None);
+        }
+        self.last_peer_id = stream.value();
+        if self.received_go_away || self.peer_streams >= self.config.max_streams {
+            self.put(&Frame::RstStream {
+                stream,
+                status: RstStatus::RefusedStream,
+            });
+            return Ok(None);
+        }
+        let mut state = StreamState::new(self.peer_initial_window, self.config.announced_stream_window());
+        state.received_all = fin;
+        if unidirectional {
+            state.sending = Sending::Finished;
+        }
+        self.streams.insert(stream, state);
+        self.peer_streams += 1;
+        self.remove_if_over(stream);
+        Ok(Some(Event::Opened { stream, headers, fin }))
+    }
+
+    fn replied(&mut self, stream: StreamId, headers: Headers, fin: bool) -> Option<Event> {
+        if !self.role.gives(stream.value()) {
+            return self.fail(stream, RstStatus::ProtocolError);
+        }
+        match self.streams.get_mut(&stream) {
+            Some(state) if state.replied => self.fail(stream, RstStatus::StreamInUse),
+            Some(state) => {
+                state.replied = true;
+                self.on_open_stream(stream, fin, Event::Replied { stream, headers, fin })
+            }
+            None => self.stray(stream),
+        }
+    }
+
+    fn data(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<Option<Event>, Violation> {
+        let length = data.len();
+        self.unread += length;
+        if !self.recv_window.receive(length) {
+            if self.session_takes_part {
+                return Err(Violation::WindowOverrun);
+            }
+            self.peer_overruns = true;
+        }
+        if let Some(state) = self.streams.get_mut(&stream)
+            && !state.recv.receive(length)
+            && !state.received_all
+        {
+            if self.streams_take_part {
+                self.release(stream, length);
+                return Ok(self.fail(stream, RstStatus::FlowControlError));
+            }
+            self.peer_overruns = true;
+        }
+        let event = self.on_open_stream(stream, fin, Event::Data { stream, data, fin });
+        if !matches!(event, Some(Event::Data { .. })) {
+            self.release(stream, length);
+        }
+        Ok(event)
+    }
+
+    /// A frame that only an open stream may get: the event, or what the frame deserves.
+    fn on_open_stream(&mut self, stream: StreamId, fin: bool, event: Event) -> Option<Event> {
+        match self.streams.get_mut(&stream) {
+            Some(state) if state.received_all => self.fail(stream, RstStatus::StreamAlreadyClosed),
+            Some(state) => {
+                state.received_all = fin;
+                self.remove_if_over(stream);
+                Some(event)
+            }
+            None => self.stray(stream),
+        }
+    }
+
+    /// A frame for a stream we do not know: late if it was open once, wrong if it never was.
+    fn stray(&mut self, stream: StreamId) -> Option<Event> {
+        let id = stream.value();
+        let was_open = if self.role.gives(id) {
+            id < self.next_id
+        } else {
+            id <= self.last_peer_id
+        };
+        if !was_open && !self.sent_go_away {
+            self.put(&Frame::RstStream {
+                stream,
+                status: RstStatus::InvalidStream,
+            });
+        }
+        None
+    }
+
+    /// Resets a stream the peer broke.
+    fn fail(&mut self, stream: StreamId, status: RstStatus) -> Option<Event> {
+        let known = self.remove(stream);
+        self.put(&Frame::RstStream { stream, status });
+        known.then_some(Event::Reset { stream, status })
+    }
+
+    fn note_peer_id(&mut self, stream: StreamId) {
+        if !self.role.gives(stream.value()) {
+            self.last_peer_id = self.last_peer_id.max(stream.value());
+        }
+    }
+
+    fn settings(&mut self, settings: &[Setting]) -> Result<(), Violation> {
+        for setting in settings {
+            match setting.id {
+                SETTING_MAX_STREAMS => self.peer_max_streams = setting.value,
+                SETTING_INITIAL_WINDOW => self.initial_window(setting.value)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies to streams that are open already, too, and may make their windows negative.
+    fn initial_window(&mut self, window: u32) -> Result<(), Violation> {
+        if window > StreamId::MAX {
+            return Err(Violation::WindowOverflow);
+        }
+        self.streams_take_part = true;
+        let delta = i64::from(window) - i64::from(self.peer_initial_window);
+        self.peer_initial_window = window;
+        let mut opened = Vec::new();
+        for (id, state) in &mut self.streams {
+            state.send.change(delta)?;
+            opened.push(*id);
+        }
+        opened.sort_unstable();
+        for stream in opened {
+            self.list(stream);
+        }
+        Ok(())
+    }
+
+    fn window_update(&mut self, stream: Option<StreamId>, delta: u32) -> Result<Option<Event>, Violation> {
+        self.streams_take_part = true;
+        let Some(stream) = stream else {
+            self.session_takes_part = true;
+            return self.send_window.change(delta.into()).map(|()| None);
+        };
+        let Some(state) = self.streams.get_mut(&stream) else {
+            return Ok(None);
+        };
+        if state.send.change(delta.into()).is_err() {
+            return Ok(self.fail(stream, RstStatus::FlowControlError));
+        }
+        self.list(stream);
+        Ok(None)
+    }
+
+    /// Streams of ours above `last_good` were never looked at: they are reset as if refused.
+    fn gone(&mut self, last_good: u32, status: GoAwayStatus) -> Option<Event> {
+        self.received_go_away = true;
+        let mut refused: Vec<_> = self.streams.keys().copied().collect();
+        refused.retain(|id| self.role.gives(id.value()) && id.value() > last_good);
+        refused.sort_unstable();
+        for stream in refused {
+            self.remove(stream);
+            self.events.push_back(Event::Reset {
+                stream,
+                status: RstStatus::RefusedStream,
+            });
+        }
+        self.events.push_back(Event::GoAway { status });
+        None
+    }
+}
+
+fn status_of(violation: Violation) -> RstStatus {
+    match violation {
+        Violation::WindowOverrun | Violation::WindowOverflow => RstStatus::FlowControlError,
+        _ => RstStatus::ProtocolError,
+    }
+}

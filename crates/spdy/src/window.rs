@@ -1,0 +1,75 @@
+//! Flow-control windows, of streams and of the session (draft 3.1, section 2.6.8).
+//!
+//! Invariant: no window is ever above 2^31-1. A send window may be below zero: SETTINGS may take away what was used
+//! already, and a peer that does not take part is not waited for.
+
+use crate::{StreamId, Violation};
+
+/// What the peer lets us send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendWindow(i64);
+
+impl SendWindow {
+    pub(crate) fn new(size: u32) -> Self {
+        Self(size.into())
+    }
+
+    /// Bytes that may be sent now.
+    pub(crate) fn available(self) -> usize {
+        usize::try_from(self.0).unwrap_or(0)
+    }
+
+    /// Bytes have been sent.
+    pub(crate) fn spend(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub_unsigned(bytes as u64);
+    }
+
+    /// WINDOW_UPDATE, or a change of the initial window.
+    pub(crate) fn change(&mut self, delta: i64) -> Result<(), Violation> {
+        let sum = self.0.saturating_add(delta);
+        if sum > i64::from(StreamId::MAX) {
+            return Err(Violation::WindowOverflow);
+        }
+        self.0 = sum;
+        Ok(())
+    }
+}
+
+/// What we let the peer send. Credit is given back in halves of the window, not byte by byte.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecvWindow {
+    available: i64,
+    owed: u32,
+    size: u32,
+}
+
+impl RecvWindow {
+    pub(crate) fn new(size: u32) -> Self {
+        Self {
+            available: size.into(),
+            owed: 0,
+            size,
+        }
+    }
+
+    /// Bytes have come. False if they are more than the window allowed.
+    pub(crate) fn receive(&mut self, bytes: usize) -> bool {
+        self.available = self.available.saturating_sub_unsigned(bytes as u64);
+        self.available >= 0
+    }
+
+    /// Bytes have been read: the credit to send now, if it is worth a frame.
+    pub(crate) fn release(&mut self, bytes: usize) -> Option<u32> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.owed = self.owed.saturating_add(bytes);
+        if self.owed < self.size / 2 {
+            return None;
+        }
+        let credit = std::mem::take(&mut self.owed).min(StreamId::MAX);
+        self.available = self.available.saturating_add(credit.into());
+        Some(credit)
+    }
+}
+
+#[cfg(test)]
+mod tests;
