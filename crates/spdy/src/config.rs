@@ -18,8 +18,9 @@ pub enum FlowControl {
     ///   WINDOW_UPDATE or by SETTINGS with an initial window. The session's window is kept from the first
     ///   WINDOW_UPDATE for stream 0. Before that, only the byte stream below holds us back.
     /// * Receive windows are announced and credited as usual. A peer that takes part and overruns one is treated as
-    ///   under [`Self::Enforced`]. A peer that never took part and overruns one shows thereby that it never will: it
-    ///   gets no more WINDOW_UPDATE, and the byte stream is not read while [`Config::session_window`] is unread.
+    ///   under [`Self::Enforced`]. A peer that never took part and overruns one shows thereby that it keeps none: it
+    ///   gets no more WINDOW_UPDATE (for streams, or for the session if it was that window), and from then on the byte
+    ///   stream is not read while [`Config::session_window`] is unread.
     #[default]
     WhenPeerTakesPart,
     /// As SPDY/3.1 says: never send more than the window, reset a stream and end a session that overruns it.

@@ -139,7 +139,9 @@ pub struct Connection {
     peer_max_streams: u32,
     streams_take_part: bool,
     session_takes_part: bool,
-    peer_overruns: bool,
+    /// The peer has overrun such a window, so it keeps none of them and gets no credit.
+    overruns_streams: bool,
+    overruns_session: bool,
     sent_go_away: bool,
     received_go_away: bool,
 }
@@ -169,7 +171,8 @@ impl Connection {
             peer_max_streams: u32::MAX,
             streams_take_part: enforced,
             session_takes_part: enforced,
-            peer_overruns: false,
+            overruns_streams: false,
+            overruns_session: false,
             sent_go_away: false,
             received_go_away: false,
             config,
@@ -298,7 +301,8 @@ impl Connection {
     /// keeps no windows has sent as much as may be unread.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        let held_back = self.peer_overruns && self.unread >= self.config.announced_session_window() as usize;
+        let overruns = self.overruns_streams || self.overruns_session;
+        let held_back = overruns && self.unread >= self.config.announced_session_window() as usize;
         !held_back && self.output.len() < ANSWERS_LIMIT
     }
 

@@ -284,4 +284,4 @@ fn stream_id(word: u32, frame: u16) -> Result<StreamId, Violation> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

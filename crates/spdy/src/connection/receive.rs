@@ -48,13 +48,13 @@ impl Connection {
             Some(state) if !state.received_all => state.recv.release(bytes),
             _ => None,
         };
-        if self.peer_overruns || self.sent_go_away {
+        if self.sent_go_away {
             return;
         }
-        if let Some(delta) = session {
+        if let Some(delta) = session.filter(|_| !self.overruns_session) {
             self.put(&Frame::WindowUpdate { stream: None, delta });
         }
-        if let Some(delta) = own {
+        if let Some(delta) = own.filter(|_| !self.overruns_streams) {
             self.put(&Frame::WindowUpdate {
                 stream: Some(stream),
                 delta,
@@ -147,7 +147,7 @@ impl Connection {
             if self.session_takes_part {
                 return Err(Violation::WindowOverrun);
             }
-            self.peer_overruns = true;
+            self.overruns_session = true;
         }
         if let Some(state) = self.streams.get_mut(&stream)
             && !state.recv.receive(length)
@@ -157,7 +157,7 @@ impl Connection {
                 self.release(stream, length);
                 return Ok(self.fail(stream, RstStatus::FlowControlError));
             }
-            self.peer_overruns = true;
+            self.overruns_streams = true;
         }
         let event = self.on_open_stream(stream, fin, Event::Data { stream, data, fin });
         if !matches!(event, Some(Event::Data { .. })) {
