@@ -49,8 +49,8 @@ fn stored_blocks_are_read() {
 #[test]
 fn a_block_beyond_the_limit_is_refused_before_it_is_whole() {
     let mut wire = BytesMut::new();
-    Deflater::default().block(&vec![b'a'; 50_000_000], &mut wire);
-    assert!(wire.len() < 500_000, "a bomb: {} bytes", wire.len());
+    Deflater::default().block(&vec![b'a'; 5_000_000], &mut wire);
+    assert!(wire.len() < 50_000, "a bomb: {} bytes", wire.len());
     let refused = Inflater::default().block(&wire, 65_536);
     assert_eq!(refused, Err(Violation::HeaderBlockTooLarge { limit: 65_536 }));
 }

@@ -101,7 +101,7 @@ async fn a_refused_stream_says_why_and_a_dropped_one_is_refused() {
         })
     ));
     let (refused, ()) = tokio::join!(client.open(Headers::new()), async {
-        drop(server.accept().await.unwrap())
+        drop(server.accept().await.unwrap());
     });
     assert!(matches!(
         refused,

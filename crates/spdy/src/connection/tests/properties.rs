@@ -149,8 +149,8 @@ fn carry(from: &mut End, to: &mut End, bytes: usize) -> usize {
     carried
 }
 
-fn apply(step: Step, client: &mut End, server: &mut End) {
-    match step {
+fn apply(step: &Step, client: &mut End, server: &mut End) {
+    match *step {
         Step::Open { client: true } if client.known.len() < 20 => {
             let stream = client.connection.open(Headers::new()).unwrap();
             client.known.push(stream);
@@ -257,7 +257,7 @@ proptest! {
         let (mut client, mut server) = (End::new(Role::Client, &config), End::new(Role::Server, &config));
         carry(&mut client, &mut server, usize::MAX / 2);
         carry(&mut server, &mut client, usize::MAX / 2);
-        for step in steps {
+        for step in &steps {
             apply(step, &mut client, &mut server);
             for end in [&client, &server] {
                 let overshoot = if enforced { 0 } else { 200_000 };
