@@ -1,12 +1,11 @@
 //! The `pausa` command: the daemon, and what the node's owner asks of it.
 //!
-//! Exit codes: 0 done, 1 failed, 64 wrong usage or configuration (EX_USAGE of sysexits.h), so that a service
-//! manager can tell what a restart will not mend. An error is one line on stderr with all its causes.
+//! Exit codes are those of [`failure`], so that a service manager can tell what a restart will not mend, and a script what to
+//! try next. An error is one line on stderr with all its causes.
 //!
 //! Must never: hold logic of its own. `serve` puts the rooms together in [`services::build_services`] and
 //! opens the door.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,16 +14,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, CgroupDriver, Config, ConfigError, NetworkMode};
 use crate::error::chain;
 
-mod import;
+mod client;
+mod failure;
+mod image;
+mod output;
 mod serve;
 mod services;
+mod units;
 
-/// Wrong usage or configuration.
-const EXIT_USAGE: u8 = 64;
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration,
+66 no such image, 69 the daemon is not there or too old for the command.";
 
 /// A container runtime for Kubernetes nodes.
 #[derive(Debug, Parser)]
-#[command(name = "pausa", version, disable_help_subcommand = true)]
+#[command(name = "pausa", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,23 +47,9 @@ enum Command {
         flags: Flags,
     },
     /// Work on images.
-    Image {
-        #[command(subcommand)]
-        command: ImageCommand,
-    },
+    Image(image::ImageArgs),
     /// Print the version.
     Version,
-}
-
-#[derive(Debug, Subcommand)]
-enum ImageCommand {
-    /// Store every image of an archive (OCI layout or `docker save`), and print ids and names.
-    Import {
-        /// The archive, a tar, compressed or not; `-` is standard input.
-        file: PathBuf,
-        #[command(flatten)]
-        flags: SocketFlags,
-    },
 }
 
 /// What the command line can say about the configuration.
@@ -128,7 +118,7 @@ pub fn main() -> ExitCode {
             // Help and version arrive here too. Nothing is left to do when the terminal is gone.
             drop(error.print());
             return if error.use_stderr() {
-                ExitCode::from(EXIT_USAGE)
+                ExitCode::from(failure::EXIT_USAGE)
             } else {
                 ExitCode::SUCCESS
             };
@@ -136,14 +126,13 @@ pub fn main() -> ExitCode {
     };
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            drop(writeln!(std::io::stderr(), "pausa: {}", chain(error.as_ref())));
-            if error.is::<ConfigError>() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::FAILURE
+        Err(error) => match failure::exit_code(&error) {
+            Some(code) => {
+                output::tell(&format!("pausa: {}", chain(error.as_ref())));
+                code
             }
-        }
+            None => ExitCode::SUCCESS,
+        },
     }
 }
 
@@ -156,26 +145,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             } else {
                 flags.config()?
             };
-            print(&config.to_toml()?)
+            output::print(&config.to_toml()?)
         }
-        Command::Image {
-            command: ImageCommand::Import { file, flags },
-        } => import::run(flags.config()?.socket(), &file),
-        Command::Version => print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
-    }
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(())
-}
-
-impl SocketFlags {
-    fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = config::load(self.config.as_deref())?;
-        set(&mut config.listen, self.listen.clone());
-        config.validate()?;
-        Ok(config)
+        Command::Image(args) => image::run(args),
+        Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
 

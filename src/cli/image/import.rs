@@ -1,66 +1,78 @@
 //! `pausa image import`: streams an archive to the daemon over its socket.
 
-use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::Context as _;
-use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::UnixStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 
-use crate::proto::admin::ImportRequest;
-use crate::proto::admin::admin_client::AdminClient;
+use crate::cli::client::Daemon;
+use crate::cli::output::{Format, print, print_json};
+use crate::proto::admin::{ImportRequest, ImportedImage};
 
 /// How much of the archive goes into one message.
 const CHUNK: usize = 256 * 1024;
 /// Messages read ahead of the daemon.
 const AHEAD: usize = 4;
 
-/// Imports `file` into the daemon at `socket`.
-pub(super) fn run(socket: &Path, file: &Path) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(import(socket, file))
+/// What was stored.
+#[derive(Serialize)]
+struct Document {
+    images: Vec<Imported>,
 }
 
-async fn import(socket: &Path, file: &Path) -> anyhow::Result<()> {
+/// One image of the archive.
+#[derive(Serialize)]
+struct Imported {
+    id: String,
+    names: Vec<String>,
+}
+
+/// Imports `file`.
+pub(super) async fn run(daemon: &Daemon, file: &Path, format: Format) -> anyhow::Result<()> {
     let archive = open(file)
         .await
         .with_context(|| format!("cannot open the archive {}", file.display()))?;
-    let channel = connect(socket).await.with_context(|| {
-        format!(
-            "cannot reach the daemon at {}; is `pausa serve` running?",
-            socket.display()
-        )
-    })?;
     let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
     let reader = tokio::spawn(read(archive, sender));
-    let mut client = AdminClient::new(channel);
-    let answer = client.import(ReceiverStream::new(receiver)).await;
+    let answer = daemon.admin().import(ReceiverStream::new(receiver)).await;
     // The daemon may give up early, or the file may fail: the file's error explains the daemon's.
     reader
         .await?
         .with_context(|| format!("cannot read the archive {}", file.display()))?;
     let images = answer
-        .map_err(|status| anyhow::anyhow!("{}", status.message()))
+        .map_err(daemon.failed("`image import`"))
         .with_context(|| format!("the daemon did not import {}", file.display()))?
         .into_inner()
         .images;
-    let mut out = std::io::stdout().lock();
-    for image in images {
-        if image.names.is_empty() {
-            writeln!(out, "{}", image.id)?;
-        }
-        for name in &image.names {
-            writeln!(out, "{} {name}", image.id)?;
+    match format {
+        Format::Table => print(&lines(&images)),
+        Format::Json => {
+            let images = images
+                .into_iter()
+                .map(|ImportedImage { id, names }| Imported { id, names });
+            print_json(&Document {
+                images: images.collect(),
+            })
         }
     }
-    Ok(())
+}
+
+/// An id a line, with each of its names.
+fn lines(images: &[ImportedImage]) -> String {
+    let mut text = String::new();
+    for image in images {
+        if image.names.is_empty() {
+            text.extend([&image.id, "\n"]);
+        }
+        for name in &image.names {
+            text.extend([&image.id, " ", name, "\n"]);
+        }
+    }
+    text
 }
 
 async fn open(file: &Path) -> std::io::Result<File> {
@@ -69,17 +81,6 @@ async fn open(file: &Path) -> std::io::Result<File> {
         return Ok(File::from_std(stdin.into()));
     }
     File::open(file).await
-}
-
-async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
-    let socket = socket.to_owned();
-    // The URL is not used; it becomes `:authority`.
-    Endpoint::from_static("http://localhost")
-        .connect_with_connector(tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        }))
-        .await
 }
 
 /// Reads the archive until its end, or until nobody wants more. A failed read ends the stream early, which

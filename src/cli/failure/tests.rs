@@ -1,0 +1,42 @@
+use super::*;
+
+fn of(status: &Status) -> CommandError {
+    CommandError::from_status("/run/x.sock".into(), "`image pulls`", status)
+}
+
+#[test]
+fn a_method_the_daemon_lacks_is_told_as_age() {
+    // What tonic's router answers.
+    let error = of(&Status::unimplemented(""));
+    assert!(matches!(error, CommandError::TooOld { .. }), "{error}");
+    assert_eq!(error.exit_code(), EXIT_UNAVAILABLE);
+    assert!(error.to_string().contains("`image pulls`"), "{error}");
+    assert!(error.to_string().contains("/run/x.sock"), "{error}");
+}
+
+#[test]
+fn what_the_daemon_says_is_passed_on() {
+    let error = of(&Status::unimplemented("the layer is encrypted"));
+    assert_eq!(error.to_string(), "the layer is encrypted");
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn a_connection_that_breaks_is_not_the_daemons_word() {
+    let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let error = of(&Status::from_error(Box::new(io)));
+    assert!(matches!(error, CommandError::Gone { .. }), "{error}");
+    assert_eq!(error.exit_code(), EXIT_UNAVAILABLE);
+}
+
+#[test]
+fn every_kind_has_its_exit_code() {
+    let none = CommandError::NoImage {
+        names: vec!["a".into(), "b".into()],
+    };
+    assert_eq!(none.exit_code(), EXIT_NO_IMAGE);
+    assert!(none.to_string().contains("a, b"));
+    assert_eq!(CommandError::Usage(String::new()).exit_code(), EXIT_USAGE);
+    let some = CommandError::Some { failed: 1, all: 2 };
+    assert_eq!(some.exit_code(), 1);
+}

@@ -1,0 +1,112 @@
+//! `pausa image pull`: asks the daemon to fetch an image, and shows how far it is.
+
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::view::{self, ImageView, split_digest};
+use crate::cli::client::Daemon;
+use crate::cli::failure::CommandError;
+use crate::cli::output::{Format, print, print_json};
+use crate::cli::units;
+use crate::proto::v1;
+
+mod credentials;
+
+/// What to fetch, and how.
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// The image: a name, with a tag or digest if it is not `latest`.
+    #[arg(value_name = "IMAGE")]
+    reference: String,
+    #[command(flatten)]
+    credentials: credentials::CredentialArgs,
+    /// Print the image's id only.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    image: ImageView,
+    /// Of the manifest.
+    digest: Option<String>,
+    seconds: f64,
+}
+
+impl PullArgs {
+    /// What the command line, or standard input in its place, gives to authenticate with.
+    pub(super) fn credentials(&self) -> anyhow::Result<Option<v1::AuthConfig>> {
+        self.credentials.read()
+    }
+}
+
+/// Pulls, and prints what has come.
+pub(super) async fn run(
+    daemon: &Daemon,
+    args: &PullArgs,
+    auth: Option<v1::AuthConfig>,
+    format: Format,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let id = plainly(daemon, &args.reference, auth).await?;
+    let took = began.elapsed();
+    if args.quiet {
+        return print(&format!("{id}\n"));
+    }
+    // Somebody may have removed it since.
+    let Some((image, _)) = view::find(daemon, &id, false).await? else {
+        return Err(CommandError::NoImage { names: vec![id] }.into());
+    };
+    let digest = digest(&image, &args.reference);
+    match format {
+        Format::Json => print_json(&Document {
+            image,
+            digest,
+            seconds: took.as_secs_f64(),
+        }),
+        Format::Table => {
+            let digest = digest.as_deref().unwrap_or("without a digest");
+            let size = units::size(image.size);
+            print(&format!(
+                "{}@{digest}\nid {id}, {size} on disk, in {}\n",
+                repository(&args.reference),
+                units::duration(took)
+            ))
+        }
+    }
+}
+
+/// By CRI, which says nothing before the end.
+async fn plainly(
+    daemon: &Daemon,
+    reference: &str,
+    auth: Option<v1::AuthConfig>,
+) -> Result<String, CommandError> {
+    let request = v1::PullImageRequest {
+        image: Some(view::spec(reference)),
+        auth,
+        sandbox_config: None,
+    };
+    let answer = daemon.images().pull_image(request).await;
+    Ok(answer.map_err(daemon.failed("PullImage"))?.into_inner().image_ref)
+}
+
+/// `host/repository`, or the text where it is not one the daemon could have pulled.
+fn repository(reference: &str) -> String {
+    let parsed = reference.parse::<pausa_distribution::Reference>();
+    parsed.map_or_else(|_| reference.to_owned(), |reference| reference.name())
+}
+
+/// The manifest's digest under the name that was pulled. An image may have been pulled under others before.
+fn digest(image: &ImageView, reference: &str) -> Option<String> {
+    let repository = repository(reference);
+    let digests = image.repo_digests.iter().map(|name| split_digest(name));
+    // The latest comes last.
+    let mut own = digests.rev().filter(|(name, _)| *name == repository);
+    own.next().and_then(|(_, digest)| digest).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Images as commands show them: one JSON form for all, and how names are matched.
+
+use pausa_distribution::{ImageId, Reference};
+use serde::Serialize;
+
+use crate::cli::client::Daemon;
+use crate::cli::failure::CommandError;
+use crate::proto::v1;
+
+/// An image in every JSON document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageView {
+    /// `sha256:` and 64 hex digits.
+    pub(super) id: String,
+    /// `name:tag`.
+    pub(super) repo_tags: Vec<String>,
+    /// `name@digest`.
+    pub(super) repo_digests: Vec<String>,
+    /// Bytes on disk.
+    pub(super) size: u64,
+    pub(super) pinned: bool,
+    /// Who the image's processes are, unless somebody says otherwise: a number or a name, as the image has it.
+    pub(super) user: String,
+}
+
+impl From<v1::Image> for ImageView {
+    fn from(image: v1::Image) -> Self {
+        let uid = || {
+            image
+                .uid
+                .map_or_else(|| "0".to_owned(), |uid| uid.value.to_string())
+        };
+        Self {
+            user: match image.username.is_empty() {
+                true => uid(),
+                false => image.username.clone(),
+            },
+            id: image.id,
+            repo_tags: image.repo_tags,
+            repo_digests: image.repo_digests,
+            size: image.size,
+            pinned: image.pinned,
+        }
+    }
+}
+
+impl ImageView {
+    /// What it is called: tags, else digests, else nothing.
+    pub(super) fn names(&self) -> &[String] {
+        if self.repo_tags.is_empty() {
+            &self.repo_digests
+        } else {
+            &self.repo_tags
+        }
+    }
+}
+
+/// Splits `name:tag`; a colon before the last slash belongs to a port.
+pub(super) fn split_tag(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+        _ => (name, None),
+    }
+}
+
+/// Splits `name@digest`.
+pub(super) fn split_digest(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('@') {
+        Some((repository, digest)) => (repository, Some(digest)),
+        None => (name, None),
+    }
+}
+
+/// What to list: a repository, a name, an id or its beginning, or a pattern with `*`.
+#[derive(Debug)]
+pub(super) struct Filter {
+    text: String,
+    /// The name in its canonical form, if the text is one.
+    canonical: Option<String>,
+    /// The hex digits, if it may be the beginning of an id.
+    digits: Option<String>,
+}
+
+impl Filter {
+    pub(super) fn new(text: &str) -> Self {
+        let canonical = text.parse::<Reference>().ok().map(|reference| {
+            let tagged = split_tag(text).1.is_some();
+            match (reference.digest(), tagged) {
+                (Some(digest), _) => format!("{}@{digest}", reference.name()),
+                (None, true) => format!("{}:{}", reference.name(), reference.tag().unwrap_or_default()),
+                (None, false) => reference.name(),
+            }
+        });
+        let digits = match ImageId::parse(text) {
+            Some(ImageId::Full(digest)) => Some(digest.hex().to_owned()),
+            Some(ImageId::Prefix(prefix)) => Some(prefix),
+            None => None,
+        };
+        Self {
+            text: text.to_owned(),
+            canonical,
+            digits,
+        }
+    }
+
+    pub(super) fn matches(&self, image: &ImageView) -> bool {
+        let hex = image.id.trim_start_matches("sha256:");
+        if self.digits.as_ref().is_some_and(|digits| hex.starts_with(digits)) {
+            return true;
+        }
+        image.repo_tags.iter().chain(&image.repo_digests).any(|name| {
+            let repository = split_tag(split_digest(name).0).0;
+            if self.text.contains('*') {
+                return glob(&self.text, name) || glob(&self.text, repository);
+            }
+            let is = |wanted: &String| wanted == name || wanted == repository;
+            self.canonical.as_ref().is_some_and(is)
+        })
+    }
+}
+
+/// Whether `text` is of the form `pattern`, in which `*` stands for any characters.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+/// Asks for one image; `None` if it is not there.
+pub(super) async fn find(
+    daemon: &Daemon,
+    name: &str,
+    verbose: bool,
+) -> Result<Option<(ImageView, v1::ImageStatusResponse)>, CommandError> {
+    let request = v1::ImageStatusRequest {
+        image: Some(spec(name)),
+        verbose,
+    };
+    let answer = daemon.images().image_status(request).await;
+    let mut response = answer.map_err(daemon.failed("ImageStatus"))?.into_inner();
+    Ok(response.image.take().map(|image| (image.into(), response)))
+}
+
+/// What CRI calls an image by.
+pub(super) fn spec(name: &str) -> v1::ImageSpec {
+    v1::ImageSpec {
+        image: name.to_owned(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,110 @@
+//! What commands print: tables for people, JSON for programs.
+//!
+//! Invariants: results go to stdout, all else to stderr; a reader that closes the pipe ends the command and is no failure;
+//! text that came from an image or a registry cannot drive the terminal.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::failure::ClosedPipe;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// For people; may change with every version.
+    #[default]
+    Table,
+    /// For programs: one document, in which fields are only ever added.
+    Json,
+}
+
+/// Prints `text` as it is.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    write_to(&mut out, text.as_bytes())
+}
+
+/// Prints a document and a newline.
+pub(super) fn print_json<T: Serialize>(document: &T) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(document)?;
+    text.push('\n');
+    print(&text)
+}
+
+/// Writes and flushes; a closed pipe becomes [`ClosedPipe`].
+pub(super) fn write_to(out: &mut impl io::Write, bytes: &[u8]) -> anyhow::Result<()> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write the output")),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Tells something beside the result. Nothing is left to do when nobody listens.
+pub(super) fn tell(text: &str) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// Rows below a heading, every column as wide as it must be.
+#[derive(Debug)]
+pub(super) struct Table<const N: usize> {
+    heading: [&'static str; N],
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    /// A column whose heading ends in `>` is aligned to the right.
+    pub(super) fn new(heading: [&'static str; N]) -> Self {
+        Self {
+            heading,
+            rows: Vec::new(),
+        }
+    }
+
+    pub(super) fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(|cell| harmless(&cell)));
+    }
+
+    pub(super) fn render(&self) -> String {
+        const GAP: &str = "   ";
+        let heading = self.heading.map(|name| name.trim_end_matches('>').to_owned());
+        let right = self.heading.map(|name| name.ends_with('>'));
+        let all = || std::iter::once(&heading).chain(&self.rows);
+        let mut text = String::new();
+        for cells in all() {
+            let mut line = String::new();
+            for (at, cell) in cells.iter().enumerate() {
+                let width = all().map(|row| row[at].chars().count()).max().unwrap_or(0);
+                let gap = if at == 0 { "" } else { GAP };
+                // Writing to a String cannot fail.
+                _ = if right[at] {
+                    write!(line, "{gap}{cell:>width$}")
+                } else {
+                    write!(line, "{gap}{cell:<width$}")
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The text with control characters escaped, as in Rust's string literals.
+pub(super) fn harmless(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            clean.extend(c.escape_default());
+        } else {
+            clean.push(c);
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests;

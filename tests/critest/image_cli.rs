@@ -1,0 +1,218 @@
+//! `pausa image`: the node's owner and images, over the daemon's socket.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::node::Node;
+use crate::harness::on_own_node;
+use crate::harness::registry::{Registry, named};
+
+/// What a command said and ended with.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn pausa(args: &[&str]) -> Said {
+    let done = Command::new(env!("CARGO_BIN_EXE_pausa"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("pausa runs");
+    said(&done)
+}
+
+fn said(done: &Output) -> Said {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said {
+        code: done.status.code().unwrap_or(-1),
+        out: text(&done.stdout),
+        err: text(&done.stderr),
+    }
+}
+
+/// `pausa image …` at a node.
+fn image(node: &Node, args: &[&str]) -> Said {
+    let address = format!("unix://{}", node.socket().display());
+    let mut all = vec!["image", "--address", &address];
+    all.extend(args);
+    pausa(&all)
+}
+
+/// The same with `-o json`; it must succeed.
+#[track_caller]
+fn json(node: &Node, args: &[&str]) -> Value {
+    let mut all = vec!["-o", "json"];
+    all.extend(args);
+    let said = image(node, &all);
+    assert_eq!(said.code, 0, "{said:?}");
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+}
+
+fn reference(image: &str) -> String {
+    format!("{}:{}", named(image), if image == "tags" { "a" } else { "1" })
+}
+
+/// docs/operations.md, "Images": what is pulled is listed, in a table, as JSON and as ids.
+#[test]
+fn what_is_pulled_is_listed() {
+    on_own_node(async |node| {
+        let pulled = image(node, &["pull", &reference("base")]);
+        assert_eq!(pulled.code, 0, "{pulled:?}");
+        let published = Registry::get().image("base");
+        assert!(pulled.out.contains(&published.manifest), "{pulled:?}");
+        assert!(pulled.out.contains(&published.id), "{pulled:?}");
+
+        let table = image(node, &["ls"]).out;
+        let row = table.lines().nth(1).expect("a row");
+        let cells: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(
+            cells[..3],
+            [named("base").as_str(), "1", &published.id[7..20]],
+            "{table}"
+        );
+        assert_eq!(image(node, &["ls", "-q"]).out, format!("{}\n", published.id));
+
+        let listed = json(node, &["ls"]);
+        let entry = &listed["images"][0];
+        assert_eq!(entry["id"], published.id.as_str());
+        assert_eq!(entry["repoTags"][0], reference("base").as_str());
+        assert_eq!(
+            entry["repoDigests"][0],
+            format!("{}@{}", named("base"), published.manifest)
+        );
+        assert!(
+            entry["size"].as_u64().is_some_and(|size| size > 500_000),
+            "{listed}"
+        );
+    });
+}
+
+/// Filters: a repository, a name, the beginning of an id, a pattern; what fits nothing is an empty list.
+#[test]
+fn the_list_is_filtered() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        node.pull("silent").await;
+        let id = &Registry::get().image("base").id;
+        for filter in [&named("base"), &reference("base"), &id[7..19], "*/base"] {
+            assert_eq!(
+                image(node, &["ls", "-q", filter]).out,
+                format!("{id}\n"),
+                "{filter}"
+            );
+        }
+        assert_eq!(image(node, &["ls", "-q", "nothing.test/x"]).out, "");
+        assert_eq!(image(node, &["ls", "-q"]).out.lines().count(), 2);
+    });
+}
+
+/// Several at once; one that is not there ends in 66 and does not keep the others.
+#[test]
+fn several_images_are_removed() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        node.pull("tags:a").await;
+        node.pull("tags:b").await;
+        let removed = image(
+            node,
+            &["rm", &reference("base"), "nothing.test/x:1", &reference("tags")],
+        );
+        assert_eq!(removed.code, 66, "{removed:?}");
+        assert!(removed.err.contains("nothing.test/x:1"), "{removed:?}");
+        let id = &Registry::get().image("tags").id;
+        for line in [
+            format!("untagged {}", named("tags:a")),
+            format!("untagged {}", named("tags:b")),
+            format!("removed {id}"),
+        ] {
+            assert!(
+                removed.out.lines().any(|said| said == line),
+                "{line}: {removed:?}"
+            );
+        }
+        assert_eq!(image(node, &["ls", "-q"]).out, "");
+    });
+}
+
+/// The configuration of an image, for people and for programs.
+#[test]
+fn an_image_is_inspected() {
+    on_own_node(async |node| {
+        node.pull("rich").await;
+        let inspected = json(node, &["inspect", &reference("rich")]);
+        let config = &inspected["images"][0]["info"]["imageSpec"]["config"];
+        assert_eq!(config["WorkingDir"], "/made/by/image", "{inspected}");
+        let page = image(node, &["inspect", &Registry::get().image("rich").id[7..20]]).out;
+        for line in [
+            "Directory    /made/by/image",
+            "Stop signal  SIGUSR1",
+            "Volumes      /data",
+        ] {
+            assert!(page.lines().any(|said| said == line), "{line}: {page}");
+        }
+        let missing = image(node, &["inspect", &reference("rich"), "nothing.test/x"]);
+        assert_eq!(missing.code, 66, "{missing:?}");
+        assert!(missing.out.contains("/made/by/image"), "{missing:?}");
+    });
+}
+
+/// The registry's answer reaches whoever asked, with code 1.
+#[test]
+fn a_pull_that_fails_says_why() {
+    on_own_node(async |node| {
+        let failed = image(node, &["pull", &named("no-such-repository")]);
+        assert_eq!(failed.code, 1, "{failed:?}");
+        assert!(failed.err.contains("no-such-repository"), "{failed:?}");
+        assert_eq!(failed.out, "");
+        let invalid = image(node, &["pull", "UPPER/case"]);
+        assert_eq!(invalid.code, 1, "{invalid:?}");
+    });
+}
+
+/// No daemon: 69, with the socket's path. Wrong usage: 64.
+#[test]
+fn a_daemon_that_is_not_there_is_told_from_wrong_usage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("nobody.sock");
+    let address = format!("unix://{}", socket.display());
+    let absent = pausa(&["image", "-a", &address, "ls"]);
+    assert_eq!(absent.code, 69, "{absent:?}");
+    assert!(absent.err.contains(&socket.display().to_string()), "{absent:?}");
+    assert_eq!(pausa(&["image", "-a", "tcp://127.0.0.1:1", "ls"]).code, 64);
+    assert_eq!(pausa(&["image", "rm"]).code, 64);
+    assert_eq!(
+        pausa(&["image", "pull", "x", "--creds", "nocolon", "-a", &address]).code,
+        64
+    );
+}
+
+/// `pausa image ls | head -1` and the like: no panic, no error text.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let address = format!("unix://{}", node.socket().display());
+        for args in [
+            &["ls"][..],
+            &["-o", "json", "ls"],
+            &["inspect", &reference("base")],
+        ] {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let done = Command::new(env!("CARGO_BIN_EXE_pausa"))
+                .args(["image", "-a", &address])
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(writer)
+                .stderr(Stdio::piped())
+                .output()
+                .expect("pausa runs");
+            let said = said(&done);
+            assert_eq!((said.code, said.err.as_str()), (0, ""), "{args:?}");
+        }
+    });
+}
