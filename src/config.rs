@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
@@ -66,6 +67,8 @@ pub struct Config {
     pub images: Images,
     /// Seccomp profiles.
     pub seccomp: Seccomp,
+    /// Exec, attach and port-forward.
+    pub streaming: Streaming,
     /// What the daemon says on stderr.
     pub log: Log,
     /// Runtime handlers by the name a RuntimeClass uses. The handler `""` always exists and is built in.
@@ -144,6 +147,24 @@ pub struct Seccomp {
     pub localhost_root: PathBuf,
 }
 
+/// Where exec, attach and port-forward are streamed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Streaming {
+    /// The address the streaming server listens on, and that the URLs it gives out have.
+    pub address: IpAddr,
+    /// Its port; 0 takes a free one.
+    pub port: u16,
+    /// Its certificate chain in PEM, its own first. With it, it speaks TLS; read again when it has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// The private key of `cert` in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Seconds without a byte either way after which a stream is closed.
+    pub idle_timeout_seconds: u32,
+}
+
 /// What the daemon says on stderr.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -213,6 +234,7 @@ impl Default for Config {
             cni: Cni::default(),
             images: Images::default(),
             seccomp: Seccomp::default(),
+            streaming: Streaming::default(),
             log: Log::default(),
             handlers: BTreeMap::from([(String::new(), Handler::default())]),
         }
@@ -255,6 +277,18 @@ impl Default for Seccomp {
         Self {
             default_profile: None,
             localhost_root: "/var/lib/kubelet/seccomp".into(),
+        }
+    }
+}
+
+impl Default for Streaming {
+    fn default() -> Self {
+        Self {
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            cert: None,
+            key: None,
+            idle_timeout_seconds: 4 * 60 * 60,
         }
     }
 }

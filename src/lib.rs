@@ -1,7 +1,7 @@
 //! pausa: a container runtime for Kubernetes nodes.
 //!
 //! Read the rooms from the top: `cri` is the door, `sandbox` decides, `container`, `oci`,
-//! `cgroups`, `network` and `image` know how, `state` keeps records, `monitor` speaks to the
+//! `cgroups`, `network`, `image` and `streaming` know how, `state` keeps records, `monitor` speaks to the
 //! process that owns a pod. An import only ever points down this list.
 
 pub mod cgroups;

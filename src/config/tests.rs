@@ -113,7 +113,7 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 12] = [
+    let cases: [(&str, Spoil); 17] = [
         ("registries_conf", |c| {
             c.registries_conf = "registries.conf".into()
         }),
@@ -134,6 +134,18 @@ fn bad_values_are_named() {
         }),
         ("log.level", |c| c.log.level = "pausa=loud".into()),
         ("cni.bin_dir", |c| c.cni.bin_dir.clear()),
+        ("streaming.address", |c| {
+            c.streaming.address = "0.0.0.0".parse().unwrap()
+        }),
+        ("streaming.key", |c| c.streaming.cert = Some("/cert.pem".into())),
+        ("streaming.cert", |c| c.streaming.key = Some("/key.pem".into())),
+        ("streaming.cert", |c| {
+            c.streaming.cert = Some("cert.pem".into());
+            c.streaming.key = Some("/key.pem".into());
+        }),
+        ("streaming.idle_timeout_seconds", |c| {
+            c.streaming.idle_timeout_seconds = 0
+        }),
     ];
     for (key, spoil) in cases {
         let mut config = Config::default();
@@ -182,6 +194,7 @@ fn every_key_is_documented() {
     let docs = include_str!("../../docs/configuration.md");
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
+    (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
     let table = toml::Table::try_from(full).unwrap();
     let mut keys = Vec::new();
     for (name, value) in &table {

@@ -25,6 +25,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_places()?;
         self.validate_network()?;
+        self.validate_streaming()?;
         let log_line = self.max_log_line;
         check(
             LOG_LINE.contains(&log_line),
@@ -76,7 +77,15 @@ impl Config {
         let profile = profile.map(|path| ("seccomp.default_profile", path));
         let conf = Some(self.registries_conf.as_path()).filter(|path| !path.as_os_str().is_empty());
         let conf = conf.map(|path| ("registries_conf", path));
-        for (key, path) in places.into_iter().chain(bins).chain(profile).chain(conf) {
+        let streaming = [
+            ("streaming.cert", &self.streaming.cert),
+            ("streaming.key", &self.streaming.key),
+        ];
+        let streaming = streaming
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path.as_deref()?)));
+        let files = profile.into_iter().chain(conf).chain(streaming);
+        for (key, path) in places.into_iter().chain(bins).chain(files) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;
         }
         check(
@@ -84,6 +93,34 @@ impl Config {
             "state",
             &self.state.display(),
             "another directory than root",
+        )
+    }
+
+    fn validate_streaming(&self) -> Result<(), ConfigError> {
+        let streaming = &self.streaming;
+        // The address is part of the URLs that clients are sent to.
+        check(
+            !streaming.address.is_unspecified() && !streaming.address.is_multicast(),
+            "streaming.address",
+            &streaming.address,
+            "the address of an interface",
+        )?;
+        let (key, missing) = match (&streaming.cert, &streaming.key) {
+            (Some(_), None) => ("streaming.key", true),
+            (None, Some(_)) => ("streaming.cert", true),
+            _ => ("streaming.cert", false),
+        };
+        check(
+            !missing,
+            key,
+            &"nothing",
+            "a file: certificate and key go together",
+        )?;
+        check(
+            streaming.idle_timeout_seconds > 0,
+            "streaming.idle_timeout_seconds",
+            &streaming.idle_timeout_seconds,
+            "at least 1 second",
         )
     }
 

@@ -1,0 +1,143 @@
+//! Port-forward: connections of a client to ports of a pod.
+//!
+//! ```text
+//!                    ┌─ not connected: why, on the error stream ──────────────────────────────┐
+//!   pair of streams ─┤                                                                        ├─▶ error stream ended
+//!                    └─ connected ─▶ both directions copied, each to its own end, or a reset ─┘
+//! ```
+//!
+//! A connection's failure is that connection's alone. A connection that the pod resets is reset for the client,
+//! without a text: clients take any text for the end of everything.
+
+use std::io;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{Input, Output};
+use super::descriptor::Descriptor;
+use super::target::Target;
+use crate::error::{ErrorKind, Failure};
+use crate::id::Id;
+
+mod spdy;
+mod websocket;
+
+pub(super) use spdy::over_spdy;
+pub(super) use websocket::{PORTS_MAX, PROTOCOLS, over_websocket};
+
+/// After the pod's end of a connection, clients wait for the end of the error stream before they end theirs. Those
+/// that half-close have this long to say so; more is sent to the pod in any case.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The client's side of one connection.
+#[derive(Debug)]
+struct Pair {
+    port: u16,
+    input: Input,
+    output: Output,
+    error: Output,
+    /// Whether both sides can end one direction alone.
+    half_close: bool,
+}
+
+/// Why a connection ended before both directions did.
+enum Cut {
+    /// The client wants no more of it.
+    Client,
+    /// The pod reset it.
+    Pod,
+}
+
+impl Pair {
+    /// Connects and copies, to the end.
+    async fn run<T: Target>(mut self, target: &T, pod: &Id) {
+        match self.connect(target, pod).await {
+            Ok(socket) => self.copy(&socket).await,
+            Err(failure) => {
+                let text = format!(
+                    "error forwarding port {} to pod {}: {}",
+                    self.port,
+                    pod.short(),
+                    failure.message
+                );
+                tracing::debug!(pod = %pod, port = self.port, error = %failure.message, "cannot forward a port");
+                // Whoever has gone need not know.
+                self.error.send(text.into()).await.ok();
+                self.output.finish().await;
+            }
+        }
+        self.error.finish().await;
+    }
+
+    async fn connect<T: Target>(&mut self, target: &T, pod: &Id) -> Result<Descriptor, Failure> {
+        let socket = tokio::select! {
+            socket = target.connect(pod, self.port) => socket?,
+            () = self.output.closed() => {
+                return Err(Failure::new(ErrorKind::Unavailable, "the client has gone"));
+            }
+        };
+        Descriptor::new(socket)
+            .map_err(|error| Failure::new(ErrorKind::Internal, format!("cannot use a socket: {error}")))
+    }
+
+    async fn copy(&mut self, socket: &Descriptor) {
+        let Self {
+            input,
+            output,
+            error,
+            half_close,
+            ..
+        } = self;
+        let input_over = CancellationToken::new();
+        let inward = async {
+            let copied = inward(input, socket).await;
+            input_over.cancel();
+            copied
+        };
+        let outward = async {
+            outward(socket, output).await?;
+            output.finish().await;
+            if !*half_close {
+                return Err(Cut::Client);
+            }
+            // Fails when the client has ended its direction, which is what is waited for.
+            tokio::time::timeout(GRACE, input_over.cancelled()).await.ok();
+            error.finish().await;
+            Ok(())
+        };
+        if let Err(Cut::Pod) = tokio::try_join!(inward, outward).map(drop) {
+            output.reset();
+        }
+    }
+}
+
+/// From the client to the pod. A pod that reads no more may still write.
+async fn inward(from: &mut Input, to: &Descriptor) -> Result<(), Cut> {
+    loop {
+        match from.chunk().await {
+            Ok(Some(bytes)) if to.write_all(&bytes).await.is_ok() => {}
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {
+                to.finish_writing();
+                return Ok(());
+            }
+            Err(_) => return Err(Cut::Client),
+        }
+    }
+}
+
+/// From the pod to the client.
+async fn outward(from: &Descriptor, to: &mut Output) -> Result<(), Cut> {
+    loop {
+        let read: io::Result<_> = tokio::select! {
+            read = from.read() => read,
+            () = to.closed() => return Err(Cut::Client),
+        };
+        match read {
+            Ok(bytes) if bytes.is_empty() => return Ok(()),
+            Ok(bytes) => to.send(bytes).await.map_err(|_| Cut::Client)?,
+            Err(_) => return Err(Cut::Pod),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Port-forward over SPDY, `portforward.k8s.io`: for each connection the client opens two streams, `error` and
+//! `data`, with the same `requestID`, and says the port in both.
+//!
+//! The oldest clients send no `requestID`: their data stream is the one right after the error stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pausa_spdy::{Headers, Incoming, RstStatus, Session, Stream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Pair;
+use crate::id::Id;
+use crate::streaming::channel::{Input, Output};
+use crate::streaming::remote::CREATION;
+use crate::streaming::target::Target;
+
+/// Between the ids of a client's streams.
+const STEP: u32 = 2;
+
+/// Serves a client until it goes.
+pub(in crate::streaming) async fn over_spdy<T: Target>(connection: Session, target: &Arc<T>, pod: &Id) {
+    let mut halves = Halves::default();
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            incoming = connection.accept() => match incoming {
+                Some(incoming) => if let Some(pair) = halves.add(incoming) {
+                    let (target, pod) = (Arc::clone(target), pod.clone());
+                    running.spawn(async move { pair.run(&*target, &pod).await });
+                },
+                None => return,
+            },
+            Some(_) = running.join_next() => {}
+            () = halves.late() => {
+                for error in halves.expire() {
+                    running.spawn(tell_late(error));
+                }
+            }
+        }
+    }
+}
+
+/// Streams whose partner has not come yet.
+#[derive(Debug, Default)]
+struct Halves(HashMap<String, Half>);
+
+#[derive(Debug)]
+struct Half {
+    kind: Kind,
+    port: u16,
+    stream: Stream,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Data,
+    Error,
+}
+
+impl Halves {
+    /// Takes a stream in, or refuses it. A pair once both are there.
+    fn add(&mut self, incoming: Incoming) -> Option<Pair> {
+        let Some((kind, port, request)) = read(&incoming) else {
+            incoming.refuse(RstStatus::RefusedStream);
+            return None;
+        };
+        let Some(other) = self.0.remove(&request) else {
+            let half = Half {
+                kind,
+                port,
+                stream: incoming.accept(Headers::new()),
+                since: Instant::now(),
+            };
+            self.0.insert(request, half);
+            return None;
+        };
+        if other.kind == kind || other.port != port {
+            incoming.refuse(RstStatus::RefusedStream);
+            self.0.insert(request, other);
+            return None;
+        }
+        let stream = incoming.accept(Headers::new());
+        let (data, error) = match kind {
+            Kind::Data => (stream, other.stream),
+            Kind::Error => (other.stream, stream),
+        };
+        let (input, output) = data.split();
+        let (_, error) = error.split();
+        Some(Pair {
+            port,
+            input: Input::Spdy(input),
+            output: Output::Spdy(output),
+            error: Output::Spdy(error),
+            half_close: true,
+        })
+    }
+
+    /// Completes when one has waited for too long.
+    async fn late(&self) {
+        match self.0.values().map(|half| half.since).min() {
+            Some(since) => tokio::time::sleep_until(since + CREATION).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives up those that have waited for too long; returns the error streams among them.
+    fn expire(&mut self) -> Vec<Output> {
+        let now = Instant::now();
+        let late = self
+            .0
+            .extract_if(|_, half| now.duration_since(half.since) >= CREATION);
+        late.filter(|(_, half)| half.kind == Kind::Error)
+            .map(|(_, half)| Output::Spdy(half.stream.split().1))
+            .collect()
+    }
+}
+
+async fn tell_late(mut error: Output) {
+    let text = format!(
+        "the data stream of this connection did not come within {} s",
+        CREATION.as_secs()
+    );
+    let told = async {
+        // Whoever has gone need not know.
+        error.send(text.into()).await.ok();
+        error.finish().await;
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.ok();
+}
+
+/// Kind, port and connection of a stream.
+fn read(incoming: &Incoming) -> Option<(Kind, u16, String)> {
+    let headers = incoming.headers();
+    let kind = match headers.get("streamType")? {
+        "data" => Kind::Data,
+        "error" => Kind::Error,
+        _ => return None,
+    };
+    let port = headers.get("port")?.parse().ok().filter(|port| *port > 0)?;
+    let request = headers.get("requestID").map_or_else(
+        || {
+            let id = incoming.id().value();
+            match kind {
+                Kind::Error => id.to_string(),
+                Kind::Data => id.saturating_sub(STEP).to_string(),
+            }
+        },
+        str::to_owned,
+    );
+    Some((kind, port, request))
+}

@@ -1,0 +1,204 @@
+//! From a request to its session.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use pausa_spdy::{Config, Role, Session};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol;
+use tracing::Instrument;
+
+use super::client::Client;
+use super::target::{AttachRequest, ExecRequest, Streams, Target};
+use super::tunnel::Tunnel;
+use super::upgrade::{self, Answer, Forward, Remote, refusal};
+use super::{Room, Ticket, forward, remote, session, websocket};
+use crate::id::Id;
+
+/// How often a session is looked at whose client may have gone behind data that nobody reads.
+const HANGUP_PERIOD: Duration = Duration::from_secs(5);
+
+/// What an upgraded connection is.
+type Io = TokioIo<Upgraded>;
+
+/// Answers a request, and begins what it asks for. `watched` is the connection below it.
+pub(super) fn answer<T: Target>(
+    mut request: Request<Incoming>,
+    watched: Arc<OwnedFd>,
+    room: &Arc<Room<T>>,
+) -> Answer {
+    let path = request.uri().path().to_owned();
+    let Some((kind @ ("exec" | "attach" | "portforward"), token)) =
+        path.strip_prefix('/').and_then(|path| path.split_once('/'))
+    else {
+        return unknown();
+    };
+    if ![Method::GET, Method::POST].contains(request.method()) {
+        return refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST");
+    }
+    let ticket = room.tokens.redeem(token);
+    let Some(ticket) = ticket.filter(|ticket| ticket.kind() == kind) else {
+        return unknown();
+    };
+    match Job::new(ticket, request.headers()) {
+        Ok((job, answer)) => {
+            let span = tracing::debug_span!("stream", kind, id = job.id().short());
+            let upgrade = hyper::upgrade::on(&mut request);
+            let running = run(job, upgrade, watched, Arc::clone(room));
+            tokio::spawn(running.instrument(span));
+            answer
+        }
+        Err(refused) => *refused,
+    }
+}
+
+fn unknown() -> Answer {
+    refusal(
+        StatusCode::NOT_FOUND,
+        "no such stream: its URL can be used once, and within a minute after it was given",
+    )
+}
+
+/// What a connection is used for once it is upgraded.
+enum Job {
+    Exec(Remote, ExecRequest),
+    Attach(Remote, AttachRequest, bool),
+    PortForward(Forward, Id, Vec<u16>),
+}
+
+impl Job {
+    fn new(ticket: Ticket, headers: &HeaderMap) -> Result<(Self, Answer), Box<Answer>> {
+        Ok(match ticket {
+            Ticket::Exec(request) => {
+                let (how, answer) = upgrade::remote(headers)?;
+                (Self::Exec(how, request), answer)
+            }
+            Ticket::Attach(request, tty) => {
+                let (how, answer) = upgrade::remote(headers)?;
+                (Self::Attach(how, request, tty), answer)
+            }
+            Ticket::PortForward(pod, ports) => {
+                let (how, answer) = upgrade::port_forward(headers)?;
+                if let Forward::WebSocket(_) = how {
+                    check_ports(&ports)?;
+                }
+                (Self::PortForward(how, pod, ports), answer)
+            }
+        })
+    }
+
+    fn id(&self) -> &Id {
+        match self {
+            Self::Exec(_, request) => &request.container,
+            Self::Attach(_, request, _) => &request.container,
+            Self::PortForward(_, pod, _) => pod,
+        }
+    }
+
+    async fn run<T: Target>(self, io: Io, room: &Room<T>) {
+        match self {
+            Self::Exec(how, request) => {
+                if let Some(client) = client(io, how, request.streams, request.tty, room.idle).await {
+                    session::exec(&*room.target, request, client).await;
+                }
+            }
+            Self::Attach(how, request, tty) => {
+                if let Some(client) = client(io, how, request.streams, tty, room.idle).await {
+                    session::attach(&*room.target, request, client).await;
+                }
+            }
+            Self::PortForward(how, pod, ports) => port_forward(io, how, room, &pod, &ports).await,
+        }
+    }
+}
+
+/// The channels of a WebSocket are made for the ports of the request.
+fn check_ports(ports: &[u16]) -> Result<(), Box<Answer>> {
+    if (1..=forward::PORTS_MAX).contains(&ports.len()) {
+        return Ok(());
+    }
+    let why = format!(
+        "a WebSocket without SPDY in it needs 1 to {} ports in the PortForward request, which has {}",
+        forward::PORTS_MAX,
+        ports.len()
+    );
+    Err(refusal(StatusCode::BAD_REQUEST, why).into())
+}
+
+/// A session from its upgrade to its end.
+async fn run<T: Target>(job: Job, upgrade: OnUpgrade, watched: Arc<OwnedFd>, room: Arc<Room<T>>) {
+    let io = match upgrade.await {
+        Ok(upgraded) => TokioIo::new(upgraded),
+        Err(error) => {
+            let error = crate::error::chain(&error);
+            tracing::debug!(error, "a client went before its stream began");
+            return;
+        }
+    };
+    tracing::debug!("begins");
+    tokio::select! {
+        () = job.run(io, &room) => tracing::debug!("over"),
+        () = hung_up(&watched) => tracing::debug!("the client has gone; what it sent last is not read"),
+    }
+}
+
+/// Completes when the client has closed the connection and that is not noticed in the regular way: it lies behind
+/// bytes that wait for a process that does not read.
+async fn hung_up(socket: &OwnedFd) {
+    let mut before = false;
+    loop {
+        tokio::time::sleep(HANGUP_PERIOD).await;
+        let mut watched = [PollFd::new(socket, PollFlags::RDHUP)];
+        let gone = poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+        // Seen twice, so that a session that is just ending can do so.
+        if gone && before {
+            return;
+        }
+        before = gone;
+    }
+}
+
+fn spdy<S>(io: S, idle: Duration) -> Session
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut config = Config::default();
+    config.idle_timeout = Some(idle);
+    Session::start(io, Role::Server, config)
+}
+
+async fn web_socket(io: Io) -> WebSocketStream<Io> {
+    WebSocketStream::from_raw_socket(io, protocol::Role::Server, Some(websocket::limits())).await
+}
+
+async fn client(io: Io, how: Remote, wanted: Streams, tty: bool, idle: Duration) -> Option<Client> {
+    match how {
+        Remote::Spdy(version) => remote::over_spdy(spdy(io, idle), version, wanted, tty).await,
+        Remote::WebSocket(version, form) => {
+            let socket = web_socket(io).await;
+            Some(remote::over_websocket(socket, (version, form), wanted, tty, idle).await)
+        }
+    }
+}
+
+async fn port_forward<T: Target>(io: Io, how: Forward, room: &Room<T>, pod: &Id, ports: &[u16]) {
+    match how {
+        Forward::Spdy => forward::over_spdy(spdy(io, room.idle), &room.target, pod).await,
+        Forward::Tunnel => {
+            let tunnel = Tunnel::new(web_socket(io).await);
+            forward::over_spdy(spdy(tunnel, room.idle), &room.target, pod).await;
+        }
+        Forward::WebSocket(form) => {
+            let socket = web_socket(io).await;
+            forward::over_websocket(socket, form, &*room.target, pod, ports, room.idle).await;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Exec and attach: a client's streams and a process's, joined until one of them goes.
+//!
+//! ```text
+//!   client here ──(first size)──▶ begun ──▶ streams copied ──▶ process ended ──▶ output read to its end ──▶ status
+//!                      └──────────────┴────── client gone: everything dropped ──────────────┘
+//! ```
+//!
+//! Everything is in one future: whoever drops it has ended it, and no task, thread or descriptor is left.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{Input, Output};
+use super::client::Client;
+use super::descriptor::Descriptor;
+use super::resize::Sizes;
+use super::status::Outcome;
+use super::target::{AttachRequest, ExecRequest, Session, Target, TerminalSize};
+use crate::error::{ErrorKind, Failure};
+
+/// How long the first size of a terminal is waited for. It comes right after the streams, or not at all.
+const FIRST_SIZE: Duration = Duration::from_millis(250);
+/// A child of an ended process may keep its output open: this much silence after the end is the end.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Runs a command for a client.
+pub(super) async fn exec<T: Target>(target: &T, mut request: ExecRequest, mut client: Client) {
+    let begun = async {
+        if let Some(sizes) = client.sizes.as_mut().filter(|_| request.tty) {
+            // No size is no failure.
+            request.size = tokio::time::timeout(FIRST_SIZE, sizes.next())
+                .await
+                .ok()
+                .flatten();
+        }
+        target.exec(request).await
+    };
+    let begun = tokio::select! {
+        begun = begun => begun,
+        () = client.connection.gone() => return,
+    };
+    let outcome = match begun {
+        Ok(session) => join(&mut client, session).await,
+        Err(failure) => Some(failed("executing command in container", &failure)),
+    };
+    if let Some(outcome) = outcome {
+        client.end(&outcome).await;
+    }
+}
+
+/// Attaches a client.
+pub(super) async fn attach<T: Target>(target: &T, request: AttachRequest, mut client: Client) {
+    let begun = tokio::select! {
+        begun = target.attach(request) => begun,
+        () = client.connection.gone() => return,
+    };
+    let outcome = match begun {
+        Ok(session) => join(&mut client, session).await.map(|outcome| match outcome {
+            // How the container ended is its status' business.
+            Outcome::Ended(_) => Outcome::Ended(0),
+            failed => failed,
+        }),
+        Err(failure) => Some(failed("attaching to container", &failure)),
+    };
+    if let Some(outcome) = outcome {
+        client.end(&outcome).await;
+    }
+}
+
+fn failed(doing: &str, failure: &Failure) -> Outcome {
+    Outcome::Failed(format!("error {doing}: {}", failure.message))
+}
+
+/// Copies until the process has ended and its output is read; none if the client went before.
+async fn join(client: &mut Client, session: Session) -> Option<Outcome> {
+    let Session {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        mut exit,
+    } = session;
+    let watched = |fd: Option<_>| fd.map(Descriptor::new).transpose();
+    let (stdin, stdout, stderr) = match (watched(stdin), watched(stdout), watched(stderr)) {
+        (Ok(stdin), Ok(stdout), Ok(stderr)) => (stdin, stdout, stderr),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+            let failure = Failure::new(ErrorKind::Internal, format!("cannot wait for a stream: {error}"));
+            return Some(failed("connecting with the process", &failure));
+        }
+    };
+    let ended = CancellationToken::new();
+    let outputs = async {
+        tokio::join!(
+            outward(stdout, client.stdout.as_mut(), &ended),
+            outward(stderr, client.stderr.as_mut(), &ended),
+        );
+    };
+    let (input, sizes) = (client.stdin.take(), client.sizes.take());
+    let inputs = async {
+        tokio::join!(inward(input, stdin), resize(sizes, terminal));
+    };
+    let joined = async {
+        tokio::pin!(outputs, inputs);
+        let (mut outputs_over, mut inputs_over) = (false, false);
+        let exit = loop {
+            tokio::select! {
+                exit = &mut exit => break exit,
+                () = &mut outputs, if !outputs_over => outputs_over = true,
+                () = &mut inputs, if !inputs_over => inputs_over = true,
+            }
+        };
+        ended.cancel();
+        if !outputs_over {
+            outputs.await;
+        }
+        exit.map_or_else(|failure| failed("waiting for the end", &failure), Outcome::Ended)
+    };
+    tokio::select! {
+        outcome = joined => Some(outcome),
+        () = client.connection.gone() => None,
+    }
+}
+
+/// Copies what a process writes, until it ends, the client wants no more, or the process has ended and is silent.
+async fn outward(from: Option<Descriptor>, to: Option<&mut Output>, ended: &CancellationToken) {
+    let (Some(from), Some(to)) = (from, to) else {
+        return;
+    };
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = from.read() => read.unwrap_or_default(),
+            () = to.closed() => return,
+            () = silence(ended) => Bytes::new(),
+        };
+        if read.is_empty() {
+            break;
+        }
+        if to.send(read).await.is_err() {
+            return;
+        }
+    }
+    drop(from);
+    to.finish().await;
+}
+
+async fn silence(ended: &CancellationToken) {
+    ended.cancelled().await;
+    tokio::time::sleep(SILENCE).await;
+}
+
+/// Copies what a client types, until it says that this was all or the process reads no more.
+async fn inward(from: Option<Input>, to: Option<Descriptor>) {
+    let (Some(mut from), Some(to)) = (from, to) else {
+        return;
+    };
+    while let Ok(Some(bytes)) = from.chunk().await {
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn resize(sizes: Option<Sizes>, terminal: Option<std::os::fd::OwnedFd>) {
+    // The terminal lives as long as the session, whatever becomes of its sizes.
+    let Some(terminal) = terminal else {
+        return;
+    };
+    if let Some(mut sizes) = sizes {
+        while let Some(TerminalSize { width, height }) = sizes.next().await {
+            let size = Winsize {
+                ws_row: height,
+                ws_col: width,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            // Fails where the terminal has no user any more.
+            tcsetwinsize(&terminal, size).ok();
+        }
+    }
+    std::future::pending::<()>().await;
+}
