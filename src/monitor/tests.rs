@@ -17,6 +17,7 @@ fn pod() -> PodPlan {
         shared_pid: false,
         sysctls: Vec::new(),
         oom_score_adj: 0,
+        users: None,
     }
 }
 

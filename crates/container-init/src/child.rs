@@ -21,7 +21,7 @@ use rustix::process::{DumpableBehavior, chdir, fchdir, pivot_root, set_dumpable_
 use crate::error::{At, Error, Step};
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
-use crate::{ContainerFds, PodContext, Streams, devices, hide, mounts, namespaces, process, terminal};
+use crate::{ContainerFds, PodContext, Streams, devices, hide, mounts, namespaces, process, terminal, users};
 
 /// A container's first process.
 pub(crate) fn first(
@@ -33,10 +33,22 @@ pub(crate) fn first(
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
     begin(&fds.cgroup_tasks)?;
-    namespaces::join(&plan.namespaces, pod)?;
     process::set_labels(&plan.process)?;
     {
-        let slave = build_root(plan, root, fds, reporter)?;
+        let prepared = match &fds.users {
+            None => {
+                namespaces::join(&plan.namespaces, pod)?;
+                mounts::prepare(plan, fds, reporter)?
+            }
+            Some(inside) => {
+                users::give_streams(streams, inside.range, plan.process.uid);
+                let prepared = mounts::prepare(plan, fds, reporter)?;
+                users::go_on_inside(inside, &plan.namespaces, pod, reporter)?;
+                namespaces::join(&plan.namespaces, pod)?;
+                prepared
+            }
+        };
+        let slave = build_root(plan, root, prepared, fds.users.is_some(), reporter)?;
         let null = terminal::null(root, host_null()?);
         pivot(plan, root)?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.process.uid)?;
@@ -56,6 +68,9 @@ pub(crate) fn another(
     process::set_labels(plan)?;
     {
         let host_null = host_null()?;
+        if let Some(inside) = &fds.users {
+            users::give_streams(streams, inside.range, plan.uid);
+        }
         // This also makes the container's root our root and working directory.
         let all = NamespaceKinds {
             mount: true,
@@ -64,8 +79,12 @@ pub(crate) fn another(
             uts: true,
             network: true,
             cgroup: true,
+            user: fds.users.is_some(),
         };
         pausa_sys::join_by_pidfd(container, all).at(Step::JoinContainer)?;
+        if all.user {
+            users::become_root()?;
+        }
         let root = open(
             "/",
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -102,16 +121,16 @@ fn host_null() -> Result<OwnedFd, Error> {
 fn build_root(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
-    fds: &ContainerFds<'_>,
+    prepared: mounts::PreparedMounts<'_>,
+    in_user_namespace: bool,
     reporter: &Reporter,
 ) -> Result<Option<OwnedFd>, Error> {
-    let prepared = mounts::prepare(plan, &fds.mounts, reporter)?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(Step::Detach)?;
     // On top of our own root directory, which pivot_root then takes away from below it; paths still
     // begin at the old one, so the host stays in view and no directory of it serves as a mount point.
     move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Step::AttachRoot)?;
     mounts::attach_all(plan, prepared, root)?;
-    devices::populate(plan, root)?;
+    devices::populate(plan, root, in_user_namespace)?;
     hide::apply(plan, root)?;
     let slave = match plan.process.terminal || plan.io.terminal {
         true => {

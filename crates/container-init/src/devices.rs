@@ -1,10 +1,11 @@
 //! `/dev`: the nodes of the plan and the standard links.
 //!
-//! Where the container has the host's `/dev` (a bind mount) nothing is made: it is the host's.
+//! Where the container has the host's `/dev` (a bind mount) nothing is made: it is the host's. In a user namespace nobody
+//! may make nodes, so there [`fill`] makes them before it is entered.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_monitor_protocol::{ContainerPlan, DeviceKind, DevicePlan, MountSource};
+use pausa_monitor_protocol::{ContainerPlan, DeviceKind, DevicePlan, IdRange, MountPlan, MountSource};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, major, makedev, minor, mknodat, openat,
     statat, symlinkat, unlinkat,
@@ -24,16 +25,52 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Makes nodes and links.
-pub(crate) fn populate(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
+/// Makes the nodes in a file system that will be the container's `/dev`, for one whose ids are mapped.
+pub(crate) fn fill(plan: &ContainerPlan, dev: BorrowedFd<'_>, range: IdRange) -> Result<(), Error> {
+    // Who is nobody inside is root's there.
+    let outside = |id| range.outside(id).unwrap_or(range.first);
+    for device in &plan.devices {
+        let Some(below) = device.path.strip_prefix(b"/dev/") else {
+            continue;
+        };
+        let shown = || Step::Device((&device.path).into());
+        let (parent, name) = resolve::make_parent(dev, below).at_with(shown)?;
+        let mut mapped = device.clone();
+        (mapped.uid, mapped.gid) = (outside(device.uid), outside(device.gid));
+        make(&mapped, parent.as_fd(), name)?;
+        // Nobody else has seen this file system yet: names mean what they meant a moment ago.
+        let directories = (1..below.len()).filter(|at| below[*at] == b'/');
+        for end in directories {
+            let owner = (Uid::from_raw(range.first), Gid::from_raw(range.first));
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            chownat(dev, &below[..end], Some(owner.0), Some(owner.1), flags).at_with(shown)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a mount is the container's own `/dev`, which [`fill`] may fill.
+pub(crate) fn is_own_dev(mount: &MountPlan) -> bool {
+    mount.target == b"/dev"
+        && matches!(&mount.source, MountSource::Filesystem { fstype, .. } if fstype == "tmpfs")
+}
+
+/// Makes nodes and links; in a user namespace those nodes that are not there already.
+pub(crate) fn populate(
+    plan: &ContainerPlan,
+    root: BorrowedFd<'_>,
+    in_user_namespace: bool,
+) -> Result<(), Error> {
     let over_dev = plan.mounts.iter().rev().find(|mount| mount.target == b"/dev");
     if over_dev.is_some_and(|mount| matches!(mount.source, MountSource::Bind { .. })) {
         return Ok(());
     }
     let dev =
         resolve::make(root, b"/dev", Make::Directory).at_with(|| Step::MountTarget(b"/dev"[..].into()))?;
+    let filled = in_user_namespace && over_dev.is_some_and(is_own_dev);
     for device in &plan.devices {
         match device.path.strip_prefix(b"/dev/") {
+            Some(_) if filled => {}
             Some(name) if !name.contains(&b'/') => make(device, dev.as_fd(), name)?,
             _ => {
                 let (parent, name) = resolve::make_parent(root, &device.path)

@@ -67,6 +67,16 @@ pub(crate) enum Step {
     JoinNamespace(&'static str),
     #[error("join the container's namespaces: setns(pidfd); the container may have ended")]
     JoinContainer,
+    #[error("join the pod's user namespace: setns(CLONE_NEWUSER)")]
+    JoinUsers,
+    #[error("become root of the pod's user namespace: {0}")]
+    NamespaceRoot(&'static str),
+    #[error("hand over the container's process: sendmsg(pidfd), read(go on)")]
+    HandOver,
+    #[error(
+        "map the owners of {path} for the mount on {target}: mount_setattr(MOUNT_ATTR_IDMAP); EINVAL means that its file system cannot: use another volume, or a pod without a user namespace (hostUsers)"
+    )]
+    MapMount { path: Shown, target: Shown },
     #[error("bring up the loopback interface: ioctl(SIOCSIFFLAGS, lo)")]
     Loopback,
     #[error("set oom_score_adj to {0}: write(/proc/self/oom_score_adj)")]

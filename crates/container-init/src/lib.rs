@@ -1,7 +1,8 @@
 //! Makes one container process from a flat plan: namespaces, mounts, identity, exec.
 //!
 //! Called by a pod's monitor, which is single-threaded: the child is cloned, not re-executed, and may
-//! run ordinary code until `execve`. The daemon must never call this.
+//! run ordinary code until `execve`. The daemon must never call this. In a pod with a user namespace the child is two
+//! processes, one after the other: see `users`.
 //!
 //! ```text
 //!   monitor                      child (PID 1 of a new PID namespace, or a member of a joined one)
@@ -22,10 +23,11 @@ mod process;
 mod report;
 mod resolve;
 mod terminal;
+mod users;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure};
+use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, IdRange};
 use pausa_sys::CloneArgs;
 pub use pending::{Failed, Pending, Progress};
 use rustix::io::Errno;
@@ -92,6 +94,17 @@ pub struct ContainerFds<'a> {
     pub cgroup_tasks: Vec<BorrowedFd<'a>>,
     /// `FdRole::CgroupDir`.
     pub cgroup_dir: Option<BorrowedFd<'a>>,
+    /// The pod's user namespace, where it has one.
+    pub users: Option<Users<'a>>,
+}
+
+/// A pod's user namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Users<'a> {
+    /// The namespace.
+    pub namespace: BorrowedFd<'a>,
+    /// Its map.
+    pub range: IdRange,
 }
 
 /// A process that has passed `execve`.
@@ -133,12 +146,26 @@ pub fn begin_spawn(
     // that is detached already refuses to be cloned before Linux 6.15, and needs no clone.
     let cloned = mounts::clone_tree(sent);
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
-    let args = namespaces::clone_args(&plan.namespaces, fds.cgroup_dir);
-    let holder = namespaces::pid_holder(&plan.namespaces, pod)?;
+    let (args, holder) = match fds.users {
+        None => (
+            namespaces::clone_args(&plan.namespaces, fds.cgroup_dir),
+            namespaces::pid_holder(&plan.namespaces, pod)?,
+        ),
+        // The second child gets the namespaces.
+        Some(_) => {
+            let cgroup = fds.cgroup_dir;
+            let args = CloneArgs {
+                cgroup,
+                ..CloneArgs::default()
+            };
+            (args, None)
+        }
+    };
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(root)
         .chain(fds.mounts.iter().chain(&fds.cgroup_tasks).copied())
         .chain(streams.all())
         .chain(pod.all())
+        .chain(fds.users.map(|users| users.namespace))
         .collect();
     Ok(pending::launch(&args, holder, &kept, |reporter| {
         child::first(plan, root, fds, streams, pod, reporter)
@@ -171,6 +198,7 @@ pub fn begin_exec(
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(container)
         .chain(fds.cgroup_tasks.iter().copied())
         .chain(streams.all())
+        .chain(fds.users.map(|users| users.namespace))
         .collect();
     let launch = |cgroup| {
         let args = CloneArgs {

@@ -5,6 +5,9 @@
 //! that nothing done later reaches the host, and [`attach_all`] makes the file systems and puts
 //! everything in place, by handle: parts of the container's own root first, then the rest in the plan's
 //! order.
+//!
+//! With a user namespace the first pass is done outside of it, where the sources can be reached and their owners
+//! mapped, the second one inside.
 
 mod filesystem;
 mod own_root;
@@ -20,9 +23,13 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, move_m
 use crate::error::{At, Error, Shown, Step};
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
+use crate::{ContainerFds, Users, devices};
 
 /// All MOUNT_ATTR__ATIME bits: they are changed together or not at all (mount_setattr(2)).
 const ATIME_BITS: u64 = 0x70;
+
+/// `MOUNT_ATTR_IDMAP`.
+const IDMAP: u64 = 0x0010_0000;
 
 /// Files of procfs that may be mounted over (what lxcfs and the like provide); everything else there is
 /// the kernel speaking, and later steps rely on it.
@@ -46,6 +53,8 @@ enum Prepared<'a> {
     Bind(OwnedFd),
     /// One that came with the plan.
     Sent(BorrowedFd<'a>),
+    /// A new file system that had to be made outside the user namespace.
+    Made(OwnedFd),
     /// Made when its turn comes.
     Filesystem,
     /// Cloned once the root is attached.
@@ -59,7 +68,7 @@ pub(crate) struct PreparedMounts<'a>(Vec<Prepared<'a>>);
 /// Opens the sources in the host's view. Each may hang (a dead NFS server), so each is announced.
 pub(crate) fn prepare<'a>(
     plan: &ContainerPlan,
-    sent: &[BorrowedFd<'a>],
+    fds: &ContainerFds<'a>,
     reporter: &Reporter,
 ) -> Result<PreparedMounts<'a>, Error> {
     let mut prepared = Vec::with_capacity(plan.mounts.len());
@@ -73,17 +82,42 @@ pub(crate) fn prepare<'a>(
                 reporter.step(&step);
                 let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
                 flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
-                Prepared::Bind(open_tree(CWD, path.as_slice(), flags).at(step)?)
+                let clone = open_tree(CWD, path.as_slice(), flags).at(step)?;
+                if mount.attributes.set & IDMAP != 0 {
+                    map_ids(mount, path, clone.as_fd(), fds.users.as_ref())?;
+                }
+                Prepared::Bind(clone)
             }
             MountSource::Fd(index) => {
                 let index = usize::try_from(*index).unwrap_or(usize::MAX);
-                Prepared::Sent(*sent.get(index).ok_or(Error::MissingDescriptor("a mount"))?)
+                Prepared::Sent(*fds.mounts.get(index).ok_or(Error::MissingDescriptor("a mount"))?)
             }
-            MountSource::Filesystem { .. } => Prepared::Filesystem,
+            MountSource::Filesystem { .. } => match &fds.users {
+                Some(users) if devices::is_own_dev(mount) => {
+                    let dev = filesystem::create_owned(mount, users.range.first)?;
+                    devices::fill(plan, dev.as_fd(), users.range)?;
+                    Prepared::Made(dev)
+                }
+                _ => Prepared::Filesystem,
+            },
             MountSource::OwnRoot { .. } => Prepared::OwnRoot,
         });
     }
     Ok(PreparedMounts(prepared))
+}
+
+/// Whoever is root on disk is root of the pod's user namespace.
+fn map_ids(
+    mount: &MountPlan,
+    path: &[u8],
+    clone: BorrowedFd<'_>,
+    users: Option<&Users<'_>>,
+) -> Result<(), Error> {
+    let users = users.ok_or(Error::MissingDescriptor("the user namespace of a mapped mount"))?;
+    pausa_sys::map_mount_ids(clone, users.namespace).at_with(|| Step::MapMount {
+        path: path.into(),
+        target: (&mount.target).into(),
+    })
 }
 
 /// Puts the mounts in place.
@@ -101,6 +135,7 @@ pub(crate) fn attach_all(
         match source {
             Prepared::Bind(source) => attach_existing(mount, source.as_fd(), root)?,
             Prepared::Sent(source) => attach_existing(mount, source, root)?,
+            Prepared::Made(made) => filesystem::place(mount, &made, root)?,
             Prepared::Filesystem => filesystem::mount(mount, root)?,
             Prepared::OwnRoot => {}
         }
@@ -175,6 +210,8 @@ fn change_attributes(
         clear,
         set_recursive,
     } = attributes;
+    // Done already, see `prepare`.
+    let set = set & !IDMAP;
     if set | clear != 0 {
         let once = MountAttributes {
             set,

@@ -22,6 +22,7 @@ pub(crate) fn clone_args<'a>(plan: &NamespacePlan, cgroup: Option<BorrowedFd<'a>
         uts: plan.uts == Namespace::New,
         network: plan.network == Namespace::New,
         cgroup,
+        sibling: false,
     }
 }
 

@@ -22,8 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use crate::Spawned;
@@ -125,8 +124,11 @@ impl Pending {
 
     /// Decides when the caller has reaped the child, which has ended like this. Never gives `Waiting`.
     pub fn reaped(mut self, code: Option<i32>, signal: Option<i32>) -> Progress {
+        let reaped = self.child.pid;
         match self.take_reports() {
             Some(failure) => self.fail(failure),
+            // Another has taken its place.
+            None if self.child.pid != reaped => Progress::Waiting(self),
             // It ran, and has ended already.
             None if self.ready => self.run(),
             None => {
@@ -143,6 +145,13 @@ impl Pending {
                 Ok(None) => return None,
                 Ok(Some(Report::Step(step))) => self.step = step,
                 Ok(Some(Report::Terminal(master))) => self.terminal = Some(master),
+                Ok(Some(Report::Successor(child))) => {
+                    let first = std::mem::replace(&mut self.child, child);
+                    // ESRCH: it has ended by itself.
+                    let _ = pidfd_send_signal(&first.pidfd, Signal::KILL);
+                    reap(&first.pidfd);
+                    report::let_go(self.reports.as_fd());
+                }
                 Ok(Some(Report::Ready)) => {
                     self.ready = true;
                     "take on the identity and start the command: execve".clone_into(&mut self.step);
@@ -191,7 +200,10 @@ impl Pending {
                 false => pending.as_fd(),
             };
             // Whatever poll says, advance() finds out.
-            let _ = poll(&mut [PollFd::from_borrowed_fd(watched, PollFlags::IN)], Some(&timeout));
+            let _ = poll(
+                &mut [PollFd::from_borrowed_fd(watched, PollFlags::IN)],
+                Some(&timeout),
+            );
             match pending.advance() {
                 Progress::Waiting(still) => pending = still,
                 Progress::Running(spawned) => return Ok(spawned),
@@ -244,7 +256,10 @@ impl Pending {
 /// Reaps a killed child. One that hangs in the kernel is left to the caller's reaper.
 fn reap(pidfd: &OwnedFd) {
     let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&REAP_PATIENCE));
-    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    let _ = waitid(
+        WaitId::PidFd(pidfd.as_fd()),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+    );
 }
 
 impl AsFd for Pending {
@@ -321,7 +336,7 @@ fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     Ok(home)
 }
 
-fn join_pid_namespace(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(crate) fn join_pid_namespace(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
     pausa_sys::join_by_pidfd(
         pidfd,
         NamespaceKinds {

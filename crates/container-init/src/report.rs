@@ -3,19 +3,22 @@
 //! ```text
 //!   'S' text          a step begins that may hang or be killed in
 //!   'T' + descriptor  the master of the terminal
+//!   'C' pid + pidfd   another child goes on once it may, this one is to be killed (see `users`)
 //!   'X'               all that remains is to exec
 //!   'F' errno text    the end: this failed
 //!   EOF               after 'X': the command runs; before: the child was killed
 //! ```
 //!
-//! The child sends by write(2), which seccomp filters allow; only the terminal needs sendmsg(2), and it
-//! goes before any filter is loaded. A child whose parent is gone ends at 'X' by SIGPIPE: nobody would know of
+//! The child sends by write(2), which seccomp filters allow; only descriptors need sendmsg(2), and
+//! they go before any filter is loaded. A child whose parent is gone ends at 'X' by SIGPIPE: nobody would know of
 //! the command it is about to start. Apart from that a report never decides what the child does next.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use pausa_sys::Child;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -82,14 +85,37 @@ impl Reporter {
 
     /// Hands over the master of the terminal.
     pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.hand_over(b"T", master)
+    }
+
+    /// Says that another child of the same parent goes on, and waits to be killed. Returns where the parent is gone.
+    pub(crate) fn make_way_for(&self, child: &Child) -> Result<(), Errno> {
+        let [a, b, c, d] = child.pid.to_ne_bytes();
+        self.hand_over(&[b'C', a, b, c, d], child.pidfd.as_fd())?;
+        let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
+        let mut hung_up = [PollFd::new(socket, PollFlags::empty())];
+        while !matches!(poll(&mut hung_up, None), Ok(1)) {}
+        Ok(())
+    }
+
+    /// Waits until the parent knows of this child: what it does not know it would take for an orphan.
+    pub(crate) fn wait_to_be_known(&self) -> Result<(), Errno> {
+        let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
+        match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0_u8]))? {
+            0 => Err(Errno::PIPE),
+            _ => Ok(()),
+        }
+    }
+
+    fn hand_over(&self, packet: &[u8], fd: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [master];
+        let fds = [fd];
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(Errno::NOBUFS);
         }
         let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
-        rustix::net::sendmsg(socket, &[IoSlice::new(b"T")], &mut control, SendFlags::NOSIGNAL).map(drop)
+        rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL).map(drop)
     }
 
     fn send(&self, tag: u8, errno: i32, text: &str) {
@@ -105,11 +131,17 @@ impl Reporter {
     }
 }
 
+/// Lets a child go on that waits to be known. One that has died meanwhile is told by the channel's end.
+pub(crate) fn let_go(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::send(socket, b"G", SendFlags::NOSIGNAL);
+}
+
 /// One packet, as the parent gets it.
 #[derive(Debug)]
 pub(crate) enum Report {
     Step(String),
     Terminal(OwnedFd),
+    Successor(Child),
     Ready,
     Failure { errno: i32, text: String },
     End,
@@ -146,6 +178,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
     Ok(Some(match (received.bytes, buffer[0], fd) {
         (0, ..) => Report::End,
         (_, b'T', Some(fd)) => Report::Terminal(fd),
+        (_, b'C', Some(pidfd)) => Report::Successor(Child { pid: errno, pidfd }),
         (_, b'S', _) => Report::Step(text),
         (_, b'X', _) => Report::Ready,
         (_, b'F', _) => Report::Failure { errno, text },

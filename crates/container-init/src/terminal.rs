@@ -119,7 +119,7 @@ fn place(from: &OwnedFd, to: u32, uid: u32) -> Result<(), Error> {
 
 /// Gives pipes and terminals to the user, so that it can open `/dev/stdout` again by name. That some
 /// kinds of file refuse is no reason not to start.
-fn give_to(stream: BorrowedFd<'_>, uid: u32) {
+pub(crate) fn give_to(stream: BorrowedFd<'_>, uid: u32) {
     let wanted = !is_null(stream).unwrap_or(true) && fstat(stream).is_ok_and(|stat| stat.st_uid != uid);
     if wanted {
         let _ = fchown(stream, Some(Uid::from_raw(uid)), None);

@@ -15,6 +15,7 @@ mod privileged {
     pub(crate) mod propagation;
     pub(crate) mod security;
     pub(crate) mod terminals;
+    pub(crate) mod users;
     pub(crate) mod world;
 }
 
@@ -28,7 +29,9 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 type Case = (&'static str, fn());
 
 fn cases() -> Vec<Case> {
-    use privileged::{cgroups, filesystems, identity, own_root, processes, propagation, security, terminals};
+    use privileged::{
+        cgroups, filesystems, identity, own_root, processes, propagation, security, terminals, users,
+    };
     [
         processes::CASES,
         cgroups::CASES,
@@ -38,6 +41,7 @@ fn cases() -> Vec<Case> {
         identity::CASES,
         security::CASES,
         terminals::CASES,
+        users::CASES,
     ]
     .concat()
 }

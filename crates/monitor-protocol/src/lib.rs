@@ -46,8 +46,9 @@ pub use message::{
     Request, ToMonitor,
 };
 pub use plan::{
-    AttachPlan, Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, FdRole, IoPlan,
-    LogPlan, MountPlan, MountSource, Namespace, NamespacePlan, PodPlan, ProcessPlan, Propagation, Rlimit,
+    AttachPlan, Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, FdRole, IdRange,
+    IoPlan, LogPlan, MountPlan, MountSource, Namespace, NamespacePlan, PodPlan, ProcessPlan, Propagation,
+    Rlimit,
 };
 pub use record::ExitRecord;
 

@@ -25,6 +25,27 @@ pub struct PodPlan {
     pub sysctls: Vec<(String, String)>,
     /// oom_score_adj of the monitor and the pause process (proc(5)); clamped where it may not be lowered.
     pub oom_score_adj: i32,
+    /// Give the pod a user namespace of its own (user_namespaces(7)), which owns its other namespaces and which all
+    /// its containers are in. The monitor itself stays outside.
+    pub users: Option<IdRange>,
+}
+
+/// The users and groups of a user namespace: 0 to `length` - 1 inside are `first` and the following outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// What 0 is outside.
+    pub first: u32,
+    /// How many.
+    pub length: u32,
+}
+
+impl IdRange {
+    /// What an id inside is outside; none if it is none of these.
+    pub fn outside(&self, inside: u32) -> Option<u32> {
+        (inside < self.length)
+            .then(|| self.first.checked_add(inside))
+            .flatten()
+    }
 }
 
 /// How to make a container. Steps happen in the order of the fields of its parts.
@@ -152,7 +173,8 @@ pub enum Propagation {
     Shared,
 }
 
-/// Mount attributes as for mount_setattr(2), `MOUNT_ATTR_*` bits.
+/// Mount attributes as for mount_setattr(2), `MOUNT_ATTR_*` bits. `MOUNT_ATTR_IDMAP` in `set` of a bind mount means
+/// the map of the pod's user namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Set on the mount itself.

@@ -148,6 +148,7 @@ fn plan_of_pod() -> PodPlan {
         shared_pid: false,
         sysctls: Vec::new(),
         oom_score_adj: 0,
+        users: None,
     }
 }
 

@@ -5,7 +5,7 @@ mod pending;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use pausa_container_init::{PodContext, Streams};
+use pausa_container_init::{ContainerFds, PodContext, Streams};
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, Namespace};
 
 use crate::clock;
@@ -14,6 +14,7 @@ use crate::log::{Source, Stream, Writer};
 use crate::oom::OomWatch;
 use crate::poll::Token;
 use crate::state::{Answer, Container, Input, Live, Monitor, OpenStream, Stage, Started};
+use crate::users::UserNamespace;
 
 pub(crate) use descriptors::{Pipes, Sorted, lend};
 pub(crate) use descriptors::{clone_fd, set_nonblocking};
@@ -48,7 +49,12 @@ pub(crate) fn start(
         pause: monitor.pod()?.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
         target: target.as_ref().map(OwnedFd::as_fd),
     };
-    let progress = monitor.launch.spawn(plan, &fds.lend(), &pipes.lend(), &context)?;
+    let users = monitor.users();
+    let lent = ContainerFds {
+        users: users.as_deref().map(UserNamespace::lend),
+        ..fds.lend()
+    };
+    let progress = monitor.launch.spawn(plan, &lent, &pipes.lend(), &context)?;
     let max_line = plan
         .log
         .map_or(LINE_MAX, |log| usize::try_from(log.max_line).unwrap_or(LINE_MAX))
@@ -181,14 +187,18 @@ pub(crate) fn exec(
         ));
     }
     let fds = Sorted::new(&plan.fds, fds)?;
-    let launch = monitor.launch;
+    let (launch, users) = (monitor.launch, monitor.users());
     let live = running(monitor, &plan.container)?;
     let streams = Streams {
         stdin: fds.stdin.as_ref().map(OwnedFd::as_fd),
         stdout: fds.stdout.as_ref().map(OwnedFd::as_fd),
         stderr: fds.stderr.as_ref().map(OwnedFd::as_fd),
     };
-    let progress = launch.exec(&plan, live.pidfd.as_fd(), &lend(&live.cgroup), &streams)?;
+    let lent = ContainerFds {
+        users: users.as_deref().map(UserNamespace::lend),
+        ..lend(&live.cgroup)
+    };
+    let progress = launch.exec(&plan, live.pidfd.as_fd(), &lent, &streams)?;
     let what = Started::Exec {
         id: plan.id,
         container: plan.container,

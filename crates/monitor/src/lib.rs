@@ -41,6 +41,7 @@ mod setup;
 mod start;
 mod state;
 mod sysctl;
+mod users;
 
 use std::process::ExitCode;
 

@@ -23,6 +23,7 @@ use rustix::process::{Gid, PidfdFlags, Uid, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::failure::internal;
+use crate::users::{self, UserNamespace};
 
 /// A running pause process.
 #[derive(Debug)]
@@ -46,11 +47,11 @@ const STEPS: [&str; 6] = [
     "close its descriptors",
 ];
 
-/// Starts it, with the caller as its parent, and returns when it is ready.
+/// Starts it, with the caller as its parent, in a user namespace where one is given, and returns when it is ready.
 ///
 /// # Errors
 /// The step that failed; then nothing is left.
-pub(crate) fn start() -> Result<Pause, Failure> {
+pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
     let (news, report) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(internal("start pause: pipe2(O_CLOEXEC)"))?;
     let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
@@ -60,8 +61,11 @@ pub(crate) fn start() -> Result<Pause, Failure> {
         mount: true,
         ..CloneArgs::default()
     };
-    let forked =
-        pausa_sys::clone(&arguments).map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?;
+    let forked = match users {
+        None => pausa_sys::clone(&arguments)
+            .map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?,
+        Some(users) => users::clone_inside(users, arguments)?,
+    };
     let (pid, pidfd) = match forked {
         Forked::Child => pausa_sys::exit_now(child(&parent, &report)),
         Forked::Parent(Child { pid, pidfd }) => (pid, pidfd),

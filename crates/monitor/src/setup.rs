@@ -1,9 +1,11 @@
 //! Makes the pod: what happens once, before any container.
 //!
 //! Order matters: namespaces first, then what lives in them; the pause process last, so that it is in all
-//! of them; the socket after everything, so that whoever can connect finds a pod.
+//! of them; the socket after everything, so that whoever can connect finds a pod. In a pod with a user namespace
+//! a child that is root there does the first two, and the monitor joins what it has made: see [`users`].
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 use pausa_monitor_protocol::{EXITS_DIR, Failure, FailureKind, PodPlan, SOCKET_NAME};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -13,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::failure::{failure, internal};
 use crate::pause;
 use crate::state::Pod;
+use crate::users::{self, UserNamespace};
 
 /// Makes the pod in this directory.
 ///
@@ -20,18 +23,14 @@ use crate::state::Pod;
 /// The step that failed. What was made until then goes with this process.
 pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd) -> Result<Pod, Failure> {
     let exits = exits_directory(&dir)?;
-    namespaces(plan)?;
-    if let Some(hostname) = &plan.hostname {
-        rustix::system::sethostname(hostname.as_bytes())
-            .map_err(internal(format!("set the hostname: sethostname({hostname:?})")))?;
+    let users = plan.users.map(UserNamespace::make).transpose()?.map(Rc::new);
+    match &users {
+        None => make_and_furnish(plan)?,
+        Some(users) => users::make_inside(users, plan, make_and_furnish)?,
     }
-    if plan.new_network {
-        pausa_sys::loopback_up().map_err(internal("set lo up: ioctl(SIOCSIFFLAGS, lo, IFF_UP)"))?;
-    }
-    crate::sysctl::write_all(&plan.sysctls)?;
     adjust_oom_score(plan.oom_score_adj)?;
     let pause = if plan.shared_pid {
-        Some(pause::start()?)
+        Some(pause::start(users.as_deref())?)
     } else {
         None
     };
@@ -41,7 +40,21 @@ pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd) -> Result<Pod, Failure> {
         exits,
         listener,
         pause,
+        users,
     })
+}
+
+/// The namespaces and what is set in them.
+fn make_and_furnish(plan: &PodPlan) -> Result<(), Failure> {
+    namespaces(plan)?;
+    if let Some(hostname) = &plan.hostname {
+        rustix::system::sethostname(hostname.as_bytes())
+            .map_err(internal(format!("set the hostname: sethostname({hostname:?})")))?;
+    }
+    if plan.new_network {
+        pausa_sys::loopback_up().map_err(internal("set lo up: ioctl(SIOCSIFFLAGS, lo, IFF_UP)"))?;
+    }
+    crate::sysctl::write_all(&plan.sysctls)
 }
 
 fn exits_directory(dir: &OwnedFd) -> Result<OwnedFd, Failure> {

@@ -5,6 +5,7 @@ mod plans;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use pausa_monitor_protocol::{Event, Failure, FailureKind, FromMonitor, Reply};
 
@@ -15,6 +16,7 @@ use crate::log::Work;
 use crate::pause::Pause;
 use crate::poll::{Poll, Token};
 use crate::start::HostFds;
+use crate::users::UserNamespace;
 
 pub(crate) use container::{Attached, Container, Exec, Input, Live, OpenStream, Output, Stage, Typed};
 pub(crate) use plans::{Kill, Leaving, Started, Starting, Target, Way};
@@ -39,6 +41,8 @@ pub(crate) struct Pod {
     pub(crate) listener: OwnedFd,
     /// The pause process, where there is one and it lives.
     pub(crate) pause: Option<Pause>,
+    /// Its user namespace, where it has one.
+    pub(crate) users: Option<Rc<UserNamespace>>,
 }
 
 /// Whether the pod is set up.
@@ -87,6 +91,11 @@ impl Monitor<'_> {
             Setup::Open => Err(failure(FailureKind::State, "the pod is not set up yet")),
             Setup::Failed => Err(failure(FailureKind::State, "the pod's setup has failed")),
         }
+    }
+
+    /// The pod's user namespace, where it has one.
+    pub(crate) fn users(&self) -> Option<Rc<UserNamespace>> {
+        self.pod().ok()?.users.clone()
     }
 
     /// A container by its id.

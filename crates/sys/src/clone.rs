@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::syscall::check;
 
 const CLONE_PIDFD: u64 = 0x0000_1000;
+const CLONE_PARENT: u64 = 0x0000_8000;
 const CLONE_NEWNS: u64 = 0x0002_0000;
 const CLONE_NEWUTS: u64 = 0x0400_0000;
 const CLONE_NEWIPC: u64 = 0x0800_0000;
@@ -34,6 +35,8 @@ pub struct CloneArgs<'a> {
     pub network: bool,
     /// The cgroup v2 directory the child starts in (CLONE_INTO_CGROUP).
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// The child's parent is the caller's parent (CLONE_PARENT), which reaps it.
+    pub sibling: bool,
 }
 
 /// Which side of a fork this is.
@@ -66,7 +69,7 @@ pub fn clone(args: &CloneArgs<'_>) -> Result<Forked, Errno> {
         single_threaded(),
         "clone() in a process with more than one thread"
     );
-    let mut flags = CLONE_PIDFD;
+    let mut flags = 0;
     for (wanted, flag) in [
         (args.mount, CLONE_NEWNS),
         (args.pid, CLONE_NEWPID),
@@ -79,20 +82,38 @@ pub fn clone(args: &CloneArgs<'_>) -> Result<Forked, Errno> {
             flags |= flag;
         }
     }
+    if args.sibling {
+        flags |= CLONE_PARENT;
+    }
+    match clone_raw(flags, args.cgroup)? {
+        None => Ok(Forked::Child),
+        Some(child) => Ok(Forked::Parent(child)),
+    }
+}
+
+/// clone3(2) with a pidfd; none is the child. In a program with threads the child may do nothing but system
+/// calls: it has copies of locks that nobody will ever open.
+pub(crate) fn clone_raw(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>, Errno> {
     let mut pidfd: RawFd = -1;
+    // The signal of a sibling's end is the caller's own (clone(2)).
+    let signal = if flags & CLONE_PARENT == 0 {
+        libc::SIGCHLD
+    } else {
+        0
+    };
     let mut raw = KernelCloneArgs {
-        flags,
+        flags: flags | CLONE_PIDFD,
         pidfd: (&raw mut pidfd).addr() as u64,
-        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
-        cgroup: args.cgroup.map_or(0, |fd| fd.as_raw_fd().unsigned_abs().into()),
+        exit_signal: signal.unsigned_abs().into(),
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd().unsigned_abs().into()),
         ..KernelCloneArgs::default()
     };
     // SAFETY: `raw` is a live clone_args of the size passed. There is no CLONE_VM and no stack, so the
     // child continues on its own copy of this stack, as after fork. `pidfd` outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut raw, size_of::<KernelCloneArgs>()) };
     match check(result)? {
-        0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent(Child {
+        0 => Ok(None),
+        pid => Ok(Some(Child {
             pid: i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?,
             // SAFETY: the kernel has stored a new descriptor there, which nobody else knows.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },

@@ -20,15 +20,17 @@ mod signal;
 mod syscall;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use allocator::{return_allocations_from, share_heaps};
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now, fork};
 pub use exec::{CStrings, execve};
 pub use fd::{close_all_but, close_from, close_others};
 pub use keyring::new_session_keyring;
-pub use mount::{MountAttributes, mount_setattr};
+pub use mount::{MountAttributes, map_mount_ids, mount_setattr};
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
 pub use seccomp::{SeccompError, load_seccomp};
 pub use signal::reset_signals;
+pub use users::{UserNamespaceError, owner_of, user_namespace};

@@ -31,6 +31,24 @@ impl Default for MountAttributes {
     }
 }
 
+/// `MOUNT_ATTR_IDMAP`.
+const IDMAP: u64 = 0x0010_0000;
+
+/// Gives the owners of files on a mount that was never attached to the ids of `users`, a user namespace: whoever is
+/// number 0 on disk is number 0 there. Mounts below it are left as they are.
+///
+/// # Errors
+/// The errno of mount_setattr(2): EINVAL where the file system cannot.
+pub fn map_mount_ids(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> Result<(), Errno> {
+    let raw = libc::mount_attr {
+        attr_set: IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd().unsigned_abs().into(),
+    };
+    set(mount, libc::AT_EMPTY_PATH, &raw)
+}
+
 /// Changes the mount whose root `mount` is.
 ///
 /// # Errors
@@ -46,6 +64,10 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, attributes: &MountAttributes) -> Res
         propagation: attributes.propagation.bits().into(),
         userns_fd: 0,
     };
+    set(mount, flags, &raw)
+}
+
+fn set(mount: BorrowedFd<'_>, flags: i32, raw: &libc::mount_attr) -> Result<(), Errno> {
     // SAFETY: the path is a C string and `raw` a live mount_attr of the size passed.
     let result = unsafe {
         libc::syscall(
@@ -53,7 +75,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, attributes: &MountAttributes) -> Res
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const raw,
+            std::ptr::from_ref(raw),
             size_of::<libc::mount_attr>(),
         )
     };

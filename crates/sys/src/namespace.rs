@@ -20,6 +20,8 @@ pub struct NamespaceKinds {
     pub network: bool,
     /// cgroup.
     pub cgroup: bool,
+    /// User, before all others, so that what belongs to it may be joined; needs a process with one thread.
+    pub user: bool,
 }
 
 /// Joins namespaces of the process `pidfd` stands for, all or none (setns(2), kernel 5.8).
@@ -35,6 +37,7 @@ pub fn join_by_pidfd(pidfd: BorrowedFd<'_>, kinds: NamespaceKinds) -> Result<(),
         (kinds.uts, ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
         (kinds.network, ThreadNameSpaceType::NETWORK),
         (kinds.cgroup, ThreadNameSpaceType::CONTROL_GROUP),
+        (kinds.user, ThreadNameSpaceType::USER),
     ] {
         flags.set(flag, wanted);
     }

@@ -42,3 +42,41 @@ fn joining_nothing_is_done_at_once() {
     };
     assert!(join_by_pidfd(null.as_fd(), uts).is_err());
 }
+
+#[test]
+fn a_user_namespace_has_its_map_and_owns_what_is_made_in_it() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    // Fails on a kernel without user namespaces, and where they are switched off.
+    let users = user_namespace(200_000, 65_536).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE;
+    let mount = rustix::mount::open_tree(rustix::fs::CWD, dir.path(), flags).unwrap();
+    map_mount_ids(mount.as_fd(), users.as_fd()).unwrap();
+    let shown = rustix::fs::fstat(&mount).unwrap();
+    assert_eq!((shown.st_uid, shown.st_gid), (200_000, 200_000));
+    let own = std::fs::File::open("/proc/self/ns/uts").unwrap();
+    let owner = std::fs::File::from(owner_of(own.as_fd()).unwrap());
+    let identity = |file: &std::fs::File| {
+        use std::os::unix::fs::MetadataExt as _;
+        file.metadata().unwrap().ino()
+    };
+    assert_eq!(
+        identity(&owner),
+        identity(&std::fs::File::open("/proc/self/ns/user").unwrap())
+    );
+    assert_ne!(identity(&owner), identity(&std::fs::File::from(users)));
+}
+
+#[test]
+fn a_map_that_cannot_be_names_its_file() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let error = user_namespace(u32::MAX, 2).unwrap_err();
+    assert_eq!(error.call, "write(/proc/PID/uid_map)");
+    assert_eq!(error.errno, rustix::io::Errno::INVAL);
+}

@@ -20,15 +20,35 @@ use crate::resolve::{self, Make};
 
 /// Makes one file system and mounts it.
 pub(super) fn mount(plan: &MountPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
-    let MountSource::Filesystem {
-        fstype,
-        source,
-        options,
-    } = &plan.source
-    else {
-        return Err(Error::MissingDescriptor("a mount"));
-    };
+    let (fstype, source, options) = described(plan)?;
     let handle = create(plan, fstype, source, options)?;
+    place(plan, &handle, root)
+}
+
+/// Makes a tmpfs whose root belongs to this user and group.
+pub(super) fn create_owned(plan: &MountPlan, owner: u32) -> Result<OwnedFd, Error> {
+    let (fstype, source, options) = described(plan)?;
+    let mut options = options.to_vec();
+    options.extend(["uid", "gid"].map(|key| (key.to_owned(), Some(owner.to_string()))));
+    create(plan, fstype, source, &options)
+}
+
+type Described<'a> = (&'a str, &'a str, &'a [(String, Option<String>)]);
+
+fn described(plan: &MountPlan) -> Result<Described<'_>, Error> {
+    match &plan.source {
+        MountSource::Filesystem {
+            fstype,
+            source,
+            options,
+        } => Ok((fstype, source, options)),
+        _ => Err(Error::MissingDescriptor("a mount")),
+    }
+}
+
+/// Puts a file system that was made in its place.
+pub(super) fn place(plan: &MountPlan, handle: &OwnedFd, root: BorrowedFd<'_>) -> Result<(), Error> {
+    let (fstype, ..) = described(plan)?;
     let recursive = plan.attributes.set_recursive;
     if recursive != 0 || plan.propagation.is_some() {
         let attributes = MountAttributes {

@@ -70,6 +70,7 @@ fn in_cgroup(world: &World, fds: &ContainerFds<'_>) -> (String, String, String) 
         mounts: Vec::new(),
         cgroup_tasks: fds.cgroup_tasks.clone(),
         cgroup_dir: fds.cgroup_dir,
+        users: None,
     };
     let first = start_with(&shell("exec sleep 1000"), &fds, &Streams::default(), None).unwrap();
     let first = Running(first);

@@ -23,7 +23,7 @@ pub(crate) fn image(dir: &Path) -> OwnedFd {
         }
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
         for applet in [
-            "sh", "sleep", "ps", "hostname", "cat", "tty", "setsid", "printf", "id",
+            "sh", "sleep", "ps", "hostname", "cat", "tty", "setsid", "printf", "id", "grep",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
@@ -50,7 +50,7 @@ pub(crate) fn plan(id: &str, script: &str) -> ContainerPlan {
     plan
 }
 
-fn filesystem(target: &str, fstype: &str) -> MountPlan {
+pub(crate) fn filesystem(target: &str, fstype: &str) -> MountPlan {
     MountPlan {
         target: target.as_bytes().to_vec(),
         source: MountSource::Filesystem {

@@ -12,3 +12,4 @@ mod pods;
 mod rig;
 mod slow_source;
 mod starts;
+mod users;

@@ -259,6 +259,7 @@ pub(crate) fn pod() -> PodPlan {
         shared_pid: false,
         sysctls: Vec::new(),
         oom_score_adj: 0,
+        users: None,
     }
 }
 

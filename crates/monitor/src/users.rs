@@ -1,0 +1,226 @@
+//! The pod's user namespace.
+//!
+//! The monitor stays outside of it: it writes to cgroups, logs and records that nobody inside may touch. What has to
+//! be made by the namespace's own root, so that it belongs to it, is made by children that live for a moment:
+//!
+//! ```text
+//!   monitor                       child, root inside
+//!   user_namespace(first, length)
+//!   fork ───────────────────────▶ setns(user), unshare(net, ipc, uts), hostname, lo, sysctls
+//!   setns(pidfd: net, ipc, uts) ◀ done
+//!   kill ───────────────────────▶
+//! ```
+//!
+//! Must never run with an id map that the daemon has not checked.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use pausa_container_init::Users;
+use pausa_monitor_protocol::{Failure, FailureKind, IdRange, PodPlan};
+use pausa_sys::{Child, CloneArgs, Forked, NamespaceKinds};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::process::{Gid, Pid, PidfdFlags, Uid, WaitId, WaitIdOptions};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::failure::{failure, internal};
+use crate::process;
+
+/// A user namespace and its map.
+#[derive(Debug)]
+pub(crate) struct UserNamespace {
+    fd: OwnedFd,
+    range: IdRange,
+}
+
+/// Longest failure that a child tells.
+const TEXT_MAX: usize = 1024;
+
+impl UserNamespace {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// The call that failed.
+    pub(crate) fn make(range: IdRange) -> Result<Self, Failure> {
+        let fd = pausa_sys::user_namespace(range.first, range.length).map_err(|error| {
+            let hint = match error.errno {
+                Errno::NOSPC => "; see the sysctl user.max_user_namespaces",
+                _ => "",
+            };
+            internal(format!("make the pod's user namespace: {error}{hint}"))(error.errno)
+        })?;
+        Ok(Self { fd, range })
+    }
+
+    /// Lends it to a container.
+    pub(crate) fn lend(&self) -> Users<'_> {
+        Users {
+            namespace: self.fd.as_fd(),
+            range: self.range,
+        }
+    }
+}
+
+/// Becomes root inside.
+fn enter(users: BorrowedFd<'_>) -> Result<(), Failure> {
+    let step = |call: &str| internal(format!("enter the pod's user namespace: {call}"));
+    rustix::thread::move_into_link_name_space(users, Some(LinkNameSpaceType::User))
+        .map_err(step("setns(CLONE_NEWUSER)"))?;
+    rustix::thread::set_thread_groups(&[]).map_err(step("setgroups(0)"))?;
+    let (gid, uid) = (Gid::ROOT, Uid::ROOT);
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(step("setresgid(0, 0, 0)"))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(step("setresuid(0, 0, 0)"))?;
+    // Everything of the monitor's is in this process's memory; a change of user may have made it dumpable.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(step("prctl(PR_SET_DUMPABLE, 0)"))
+}
+
+/// Has the pod's namespaces made by `make` inside, and joins them.
+///
+/// # Errors
+/// What `make` says, or the step that failed.
+pub(crate) fn make_inside(
+    users: &UserNamespace,
+    plan: &PodPlan,
+    make: fn(&PodPlan) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(internal(
+        "make the pod's namespaces: socketpair(AF_UNIX, SOCK_SEQPACKET)",
+    ))?;
+    let child = match pausa_sys::fork().map_err(internal("make the pod's namespaces: clone3(2)"))? {
+        Forked::Child => {
+            drop(ours);
+            tell(&theirs, enter(users.fd.as_fd()).and_then(|()| make(plan)));
+            wait_for_end(&theirs);
+            pausa_sys::exit_now(0)
+        }
+        Forked::Parent(child) => child,
+    };
+    drop(theirs);
+    let joined = hear(&ours).and_then(|()| join(plan, &child));
+    end(&child);
+    joined
+}
+
+fn join(plan: &PodPlan, child: &Child) -> Result<(), Failure> {
+    let kinds = NamespaceKinds {
+        network: plan.new_network,
+        ipc: plan.new_ipc,
+        uts: plan.hostname.is_some(),
+        ..NamespaceKinds::default()
+    };
+    pausa_sys::join_by_pidfd(child.pidfd.as_fd(), kinds).map_err(internal(
+        "join the namespaces of the pod's user namespace: setns(pidfd, net, ipc, uts)",
+    ))
+}
+
+/// `kind errno text`, all of it one packet; empty kind: done.
+fn tell(socket: &OwnedFd, result: Result<(), Failure>) {
+    let packet = match result {
+        Ok(()) => vec![0],
+        Err(Failure { kind, step, errno }) => {
+            let mut packet = vec![if kind == FailureKind::Start { 1 } else { 2 }];
+            packet.extend_from_slice(&errno.to_ne_bytes());
+            packet.extend_from_slice(step.as_bytes());
+            packet.truncate(TEXT_MAX);
+            packet
+        }
+    };
+    // A monitor that is gone cannot be told anything.
+    rustix::net::send(socket, &packet, SendFlags::NOSIGNAL).ok();
+}
+
+fn hear(socket: &OwnedFd) -> Result<(), Failure> {
+    let mut buffer = [0; TEXT_MAX];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut buffer))
+        .map_err(internal("make the pod's namespaces: read(child)"))?;
+    let Some((kind, rest)) = buffer[..length].split_first() else {
+        return Err(failure(
+            FailureKind::Internal,
+            "make the pod's namespaces: the child in the user namespace has died",
+        ));
+    };
+    let Some((errno, text)) = rest.split_first_chunk() else {
+        return Ok(());
+    };
+    Err(Failure {
+        kind: if *kind == 1 {
+            FailureKind::Start
+        } else {
+            FailureKind::Internal
+        },
+        step: String::from_utf8_lossy(text).into_owned(),
+        errno: i32::from_ne_bytes(*errno),
+    })
+}
+
+/// Waits until the other side has closed its end.
+fn wait_for_end(socket: &OwnedFd) {
+    let mut hung_up = [PollFd::new(socket, PollFlags::empty())];
+    while !matches!(poll(&mut hung_up, None), Ok(1)) {}
+}
+
+fn end(child: &Child) {
+    process::kill(&child.pidfd);
+    // It has no reason to hang; if it does, it is reaped like any orphan.
+    rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).ok();
+}
+
+/// Clones a child of the monitor that begins inside, as root there.
+///
+/// # Errors
+/// The call that failed; then there is no child.
+pub(crate) fn clone_inside(users: &UserNamespace, args: CloneArgs<'_>) -> Result<Forked, Failure> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(internal(
+        "make a process in the pod's user namespace: pipe2(O_CLOEXEC)",
+    ))?;
+    let args = CloneArgs {
+        sibling: true,
+        ..args
+    };
+    let helper =
+        match pausa_sys::fork().map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
+            Forked::Child => match clone_as_root(users, &args) {
+                Ok(Forked::Child) => return Ok(Forked::Child),
+                result => {
+                    let number = match result {
+                        Ok(Forked::Parent(child)) => child.pid,
+                        Ok(Forked::Child) => 0,
+                        Err(failure) => -failure.errno,
+                    };
+                    rustix::io::write(&write, &number.to_ne_bytes()).ok();
+                    pausa_sys::exit_now(0)
+                }
+            },
+            Forked::Parent(helper) => helper,
+        };
+    drop(write);
+    let mut number = [0; 4];
+    let heard = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut number));
+    let exited = rustix::process::waitid(WaitId::PidFd(helper.pidfd.as_fd()), WaitIdOptions::EXITED);
+    let step = "make a process in the pod's user namespace: setns(CLONE_NEWUSER), clone3(CLONE_PARENT)";
+    heard.and(exited.map(drop)).map_err(internal(step))?;
+    match i32::from_ne_bytes(number) {
+        // It is our child, and nobody but us can reap it: the number is still its own.
+        pid if pid > 0 => {
+            let pid = Pid::from_raw(pid).ok_or_else(|| failure(FailureKind::Internal, step))?;
+            let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(internal(step))?;
+            let pid = pid.as_raw_nonzero().get();
+            Ok(Forked::Parent(Child { pid, pidfd }))
+        }
+        0 => Err(failure(FailureKind::Internal, step)),
+        errno => Err(internal(step)(Errno::from_raw_os_error(-errno))),
+    }
+}
+
+fn clone_as_root(users: &UserNamespace, args: &CloneArgs<'_>) -> Result<Forked, Failure> {
+    enter(users.fd.as_fd())?;
+    pausa_sys::clone(args).map_err(internal("clone3(CLONE_PARENT)"))
+}
