@@ -196,6 +196,18 @@ impl Images {
         removed
     }
 
+    /// Whether containers of these images can have a user namespace; see [`overlay::check_user_namespaces`].
+    ///
+    /// # Errors
+    /// What shows that they cannot.
+    pub fn check_user_namespaces(&self) -> Result<(), ImageError> {
+        let scratch = self.inner.layout.staging().join(files::unique("users"));
+        files::make_dir(&scratch, 0o700)?;
+        let checked = overlay::check_user_namespaces(&scratch);
+        self.inner.layers.discard(&scratch);
+        checked
+    }
+
     /// Every container of before the start has its lease again: images that were removed meanwhile and that nobody leased go.
     pub fn recovered(&self) {
         self.inner.tell(Job::Recovered);

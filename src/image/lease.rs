@@ -1,6 +1,6 @@
 //! Leases: while a container has one, the image's layers stay where they are, whatever becomes of the image's names.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,21 +65,26 @@ impl Lease {
     ///
     /// # Errors
     /// As [`overlay::mount`].
-    pub fn mount(&self, upper: &Path, work: &Path) -> Result<OwnedFd, ImageError> {
-        overlay::mount(&self.layers(), upper, work)
+    pub fn mount(
+        &self,
+        upper: &Path,
+        work: &Path,
+        users: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd, ImageError> {
+        overlay::mount(&self.layers(), upper, work, users)
     }
 
     /// A detached read-only mount of the image; see [`overlay::mount_readonly`].
     ///
     /// # Errors
     /// As [`overlay::mount_readonly`].
-    pub fn mount_readonly(&self) -> Result<OwnedFd, ImageError> {
+    pub fn mount_readonly(&self, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd, ImageError> {
         let mut layers = self.layers();
         // The kernel wants two where nothing is writable.
         if layers.len() == 1 && layers != [self.layout.empty()] {
             layers.insert(0, self.layout.empty());
         }
-        overlay::mount_readonly(&layers)
+        overlay::mount_readonly(&layers, users)
     }
 }
 

@@ -19,9 +19,15 @@
 //!   outlives a reboot (kubelet makes a new container), so paying for its durability is waste. The kernel refuses such an upper
 //!   directory a second time; its mark is removed here, so **the caller must not use an upper directory of before a reboot**.
 //!
+//! In a pod with a user namespace the owners of an image's files are mapped: what is root's in the image is root's there. The
+//! kernel maps no overlay mount as a whole (EINVAL, at least up to 6.18), but it stacks layers that are mapped (from 5.19): each
+//! lower directory is cloned as a mount of its own and mapped before it is stacked. The writable layer is not mapped: its files
+//! belong to the ids outside, its root to the namespace's root. Detached layers can be stacked from 6.15; before, [`classic`]
+//! attaches them where only it sees them.
+//!
 //! `xino` stays as the kernel has it: turning it off would make `st_dev` differ between files of one container.
 //!
-//! See <https://docs.kernel.org/filesystems/overlayfs.html>, fsopen(2), fsconfig(2).
+//! See <https://docs.kernel.org/filesystems/overlayfs.html>, fsopen(2), fsconfig(2), mount_setattr(2).
 
 mod classic;
 
@@ -32,8 +38,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
 use super::error::{ImageError, io_error};
@@ -70,17 +76,24 @@ struct Dir {
 struct Stack {
     /// Topmost first.
     lower: Vec<Dir>,
+    /// The lower ones are detached mounts with mapped owners.
+    mapped: bool,
     /// Upper and work directory.
     writable: Option<(Dir, Dir)>,
 }
 
 /// Mounts `layers` (lowest first, at least one) with the writable layer `upper`. Both `upper` and `work` must be empty or of an
-/// earlier mount since boot, and on one file system. Blocks.
+/// earlier mount since boot, and on one file system. With a user namespace the owners in the layers are mapped to its ids. Blocks.
 ///
 /// # Errors
 /// [`ImageError::Mount`] naming the call and what the kernel says; [`ImageError::LayerCount`]; [`ImageError::Io`] where a directory
 /// cannot be opened.
-pub fn mount(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, ImageError> {
+pub fn mount(
+    layers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    users: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, ImageError> {
     if layers.is_empty() || layers.len() > LAYERS_MAX {
         return Err(ImageError::LayerCount {
             needed: "1 to 500",
@@ -90,16 +103,18 @@ pub fn mount(layers: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, I
     let work_dir = open(work)?;
     forget_volatile(&work_dir)?;
     attempt(&Stack {
-        lower: open_all(layers)?,
+        lower: open_all(layers, users)?,
+        mapped: users.is_some(),
         writable: Some((open(upper)?, work_dir)),
     })
 }
 
-/// Mounts `layers` (lowest first) read-only. One layer is not enough for the kernel: put an empty directory below it.
+/// Mounts `layers` (lowest first) read-only, their owners mapped as in [`mount`]. One layer is not enough for the kernel: put an
+/// empty directory below it.
 ///
 /// # Errors
 /// As [`mount`].
-pub fn mount_readonly(layers: &[PathBuf]) -> Result<OwnedFd, ImageError> {
+pub fn mount_readonly(layers: &[PathBuf], users: Option<BorrowedFd<'_>>) -> Result<OwnedFd, ImageError> {
     match layers {
         // Nothing to stack: an empty file system is the same and needs no overlay.
         [only] if std::fs::read_dir(only).is_ok_and(|mut entries| entries.next().is_none()) => empty(),
@@ -108,7 +123,8 @@ pub fn mount_readonly(layers: &[PathBuf]) -> Result<OwnedFd, ImageError> {
             given: layers.len(),
         }),
         _ => attempt(&Stack {
-            lower: open_all(layers)?,
+            lower: open_all(layers, users)?,
+            mapped: users.is_some(),
             writable: None,
         }),
     }
@@ -224,8 +240,27 @@ fn open(path: &Path) -> Result<Dir, ImageError> {
 }
 
 /// Topmost first, as the kernel wants them.
-fn open_all(layers: &[PathBuf]) -> Result<Vec<Dir>, ImageError> {
-    layers.iter().rev().map(|path| open(path)).collect()
+fn open_all(layers: &[PathBuf], users: Option<BorrowedFd<'_>>) -> Result<Vec<Dir>, ImageError> {
+    let mut opened = Vec::with_capacity(layers.len());
+    for path in layers.iter().rev() {
+        let dir = open(path)?;
+        opened.push(match users {
+            None => dir,
+            Some(users) => mapped(dir, users)?,
+        });
+    }
+    Ok(opened)
+}
+
+/// The same directory as a detached mount whose owners are mapped.
+fn mapped(dir: Dir, users: BorrowedFd<'_>) -> Result<Dir, ImageError> {
+    let call = |call: &str| failed(&format!("{call} of {}", dir.path.display()), 1, None);
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let fd = open_tree(&dir.fd, "", flags).map_err(call("open_tree(OPEN_TREE_CLONE)"))?;
+    let text = "mount_setattr(MOUNT_ATTR_IDMAP), which its file system or this kernel may not support,";
+    pausa_sys::map_mount_ids(fd.as_fd(), users).map_err(call(text))?;
+    Ok(Dir { path: dir.path, fd })
 }
 
 /// Removes the mark of an earlier volatile mount, `work/incompat/volatile/dirty`: within one boot nothing can have been lost.
@@ -240,6 +275,29 @@ fn forget_volatile(dir: &Dir) -> Result<(), ImageError> {
         diff_id: dir.path.display().to_string(),
         source: Box::new(source),
     })
+}
+
+/// Whether containers can have a user namespace here: one can be made, and the kernel maps owners on what they are
+/// mounted from, which are layers (tried in `scratch`, an empty directory on their file system) and tmpfs, where volumes
+/// are. Blocks.
+///
+/// # Errors
+/// The call that shows that they cannot.
+pub fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
+    // Any ids will do.
+    let users = pausa_sys::user_namespace(65_536, 65_536)
+        .map_err(|error| failed(&format!("user namespace: {}", error.call), 0, None)(error.errno))?;
+    pausa_sys::map_mount_ids(empty()?.as_fd(), users.as_fd()).map_err(failed(
+        "mount_setattr(tmpfs, MOUNT_ATTR_IDMAP)",
+        0,
+        None,
+    ))?;
+    let dirs = ["lower", "upper", "work"].map(|name| scratch.join(name));
+    for dir in &dirs {
+        std::fs::create_dir(dir).map_err(io_error("mkdir", dir))?;
+    }
+    let [lower, upper, work] = dirs;
+    mount(&[lower], &upper, &work, Some(users.as_fd())).map(drop)
 }
 
 /// Whether this kernel can overlay at all, for Status.

@@ -142,8 +142,8 @@ async fn whiteouts_hide_across_layers_of_docker_images() {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     for mount in [
-        lease.mount(&upper, &work).unwrap(),
-        lease.mount_readonly().unwrap(),
+        lease.mount(&upper, &work, None).unwrap(),
+        lease.mount_readonly(None).unwrap(),
     ] {
         assert_eq!(read_in(&mount, "keep").unwrap(), "low");
         assert_eq!(read_in(&mount, "dir/new").unwrap(), "high");

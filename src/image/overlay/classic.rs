@@ -10,7 +10,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
+};
 
 use super::{Dir, FLAGS, OPTIONS, Stack, magic};
 use crate::image::error::ImageError;
@@ -56,6 +58,19 @@ fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
         .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))?;
+    if stack.mapped {
+        // On top of the directories themselves: only this thread sees it.
+        for dir in &stack.lower {
+            move_mount(
+                &dir.fd,
+                "",
+                CWD,
+                &dir.path,
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+            )
+            .map_err(named("move_mount(mapped layer)"))?;
+        }
+    }
     // Directories must be of the mounts of this namespace, so they are opened again by their paths, which are the store's own.
     let mut opened = Vec::new();
     let data = options(stack, &mut opened).map_err(named("open(O_PATH)"))?;

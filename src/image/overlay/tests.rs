@@ -35,7 +35,8 @@ fn layers(dir: &Path, contents: &[&[(&str, &str)]]) -> Vec<PathBuf> {
 
 fn stack(layers: &[PathBuf], writable: Option<&Path>) -> Stack {
     Stack {
-        lower: open_all(layers).unwrap(),
+        lower: open_all(layers, None).unwrap(),
+        mapped: false,
         writable: writable.map(|dir| {
             for name in ["upper", "work"] {
                 drop(std::fs::create_dir(dir.join(name)));
@@ -106,9 +107,12 @@ fn one_layer_many_layers_and_wrong_numbers() {
     let many: Vec<[(&str, &str); 1]> = texts.iter().map(|text| [("top", text.as_str())]).collect();
     let many: Vec<&[(&str, &str)]> = many.iter().map(<[_; 1]>::as_slice).collect();
     let many = layers(dir.path(), &many);
-    assert_eq!(read(&mount(&many, &upper, &work).unwrap(), "top").unwrap(), "119");
     assert_eq!(
-        read(&mount(&many[..1], &upper, &work).unwrap(), "top").unwrap(),
+        read(&mount(&many, &upper, &work, None).unwrap(), "top").unwrap(),
+        "119"
+    );
+    assert_eq!(
+        read(&mount(&many[..1], &upper, &work, None).unwrap(), "top").unwrap(),
         "0"
     );
     assert_eq!(
@@ -116,15 +120,15 @@ fn one_layer_many_layers_and_wrong_numbers() {
         "119"
     );
     assert!(matches!(
-        mount(&[], &upper, &work),
+        mount(&[], &upper, &work, None),
         Err(ImageError::LayerCount { given: 0, .. })
     ));
     assert!(matches!(
-        mount_readonly(&many[..1]),
+        mount_readonly(&many[..1], None),
         Err(ImageError::LayerCount { given: 1, .. })
     ));
     // An image without layers.
-    let empty = mount_readonly(std::slice::from_ref(&upper)).unwrap();
+    let empty = mount_readonly(std::slice::from_ref(&upper), None).unwrap();
     assert_eq!(
         read(&empty, "top").unwrap_err().kind(),
         std::io::ErrorKind::NotFound
@@ -139,9 +143,72 @@ fn a_refusal_says_which_call_and_what_the_kernel_said() {
     let dir = tempfile::tempdir().unwrap();
     let layers = layers(dir.path(), &[&[]]);
     // Upper and work on different file systems.
-    let error = mount(&layers, dir.path(), Path::new("/proc")).unwrap_err();
+    let error = mount(&layers, dir.path(), Path::new("/proc"), None).unwrap_err();
     let text = crate::error::chain(&error);
     assert!(text.contains("overlay") && text.contains("1 layers"), "{text}");
-    let missing = mount(&[dir.path().join("missing")], dir.path(), dir.path()).unwrap_err();
+    let missing = mount(&[dir.path().join("missing")], dir.path(), dir.path(), None).unwrap_err();
     assert!(matches!(missing, ImageError::Io { .. }), "{missing}");
+}
+
+#[test]
+fn every_way_maps_the_owners_of_layers_and_not_of_what_is_written() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if !root() {
+        return;
+    }
+    let users = pausa_sys::user_namespace(400_000, 65_536).unwrap();
+    for way in [Way::Descriptors, Way::Strings, Way::Classic] {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = layers(dir.path(), &[&[("a", "low"), ("b", "low")], &[("b", "high")]]);
+        chown(layers[1].join("b"), Some(33), Some(44)).unwrap();
+        let mut stack = stack(&layers, Some(dir.path()));
+        chown(dir.path().join("upper"), Some(400_000), Some(400_000)).unwrap();
+        stack.lower = open_all(&layers, Some(users.as_fd())).unwrap();
+        stack.mapped = true;
+        let mount = match by(&stack, way) {
+            Ok(mount) => mount,
+            Err(error) if way != Way::Classic => {
+                println!("this kernel has no {way:?} of mapped layers: {error}");
+                continue;
+            }
+            Err(error) => panic!("{way:?}: {}", crate::error::chain(&error)),
+        };
+        let owner = |name: &str| {
+            let found = rustix::fs::statat(&mount, name, rustix::fs::AtFlags::EMPTY_PATH).unwrap();
+            (found.st_uid, found.st_gid)
+        };
+        assert_eq!(owner(""), (400_000, 400_000), "{way:?}");
+        assert_eq!(owner("a"), (400_000, 400_000), "{way:?}");
+        assert_eq!(owner("b"), (400_033, 400_044), "{way:?}");
+        assert_eq!(read(&mount, "b").unwrap(), "high", "{way:?}");
+        // Copied up, it keeps the owner it was seen with; the layer keeps its own.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&mount, "b", flags, Mode::empty()).unwrap();
+        File::from(file).write_all(b"er").unwrap();
+        let upper = std::fs::metadata(dir.path().join("upper/b")).unwrap();
+        assert_eq!((upper.uid(), upper.gid()), (400_033, 400_044), "{way:?}");
+        assert_eq!(owner("b"), (400_033, 400_044), "{way:?}");
+        assert_eq!(
+            std::fs::metadata(layers[1].join("b")).unwrap().uid(),
+            33,
+            "{way:?}"
+        );
+        assert!(!mounts().contains(dir.path().to_str().unwrap()), "{way:?}");
+    }
+}
+
+#[test]
+fn user_namespaces_are_tried_out_and_nothing_stays_mounted() {
+    if !root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    check_user_namespaces(dir.path()).unwrap();
+    assert!(!mounts().contains(dir.path().to_str().unwrap()));
+    // No map of a file system that knows none: said with its call.
+    let users = pausa_sys::user_namespace(400_000, 65_536).unwrap();
+    let error = open_all(&["/proc/sys".into()], Some(users.as_fd()))
+        .map(drop)
+        .unwrap_err();
+    assert!(error.to_string().contains("MOUNT_ATTR_IDMAP"), "{error}");
 }
