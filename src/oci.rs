@@ -32,6 +32,7 @@ mod resources;
 mod security;
 mod signal;
 mod user;
+mod users;
 
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,7 @@ pub use programs::SeccompPrograms;
 pub use security::Seccomp;
 pub use signal::{Signal, stop_signal};
 pub use user::{ResolvedUser, resolve_user};
+pub use users::pod_users;
 
 use crate::proto::v1;
 

@@ -11,6 +11,8 @@ use crate::cgroups::Driver;
 use crate::config::Config;
 use crate::cri::server::{self, Listening};
 use crate::cri::{Facts, Rooms};
+use crate::error::chain;
+use crate::image::Images;
 use crate::proto::v1;
 use crate::sandbox::Care;
 use crate::telemetry;
@@ -51,7 +53,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let builtin = v1::RuntimeHandlerFeatures {
         // mount_setattr(2) with AT_RECURSIVE.
         recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
-        user_namespaces: false,
+        user_namespaces: user_namespaces(&storage.images).await,
     };
     let (images, network) = (storage.images.clone(), pods.services().network.clone());
     let rooms = Rooms {
@@ -67,6 +69,22 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     network.settle().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Whether containers can have user namespaces here. Tried out, since it takes the kernel and its settings, and the file
+/// system of the images.
+async fn user_namespaces(images: &Images) -> bool {
+    let images = images.clone();
+    let checked = tokio::task::spawn_blocking(move || images.check_user_namespaces()).await;
+    match checked {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            let error = chain(&error);
+            tracing::info!(error, "pods cannot have user namespaces on this node");
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 async fn listen(config: &Config) -> anyhow::Result<Listening> {

@@ -5,13 +5,16 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Box as ConsoleSize, Linux, Process, Root, Spec, User};
+use oci_spec::runtime::{
+    Box as ConsoleSize, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec, User,
+};
 use pausa_monitor_protocol::Propagation;
 
 use super::error::OciError;
 use super::mounts::Mounts;
 use super::{
     ContainerInput, annotations, capabilities, devices, mounts, namespaces, process, resources, security,
+    users,
 };
 use crate::proto::v1;
 
@@ -52,8 +55,9 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
             reason: "CDI devices are not supported yet",
         });
     }
+    let users = users::container_users(input.pod.config, input.config, input.user)?;
     let plan = namespaces::namespace_plan(input.pod.config, Some(security))?;
-    let mounts = mounts::mounts(input, &plan, security.readonly_rootfs)?;
+    let mounts = mounts::mounts(input, &plan, users, security.readonly_rootfs)?;
     let (process, exact_env) = process_of(input, security)?;
 
     let mut annotations = annotations::annotations(input);
@@ -61,8 +65,16 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
     let mut root = Root::default();
     root.set_path(input.rootfs.to_path_buf())
         .set_readonly(Some(security.readonly_rootfs));
-    let namespaces = namespaces::to_oci(&plan, &input.pod.namespaces, input.target_pid)?;
+    let mut namespaces = namespaces::to_oci(&plan, &input.pod.namespaces, input.target_pid)?;
     let mut linux = linux(input, security, &mounts)?;
+    if let Some(range) = users {
+        let mut own = LinuxNamespace::default();
+        own.set_typ(LinuxNamespaceType::User).set_path(None);
+        namespaces.push(own);
+        linux
+            .set_uid_mappings(Some(users::to_oci(range)))
+            .set_gid_mappings(Some(users::to_oci(range)));
+    }
     linux
         .set_namespaces(Some(namespaces))
         .set_seccomp(security::seccomp(

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
-use pausa_monitor_protocol::{Namespace, NamespacePlan, Propagation};
+use pausa_monitor_protocol::{IdRange, Namespace, NamespacePlan, Propagation};
 
 use super::error::OciError;
 use super::{ContainerInput, security_context};
@@ -30,6 +30,7 @@ pub(crate) struct Mounts {
 pub(crate) fn mounts(
     input: &ContainerInput<'_>,
     namespaces: &NamespacePlan,
+    users: Option<IdRange>,
     readonly_root: bool,
 ) -> Result<Mounts, OciError> {
     let privileged = security_context(input.config).is_some_and(|security| security.privileged);
@@ -40,7 +41,7 @@ pub(crate) fn mounts(
     let mut requested = Vec::new();
     for (index, mount) in input.config.mounts.iter().enumerate() {
         let source = input.prepared.source(index, mount);
-        let one = requested::mount(index, mount, &source)?;
+        let one = requested::mount(index, mount, &source, users)?;
         root_propagation = wider(root_propagation, requested::root_propagation(mount));
         requested.push(one);
     }

@@ -8,7 +8,7 @@
 //! | TARGET    | that container's | refused | refused |
 //!
 //! POD in a pod that shares no PID namespace (CONTAINER) is one of its own. The mount namespace is always the container's own. The cgroup namespace is its own too, except for a
-//! privileged container, which is there to see the node. User namespaces are not supported yet.
+//! privileged container, which is there to see the node. The user namespace is always the pod's: see [`super::users`].
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ use crate::proto::v1::{self, NamespaceMode};
 /// The namespaces of a container, as the monitor takes them.
 ///
 /// # Errors
-/// A mode that makes no sense for its namespace, or a user namespace.
+/// A mode that makes no sense for its namespace.
 pub fn namespace_plan(
     pod: &v1::PodSandboxConfig,
     security: Option<&v1::LinuxContainerSecurityContext>,
@@ -31,14 +31,6 @@ pub fn namespace_plan(
     let options = security
         .and_then(|security| security.namespace_options.as_ref())
         .unwrap_or(&default);
-    if let Some(users) = &options.userns_options
-        && users.mode() != NamespaceMode::Node
-    {
-        return Err(OciError::Unsupported {
-            field: "linux.security_context.namespace_options.userns_options".into(),
-            reason: "user namespaces are not supported yet; use mode NODE",
-        });
-    }
     let network = shared("network", options.network())?;
     let ipc = match options.ipc() {
         NamespaceMode::Container => Namespace::New,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pausa_monitor_protocol::IdRange;
 use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerRecord;
@@ -57,6 +58,11 @@ impl PodRecord {
     /// Whether its network was taken from it and nothing is owed any more.
     pub fn detached(&self) -> bool {
         self.state == PodState::NotReady && self.netns.is_none() && !self.network_debt
+    }
+
+    /// The range of ids of its user namespace, where it has one. What cannot be was refused when it was asked for.
+    pub fn users(&self) -> Option<IdRange> {
+        crate::oci::pod_users(&self.config).ok().flatten()
     }
 
     /// Whether it lives in the host's network namespace.

@@ -38,7 +38,9 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
         }
     }
     sysctls(config)?;
-    namespaces(&namespace_options(config))
+    namespaces(&namespace_options(config))?;
+    let users = crate::oci::pod_users(config).map(drop);
+    users.map_err(|error| PodError::failed("give the pod these users", error.kind(), error))
 }
 
 /// Refuses a container whose configuration is wrong whatever its image and its pod are.
@@ -183,14 +185,7 @@ fn namespaces(options: &v1::NamespaceOption) -> Result<(), PodError> {
             );
         }
     }
-    match &options.userns_options {
-        Some(users) if users.mode != i32::from(NamespaceMode::Node) => invalid(
-            "config.linux.security_context.namespace_options.userns_options",
-            &users.mode.to_string(),
-            "user namespaces are not supported yet: use mode NODE (2)",
-        ),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod remove;
 mod start;
 mod teardown;
 mod usage;
+mod users;
 mod volumes;
 
 pub(in crate::sandbox) use cgroup::{kill_cgroup, merge_resources, remove_cgroup, update_resources};

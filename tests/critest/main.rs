@@ -35,3 +35,4 @@ mod stop;
 mod streamed_lists;
 mod two_daemons;
 mod unserved;
+mod user_namespaces;

@@ -201,6 +201,8 @@ impl Options {
             "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
             "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
             "nosymfollow" => MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+            // By the map of the pod's user namespace, which is the only one a mount may have here.
+            "idmap" if self.bind.is_some() => MountAttrFlags::MOUNT_ATTR_IDMAP,
             "relatime" | "noatime" | "strictatime" => {
                 // The three are one field: clear it before it is set.
                 self.attributes.clear |= bits(MountAttrFlags::MOUNT_ATTR__ATIME);

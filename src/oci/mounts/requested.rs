@@ -3,19 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
-use pausa_monitor_protocol::Propagation;
+use pausa_monitor_protocol::{IdRange, Propagation};
 
 use super::{clean, oci};
 use crate::oci::error::OciError;
+use crate::oci::users;
 use crate::proto::v1::{self, MountPropagation};
 
 /// What `mount_options` may say (CRI since 0.37).
 const OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
 
-/// One CRI mount, whose source on the host is `source`.
-pub(super) fn mount(index: usize, mount: &v1::Mount, source: &Path) -> Result<Mount, OciError> {
+/// One CRI mount, whose source on the host is `source`, in a pod with these users.
+pub(super) fn mount(
+    index: usize,
+    mount: &v1::Mount,
+    source: &Path,
+    users: Option<IdRange>,
+) -> Result<Mount, OciError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    refuse_unsupported(index, mount)?;
+    let mapped = users::maps_owners(index, mount, users)?;
     let target = &mount.container_path;
     let clean = clean(target).filter(|path| path != Path::new("/") && !target.contains('\0'));
     let Some(clean) = clean else {
@@ -48,7 +54,15 @@ pub(super) fn mount(index: usize, mount: &v1::Mount, source: &Path) -> Result<Mo
         };
         options.push(known);
     }
-    Ok(oci(clean, "bind", source, &options))
+    if mapped {
+        options.push("idmap");
+    }
+    let mut made = oci(clean, "bind", source, &options);
+    if let Some(range) = users.filter(|_| mapped) {
+        made.set_uid_mappings(Some(users::to_oci(range)))
+            .set_gid_mappings(Some(users::to_oci(range)));
+    }
+    Ok(made)
 }
 
 /// Recursive read-only (KEP-3857) goes with `readonly` and without propagation only.
@@ -84,23 +98,13 @@ fn propagation(index: usize, mount: &v1::Mount) -> Result<MountPropagation, OciE
     })
 }
 
-fn refuse_unsupported(index: usize, mount: &v1::Mount) -> Result<(), OciError> {
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(OciError::invalid(
-            format!("mounts[{index}].uidMappings and gidMappings"),
-            mount.uid_mappings.len().max(mount.gid_mappings.len()),
-            "id-mapped mounts are not supported by this runtime handler",
-        ));
-    }
-    Ok(())
-}
-
 /// Whether the source is an image and not a path of the node (CRI since 0.31).
 fn is_volume(mount: &v1::Mount) -> bool {
     mount.image.as_ref().is_some_and(|image| !image.image.is_empty())
 }
 
-/// An image as a volume: always read-only, and nobody else's mounts concern it.
+/// An image as a volume: always read-only, and nobody else's mounts concern it. In a user namespace it is mapped before
+/// it gets here, as the container's own image is.
 fn volume(index: usize, mount: &v1::Mount, target: PathBuf, source: &Path) -> Result<Mount, OciError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     if !mount.readonly {

@@ -107,7 +107,7 @@ fn what_cannot_be_mounted_is_refused_by_name() {
     assert!(bad(|mount| mount.host_path = String::new()).contains("mounts[1].host_path"));
     assert!(bad(|mount| mount.mount_options = vec!["exec".to_owned()]).contains("mounts[1].mount_options"));
     assert!(bad(|mount| mount.propagation = 9).contains("mounts[1].propagation"));
-    assert!(bad(|mount| mount.uid_mappings.push(v1::IdMapping::default())).contains("not supported"));
+    assert!(bad(|mount| mount.uid_mappings.push(v1::IdMapping::default())).contains("mounts[1].uidMappings"));
     let image = bad(|mount| {
         mount.image = Some(v1::ImageSpec {
             image: "busybox".to_owned(),

@@ -96,18 +96,3 @@ fn what_makes_no_sense_is_refused_by_name() {
         assert!(error.to_string().contains(field), "{error}");
     }
 }
-
-#[test]
-fn user_namespaces_are_not_there_yet() {
-    let users = |mode: NamespaceMode| v1::NamespaceOption {
-        userns_options: Some(v1::UserNamespace {
-            mode: mode.into(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let error = plan(users(Pod), Pod).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert!(error.to_string().contains("userns_options"));
-    assert!(plan(users(Node), Pod).is_ok());
-}

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
 
-use super::blocking;
 use super::container_parts::{ContainerParts, device_rules, mount_root, plan};
-use super::files;
 use super::pod::cgroup_parent;
 use super::volumes::{by_descriptor, mount_volumes};
+use super::{blocking, files, users};
 use crate::container::{ContainerRecord, ImageIdentity, RunState};
 use crate::error::chain;
 use crate::id::Id;
@@ -144,10 +143,12 @@ async fn fill(
             PodError::failed("look at the container's mounts and devices", error.kind(), error)
         })
     });
-    let (prepared, root) = tokio::join!(prepared, mount_root(services, &record, lease));
+    let users = users::namespace(pod)?.map(Arc::new);
+    let root = mount_root(services, pod, &record, lease, users.clone());
+    let (prepared, root) = tokio::join!(prepared, root);
     let (mut prepared, root) = (prepared?, root?);
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
-    let volumes = mount_volumes(services, &record.config, &bundle).await?;
+    let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
     for volume in &volumes {
         if let Some(source) = prepared.sources.get_mut(volume.index) {
             source.clone_from(&volume.path);

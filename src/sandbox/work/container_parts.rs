@@ -1,14 +1,15 @@
 //! What lies ready between the making of a container and its start.
 
 use std::io::BufReader;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan};
 
-use super::blocking;
 use super::volumes::{by_descriptor, mount_volumes};
+use super::{blocking, users};
 use crate::container::ContainerRecord;
 use crate::image::{Lease, overlay};
 use crate::oci::{self, CompileInput};
@@ -42,9 +43,10 @@ pub(super) async fn rebuild(
 ) -> Result<ContainerParts, PodError> {
     let lease = services.images.lease(&record.image.id);
     let lease = lease.map_err(|error| PodError::failed("find the container's image", error.kind(), error))?;
-    let root = mount_root(services, record, &lease).await?;
+    let users = users::namespace(pod)?.map(Arc::new);
+    let root = mount_root(services, pod, record, &lease, users.clone()).await?;
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
-    let volumes = mount_volumes(services, &record.config, &bundle).await?;
+    let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
     let spec = read_spec(services, record)?;
     let mut plan = plan(services, pod, record, &spec)?;
     by_descriptor(&mut plan, &volumes);
@@ -56,21 +58,26 @@ pub(super) async fn rebuild(
     })
 }
 
-/// Mounts a container's root, detached: no mount table shows it and it ends with its last user.
+/// Mounts a container's root, detached: no mount table shows it and it ends with its last user. `users` is the pod's
+/// user namespace.
 pub(super) async fn mount_root(
     services: &Services,
+    pod: &PodRecord,
     record: &ContainerRecord,
     lease: &Lease,
+    users: Option<Arc<OwnedFd>>,
 ) -> Result<OwnedFd, PodError> {
     let kept = services.store.layout().kept_container(&record.pod, &record.id);
-    let layers = lease.layers();
+    let (layers, range) = (lease.layers(), pod.users());
     blocking("mount the container's root", move || {
         let (upper, work) = (kept.join("upper"), kept.join("work"));
         for dir in [&upper, &work] {
             std::fs::create_dir_all(dir)
                 .map_err(|error| PodError::io(format!("make {}", dir.display()), error))?;
         }
-        overlay::mount(&layers, &upper, &work)
+        // What the root of the mount is: the image's has no say in that.
+        users::give(&upper, range)?;
+        overlay::mount(&layers, &upper, &work, users.as_ref().map(|users| users.as_fd()))
             .map_err(|error| PodError::failed("mount the container's root", error.kind(), error))
     })
     .await

@@ -11,8 +11,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use pausa_monitor_protocol::IdRange;
 use rustix::fs::{Mode, OFlags};
 
+use super::users;
 use crate::network::files as text;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
@@ -26,7 +28,7 @@ pub(super) const HOSTS: &str = "hosts";
 /// Name of the file bound to `/etc/resolv.conf`.
 pub(super) const RESOLV_CONF: &str = "resolv.conf";
 
-/// Mode and size of `/dev/shm`, as both peers have them.
+/// Mode and size of `/dev/shm`, as both peers have them. The owner is added where there is a user namespace.
 const SHM_OPTIONS: &str = "mode=1777,size=67108864";
 
 /// The pod's hostname: what was asked for, or the host's.
@@ -45,10 +47,15 @@ pub(super) fn dns(config: &v1::PodSandboxConfig) -> Option<text::DnsConfig> {
 }
 
 /// Writes the files that do not depend on the pod's address.
-pub(super) fn write_pod_files(dir: &Path, config: &v1::PodSandboxConfig) -> Result<(), PodError> {
+pub(super) fn write_pod_files(
+    dir: &Path,
+    config: &v1::PodSandboxConfig,
+    users: Option<IdRange>,
+) -> Result<(), PodError> {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    write(dir, RESOLV_CONF, &text::resolv_conf(dns(config).as_ref(), &host))?;
-    write(dir, HOSTNAME, &format!("{}\n", hostname(config)))
+    let resolv_conf = text::resolv_conf(dns(config).as_ref(), &host);
+    write(dir, RESOLV_CONF, &resolv_conf, users)?;
+    write(dir, HOSTNAME, &format!("{}\n", hostname(config)), users)
 }
 
 /// Writes the hosts file: a copy of the host's in the host's network, the pod's own elsewhere.
@@ -56,31 +63,44 @@ pub(super) fn write_hosts(
     dir: &Path,
     config: &v1::PodSandboxConfig,
     ips: &[IpAddr],
-    host_network: bool,
+    users: Option<IdRange>,
 ) -> Result<(), PodError> {
-    let hosts = if host_network {
+    let options = crate::sandbox::record::namespace_options(config);
+    let hosts = if options.network() == v1::NamespaceMode::Node {
         fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {
         text::hosts(&hostname(config), ips)
     };
-    write(dir, HOSTS, &hosts)
+    write(dir, HOSTS, &hosts, users)
 }
 
-fn write(dir: &Path, name: &str, content: &str) -> Result<(), PodError> {
+fn write(dir: &Path, name: &str, content: &str, users: Option<IdRange>) -> Result<(), PodError> {
     let path = dir.join(name);
     // Whatever the daemon's umask is: every user of the pod reads these.
     let mode = fs::Permissions::from_mode(0o644);
     fs::write(&path, content)
         .and_then(|()| fs::set_permissions(&path, mode))
-        .map_err(|error| PodError::io(format!("write {}", path.display()), error))
+        .map_err(|error| PodError::io(format!("write {}", path.display()), error))?;
+    users::give(&path, users)
 }
 
 /// Mounts the pod's shared memory.
-pub(super) fn mount_shm(dir: &Path) -> Result<(), PodError> {
+pub(super) fn mount_shm(dir: &Path, users: Option<IdRange>) -> Result<(), PodError> {
     let shm = dir.join(SHM);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let mounted = fs::create_dir_all(&shm)
-        .and_then(|()| Ok(mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(SHM_OPTIONS))?));
+    let options = match users {
+        None => SHM_OPTIONS.to_owned(),
+        Some(IdRange { first, .. }) => format!("{SHM_OPTIONS},uid={first},gid={first}"),
+    };
+    let mounted = fs::create_dir_all(&shm).and_then(|()| {
+        Ok(mount(
+            Some("shm"),
+            &shm,
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        )?)
+    });
     mounted.map_err(|error| PodError::io(format!("mount shared memory on {}", shm.display()), error))
 }
 

@@ -106,9 +106,10 @@ impl<'a> Prepared<'a> {
     async fn house(self) -> Result<Housed<'a>, PodError> {
         let (dir, config) = (self.dir.clone(), self.record.config.clone());
         let own_ipc = self.record.namespaces().ipc() != v1::NamespaceMode::Node;
+        let users = self.record.users();
         let files = blocking("write the pod's files", move || {
-            write_pod_files(&dir, &config)?;
-            if own_ipc { mount_shm(&dir) } else { Ok(()) }
+            write_pod_files(&dir, &config, users)?;
+            if own_ipc { mount_shm(&dir, users) } else { Ok(()) }
         });
         let (files, placed) = tokio::join!(files, self.start_monitor());
         let placed = match placed {
@@ -175,6 +176,7 @@ impl<'a> Prepared<'a> {
             shared_pid: namespaces.pid() == v1::NamespaceMode::Pod,
             sysctls: self.sysctls(host_network),
             oom_score_adj: MONITOR_OOM_SCORE,
+            users: self.record.users(),
         }
     }
 
@@ -186,7 +188,11 @@ impl<'a> Prepared<'a> {
             sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         }
         if settings.unprivileged_icmp && !host_network {
-            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+            // Written inside the pod's user namespace, which knows no others.
+            let last = self.record.users().map_or(i32::MAX.unsigned_abs(), |users| {
+                (users.length - 1).min(i32::MAX.unsigned_abs())
+            });
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
         }
         let asked = self
             .record
@@ -250,9 +256,7 @@ impl Housed<'_> {
             .as_ref()
             .map(|network| network.ips.clone())
             .unwrap_or_default();
-        if let Err(error) =
-            files::write_hosts(&self.prepared.dir, &record.config, &ips, record.host_network())
-        {
+        if let Err(error) = files::write_hosts(&self.prepared.dir, &record.config, &ips, record.users()) {
             detach_or_warn(self.prepared.services, record).await;
             return Err(self.fail(error).await);
         }

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pausa_monitor_protocol::{ContainerPlan, MountSource};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -29,11 +30,12 @@ pub(super) struct Volume {
     pub(super) lease: Lease,
 }
 
-/// Mounts the image volumes of a container whose bundle is `bundle`.
+/// Mounts the image volumes of a container whose bundle is `bundle`, in a pod with this user namespace.
 pub(super) async fn mount_volumes(
     services: &Services,
     config: &v1::ContainerConfig,
     bundle: &Path,
+    users: Option<Arc<OwnedFd>>,
 ) -> Result<Vec<Volume>, PodError> {
     let mut volumes = Vec::new();
     for (index, mount) in config.mounts.iter().enumerate() {
@@ -48,8 +50,9 @@ pub(super) async fn mount_volumes(
             )
         })?;
         let sub_path = mount.image_sub_path.clone();
+        let users = users.clone();
         let (lease, mount) = blocking("mount an image volume", move || {
-            let whole = lease.mount_readonly();
+            let whole = lease.mount_readonly(users.as_ref().map(|users| users.as_fd()));
             let whole =
                 whole.map_err(|error| PodError::failed("mount an image volume", error.kind(), error))?;
             let mount = if sub_path.is_empty() {
