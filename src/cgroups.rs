@@ -37,6 +37,7 @@ pub use stats::{CpuStats, IoStats, MemoryStats, PidStats, Pressure, Pressures, S
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use self::dir::Dir;
+use crate::error::chain;
 use crate::proto::v1;
 
 /// Who makes cgroups here.
@@ -125,12 +126,14 @@ impl Cgroups {
                 })
                 .collect::<Result<_, CgroupError>>()?,
             Layout::V2 { mount_point } => {
-                tracing::warn!(
-                    "device rules are not enforced on cgroup v2 yet: see docs/design/0002-cgroups.md"
-                );
+                let dir = Dir::root(mount_point)?;
+                if let Err(error) = devices::probe(&dir) {
+                    let error = chain(&error);
+                    tracing::error!(error, "no container but privileged ones can start");
+                }
                 vec![Root {
                     controllers: Vec::new(),
-                    dir: Dir::root(mount_point)?,
+                    dir,
                 }]
             }
         };

@@ -33,10 +33,7 @@ pub(super) fn plan(layout: &Layout, limits: &Limits<'_>) -> Result<Vec<Setting>,
 /// Sets up a new cgroup.
 pub(super) fn create(cgroup: &Cgroup, plan: &[Setting], limits: &Limits<'_>) -> Result<(), CgroupError> {
     write_all(cgroup, plan)?;
-    if let Some(dir) = cgroup.v1("devices") {
-        devices::apply(dir, limits.devices)?;
-    }
-    Ok(())
+    devices::apply(cgroup, limits.devices)
 }
 
 /// Changes a cgroup that has processes in it.

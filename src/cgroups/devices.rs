@@ -1,66 +1,41 @@
-//! Device rules on cgroup v1: lines for `devices.deny` and `devices.allow`.
+//! Which devices a container may use.
 //!
-//! On v2 the kernel has no such files: rules are a BPF program attached to the cgroup, which is not there yet. Until
-//! then a v2 container can open any device node it has or may make (CAP_MKNOD); the daemon says so once.
+//! ```text
+//!   OCI rules ─▶ Rule (checked) ─┬─ v1: lines for `devices.deny` and `devices.allow`
+//!                                └─ v2: program (pure) ─▶ attach (bpf(2))
+//! ```
+//!
+//! What is read, written and made is decided one by one, each by the last rule that speaks of it. A list of rules that
+//! leaves something open denies that; an empty list changes nothing.
+//!
+//! Must never: leave a container with more than its rules say. What cannot be enforced is an error.
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+mod attach;
+mod lines;
+mod program;
+mod rule;
 
-use rustix::fs::OFlags;
+use oci_spec::runtime::LinuxDeviceCgroup;
 
-use super::dir::Dir;
 use super::error::CgroupError;
+use super::group::Cgroup;
 
-const ALLOW: &str = "devices.allow";
-const DENY: &str = "devices.deny";
+pub(super) use self::attach::probe;
 
-/// Writes the rules, in order. Each file is opened once: the kernel takes one rule a write.
-pub(super) fn apply(dir: &Dir, rules: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
+/// Puts the rules into force, in the place of those before.
+pub(super) fn apply(cgroup: &Cgroup, rules: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
     if rules.is_empty() {
         return Ok(());
     }
-    let allow = dir.file(ALLOW, OFlags::WRONLY)?;
-    let deny = dir.file(DENY, OFlags::WRONLY)?;
-    for rule in rules {
-        let (file, line) = line(rule);
-        let fd = if file == ALLOW { &allow } else { &deny };
-        rustix::io::write(fd, line.as_bytes()).map_err(|errno| CgroupError::Refused {
-            field: "devices",
-            value: line,
-            file: dir.path().join(file),
-            source: errno.into(),
-        })?;
+    let rules = rule::read(rules)?;
+    match (cgroup.directory_of_v2(), cgroup.v1("devices")) {
+        (Some(dir), _) => attach::apply(dir, &rules),
+        (None, Some(dir)) => lines::apply(dir, &rules),
+        (None, None) if rule::allow_everything(&rules) => Ok(()),
+        (None, None) => Err(CgroupError::HostLacks {
+            field: rule::FIELD.to_owned(),
+            reason: "this node has cgroup v1 without a devices controller: mount it, use cgroup v2, or make the \
+                     container privileged",
+        }),
     }
-    Ok(())
 }
-
-/// The file and the line for one rule. A rule for all types is for everything: the kernel wants just `a`.
-pub(super) fn line(rule: &LinuxDeviceCgroup) -> (&'static str, String) {
-    let file = if rule.allow() {
-        "devices.allow"
-    } else {
-        "devices.deny"
-    };
-    let kind = match rule.typ().unwrap_or_default() {
-        LinuxDeviceType::A => return (file, "a".to_owned()),
-        LinuxDeviceType::B => 'b',
-        LinuxDeviceType::C | LinuxDeviceType::U | LinuxDeviceType::P => 'c',
-    };
-    let number = |value: Option<i64>| match value {
-        Some(value) if value >= 0 => value.to_string(),
-        _ => "*".to_owned(),
-    };
-    let access = rule
-        .access()
-        .as_deref()
-        .filter(|access| !access.is_empty())
-        .unwrap_or("rwm");
-    let line = format!(
-        "{kind} {}:{} {access}",
-        number(rule.major()),
-        number(rule.minor())
-    );
-    (file, line)
-}
-
-#[cfg(test)]
-mod tests;

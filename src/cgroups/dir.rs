@@ -1,7 +1,7 @@
 //! A cgroup's directory in one hierarchy, by handle: nothing is ever resolved from outside again.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat2, unlinkat};
@@ -23,6 +23,12 @@ const BUFFER: usize = 8192;
 pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Dir {

@@ -62,6 +62,20 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The rules about devices cannot be enforced on cgroup v2.
+    #[error(
+        "device rules cannot be enforced in {}: {call} failed; pausa needs CAP_BPF and CAP_SYS_ADMIN outside of any user \
+         namespace, and a kernel with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF", path.display()
+    )]
+    Devices {
+        /// System call.
+        call: &'static str,
+        /// The cgroup.
+        path: PathBuf,
+        /// errno.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("{call} of {} failed", path.display())]
     System {
@@ -110,9 +124,11 @@ impl CgroupError {
             Self::Invalid { .. } | Self::WrongDriver { .. } | Self::Refused { .. } => {
                 ErrorKind::InvalidArgument
             }
-            Self::HostLacks { .. } | Self::BelowUse { .. } | Self::Busy { .. } | Self::NotMounted => {
-                ErrorKind::FailedPrecondition
-            }
+            Self::HostLacks { .. }
+            | Self::Devices { .. }
+            | Self::BelowUse { .. }
+            | Self::Busy { .. }
+            | Self::NotMounted => ErrorKind::FailedPrecondition,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::System { .. } | Self::Systemd { .. } => ErrorKind::Internal,
         }

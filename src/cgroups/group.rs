@@ -189,7 +189,7 @@ impl Cgroup {
     /// # Errors
     /// A file that cannot be read or written.
     pub fn kill_all(&self) -> Result<(), CgroupError> {
-        if let Some(dir) = self.members.first().map(|member| &member.dir).filter(|_| self.v2)
+        if let Some(dir) = self.directory_of_v2()
             && dir.write("cgroup.kill", "1").is_ok()
         {
             return Ok(());
@@ -260,12 +260,14 @@ impl Cgroup {
         })
     }
 
+    /// The one directory of v2.
+    pub(super) fn directory_of_v2(&self) -> Option<&Dir> {
+        self.members.first().map(|member| &member.dir).filter(|_| self.v2)
+    }
+
     /// The directory that has a controller's files.
     pub(super) fn controller(&self, name: &str) -> Option<&Dir> {
-        if self.v2 {
-            return self.members.first().map(|member| &member.dir);
-        }
-        self.v1(name)
+        self.directory_of_v2().or_else(|| self.v1(name))
     }
 
     /// The directory of a v1 controller.

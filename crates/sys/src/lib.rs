@@ -7,6 +7,7 @@
 //! cannot be checked by the compiler, and a debug build checks it at run time.
 
 mod allocator;
+mod bpf;
 mod clone;
 mod exec;
 mod fd;
@@ -23,6 +24,10 @@ mod tests;
 mod users;
 
 pub use allocator::{return_allocations_from, share_heaps};
+pub use bpf::{
+    BpfInstruction, attach_device_program, detach_device_program, device_programs, load_device_program,
+    open_program, program_name,
+};
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now, fork};
 pub use exec::{CStrings, execve};
 pub use fd::{close_all_but, close_from, close_others};
