@@ -161,7 +161,8 @@ impl<'a> Prepared<'a> {
             cgroup::admit_monitor(cgroup, monitor.pid()),
             monitor.monitor().set_up(self.plan(), &self.dir, tasks)
         );
-        admitted.and(set_up.map_err(failed("set up the pod's namespaces")))
+        let set_up = set_up.map_err(failed("set up the pod's namespaces"));
+        admitted.and(set_up)
     }
 
     fn plan(&self) -> PodPlan {
