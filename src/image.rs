@@ -6,11 +6,13 @@
 //!  import┘              │               └▶ keeper    writes records, publishes the index
 //!                       ▼                                 ▼
 //!                 lease ─▶ overlay                  cri (list, status, usage)
+//!
+//!  open ─▶ mark: power cut? ─▶ recheck ─▶ check ◀─ verify      damage ─▶ incomplete ─▶ pull
 //! ```
 //!
 //! Layers are directories named by their diff id, shared by all images and counted; no compressed copy is kept. An image
-//! exists when its record does: the record is written after everything else is durable, and removed before anything else is.
-//! The index in memory is rebuilt from the records at every start; a record that is broken is rebuilt from the config.
+//! exists when its config does: that is written after everything else is durable, and removed before anything else is.
+//! The index in memory is rebuilt from configs and records at every start; a record that is broken is made good from a copy.
 //!
 //! Must never: hold a lock across a system call or an await; let a reader wait for a pull or a removal; believe what a registry,
 //! an archive or an image says before its digest is verified; say that an image is removed while its bytes are still there.
@@ -18,17 +20,22 @@
 //! Specs: OCI image spec 1.1, OCI distribution spec 1.1, Docker image spec 1.2 (archives), CRI v1 ImageService.
 
 mod archive;
+mod check;
 mod content;
 mod cri;
 mod error;
+mod export;
+mod failpoint;
 mod fetch;
 mod files;
 mod import;
 mod index;
+mod install;
 mod keeper;
 mod layers;
 mod layout;
 mod lease;
+mod mark;
 mod names;
 mod open;
 pub mod overlay;
@@ -37,7 +44,10 @@ mod pipe;
 mod progress;
 mod pull;
 mod reaper;
+mod recheck;
 mod record;
+mod top;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,14 +57,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pausa_distribution::{Client, ClientConfig, Platform, Proxies, Registries};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+pub use check::VerifyMethod;
 pub use cri::Status;
 pub use error::ImageError;
+pub use export::Exported;
 pub use import::Imported;
+pub use index::Incomplete;
 pub use lease::Lease;
 pub use names::registries;
 pub use progress::{LayerProgress, LayerState, PullProgress, PullStep};
+pub use verify::{DocumentReport, ImageReport, LayerReport};
 
 use index::Index;
 use keeper::{Job, Keeper};
@@ -96,6 +110,8 @@ struct Inner {
     pulls: pull::InFlight,
     board: progress::Board,
     pinned: pinned::Pinned,
+    /// Ends when what was in doubt is verified.
+    checked: watch::Receiver<()>,
     keeper: Sender<Job>,
     closing: Arc<AtomicBool>,
 }
@@ -141,11 +157,19 @@ impl Images {
             sender.clone(),
             Arc::clone(&closing),
         );
-        for error in open::load(&layout, &layers, &mut keeper)? {
+        let begun = crate::state::now();
+        let (doubt, whole) = mark::read(&layout);
+        let opened = open::load(&layout, &layers, &mut keeper, doubt)?;
+        for error in opened.broken {
             let error = crate::error::chain(&error);
             tracing::warn!(error, "a part of the image store is damaged and was left out");
         }
         keeper.publish();
+        // While something is in doubt, what was known to be whole is all that is.
+        let doubtful = !opened.doubtful.is_empty();
+        let fresh = whole == i64::MIN && !doubtful;
+        mark::in_use(&layout, if fresh { begun } else { whole })?;
+        let checked = recheck::start(&layout, &layers, opened.doubtful, sender.clone(), begun)?;
         std::thread::Builder::new()
             .name("image-keeper".to_owned())
             .spawn(move || keeper.run(&jobs))
@@ -168,6 +192,7 @@ impl Images {
             pulls: Arc::new(Mutex::default()),
             board: progress::Board::default(),
             pinned: pinned::Pinned::new(&config.pinned),
+            checked,
             keeper: sender,
             closing,
             config,
@@ -183,9 +208,13 @@ impl Images {
     /// # Errors
     /// [`ImageError::Ambiguous`]; [`ImageError::Io`] if its record cannot be removed: it is back after a restart then.
     pub async fn remove(&self, reference: &str) -> Result<(), ImageError> {
-        let hex = match self.find(&self.inner.index.load(), reference)? {
-            Some(entry) => entry.config.id.hex().to_owned(),
-            None => return Ok(()),
+        let hex = {
+            let index = self.inner.index.load();
+            let whole = self.find(&index, reference)?;
+            whole.map(|entry| entry.config.id.hex().to_owned()).or_else(|| index.find_incomplete(reference))
+        };
+        let Some(hex) = hex else {
+            return Ok(());
         };
         let (reply, done) = oneshot::channel();
         self.inner.tell(Job::Remove(hex, reply));
@@ -209,13 +238,31 @@ impl Images {
     }
 
     /// Every container of before the start has its lease again: images that were removed meanwhile and that nobody leased go.
+    /// Within a runtime, images that are not whole are mended from here on.
     pub fn recovered(&self) {
         self.inner.tell(Job::Recovered);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let mending = self.clone().mend();
+            runtime.spawn(mending);
+        }
     }
 
-    /// From here on leases may end without anything being removed: for a daemon that stops while its containers go on.
+    /// From here on leases may end without anything being removed: for a daemon that stops while its containers go on. Leaves the
+    /// store marked as whole. Blocks until the disk has everything.
     pub fn close(&self) {
         self.inner.closing.store(true, Ordering::Release);
+        if self.inner.checked.has_changed().is_ok() {
+            // Not everything of before is verified yet: that is for the next start.
+            return;
+        }
+        let layout = &self.inner.layout;
+        if let Err(error) = files::sync_all(layout.base()).and_then(|()| mark::clean(layout)) {
+            let error = crate::error::chain(&error);
+            tracing::warn!(
+                error,
+                "after the next power cut more layers than needed are verified"
+            );
+        }
     }
 
     /// Waits until everything given up so far is off the disk.

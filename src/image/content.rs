@@ -103,7 +103,11 @@ pub(super) struct Content {
     pub(super) config: Config,
     /// Lowest first.
     pub(super) layers: Vec<Arc<Layer>>,
+    /// Directories of the image's own layer on top.
+    pub(super) top: u64,
     pub(super) generation: u64,
+    /// Giving it up means nothing: what it held is in other hands.
+    pub(super) silent: bool,
     pub(super) keeper: Sender<Job>,
     pub(super) closing: Arc<AtomicBool>,
 }
@@ -114,17 +118,9 @@ impl fmt::Debug for Content {
     }
 }
 
-impl Content {
-    /// Bytes that removing it would free if no other image shares its layers; never 0.
-    pub(super) fn size(&self) -> u64 {
-        let layers = self.layers.iter().map(|layer| layer.record().size);
-        layers.fold(self.config.size.max(1), u64::saturating_add)
-    }
-}
-
 impl Drop for Content {
     fn drop(&mut self) {
-        if !self.closing.load(Ordering::Acquire) {
+        if !self.silent && !self.closing.load(Ordering::Acquire) {
             let job = Job::Forget {
                 hex: self.config.id.hex().to_owned(),
                 generation: self.generation,

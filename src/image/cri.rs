@@ -11,6 +11,9 @@ use super::error::ImageError;
 use super::index::Entry;
 use crate::proto::v1;
 
+/// What a directory of a layer on top occupies.
+const BLOCK: u64 = 4096;
+
 /// An image and, if asked for, its verbose `info`.
 pub type Status = (v1::Image, BTreeMap<String, String>);
 
@@ -45,6 +48,11 @@ impl Images {
             let text = serde_json::json!({
                 "chainID": entry.config.chain_id(),
                 "imageSpec": &*entry.config.config,
+                "sizes": {
+                    "total": entry.size.total,
+                    "shared": entry.size.total.saturating_sub(entry.size.freed),
+                    "freed": entry.size.freed,
+                },
             });
             info.insert("info".to_owned(), text.to_string());
         }
@@ -54,7 +62,10 @@ impl Images {
     /// What images and, on the same file system, containers' writable layers occupy. `writable` is what the caller measured of the
     /// latter ([`Images::measure`]).
     pub fn fs_info(&self, writable: Usage) -> v1::ImageFsInfoResponse {
-        let layers = self.inner.layers.usage();
+        let mut layers = self.inner.layers.usage();
+        let tops = self.inner.index.load().tops();
+        layers.inodes = layers.inodes.saturating_add(tops);
+        layers.bytes = layers.bytes.saturating_add(tops.saturating_mul(BLOCK));
         let usage = v1::FilesystemUsage {
             timestamp: crate::state::now(),
             fs_id: Some(v1::FilesystemIdentifier {
@@ -83,7 +94,8 @@ impl Images {
             id: entry.id(),
             repo_tags: entry.tags.clone(),
             repo_digests: entry.digests.clone(),
-            size: entry.size,
+            // kubelet's garbage collection sums up what it removes until enough is free: only what would be freed is true.
+            size: entry.size.freed,
             uid,
             username,
             spec: Some(v1::ImageSpec {

@@ -135,6 +135,21 @@ pub enum ImageError {
         /// What is wrong, as the end of a sentence.
         reason: &'static str,
     },
+    /// Something cannot be mended while it is in use.
+    #[error(
+        "layer {diff_id} is damaged and in use by a container or a pull; stop those that use it and try again"
+    )]
+    InUse {
+        /// Which.
+        diff_id: String,
+    },
+    /// An archive could not be written.
+    #[error("the image archive cannot be written")]
+    ArchiveWrite {
+        /// What the writer says.
+        #[source]
+        source: io::Error,
+    },
     /// The work ended without a result: the daemon stops, or has a bug.
     #[error("{doing} was given up because the daemon is stopping; try again")]
     Stopped {
@@ -189,8 +204,8 @@ impl ImageError {
                 ErrorKind::InvalidArgument
             }
             Self::MediaType { .. } => ErrorKind::Unimplemented,
-            Self::DiffId { .. } | Self::Config { .. } => ErrorKind::FailedPrecondition,
-            Self::Io { source, .. } => errno_kind(source.raw_os_error()),
+            Self::DiffId { .. } | Self::Config { .. } | Self::InUse { .. } => ErrorKind::FailedPrecondition,
+            Self::Io { source, .. } | Self::ArchiveWrite { source } => errno_kind(source.raw_os_error()),
             Self::Mount { source, .. } => errno_kind(Some(source.raw_os_error())),
             Self::Record { .. } | Self::LayerCount { .. } => ErrorKind::Internal,
             Self::Stopped { .. } => ErrorKind::Unavailable,
@@ -221,6 +236,7 @@ fn fetch_kind(kind: distribution::Kind) -> ErrorKind {
 fn unpack_kind(error: &layer::Error) -> ErrorKind {
     match error {
         layer::Error::System { source, .. } => errno_kind(Some(source.raw_os_error())),
+        layer::Error::Output { source, .. } => errno_kind(source.raw_os_error()),
         other => match other.kind() {
             layer::ErrorKind::Input | layer::ErrorKind::Corrupt => ErrorKind::Unavailable,
             layer::ErrorKind::Refused => ErrorKind::FailedPrecondition,

@@ -10,22 +10,17 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pausa_distribution::{self as distribution, Client, Credentials, Descriptor, Digest, Hasher, Reference};
-use pausa_layer::{Compression, Limits};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::error::{ImageError, io_error};
-use super::files;
+use super::install::unpack;
 use super::layers::{Claim, Layer, Layers, Ticket};
-use super::layout::{FS, LAYER_RECORD};
 use super::pipe::{Message, pipe};
 use super::progress::{LayerState, Track};
-use super::reaper;
-use super::record::{self, LayerRecord, VERSION};
 
 /// Where registry blobs come from.
 #[derive(Debug, Clone)]
@@ -208,79 +203,6 @@ pub(super) async fn blocking<T: Send + 'static>(
             Err(_) => Err(ImageError::Stopped { doing }),
         },
     }
-}
-
-/// A directory in `staging/` that goes when nobody moved it away.
-struct Staging(PathBuf);
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if let Err(error) = reaper::remove(&self.0) {
-            let error = crate::error::chain(&error);
-            tracing::warn!(error, "a part of a layer stays in staging until the next start");
-        }
-    }
-}
-
-/// Unpacks `input`; `end` reads its rest and says whether it was what was promised.
-fn unpack<R: Read + Send>(
-    ticket: Ticket,
-    input: &mut R,
-    end: impl FnOnce(&mut R) -> Result<(), ImageError>,
-) -> Result<Arc<Layer>, ImageError> {
-    let layout = ticket.layers().layout().clone();
-    let staging = Staging(layout.staging().join(files::unique("layer")));
-    let content = staging.0.join(FS);
-    files::make_dir(&staging.0, 0o700)?;
-    files::make_dir(&content, 0o755)?;
-    let dir = files::open_dir(&content)?;
-    let unpacked = pausa_layer::unpack(&mut *input, Compression::Detect, dir.as_fd(), &Limits::default());
-    let expected = format!("sha256:{}", ticket.hex());
-    // A broken or wrong blob explains whatever the unpacker stumbled over.
-    let ended = end(input);
-    let unpacked = match (unpacked, ended) {
-        (Ok(unpacked), Ok(())) => unpacked,
-        (Err(source), Ok(())) => {
-            let diff_id = expected;
-            return Err(ImageError::Unpack {
-                diff_id,
-                source: Box::new(source),
-            });
-        }
-        (_, Err(error)) => return Err(error),
-    };
-    let found = unpacked.diff_id.to_string();
-    if found != expected {
-        return Err(ImageError::DiffId { expected, found });
-    }
-    let record = LayerRecord {
-        version: VERSION,
-        diff_id: ticket.hex().to_owned(),
-        size: unpacked.size_on_disk,
-        inodes: unpacked.files,
-        opaque_root: unpacked.opaque_root,
-    };
-    install(&staging.0, &layout.layer(ticket.hex()), &record)?;
-    Ok(ticket.commit(record))
-}
-
-fn install(staging: &Path, place: &Path, record: &LayerRecord) -> Result<(), ImageError> {
-    let path = staging.join(LAYER_RECORD);
-    std::fs::write(&path, record::encode(record, &path)?).map_err(io_error("write", &path))?;
-    match std::fs::rename(staging, place) {
-        // Something that no table knows of is in the way; layers are never empty, so nothing was overwritten.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-            ) =>
-        {
-            reaper::remove(place)?;
-            std::fs::rename(staging, place)
-        }
-        other => other,
-    }
-    .map_err(io_error("rename to", place))
 }
 
 /// Counts what is read.

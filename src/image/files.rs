@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 
 use super::error::{ImageError, io_error};
+use super::failpoint::failpoint;
 
 /// Longest record that is read: far beyond any real one, so that a damaged file cannot eat the memory.
 pub(super) const RECORD_MAX: u64 = 16 << 20;
@@ -44,29 +45,45 @@ pub(super) fn sync_dir(path: &Path) -> Result<(), ImageError> {
     open_dir(path)?.sync_all().map_err(io_error("fsync", path))
 }
 
+/// Makes everything in the file system of a directory durable, syncfs(2).
+pub(super) fn sync_all(path: &Path) -> Result<(), ImageError> {
+    rustix::fs::syncfs(open_dir(path)?).map_err(|errno| io_error("syncfs", path)(errno.into()))
+}
+
 /// Replaces `path` durably: a reader, and a reboot, sees the old content or the new one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    write_beside(path, bytes, true)?;
+    sync_dir(path.parent().unwrap_or(path))
+}
+
+/// Replaces `path`: a reader sees the old content or the new one, a reboot perhaps neither.
+pub(super) fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+    write_beside(path, bytes, false)
+}
+
+fn write_beside(path: &Path, bytes: &[u8], sync: bool) -> Result<(), ImageError> {
     let dir = path.parent().unwrap_or(path);
     let temporary = dir.join(unique(".new"));
-    let written = write(&temporary, bytes)
+    let written = write(&temporary, bytes, sync)
         .map_err(io_error("write", &temporary))
+        .inspect(|()| failpoint("file-written"))
         .and_then(|()| fs::rename(&temporary, path).map_err(io_error("rename to", path)));
     if let Err(error) = written {
         // A half-written file helps nobody; the failure itself is what is reported.
         drop(fs::remove_file(&temporary));
         return Err(error);
     }
-    sync_dir(dir)
+    Ok(())
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    if sync { file.sync_all() } else { Ok(()) }
 }
 
 /// Removes a file; what is not there counts as removed.

@@ -10,7 +10,7 @@ use tokio::io::AsyncRead;
 use super::Images;
 use super::archive::{Spool, blob_name, unusable};
 use super::content::{CONFIG_MAX, Config};
-use super::error::ImageError;
+use super::error::{ImageError, io_error};
 use super::fetch::{Origin, blocking};
 use super::index::{digest_name, tag_name};
 use super::keeper::{Blob, Put};
@@ -59,6 +59,7 @@ impl Images {
 
     async fn import_all(&self, reader: impl AsyncRead) -> Result<Vec<Imported>, ImageError> {
         let progress = self.inner.board.list("an archive that is imported".to_owned());
+        let disk = self.disk()?;
         let spool = Spool::read(&self.inner.layers, reader).await?;
         let platform = self.inner.config.platform.clone();
         let (_spool, plans) = blocking("reading an image archive", move || {
@@ -78,7 +79,12 @@ impl Images {
                 tags: plan.tags,
                 digests: plan.digests,
             };
-            let id = self.commit(put, &progress).await?;
+            let id = {
+                let disk = disk
+                    .try_clone()
+                    .map_err(io_error("dup", self.inner.layout.base()))?;
+                self.commit(put, disk, &progress).await?
+            };
             match imported.iter_mut().find(|image| image.id == id) {
                 Some(image) => image.names.extend(names),
                 None => imported.push(Imported { id, names }),

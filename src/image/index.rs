@@ -7,9 +7,30 @@ use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 use pausa_distribution::{ImageId, Reference};
+use serde::Serialize;
 
 use super::content::{Config, Content, User};
 use super::error::{ImageError, shortened};
+
+/// What an image occupies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    /// All its layers and its config.
+    pub(super) total: u64,
+    /// What removing it alone would free: layers that no other image has. Never 0.
+    pub(super) freed: u64,
+}
+
+/// An image that lacks layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Incomplete {
+    /// `sha256:` and 64 hex digits.
+    pub id: String,
+    /// Tags, then digests.
+    pub names: Vec<String>,
+    /// Diff ids of the layers that are not there.
+    pub missing: Vec<String>,
+}
 
 /// An image as readers see it.
 #[derive(Debug, Clone)]
@@ -17,8 +38,12 @@ pub(super) struct Entry {
     pub(super) config: Config,
     pub(super) tags: Vec<String>,
     pub(super) digests: Vec<String>,
-    pub(super) size: u64,
+    /// Hex digits of the manifests that led here.
+    pub(super) manifests: Vec<String>,
+    pub(super) size: Size,
     pub(super) user: User,
+    /// Directories of its layer on top.
+    pub(super) top: u64,
     pub(super) content: Weak<Content>,
 }
 
@@ -36,6 +61,8 @@ pub(super) struct Index {
     images: BTreeMap<String, Arc<Entry>>,
     /// Removed while leased: found by their whole id, for leases only.
     retired: BTreeMap<String, Arc<Entry>>,
+    /// Known by name but not whole: for those who mend or remove them.
+    incomplete: BTreeMap<String, Incomplete>,
     /// `name:tag` and `name@digest`.
     names: HashMap<String, String>,
 }
@@ -53,6 +80,36 @@ impl Index {
             &mut self.images
         };
         map.insert(hex, Arc::new(entry));
+    }
+
+    /// Adds an image that is not whole.
+    pub(super) fn insert_incomplete(&mut self, hex: String, image: Incomplete) {
+        self.incomplete.insert(hex, image);
+    }
+
+    /// Images that are not whole.
+    pub(super) fn incomplete(&self) -> impl Iterator<Item = &Incomplete> {
+        self.incomplete.values()
+    }
+
+    /// The hex digits of an image that is known by this name or id, but not whole.
+    pub(super) fn find_incomplete(&self, text: &str) -> Option<String> {
+        if let Some(ImageId::Full(digest)) = ImageId::parse(text) {
+            let hex = digest.hex();
+            return self.incomplete.contains_key(hex).then(|| hex.to_owned());
+        }
+        let name = name_of(text)?;
+        let named = self
+            .incomplete
+            .iter()
+            .find(|(_, image)| image.names.contains(&name));
+        named.map(|(hex, _)| hex.clone())
+    }
+
+    /// Directories of all layers on top: each is an inode and a block.
+    pub(super) fn tops(&self) -> u64 {
+        let all = self.images.values().chain(self.retired.values());
+        all.filter(|entry| entry.top > 0).map(|entry| entry.top + 1).sum()
     }
 
     /// All images but the retired ones, by id.

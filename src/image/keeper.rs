@@ -3,14 +3,22 @@
 //! ```text
 //!             put                 remove, nobody leases it
 //!   absent ─────────▶ listed ──────────────────────────────────▶ absent
-//!                      ▲  │ remove, leased                          ▲
-//!                      │  ▼                                         │
-//!                 put ─ retired (record without names) ── last lease ends
+//!                    ▲ ▲  │ remove, leased                        ▲  ▲
+//!                    │ │  ▼                                       │  │
+//!                    │ put ─ retired (record without names) ── last lease ends
+//!                    │                                               │
+//!                   put ─ incomplete (a layer is damaged or lost) ── remove
 //! ```
 //!
-//! Order on disk: an image's data is durable before its record is written, and the record goes before the data does. A name
-//! that moves is written to its new image first; if the power fails in between, the later record has it.
-//! Removing hides an image from readers first, so that no lease can begin while it goes.
+//! Order on disk: layers are durable before anything speaks of them; then manifests, then the record, then the config, with
+//! which the image exists. It goes the other way round. So a record without a config is the rest of something that was cut
+//! off, and a config without a record is a loss, to be made good from the copy in `names.json`. A name that moves is
+//! written to its new image first; if the power fails in between, the later record has it. Removing hides an image from
+//! readers first, so that no lease can begin while it goes.
+
+mod damage;
+mod names;
+mod publish;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +28,15 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::content::{Config, Content, User};
+use super::content::{Config, Content};
 use super::error::ImageError;
+use super::failpoint::failpoint;
 use super::files;
-use super::index::{Entry, Index};
+use super::index::Index;
 use super::layers::Layer;
 use super::layout::Layout;
-use super::record::{self, ImageRecord, VERSION};
+use super::record::{self, ImageRecord};
+use super::{reaper, top};
 use crate::error::chain;
 
 /// A document by its hex digits.
@@ -47,6 +57,10 @@ pub(super) struct Put {
     pub(super) digests: Vec<String>,
 }
 
+use names::merge;
+pub(super) use names::{fresh, settle_names};
+pub(super) use publish::copied_records;
+
 type Reply<T> = oneshot::Sender<Result<T, ImageError>>;
 
 /// Work for the thread.
@@ -61,6 +75,12 @@ pub(super) enum Job {
         generation: u64,
         layers: Vec<Arc<Layer>>,
     },
+    /// An image found at start is whole after all.
+    Adopt(Box<Found>),
+    /// An image found at start is not whole.
+    Lack(Box<Lacking>),
+    /// Set a damaged layer aside, and with it the images that have it.
+    Condemn(String, Reply<()>),
     /// Every lease of before the start has been taken again.
     Recovered,
     /// Answer when everything asked before is done.
@@ -69,12 +89,46 @@ pub(super) enum Job {
     Stop,
 }
 
+/// An image found at start.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) record: ImageRecord,
+    pub(super) config: Config,
+    pub(super) layers: Vec<Arc<Layer>>,
+}
+
+/// An image found at start that is not whole.
+#[derive(Debug)]
+pub(super) struct Lacking {
+    pub(super) record: ImageRecord,
+    /// The layers that are.
+    pub(super) held: Vec<Arc<Layer>>,
+    /// Hex digits of those that are not.
+    pub(super) missing: Vec<String>,
+}
+
 /// An image as the keeper knows it.
 struct Kept {
     record: ImageRecord,
+    /// Of an incomplete image, the layers that are whole: a pull needs to fetch only the others.
+    held: Vec<Arc<Layer>>,
+    /// Of an incomplete image, the layers that are not there; of others none.
+    missing: Vec<String>,
     /// Held while the image is listed, or until [`Job::Recovered`].
     strong: Option<Arc<Content>>,
     weak: Weak<Content>,
+}
+
+impl Kept {
+    fn whole(record: ImageRecord, content: Arc<Content>) -> Self {
+        Self {
+            record,
+            held: Vec::new(),
+            missing: Vec::new(),
+            weak: Arc::downgrade(&content),
+            strong: Some(content),
+        }
+    }
 }
 
 /// The thread's state.
@@ -83,6 +137,8 @@ pub(super) struct Keeper {
     images: BTreeMap<String, Kept>,
     index: Arc<ArcSwap<Index>>,
     generation: u64,
+    /// The copy of the records as it was last written.
+    copied: Vec<u8>,
     sender: Sender<Job>,
     closing: Arc<AtomicBool>,
 }
@@ -99,6 +155,7 @@ impl Keeper {
             images: BTreeMap::new(),
             index,
             generation: 0,
+            copied: Vec::new(),
             sender,
             closing,
         }
@@ -106,15 +163,9 @@ impl Keeper {
 
     /// Takes up an image found at start.
     pub(super) fn adopt(&mut self, record: ImageRecord, config: Config, layers: Vec<Arc<Layer>>) {
-        let content = self.content(config, layers);
-        self.images.insert(
-            record.id.clone(),
-            Kept {
-                record,
-                weak: Arc::downgrade(&content),
-                strong: Some(content),
-            },
-        );
+        let content = self.content(config, layers, record.top);
+        self.images
+            .insert(record.id.clone(), Kept::whole(record, content));
     }
 
     /// Works until told to stop.
@@ -129,6 +180,9 @@ impl Keeper {
                     generation,
                     layers,
                 } => self.forget(&hex, generation, layers),
+                Job::Adopt(found) => self.adopt_late(*found),
+                Job::Lack(lacking) => self.lack(*lacking),
+                Job::Condemn(hex, reply) => drop(reply.send(self.condemn(&hex))),
                 Job::Recovered => self.release_retired(),
                 Job::Flush(done) => drop(done.send(())),
                 Job::Stop => return,
@@ -136,12 +190,14 @@ impl Keeper {
         }
     }
 
-    fn content(&mut self, config: Config, layers: Vec<Arc<Layer>>) -> Arc<Content> {
+    fn content(&mut self, config: Config, layers: Vec<Arc<Layer>>, top: u64) -> Arc<Content> {
         self.generation += 1;
         Arc::new(Content {
             config,
             layers,
+            top,
             generation: self.generation,
+            silent: false,
             keeper: self.sender.clone(),
             closing: Arc::clone(&self.closing),
         })
@@ -153,6 +209,7 @@ impl Keeper {
         let living = known.and_then(|kept| kept.strong.clone().or_else(|| kept.weak.upgrade()));
         // Without living content the documents of before may just be on their way out.
         let mut record = match (known, &living) {
+            (Some(kept), _) if !kept.missing.is_empty() => kept.record.clone(),
             (Some(kept), Some(_)) => kept.record.clone(),
             _ => fresh(&put.config),
         };
@@ -160,30 +217,40 @@ impl Keeper {
         merge(&mut record.digests, &put.digests);
         record.updated = crate::state::now();
         record.removed = false;
-        let mut written = Vec::new();
         if living.is_none() {
-            files::replace(&self.layout.config(&hex), &put.config_bytes)?;
+            record.top = self.make_top(&hex, &put.layers)?;
         }
+        let mut written = Vec::new();
         for manifest in put
             .manifests
             .iter()
-            .filter(|new| !record.manifests.contains(&new.hex))
+            .filter(|new| !record.manifests.contains(&new.hex) || living.is_none())
         {
             files::replace(&self.layout.manifest(&manifest.hex), &manifest.bytes)?;
             written.push(manifest.hex.clone());
         }
-        record.manifests.append(&mut written);
+        merge(&mut record.manifests, &written);
+        failpoint("manifests-written");
         self.save(&record)?;
-        let content = living.unwrap_or_else(|| self.content(put.config, put.layers));
-        let kept = Kept {
-            record,
-            weak: Arc::downgrade(&content),
-            strong: Some(content),
-        };
-        self.images.insert(hex.clone(), kept);
+        failpoint("record-written");
+        if living.is_none() {
+            files::replace(&self.layout.config(&hex), &put.config_bytes)?;
+        }
+        failpoint("config-written");
+        let content = living.unwrap_or_else(|| self.content(put.config, put.layers, record.top));
+        self.images.insert(hex.clone(), Kept::whole(record, content));
         let moved = self.take_names(&hex, &[put.tags, put.digests].concat());
         self.publish();
         moved
+    }
+
+    /// The layer on top of an image of which nothing is in use. Made here, because only this thread removes such layers.
+    fn make_top(&self, hex: &str, layers: &[Arc<Layer>]) -> Result<u64, ImageError> {
+        let made = top::make(&self.layout, hex, layers)?;
+        if made > 0 {
+            files::sync_all(&self.layout.tops())?;
+        }
+        Ok(made)
     }
 
     /// Takes names away from all images but `owner`.
@@ -213,7 +280,11 @@ impl Keeper {
             return Ok(());
         };
         let Some(strong) = kept.strong.take() else {
-            return Ok(());
+            return if kept.missing.is_empty() {
+                Ok(())
+            } else {
+                self.drop_incomplete(hex)
+            };
         };
         kept.record.tags.clear();
         kept.record.digests.clear();
@@ -232,6 +303,8 @@ impl Keeper {
         self.images.remove(&record.id);
         let unlinked = self.unlink(record);
         drop(layers);
+        // What it shared with one other image is that one's alone now.
+        self.publish();
         unlinked
     }
 
@@ -240,7 +313,9 @@ impl Keeper {
             return;
         }
         let current = self.images.get(hex).and_then(|kept| kept.weak.upgrade());
-        if current.is_none_or(|content| content.generation == generation)
+        let incomplete = self.images.get(hex).is_some_and(|kept| !kept.missing.is_empty());
+        if !incomplete
+            && current.is_none_or(|content| content.generation == generation)
             && let Some(kept) = self.images.remove(hex)
         {
             report(hex, self.unlink(&kept.record));
@@ -249,15 +324,24 @@ impl Keeper {
         drop(layers);
     }
 
-    /// The record first: without it the rest is nobody's and goes at the next start.
+    /// The config first: without it the rest is nobody's and goes at the next start.
     fn unlink(&self, record: &ImageRecord) -> Result<(), ImageError> {
-        files::remove_file(&self.layout.record(&record.id))?;
-        files::sync_dir(&self.layout.records())?;
+        failpoint("removal-begun");
         files::remove_file(&self.layout.config(&record.id))?;
-        record
-            .manifests
-            .iter()
-            .try_for_each(|hex| files::remove_file(&self.layout.manifest(hex)))
+        files::sync_dir(&self.layout.configs())?;
+        failpoint("config-removed");
+        files::remove_file(&self.layout.record(&record.id))?;
+        failpoint("record-removed");
+        // Two images may have one index in common.
+        let others = self.images.values().filter(|kept| kept.record.id != record.id);
+        let kept: HashSet<&String> = others.flat_map(|kept| &kept.record.manifests).collect();
+        let own = record.manifests.iter().filter(|hex| !kept.contains(hex));
+        own.into_iter()
+            .try_for_each(|hex| files::remove_file(&self.layout.manifest(hex)))?;
+        if record.top > 0 {
+            reaper::remove(&self.layout.top(&record.id))?;
+        }
+        Ok(())
     }
 
     fn release_retired(&mut self) {
@@ -273,19 +357,6 @@ impl Keeper {
         }
         self.publish();
     }
-
-    /// Makes the present state what readers see.
-    pub(super) fn publish(&self) {
-        let mut index = Index::default();
-        let mut by_age: Vec<&Kept> = self.images.values().collect();
-        by_age.sort_by_key(|kept| kept.record.updated);
-        for kept in by_age {
-            if let Some(content) = kept.strong.clone().or_else(|| kept.weak.upgrade()) {
-                index.insert(entry(&kept.record, &content), kept.record.removed);
-            }
-        }
-        self.index.store(Arc::new(index));
-    }
 }
 
 impl Drop for Keeper {
@@ -300,53 +371,5 @@ fn report(hex: &str, unlinked: Result<(), ImageError>) {
     if let Err(error) = unlinked {
         let error = chain(&error);
         tracing::warn!(image = hex, error, "the record of a removed image stays");
-    }
-}
-
-/// The record of an image without names.
-pub(super) fn fresh(config: &Config) -> ImageRecord {
-    ImageRecord {
-        version: VERSION,
-        id: config.id.hex().to_owned(),
-        tags: Vec::new(),
-        digests: Vec::new(),
-        manifests: Vec::new(),
-        layers: config.diff_ids.clone(),
-        updated: 0,
-        removed: false,
-    }
-}
-
-fn entry(record: &ImageRecord, content: &Arc<Content>) -> Entry {
-    let config = content.config.config.config().as_ref();
-    let user = config
-        .and_then(|config| config.user().as_deref())
-        .unwrap_or_default();
-    Entry {
-        config: content.config.clone(),
-        tags: record.tags.clone(),
-        digests: record.digests.clone(),
-        size: content.size(),
-        user: User::parse(user),
-        content: Arc::downgrade(content),
-    }
-}
-
-/// Adds what is not there yet, keeping the order.
-fn merge(list: &mut Vec<String>, more: &[String]) {
-    for item in more {
-        if !list.contains(item) {
-            list.push(item.clone());
-        }
-    }
-}
-
-/// Names that more than one record claims, after a power cut in the middle of moving one, belong to the later record.
-pub(super) fn settle_names(records: &mut [ImageRecord]) {
-    records.sort_by_key(|record| std::cmp::Reverse(record.updated));
-    let mut owners: HashSet<String> = HashSet::new();
-    for record in records {
-        record.tags.retain(|name| owners.insert(name.clone()));
-        record.digests.retain(|name| owners.insert(name.clone()));
     }
 }

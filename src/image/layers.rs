@@ -150,6 +150,11 @@ impl Layers {
         }
     }
 
+    /// Whether a layer is there or on its way.
+    pub(super) fn knows(&self, hex: &str) -> bool {
+        self.table().contains_key(hex)
+    }
+
     /// Takes up a layer found at start.
     pub(super) fn adopt(&self, record: LayerRecord) -> Arc<Layer> {
         let layer = self.insert(record);
@@ -222,6 +227,13 @@ impl Ticket {
 
     pub(super) fn layers(&self) -> &Layers {
         &self.layers
+    }
+
+    /// The layer's directory is in place, and so it was before the machine's start.
+    pub(super) fn confirm(self, record: LayerRecord) -> Arc<Layer> {
+        let layer = self.commit(record);
+        layer.mark_durable();
+        layer
     }
 
     /// The layer's directory is in place.

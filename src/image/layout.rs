@@ -3,8 +3,13 @@
 //! ```text
 //!  layers/DIFFID/fs/        an unpacked layer, a lower directory of overlay mounts
 //!  layers/DIFFID/layer.json its sizes
+//!  layers/DIFFID/tape       what makes its archive again, for verification and export
+//!  layers/DIFFID/implied    directories its archive does not describe
+//!  tops/ID/                 the layer on top of an image's own: what those directories are called below
 //!  images/ID.json           an image's record: names, layers
 //!  configs/ID  manifests/D  the documents as they came, by digest
+//!  names.json               a copy of all records, for the one that is lost
+//!  mark.json                which boot uses the store, and since when everything in it is known to be whole
 //!  staging/                 work in progress and trash; emptied at start
 //!  empty/                   the lower directory of images without any
 //! ```
@@ -35,6 +40,7 @@ impl Layout {
         for dir in [
             self.base.clone(),
             self.layers(),
+            self.tops(),
             self.records(),
             self.configs(),
             self.manifests(),
@@ -59,6 +65,22 @@ impl Layout {
 
     pub(super) fn layer_fs(&self, hex: &str) -> PathBuf {
         self.layer(hex).join(FS)
+    }
+
+    pub(super) fn tops(&self) -> PathBuf {
+        self.base.join("tops")
+    }
+
+    pub(super) fn top(&self, hex: &str) -> PathBuf {
+        self.tops().join(hex)
+    }
+
+    pub(super) fn names(&self) -> PathBuf {
+        self.base.join("names.json")
+    }
+
+    pub(super) fn mark(&self) -> PathBuf {
+        self.base.join("mark.json")
     }
 
     pub(super) fn records(&self) -> PathBuf {
@@ -96,6 +118,10 @@ impl Layout {
 
 /// The directory of a layer's content.
 pub(super) const FS: &str = "fs";
+/// The file of a layer's tape.
+pub(super) const TAPE: &str = "tape";
+/// The file with the names of a layer's implied directories, separated by zeros.
+pub(super) const IMPLIED: &str = "implied";
 /// The file of a layer's record.
 pub(super) const LAYER_RECORD: &str = "layer.json";
 

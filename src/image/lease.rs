@@ -11,6 +11,7 @@ use super::content::Content;
 use super::error::{ImageError, shortened};
 use super::layout::Layout;
 use super::overlay;
+use super::top;
 
 /// An image in use. Dropping it gives the image free; if the image was removed meanwhile, its data goes then.
 #[derive(Debug)]
@@ -44,16 +45,15 @@ impl Lease {
 
     /// The directories to stack, lowest first; never empty.
     pub fn layers(&self) -> Vec<PathBuf> {
-        let layers = &self.content.layers;
-        // The kernel knows no opaque root: what it hides is left out instead.
-        let from = layers
-            .iter()
-            .rposition(|layer| layer.record().opaque_root)
-            .unwrap_or(0);
-        let shown = layers.iter().skip(from);
-        let paths: Vec<PathBuf> = shown
+        let shown = top::shown(&self.content.layers).iter();
+        let mut paths: Vec<PathBuf> = shown
             .map(|layer| self.layout.layer_fs(&layer.record().diff_id))
             .collect();
+        paths.extend(top::path(
+            &self.layout,
+            self.content.config.id.hex(),
+            self.content.top,
+        ));
         if paths.is_empty() {
             vec![self.layout.empty()]
         } else {

@@ -9,6 +9,7 @@
 //! The task outlives whoever asked. A layer that fails ends the others.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use super::Images;
 use super::content::{CONFIG_MAX, Config};
 use super::error::{ImageError, shortened};
+use super::failpoint::failpoint;
 use super::fetch::{self, Effort, Origin, Remote, blocking};
 use super::files;
 use super::index::{digest_name, tag_name};
@@ -188,6 +190,7 @@ impl Images {
             reference: reference.to_string(),
             source: Box::new(source),
         };
+        let disk = self.disk()?;
         let platform: &Platform = &self.inner.config.platform;
         let image = client
             .image(reference, platform, credentials)
@@ -216,7 +219,7 @@ impl Images {
             layers,
             config,
         };
-        self.commit(put, progress).await
+        self.commit(put, disk, progress).await
     }
 
     /// Holds all layers of an image; `origins` in the order of the config's diff ids.
@@ -272,15 +275,25 @@ impl Images {
         Ok(held.into_iter().map(|(_, layer)| layer).collect())
     }
 
+    /// What tells of a failed write of layers: to be taken before the first of them, for the kernel reports to a descriptor
+    /// what went wrong since it was opened.
+    pub(super) fn disk(&self) -> Result<File, ImageError> {
+        files::open_dir(&self.inner.layout.layers())
+    }
+
     /// Makes an image's layers durable, then records it.
-    pub(super) async fn commit(&self, put: Put, progress: &Progress) -> Result<String, ImageError> {
+    pub(super) async fn commit(
+        &self,
+        put: Put,
+        disk: File,
+        progress: &Progress,
+    ) -> Result<String, ImageError> {
         let id = put.config.id.to_string();
         progress.enter(PullStep::Syncing);
         if put.layers.iter().any(|layer| !layer.is_durable()) {
             let (dir, layers) = (self.inner.layout.layers(), put.layers.clone());
             blocking("making layers durable", move || {
-                let opened = files::open_dir(&dir)?;
-                pausa_layer::sync_tree(opened.as_fd()).map_err(|source| ImageError::Unpack {
+                pausa_layer::sync_tree(disk.as_fd()).map_err(|source| ImageError::Unpack {
                     diff_id: dir.display().to_string(),
                     source: Box::new(source),
                 })?;
@@ -289,6 +302,7 @@ impl Images {
             })
             .await?;
         }
+        failpoint("layers-synced");
         progress.enter(PullStep::Recording);
         let (reply, done) = oneshot::channel();
         self.inner.tell(Job::Put(Box::new(put), reply));

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{oneshot, watch};
 
 use super::error::{ImageError, io_error};
+use super::failpoint::failpoint;
 use super::files;
 use super::layers::Entry;
 use super::layout::Layout;
@@ -52,6 +53,7 @@ fn run(layout: &Layout, table: &Table, jobs: &Receiver<Job>) {
                 let moved = std::fs::rename(&from, &trash).map_err(io_error("rename", &from));
                 table.lock().unwrap_or_else(PoisonError::into_inner).remove(&hex);
                 drop(gone);
+                failpoint("layer-moved-away");
                 report(moved.and_then(|()| remove(&trash)));
             }
             Job::Tree(path) => report(remove(&path)),

@@ -27,6 +27,24 @@ pub(super) struct LayerRecord {
     /// It hides everything below.
     #[serde(default)]
     pub(super) opaque_root: bool,
+    /// When it was unpacked, nanoseconds since the epoch.
+    #[serde(default)]
+    pub(super) unpacked: i64,
+    /// Inodes of the tree alone.
+    #[serde(default)]
+    pub(super) files: u64,
+    /// Bytes of its uncompressed archive.
+    #[serde(default)]
+    pub(super) archive_bytes: u64,
+    /// Extended attributes of the archive that the tree does not have.
+    #[serde(default)]
+    pub(super) dropped_xattrs: u64,
+    /// Hex digits of the digest of the tree packed anew, where there is no tape.
+    #[serde(default)]
+    pub(super) tree: Option<String>,
+    /// Has directories that its archive does not describe.
+    #[serde(default)]
+    pub(super) implies: bool,
 }
 
 /// An image.
@@ -48,6 +66,9 @@ pub(super) struct ImageRecord {
     /// Removed while leased: has no names and lives as long as somebody holds a lease.
     #[serde(default)]
     pub(super) removed: bool,
+    /// How many directories its own layer on top of the others has; none, no such layer.
+    #[serde(default)]
+    pub(super) top: u64,
 }
 
 /// Reads a record.

@@ -1,6 +1,10 @@
 //! The store against a real registry.
 
 pub(crate) mod builder;
+mod damage;
+mod directories;
+mod export;
+mod progress;
 pub(crate) mod registry;
 
 use pausa_layer::Usage;
@@ -46,7 +50,7 @@ fn listing(root: &Path, dir: &str) -> Vec<String> {
 
 /// Nothing of any image is on disk.
 pub(crate) fn assert_empty(root: &Path) {
-    for dir in ["layers", "images", "configs", "manifests", "staging"] {
+    for dir in ["layers", "images", "configs", "manifests", "tops", "staging"] {
         assert_eq!(listing(root, dir), Vec::<String>::new(), "{dir}");
     }
 }
@@ -316,7 +320,7 @@ async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
     std::fs::create_dir_all(base.join("staging/layer-7/fs/deep")).unwrap();
     std::fs::create_dir_all(base.join("layers").join("ab".repeat(32)).join("fs")).unwrap();
     std::fs::write(base.join("images/.new-3"), "{").unwrap();
-    // A record that is damaged is made again; an image whose layer is gone is no more.
+    // A record that is damaged is made again from its copy; an image whose layer is gone is absent until it is mended.
     std::fs::write(base.join("images").join(format!("{}.json", &bad.id()[7..])), "{").unwrap();
     let layer = Layout::new(dir.path()).layer(&layer_of(&lost));
     std::fs::remove_dir_all(layer).unwrap();
@@ -325,8 +329,12 @@ async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
     assert_eq!(listing(dir.path(), "staging"), Vec::<String>::new());
     assert_eq!(listing(dir.path(), "layers").len(), 2);
     assert!(status(&images, &registry.name("app:good")).is_some());
-    assert!(status(&images, &bad.id()).unwrap().repo_tags.is_empty());
+    assert_eq!(
+        status(&images, &bad.id()).unwrap().repo_tags,
+        [registry.name("app:bad")]
+    );
     assert!(status(&images, &lost.id()).is_none());
+    assert_eq!(images.incomplete().len(), 1);
     // And can be had again.
     let name = registry.name("app:lost");
     images.pull(&name, None).await.unwrap();

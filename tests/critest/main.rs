@@ -18,6 +18,7 @@ mod container_lists;
 mod exec_sync;
 mod image_cli;
 mod images;
+mod images_crash;
 mod log_files;
 mod mounts;
 mod namespaces;

@@ -10,7 +10,8 @@ use super::builder::Built;
 
 #[derive(Default)]
 struct Gate {
-    seen: Mutex<(Vec<String>, bool)>,
+    /// Request lines, and the part of a path that is held back.
+    seen: Mutex<(Vec<String>, Option<String>)>,
     changed: Condvar,
 }
 
@@ -102,8 +103,18 @@ impl Registry {
 
     /// Holds blobs back, or lets them go.
     pub(crate) fn hold(&self, hold: bool) {
-        self.gate.seen.lock().unwrap().1 = hold;
+        self.gate.seen.lock().unwrap().1 = hold.then(|| "/blobs/".to_owned());
         self.gate.changed.notify_all();
+    }
+
+    /// Holds paths with `part` back.
+    pub(crate) fn hold_part(&self, part: &str) {
+        self.gate.seen.lock().unwrap().1 = Some(part.to_owned());
+    }
+
+    /// Lets everything go.
+    pub(crate) fn release(&self) {
+        self.hold(false);
     }
 
     /// Waits until a path with `part` was asked for.
@@ -180,7 +191,7 @@ fn forward(mut client: TcpStream, upstream: &str, gate: &Gate) -> std::io::Resul
         let mut seen = gate.seen.lock().unwrap();
         seen.0.push(first.clone());
         gate.changed.notify_all();
-        while first.contains("/blobs/") && seen.1 {
+        while seen.1.as_ref().is_some_and(|part| first.contains(part)) {
             seen = gate.changed.wait(seen).unwrap();
         }
     }

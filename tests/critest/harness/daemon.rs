@@ -58,6 +58,11 @@ impl Daemon {
 
     /// Starts it; it must not be running. Returns before it answers.
     pub(crate) fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// As [`restart`](Self::restart), with more variables in its environment, for this time.
+    pub(crate) fn restart_with(&mut self, variables: &[(&str, &str)]) {
         assert!(self.child.is_none(), "the daemon is running already");
         let said = File::options()
             .create(true)
@@ -81,6 +86,7 @@ impl Daemon {
                 "--registry-config-dir",
             ])
             .arg(self.dir.join("hosts"))
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said.expect("the daemon's log file"))
@@ -93,6 +99,13 @@ impl Daemon {
         self.child
             .as_mut()
             .and_then(|child| child.try_wait().ok().flatten())
+    }
+
+    /// Takes note of an end that was seen ([`ended`](Self::ended)), so that it can be started again.
+    pub(crate) fn forget(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().ok();
+        }
     }
 
     /// `kill -9`, no chance to say goodbye.

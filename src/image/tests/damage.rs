@@ -1,0 +1,254 @@
+//! Damage of every kind: found, named, and mended by fetching only what is missing.
+
+use super::builder::{OCI, digest, image, tar};
+use super::*;
+
+/// Three layers, one file each.
+fn built(name: &str) -> builder::Built {
+    let tars = ["one", "two", "three"].map(|part| tar(&[(part, &format!("{name} {part}"))]));
+    image(OCI, &tars, &json!({"User": name}))
+}
+
+fn layer(root: &Path, built: &builder::Built, at: usize) -> PathBuf {
+    let config: serde_json::Value = serde_json::from_slice(&built.config).unwrap();
+    let diff_id = config["rootfs"]["diff_ids"][at].as_str().unwrap();
+    Layout::new(root).layer(&diff_id[7..])
+}
+
+/// Changes a byte of a file and nothing that stat(2) would tell.
+fn rot(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let time = path.metadata().unwrap().modified().unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+}
+
+/// Makes the store look as if the machine had been started anew.
+fn reboot(root: &Path) {
+    let path = root.join("images/mark.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut mark: serde_json::Value = serde_json::from_str(&text).unwrap();
+    mark["boot"] = json!("the boot before");
+    std::fs::write(path, mark.to_string()).unwrap();
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn verification_names_the_damage_and_repair_fetches_only_that_layer() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = built("a");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    images.pull(&name, None).await.unwrap();
+    let report = images.verify(&name).await.unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!((report.layers.len(), report.documents.len()), (3, 2));
+    assert!(
+        report
+            .layers
+            .iter()
+            .all(|layer| layer.method == VerifyMethod::Exact)
+    );
+    rot(&layer(dir.path(), &built, 1).join("fs/two"));
+    let lease = images.lease(&name).unwrap();
+    let report = images.verify(&name).await.unwrap();
+    assert!(!report.is_whole());
+    let damaged: Vec<bool> = report.layers.iter().map(|layer| layer.damage.is_some()).collect();
+    assert_eq!(damaged, [false, true, false]);
+    // Not while somebody uses it.
+    let error = images.repair(&name).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(status(&images, &name).is_some());
+    drop(lease);
+    assert!(!images.repair(&name).await.unwrap().is_whole());
+    assert!(status(&images, &name).is_none());
+    let incomplete = images.incomplete();
+    assert_eq!(incomplete.len(), 1);
+    assert_eq!(incomplete[0].names[0], name);
+    assert_eq!(incomplete[0].missing, [report.layers[1].diff_id.clone()]);
+    let counts = || {
+        built
+            .layers
+            .iter()
+            .map(|blob| registry.count(&digest(blob)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counts(), [1, 1, 1]);
+    images.pull(&name, None).await.unwrap();
+    assert_eq!(counts(), [1, 2, 1]);
+    assert!(images.incomplete().is_empty());
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn after_a_power_cut_new_layers_are_verified_and_only_the_damaged_one_is_fetched_again() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (old, whole, bad) = (built("old"), built("whole"), built("bad"));
+    for (tag, built) in [("old", &old), ("whole", &whole), ("bad", &bad)] {
+        registry.push("app", tag, built);
+    }
+    let name = |tag: &str| registry.name(&format!("app:{tag}"));
+    {
+        let images = open(dir.path());
+        images.pull(&name("old"), None).await.unwrap();
+        images.close();
+    }
+    {
+        let images = open(dir.path());
+        images.pull(&name("whole"), None).await.unwrap();
+        images.pull(&name("bad"), None).await.unwrap();
+    }
+    // Older than the last orderly stop: not looked at.
+    rot(&layer(dir.path(), &old, 0).join("fs/one"));
+    rot(&layer(dir.path(), &bad, 2).join("fs/three"));
+    reboot(dir.path());
+    let images = open(dir.path());
+    assert!(status(&images, &name("old")).is_some());
+    until("the whole image is shown", || {
+        status(&images, &name("whole")).is_some()
+    })
+    .await;
+    until("the damage is found", || images.incomplete().len() == 1).await;
+    assert!(status(&images, &name("bad")).is_none());
+    let before = registry.count("/blobs/");
+    // By itself, as the daemon does it.
+    images.recovered();
+    until("it is mended", || status(&images, &name("bad")).is_some()).await;
+    // The config and one layer.
+    assert_eq!(registry.count("/blobs/"), before + 2);
+    assert_eq!(registry.count(&digest(&bad.layers[2])), 2);
+    assert!(images.verify(&name("bad")).await.unwrap().is_whole());
+    drop(images);
+    // What was verified once is not again, and a daemon that was only killed verifies nothing.
+    rot(&layer(dir.path(), &whole, 0).join("fs/one"));
+    let images = open(dir.path());
+    assert!(status(&images, &name("whole")).is_some());
+    assert!(images.inner.checked.has_changed().is_err());
+}
+
+#[tokio::test]
+async fn a_pull_of_an_image_in_doubt_waits_for_the_verdict() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = built("doubtful");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    open(dir.path()).pull(&name, None).await.unwrap();
+    rot(&layer(dir.path(), &built, 0).join("fs/one"));
+    reboot(dir.path());
+    let images = open(dir.path());
+    images.pull(&name, None).await.unwrap();
+    assert_eq!(registry.count(&digest(&built.layers[0])), 2);
+    assert_eq!(registry.count(&digest(&built.layers[1])), 1);
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    until("nothing is missing", || images.incomplete().is_empty()).await;
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn lost_records_come_back_from_the_copy_and_without_it_from_configs_and_layers() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = built("lost");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    open(dir.path()).pull(&name, None).await.unwrap();
+    let base = dir.path().join("images");
+    std::fs::remove_dir_all(base.join("images")).unwrap();
+    {
+        let images = open(dir.path());
+        assert_eq!(status(&images, &name).unwrap().id, built.id());
+        assert!(images.verify(&name).await.unwrap().is_whole());
+    }
+    std::fs::remove_dir_all(base.join("images")).unwrap();
+    std::fs::write(base.join("names.json"), "{ rubbish").unwrap();
+    let images = open(dir.path());
+    assert!(status(&images, &name).is_none());
+    assert_eq!(status(&images, &built.id()).unwrap().repo_tags.len(), 0);
+    // The name costs a manifest and a config, no layer.
+    images.pull(&name, None).await.unwrap();
+    assert!(built.layers.iter().all(|blob| registry.count(&digest(blob)) == 1));
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn a_damaged_config_costs_a_config_and_no_layer() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = built("config");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    open(dir.path()).pull(&name, None).await.unwrap();
+    rot(&Layout::new(dir.path()).config(&built.id()[7..]));
+    let images = open(dir.path());
+    assert!(status(&images, &name).is_none());
+    assert_eq!(images.incomplete()[0].names[0], name);
+    images.pull(&name, None).await.unwrap();
+    assert!(built.layers.iter().all(|blob| registry.count(&digest(blob)) == 1));
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_whole_can_be_removed_by_name() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = built("gone");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    open(dir.path()).pull(&name, None).await.unwrap();
+    std::fs::remove_dir_all(layer(dir.path(), &built, 1)).unwrap();
+    let images = open(dir.path());
+    assert_eq!(images.incomplete().len(), 1);
+    images.remove(&name).await.unwrap();
+    assert!(images.incomplete().is_empty());
+    assert_empty(dir.path());
+}
+
+/// Names of temporary files repeat after a restart.
+#[tokio::test]
+async fn leftovers_of_writes_that_were_cut_off_are_in_nobodys_way() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = built("x");
+    registry.push("app", "v1", &built);
+    drop(open(dir.path()));
+    let base = dir.path().join("images");
+    for place in ["", "images", "configs", "manifests"] {
+        for at in 0..200 {
+            std::fs::write(base.join(place).join(format!(".new-{at}")), "half").unwrap();
+        }
+    }
+    let images = open(dir.path());
+    images.pull(&registry.name("app:v1"), None).await.unwrap();
+    images.remove(&built.id()).await.unwrap();
+    assert_empty(dir.path());
+    assert!(
+        !listing(dir.path(), ".")
+            .iter()
+            .any(|name| name.starts_with(".new"))
+    );
+}

@@ -1,0 +1,133 @@
+//! What is said of pulls in flight, and what becomes of them when images are removed meanwhile.
+
+use super::builder::{OCI, digest, image, small, tar};
+use super::*;
+
+async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..6000 {
+        if let Some(found) = found() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_in_flight_show_steps_layers_and_who_waits() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let shared = tar(&[("shared", &"x".repeat(100_000))]);
+    let one = image(OCI, &[shared.clone(), tar(&[("one", "1")])], &json!({}));
+    let two = image(OCI, &[shared, tar(&[("two", "2")])], &json!({}));
+    registry.push("app", "one", &one);
+    registry.push("app", "two", &two);
+    assert!(images.pulls().is_empty());
+    let start = |name: &str| {
+        let (images, name) = (images.clone(), registry.name(name));
+        tokio::spawn(async move { images.pull(&name, None).await })
+    };
+    registry.hold_part(&digest(&one.layers[0]));
+    let first = start("app:one");
+    let second = start("app:one");
+    let pull = until("both wait and the layer is fetched", || {
+        let pull = images.pulls().into_iter().next()?;
+        let fetching = pull.layers.first()?.state == LayerState::Fetching;
+        (fetching && pull.waiting == 2).then_some(pull)
+    })
+    .await;
+    assert_eq!(
+        (pull.reference.as_str(), pull.step),
+        (registry.name("app:one").as_str(), PullStep::Layers)
+    );
+    assert_eq!(pull.layers[0].digest, digest(&one.layers[0]));
+    assert_eq!(pull.layers[0].bytes_total, one.layers[0].len() as u64);
+    assert!(pull.started > 0 && pull.step_since >= pull.started && pull.layers[0].since >= pull.started);
+    // Another image with the same layer joins that layer and fetches its own.
+    let other = start("app:two");
+    until("the other pull joins the layer", || {
+        let pulls = images.pulls();
+        let other = pulls.get(1)?;
+        let states: Vec<LayerState> = other.layers.iter().map(|layer| layer.state).collect();
+        (states == [LayerState::Joined, LayerState::Done]).then_some(())
+    })
+    .await;
+    // Everybody goes away: the pull does not.
+    first.abort();
+    second.abort();
+    until("nobody waits", || {
+        (images.pulls().first()?.waiting == 0).then_some(())
+    })
+    .await;
+    // As JSON it is what tools get.
+    let text = serde_json::to_value(images.pulls()).unwrap();
+    assert_eq!(text[0]["layers"][0]["state"], "fetching");
+    registry.release();
+    assert_eq!(other.await.unwrap().unwrap(), two.id());
+    until("the first pull is over", || {
+        images.pulls().is_empty().then_some(())
+    })
+    .await;
+    assert!(status(&images, &one.id()).is_some());
+    assert_eq!(registry.count(&digest(&one.layers[0])), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_may_be_removed_while_it_is_pulled_again() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let shared = tar(&[("shared", "x")]);
+    let old = image(OCI, &[shared.clone(), tar(&[("old", "1")])], &json!({}));
+    let new = image(OCI, &[shared, tar(&[("new", "2")])], &json!({}));
+    registry.push("app", "v1", &old);
+    let name = registry.name("app:v1");
+    images.pull(&name, None).await.unwrap();
+    registry.push("app", "v1", &new);
+    registry.hold_part(&digest(&new.layers[1]));
+    let pull = {
+        let (images, name) = (images.clone(), name.clone());
+        tokio::spawn(async move { images.pull(&name, None).await })
+    };
+    until("the new layer is fetched", || {
+        let pulls = images.pulls();
+        let layers = &pulls.first()?.layers;
+        (layers.get(1)?.state == LayerState::Fetching).then_some(())
+    })
+    .await;
+    // The shared layer is the pull's as well: it stays, the other one is gone when this returns.
+    images.remove(&name).await.unwrap();
+    assert!(status(&images, &name).is_none());
+    assert_eq!(listing(dir.path(), "layers").len(), 1);
+    registry.release();
+    assert_eq!(pull.await.unwrap().unwrap(), new.id());
+    assert_eq!(status(&images, &name).unwrap().id, new.id());
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let (pinned, other) = (small("pinned"), small("other"));
+    registry.push("team/pinned", "v1", &pinned);
+    registry.push("team/other", "v1", &other);
+    for name in ["team/pinned:v1", "team/other:v1"] {
+        images.pull(&registry.name(name), None).await.unwrap();
+    }
+    let is_pinned = |id: &str| {
+        images
+            .images(None)
+            .iter()
+            .find(|image| image.id == id)
+            .unwrap()
+            .pinned
+    };
+    assert!(is_pinned(&pinned.id()) && !is_pinned(&other.id()));
+    images.remove(&pinned.id()).await.unwrap();
+    assert_eq!(images.images(None).len(), 1);
+}
