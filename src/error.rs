@@ -22,6 +22,10 @@ pub enum ErrorKind {
     Unavailable,
     /// Credentials are missing or wrong.
     Unauthenticated,
+    /// Bytes came that are not those asked for.
+    DataLoss,
+    /// An image is not signed as policy demands.
+    SignatureInvalid,
     /// pausa does not do that (yet).
     Unimplemented,
     /// The node or pausa is at fault.

@@ -10,10 +10,12 @@ use crate::error::{ErrorKind, Failure};
 
 /// kubelet waits and tries again instead of blaming the image.
 const REGISTRY_UNAVAILABLE: &str = "RegistryUnavailable";
+/// kubelet says so in the pod's status.
+const SIGNATURE_VALIDATION_FAILED: &str = "SignatureValidationFailed";
 /// Texts that begin with one of these reach the pod's status as its reason.
 const SENTINELS: [&str; 4] = [
     REGISTRY_UNAVAILABLE,
-    "SignatureValidationFailed",
+    SIGNATURE_VALIDATION_FAILED,
     "ImageVolumeMountFailed",
     "RROUnsupported",
 ];
@@ -28,10 +30,15 @@ pub(super) fn from_failure(failure: Failure) -> Status {
     Status::new(code, shortened(failure.message))
 }
 
-/// The status of a failed PullImage: a registry that does not answer has a word of its own.
+/// The status of a failed PullImage: a registry that does not answer and a signature that does not fit have words of their own.
 pub(super) fn from_pull_failure(mut failure: Failure) -> Status {
-    if failure.kind == ErrorKind::Unavailable && !is_sentinel(&failure.message) {
-        failure.message = format!("{REGISTRY_UNAVAILABLE}: {}", failure.message);
+    let word = match failure.kind {
+        ErrorKind::Unavailable => Some(REGISTRY_UNAVAILABLE),
+        ErrorKind::SignatureInvalid => Some(SIGNATURE_VALIDATION_FAILED),
+        _ => None,
+    };
+    if let Some(word) = word.filter(|_| !is_sentinel(&failure.message)) {
+        failure.message = format!("{word}: {}", failure.message);
     }
     from_failure(failure)
 }
@@ -65,6 +72,8 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::DataLoss => Code::DataLoss,
+        ErrorKind::SignatureInvalid => Code::FailedPrecondition,
         ErrorKind::Unimplemented => Code::Unimplemented,
         ErrorKind::Internal => Code::Internal,
     }

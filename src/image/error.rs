@@ -194,6 +194,11 @@ impl ImageError {
         }
     }
 
+    /// Whether other bytes came than those of the digest: another server may have the right ones.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Fetch { source, .. } if source.kind() == distribution::Kind::DigestMismatch)
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -228,7 +233,9 @@ fn fetch_kind(kind: distribution::Kind) -> ErrorKind {
         Kind::InvalidReference => ErrorKind::InvalidArgument,
         Kind::Unsupported => ErrorKind::Unimplemented,
         Kind::Config | Kind::Blocked => ErrorKind::FailedPrecondition,
-        // Limits, outages, damaged or senseless answers: all end by themselves or with another mirror.
+        Kind::RateLimited => ErrorKind::ResourceExhausted,
+        Kind::DigestMismatch => ErrorKind::DataLoss,
+        // Outages and senseless answers: they end by themselves or with another mirror.
         _ => ErrorKind::Unavailable,
     }
 }

@@ -83,6 +83,9 @@ impl Effort {
     }
 }
 
+/// How often a layer is fetched whose bytes turn out to be damaged: once from each of two servers, if there are two.
+const DAMAGE_TRIES: usize = 2;
+
 /// Holds the layer `diff_id`, fetched from `origin` if the store does not have it and nobody else is fetching it.
 pub(super) async fn obtain(
     layers: &Layers,
@@ -91,6 +94,7 @@ pub(super) async fn obtain(
     effort: &Effort,
     track: &Arc<Track>,
 ) -> Result<Arc<Layer>, ImageError> {
+    let mut tries = 0;
     loop {
         match layers.claim(diff_id) {
             Claim::Held(layer) => {
@@ -106,16 +110,28 @@ pub(super) async fn obtain(
                 track.enter(LayerState::Queued);
                 let _slot = effort.slots.acquire().await;
                 track.enter(LayerState::Fetching);
-                let layer = match origin {
+                // Another server may have it whole; a file is what it is.
+                let (fetched, other) = match origin {
                     Origin::File(path, digest) => {
-                        from_file(ticket, effort, path.clone(), digest.clone(), track).await
+                        let read = from_file(ticket, effort, path.clone(), digest.clone(), track);
+                        (read.await, false)
                     }
                     Origin::Registry(remote, blob) => {
-                        from_registry(ticket, effort, remote, blob, track).await
+                        (from_registry(ticket, effort, remote, blob, track).await, true)
                     }
-                }?;
-                track.enter(LayerState::Done);
-                return Ok(layer);
+                };
+                tries += 1;
+                match fetched {
+                    Err(error) if other && error.is_damage() && tries < DAMAGE_TRIES => {
+                        let error = crate::error::chain(&error);
+                        tracing::warn!(diff_id, error, "fetching a damaged layer again");
+                    }
+                    fetched => {
+                        let layer = fetched?;
+                        track.enter(LayerState::Done);
+                        return Ok(layer);
+                    }
+                }
             }
         }
     }
@@ -158,6 +174,7 @@ async fn from_registry(
         .client
         .fetch_blob(&remote.reference, blob, 0, &remote.credentials);
     let mut stream = opened.await.map_err(failed)?;
+    let servers = stream.servers();
     let (sender, chunks) = pipe::<distribution::Error>();
     let (digest, size) = (blob.digest.clone(), blob.size);
     let unpacked = effort.thread(move || {
@@ -188,6 +205,9 @@ async fn from_registry(
         }
     };
     let ((), layer) = tokio::join!(feed, unpacked);
+    if layer.as_ref().is_err_and(ImageError::is_damage) {
+        remote.client.distrust(&blob.digest, &servers.list());
+    }
     layer
 }
 

@@ -143,14 +143,11 @@ impl Index {
         }
     }
 
-    /// As [`find`](Self::find), and retired images by their whole id.
-    pub(super) fn find_for_lease(&self, text: &str) -> Result<Option<&Arc<Entry>>, ImageError> {
-        if let Some(entry) = self.find(text)? {
-            return Ok(Some(entry));
-        }
+    /// A retired image by its whole id: for leases only.
+    pub(super) fn find_retired(&self, text: &str) -> Option<&Arc<Entry>> {
         match ImageId::parse(text) {
-            Some(ImageId::Full(digest)) => Ok(self.retired.get(digest.hex())),
-            _ => Ok(None),
+            Some(ImageId::Full(digest)) => self.retired.get(digest.hex()),
+            _ => None,
         }
     }
 }

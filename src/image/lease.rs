@@ -95,7 +95,10 @@ impl Images {
     /// [`ImageError::NotFound`], [`ImageError::Ambiguous`].
     pub fn lease(&self, reference_or_id: &str) -> Result<Lease, ImageError> {
         let index = self.inner.index.load();
-        let entry = index.find_for_lease(reference_or_id)?;
+        let entry = match self.find(&index, reference_or_id)? {
+            Some(entry) => Some(entry),
+            None => index.find_retired(reference_or_id),
+        };
         let held = entry.and_then(|entry| Some((entry, entry.content.upgrade()?)));
         let Some((entry, content)) = held else {
             return Err(ImageError::NotFound {

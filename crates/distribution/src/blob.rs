@@ -9,15 +9,19 @@
 //! Invariants: bytes come out in order, none twice, none missing, never more than the descriptor's size. Whether they are the
 //! right ones only their digest can tell, and that is [`VerifyingReader`](crate::VerifyingReader)'s work.
 //! The consumer's own slowness never counts as a stall: time runs only while a byte is awaited.
+//!
+//! A large blob is asked for in parts. A server that answers the first with a part gets the next ones at the same time
+//! ([`ahead`]); one that answers with the whole is read to its end.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
-use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use reqwest::{Method, StatusCode};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
@@ -26,14 +30,20 @@ use crate::body::Body;
 use crate::client::{Client, current};
 use crate::credentials::Credentials;
 use crate::digest::Digest;
-use crate::error::Error;
+use crate::error::{Error, Target};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 use crate::retry::Failover;
 use crate::transport::{self, Ask, Route};
 
+pub(crate) mod ahead;
+mod range;
+
 #[cfg(test)]
 mod tests;
+
+use ahead::{Ahead, Part, Whole};
+use range::content_range;
 
 /// So many bytes since the last break show that the connection is worth another full budget of retries.
 const PROGRESS: u64 = 1024 * 1024;
@@ -41,6 +51,24 @@ const PROGRESS: u64 = 1024 * 1024;
 /// The bytes of a blob as they arrive. Dropping it ends the transfer.
 pub struct BlobStream {
     chunks: BoxStream<'static, Result<Bytes, Error>>,
+    servers: Servers,
+}
+
+/// The servers whose bytes a stream has handed out so far. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Servers(Arc<Mutex<BTreeSet<String>>>);
+
+impl Servers {
+    /// The bases of their endpoints.
+    pub fn list(&self) -> Vec<String> {
+        let servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.iter().cloned().collect()
+    }
+
+    fn add(&self, base: &str) {
+        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.insert(base.to_owned());
+    }
 }
 
 impl fmt::Debug for BlobStream {
@@ -66,7 +94,9 @@ impl BlobStream {
                 found: offset,
             });
         }
+        let servers = Servers::default();
         let mut download = Download {
+            servers: servers.clone(),
             client,
             failover,
             reference,
@@ -76,6 +106,8 @@ impl BlobStream {
             position: offset,
             broken_at: offset,
             whole: false,
+            alone: false,
+            ahead: Ahead::default(),
             delivery: None,
         };
         // Opened here, so that a missing blob is the caller's error and not the first read's.
@@ -87,7 +119,13 @@ impl BlobStream {
         });
         Ok(Self {
             chunks: chunks.boxed(),
+            servers,
         })
+    }
+
+    /// Who delivers, for [`Client::distrust`] when the bytes turn out to be wrong.
+    pub fn servers(&self) -> Servers {
+        self.servers.clone()
     }
 
     /// The next bytes; `None` when all have come.
@@ -109,13 +147,46 @@ impl Stream for BlobStream {
     }
 }
 
-struct Delivery {
-    body: Body,
-    /// Bytes to throw away first, where the server ignored the range.
-    skip: u64,
+/// Where bytes come from just now.
+enum Delivery {
+    /// An answer's body up to `end`.
+    Body {
+        body: Body,
+        /// Bytes to throw away first, where the server ignored the range.
+        skip: u64,
+        end: u64,
+    },
+    /// A part that was fetched ahead.
+    Part(Part),
+}
+
+impl Delivery {
+    fn end(&self) -> u64 {
+        match self {
+            Self::Body { end, .. } => *end,
+            Self::Part(part) => part.end,
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Body { body, .. } => body.chunk().await,
+            Self::Part(part) => part.chunk().await,
+        }
+    }
+
+    /// Shortens `chunk` by what the consumer has already.
+    fn skip(&mut self, chunk: &mut Bytes) {
+        if let Self::Body { skip, .. } = self {
+            let skipped = length(chunk).min(*skip);
+            *skip -= skipped;
+            chunk.advance(usize::try_from(skipped).unwrap_or(chunk.len()));
+        }
+    }
 }
 
 struct Download {
+    servers: Servers,
     client: Client,
     failover: Failover,
     reference: Reference,
@@ -128,6 +199,9 @@ struct Download {
     broken_at: u64,
     /// The current endpoint refused a range: ask for everything and skip.
     whole: bool,
+    /// Something went wrong: no more parts ahead of their turn.
+    alone: bool,
+    ahead: Ahead,
     delivery: Option<Delivery>,
 }
 
@@ -136,11 +210,16 @@ impl Download {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.position < self.size {
             if self.delivery.is_none() {
-                self.connect().await?;
+                match self.ahead.take(self.position) {
+                    Some(part) => self.begin(Delivery::Part(part)),
+                    None => self.connect().await?,
+                }
             }
             match self.read().await {
                 Ok(Some(chunk)) => return Ok(Some(chunk)),
                 Ok(None) => {}
+                // A part is tried once, and only the endpoint itself is judged by its errors.
+                Err(_) if matches!(self.delivery, Some(Delivery::Part(_))) => self.go_alone(),
                 Err(error) => self.broke(error).await?,
             }
         }
@@ -153,19 +232,47 @@ impl Download {
             let route = current(&self.failover, &self.reference)?;
             match self.request(&route).await {
                 Ok(delivery) => {
-                    self.delivery = Some(delivery);
+                    self.begin(delivery);
                     return Ok(());
                 }
-                Err(Error::Status { status: 416, .. }) if !self.whole && self.position > 0 => {
+                Err(Error::Status { status: 416, .. }) if !self.whole => {
                     self.whole = true;
                 }
+                // Ranges that nobody needs must not fail a download.
+                Err(Error::Answer { .. }) if self.until().is_some() => self.go_alone(),
                 Err(error) => self.broke(error).await?,
             }
         }
     }
 
-    async fn broke(&mut self, error: Error) -> Result<(), Error> {
+    /// From here on one request after the other.
+    fn go_alone(&mut self) {
         self.delivery = None;
+        self.ahead.clear();
+        self.alone = true;
+    }
+
+    /// Goes on with `delivery`, and fetches ahead of it what it does not bring.
+    fn begin(&mut self, delivery: Delivery) {
+        let end = delivery.end();
+        self.delivery = Some(delivery);
+        if end == self.size || self.alone {
+            return;
+        }
+        if let Some(route) = self.failover.current() {
+            let whole = Whole {
+                client: self.client.clone(),
+                route,
+                credentials: self.credentials.clone(),
+                tail: format!("blobs/{}", self.digest),
+                size: self.size,
+            };
+            self.ahead.fill(&Arc::new(whole), end);
+        }
+    }
+
+    async fn broke(&mut self, error: Error) -> Result<(), Error> {
+        self.go_alone();
         self.whole = false;
         if self.position - self.broken_at >= PROGRESS {
             self.failover.progressed();
@@ -174,18 +281,28 @@ impl Download {
         self.failover.failed(error).await
     }
 
+    /// The end of the range to ask for, where the rest is worth several requests.
+    fn until(&self) -> Option<u64> {
+        let policy = self.client.ranges();
+        let large = self.size - self.position >= policy.from_size.max(policy.part.saturating_add(1));
+        (large && policy.at_once > 1 && !self.whole && !self.alone)
+            .then(|| self.position.saturating_add(policy.part))
+    }
+
     async fn request(&self, route: &Route) -> Result<Delivery, Error> {
-        let from = (self.position > 0 && !self.whole).then_some(self.position);
+        let until = self.until();
+        let from = ((self.position > 0 || until.is_some()) && !self.whole).then_some(self.position);
         let ask = Ask {
             method: Method::GET,
             tail: format!("blobs/{}", self.digest),
             accept: None,
             from,
+            until,
         };
         let target = ask.target(route);
         let response = transport::ask(route, &ask, &self.client.inner.tokens, &self.credentials).await?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-        let skip = match (partial, from) {
+        let (skip, end) = match (partial, from) {
             (true, Some(from)) => {
                 let range = content_range(response.headers()).filter(|range| range.first == from);
                 let range = range.ok_or_else(|| Error::Answer {
@@ -193,7 +310,8 @@ impl Download {
                     reason: "its Content-Range is not the range asked for",
                 })?;
                 self.check_size(range.total.unwrap_or(self.size))?;
-                0
+                // A server may give less than was asked for; the rest is asked for next.
+                (0, range.end().min(until.unwrap_or(self.size)).min(self.size))
             }
             (true, None) => {
                 let reason = "it is a part where the whole was asked for";
@@ -201,12 +319,14 @@ impl Download {
             }
             (false, _) => {
                 self.check_size(response.content_length().unwrap_or(self.size))?;
-                self.position
+                (self.position, self.size)
             }
         };
-        Ok(Delivery {
+        self.servers.add(route.endpoint.base.as_str());
+        Ok(Delivery::Body {
             body: Body::new(response, target, route.stall),
             skip,
+            end,
         })
     }
 
@@ -226,32 +346,32 @@ impl Download {
         let Some(delivery) = self.delivery.as_mut() else {
             return Ok(None);
         };
-        let Some(mut chunk) = delivery.body.chunk().await? else {
-            let target = delivery.body.target().clone();
+        let target_end = delivery.end();
+        let Some(mut chunk) = delivery.chunk().await? else {
+            let route = current(&self.failover, &self.reference)?;
+            let path = format!("blobs/{}", self.digest);
             return Err(Error::Ended {
-                target,
+                target: Target::new("GET", &route.endpoint.url(&path)),
                 at: self.position,
                 size: self.size,
             });
         };
-        if delivery.skip > 0 {
-            let skipped = delivery.skip.min(length(&chunk));
-            delivery.skip -= skipped;
-            chunk.advance(usize::try_from(skipped).unwrap_or(chunk.len()));
-        }
+        delivery.skip(&mut chunk);
         if chunk.is_empty() {
             return Ok(None);
         }
         let end = self.position + length(&chunk);
-        if end > self.size {
+        if end > target_end {
             return Err(Error::SizeMismatch {
                 digest: self.digest.clone(),
-                expected: self.size,
+                expected: target_end,
                 found: end,
             });
         }
         if end == self.size {
             self.finish().await?;
+        } else if end == target_end {
+            self.delivery = None;
         }
         self.position = end;
         Ok(Some(chunk))
@@ -259,10 +379,10 @@ impl Download {
 
     /// After the last byte there must be none. Answers without a length are the ones that can surprise here.
     async fn finish(&mut self) -> Result<(), Error> {
-        let Some(mut delivery) = self.delivery.take() else {
+        let Some(Delivery::Body { mut body, .. }) = self.delivery.take() else {
             return Ok(());
         };
-        while let Ok(Some(chunk)) = delivery.body.chunk().await {
+        while let Ok(Some(chunk)) = body.chunk().await {
             if !chunk.is_empty() {
                 let found = self.size + length(&chunk);
                 return Err(Error::SizeMismatch {
@@ -278,24 +398,4 @@ impl Download {
 
 fn length(chunk: &Bytes) -> u64 {
     u64::try_from(chunk.len()).unwrap_or(u64::MAX)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ContentRange {
-    first: u64,
-    total: Option<u64>,
-}
-
-/// `bytes 10-99/100` (RFC 9110, section 14.4); the total may be `*`.
-fn content_range(headers: &HeaderMap) -> Option<ContentRange> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    let total = if total == "*" {
-        None
-    } else {
-        Some(total.trim().parse().ok()?)
-    };
-    (first <= last).then_some(ContentRange { first, total })
 }

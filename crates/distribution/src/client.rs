@@ -10,15 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use tokio::sync::Semaphore;
 
-use crate::blob::BlobStream;
+use crate::blob::ahead::{self, RangePolicy};
 use crate::body::Body;
 use crate::connect::Connections;
 use crate::credentials::Credentials;
 use crate::digest::Digest;
+use crate::distrust::Distrust;
 use crate::endpoint::Capabilities;
 use crate::error::{Error, Target};
-use crate::manifest::{self, Descriptor, Document, Manifest};
+use crate::manifest::{self, Document, Manifest};
 use crate::platform::Platform;
 use crate::proxy::Proxies;
 use crate::reference::Reference;
@@ -26,6 +28,8 @@ use crate::resolver::Resolver;
 use crate::retry::{Failover, RetryPolicy};
 use crate::token::Tokens;
 use crate::transport::{self, Ask, Route};
+
+mod blobs;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +50,8 @@ pub struct ClientConfig {
     pub retry: RetryPolicy,
     /// Proxies, where `hosts.toml` names none.
     pub proxies: Proxies,
+    /// Fetching large blobs in parts.
+    pub ranges: RangePolicy,
 }
 
 impl Default for ClientConfig {
@@ -55,6 +61,7 @@ impl Default for ClientConfig {
             stall_timeout: Duration::from_secs(60),
             retry: RetryPolicy::default(),
             proxies: Proxies::default(),
+            ranges: RangePolicy::default(),
         }
     }
 }
@@ -91,6 +98,8 @@ pub(crate) struct Inner {
     resolver: Arc<dyn Resolver>,
     connections: Connections,
     pub(crate) tokens: Tokens,
+    distrusted: Distrust,
+    room: Arc<Semaphore>,
     config: ClientConfig,
 }
 
@@ -116,6 +125,8 @@ impl Client {
             resolver,
             connections: Connections::new(config.proxies.clone()),
             tokens: Tokens::default(),
+            distrusted: Distrust::default(),
+            room: ahead::room(&config.ranges),
             config,
         };
         Self {
@@ -192,60 +203,6 @@ impl Client {
             digest: target.digest,
             reason: "indexes point to indexes too many times",
         })
-    }
-
-    /// A whole blob, verified: image configs and other small things up to `limit` bytes.
-    pub async fn fetch_small(
-        &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
-        limit: usize,
-        credentials: &Credentials,
-    ) -> Result<Bytes, Error> {
-        if usize::try_from(descriptor.size).map_or(true, |size| size > limit) {
-            let reason = "its descriptor announces more bytes than such a document may have";
-            return Err(Error::Document {
-                digest: descriptor.digest.clone(),
-                reason,
-            });
-        }
-        let mut stream = self.fetch_blob(reference, descriptor, 0, credentials).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.chunk().await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        verified(&descriptor.digest, &bytes)?;
-        Ok(bytes.into())
-    }
-
-    /// Opens a blob from byte `offset` on. It resumes by itself when connections break and changes to other endpoints when
-    /// one does not recover. Not verified here.
-    pub async fn fetch_blob(
-        &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
-        offset: u64,
-        credentials: &Credentials,
-    ) -> Result<BlobStream, Error> {
-        if !descriptor.urls.is_empty() {
-            return Err(Error::Unsupported {
-                what: format!(
-                    "the foreign layer {} (its descriptor has urls)",
-                    descriptor.digest
-                ),
-                advice: "push the image with all its layers in the registry",
-            });
-        }
-        let failover = self.failover(reference, false).await?;
-        BlobStream::open(
-            self.clone(),
-            failover,
-            reference.clone(),
-            descriptor,
-            offset,
-            credentials.clone(),
-        )
-        .await
     }
 
     async fn document(
@@ -348,6 +305,7 @@ fn manifest_ask(method: Method, route: &Route, reference: &Reference, digest: Op
         tail: format!("manifests/{selector}"),
         accept: Some(manifest::ACCEPT),
         from: None,
+        until: None,
     }
 }
 

@@ -58,6 +58,21 @@ impl Credentials {
         }
     }
 
+    /// The parts of it that nobody may see.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        match self {
+            Self::Anonymous => Vec::new(),
+            Self::Basic { username, password } => {
+                vec![
+                    STANDARD.encode(format!("{username}:{password}")),
+                    password.clone(),
+                ]
+            }
+            Self::IdentityToken(token) | Self::RegistryToken(token) => vec![token.clone()],
+            Self::Only { credentials, .. } => credentials.secrets(),
+        }
+    }
+
     /// In words.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -159,7 +174,7 @@ fn decode(auth: &str) -> Result<Credentials, Error> {
 }
 
 /// The host of `https://host:port/v1/`, with or without scheme.
-fn server_host(address: &str) -> &str {
+pub(crate) fn server_host(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     canonical(rest.split('/').next().unwrap_or(rest))
 }

@@ -98,6 +98,18 @@ pub enum Error {
         /// What is wrong with them.
         reason: &'static str,
     },
+    /// A credential helper does not help.
+    #[error(
+        "{program} gives no credentials for {host}: {reason}; check it by hand: echo {host} | {program} get"
+    )]
+    Helper {
+        /// The program.
+        program: String,
+        /// The registry.
+        host: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// TLS settings cannot be turned into a client.
     #[error("the TLS settings for {host} cannot be used; check ca and client in its hosts.toml")]
     Tls {
@@ -260,6 +272,7 @@ impl Error {
             | Self::ConfigSyntax { .. }
             | Self::ConfigValue { .. }
             | Self::Credentials { .. }
+            | Self::Helper { .. }
             | Self::Tls { .. }
             | Self::NoEndpoint { .. } => Kind::Config,
             Self::Status {
@@ -297,6 +310,23 @@ impl Error {
             Self::AllFailed { tried } => tried.last().and_then(Self::retry_after),
             _ => None,
         }
+    }
+
+    /// The same without `secrets` in what the server said, should it have repeated them.
+    pub(crate) fn without(mut self, secrets: &[String]) -> Self {
+        if let Self::Status { excerpt, .. } = &mut self {
+            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+                *excerpt = excerpt.replace(secret.as_str(), "…");
+                // The excerpt may end within it.
+                let cut = (4..secret.len()).rev().filter_map(|end| secret.get(..end));
+                if let Some(begun) = cut.into_iter().find(|begun| excerpt.ends_with(begun)) {
+                    let length = excerpt.len() - begun.len();
+                    excerpt.truncate(length);
+                    excerpt.push('…');
+                }
+            }
+        }
+        self
     }
 
     /// Whether the server was reached and does not speak TLS.

@@ -20,6 +20,8 @@ mod client_cert;
 mod connect;
 mod credentials;
 mod digest;
+mod distrust;
+mod docker_config;
 mod endpoint;
 mod error;
 mod explain;
@@ -39,10 +41,12 @@ mod verify;
 #[cfg(test)]
 mod test_server;
 
-pub use blob::BlobStream;
+pub use blob::ahead::RangePolicy;
+pub use blob::{BlobStream, Servers};
 pub use client::{Client, ClientConfig, Image, Resolved};
 pub use credentials::{AuthFields, Credentials};
 pub use digest::{Algorithm, Digest, Hasher};
+pub use docker_config::{DockerConfig, Login};
 pub use endpoint::{Capabilities, ClientPem, Endpoint, Fallback, Role, Source, TlsSettings};
 pub use error::{Error, Kind, Target};
 pub use explain::{Explanation, Found, Path, Step, explain};

@@ -32,14 +32,9 @@ impl Platform {
         }
     }
 
-    /// What this program was built for.
+    /// What this node runs: its processor's level counts, so that an image built for `amd64/v3` is taken where it can run.
     pub fn host() -> Self {
-        let variant = if cfg!(target_arch = "arm") {
-            Some("v7")
-        } else {
-            None
-        };
-        Self::new("linux", std::env::consts::ARCH, variant).normalised()
+        Self::new("linux", std::env::consts::ARCH, level()).normalised()
     }
 
     /// Common spellings (`x86_64`, `aarch64`, `armhf`) turned into the registered ones, default variants filled in.
@@ -127,6 +122,29 @@ impl Platform {
             })
             .min()
             .map(|(_, at)| at)
+    }
+}
+
+/// The x86-64 level of this processor (psABI, "Micro-Architecture Levels"), or the ARM version this program was built for.
+fn level() -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        let two = has!("sse3") && has!("ssse3") && has!("sse4.1") && has!("sse4.2") && has!("popcnt");
+        let three = has!("avx") && has!("avx2") && has!("bmi1") && has!("bmi2") && has!("f16c");
+        let three = three && has!("fma") && has!("lzcnt") && has!("movbe");
+        let four =
+            has!("avx512f") && has!("avx512bw") && has!("avx512cd") && has!("avx512dq") && has!("avx512vl");
+        match (two && has!("cmpxchg16b"), three, four) {
+            (true, true, true) => Some("v4"),
+            (true, true, false) => Some("v3"),
+            (true, false, _) => Some("v2"),
+            (false, _, _) => None,
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        cfg!(target_arch = "arm").then_some("v7")
     }
 }
 

@@ -164,7 +164,8 @@ fn parse(text: &str) -> Result<Reference, ReferenceError> {
     if name.is_empty() {
         return Err(ReferenceError::Empty);
     }
-    if name.len() == 64 && is_lower_hex(name) {
+    let id = |hex: &str| hex.len() == 64 && is_lower_hex(hex);
+    if id(name) || (name == "sha256" && tag.is_some_and(id)) {
         return Err(ReferenceError::ImageId);
     }
     let (host, repository) = split_host(name);

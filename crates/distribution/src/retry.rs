@@ -84,6 +84,26 @@ impl Failover {
         self.lanes.get(self.at).map(|lane| Arc::clone(&lane.route))
     }
 
+    /// Moves the routes that `doubtful` picks behind the others. The plain twin of a route stays behind it.
+    pub(crate) fn put_last(&mut self, doubtful: impl Fn(&Route) -> bool) {
+        let mut last = false;
+        let mut keyed: Vec<(bool, Lane)> = Vec::with_capacity(self.lanes.len());
+        for lane in self.lanes.drain(..) {
+            if lane.route.endpoint.fallback == Fallback::None {
+                last = false;
+            }
+            last |= doubtful(&lane.route);
+            keyed.push((last, lane));
+        }
+        // A twin that is doubted takes the route before it along.
+        for at in (1..keyed.len()).rev() {
+            let twin = keyed[at].0 && keyed[at].1.route.endpoint.fallback != Fallback::None;
+            keyed[at - 1].0 |= twin;
+        }
+        keyed.sort_by_key(|(last, _)| *last);
+        self.lanes = keyed.into_iter().map(|(_, lane)| lane).collect();
+    }
+
     /// Bytes worth mentioning arrived: whatever failed before is forgiven.
     pub(crate) fn progressed(&mut self) {
         self.round = 0;

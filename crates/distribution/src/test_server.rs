@@ -35,11 +35,13 @@ impl Request {
 
     /// The first byte of a `Range` header.
     pub(crate) fn from(&self) -> Option<usize> {
-        self.header("range")?
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse()
-            .ok()
+        self.range().map(|(first, _)| first)
+    }
+
+    /// First and last byte of a `Range` header; the last may be left open.
+    pub(crate) fn range(&self) -> Option<(usize, Option<usize>)> {
+        let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()))
     }
 }
 
@@ -75,17 +77,23 @@ impl Reply {
 
     /// `blob` from byte `from` on, as a correct server answers a range.
     pub(crate) fn part(blob: &[u8], from: usize) -> Self {
-        Self::new(206, &blob[from..]).with(
-            "Content-Range",
-            &format!("bytes {from}-{}/{}", blob.len() - 1, blob.len()),
-        )
+        Self::piece(blob, from, blob.len() - 1)
+    }
+
+    fn piece(blob: &[u8], first: usize, last: usize) -> Self {
+        let range = format!("bytes {first}-{last}/{}", blob.len());
+        Self::new(206, &blob[first..=last]).with("Content-Range", &range)
     }
 
     /// Whole or part, as `request` asks.
     pub(crate) fn ranged(blob: &[u8], request: &Request) -> Self {
-        request
-            .from()
-            .map_or_else(|| Self::ok(blob), |from| Self::part(blob, from))
+        match request.range() {
+            Some((first, last)) => {
+                let last = last.unwrap_or(blob.len() - 1).min(blob.len() - 1);
+                Self::piece(blob, first, last)
+            }
+            None => Self::ok(blob),
+        }
     }
 
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {

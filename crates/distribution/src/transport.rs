@@ -3,7 +3,7 @@
 //! Invariants: `Authorization` and the headers of `hosts.toml` go to the endpoint's own origin only; a redirect never leads
 //! from HTTPS to HTTP nor from another host into this node; a request that was refused with 401 is repeated once at most.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
@@ -42,6 +42,8 @@ pub(crate) struct Ask {
     pub(crate) accept: Option<&'static str>,
     /// First byte wanted, if not all.
     pub(crate) from: Option<u64>,
+    /// The byte after the last one wanted, if not all from there.
+    pub(crate) until: Option<u64>,
 }
 
 impl Ask {
@@ -55,10 +57,12 @@ impl Ask {
         if let Some(accept) = self.accept {
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
         }
-        if let Some(from) = self.from
-            && let Ok(range) = HeaderValue::try_from(format!("bytes={from}-"))
-        {
-            headers.insert(RANGE, range);
+        if let Some(from) = self.from {
+            let last = self.until.map(|until| until.saturating_sub(1).to_string());
+            let range = format!("bytes={from}-{}", last.unwrap_or_default());
+            if let Ok(range) = HeaderValue::try_from(range) {
+                headers.insert(RANGE, range);
+            }
         }
         headers
     }
@@ -73,20 +77,36 @@ pub(crate) async fn ask(
 ) -> Result<Response, Error> {
     let credentials = credentials.at(&route.endpoint);
     let known = tokens.known(&route.endpoint, credentials);
+    let result = ask_with(route, ask, tokens, credentials, known).await;
+    result.map_err(|error| error.without(&credentials.secrets()))
+}
+
+async fn ask_with(
+    route: &Route,
+    ask: &Ask,
+    tokens: &Tokens,
+    credentials: &Credentials,
+    known: Option<HeaderValue>,
+) -> Result<Response, Error> {
     let answer = follow(route, ask, known.as_ref()).await?;
     if answer.response.status() != StatusCode::UNAUTHORIZED || !answer.own {
-        return success(answer).await;
+        return success(answer, known.as_ref()).await;
     }
     let target = ask.target(route);
     let challenges = challenges(&answer.response);
-    // Take in the body so that the connection can be used again.
-    drop(success(answer).await);
+    // Takes in the body too, so that the connection can be used again.
+    let refused = success(answer, known.as_ref()).await;
     let authorization = tokens.answer(route, &target, &challenges, credentials).await?;
+    if Some(&authorization) == known.as_ref() {
+        // The very same again would only count as one more wrong password.
+        tokens.forget(&route.endpoint, credentials);
+        return refused;
+    }
     let answer = follow(route, ask, Some(&authorization)).await?;
     if answer.response.status() == StatusCode::UNAUTHORIZED {
         tokens.forget(&route.endpoint, credentials);
     }
-    success(answer).await
+    success(answer, Some(&authorization)).await
 }
 
 struct Answer {
@@ -217,11 +237,14 @@ fn challenges(response: &Response) -> Vec<Challenge> {
         .collect()
 }
 
-async fn success(answer: Answer) -> Result<Response, Error> {
+/// The answer if it is a good one; otherwise its error, without what was sent as `authorization`.
+async fn success(answer: Answer, authorization: Option<&HeaderValue>) -> Result<Response, Error> {
     if answer.response.status().is_success() {
         return Ok(answer.response);
     }
-    Err(failure(answer.response, answer.target).await)
+    let sent = authorization.and_then(|header| header.to_str().ok()?.split_once(' '));
+    let sent: Vec<String> = sent.map(|(_, token)| token.to_owned()).into_iter().collect();
+    Err(failure(answer.response, answer.target).await.without(&sent))
 }
 
 /// The error for an answer with an error status.
@@ -230,8 +253,7 @@ pub(crate) async fn failure(mut response: Response, target: Target) -> Error {
     let retry_after = response
         .headers()
         .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
+        .and_then(|value| wait(value.to_str().ok()?.trim()));
     let mut bytes = Vec::new();
     let reading = async {
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -249,6 +271,15 @@ pub(crate) async fn failure(mut response: Response, target: Target) -> Error {
         excerpt: explain(&bytes),
         retry_after,
     }
+}
+
+/// `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
+fn wait(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 #[derive(Deserialize)]

@@ -29,7 +29,23 @@ fn a_reason_that_is_there_is_not_written_twice() {
 }
 
 #[test]
+fn a_signature_that_does_not_fit_has_a_word_of_its_own() {
+    let status = from_pull_failure(Failure::new(ErrorKind::SignatureInvalid, "no key fits"));
+    assert_eq!(status.code(), Code::Unknown);
+    assert_eq!(status.message(), "SignatureValidationFailed: no key fits");
+}
+
+#[test]
 fn other_pull_failures_keep_their_code() {
-    let failure = Failure::new(ErrorKind::Unauthenticated, "r.example wants credentials");
-    assert_eq!(from_pull_failure(failure).code(), Code::Unauthenticated);
+    for (kind, code) in [
+        (ErrorKind::Unauthenticated, Code::Unauthenticated),
+        (ErrorKind::NotFound, Code::NotFound),
+        (ErrorKind::ResourceExhausted, Code::ResourceExhausted),
+        (ErrorKind::DataLoss, Code::DataLoss),
+        (ErrorKind::InvalidArgument, Code::InvalidArgument),
+    ] {
+        let status = from_pull_failure(Failure::new(kind, "r.example has its reasons"));
+        assert_eq!(status.code(), code);
+        assert_eq!(status.message(), "r.example has its reasons");
+    }
 }

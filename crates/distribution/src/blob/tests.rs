@@ -2,8 +2,11 @@ use super::*;
 use crate::error::Kind;
 use crate::test_server::{Reply, Request, Server, client, descriptor, reference};
 use crate::verify::VerifyingReader;
+use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncReadExt as _;
+
+mod parts;
 
 fn blob() -> Vec<u8> {
     (0..200_000u32).flat_map(u32::to_le_bytes).collect()
@@ -207,10 +210,10 @@ fn content_range_is_read_strictly() {
     let read = |text: &str| {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_RANGE, text.parse().unwrap());
-        content_range(&headers).map(|range| (range.first, range.total))
+        content_range(&headers).map(|range| (range.first, range.last, range.total))
     };
-    assert_eq!(read("bytes 5-9/10"), Some((5, Some(10))));
-    assert_eq!(read("bytes 5-9/*"), Some((5, None)));
+    assert_eq!(read("bytes 5-9/10"), Some((5, 9, Some(10))));
+    assert_eq!(read("bytes 5-9/*"), Some((5, 9, None)));
     for text in [
         "",
         "bytes */10",

@@ -155,6 +155,14 @@ async fn a_rate_limit_that_asks_for_a_long_wait_is_told_at_once() {
     assert_eq!(error.kind(), Kind::RateLimited);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(server.requests().len(), 1);
+    let dated =
+        Server::start(|_| Reply::new(429, "").with("Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT")).await;
+    let error = resolve(&client(&[&dated]), &dated).await.unwrap_err();
+    assert!(
+        error
+            .retry_after()
+            .is_some_and(|wait| wait > Duration::from_secs(3600))
+    );
 }
 
 #[tokio::test]

@@ -92,6 +92,32 @@ fn what_is_no_reference_says_why() {
     );
 }
 
+#[test]
+fn ids_are_no_names_and_short_names_are_known() {
+    let hex = "0".repeat(64);
+    for text in [hex.clone(), format!("sha256:{hex}")] {
+        let error = text.parse::<Reference>().unwrap_err();
+        assert!(error.to_string().contains("image id"), "{text}: {error}");
+    }
+    for (text, short) in [
+        ("busybox", true),
+        ("team/app:1", true),
+        ("localhost/app", false),
+        ("r.example/app", false),
+        ("host:5000/app", false),
+    ] {
+        assert_eq!(Reference::is_short(text), short, "{text}");
+    }
+    for (text, parts) in [
+        ("a:1@sha256:x", ("a", ":1@sha256:x")),
+        ("host:5000/a", ("host:5000/a", "")),
+        ("host:5000/a:1", ("host:5000/a", ":1")),
+        ("", ("", "")),
+    ] {
+        assert_eq!(Reference::split_name(text), parts, "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn the_canonical_form_parses_to_itself(text in "([a-zA-Z0-9.:/@_\\[\\]-]|\\PC){0,80}") {

@@ -227,3 +227,80 @@ async fn redirects_that_lead_astray_are_refused() {
         assert!(!check("http://a.example", &format!("http://{here}/")), "{here}");
     }
 }
+
+#[tokio::test]
+async fn a_registry_token_is_sent_as_it_is() {
+    let server = bearer("http://127.0.0.1:1/token".to_owned(), "own-token").await;
+    let token = Credentials::RegistryToken("own-token".into());
+    let client = client(&[&server]);
+    for requests in [2, 3] {
+        client.resolve(&reference(&server), &token).await.unwrap();
+        assert_eq!(server.requests().len(), requests);
+    }
+    let basic = Server::start(|_| Reply::new(401, "").with("WWW-Authenticate", "Basic")).await;
+    let error = super::client(&[&basic])
+        .resolve(&reference(&basic), &token)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Unauthorized);
+    assert!(!format!("{error} {error:?}").contains("own-token"), "{error:?}");
+}
+
+#[tokio::test]
+async fn endpoints_of_one_token_server_share_its_tokens() {
+    let tokens = Server::start(|_| Reply::ok(r#"{"access_token":"good","expires_in":300}"#)).await;
+    let (first, second) = (
+        bearer(tokens.url(), "good").await,
+        bearer(tokens.url(), "good").await,
+    );
+    let name = reference(&second);
+    let client = client(&[&first]);
+    client.resolve(&name, &user()).await.unwrap();
+    let other = Client::new(Arc::new(crate::test_server::Fixed(vec![second.url()])), config());
+    other.resolve(&name, &user()).await.unwrap();
+    assert_eq!(tokens.requests().len(), 2);
+    // The same client with other credentials gets its own.
+    client.resolve(&name, &Credentials::Anonymous).await.unwrap();
+    client.resolve(&name, &user()).await.unwrap();
+    assert_eq!(tokens.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_server_repeats_of_a_secret_is_not_told() {
+    let server = Server::start(|r| match r.header("authorization") {
+        Some(sent) => Reply::new(403, format!("you sent {sent} and s3cret")),
+        None => Reply::new(401, "").with("WWW-Authenticate", "Basic"),
+    })
+    .await;
+    let error = client(&[&server])
+        .resolve(&reference(&server), &user())
+        .await
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("you sent Basic …"), "{text}");
+    assert!(
+        !text.contains("s3cret") && !text.contains(&STANDARD.encode("u:s3cret")),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_used_and_gets_its_password() {
+    let proxy = Server::start(|_| Reply::ok(manifest())).await;
+    let address = proxy.url().replace("http://", "http://u:w@");
+    let variables = move |name: &str| (name == "HTTP_PROXY").then(|| address.clone());
+    let config = ClientConfig {
+        proxies: crate::proxy::Proxies::from_lookup(variables),
+        ..config()
+    };
+    let fixed = crate::test_server::Fixed(vec!["http://registry.test".to_owned()]);
+    let client = Client::new(Arc::new(fixed), config);
+    let name: Reference = "registry.test/a:1".parse().unwrap();
+    client.resolve(&name, &Credentials::Anonymous).await.unwrap();
+    let request = &proxy.requests()[0];
+    assert_eq!(request.path, "http://registry.test/v2/a/manifests/1");
+    assert_eq!(
+        request.header("proxy-authorization"),
+        Some(format!("Basic {}", STANDARD.encode("u:w")).as_str())
+    );
+}

@@ -1,0 +1,100 @@
+//! Blobs: small ones whole, large ones as streams.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::{Client, no_endpoint, verified};
+use crate::blob::BlobStream;
+use crate::blob::ahead::RangePolicy;
+use crate::credentials::Credentials;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// How often a small blob is fetched whose bytes are not those of its digest.
+const SMALL_TRIES: usize = 2;
+
+impl Client {
+    /// A whole blob, verified: image configs and other small things up to `limit` bytes.
+    pub async fn fetch_small(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        limit: usize,
+        credentials: &Credentials,
+    ) -> Result<Bytes, Error> {
+        if usize::try_from(descriptor.size).map_or(true, |size| size > limit) {
+            let reason = "its descriptor announces more bytes than such a document may have";
+            return Err(Error::Document {
+                digest: descriptor.digest.clone(),
+                reason,
+            });
+        }
+        let mut damaged = None;
+        for _ in 0..SMALL_TRIES {
+            let mut stream = self.fetch_blob(reference, descriptor, 0, credentials).await?;
+            let mut bytes = Vec::new();
+            while let Some(chunk) = stream.chunk().await? {
+                bytes.extend_from_slice(&chunk);
+            }
+            match verified(&descriptor.digest, &bytes) {
+                Ok(()) => return Ok(bytes.into()),
+                Err(error) => damaged = Some(error),
+            }
+            self.distrust(&descriptor.digest, &stream.servers().list());
+        }
+        Err(damaged.unwrap_or_else(|| no_endpoint(reference, false)))
+    }
+
+    /// Remembers for a while that these servers ([`BlobStream::servers`]) delivered other bytes than those of `digest`: the
+    /// next try asks others first.
+    pub fn distrust(&self, digest: &Digest, servers: &[String]) {
+        self.inner.distrusted.add(digest, servers);
+    }
+
+    pub(crate) fn ranges(&self) -> &RangePolicy {
+        &self.inner.config.ranges
+    }
+
+    pub(crate) fn room(&self) -> &Arc<Semaphore> {
+        &self.inner.room
+    }
+
+    /// Opens a blob from byte `offset` on. It resumes by itself when connections break and changes to other endpoints when
+    /// one does not recover. Not verified here.
+    pub async fn fetch_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        offset: u64,
+        credentials: &Credentials,
+    ) -> Result<BlobStream, Error> {
+        if !descriptor.urls.is_empty() {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "the foreign layer {} (its descriptor has urls)",
+                    descriptor.digest
+                ),
+                advice: "push the image with all its layers in the registry",
+            });
+        }
+        let mut failover = self.failover(reference, false).await?;
+        failover.put_last(|route| {
+            self.inner
+                .distrusted
+                .has(&descriptor.digest, route.endpoint.base.as_str())
+        });
+        BlobStream::open(
+            self.clone(),
+            failover,
+            reference.clone(),
+            descriptor,
+            offset,
+            credentials.clone(),
+        )
+        .await
+    }
+}
