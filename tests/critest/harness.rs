@@ -11,6 +11,7 @@ pub(crate) mod container;
 pub(crate) mod daemon;
 pub(crate) mod h2;
 pub(crate) mod http;
+pub(crate) mod issuer;
 pub(crate) mod leaks;
 pub(crate) mod logs;
 pub(crate) mod node;

@@ -26,8 +26,11 @@ impl Daemon {
             std::fs::create_dir_all(path.parent().expect("a file in a directory")).expect("a directory");
             std::fs::write(path, text).expect("a configuration file");
         };
+        // Not the machine's own.
+        write("registries.conf", String::new());
         let network = format!(
-            "[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
+            "registries_conf = \"{}\"\n[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
+            dir.join("registries.conf").display(),
             slot.bridge(),
             slot.subnet()
         );

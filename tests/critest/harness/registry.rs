@@ -55,7 +55,7 @@ impl Registry {
         REGISTRY.get_or_init(|| {
             let external = std::env::var("PAUSA_CRITEST_REGISTRY").ok();
             let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
-            let address = external.clone().unwrap_or_else(|| serve(&dir.join("registry")));
+            let address = external.clone().unwrap_or_else(|| serve(&storage()));
             let marker = dir.join(format!("images-{}.json", external.as_deref().unwrap_or("own")));
             let images = publish_once(&address, &marker);
             Self { address, images }
@@ -68,17 +68,39 @@ impl Registry {
     }
 }
 
+/// Where a registry of this suite keeps its images.
+fn storage() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("registry")
+}
+
 /// Serves `storage` until this process ends, and says where.
 fn serve(storage: &Path) -> String {
     std::fs::create_dir_all(storage).expect("the registry's storage");
     let config = storage.with_extension("yml");
-    let text = "version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nhttp: {addr: \"127.0.0.1:0\", secret: critest}\n";
     // Another test process may be reading it: the new one takes its place whole.
     let beside = storage.with_extension(format!("yml.{}", std::process::id()));
-    std::fs::write(&beside, text).expect("the registry's configuration");
+    std::fs::write(&beside, configured("", "")).expect("the registry's configuration");
     std::fs::rename(&beside, &config).expect("the registry's configuration");
+    run(storage, &config)
+}
+
+/// A registry with the suite's images, and doors of its own: `http` and `auth` are parts of its configuration, `dir` is the
+/// caller's to keep until the end of the test. It ends with this process.
+pub(crate) fn guarded(dir: &Path, http: &str, auth: &str) -> String {
+    Registry::get();
+    let config = dir.join("registry.yml");
+    std::fs::write(&config, configured(http, auth)).expect("the registry's configuration");
+    run(&storage(), &config)
+}
+
+fn configured(http: &str, auth: &str) -> String {
+    let quiet = "version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\n";
+    format!("{quiet}http:\n  addr: \"127.0.0.1:0\"\n  secret: critest\n{http}{auth}")
+}
+
+fn run(storage: &Path, config: &Path) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
-    let storage = storage.to_owned();
+    let (storage, config) = (storage.to_owned(), config.to_owned());
     // The parent-death signal goes by thread, so this one stays as long as the process.
     std::thread::spawn(move || {
         let mut child = Command::new("setpriv")
