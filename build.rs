@@ -105,7 +105,7 @@ fn compile_protocols() -> Result<(), BoxError> {
     prost
         .btree_map(["."])
         // Its own Debug keeps the secrets out: see src/proto.rs.
-        .skip_debug([".runtime.v1.AuthConfig"])
+        .skip_debug([".runtime.v1.AuthConfig", ".pausa.admin.v1.Credentials"])
         .enum_attribute(".runtime.v1", "#[derive(serde::Serialize, serde::Deserialize)]")
         .message_attribute(
             ".runtime.v1",

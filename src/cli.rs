@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, CgroupDriver, Config, ConfigError, NetworkMode};
 use crate::error::chain;
@@ -48,6 +48,13 @@ enum Command {
     },
     /// Work on images.
     Image(image::ImageArgs),
+    /// Print a script that completes commands and flags in a shell.
+    ///
+    /// For bash, for example: pausa completion bash > /etc/bash_completion.d/pausa
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Print the version.
     Version,
 }
@@ -148,8 +155,15 @@ fn run(command: Command) -> anyhow::Result<()> {
             output::print(&config.to_toml()?)
         }
         Command::Image(args) => image::run(args),
+        Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
     }
+}
+
+fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pausa", &mut script);
+    output::print(&String::from_utf8(script)?)
 }
 
 impl Flags {

@@ -23,6 +23,7 @@ pub mod authority;
 pub mod backend;
 pub mod server;
 
+mod admin;
 mod call;
 mod container_stats;
 mod container_status;
@@ -31,7 +32,6 @@ mod exec_sync;
 mod image;
 mod image_status;
 pub mod images;
-mod import;
 mod list_containers;
 mod list_images;
 mod list_pod_sandbox;

@@ -24,6 +24,7 @@ mod check;
 mod content;
 mod cri;
 mod error;
+mod explain;
 mod export;
 mod failpoint;
 mod fetch;

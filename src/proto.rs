@@ -34,6 +34,39 @@ impl fmt::Debug for v1::AuthConfig {
     }
 }
 
+/// As of the [`v1::AuthConfig`] it is.
+impl fmt::Debug for admin::Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        v1::AuthConfig::from(self.clone()).fmt(f)
+    }
+}
+
+impl From<admin::Credentials> for v1::AuthConfig {
+    fn from(credentials: admin::Credentials) -> Self {
+        Self {
+            username: credentials.username,
+            password: credentials.password,
+            auth: credentials.auth,
+            server_address: credentials.server_address,
+            identity_token: credentials.identity_token,
+            registry_token: credentials.registry_token,
+        }
+    }
+}
+
+impl From<v1::AuthConfig> for admin::Credentials {
+    fn from(auth: v1::AuthConfig) -> Self {
+        Self {
+            username: auth.username,
+            password: auth.password,
+            auth: auth.auth,
+            server_address: auth.server_address,
+            identity_token: auth.identity_token,
+            registry_token: auth.registry_token,
+        }
+    }
+}
+
 /// Byte strings in JSON: text where they are UTF-8, a list of numbers where they are not.
 pub(crate) mod text {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -88,6 +88,15 @@ impl Daemon {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
+    /// The failure of a stream that ended before its last message.
+    pub(super) fn cut_short(&self, doing: &'static str) -> CommandError {
+        CommandError::Gone {
+            socket: self.socket.clone(),
+            doing,
+            reason: "it ended the answer before it was complete".to_owned(),
+        }
+    }
+
     /// For `map_err`: the failure of a call that was `doing` something.
     pub(super) fn failed(&self, doing: &'static str) -> impl Fn(Status) -> CommandError + use<> {
         let socket = self.socket.clone();

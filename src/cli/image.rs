@@ -12,10 +12,13 @@ use clap::{Args, Subcommand};
 use super::client::{ClientFlags, Daemon};
 use super::output::Format;
 
+mod check;
 mod import;
 mod inspect;
 mod list;
+mod progress;
 mod pull;
+mod pulls;
 mod remove;
 mod view;
 
@@ -53,6 +56,14 @@ enum ImageCommand {
     ///
     /// An image that a container uses loses its names; its data goes with the last of these containers.
     Rm(remove::RemoveArgs),
+    /// List the pulls and imports in flight.
+    Pulls,
+    /// Tell where a reference leads: which registries and mirrors a pull would ask, and why. Asks none of them.
+    Check {
+        /// The image.
+        #[arg(value_name = "IMAGE")]
+        reference: String,
+    },
     /// Show everything about images, their configuration included.
     Inspect {
         /// References, ids or beginnings of ids.
@@ -86,6 +97,8 @@ async fn dispatch(socket: PathBuf, command: ImageCommand, format: Format) -> any
         ImageCommand::Ls(args) => list::run(daemon, &args, format).await,
         ImageCommand::Pull(args) => pull::run(daemon, &args, auth, format).await,
         ImageCommand::Rm(args) => remove::run(daemon, &args, format).await,
+        ImageCommand::Check { reference } => check::run(daemon, &reference, format).await,
+        ImageCommand::Pulls => pulls::run(daemon, format).await,
         ImageCommand::Inspect { images } => inspect::run(daemon, &images, format).await,
         ImageCommand::Import { file } => import::run(daemon, &file, format).await,
     }

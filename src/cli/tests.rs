@@ -1,7 +1,5 @@
 use std::path::Path;
 
-use clap::CommandFactory;
-
 use super::*;
 
 fn flags(args: &[&str]) -> Flags {
@@ -15,6 +13,20 @@ fn flags(args: &[&str]) -> Flags {
 #[test]
 fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
+}
+
+#[test]
+fn every_shell_gets_a_script_that_knows_the_commands() {
+    use clap::ValueEnum as _;
+    for shell in clap_complete::Shell::value_variants() {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "pausa", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        assert!(
+            script.contains("inspect") && script.contains("no-trunc"),
+            "{shell}"
+        );
+    }
 }
 
 #[test]

@@ -38,6 +38,15 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
+/// Nanoseconds since the epoch as RFC 3339 in UTC, to the second.
+pub(super) fn time(nanoseconds: i64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(nanoseconds.into());
+    time.map_or_else(
+        |_| String::new(),
+        |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    )
+}
+
 /// The digits that serve to name it; `whole` is for `--no-trunc`.
 pub(super) fn id(id: &str, whole: bool) -> String {
     if whole {

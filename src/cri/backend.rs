@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::error::Failure;
-use crate::proto::v1;
+use crate::proto::{admin, v1};
 
 /// An archive on its way in; fits `tokio_util::io::StreamReader`. An error means the client went away.
 pub type ArchiveStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -173,4 +173,16 @@ pub trait ImageService: Send + Sync + 'static {
         &self,
         archive: ArchiveStream,
     ) -> impl Future<Output = Result<Vec<(String, Vec<String>)>, Failure>> + Send;
+
+    /// Pulls and imports in flight, the oldest first. Cheap.
+    fn pulls(&self) -> Vec<admin::PullProgress>;
+
+    /// Where a reference leads, as JSON; see `CheckResponse` of the admin protocol.
+    fn check(&self, reference: String) -> impl Future<Output = Result<String, Failure>> + Send;
+
+    /// The canonical references that a pull of `reference` tries, in their order; none if it is no reference.
+    fn names(&self, reference: String) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Removes the images that nothing uses and nobody pinned; with `dry_run` it only says which.
+    fn prune(&self, dry_run: bool) -> impl Future<Output = Result<admin::PruneResponse, Failure>> + Send;
 }

@@ -1,15 +1,13 @@
-//! ImageService and Admin: every RPC to its own file.
+//! ImageService: every RPC to its own file.
 //!
 //! Must never: do anything here but choose the file and name what the request is about, for the log.
 
-use tonic::{Request, Streaming, async_trait};
+use tonic::{Request, async_trait};
 
 use super::backend::ImageService as Images;
 use super::call::{Reply, call, call_with};
 use super::stream::Messages;
-use super::{ImageDoor, image_status, import, list_images, pull_image, remove_image, status};
-use crate::proto::admin;
-use crate::proto::admin::admin_server::Admin;
+use super::{ImageDoor, image_status, list_images, pull_image, remove_image, status};
 use crate::proto::v1;
 use crate::proto::v1::image_service_server::ImageService;
 
@@ -67,17 +65,6 @@ impl<I: Images> ImageService for ImageDoor<I> {
     /// ImageFsInfo has nothing to decode: kubelet asks at its start whether it works at all.
     async fn image_fs_info(&self, _: Request<v1::ImageFsInfoRequest>) -> Reply<v1::ImageFsInfoResponse> {
         call("ImageFsInfo", "", self.images.fs_info()).await
-    }
-}
-
-#[async_trait]
-impl<I: Images> Admin for ImageDoor<I> {
-    async fn import(
-        &self,
-        request: Request<Streaming<admin::ImportRequest>>,
-    ) -> Reply<admin::ImportResponse> {
-        let pieces = request.into_inner();
-        call("Import", "", import::answer(&*self.images, pieces)).await
     }
 }
 

@@ -3,8 +3,11 @@
 use super::backend::{ArchiveStream, ImageService};
 use crate::error::Failure;
 use crate::image::{ImageError, Images};
-use crate::proto::v1;
+use crate::proto::{admin as wire, v1};
 use crate::sandbox::Pods;
+
+mod admin;
+mod check;
 
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
@@ -64,5 +67,42 @@ impl ImageService for Storage {
             .into_iter()
             .map(|image| (image.id, image.names))
             .collect())
+    }
+
+    fn pulls(&self) -> Vec<wire::PullProgress> {
+        self.images.pulls().into_iter().map(Into::into).collect()
+    }
+
+    async fn check(&self, reference: String) -> Result<String, Failure> {
+        Ok(check::json(&self.images.explain(&reference).await?))
+    }
+
+    async fn names(&self, reference: String) -> Vec<String> {
+        // What is no name, or not to be pulled, means nothing.
+        let told = self.images.explain(&reference).await;
+        let references = told.map(|told| told.references).unwrap_or_default();
+        references.into_iter().map(|path| path.reference).collect()
+    }
+
+    async fn prune(&self, dry_run: bool) -> Result<wire::PruneResponse, Failure> {
+        let all = self.images.images(None);
+        let (pinned, free): (Vec<_>, Vec<_>) = all.into_iter().partition(|image| image.pinned);
+        let (used, unused): (Vec<_>, Vec<_>) = free
+            .into_iter()
+            .partition(|image| self.images.is_leased(&image.id));
+        let mut images = Vec::with_capacity(unused.len());
+        for image in unused {
+            let removed = match dry_run {
+                true => Ok(()),
+                false => self.images.remove(&image.id).await,
+            };
+            images.push(admin::pruned(image, removed));
+        }
+        let count = |images: Vec<_>| u64::try_from(images.len()).unwrap_or(u64::MAX);
+        Ok(wire::PruneResponse {
+            images,
+            in_use: count(used),
+            pinned: count(pinned),
+        })
     }
 }

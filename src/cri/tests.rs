@@ -17,6 +17,7 @@ use crate::proto::v1::image_service_client::ImageServiceClient;
 use crate::proto::v1::runtime_service_client::RuntimeServiceClient;
 use fake::Fake;
 
+mod admin;
 mod fake;
 mod images;
 mod odd_authority;

@@ -89,6 +89,14 @@ impl Lease {
 }
 
 impl Images {
+    /// Whether anybody holds a lease on an image at this moment, by its id.
+    pub fn is_leased(&self, id: &str) -> bool {
+        let index = self.inner.index.load();
+        let entry = index.find(id).ok().flatten();
+        // One reference is the store's own. A moment's more, as while the index is rebuilt, errs on the safe side.
+        entry.is_some_and(|entry| entry.content.strong_count() > 1)
+    }
+
     /// Takes a lease on an image by any name or id. Images that were removed while leased are found by their whole id.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::harness::node::Node;
-use crate::harness::on_own_node;
 use crate::harness::registry::{Registry, named};
+use crate::harness::{eventually, on_own_node};
 
 /// What a command said and ended with.
 #[derive(Debug)]
@@ -157,6 +157,90 @@ fn an_image_is_inspected() {
         let missing = image(node, &["inspect", &reference("rich"), "nothing.test/x"]);
         assert_eq!(missing.code, 66, "{missing:?}");
         assert!(missing.out.contains("/made/by/image"), "{missing:?}");
+    });
+}
+
+/// Unused images go; what a container uses stays, and nothing goes with `--dry-run`.
+#[test]
+fn what_nobody_uses_is_pruned() {
+    on_own_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        node.pull("spare").await;
+        let spare = &Registry::get().image("spare").id;
+        let base = &Registry::get().image("base").id;
+        let dry = json(node, &["rm", "--prune", "--dry-run"]);
+        assert_eq!(dry["removed"][0]["id"], spare.as_str(), "{dry}");
+        assert_eq!(image(node, &["ls", "-q"]).out.lines().count(), 2);
+        let pruned = json(node, &["rm", "--all"]);
+        assert_eq!(pruned["removed"].as_array().map(Vec::len), Some(1), "{pruned}");
+        assert_eq!(pruned["inUse"], 1, "{pruned}");
+        assert_eq!(image(node, &["ls", "-q"]).out, format!("{base}\n"));
+        assert_eq!(container.sh("echo up").await, "up\n");
+        container.remove().await;
+        image(node, &["rm", "--prune"]);
+        assert_eq!(image(node, &["ls", "-q"]).out, "");
+    });
+}
+
+/// A pull in flight is seen by everybody, with how many wait for it; without anybody it goes on.
+#[test]
+fn pulls_in_flight_are_listed() {
+    on_own_node(async |node| {
+        // A registry that listens and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = silent.local_addr().expect("an address");
+        let dir = node.dir().join("hosts/silent.test");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::write(dir.join("hosts.toml"), format!("server = \"http://{server}\"\n")).expect("a file");
+        assert_eq!(json(node, &["pulls"])["pulls"], serde_json::json!([]));
+        let address = format!("unix://{}", node.socket().display());
+        let mut puller = Command::new(env!("CARGO_BIN_EXE_pausa"))
+            .args(["image", "-a", &address, "pull", "silent.test/x:1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pausa runs");
+        let waiting = async |count: u64| {
+            eventually("the pull is listed", async || {
+                let listed = json(node, &["pulls"]);
+                let pull = &listed["pulls"][0];
+                let told = pull["reference"] == "silent.test/x:1" && pull["waiting"] == count;
+                told.then_some(())
+            })
+            .await;
+        };
+        waiting(1).await;
+        let table = image(node, &["pulls"]).out;
+        assert!(
+            table.contains("silent.test/x:1") && table.contains("resolving"),
+            "{table}"
+        );
+        puller.kill().expect("the command is killed");
+        puller.wait().expect("the command ends");
+        waiting(0).await;
+    });
+}
+
+/// Where a reference leads is told with the file that says so, and nobody is asked.
+#[test]
+fn the_way_of_a_reference_is_explained() {
+    on_own_node(async |node| {
+        let told = json(node, &["check", &reference("base")]);
+        let endpoint = &told["references"][0]["endpoints"][0];
+        let url = endpoint["url"].as_str().unwrap_or_default();
+        assert!(url.contains(&Registry::get().address), "{told}");
+        let file = endpoint["file"].as_str().unwrap_or_default();
+        assert!(file.ends_with("hosts.toml"), "{told}");
+        assert_eq!(endpoint["transport"], "plain HTTP", "{told}");
+        let page = image(node, &["check", "busybox"]);
+        assert_eq!(page.code, 0, "{page:?}");
+        assert!(
+            page.out.starts_with("docker.io/library/busybox:latest\n"),
+            "{page:?}"
+        );
+        assert_eq!(image(node, &["check", "UPPER/case"]).code, 1);
     });
 }
 

@@ -5,14 +5,19 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 
+use super::progress::Display;
 use super::view::{self, ImageView, split_digest};
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
 use crate::cli::output::{Format, print, print_json};
 use crate::cli::units;
+use crate::proto::admin::pull_response::Event;
+use crate::proto::admin::{PullRequest, PullResponse};
 use crate::proto::v1;
 
 mod credentials;
+
+use credentials::CredentialArgs;
 
 /// What to fetch, and how.
 #[derive(Debug, Args)]
@@ -21,7 +26,7 @@ pub(super) struct PullArgs {
     #[arg(value_name = "IMAGE")]
     reference: String,
     #[command(flatten)]
-    credentials: credentials::CredentialArgs,
+    credentials: CredentialArgs,
     /// Print the image's id only.
     #[arg(long, short)]
     quiet: bool,
@@ -50,7 +55,7 @@ pub(super) async fn run(
     format: Format,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let id = plainly(daemon, &args.reference, auth).await?;
+    let id = fetch(daemon, &args.reference, auth, !args.quiet).await?;
     let took = began.elapsed();
     if args.quiet {
         return print(&format!("{id}\n"));
@@ -76,6 +81,48 @@ pub(super) async fn run(
             ))
         }
     }
+}
+
+/// Pulls `reference` and returns the image's id; shows meanwhile how far it is, if that is wanted.
+pub(super) async fn fetch(
+    daemon: &Daemon,
+    reference: &str,
+    auth: Option<v1::AuthConfig>,
+    shown: bool,
+) -> Result<String, CommandError> {
+    let request = PullRequest {
+        reference: reference.to_owned(),
+        credentials: auth.clone().map(Into::into),
+    };
+    let failed = daemon.failed("`image pull`");
+    let mut events = match daemon.admin().pull(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => match failed(status) {
+            CommandError::TooOld { .. } => return plainly(daemon, reference, auth).await,
+            error => return Err(error),
+        },
+    };
+    let mut display = shown.then(Display::new);
+    let ended = loop {
+        match events.message().await {
+            Ok(Some(PullResponse { event })) => match event {
+                Some(Event::Progress(progress)) => {
+                    if let Some(display) = &mut display {
+                        display.show(&progress);
+                    }
+                }
+                Some(Event::Done(image)) => break Ok(image.id),
+                // Of a newer daemon.
+                None => {}
+            },
+            Ok(None) => break Err(daemon.cut_short("`image pull`")),
+            Err(status) => break Err(failed(status)),
+        }
+    };
+    if let Some(display) = &mut display {
+        display.clear();
+    }
+    ended
 }
 
 /// By CRI, which says nothing before the end.

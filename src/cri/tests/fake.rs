@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::cri::backend::{ArchiveStream, ImageService, NotReady, PodService};
 use crate::error::{ErrorKind, Failure};
-use crate::proto::v1;
+use crate::proto::{admin, v1};
 
 #[derive(Debug)]
 pub(super) struct Fake {
@@ -248,6 +248,11 @@ impl ImageService for Fake {
         self.note(format!("pull {} {auth:?}", image.image));
         match image.image.as_str() {
             "gone" => Err(Failure::new(ErrorKind::Unavailable, "cannot connect to gone:443")),
+            "slow" => {
+                self.waiting.add_permits(1);
+                self.release.acquire().await.expect("never closed").forget();
+                Ok("sha256:1".into())
+            }
             _ => Ok("sha256:1".into()),
         }
     }
@@ -285,5 +290,29 @@ impl ImageService for Fake {
                 .len();
         }
         Ok(vec![(format!("sha256:{size}"), vec!["name:tag".into()])])
+    }
+
+    fn pulls(&self) -> Vec<admin::PullProgress> {
+        vec![admin::PullProgress {
+            reference: "docker.io/library/slow:latest".into(),
+            waiting: 1,
+            ..Default::default()
+        }]
+    }
+
+    async fn check(&self, reference: String) -> Result<String, Failure> {
+        Ok(format!("{{\"given\":\"{reference}\"}}"))
+    }
+
+    async fn names(&self, reference: String) -> Vec<String> {
+        vec![
+            "first.test/x".into(),
+            format!("docker.io/library/{reference}:latest"),
+        ]
+    }
+
+    async fn prune(&self, dry_run: bool) -> Result<admin::PruneResponse, Failure> {
+        self.note(format!("prune {dry_run}"));
+        Ok(admin::PruneResponse::default())
     }
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::proto::v1;
 
-fn inspected(info: Value) -> Inspected {
+fn inspected(info: &Value) -> Inspected {
     let image = v1::Image {
         id: "sha256:1".to_owned(),
         repo_tags: vec!["a.test/x:1".to_owned(), "a.test/x:2".to_owned()],
@@ -18,7 +18,7 @@ fn inspected(info: Value) -> Inspected {
 
 #[test]
 fn what_the_image_says_is_shown_and_nothing_else() {
-    let text = describe(&inspected(json!({"imageSpec": {
+    let text = describe(&inspected(&json!({"imageSpec": {
         "created": "2026-01-02T03:04:05Z", "os": "linux", "architecture": "arm", "variant": "v7",
         "config": {"Entrypoint": ["/bin/a b", "c"], "Cmd": [], "Env": ["A=1", "B=2"], "Labels": {"k": "v"},
                    "ExposedPorts": {"80/tcp": {}}},
@@ -45,12 +45,12 @@ fn what_the_image_says_is_shown_and_nothing_else() {
 #[test]
 fn hostile_labels_are_escaped() {
     let text = describe(&inspected(
-        json!({"imageSpec": {"config": {"Labels": {"k": "\u{1b}[2J"}}}}),
+        &json!({"imageSpec": {"config": {"Labels": {"k": "\u{1b}[2J"}}}}),
     ));
     assert!(text.contains("k=\\u{1b}[2J"), "{text}");
 }
 
 #[test]
 fn a_daemon_that_tells_nothing_more_is_no_trouble() {
-    assert!(describe(&inspected(json!("no object"))).starts_with("Id           sha256:1\n"));
+    assert!(describe(&inspected(&json!("no object"))).starts_with("Id           sha256:1\n"));
 }

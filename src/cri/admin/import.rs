@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use tonic::Streaming;
 
-use super::backend::{ArchiveStream, ImageService};
+use crate::cri::backend::{ArchiveStream, ImageService};
 use crate::error::Failure;
 use crate::proto::admin;
 

@@ -1,0 +1,52 @@
+use super::*;
+use crate::proto::admin::{LayerState, PullStep};
+
+const SECOND: i64 = 1_000_000_000;
+
+fn one() -> PullProgress {
+    let layer = |state: LayerState, done| LayerProgress {
+        digest: "sha256:aa".to_owned(),
+        diff_id: "sha256:bb".to_owned(),
+        state: state.into(),
+        since: 1_767_322_800 * SECOND,
+        bytes_done: done,
+        bytes_total: 2048,
+    };
+    PullProgress {
+        reference: "docker.io/library/busybox:latest".to_owned(),
+        step: PullStep::Layers.into(),
+        started: 1_767_322_800 * SECOND,
+        step_since: 1_767_322_801 * SECOND,
+        waiting: 2,
+        layers: vec![layer(LayerState::Done, 2048), layer(LayerState::Fetching, 1024)],
+    }
+}
+
+#[test]
+fn a_row_says_how_far_a_pull_is_and_who_waits() {
+    let text = table(&[one()], 1_767_322_912 * SECOND);
+    let cells = text.lines().nth(1).unwrap().split("   ").map(str::trim);
+    let row: Vec<_> = cells.filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(
+        row,
+        [
+            "docker.io/library/busybox:latest",
+            "layers",
+            "1/2",
+            "3.0 KiB",
+            "4.0 KiB",
+            "1m 52s",
+            "2"
+        ]
+    );
+    assert_eq!(table(&[], 0).lines().count(), 1);
+}
+
+#[test]
+fn programs_get_numbers_and_words() {
+    let json = serde_json::to_value(pull(&one())).unwrap();
+    assert_eq!(json["started"], "2026-01-02T03:00:00Z");
+    assert_eq!(json["layers"][1]["state"], "fetching");
+    assert_eq!(json["layers"][1]["bytesDone"], 1024);
+    assert_eq!(json["layers"][1]["diffId"], "sha256:bb");
+}

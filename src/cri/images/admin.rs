@@ -1,0 +1,58 @@
+//! What the admin service asks of the store, in the words of the wire.
+
+use super::ImageError;
+use crate::image::{LayerProgress, LayerState, PullProgress, PullStep};
+use crate::proto::{admin, v1};
+
+/// `image`, removed or, if that failed, why it was not.
+pub(super) fn pruned(image: v1::Image, removed: Result<(), ImageError>) -> admin::PrunedImage {
+    admin::PrunedImage {
+        id: image.id,
+        repo_tags: image.repo_tags,
+        repo_digests: image.repo_digests,
+        size: image.size,
+        error: removed
+            .err()
+            .map_or_else(String::new, |error| crate::error::chain(&error)),
+    }
+}
+
+impl From<PullProgress> for admin::PullProgress {
+    fn from(pull: PullProgress) -> Self {
+        let step = match pull.step {
+            PullStep::Resolving => admin::PullStep::Resolving,
+            PullStep::Config => admin::PullStep::Config,
+            PullStep::Layers => admin::PullStep::Layers,
+            PullStep::Syncing => admin::PullStep::Syncing,
+            PullStep::Recording => admin::PullStep::Recording,
+        };
+        Self {
+            reference: pull.reference,
+            step: step.into(),
+            started: pull.started,
+            step_since: pull.step_since,
+            waiting: pull.waiting,
+            layers: pull.layers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<LayerProgress> for admin::LayerProgress {
+    fn from(layer: LayerProgress) -> Self {
+        let state = match layer.state {
+            LayerState::Queued => admin::LayerState::Queued,
+            LayerState::Joined => admin::LayerState::Joined,
+            LayerState::Fetching => admin::LayerState::Fetching,
+            LayerState::Done => admin::LayerState::Done,
+            LayerState::Present => admin::LayerState::Present,
+        };
+        Self {
+            digest: layer.digest,
+            diff_id: layer.diff_id,
+            state: state.into(),
+            since: layer.since,
+            bytes_done: layer.bytes_done,
+            bytes_total: layer.bytes_total,
+        }
+    }
+}

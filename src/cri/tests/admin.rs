@@ -1,0 +1,71 @@
+use super::*;
+use crate::proto::admin::admin_client::AdminClient;
+use crate::proto::admin::pull_response::Event;
+use crate::proto::admin::{CheckRequest, Credentials, PruneRequest, PullRequest, PullsRequest};
+
+impl Door {
+    async fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel().await)
+    }
+}
+
+fn pull(reference: &str) -> PullRequest {
+    PullRequest {
+        reference: reference.into(),
+        credentials: Some(Credentials {
+            username: "me".into(),
+            password: "hunter2".into(),
+            ..Default::default()
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_pull_tells_how_far_it_is_and_then_its_end() {
+    let door = Door::open().await;
+    let mut events = door.admin().await.pull(pull("slow")).await.unwrap().into_inner();
+    let first = events.message().await.unwrap().unwrap().event;
+    let Some(Event::Progress(progress)) = first else {
+        panic!("{first:?}");
+    };
+    assert_eq!(progress.reference, "docker.io/library/slow:latest");
+    // What has not changed is not told again: the next message is the end.
+    door.fake.release.add_permits(1);
+    let last = events.message().await.unwrap().unwrap().event;
+    assert!(
+        matches!(&last, Some(Event::Done(image)) if image.id == "sha256:1"),
+        "{last:?}"
+    );
+    assert_eq!(events.message().await.unwrap(), None);
+    assert!(door.fake.last_call().starts_with("pull slow"));
+    assert!(!door.fake.last_call().contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_pull_that_fails_says_why_as_cri_does() {
+    let door = Door::open().await;
+    let mut events = door.admin().await.pull(pull("gone")).await.unwrap().into_inner();
+    let status = events.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown);
+    assert!(
+        status.message().starts_with("RegistryUnavailable: "),
+        "{status:?}"
+    );
+    refused(door.admin().await.pull(pull("")).await, "reference");
+}
+
+#[tokio::test]
+async fn the_other_calls_reach_the_room() {
+    let door = Door::open().await;
+    let mut admin = door.admin().await;
+    let pulls = admin.pulls(PullsRequest {}).await.unwrap().into_inner().pulls;
+    assert_eq!(pulls[0].waiting, 1);
+    let request = CheckRequest {
+        reference: "x".into(),
+    };
+    let told = admin.check(request).await.unwrap().into_inner().explanation;
+    assert_eq!(told, "{\"given\":\"x\"}");
+    refused(admin.check(CheckRequest::default()).await, "reference");
+    admin.prune(PruneRequest { dry_run: true }).await.unwrap();
+    assert_eq!(door.fake.last_call(), "prune true");
+}
