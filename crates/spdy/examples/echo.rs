@@ -13,7 +13,9 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = TcpListener::bind(address).await?;
     println!("{}", listener.local_addr()?);
     let (connection, _) = listener.accept().await?;
@@ -39,7 +41,10 @@ async fn serve(incoming: Incoming) -> io::Result<()> {
     let (mut recv, mut send) = incoming.accept(Headers::new()).split();
     match headers.get("mode") {
         Some("source") => {
-            let mut left = headers.get("bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+            let mut left = headers
+                .get("bytes")
+                .and_then(|bytes| bytes.parse().ok())
+                .unwrap_or(0);
             let block = Bytes::from_static(&[b'x'; 64 * 1024]);
             while left > 0 {
                 let some = block.len().min(left);

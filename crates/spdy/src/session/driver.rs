@@ -314,6 +314,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 }
 
+impl<T> Drop for Driver<T> {
+    /// Whatever ends the task (a panic, the end of the runtime): nobody waits for ever.
+    fn drop(&mut self) {
+        self.shared.end(Err(Error::Closed));
+    }
+}
+
 fn note_activity(state: &mut State, now: Instant, counts: bool) {
     if counts {
         state.last_activity = now;

@@ -205,3 +205,18 @@ async fn pings_of_the_peer_and_data_keep_a_session_from_being_idle() {
     }
     assert!(server.idle() < Duration::from_secs(10));
 }
+
+#[test]
+fn the_end_of_the_runtime_ends_the_session() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (_raw, io) = duplex(1000);
+    let first = runtime();
+    let session = first.block_on(async { Session::start(io, Role::Server, Config::default()) });
+    drop(first);
+    assert!(matches!(runtime().block_on(session.closed()), Err(Error::Closed)));
+}
