@@ -17,10 +17,10 @@ pub enum FlowControl {
     /// * Send windows are counted from the first byte and kept from the moment the peer shows that it takes part, by
     ///   WINDOW_UPDATE or by SETTINGS with an initial window. The session's window is kept from the first
     ///   WINDOW_UPDATE for stream 0. Before that, only the byte stream below holds us back.
-    /// * Receive windows are announced and credited as usual. A peer that takes part and overruns one is treated as
-    ///   under [`Self::Enforced`]. A peer that never took part and overruns one shows thereby that it keeps none: it
-    ///   gets no more WINDOW_UPDATE (for streams, or for the session if it was that window), and from then on the byte
-    ///   stream is not read while [`Config::session_window`] is unread.
+    /// * Receive windows are announced and credited as usual, but a peer that overruns one is not punished: it may not
+    ///   have heard of it yet, or never will. Instead the byte stream is not read while more than
+    ///   [`Config::session_window`] is unread, and a peer that has shown no sign of taking part gets no more
+    ///   WINDOW_UPDATE, which it would only throw away.
     #[default]
     WhenPeerTakesPart,
     /// As SPDY/3.1 says: never send more than the window, reset a stream and end a session that overruns it.

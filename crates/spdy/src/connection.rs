@@ -28,8 +28,8 @@
 //! is ignored), or failed (a [`Violation`]; GOAWAY is in the output, nothing more is read).
 //!
 //! Invariants: a window the peer takes part in is never overrun; stream memory is freed with the stream; the bytes the
-//! peer can make us hold are bounded by [`Config::session_window`] (see [`FlowControl`] for the peer that does not take
-//! part) plus one call's input; answers the peer can make us write are bounded by [`Connection::wants_input`].
+//! peer can make us hold are bounded by [`Config::session_window`] plus one call's input, and answers it can make us write by
+//! a constant, as long as whoever drives the connection reads only when it [wants input](Connection::wants_input).
 
 mod output;
 mod receive;
@@ -139,9 +139,8 @@ pub struct Connection {
     peer_max_streams: u32,
     streams_take_part: bool,
     session_takes_part: bool,
-    /// The peer has overrun such a window, so it keeps none of them and gets no credit.
-    overruns_streams: bool,
-    overruns_session: bool,
+    /// The peer has overrun a window.
+    overruns: bool,
     sent_go_away: bool,
     received_go_away: bool,
 }
@@ -171,8 +170,7 @@ impl Connection {
             peer_max_streams: u32::MAX,
             streams_take_part: enforced,
             session_takes_part: enforced,
-            overruns_streams: false,
-            overruns_session: false,
+            overruns: false,
             sent_go_away: false,
             received_go_away: false,
             config,
@@ -297,12 +295,11 @@ impl Connection {
         self.received_go_away
     }
 
-    /// Whether more bytes should be read from the byte stream: not while answers pile up, and not while a peer that
-    /// keeps no windows has sent as much as may be unread.
+    /// Whether more bytes should be read from the byte stream: not while answers pile up, and not while the peer has
+    /// overrun the session's window, which holds it back.
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        let overruns = self.overruns_streams || self.overruns_session;
-        let held_back = overruns && self.unread >= self.config.announced_session_window() as usize;
+        let held_back = self.unread > self.config.announced_session_window() as usize;
         !held_back && self.output.len() < ANSWERS_LIMIT
     }
 

@@ -58,14 +58,18 @@ impl RecvWindow {
         self.available >= 0
     }
 
-    /// Bytes have been read: the credit to send now, if it is worth a frame.
-    pub(crate) fn release(&mut self, bytes: usize) -> Option<u32> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.owed = self.owed.saturating_add(bytes);
+    /// Bytes have been read, which is credit owed to the peer.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.owed = self.owed.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// The credit to send now, if it is worth a frame.
+    pub(crate) fn credit(&mut self) -> Option<u32> {
         if self.owed < self.size / 2 {
             return None;
         }
-        let credit = std::mem::take(&mut self.owed).min(StreamId::MAX);
+        let credit = self.owed.min(StreamId::MAX);
+        self.owed -= credit;
         self.available = self.available.saturating_add(credit.into());
         Some(credit)
     }

@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Connection, Event, Sending, StreamState};
 use crate::frame::{SETTING_INITIAL_WINDOW, SETTING_MAX_STREAMS};
-use crate::{DecodeError, Frame, GoAwayStatus, Headers, RstStatus, Setting, StreamId, Violation};
+use crate::{
+    DecodeError, FlowControl, Frame, GoAwayStatus, Headers, RstStatus, Setting, StreamId, Violation,
+};
 
 impl Connection {
     /// Takes bytes from the front of `input` until something happened; `None` when all of it is used up (but for a
@@ -43,22 +45,41 @@ impl Connection {
             return;
         }
         self.unread = self.unread.saturating_sub(bytes);
-        let session = self.recv_window.release(bytes);
-        let own = match self.streams.get_mut(&stream) {
-            Some(state) if !state.received_all => state.recv.release(bytes),
-            _ => None,
-        };
-        if self.sent_go_away {
+        self.recv_window.release(bytes);
+        if let Some(state) = self.streams.get_mut(&stream) {
+            state.recv.release(bytes);
+        }
+        self.credit(Some(stream));
+    }
+
+    /// Gives the session and one stream what they are owed. A peer that overruns windows and has never shown that it knows
+    /// of any gets nothing (it would not look); what it is owed stays owed, should it show that later.
+    fn credit(&mut self, stream: Option<StreamId>) {
+        let knows = self.streams_take_part || self.session_takes_part;
+        if self.sent_go_away || self.overruns && !knows {
             return;
         }
-        if let Some(delta) = session.filter(|_| !self.overruns_session) {
+        if let Some(delta) = self.recv_window.credit() {
             self.put(&Frame::WindowUpdate { stream: None, delta });
         }
-        if let Some(delta) = own.filter(|_| !self.overruns_streams) {
-            self.put(&Frame::WindowUpdate {
-                stream: Some(stream),
-                delta,
-            });
+        let state = stream.and_then(|stream| self.streams.get_mut(&stream));
+        if let Some(delta) = state
+            .filter(|state| !state.received_all)
+            .and_then(|state| state.recv.credit())
+        {
+            self.put(&Frame::WindowUpdate { stream, delta });
+        }
+    }
+
+    /// The peer has shown that it takes part. What it was owed so far, and was thought not to want, it gets now.
+    fn peer_takes_part(&mut self) {
+        if !std::mem::replace(&mut self.streams_take_part, true) && self.overruns {
+            let mut open: Vec<_> = self.streams.keys().copied().collect();
+            open.sort_unstable();
+            for stream in open {
+                self.credit(Some(stream));
+            }
+            self.credit(None);
         }
     }
 
@@ -142,22 +163,23 @@ impl Connection {
 
     fn data(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<Option<Event>, Violation> {
         let length = data.len();
+        let enforced = self.config.flow_control == FlowControl::Enforced;
         self.unread += length;
         if !self.recv_window.receive(length) {
-            if self.session_takes_part {
+            if enforced {
                 return Err(Violation::WindowOverrun);
             }
-            self.overruns_session = true;
+            self.overruns = true;
         }
         if let Some(state) = self.streams.get_mut(&stream)
             && !state.recv.receive(length)
             && !state.received_all
         {
-            if self.streams_take_part {
+            if enforced {
                 self.release(stream, length);
                 return Ok(self.fail(stream, RstStatus::FlowControlError));
             }
-            self.overruns_streams = true;
+            self.overruns = true;
         }
         let event = self.on_open_stream(stream, fin, Event::Data { stream, data, fin });
         if !matches!(event, Some(Event::Data { .. })) {
@@ -225,7 +247,7 @@ impl Connection {
         if window > StreamId::MAX {
             return Err(Violation::WindowOverflow);
         }
-        self.streams_take_part = true;
+        self.peer_takes_part();
         let delta = i64::from(window) - i64::from(self.peer_initial_window);
         self.peer_initial_window = window;
         let mut opened = Vec::new();
@@ -241,7 +263,7 @@ impl Connection {
     }
 
     fn window_update(&mut self, stream: Option<StreamId>, delta: u32) -> Result<Option<Event>, Violation> {
-        self.streams_take_part = true;
+        self.peer_takes_part();
         let Some(stream) = stream else {
             self.session_takes_part = true;
             return self.send_window.change(delta.into()).map(|()| None);

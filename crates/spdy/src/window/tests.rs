@@ -25,8 +25,11 @@ fn a_send_window_ends_at_31_bits() {
 fn credit_is_given_in_halves() {
     let mut window = RecvWindow::new(100);
     assert!(window.receive(100));
-    assert_eq!(window.release(49), None);
-    assert_eq!(window.release(1), Some(50));
+    window.release(49);
+    assert_eq!(window.credit(), None);
+    window.release(1);
+    assert_eq!(window.credit(), Some(50));
+    assert_eq!(window.credit(), None, "once");
     assert!(window.receive(50));
     assert!(!window.receive(1), "one more than allowed");
 }

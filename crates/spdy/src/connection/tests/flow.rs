@@ -179,46 +179,48 @@ fn an_enforced_session_window_costs_the_connection() {
 }
 
 #[test]
-fn a_peer_that_takes_part_is_held_to_it_without_being_told() {
-    let (mut server, mut peer) = server();
-    let size = 256 * 1024;
-    let frames = [
-        syn(1),
-        initial_window(100_000),
-        data(1, size, false),
-        data(1, 1, false),
-    ];
-    let events = peer.send(&mut server, &frames).unwrap();
-    assert_eq!(
-        events.last(),
-        Some(&Event::Reset {
-            stream: id(1),
-            status: RstStatus::FlowControlError
-        })
-    );
-}
-
-#[test]
 fn a_peer_that_overruns_is_held_back_by_the_byte_stream_and_gets_no_credit() {
     let (mut server, mut peer) = server();
     peer.send(&mut server, &[syn(1)]).unwrap();
-    for _ in 0..8 {
+    for _ in 0..9 {
         assert!(server.wants_input());
         peer.send(&mut server, &[data(1, 128 * 1024, false)]).unwrap();
     }
-    assert_eq!(server.unread(), 1024 * 1024);
+    assert_eq!(server.unread(), 1024 * 1024 + 128 * 1024);
     assert!(!server.wants_input());
     server.release(id(1), 1024 * 1024);
     assert!(server.wants_input());
+    assert_eq!(peer.receive(&mut server), []);
+}
+
+#[test]
+fn a_peer_that_overran_before_it_knew_gets_its_credit_when_it_takes_part() {
+    let (mut server, mut peer) = server();
+    let bytes = 1_200_000;
+    peer.send(&mut server, &[syn(1), data(1, bytes, false)]).unwrap();
+    server.release(id(1), bytes);
+    assert_eq!(peer.receive(&mut server), []);
+    peer.send(&mut server, &[initial_window(70_000)]).unwrap();
     assert_eq!(
         peer.receive(&mut server),
-        [update(None, 1024 * 1024)],
-        "the session's window it has kept so far"
+        [update(None, 1_200_000), update(Some(1), 1_200_000)]
     );
-    peer.send(&mut server, &[data(1, 1024 * 1024 + 1, false)])
-        .unwrap();
-    server.release(id(1), 1024 * 1024 + 1);
-    assert_eq!(peer.receive(&mut server), []);
+    // From now on as for everybody.
+    peer.send(&mut server, &[data(1, 200_000, false)]).unwrap();
+    server.release(id(1), 200_000);
+    assert_eq!(peer.receive(&mut server), [update(Some(1), 200_000)]);
+}
+
+#[test]
+fn a_peer_that_overruns_though_it_takes_part_is_credited_all_the_same() {
+    let (mut server, mut peer) = server();
+    peer.send(
+        &mut server,
+        &[initial_window(70_000), syn(1), data(1, 300_000, false)],
+    )
+    .unwrap();
+    server.release(id(1), 300_000);
+    assert_eq!(peer.receive(&mut server), [update(Some(1), 300_000)]);
 }
 
 #[test]

@@ -241,7 +241,7 @@ fn check(from: &End, to: &End) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn nothing_is_lost_and_no_window_is_overrun(
@@ -250,8 +250,7 @@ proptest! {
         stream_window in 0_u32..300_000,
         session_window in 0_u32..300_000,
     ) {
-        // Enforced or not, both ends announce windows and so take part: an overrun would be a violation or a reset.
-        // But the session's window is kept from the first update for it, which a session of 64 KiB does not begin with.
+        // Under enforcement an overrun would be a violation or a reset. Else an end may overrun what it has not heard of.
         let flow_control = if enforced { FlowControl::Enforced } else { FlowControl::WhenPeerTakesPart };
         let config = Config { flow_control, stream_window, session_window, ..Config::default() };
         let (mut client, mut server) = (End::new(Role::Client, &config), End::new(Role::Server, &config));
