@@ -203,6 +203,7 @@ pub(crate) fn exec(
         id: plan.id,
         container: plan.container,
         outputs: fds.readers,
+        hung_up: false,
     };
     pending::take_up(monitor, answer, what, progress);
     Ok(())

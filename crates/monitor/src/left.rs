@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::launches::set_nonblocking;
 use crate::poll::Token;
-use crate::state::{Monitor, Output};
+use crate::state::{Monitor, Output, Started};
 
 /// Read at once and dropped.
 const CHUNK: usize = 16 * 1024;
@@ -27,6 +27,19 @@ const END_OF_INPUT: [u8; 1] = [4];
 
 /// Closes what the monitor holds of an exec's streams; that it has ended is as good.
 pub(crate) fn hang_up(monitor: &mut Monitor<'_>, id: &str) -> Reply {
+    for start in &mut monitor.starting {
+        if let Started::Exec {
+            id: other,
+            outputs,
+            hung_up,
+            ..
+        } = &mut start.what
+            && other == id
+        {
+            outputs.clear();
+            *hung_up = true;
+        }
+    }
     let Monitor { execs, poll, .. } = monitor;
     for exec in execs.iter_mut().filter(|exec| exec.id == id) {
         for output in exec.outputs.drain(..) {

@@ -152,6 +152,7 @@ fn run(monitor: &mut Monitor<'_>, task: Task, mut spawned: Spawned) {
         Started::Container { id, max_line } => {
             container_runs(monitor, id, *max_line, at, &mut spawned).map(|()| None)
         }
+        Started::Exec { hung_up: true, .. } => Ok(None),
         Started::Exec { .. } => spawned.terminal.as_ref().map(clone_fd).transpose(),
     };
     let Spawned { pid, pidfd, terminal } = spawned;
@@ -173,6 +174,7 @@ fn run(monitor: &mut Monitor<'_>, task: Task, mut spawned: Spawned) {
             id,
             container,
             outputs,
+            ..
         } => {
             let terminal_kept = kept.map(|fd| (fd, true));
             let outputs = outputs.into_iter().map(|fd| (fd, false)).chain(terminal_kept);

@@ -75,6 +75,8 @@ pub(crate) enum Started {
         container: String,
         /// Reading ends of its streams.
         outputs: Vec<OwnedFd>,
+        /// The client has gone already: nothing is kept of its streams.
+        hung_up: bool,
     },
 }
 

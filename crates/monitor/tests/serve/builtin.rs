@@ -23,7 +23,7 @@ pub(crate) fn image(dir: &Path) -> OwnedFd {
         }
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
         for applet in [
-            "sh", "sleep", "ps", "hostname", "cat", "tty", "setsid", "printf", "id", "grep",
+            "sh", "sleep", "ps", "hostname", "cat", "tty", "stty", "setsid", "printf", "id", "grep",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
