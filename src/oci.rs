@@ -45,6 +45,7 @@ pub use generate::generate;
 pub use host::{AppArmor, Host};
 pub use namespaces::namespace_plan;
 pub use prepare::{Prepared, prepare, prepare_mounts};
+pub(crate) use process::add_term;
 pub use programs::SeccompPrograms;
 pub use security::Seccomp;
 pub use signal::{Signal, stop_signal};

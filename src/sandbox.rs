@@ -31,6 +31,7 @@ mod services;
 mod slot;
 mod stats;
 mod status;
+mod streaming;
 mod validate;
 mod work;
 

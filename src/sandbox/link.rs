@@ -63,6 +63,16 @@ impl Link {
         self.monitor.request(request, fds).await
     }
 
+    /// As [`Self::request`], with the terminal that comes along with the answer, where one does.
+    pub(super) async fn request_fds(
+        &self,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Option<OwnedFd>, MonitorError> {
+        let (_, fds) = self.monitor.request_fds(request, fds).await?;
+        Ok(fds.into_iter().next())
+    }
+
     /// Kills the monitor. Its containers are not killed by that.
     pub(super) fn kill(&self) {
         let killed = self

@@ -12,6 +12,7 @@ mod files;
 mod log;
 mod pod;
 mod remove;
+mod session;
 mod start;
 mod teardown;
 mod usage;
@@ -28,6 +29,7 @@ pub(in crate::sandbox) use pod::{PodMade, make_pod, owes_network};
 pub(in crate::sandbox) use remove::{
     forget_pod, read_exit_record, remove_container, remove_layer, remove_layers,
 };
+pub(in crate::sandbox) use session::{attach, exec};
 pub(in crate::sandbox) use start::{Started, signal_number, start_container, undying};
 pub(in crate::sandbox) use teardown::{queue_detach, tear_down};
 pub(in crate::sandbox) use usage::usage;

@@ -4,16 +4,14 @@
 //! it keeps the output open, that child is waited for a moment only. When nobody waits any more, or time is
 //! up, the command and all that came of it are killed.
 
-use std::os::fd::{AsFd, OwnedFd};
+mod output;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use pausa_monitor_protocol::{ExecPlan, ExitStatus, FdRole, ProcessPlan, Request};
-use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
-use tokio::task::JoinHandle;
 
+use self::output::Stream;
 use super::container_parts::read_spec;
 use crate::container::{ContainerRecord, RunState};
 use crate::id::Id;
@@ -24,8 +22,6 @@ use crate::sandbox::link::Link;
 use crate::sandbox::registry::CONTAINER;
 use crate::sandbox::services::Services;
 
-/// Kept of each stream. Both together stay below the 16 MiB that a kubelet takes in one message.
-const OUTPUT_MAX: usize = 8 * 1024 * 1024 - 64 * 1024;
 /// How long a killed command may take to be reaped.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -45,16 +41,7 @@ pub(in crate::sandbox) async fn exec_sync(
     command: Vec<String>,
     timeout: Duration,
 ) -> Result<ExecOutput, PodError> {
-    let not_running = || PodError::State {
-        what: CONTAINER,
-        id: record.id.to_string(),
-        state: "not running",
-        hint: "a command needs a running container",
-    };
-    let monitor = handle
-        .monitor()
-        .filter(|_| matches!(record.run, RunState::Running { .. }))
-        .ok_or_else(not_running)?;
+    let monitor = monitor_of(handle, record)?;
     let process = process(services, handle, record, command)?;
     let exec = Id::random().to_string();
     let ended = handle.execs().ends.expect(exec.clone());
@@ -69,8 +56,22 @@ pub(in crate::sandbox) async fn exec_sync(
         .await
 }
 
+/// The monitor of a container, if it runs.
+pub(super) fn monitor_of(handle: &PodHandle, record: &ContainerRecord) -> Result<Arc<Link>, PodError> {
+    let not_running = || PodError::State {
+        what: CONTAINER,
+        id: record.id.to_string(),
+        state: "not running",
+        hint: "this needs a running container",
+    };
+    handle
+        .monitor()
+        .filter(|_| matches!(record.run, RunState::Running { .. }))
+        .ok_or_else(not_running)
+}
+
 /// The container's own process with other arguments.
-fn process(
+pub(super) fn process(
     services: &Services,
     handle: &PodHandle,
     record: &ContainerRecord,
@@ -155,10 +156,18 @@ impl Running {
             }
         };
         self.over = true;
-        let (stdout, stderr) = tokio::join!(stdout.finish(drain), stderr.finish(drain));
+        let (mut stdout, mut stderr) = tokio::join!(stdout.finish(drain), stderr.finish(drain));
+        let dropped = output::fit(&mut stdout, &mut stderr);
+        if dropped > 0 {
+            tracing::warn!(
+                container = record.id.short(),
+                dropped,
+                "the output of a command is more than an answer can hold: its end was left out"
+            );
+        }
         Ok(ExecOutput {
-            stdout,
-            stderr,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
             exit_code: exit.code,
         })
     }
@@ -187,51 +196,5 @@ impl Drop for Running {
         }
         let (monitor, exec) = (Arc::clone(&self.monitor), self.exec.clone());
         tokio::spawn(async move { drop(monitor.request(Request::KillExec { exec }, Vec::new()).await) });
-    }
-}
-
-/// One stream of a command, read as it comes.
-struct Stream {
-    kept: Arc<std::sync::Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
-}
-
-impl Stream {
-    /// The stream and the end of its pipe that the command gets.
-    fn open() -> Result<(Self, OwnedFd), PodError> {
-        let failed = |error: std::io::Error| PodError::io("make a pipe for the command's output", error);
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-        rustix::io::ioctl_fionbio(read.as_fd(), true).map_err(|error| failed(error.into()))?;
-        let mut pipe = Receiver::from_owned_fd(read).map_err(failed)?;
-        let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let keep = Arc::clone(&kept);
-        let reader = tokio::spawn(async move {
-            let mut buffer = vec![0; 16 * 1024];
-            while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-                let mut kept = keep.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let room = OUTPUT_MAX.saturating_sub(kept.len());
-                kept.extend_from_slice(&buffer[..read.min(room)]);
-            }
-        });
-        Ok((Self { kept, reader }, write))
-    }
-
-    /// What was written, once the stream ends or `drain` is over.
-    async fn finish(mut self, drain: Duration) -> Vec<u8> {
-        if tokio::time::timeout(drain, &mut self.reader).await.is_err() {
-            self.reader.abort();
-        }
-        std::mem::take(
-            &mut *self
-                .kept
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.reader.abort();
     }
 }
