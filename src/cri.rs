@@ -17,17 +17,19 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::proto::v1;
 
-use backend::{ImageService, PodService};
+use backend::{ImageService, PodService, StreamService};
 
 pub mod authority;
 pub mod backend;
 pub mod server;
 
 mod admin;
+mod attach;
 mod call;
 mod container_stats;
 mod container_status;
 mod create_container;
+mod exec;
 mod exec_sync;
 mod image;
 mod image_status;
@@ -39,6 +41,7 @@ mod node_status;
 mod pod_sandbox_stats;
 mod pod_sandbox_status;
 mod pods;
+mod port_forward;
 mod pull_image;
 mod remove_container;
 mod remove_image;
@@ -53,6 +56,7 @@ mod status;
 mod stop_container;
 mod stop_pod_sandbox;
 mod stream;
+mod streams;
 mod unbuilt;
 mod update_container_resources;
 mod update_pod_sandbox_resources;
@@ -98,8 +102,9 @@ impl Facts {
 
 /// Serves RuntimeService.
 #[derive(Debug)]
-struct RuntimeDoor<P> {
+struct RuntimeDoor<P, S> {
     pods: Arc<P>,
+    streams: Arc<S>,
     facts: Arc<Facts>,
 }
 
@@ -111,19 +116,22 @@ struct ImageDoor<I> {
 
 /// The rooms behind the door.
 #[derive(Debug)]
-pub struct Rooms<P, I> {
+pub struct Rooms<P, I, S> {
     /// Pods and containers.
     pub pods: Arc<P>,
     /// Images.
     pub images: Arc<I>,
+    /// Exec, attach and port-forward.
+    pub streams: Arc<S>,
     /// What needs no asking.
     pub facts: Facts,
 }
 
-impl<P: PodService, I: ImageService> Rooms<P, I> {
-    fn into_doors(self) -> (RuntimeDoor<P>, ImageDoor<I>, ImageDoor<I>) {
+impl<P: PodService, I: ImageService, S: StreamService> Rooms<P, I, S> {
+    fn into_doors(self) -> (RuntimeDoor<P, S>, ImageDoor<I>, ImageDoor<I>) {
         let runtime = RuntimeDoor {
             pods: self.pods,
+            streams: self.streams,
             facts: Arc::new(self.facts),
         };
         let door = || ImageDoor {

@@ -15,6 +15,7 @@ use crate::error::chain;
 use crate::image::Images;
 use crate::proto::v1;
 use crate::sandbox::Care;
+use crate::streaming::{self, Streaming};
 use crate::telemetry;
 use pausa_seccomp::KernelVersion;
 
@@ -56,8 +57,11 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         user_namespaces: user_namespaces(&storage.images).await,
     };
     let (images, network) = (storage.images.clone(), pods.services().network.clone());
+    let pods = Arc::new(pods);
+    let streams = Streaming::start(streaming(&config), Arc::clone(&pods)).await;
     let rooms = Rooms {
-        pods: Arc::new(pods),
+        streams: Arc::new(streams.context("cannot start the streaming server")?),
+        pods,
         images: Arc::new(storage),
         facts: Facts::new(config, driver, builtin),
     };
@@ -92,6 +96,15 @@ async fn listen(config: &Config) -> anyhow::Result<Listening> {
         return Ok(inherited);
     }
     Ok(server::bind(config.socket()).await?)
+}
+
+fn streaming(config: &Config) -> streaming::Settings {
+    let streaming = &config.streaming;
+    streaming::Settings {
+        address: (streaming.address, streaming.port).into(),
+        certificate: streaming.cert.clone().zip(streaming.key.clone()),
+        idle_timeout: Duration::from_secs(streaming.idle_timeout_seconds.into()),
+    }
 }
 
 /// The driver in use, in CRI's words.

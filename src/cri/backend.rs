@@ -1,6 +1,6 @@
 //! What the door needs of the rooms behind it, in the words of the wire.
 //!
-//! Two interfaces, because images know nothing of pods. Arguments are validated for form (ids and required
+//! Three interfaces, because images know nothing of pods, and neither knows how clients stream. Arguments are validated for form (ids and required
 //! fields are there); whether they make sense is the rooms' to say. Every operation outlives the request
 //! that asked for it: a future that is dropped ends the waiting, not the work.
 
@@ -13,6 +13,7 @@ use futures_util::Stream;
 
 use crate::error::Failure;
 use crate::proto::{admin, v1};
+use crate::streaming::target::Streams;
 
 /// An archive on its way in; fits `tokio_util::io::StreamReader`. An error means the client went away.
 pub type ArchiveStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
@@ -139,6 +140,18 @@ pub trait PodService: Send + Sync + 'static {
 
     /// More entries for the verbose Status; every value is JSON. `cniconfig` is expected among them.
     fn describe(&self) -> impl Future<Output = BTreeMap<String, String>> + Send;
+}
+
+/// Exec, attach and port-forward: URLs that clients then go to. Nothing here waits.
+pub trait StreamService: Send + Sync + 'static {
+    /// A URL to run a command in a running container at.
+    fn exec(&self, id: &str, command: Vec<String>, streams: Streams, tty: bool) -> Result<String, Failure>;
+
+    /// A URL to attach to a running container at.
+    fn attach(&self, id: &str, streams: Streams, tty: bool) -> Result<String, Failure>;
+
+    /// A URL to forward ports of a ready pod at.
+    fn port_forward(&self, id: &str, ports: Vec<u16>) -> Result<String, Failure>;
 }
 
 /// Images.

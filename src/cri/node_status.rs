@@ -9,8 +9,8 @@ use crate::error::{ErrorKind, Failure};
 use crate::proto::v1;
 
 /// Serves Status.
-pub(super) async fn answer<P: PodService>(
-    door: &RuntimeDoor<P>,
+pub(super) async fn answer<P: PodService, S>(
+    door: &RuntimeDoor<P, S>,
     request: v1::StatusRequest,
 ) -> Result<v1::StatusResponse, Failure> {
     let network = door.pods.network_readiness().await;

@@ -13,8 +13,8 @@ pub(super) fn subject(request: &v1::RunPodSandboxRequest) -> String {
 }
 
 /// Serves RunPodSandbox.
-pub(super) async fn answer<P: PodService>(
-    door: &RuntimeDoor<P>,
+pub(super) async fn answer<P: PodService, S>(
+    door: &RuntimeDoor<P, S>,
     request: v1::RunPodSandboxRequest,
 ) -> Result<v1::RunPodSandboxResponse, Failure> {
     let config = require::message("config", request.config)?;

@@ -4,21 +4,21 @@
 
 use tonic::{Request, async_trait};
 
-use super::backend::PodService;
+use super::backend::{PodService, StreamService};
 use super::call::{Reply, call};
 use super::stream::Messages;
 use super::{
-    RuntimeDoor, container_stats, container_status, create_container, exec_sync, list_containers,
-    list_pod_sandbox, node_status, pod_sandbox_stats, pod_sandbox_status, remove_container,
-    remove_pod_sandbox, reopen_container_log, run_pod_sandbox, runtime_config, start_container,
-    stop_container, stop_pod_sandbox, unbuilt, update_container_resources, update_pod_sandbox_resources,
-    update_runtime_config, version,
+    RuntimeDoor, attach, container_stats, container_status, create_container, exec, exec_sync,
+    list_containers, list_pod_sandbox, node_status, pod_sandbox_stats, pod_sandbox_status, port_forward,
+    remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox, runtime_config,
+    start_container, stop_container, stop_pod_sandbox, unbuilt, update_container_resources,
+    update_pod_sandbox_resources, update_runtime_config, version,
 };
 use crate::proto::v1;
 use crate::proto::v1::runtime_service_server::RuntimeService;
 
 #[async_trait]
-impl<P: PodService> RuntimeService for RuntimeDoor<P> {
+impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
     async fn version(&self, request: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
         let request = request.into_inner();
         call("Version", "", version::answer(request)).await
@@ -81,12 +81,8 @@ impl<P: PodService> RuntimeService for RuntimeDoor<P> {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Reply<v1::ListPodSandboxResponse> {
         let request = request.into_inner();
-        call(
-            "ListPodSandbox",
-            "",
-            list_pod_sandbox::answer(&*self.pods, request),
-        )
-        .await
+        let work = list_pod_sandbox::answer(&*self.pods, request);
+        call("ListPodSandbox", "", work).await
     }
 
     type StreamPodSandboxesStream = Messages<v1::StreamPodSandboxesResponse>;
@@ -96,12 +92,8 @@ impl<P: PodService> RuntimeService for RuntimeDoor<P> {
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Reply<Self::StreamPodSandboxesStream> {
         let request = request.into_inner();
-        call(
-            "StreamPodSandboxes",
-            "",
-            list_pod_sandbox::stream(&*self.pods, request),
-        )
-        .await
+        let work = list_pod_sandbox::stream(&*self.pods, request);
+        call("StreamPodSandboxes", "", work).await
     }
 
     async fn create_container(
@@ -161,12 +153,8 @@ impl<P: PodService> RuntimeService for RuntimeDoor<P> {
         request: Request<v1::ListContainersRequest>,
     ) -> Reply<v1::ListContainersResponse> {
         let request = request.into_inner();
-        call(
-            "ListContainers",
-            "",
-            list_containers::answer(&*self.pods, request),
-        )
-        .await
+        let work = list_containers::answer(&*self.pods, request);
+        call("ListContainers", "", work).await
     }
 
     type StreamContainersStream = Messages<v1::StreamContainersResponse>;
@@ -176,12 +164,8 @@ impl<P: PodService> RuntimeService for RuntimeDoor<P> {
         request: Request<v1::StreamContainersRequest>,
     ) -> Reply<Self::StreamContainersStream> {
         let request = request.into_inner();
-        call(
-            "StreamContainers",
-            "",
-            list_containers::stream(&*self.pods, request),
-        )
-        .await
+        let work = list_containers::stream(&*self.pods, request);
+        call("StreamContainers", "", work).await
     }
 
     async fn container_status(
@@ -233,16 +217,23 @@ impl<P: PodService> RuntimeService for RuntimeDoor<P> {
         .await
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Reply<v1::ExecResponse> {
-        call("Exec", "", unbuilt::answer("Exec")).await
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Reply<v1::ExecResponse> {
+        let request = request.into_inner();
+        let subject = request.container_id.clone();
+        call("Exec", &subject, exec::answer(&*self.streams, request)).await
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Reply<v1::AttachResponse> {
-        call("Attach", "", unbuilt::answer("Attach")).await
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Reply<v1::AttachResponse> {
+        let request = request.into_inner();
+        let subject = request.container_id.clone();
+        call("Attach", &subject, attach::answer(&*self.streams, request)).await
     }
 
-    async fn port_forward(&self, _: Request<v1::PortForwardRequest>) -> Reply<v1::PortForwardResponse> {
-        call("PortForward", "", unbuilt::answer("PortForward")).await
+    async fn port_forward(&self, request: Request<v1::PortForwardRequest>) -> Reply<v1::PortForwardResponse> {
+        let request = request.into_inner();
+        let subject = request.pod_sandbox_id.clone();
+        let work = port_forward::answer(&*self.streams, request);
+        call("PortForward", &subject, work).await
     }
 
     async fn container_stats(

@@ -24,7 +24,7 @@ use patience::PatienceLayer;
 
 use super::Rooms;
 use super::authority::LenientAuthority;
-use super::backend::{ImageService, PodService};
+use super::backend::{ImageService, PodService, StreamService};
 use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v1::image_service_server::ImageServiceServer;
 use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
@@ -57,9 +57,9 @@ pub enum ServeError {
 ///
 /// # Errors
 /// [`ServeError`] when the server ends for another reason.
-pub async fn serve<P: PodService, I: ImageService>(
+pub async fn serve<P: PodService, I: ImageService, S: StreamService>(
     listening: Listening,
-    rooms: Rooms<P, I>,
+    rooms: Rooms<P, I, S>,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) -> Result<(), ServeError> {
@@ -94,7 +94,9 @@ pub async fn serve<P: PodService, I: ImageService>(
     }
 }
 
-fn router<P: PodService, I: ImageService>(rooms: Rooms<P, I>) -> Router<Stack<PatienceLayer, Identity>> {
+fn router<P: PodService, I: ImageService, S: StreamService>(
+    rooms: Rooms<P, I, S>,
+) -> Router<Stack<PatienceLayer, Identity>> {
     let (runtime, image, admin) = rooms.into_doors();
     Server::builder()
         .layer(PatienceLayer)

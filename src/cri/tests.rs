@@ -24,6 +24,7 @@ mod odd_authority;
 mod pods;
 mod shutdown;
 mod stats;
+mod streams;
 
 /// A running door.
 struct Door {
@@ -47,6 +48,7 @@ impl Door {
         let rooms = Rooms {
             pods: Arc::clone(&fake),
             images: Arc::clone(&fake),
+            streams: Arc::clone(&fake),
             facts: Facts::new(
                 Config::default(),
                 v1::CgroupDriver::Systemd,

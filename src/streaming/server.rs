@@ -101,7 +101,6 @@ where
         async { Ok::<_, Infallible>(answer) }
     });
     http1::Builder::new()
-        .keep_alive(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades()
         .await?;

@@ -84,6 +84,9 @@ pub(super) fn port_forward(headers: &HeaderMap) -> Result<(Forward, Answer), Box
 pub(super) fn refusal(status: StatusCode, why: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(why.into()));
     *answer.status_mut() = status;
+    // There is nothing to ask a second time for.
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

@@ -5,26 +5,6 @@ use tonic::Code;
 
 use crate::harness::{on_pausa, refused};
 
-/// CRI Exec, Attach and PortForward: streaming.
-#[test]
-fn streaming_is_not_served_yet() {
-    on_pausa(async |node| {
-        let mut runtime = node.runtime();
-        refused(
-            Code::Unimplemented,
-            runtime.exec(v1::ExecRequest::default()).await,
-        );
-        refused(
-            Code::Unimplemented,
-            runtime.attach(v1::AttachRequest::default()).await,
-        );
-        refused(
-            Code::Unimplemented,
-            runtime.port_forward(v1::PortForwardRequest::default()).await,
-        );
-    });
-}
-
 /// CRI ListMetricDescriptors and its kin (KEP-2371).
 #[test]
 fn metrics_are_not_served_yet() {

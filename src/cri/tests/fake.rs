@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-use crate::cri::backend::{ArchiveStream, ImageService, NotReady, PodService};
+use crate::cri::backend::{ArchiveStream, ImageService, NotReady, PodService, StreamService};
 use crate::error::{ErrorKind, Failure};
 use crate::proto::{admin, v1};
+use crate::streaming::target::Streams;
 
 #[derive(Debug)]
 pub(super) struct Fake {
@@ -235,6 +236,23 @@ impl PodService for Fake {
 
     async fn describe(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("cniconfig".into(), "{}".into())])
+    }
+}
+
+impl StreamService for Fake {
+    fn exec(&self, id: &str, command: Vec<String>, streams: Streams, tty: bool) -> Result<String, Failure> {
+        self.note(format!("exec {id} {command:?} {streams:?} {tty}"));
+        Ok("http://there/exec/1".into())
+    }
+
+    fn attach(&self, id: &str, streams: Streams, tty: bool) -> Result<String, Failure> {
+        self.note(format!("attach {id} {streams:?} {tty}"));
+        Ok("http://there/attach/1".into())
+    }
+
+    fn port_forward(&self, id: &str, ports: Vec<u16>) -> Result<String, Failure> {
+        self.note(format!("port-forward {id} {ports:?}"));
+        Ok("http://there/portforward/1".into())
     }
 }
 

@@ -21,7 +21,10 @@ async fn a_url_works_once() {
     let url = exec_url(&room, "true", OUTPUT, false);
     let (_first, answer) = request(&url, "POST", &v4()).await;
     is(&answer, "101");
-    assert!(answer.contains("\r\nupgrade: spdy/3.1\r\n"), "{answer}");
+    assert!(
+        answer.contains("\r\nconnection: upgrade\r\nupgrade: spdy/3.1\r\n"),
+        "{answer}"
+    );
     assert!(
         answer.contains("\r\nx-stream-protocol-version: v4.channel.k8s.io\r\n"),
         "{answer}"

@@ -165,10 +165,16 @@ async fn attached_clients_type_and_read() {
     assert_eq!(status(&got)["status"], "Success");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_idle_client_is_cut() {
-    let room = start().await;
+    let settings = Settings {
+        idle_timeout: Duration::from_millis(300),
+        ..settings()
+    };
+    let room = Streaming::start(settings, Arc::new(Fake::default()))
+        .await
+        .unwrap();
     let url = room.attach(CONTAINER, ALL, false).unwrap();
     let mut socket = connect(&url, "v5.channel.k8s.io").await;
-    while let Some(Ok(_)) = socket.next().await {}
+    soon(async { while let Some(Ok(_)) = socket.next().await {} }).await;
 }
