@@ -201,6 +201,8 @@ fn container(script: &str) -> Request {
     }))
 }
 
+mod versions;
+
 #[test]
 fn the_embedded_program_is_static_and_at_a_fixed_address() {
     let path = env!("PAUSA_MONITOR");

@@ -16,6 +16,7 @@ mod bad_input;
 mod container_lifecycle;
 mod container_lists;
 mod exec_sync;
+mod hanging_mounts;
 mod image_cli;
 mod images;
 mod images_crash;

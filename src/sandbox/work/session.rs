@@ -261,10 +261,11 @@ impl Drop for Client {
                 }
             }
         };
-        if !self.over {
+        // Without a runtime the daemon is on its way out, and its connections end by that.
+        if let (false, Ok(runtime)) = (self.over, tokio::runtime::Handle::try_current()) {
             let monitor = Arc::clone(&self.monitor);
             // A monitor that has gone has let go of everything.
-            tokio::spawn(async move { drop(monitor.request(request, Vec::new()).await) });
+            runtime.spawn(async move { drop(monitor.request(request, Vec::new()).await) });
         }
     }
 }
