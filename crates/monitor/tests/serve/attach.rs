@@ -85,7 +85,9 @@ fn listener(id: &str, script: &str) -> ContainerPlan {
     plan
 }
 
-fn descriptors(rig: &Rig) -> usize {
+/// How many descriptors the monitor has, once it is done with what it was asked before.
+fn descriptors(rig: &mut Rig) -> usize {
+    rig.daemon.settle();
     let fds = format!("/proc/{}/fd", rig.process.id());
     std::fs::read_dir(fds).unwrap().count()
 }
@@ -151,7 +153,7 @@ fn who_leaves_takes_nothing_along() {
         &mut rig,
         &listener("a", "while read line; do echo $line; done; echo end"),
     );
-    let before = descriptors(&rig);
+    let before = descriptors(&mut rig);
     for round in 0..10 {
         let id = format!("c{round}");
         let mut client = Client::attach(&mut rig, &id, "a");
@@ -168,7 +170,7 @@ fn who_leaves_takes_nothing_along() {
     }
     // To one that has gone it is done as well.
     rig.daemon.ask(detach("c0")).unwrap();
-    assert_eq!(descriptors(&rig), before);
+    assert_eq!(descriptors(&mut rig), before);
     // A daemon that dies takes its clients along, and nothing else.
     let mut client = Client::attach(&mut rig, "last", "a");
     let mut next = rig.connect();

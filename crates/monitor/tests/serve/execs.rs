@@ -42,7 +42,9 @@ fn ended(daemon: &mut Daemon, id: &str) -> ExitStatus {
     }
 }
 
-fn descriptors(rig: &Rig) -> usize {
+/// How many descriptors the monitor has, once it is done with what it was asked before.
+fn descriptors(rig: &mut Rig) -> usize {
+    rig.daemon.settle();
     let fds = format!("/proc/{}/fd", rig.process.id());
     std::fs::read_dir(fds).unwrap().count()
 }
@@ -67,7 +69,7 @@ fn until(master: &OwnedFd, end: &str) -> String {
 fn a_command_goes_on_without_its_daemon() {
     let mut rig = Rig::new(&pod());
     rig.start("a", "exec sleep 1000");
-    let before = descriptors(&rig);
+    let before = descriptors(&mut rig);
     let done = rig.dir.path().join("done");
     // More than a pipe holds, and nobody has read any of it.
     let script = format!(
@@ -81,7 +83,7 @@ fn a_command_goes_on_without_its_daemon() {
     drop(read);
     assert_eq!(ended(&mut rig.daemon, "e").code, 0);
     assert!(done.exists());
-    assert_eq!(descriptors(&rig), before);
+    assert_eq!(descriptors(&mut rig), before);
     rig.daemon.send(Request::Shutdown, &[]);
     assert!(rig.process.wait().unwrap().success());
 }
@@ -90,7 +92,7 @@ fn a_command_goes_on_without_its_daemon() {
 fn a_command_whose_client_has_left_meets_a_broken_pipe() {
     let mut rig = Rig::new(&pod());
     rig.start("a", "exec sleep 1000");
-    let before = descriptors(&rig);
+    let before = descriptors(&mut rig);
     let read = run(&mut rig, "e", "while :; do echo x; done");
     drop(read);
     rig.daemon.ask(hang_up("e")).unwrap();
@@ -100,7 +102,7 @@ fn a_command_whose_client_has_left_meets_a_broken_pipe() {
     let read = run(&mut rig, "f", "echo all; exit 4");
     assert_eq!(ended(&mut rig.daemon, "f").code, 4);
     assert_eq!(std::io::read_to_string(File::from(read)).unwrap(), "all\n");
-    assert_eq!(descriptors(&rig), before);
+    assert_eq!(descriptors(&mut rig), before);
     rig.daemon.send(Request::Shutdown, &[]);
     assert!(rig.process.wait().unwrap().success());
 }
@@ -109,13 +111,13 @@ fn a_command_whose_client_has_left_meets_a_broken_pipe() {
 fn a_terminal_has_its_size_from_the_beginning_and_is_hung_up() {
     let Some(mut rig) = real(&pod()) else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));
-    let before = descriptors(&rig);
+    let before = descriptors(&mut rig);
     let master = on_terminal(&mut rig, "t", "stty size; while :; do sleep 0.02; done");
     assert_eq!(until(&master, "\n"), "11 22\r\n");
     drop(master);
     rig.daemon.ask(hang_up("t")).unwrap();
     assert_eq!(ended(&mut rig.daemon, "t").signal, 1, "SIGHUP");
-    assert_eq!(descriptors(&rig), before);
+    assert_eq!(descriptors(&mut rig), before);
     rig.daemon.send(Request::Shutdown, &[]);
     assert!(rig.process.wait().unwrap().success());
 }

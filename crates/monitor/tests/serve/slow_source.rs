@@ -117,7 +117,7 @@ fn serve(mut device: File, released: &Receiver<()>) {
         answer.extend(unique);
         answer.extend(body);
         // ENOENT: whoever asked was killed meanwhile.
-        device.write(&answer).ok();
+        device.write_all(&answer).ok();
     }
 }
 
