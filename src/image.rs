@@ -212,7 +212,9 @@ impl Images {
         let hex = {
             let index = self.inner.index.load();
             let whole = self.find(&index, reference)?;
-            whole.map(|entry| entry.config.id.hex().to_owned()).or_else(|| index.find_incomplete(reference))
+            whole
+                .map(|entry| entry.config.id.hex().to_owned())
+                .or_else(|| index.find_incomplete(reference))
         };
         let Some(hex) = hex else {
             return Ok(());

@@ -88,13 +88,7 @@ impl Images {
         let index = self.inner.index.load();
         let mut sources: Vec<Source> = Vec::new();
         for reference in references {
-            let entry = index.find_for_lease(reference)?;
-            let held = entry.and_then(|entry| Some((entry, entry.content.upgrade()?)));
-            let Some((entry, content)) = held else {
-                return Err(ImageError::NotFound {
-                    reference: shortened(reference),
-                });
-            };
+            let (entry, content) = self.hold(&index, reference)?;
             if !sources
                 .iter()
                 .any(|source| Arc::ptr_eq(&source.content, &content))

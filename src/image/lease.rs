@@ -9,6 +9,7 @@ use oci_spec::image::ImageConfiguration;
 use super::Images;
 use super::content::Content;
 use super::error::{ImageError, shortened};
+use super::index::{Entry, Index};
 use super::layout::Layout;
 use super::overlay;
 use super::top;
@@ -103,22 +104,29 @@ impl Images {
     /// [`ImageError::NotFound`], [`ImageError::Ambiguous`].
     pub fn lease(&self, reference_or_id: &str) -> Result<Lease, ImageError> {
         let index = self.inner.index.load();
-        let entry = match self.find(&index, reference_or_id)? {
-            Some(entry) => Some(entry),
-            None => index.find_retired(reference_or_id),
-        };
-        let held = entry.and_then(|entry| Some((entry, entry.content.upgrade()?)));
-        let Some((entry, content)) = held else {
-            return Err(ImageError::NotFound {
-                reference: shortened(reference_or_id),
-            });
-        };
+        let (entry, content) = self.hold(&index, reference_or_id)?;
         let first = |names: &[String], other: String| names.first().cloned().unwrap_or(other);
         Ok(Lease {
             layout: self.inner.layout.clone(),
             reference: first(&entry.digests, entry.id()),
             name: first(&entry.tags, reference_or_id.to_owned()),
             content,
+        })
+    }
+
+    /// The image that `text` names, be it retired, with a hold on what it consists of.
+    pub(super) fn hold<'a>(
+        &self,
+        index: &'a Index,
+        text: &str,
+    ) -> Result<(&'a Arc<Entry>, Arc<Content>), ImageError> {
+        let entry = match self.find(index, text)? {
+            Some(entry) => Some(entry),
+            None => index.find_retired(text),
+        };
+        let held = entry.and_then(|entry| Some((entry, entry.content.upgrade()?)));
+        held.ok_or_else(|| ImageError::NotFound {
+            reference: shortened(text),
         })
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::check::{self, Verdict, VerifyMethod};
 use super::content::Content;
-use super::error::{ImageError, shortened};
+use super::error::ImageError;
 use super::fetch::blocking;
 use super::index::Incomplete;
 use super::keeper::Job;
@@ -80,13 +80,7 @@ impl Images {
     pub async fn verify(&self, reference: &str) -> Result<ImageReport, ImageError> {
         let (content, names, manifests) = {
             let index = self.inner.index.load();
-            let entry = index.find_for_lease(reference)?;
-            let held = entry.and_then(|entry| Some((entry, entry.content.upgrade()?)));
-            let Some((entry, content)) = held else {
-                return Err(ImageError::NotFound {
-                    reference: shortened(reference),
-                });
-            };
+            let (entry, content) = self.hold(&index, reference)?;
             let names = [entry.tags.clone(), entry.digests.clone()].concat();
             (content, names, entry.manifests.clone())
         };

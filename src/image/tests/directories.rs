@@ -30,8 +30,8 @@ fn mounts(images: &Images, name: &str, dir: &Path) -> Vec<OwnedFd> {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     vec![
-        lease.mount(&upper, &work).unwrap(),
-        lease.mount_readonly().unwrap(),
+        lease.mount(&upper, &work, None).unwrap(),
+        lease.mount_readonly(None).unwrap(),
     ]
 }
 
