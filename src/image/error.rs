@@ -199,6 +199,17 @@ impl ImageError {
         matches!(self, Self::Fetch { source, .. } if source.kind() == distribution::Kind::DigestMismatch)
     }
 
+    /// The same with those who delivered the bytes, if it is about damaged ones.
+    pub(super) fn delivered_by(self, servers: &[String]) -> Self {
+        match self {
+            Self::Fetch { reference, source } => Self::Fetch {
+                reference,
+                source: Box::new(source.delivered_by(servers)),
+            },
+            other => other,
+        }
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         match self {

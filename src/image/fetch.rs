@@ -205,10 +205,14 @@ async fn from_registry(
         }
     };
     let ((), layer) = tokio::join!(feed, unpacked);
-    if layer.as_ref().is_err_and(ImageError::is_damage) {
-        remote.client.distrust(&blob.digest, &servers.list());
+    match layer {
+        Err(error) if error.is_damage() => {
+            let servers = servers.list();
+            remote.client.distrust(&blob.digest, &servers);
+            Err(error.delivered_by(&servers))
+        }
+        layer => layer,
     }
-    layer
 }
 
 /// Runs `work` where blocking is allowed. It ends even if the caller goes away.

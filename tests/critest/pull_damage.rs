@@ -61,6 +61,7 @@ fn a_mirror_with_damaged_blobs_fails_no_pull() {
         hosts(node, &format!("server = \"http://{liar}\"\n"));
         let text = refused(Code::DataLoss, pull(node, "damaged.test/critest/base:1").await);
         assert!(text.contains(&Registry::get().image("base").id), "{text}");
+        assert!(text.contains(&liar), "names who delivered it: {text}");
         assert_eq!(node.image("damaged.test/critest/base:1").await, None);
         hosts(
             node,

@@ -151,7 +151,7 @@ impl Stream for BlobStream {
 enum Delivery {
     /// An answer's body up to `end`.
     Body {
-        body: Body,
+        body: Box<Body>,
         /// Bytes to throw away first, where the server ignored the range.
         skip: u64,
         end: u64,
@@ -324,7 +324,7 @@ impl Download {
         };
         self.servers.add(route.endpoint.base.as_str());
         Ok(Delivery::Body {
-            body: Body::new(response, target, route.stall),
+            body: Box::new(Body::new(response, target, route.stall)),
             skip,
             end,
         })

@@ -238,7 +238,8 @@ impl Client {
             .await?;
         let digest = match digest.or(announced.as_ref()) {
             Some(expected) => {
-                verified(expected, &bytes)?;
+                verified(expected, &bytes)
+                    .map_err(|error| error.delivered_by(&[route.endpoint.base.to_string()]))?;
                 expected.clone()
             }
             None => Digest::sha256(&bytes),

@@ -238,6 +238,14 @@ pub enum Error {
         /// Size seen or announced.
         found: u64,
     },
+    /// Damaged bytes, with those who delivered them.
+    #[error("{servers} delivered damaged data")]
+    Damaged {
+        /// Hosts or addresses.
+        servers: String,
+        /// What is wrong with the bytes.
+        source: Box<Self>,
+    },
     /// No manifest for this platform.
     #[error("the image is not built for {wanted}; it has {available}")]
     Platform {
@@ -295,7 +303,9 @@ impl Error {
             | Self::Answer { .. }
             | Self::Document { .. }
             | Self::TooLarge { .. } => Kind::InvalidAnswer,
-            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Kind::DigestMismatch,
+            Self::Damaged { .. } | Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
+                Kind::DigestMismatch
+            }
             Self::Platform { .. } => Kind::NoMatchingPlatform,
             Self::Unsupported { .. } => Kind::Unsupported,
             // The last endpoint is the authority; mirrors may fail as they like.
@@ -309,6 +319,19 @@ impl Error {
             Self::Status { retry_after, .. } => *retry_after,
             Self::AllFailed { tried } => tried.last().and_then(Self::retry_after),
             _ => None,
+        }
+    }
+
+    /// The same with those who delivered the bytes, if it is about damaged ones.
+    #[must_use]
+    pub fn delivered_by(self, servers: &[String]) -> Self {
+        let damage = matches!(self, Self::DigestMismatch { .. } | Self::SizeMismatch { .. });
+        if !damage || servers.is_empty() {
+            return self;
+        }
+        Self::Damaged {
+            servers: servers.join(", "),
+            source: Box::new(self),
         }
     }
 

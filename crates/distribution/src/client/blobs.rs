@@ -42,9 +42,12 @@ impl Client {
             }
             match verified(&descriptor.digest, &bytes) {
                 Ok(()) => return Ok(bytes.into()),
-                Err(error) => damaged = Some(error),
+                Err(error) => {
+                    let servers = stream.servers().list();
+                    self.distrust(&descriptor.digest, &servers);
+                    damaged = Some(error.delivered_by(&servers));
+                }
             }
-            self.distrust(&descriptor.digest, &stream.servers().list());
         }
         Err(damaged.unwrap_or_else(|| no_endpoint(reference, false)))
     }

@@ -305,7 +305,8 @@ fn with_twin(mut endpoint: Endpoint, bare: bool) -> Vec<Endpoint> {
     let ambiguous = endpoint.base.scheme() == "http"
         && endpoint.tls != TlsSettings::default()
         && endpoint.base.port().is_some();
-    if !ambiguous && !(bare && is_loopback(&endpoint.base)) {
+    let unsaid = bare && is_loopback(&endpoint.base);
+    if !ambiguous && !unsaid {
         return vec![endpoint];
     }
     let mut plain = endpoint.clone();

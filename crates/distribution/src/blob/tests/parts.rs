@@ -138,3 +138,14 @@ async fn who_delivers_damaged_bytes_is_asked_last_next_time() {
         .unwrap();
     assert_eq!(stream.servers().list(), [format!("{}/v2", mirror.url())]);
 }
+
+#[tokio::test]
+async fn a_distrusted_plain_registry_on_loopback_stays_behind_its_tls_twin() {
+    let blob = blob();
+    let served = blob.clone();
+    let server = server(move |_, request| Reply::ranged(&served, request)).await;
+    let client = Client::new(Arc::new(crate::hosts::HostsDir::default()), config());
+    let wanted = descriptor(&blob);
+    client.distrust(&wanted.digest, &[format!("{}/v2", server.url())]);
+    assert!(fetch(&client, &server, &blob).await.unwrap() == blob);
+}
