@@ -30,11 +30,13 @@ pub enum FlowControl {
 /// How the driver sees that a peer has vanished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Send a PING after so long without a frame from the peer.
+    /// Send a PING after so long without a frame from the peer, and again each time. That alone finds a connection that
+    /// is dead: the system reports it when we write, even while we do not read.
     pub interval: Duration,
-    /// End the connection when nothing at all came for so long after the PING. While the peer is held back (see
-    /// [`FlowControl`]) its answers cannot be read and this is not judged; the PING alone finds a dead connection then.
-    pub timeout: Duration,
+    /// End the connection when nothing at all came for so long after a PING. Not for spdystream: it answers a PING no
+    /// sooner than its application has read what came before, so a `kubectl exec` whose output waits in a pager would be
+    /// cut off. While the peer is held back (see [`FlowControl`]) its answers cannot be read and this is not judged.
+    pub timeout: Option<Duration>,
 }
 
 /// How much a peer may ask of us before a single stream is accepted.
@@ -74,7 +76,7 @@ pub struct Config {
     pub max_streams: u32,
     /// What a single frame may be.
     pub limits: Limits,
-    /// Pings of our own; none if absent. (The peer's are always answered.)
+    /// Pings of our own; none if absent. (The peer's are always answered.) By default they are sent but not judged.
     pub keepalive: Option<Keepalive>,
     /// Ends the session after so long without a frame from the peer and without data sent. Answers to our own pings do
     /// not count; pings of the peer do, so `kubectl`, which pings, keeps a shell open as it does with spdystream.
@@ -92,7 +94,10 @@ impl Default for Config {
             send_buffer: 128 * 1024,
             max_streams: 1024,
             limits: Limits::default(),
-            keepalive: None,
+            keepalive: Some(Keepalive {
+                interval: Duration::from_secs(30),
+                timeout: None,
+            }),
             idle_timeout: None,
             close_timeout: Duration::from_secs(5),
         }

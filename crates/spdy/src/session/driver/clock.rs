@@ -78,30 +78,35 @@ impl Clock {
     /// True if a PING is due.
     fn keep_alive(&mut self, keepalive: Keepalive, now: Instant, reading: bool) -> Result<bool, Error> {
         let since = self.asked.unwrap_or(self.last_received);
-        let wait = if self.asked.is_some() {
-            keepalive.timeout
-        } else {
-            keepalive.interval
-        };
-        if now.duration_since(since) < wait {
+        if now.duration_since(since) < self.patience(keepalive) {
             return Ok(false);
         }
-        if self.asked.is_some() && reading {
-            return Err(Error::Unanswered {
-                timeout: keepalive.timeout,
-            });
+        if let Some(timeout) = keepalive.timeout
+            && self.asked.is_some()
+            && reading
+        {
+            return Err(Error::Unanswered { timeout });
         }
         self.asked = Some(now);
         Ok(true)
+    }
+
+    /// How long to wait from the last sign of life, or from the last PING.
+    fn patience(&self, keepalive: Keepalive) -> Duration {
+        keepalive
+            .timeout
+            .filter(|_| self.asked.is_some())
+            .unwrap_or(keepalive.interval)
     }
 
     fn deadline(&self, last_activity: impl Fn() -> Instant) -> Option<Instant> {
         let idle = self
             .idle_timeout
             .and_then(|timeout| last_activity().checked_add(timeout));
-        let alive = self.keepalive.and_then(|keepalive| match self.asked {
-            Some(asked) => asked.checked_add(keepalive.timeout),
-            None => self.last_received.checked_add(keepalive.interval),
+        let alive = self.keepalive.and_then(|keepalive| {
+            self.asked
+                .unwrap_or(self.last_received)
+                .checked_add(self.patience(keepalive))
         });
         idle.into_iter().chain(alive).min()
     }

@@ -144,7 +144,7 @@ async fn after_goaway_open_streams_go_on_to_their_end() {
 async fn a_silent_peer_is_asked_and_given_up() {
     let keepalive = Keepalive {
         interval: Duration::from_secs(30),
-        timeout: Duration::from_secs(10),
+        timeout: Some(Duration::from_secs(10)),
     };
     let config = Config {
         keepalive: Some(keepalive),
@@ -163,11 +163,43 @@ async fn a_silent_peer_is_asked_and_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_peer_is_asked_and_not_given_up() {
+    let (mut raw, session) = raw_client(Config::default()).await;
+    let mut ping = [0; 12];
+    for id in [2, 4, 6] {
+        raw.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping[11], id);
+    }
+    raw.write_all(&ping).await.unwrap();
+    assert!(session.shared.lock().end.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_dies_while_it_is_held_back_is_found_by_a_ping() {
+    let (raw, session) = raw_client(Config::default()).await;
+    let flood = tokio::spawn(super::many::flood(raw, 500));
+    let (_recv, mut send) = session.accept().await.unwrap().accept(Headers::new()).split();
+    while session.shared.lock().connection.wants_input() {
+        tokio::task::yield_now().await;
+    }
+    flood.abort();
+    drop(flood.await);
+    send.closed().await;
+    assert!(matches!(
+        session.closed().await,
+        Err(Error::Io {
+            operation: "write",
+            ..
+        })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_answers_only_pings_of_ours_is_idle() {
     let config = Config {
         keepalive: Some(Keepalive {
             interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
+            timeout: Some(Duration::from_secs(1)),
         }),
         idle_timeout: Some(Duration::from_secs(60)),
         ..Config::default()

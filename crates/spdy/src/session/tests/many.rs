@@ -67,12 +67,12 @@ async fn a_hundred_mebibytes_each_way_arrive_as_they_were_sent() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_mebibytes_each_way_arrive_by_default_too() {
     bulk(Config::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thousand_streams_at_once() {
     let (client, server) = pair();
     let echo = async {
@@ -121,7 +121,7 @@ async fn open_a_thousand(client: &Session) -> Vec<Stream> {
     streams
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_slow_reader_stalls_nobody_else_and_its_writer_waits() {
     let (client, server) = pair();
     let (slow, slow_end) = stream(&client, &server).await;
@@ -152,7 +152,7 @@ async fn a_slow_reader_stalls_nobody_else_and_its_writer_waits() {
 }
 
 /// What a peer like spdystream does: opens a stream and writes on, without a look at windows.
-async fn flood(mut raw: DuplexStream, frames: usize) -> DuplexStream {
+pub(super) async fn flood(mut raw: DuplexStream, frames: usize) -> DuplexStream {
     let id = StreamId::new(1).unwrap();
     let (mut encoder, mut wire) = (Encoder::default(), BytesMut::new());
     let syn = Frame::SynStream {
@@ -214,7 +214,7 @@ async fn what_a_peer_without_windows_sends_to_a_dropped_half_is_discarded() {
     assert_eq!(session.shared.lock().connection.unread(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_connection_cut_in_the_middle_wakes_everybody() {
     let (near, mut far) = duplex(64 * 1024);
     let (client_io, mut middle) = duplex(64 * 1024);
