@@ -164,13 +164,13 @@ impl Connection {
     fn data(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<Option<Event>, Violation> {
         let length = data.len();
         let enforced = self.config.flow_control == FlowControl::Enforced;
-        self.unread += length;
         if !self.recv_window.receive(length) {
             if enforced {
                 return Err(Violation::WindowOverrun);
             }
             self.overruns = true;
         }
+        self.unread += length;
         if let Some(state) = self.streams.get_mut(&stream)
             && !state.recv.receive(length)
             && !state.received_all
