@@ -45,7 +45,7 @@ use crate::frame::{SETTING_INITIAL_WINDOW, SETTING_MAX_STREAMS};
 use crate::window::{RecvWindow, SendWindow};
 use crate::{
     Config, Decoder, Encoder, Error, FlowControl, Frame, GoAwayStatus, Headers, Role, RstStatus, Setting,
-    StreamId,
+    StreamId, Violation,
 };
 pub use output::Output;
 use stream::{Sending, StreamState};
@@ -141,6 +141,7 @@ pub struct Connection {
     session_takes_part: bool,
     /// The peer has overrun a window.
     overruns: bool,
+    failed: Option<Violation>,
     sent_go_away: bool,
     received_go_away: bool,
 }
@@ -171,6 +172,7 @@ impl Connection {
             streams_take_part: enforced,
             session_takes_part: enforced,
             overruns: false,
+            failed: None,
             sent_go_away: false,
             received_go_away: false,
             config,
@@ -281,12 +283,6 @@ impl Connection {
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.streams.len()
-    }
-
-    /// Whether a stream is still known.
-    #[must_use]
-    pub fn is_open(&self, stream: StreamId) -> bool {
-        self.streams.contains_key(&stream)
     }
 
     /// Whether the peer has said GOAWAY.

@@ -72,12 +72,6 @@ pub enum Violation {
         /// The id.
         stream: StreamId,
     },
-    /// A second reply to a stream.
-    #[error("second reply")]
-    SecondReply,
-    /// Data or headers after FIN.
-    #[error("data after the end")]
-    AfterEnd,
     /// More data than the window allowed.
     #[error("more data than the window allowed")]
     WindowOverrun,

@@ -19,12 +19,15 @@ impl Connection {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
+            if let Some(violation) = self.failed {
+                return Err(violation);
+            }
             let result = match self.decoder.decode(input) {
                 Ok(None) => return Ok(None),
                 Ok(Some(frame)) => self.frame(frame),
-                Err(DecodeError::Stream { stream, violation }) => {
+                Err(DecodeError::Stream { stream, .. }) => {
                     self.note_peer_id(stream);
-                    Ok(self.fail(stream, status_of(violation)))
+                    Ok(self.fail(stream, RstStatus::ProtocolError))
                 }
                 Err(DecodeError::Connection(violation)) => Err(violation),
             };
@@ -32,6 +35,7 @@ impl Connection {
                 Ok(None) => {}
                 Ok(Some(event)) => return Ok(Some(event)),
                 Err(violation) => {
+                    self.failed = Some(violation);
                     self.go_away(GoAwayStatus::ProtocolError);
                     return Err(violation);
                 }
@@ -293,12 +297,5 @@ impl Connection {
         }
         self.events.push_back(Event::GoAway { status });
         None
-    }
-}
-
-fn status_of(violation: Violation) -> RstStatus {
-    match violation {
-        Violation::WindowOverrun | Violation::WindowOverflow => RstStatus::FlowControlError,
-        _ => RstStatus::ProtocolError,
     }
 }

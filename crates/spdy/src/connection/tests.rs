@@ -7,7 +7,7 @@ mod whole;
 use bytes::BytesMut;
 
 use super::*;
-use crate::{Limits, Violation};
+use crate::Limits;
 
 /// The other end, frame by frame.
 #[derive(Default)]
@@ -206,6 +206,10 @@ fn ids_must_rise() {
     assert_eq!(
         peer.send(&mut server, &[syn(3)]),
         Err(Violation::StreamId { stream: id(3) })
+    );
+    assert!(
+        peer.send(&mut server, &[syn(7)]).is_err(),
+        "nothing is read any more"
     );
     let go = Frame::GoAway {
         last_good: 5,
