@@ -18,7 +18,7 @@
 //! Invariants: a URL works once, within a minute, for what it was made for. Nothing is kept in memory beyond a few
 //! buffers a stream: who does not read makes the other side wait.
 //!
-//! Links: the streaming calls of CRI v1; [0006](../docs/design/0006-streaming.md).
+//! Links: the streaming calls of CRI v1; [0007](../docs/design/0007-streaming.md).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
