@@ -79,7 +79,7 @@ impl<'a> PodContext<'a> {
     fn all(&self) -> impl Iterator<Item = BorrowedFd<'a>> {
         let host = self.host;
         let namespaces = [host.network, host.ipc, host.uts, host.pid, host.cgroup];
-        namespaces.into_iter().chain(self.target)
+        namespaces.into_iter().chain(self.target).chain(self.pause)
     }
 }
 
