@@ -19,6 +19,7 @@ pub(crate) mod pod;
 pub(crate) mod recipe;
 pub(crate) mod registry;
 pub(crate) mod slot;
+pub(crate) mod stream;
 pub(crate) mod sweep;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -11,10 +11,12 @@
 mod harness;
 
 mod admin_import;
+mod attach;
 mod authority;
 mod bad_input;
 mod container_lifecycle;
 mod container_lists;
+mod exec_stream;
 mod exec_sync;
 mod hanging_mounts;
 mod image_cli;
@@ -23,6 +25,7 @@ mod images_crash;
 mod log_files;
 mod mounts;
 mod namespaces;
+mod port_forward;
 mod process;
 mod process_users;
 mod pull_auth;
@@ -38,6 +41,7 @@ mod security;
 mod stats;
 mod status;
 mod stop;
+mod stream_soak;
 mod streamed_lists;
 mod two_daemons;
 mod unserved;

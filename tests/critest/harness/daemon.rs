@@ -97,6 +97,12 @@ impl Daemon {
         self.child = Some(child.expect("the daemon starts"));
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        let child = self.child.as_ref().expect("the daemon runs");
+        i32::try_from(child.id()).expect("a process id")
+    }
+
     /// Whether it has ended by itself.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child
