@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use pausa_monitor_protocol::{ExecPlan, ExitStatus, FdRole, ProcessPlan, Request};
 
+use tokio::time::Instant;
+
 use self::output::Stream;
 use super::container_parts::read_spec;
 use crate::container::{ContainerRecord, RunState};
@@ -135,25 +137,26 @@ impl Running {
             fds: vec![FdRole::Stdout, FdRole::Stderr],
             process,
         };
-        let started = self
-            .monitor
-            .request(Request::Exec(Box::new(plan)), vec![out, err])
-            .await;
-        if let Err(error) = started {
-            self.over = true;
-            return Err(PodError::failed("run the command", error.kind(), error));
+        let limit = Some(timeout).filter(|timeout| !timeout.is_zero());
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let monitor = Arc::clone(&self.monitor);
+        // It may hang before the command runs, too: in a working directory on a dead volume, say.
+        let started = monitor.request(Request::Exec(Box::new(plan)), vec![out, err]);
+        match within(until, started).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                self.over = true;
+                return Err(PodError::failed("run the command", error.kind(), error));
+            }
+            None => return Err(self.kill(record, timeout).await),
         }
         let lost = |_| PodError::Gone {
             what: CONTAINER,
             id: record.id.to_string(),
         };
-        let exit = if timeout.is_zero() {
-            ended.await.map_err(lost)?
-        } else {
-            match tokio::time::timeout(timeout, ended).await {
-                Ok(exit) => exit.map_err(lost)?,
-                Err(_) => return Err(self.kill(record, timeout).await),
-            }
+        let exit = match within(until, ended).await {
+            Some(exit) => exit.map_err(lost)?,
+            None => return Err(self.kill(record, timeout).await),
         };
         self.over = true;
         let (mut stdout, mut stderr) = tokio::join!(stdout.finish(drain), stderr.finish(drain));
@@ -185,6 +188,14 @@ impl Running {
             seconds: timeout.as_secs(),
             detail: "it and all processes it started were killed".into(),
         }
+    }
+}
+
+/// What comes until then; without an end, whenever it comes.
+async fn within<T>(until: Option<Instant>, what: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, what).await.ok(),
+        None => Some(what.await),
     }
 }
 

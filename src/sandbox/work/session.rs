@@ -31,9 +31,9 @@ use crate::sandbox::link::Link;
 use crate::sandbox::services::Services;
 use crate::streaming::target::{AttachRequest, ExecRequest, Session};
 
-/// How far a client may fall behind a container's output before it is let go; the most that a pipe holds where
-/// `fs.pipe-max-size` has not been changed.
-const BEHIND: usize = 1024 * 1024;
+/// How far a client may fall behind a container's output before it is let go, in bytes. Memory of the pod's, while
+/// it does. The second is what the kernel grants without asking (`fs.pipe-max-size`).
+const BEHIND: [usize; 2] = [4 * 1024 * 1024, 1024 * 1024];
 
 /// Starts a command, and gives its streams once it runs.
 pub(in crate::sandbox) async fn exec(
@@ -118,8 +118,10 @@ pub(in crate::sandbox) async fn attach(
         ends.stderr = Some(ends.output(FdRole::Stderr)?);
     }
     for (_, pipe) in ends.sent.iter().filter(|(role, _)| *role != FdRole::Stdin) {
-        // Refused where the node's limit is lower: then a client may fall behind by as much as there is.
-        let _ = fcntl_setpipe_size(pipe, BEHIND);
+        // Refused where the node's limits are lower: then a client may fall behind by as much as there is.
+        let _ = BEHIND
+            .into_iter()
+            .any(|size| fcntl_setpipe_size(pipe, size).is_ok());
     }
     let id = Id::random().to_string();
     let ended = handle.execs().detachments.expect(id.clone());

@@ -173,3 +173,38 @@ fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
     assert_eq!(rig.daemon.reply_among(shutdown), Ok(Reply::Done));
     assert!(rig.process.wait().unwrap().success());
 }
+
+#[test]
+fn an_exec_that_hangs_before_its_command_can_be_killed() {
+    let Some(mut rig) = real(&pod()) else { return };
+    let Some(source) = SlowSource::stuck() else {
+        return rig.shut_down();
+    };
+    let mut first = slow_plan("a", &source, "exec sleep 1000");
+    let volume = source.file().parent().unwrap().to_owned();
+    if let Some(MountPlan {
+        source: MountSource::Bind { path, .. },
+        ..
+    }) = first.mounts.last_mut()
+    {
+        *path = volume.as_os_str().as_bytes().to_vec();
+    }
+    start(&mut rig, &first);
+    let mut hung = exec("hung", "a", "true");
+    hung.fds.clear();
+    hung.process.cwd = b"/etc/slow/file".to_vec();
+    let asked = rig.daemon.send(Request::Exec(Box::new(hung)), &[]);
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    let other = Request::Exec(Box::new(exec("other", "a", "echo alive")));
+    let other = rig.daemon.send(other, &[write.as_fd()]);
+    drop(write);
+    assert!(rig.daemon.reply_among(other).is_ok());
+    assert_eq!(std::io::read_to_string(File::from(read)).unwrap(), "alive\n");
+    rig.daemon.send(Request::KillExec { exec: "hung".into() }, &[]);
+    let failure = rig.daemon.reply_among(asked).unwrap_err();
+    assert!(failure.step.contains("called off"), "{failure}");
+    source.let_go();
+    let shutdown = rig.daemon.send(Request::Shutdown, &[]);
+    assert_eq!(rig.daemon.reply_among(shutdown), Ok(Reply::Done));
+    assert!(rig.process.wait().unwrap().success());
+}
