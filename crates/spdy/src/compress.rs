@@ -1,9 +1,11 @@
 //! The zlib streams header blocks travel in: one for each direction, for the life of the connection (draft 3,
 //! section 2.6.10.1). Every block ends with a sync flush, so that it can be read when it is there.
 //!
-//! Both sides take memory only with the first header; the sender's window is small, because header blocks are.
+//! A compressor takes some 200 KiB, and a server for Kubernetes has nothing to compress: it replies with empty blocks only.
+//! So empty blocks are stored by hand until the first other one, and a compressor is made only then, with what was stored
+//! as a continuation of the dictionary.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use crate::Violation;
@@ -11,23 +13,36 @@ use crate::dictionary::{DICTIONARY, DICTIONARY_ID};
 
 /// Holds the dictionary and a little of what was sent before.
 const SEND_WINDOW_BITS: u8 = 11;
+/// The first bytes of a zlib stream (RFC 1950, section 2.2): deflate with that window, a dictionary follows, check bits.
+const STREAM_HEAD: [u8; 2] = [(SEND_WINDOW_BITS - 8) << 4 | 8, 0x30];
+/// An empty header block: the number of headers.
+const EMPTY: [u8; 4] = [0; 4];
+/// The empty block as a stored deflate block (RFC 1951, section 3.2.4), and the one that a sync flush ends with.
+const EMPTY_STORED: [u8; 14] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 
 /// Our header blocks, on their way out.
 #[derive(Debug, Default)]
 pub(crate) struct Deflater {
+    has_begun: bool,
+    /// Empty blocks stored before there was a compressor.
+    stored: usize,
     stream: Option<Compress>,
 }
 
 impl Deflater {
     /// Compresses one block to the end of `out`.
     pub(crate) fn block(&mut self, block: &[u8], out: &mut BytesMut) {
-        let stream = self.stream.get_or_insert_with(|| {
-            let mut stream = Compress::new_with_window_bits(Compression::fast(), true, SEND_WINDOW_BITS);
-            stream
-                .set_dictionary(&DICTIONARY)
-                .expect("a fresh stream takes a dictionary");
-            stream
-        });
+        if !std::mem::replace(&mut self.has_begun, true) {
+            out.put_slice(&STREAM_HEAD);
+            out.put_u32(DICTIONARY_ID);
+        }
+        if self.stream.is_none() && block == EMPTY {
+            self.stored = self.stored.saturating_add(1);
+            out.put_slice(&EMPTY_STORED);
+            return;
+        }
+        let stored = self.stored;
+        let stream = self.stream.get_or_insert_with(|| compressor(stored));
         let mut room = [0; 1024];
         let (start_in, mut done) = (stream.total_in(), 0);
         loop {
@@ -43,6 +58,17 @@ impl Deflater {
             }
         }
     }
+}
+
+/// A compressor whose past is the dictionary and so many empty blocks, as far as its window reaches.
+fn compressor(stored: usize) -> Compress {
+    let reach = (1 << SEND_WINDOW_BITS) / EMPTY.len();
+    let past = [&DICTIONARY[..], &EMPTY.repeat(stored.min(reach))].concat();
+    let mut stream = Compress::new_with_window_bits(Compression::fast(), false, SEND_WINDOW_BITS);
+    stream
+        .set_dictionary(&past)
+        .expect("a fresh stream takes a dictionary");
+    stream
 }
 
 /// The peer's header blocks, on their way in.

@@ -35,8 +35,7 @@ fn blocks_come_out_as_they_went_in() {
     }
 }
 
-/// Bytes that Python's zlib made (`zlib.compressobj(9, zdict=…)`, sync flush): a stream with stored blocks, as any end may
-/// send it.
+/// A stream with stored blocks and a large window, as any end may send it.
 #[test]
 fn stored_blocks_are_read() {
     let mut wire = vec![0x78, 0xbb, 0xe3, 0xc6, 0xa7, 0xc2];
@@ -65,4 +64,41 @@ fn rubbish_and_foreign_dictionaries_are_refused() {
     ] {
         assert_eq!(Inflater::default().block(wire, 100), Err(Violation::Compression));
     }
+}
+
+#[test]
+fn a_compressor_may_begin_after_any_number_of_empty_blocks() {
+    for empty in [0, 1, 2, 100, 511, 512, 513, 3000] {
+        let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+        // Repeats itself, the dictionary and zeros: what a compressor would look for in its past.
+        let block = [
+            &DICTIONARY[..200],
+            &[0; 64],
+            &DICTIONARY[1300..],
+            &DICTIONARY[..200],
+            &[0; 64],
+        ]
+        .concat();
+        let blocks = std::iter::repeat_n(&EMPTY[..], empty).chain([&block[..], &EMPTY, &block, &EMPTY]);
+        for (number, block) in blocks.enumerate() {
+            let mut wire = BytesMut::new();
+            deflater.block(block, &mut wire);
+            assert_eq!(
+                inflater.block(&wire, 65_536).unwrap(),
+                block,
+                "block {number} after {empty} empty ones"
+            );
+        }
+        assert!(deflater.stream.is_some());
+    }
+}
+
+#[test]
+fn empty_blocks_need_no_compressor() {
+    let (mut deflater, mut wire) = (Deflater::default(), BytesMut::new());
+    for _ in 0..10 {
+        deflater.block(&EMPTY, &mut wire);
+    }
+    assert!(deflater.stream.is_none());
+    assert_eq!(u16::from_be_bytes(STREAM_HEAD) % 31, 0, "the check bits");
 }
