@@ -117,6 +117,11 @@ async fn is_whole(node: &Node) {
         .await;
     assert_eq!(said, "secondtwonew");
     node.clean_up().await;
+    // The pod's own image came along.
+    let base = v1::RemoveImageRequest {
+        image: Some(spec(&reference("base"))),
+    };
+    ok("RemoveImage", node.images().remove_image(base).await);
 }
 
 /// PullImage is cut off at every step: the image is absent or whole, and the next pull makes it whole.
