@@ -13,11 +13,10 @@
 //! A large blob is asked for in parts. A server that answers the first with a part gets the next ones at the same time
 //! ([`ahead`]); one that answers with the whole is read to its end.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
@@ -38,12 +37,14 @@ use crate::transport::{self, Ask, Route};
 
 pub(crate) mod ahead;
 mod range;
+mod servers;
 
 #[cfg(test)]
 mod tests;
 
 use ahead::{Ahead, Part, Whole};
 use range::content_range;
+pub use servers::Servers;
 
 /// So many bytes since the last break show that the connection is worth another full budget of retries.
 const PROGRESS: u64 = 1024 * 1024;
@@ -52,23 +53,6 @@ const PROGRESS: u64 = 1024 * 1024;
 pub struct BlobStream {
     chunks: BoxStream<'static, Result<Bytes, Error>>,
     servers: Servers,
-}
-
-/// The servers whose bytes a stream has handed out so far. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Servers(Arc<Mutex<BTreeSet<String>>>);
-
-impl Servers {
-    /// The bases of their endpoints.
-    pub fn list(&self) -> Vec<String> {
-        let servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.iter().cloned().collect()
-    }
-
-    fn add(&self, base: &str) {
-        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.insert(base.to_owned());
-    }
 }
 
 impl fmt::Debug for BlobStream {
