@@ -115,7 +115,7 @@ fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
     let cases: [(&str, Spoil); 17] = [
         ("registries_conf", |c| {
-            c.registries_conf = "registries.conf".into()
+            c.registries_conf = "registries.conf".into();
         }),
         ("listen", |c| c.listen = "tcp://1.2.3.4".into()),
         ("listen", |c| c.listen = format!("unix:///{}", "x".repeat(103))),
