@@ -132,6 +132,8 @@ fn who_does_not_keep_up_is_let_go_and_nobody_else_notices() {
     run(&mut rig, &listener("a", script));
     let mut deaf = Client::attach(&mut rig, "deaf", "a");
     let mut good = Client::attach(&mut rig, "good", "a");
+    // Room for everything, however slow this thread is.
+    rustix::pipe::fcntl_setpipe_size(good.stdout.get_ref(), 1024 * 1024).unwrap();
     good.types("go\n");
     let (stdout, _) = good.rest();
     assert_eq!(stdout.lines().count(), 20_000);

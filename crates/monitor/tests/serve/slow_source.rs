@@ -13,7 +13,13 @@ use rustix::mount::{MountFlags, UnmountFlags};
 pub(crate) struct SlowSource {
     dir: tempfile::TempDir,
     device: Option<File>,
-    server: Option<(JoinHandle<()>, Sender<()>)>,
+    server: Option<Server>,
+}
+
+struct Server {
+    thread: JoinHandle<()>,
+    release: Sender<()>,
+    asked: Receiver<()>,
 }
 
 impl SlowSource {
@@ -43,9 +49,19 @@ impl SlowSource {
         let mut source = Self::dead()?;
         let device = source.device.take().unwrap();
         let (release, released) = channel();
-        let server = std::thread::spawn(move || serve(device, &released));
-        source.server = Some((server, release));
+        let (asks, asked) = channel();
+        let thread = std::thread::spawn(move || serve(device, &asks, &released));
+        source.server = Some(Server {
+            thread,
+            release,
+            asked,
+        });
         Some(source)
+    }
+
+    /// Waits until somebody hangs.
+    pub(crate) fn until_asked(&self) {
+        self.server.as_ref().unwrap().asked.recv().unwrap();
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -54,8 +70,8 @@ impl SlowSource {
 
     /// Answers, from now on.
     pub(crate) fn let_go(&self) {
-        if let Some((_, release)) = &self.server {
-            release.send(()).ok();
+        if let Some(server) = &self.server {
+            server.release.send(()).ok();
         }
     }
 }
@@ -65,9 +81,9 @@ impl Drop for SlowSource {
         self.let_go();
         rustix::mount::unmount(self.dir.path(), UnmountFlags::DETACH).ok();
         self.device = None;
-        if let Some((server, release)) = self.server.take() {
+        if let Some(Server { thread, release, .. }) = self.server.take() {
             drop(release);
-            server.join().ok();
+            thread.join().ok();
         }
     }
 }
@@ -82,7 +98,7 @@ const BATCH_FORGET: u32 = 42;
 const ENOSYS: i32 = 38;
 
 /// Answers until the file system is gone.
-fn serve(mut device: File, released: &Receiver<()>) {
+fn serve(mut device: File, asks: &Sender<()>, released: &Receiver<()>) {
     let mut buffer = vec![0; 256 * 1024];
     let mut free = false;
     while let Ok(40..) = device.read(&mut buffer) {
@@ -93,6 +109,7 @@ fn serve(mut device: File, released: &Receiver<()>) {
             INIT => Ok(init()),
             LOOKUP => {
                 if !free {
+                    asks.send(()).ok();
                     released.recv().ok();
                     free = true;
                 }

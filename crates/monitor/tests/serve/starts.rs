@@ -42,6 +42,21 @@ fn reports(reply: Reply) -> Vec<ContainerReport> {
     }
 }
 
+/// Waits until the child of this start hangs in open_tree(2), as far as the kernel says what it is in.
+fn until_it_hangs(rig: &Rig, id: &str) {
+    let mut daemon = rig.connect();
+    let pid = loop {
+        let reports = reports(daemon.hello());
+        if let Some(report) = reports.iter().find(|report| report.container == id) {
+            break report.pid;
+        }
+    };
+    let call = || std::fs::read_to_string(format!("/proc/{pid}/syscall"));
+    while call().is_ok_and(|call| !call.starts_with("428 ")) {
+        std::thread::yield_now();
+    }
+}
+
 /// The state of a container, as a new daemon finds it.
 fn found(rig: &Rig, id: &str) -> Option<ProcessState> {
     let reports = reports(rig.connect().hello());
@@ -62,6 +77,7 @@ fn logs_execs_and_exits_go_on_while_a_start_hangs() {
     };
     start(&mut rig, &plan("a", "while :; do echo x; sleep 0.01; done"));
     let hung = begin(&mut rig, &slow_plan("hung", &source, "true"));
+    until_it_hangs(&rig, "hung");
     let lines = || rig.entries().len();
     let before = lines();
     while lines() < before + 5 {
@@ -161,7 +177,8 @@ fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
     };
     let hung = begin(&mut rig, &slow_plan("a", &source, "true"));
     let mut next = rig.connect();
-    while reports(next.hello()).is_empty() {}
+    next.hello();
+    source.until_asked();
     rig.daemon.send(kill("a"), &[]);
     let failure = rig.daemon.reply_among(hung).unwrap_err();
     assert!(failure.step.contains("called off"), "{failure}");
@@ -200,6 +217,7 @@ fn an_exec_that_hangs_before_its_command_can_be_killed() {
     drop(write);
     assert!(rig.daemon.reply_among(other).is_ok());
     assert_eq!(std::io::read_to_string(File::from(read)).unwrap(), "alive\n");
+    source.until_asked();
     rig.daemon.send(Request::KillExec { exec: "hung".into() }, &[]);
     let failure = rig.daemon.reply_among(asked).unwrap_err();
     assert!(failure.step.contains("called off"), "{failure}");
