@@ -55,10 +55,7 @@ pub(crate) fn start(
         ..fds.lend()
     };
     let progress = monitor.launch.spawn(plan, &lent, &pipes.lend(), &context)?;
-    let max_line = plan
-        .log
-        .map_or(LINE_MAX, |log| usize::try_from(log.max_line).unwrap_or(LINE_MAX))
-        .min(LINE_MAX);
+    let max_line = longest_line(plan);
     let outputs = std::mem::take(&mut pipes.outputs).into_iter();
     let streams = outputs.map(|(fd, source)| watch(monitor, fd, source, max_line, false));
     let held = streams.collect::<Result<Vec<_>, _>>().and_then(|streams| {
@@ -72,11 +69,9 @@ pub(crate) fn start(
             return Err(failure);
         }
     };
-    let input = pipes.stdin.take().map(|fd| Input {
-        fd,
-        number: monitor.poll.number(),
-        full: false,
-    });
+    let number = monitor.poll.number();
+    let full = false;
+    let input = pipes.stdin.take().map(|fd| Input { fd, number, full });
     monitor.containers.push(Container {
         id: plan.id.clone(),
         pid,
@@ -100,6 +95,13 @@ pub(crate) fn start(
     };
     pending::take_up(monitor, answer, what, progress);
     Ok(())
+}
+
+fn longest_line(plan: &ContainerPlan) -> usize {
+    let asked = plan
+        .log
+        .map(|log| usize::try_from(log.max_line).unwrap_or(LINE_MAX));
+    asked.unwrap_or(LINE_MAX).min(LINE_MAX)
 }
 
 fn may_start(monitor: &mut Monitor<'_>, id: &str) -> Result<(), Failure> {

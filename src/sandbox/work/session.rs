@@ -29,7 +29,7 @@ use crate::sandbox::error::PodError;
 use crate::sandbox::handle::PodHandle;
 use crate::sandbox::link::Link;
 use crate::sandbox::services::Services;
-use crate::streaming::target::{AttachRequest, ExecRequest, Session};
+use crate::streaming::target::{AttachRequest, ExecRequest, Session, Streams};
 
 /// How far a client may fall behind a container's output before it is let go, in bytes. Memory of the pod's, while
 /// it does. The second is what the kernel grants without asking (`fs.pipe-max-size`).
@@ -50,22 +50,10 @@ pub(in crate::sandbox) async fn exec(
         oci::add_term(&mut process.env);
     }
     let wanted = request.streams;
-    let mut ends = Ends::default();
-    if !request.tty {
-        if wanted.stdin {
-            ends.stdin = Some(ends.input()?);
-        }
-        if wanted.stdout {
-            ends.stdout = Some(ends.output(FdRole::Stdout)?);
-        }
-        if wanted.stderr {
-            ends.stderr = Some(ends.output(FdRole::Stderr)?);
-        }
-        let readers = [&ends.stdout, &ends.stderr].into_iter().flatten();
-        let readers = readers.map(clone).collect::<Result<Vec<_>, _>>()?;
-        ends.sent
-            .extend(readers.into_iter().map(|fd| (FdRole::OutputReader, fd)));
-    }
+    let ends = match request.tty {
+        true => Ends::default(),
+        false => Ends::of_exec(wanted)?,
+    };
     let id = Id::random().to_string();
     let ended = handle.execs().ends.expect(id.clone());
     let client = Client {
@@ -196,6 +184,24 @@ struct Ends {
 }
 
 impl Ends {
+    /// Pipes for a command, with readers of its output for the monitor.
+    fn of_exec(wanted: Streams) -> Result<Self, PodError> {
+        let mut ends = Self::default();
+        if wanted.stdin {
+            ends.stdin = Some(ends.input()?);
+        }
+        if wanted.stdout {
+            ends.stdout = Some(ends.output(FdRole::Stdout)?);
+        }
+        if wanted.stderr {
+            ends.stderr = Some(ends.output(FdRole::Stderr)?);
+        }
+        for reader in [&ends.stdout, &ends.stderr].into_iter().flatten() {
+            ends.sent.push((FdRole::OutputReader, clone(reader)?));
+        }
+        Ok(ends)
+    }
+
     fn input(&mut self) -> Result<OwnedFd, PodError> {
         let (read, write) = pipe()?;
         self.sent.push((FdRole::Stdin, read));
