@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything on a container's way is plain writes beneath directories opened once; mount tables are read once,
-//! at start. libcgroups is used for systemd's driver. Why the split is where it is: `docs/design/0002-cgroups.md`.
+//! at start. Why no library does it: `docs/design/0002-cgroups.md`.
 //!
 //! Must never: touch anything outside the parent it was given, except to make the controllers of cgroup v2
 //! available there; remove a parent that is kubelet's; answer from memory what the kernel knows.
@@ -33,6 +33,7 @@ pub use group::Cgroup;
 pub use layout::{Hierarchy, Layout};
 pub use path::CgroupPath;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
+pub use systemd::BusError;
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 
@@ -95,7 +96,7 @@ impl Cgroups {
     /// No cgroups are mounted, or systemd's driver is asked for where it cannot be.
     pub fn new(choice: DriverChoice) -> Result<Self, CgroupError> {
         let layout = Layout::probe()?;
-        let booted = libcgroups::systemd::booted();
+        let booted = systemd::booted();
         let lacks = |reason| CgroupError::HostLacks {
             field: "cgroup_driver = \"systemd\"".to_owned(),
             reason,

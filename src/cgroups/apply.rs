@@ -8,7 +8,7 @@
 use super::error::CgroupError;
 use super::group::Cgroup;
 use super::settings::{self, MEMORY, Setting};
-use super::{Layout, Limits, devices};
+use super::{Layout, Limits, devices, systemd};
 use crate::proto::v1;
 
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
@@ -17,17 +17,23 @@ const PERIOD: &str = "cpu.cfs_period_us";
 
 /// All settings of a new cgroup, checked, before anything is made.
 pub(super) fn plan(layout: &Layout, limits: &Limits<'_>) -> Result<Vec<Setting>, CgroupError> {
-    let mut plan = of(layout.is_v2(), limits.cri)?;
-    if let Some(pids) = limits.pids {
-        plan.push(Setting {
-            controller: "pids",
-            file: "pids.max".to_owned(),
-            value: pids.to_string(),
-            field: "pids_limit",
-            optional: true,
-        });
-    }
+    settings_of(layout.is_v2(), limits)
+}
+
+fn settings_of(v2: bool, limits: &Limits<'_>) -> Result<Vec<Setting>, CgroupError> {
+    let mut plan = of(v2, limits.cri)?;
+    plan.extend(limits.pids.map(pids_max));
     Ok(plan)
+}
+
+fn pids_max(pids: u64) -> Setting {
+    Setting {
+        controller: "pids",
+        file: "pids.max".to_owned(),
+        value: pids.to_string(),
+        field: "pids_limit",
+        optional: true,
+    }
 }
 
 /// Sets up a new cgroup.
@@ -36,11 +42,29 @@ pub(super) fn create(cgroup: &Cgroup, plan: &[Setting], limits: &Limits<'_>) -> 
     devices::apply(cgroup, limits.devices)
 }
 
+/// Makes the cgroup of a process a scope of systemd, which writes what it knows into the files: all is written again
+/// after it, exactly as it was given.
+pub(super) fn register(cgroup: &Cgroup, limits: &Limits<'_>, pid: i32) -> Result<(), CgroupError> {
+    let Some(scope) = cgroup.scope() else {
+        return Ok(());
+    };
+    let plan = settings_of(cgroup.is_v2(), limits)?;
+    systemd::start(scope, &plan, pid)?;
+    write_all(cgroup, &plan)
+}
+
 /// Changes a cgroup that has processes in it.
 pub(super) fn update(cgroup: &Cgroup, cri: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
     let mut plan = of(cgroup.is_v2(), cri)?;
     check_memory(cgroup, cri)?;
     order_memory(cgroup, &mut plan)?;
+    // The kernel first, because it may refuse.
+    write_all(cgroup, &plan)?;
+    let Some(scope) = cgroup.scope() else {
+        return Ok(());
+    };
+    systemd::set(scope, &plan)?;
+    // systemd rounds.
     write_all(cgroup, &plan)
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::systemd::BusError;
 use crate::error::ErrorKind;
 
 /// Why a cgroup cannot be made, changed, read or removed.
@@ -111,9 +112,9 @@ pub enum CgroupError {
         step: &'static str,
         /// The unit.
         unit: String,
-        /// What libcgroups says.
+        /// Why.
         #[source]
-        source: Box<libcgroups::systemd::manager::SystemdManagerError>,
+        source: BusError,
     },
 }
 

@@ -12,7 +12,8 @@ use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
 use super::stats::{IoStats, Pressures, Stats};
-use super::{Cgroups, Driver, apply, stats, systemd};
+use super::{Cgroups, Driver, Limits, apply, stats, systemd};
+use crate::error::chain;
 use crate::proto::v1;
 
 /// How long a killed process may take to leave: doubling from 1 ms, half a second altogether.
@@ -30,8 +31,6 @@ pub struct Cgroup {
     members: Vec<Member>,
     /// The directory above a default parent, one a hierarchy.
     above: Vec<Dir>,
-    /// Mount point of v2, for systemd.
-    root: std::path::PathBuf,
 }
 
 /// The cgroup in one hierarchy.
@@ -51,7 +50,8 @@ impl Cgroup {
         members: Vec<Member>,
     ) -> Result<Self, CgroupError> {
         let mut above = Vec::new();
-        if path.default_parent {
+        // A slice is systemd's.
+        if path.default_parent && cgroups.driver == Driver::Cgroupfs {
             for root in &cgroups.roots {
                 above.extend(root.dir.open(".")?);
             }
@@ -62,11 +62,6 @@ impl Cgroup {
             v2: cgroups.layout.is_v2(),
             members,
             above,
-            root: cgroups
-                .roots
-                .first()
-                .map(|root| root.dir.path().to_path_buf())
-                .unwrap_or_default(),
         })
     }
 
@@ -126,16 +121,25 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Tells systemd, if it is the driver, that the process in this cgroup is a scope, and its limits; afterwards call
-    /// [`Self::update`] again, because systemd writes its own defaults first. Under cgroupfs nothing is done.
+    /// Tells systemd, if it is the driver, that the process in this cgroup is a scope, and its limits. Under cgroupfs
+    /// nothing is done.
     ///
     /// # Errors
     /// systemd refuses or does not answer.
-    pub fn register(&self, pid: i32) -> Result<(), CgroupError> {
+    pub fn register(&self, pid: i32, limits: &Limits<'_>) -> Result<(), CgroupError> {
         match self.driver {
             Driver::Cgroupfs => Ok(()),
-            Driver::Systemd => systemd::register(&self.root, &self.path, pid),
+            Driver::Systemd => match apply::register(self, limits, pid) {
+                // A process that has ended since needs no scope.
+                Err(_) if !self.pids()?.contains(&pid) => Ok(()),
+                done => done,
+            },
         }
+    }
+
+    /// What systemd has to be told of this cgroup; none under cgroupfs.
+    pub(super) fn scope(&self) -> Option<&CgroupPath> {
+        Some(&self.path).filter(|_| self.driver == Driver::Systemd)
     }
 
     /// Changes limits. What CRI does not give stays.
@@ -223,11 +227,16 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Busy`] while somebody is in it.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        if self.driver == Driver::Systemd {
-            systemd::remove(&self.root, &self.path)?;
-        }
+        let stopped = self.scope().map_or(Ok(()), systemd::stop);
         for member in &self.members {
             self.remove_member(member)?;
+        }
+        if let Err(error) = stopped {
+            // Without its directory it ends by itself.
+            tracing::warn!(
+                error = chain(&error),
+                "systemd did not stop a scope that is gone now"
+            );
         }
         // The deepest first.
         for dir in &self.above {

@@ -335,3 +335,32 @@ fn the_default_parent_comes_and_goes_with_many_at_once() {
     let after = ground.root("memory").join("pausa").exists();
     assert_eq!(before, after);
 }
+
+#[test]
+fn without_a_devices_controller_only_the_privileged_start() {
+    let root = tempfile::tempdir().unwrap();
+    let hierarchies = vec![Hierarchy {
+        controllers: vec!["pids".to_owned()],
+        mount_point: root.path().to_path_buf(),
+    }];
+    let layout = Layout::V1 {
+        hierarchies,
+        unified: None,
+    };
+    let cgroups = Cgroups::with(Driver::Cgroupfs, layout).unwrap();
+    let create = |id: &str, allow: bool| {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(allow);
+        let limits = Limits {
+            cri: &v1::LinuxContainerResources::default(),
+            devices: &[rule],
+            pids: None,
+        };
+        cgroups.create(&cgroups.container_path("/p", id).unwrap(), &limits)
+    };
+    create("privileged", true).unwrap();
+    let error = create("other", false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    assert!(error.to_string().contains("devices"), "{error}");
+    assert!(!root.path().join("p/other").exists());
+}

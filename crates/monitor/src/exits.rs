@@ -14,6 +14,7 @@ use rustix::process::{WaitOptions, WaitStatus};
 
 use crate::attach::{self, Tee};
 use crate::log::{Flow, Work};
+use crate::oom::OomWatch;
 use crate::poll::{Poll, Token};
 use crate::state::{Live, Monitor, Pod, Setup, Stage};
 use crate::{clock, kill, launches};
@@ -71,6 +72,11 @@ fn ended(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) {
         .iter_mut()
         .find(|container| container.pid == pid && matches!(container.stage, Stage::Running))
     {
+        // At once: whoever watches for empty cgroups, as systemd does, may remove this one and its counter. It is
+        // read again at the end, for those that are killed meanwhile.
+        let live = container.live.as_ref();
+        let oom_killed = live.is_some_and(|live| live.oom.as_ref().is_some_and(OomWatch::struck));
+        let exit = ExitStatus { oom_killed, ..exit };
         container.stage = Stage::Draining {
             exit,
             until: Instant::now() + DRAIN,
@@ -201,7 +207,7 @@ fn finish(monitor: &mut Monitor<'_>, place: usize, exit: ExitStatus) {
         ..
     } = monitor;
     let container = &mut containers[place];
-    let mut oom_killed = false;
+    let mut oom_killed = exit.oom_killed;
     if let Some(live) = &mut container.live {
         while !live.streams.is_empty() {
             if !pump_stream(live, 0, true, poll, work) {
@@ -213,7 +219,7 @@ fn finish(monitor: &mut Monitor<'_>, place: usize, exit: ExitStatus) {
         if let Some(writer) = &mut live.writer {
             writer.settle();
         }
-        oom_killed = live.oom.as_ref().is_some_and(crate::oom::OomWatch::struck);
+        oom_killed |= live.oom.as_ref().is_some_and(OomWatch::struck);
     }
     let exit = ExitStatus { oom_killed, ..exit };
     tell_dropped(monitor, place, Instant::now(), true);

@@ -55,10 +55,12 @@ pub(super) async fn register(
 ) -> Result<(), PodError> {
     const DOING: &str = "make the container's scope";
     blocking(DOING, move || {
-        cgroup
-            .register(pid)
-            .and_then(|()| cgroup.update(&resources))
-            .map_err(failed(DOING))
+        let limits = Limits {
+            cri: &resources,
+            devices: &[],
+            pids: None,
+        };
+        cgroup.register(pid, &limits).map_err(failed(DOING))
     })
     .await
 }
@@ -104,7 +106,15 @@ pub(super) async fn admit_monitor(cgroup: Cgroup, pid: i32) -> Result<(), PodErr
     const DOING: &str = "put the pod's monitor into its cgroup";
     blocking(DOING, move || {
         let placed = if cgroup.is_v2() { cgroup.place(pid) } else { Ok(()) };
-        placed.and_then(|()| cgroup.register(pid)).map_err(failed(DOING))
+        let none = v1::LinuxContainerResources::default();
+        let limits = Limits {
+            cri: &none,
+            devices: &[],
+            pids: None,
+        };
+        placed
+            .and_then(|()| cgroup.register(pid, &limits))
+            .map_err(failed(DOING))
     })
     .await
 }

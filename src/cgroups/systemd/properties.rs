@@ -1,0 +1,98 @@
+//! What files say, as properties of a unit: systemd writes its own idea of a unit into the files again whenever it
+//! thinks of it, as on `systemctl daemon-reload`, so its idea has to be ours.
+//!
+//! Files that systemd knows nothing of (hugetlb, `memory.oom.group`, `io.*`) are not here. Reference:
+//! org.freedesktop.systemd1(5), systemd.resource-control(5).
+
+use super::message::{Property, Value};
+use crate::cgroups::settings::Setting;
+
+/// systemd's word for no limit.
+const INFINITY: u64 = u64::MAX;
+
+/// The kernel's period where none is given.
+const PERIOD: u64 = 100_000;
+
+const SECOND: u64 = 1_000_000;
+
+/// A percent of a CPU: systemd keeps quotas in whole ones.
+const PERCENT: u64 = SECOND / 100;
+
+/// More CPUs than Linux can have.
+const MOST_CPUS: usize = 8192;
+
+/// The properties that are the same as these settings.
+pub(super) fn properties(settings: &[Setting]) -> Vec<Property> {
+    settings.iter().flat_map(of).collect()
+}
+
+fn of(setting: &Setting) -> Vec<Property> {
+    let value = setting.value.as_str();
+    let one = |name, value: Option<Value>| value.map(|value| (name, value)).into_iter().collect();
+    let number = |name| one(name, limit(value).map(Value::Number));
+    let mask = |name| one(name, mask(value).map(Value::Bytes));
+    match setting.file.as_str() {
+        "cpu.weight" => number("CPUWeight"),
+        "cpu.max" => quota(value),
+        "cpuset.cpus" => mask("AllowedCPUs"),
+        "cpuset.mems" => mask("AllowedMemoryNodes"),
+        "memory.min" => number("MemoryMin"),
+        "memory.low" => number("MemoryLow"),
+        "memory.high" => number("MemoryHigh"),
+        "memory.max" => number("MemoryMax"),
+        "memory.swap.max" => number("MemorySwapMax"),
+        "pids.max" => number("TasksMax"),
+        _ => Vec::new(),
+    }
+}
+
+fn limit(value: &str) -> Option<u64> {
+    match value {
+        "max" => Some(INFINITY),
+        number => number.parse().ok(),
+    }
+}
+
+/// Of a second, rounded up: less than was asked for would throttle.
+fn quota(value: &str) -> Vec<Property> {
+    let (quota, period) = value.split_once(' ').unwrap_or((value, ""));
+    let period = period.parse().ok().filter(|period| *period > 0);
+    let length = period.unwrap_or(PERIOD);
+    let Some(quota) = limit(quota) else {
+        return Vec::new();
+    };
+    let of_second = match quota {
+        INFINITY => INFINITY,
+        some => {
+            let exact = u128::from(some) * u128::from(SECOND) / u128::from(length);
+            let exact = u64::try_from(exact).unwrap_or(INFINITY - PERCENT);
+            exact.checked_next_multiple_of(PERCENT).unwrap_or(INFINITY)
+        }
+    };
+    vec![
+        ("CPUQuotaPerSecUSec", Value::Number(of_second)),
+        ("CPUQuotaPeriodUSec", Value::Number(length)),
+    ]
+}
+
+/// A list like `0-3,8` as bits, the lowest first. None for what is no such list.
+fn mask(list: &str) -> Option<Vec<u8>> {
+    let mut mask = Vec::new();
+    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last >= MOST_CPUS {
+            return None;
+        }
+        if mask.len() <= last / 8 {
+            mask.resize(last / 8 + 1, 0);
+        }
+        for number in first..=last {
+            mask[number / 8] |= 1 << (number % 8);
+        }
+    }
+    Some(mask)
+}
+
+#[cfg(test)]
+mod tests;
