@@ -156,7 +156,7 @@ fn the_program_of_the_most_devices_is_small_enough() {
     let Some(ground) = Ground::new("many") else {
         return;
     };
-    let many = (0..4096).map(|number| allow(Some(1000 + number), Some(number), READ));
+    let many = (0..1024).map(|number| allow(Some(1000 + number), Some(number), READ));
     let rules: Vec<Rule> = [DENY_ALL, allow(Some(1), Some(3), ALL)]
         .into_iter()
         .chain(many)
