@@ -30,6 +30,9 @@ use crate::token::Tokens;
 use crate::transport::{self, Ask, Route};
 
 mod blobs;
+mod probe;
+
+pub use probe::Probe;
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ mod test_server;
 
 pub use blob::ahead::RangePolicy;
 pub use blob::{BlobStream, Servers};
-pub use client::{Client, ClientConfig, Image, Resolved};
+pub use client::{Client, ClientConfig, Image, Probe, Resolved};
 pub use credentials::{AuthFields, Credentials};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use docker_config::{DockerConfig, Login};

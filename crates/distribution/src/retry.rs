@@ -84,6 +84,11 @@ impl Failover {
         self.lanes.get(self.at).map(|lane| Arc::clone(&lane.route))
     }
 
+    /// All routes, in order.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = Arc<Route>> {
+        self.lanes.iter().map(|lane| Arc::clone(&lane.route))
+    }
+
     /// Moves the routes that `doubtful` picks behind the others. The plain twin of a route stays behind it.
     pub(crate) fn put_last(&mut self, doubtful: impl Fn(&Route) -> bool) {
         let mut last = false;

@@ -231,3 +231,23 @@ async fn a_mirror_that_may_not_resolve_is_asked_for_digests_only() {
     std::fs::write(dir.path().join(origin.host()).join("hosts.toml"), "sever = 1").unwrap();
     assert_eq!(resolve(&client, &origin).await.unwrap_err().kind(), Kind::Config);
 }
+
+#[tokio::test]
+async fn every_endpoint_is_probed_whatever_the_others_say() {
+    let digest = Digest::sha256(b"x").to_string();
+    let told = digest.clone();
+    let good = Server::start(move |_| Reply::ok("").with("Docker-Content-Digest", &told)).await;
+    let broken = Server::start(|_| Reply::new(500, "")).await;
+    let probes = client(&[&broken, &good])
+        .probe(&reference(&good), &Credentials::Anonymous)
+        .await
+        .unwrap();
+    assert_eq!(probes.len(), 2);
+    assert!(probes[0].url.starts_with(&broken.url()) && probes[0].digest.is_none());
+    assert!(probes[0].error.as_ref().unwrap().contains("500"));
+    assert_eq!(
+        (probes[1].digest.as_ref(), &probes[1].error),
+        (Some(&digest), &None)
+    );
+    assert_eq!((broken.requests().len(), good.requests().len()), (1, 1));
+}
