@@ -78,7 +78,8 @@ impl Drop for Leave {
 }
 
 impl Images {
-    /// Pulls an image and returns its id. The work goes on if the caller goes away, and whoever asks for the same joins it.
+    /// Pulls an image and returns its id. The work goes on if the caller goes away, and whoever asks for the same joins it. Of a
+    /// short name with several meanings the one that is being tried is finished; the next ones are tried only for a caller.
     ///
     /// # Errors
     /// [`ImageError`]; nothing of what was fetched is left then.
@@ -89,12 +90,11 @@ impl Images {
         };
         let fields = fields(auth);
         let credentials = fields.credentials().map_err(refused)?;
-        let (registries, text) = (Arc::clone(&self.inner.registries), reference.to_owned());
-        let names = blocking("reading registry configuration", move || {
-            Ok(registries.names(&text))
-        });
+        // Read here and now: before the first await the pull must be on its way, or it would go with its caller. Only short names
+        // need a file at all, and a small one.
+        let names = self.inner.registries.names(reference).map_err(refused)?;
         let mut failed = Vec::new();
-        for name in names.await?.map_err(refused)? {
+        for name in names {
             match self.pull_one(name, credentials.clone(), &fields).await {
                 Err(error) if elsewhere(&error) => failed.push(error),
                 outcome => return outcome,
