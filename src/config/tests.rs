@@ -135,7 +135,7 @@ fn bad_values_are_named() {
         ("log.level", |c| c.log.level = "pausa=loud".into()),
         ("cni.bin_dir", |c| c.cni.bin_dir.clear()),
         ("streaming.address", |c| {
-            c.streaming.address = "0.0.0.0".parse().unwrap()
+            c.streaming.address = "0.0.0.0".parse().unwrap();
         }),
         ("streaming.key", |c| c.streaming.cert = Some("/cert.pem".into())),
         ("streaming.cert", |c| c.streaming.key = Some("/key.pem".into())),
@@ -144,7 +144,7 @@ fn bad_values_are_named() {
             c.streaming.key = Some("/key.pem".into());
         }),
         ("streaming.idle_timeout_seconds", |c| {
-            c.streaming.idle_timeout_seconds = 0
+            c.streaming.idle_timeout_seconds = 0;
         }),
     ];
     for (key, spoil) in cases {

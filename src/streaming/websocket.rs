@@ -219,7 +219,7 @@ async fn write<S>(
         }
     }
     // Everybody who could send has gone; the client may still be read.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct Reader<S> {
@@ -241,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 Message::Text(text) => text.into(),
                 _ => continue,
             };
-            let Some((number, bytes)) = self.form.parse(message) else {
+            let Some((number, bytes)) = self.form.parse(&message) else {
                 tracing::debug!("a client sends what is no message of its subprotocol");
                 return;
             };
@@ -261,7 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
 
 impl Form {
     /// The channel and what is for it. An empty message is for nobody.
-    fn parse(self, message: Bytes) -> Option<(u8, Bytes)> {
+    fn parse(self, message: &Bytes) -> Option<(u8, Bytes)> {
         let Some(&first) = message.first() else {
             return Some((END, Bytes::new()));
         };

@@ -6,7 +6,7 @@ use pausa::proto::v1;
 use tonic::Code;
 
 use crate::harness::stream::{Event, Remote, Transport, Want, answer_to, connect};
-use crate::harness::{Container, PATIENCE, eventually, on_node, on_own_node, on_pausa, refused, strings};
+use crate::harness::{Container, PATIENCE, eventually, on_node, on_pausa, refused, strings};
 
 /// Every version that a client may ask for.
 const VERSIONS: [Transport; 11] = [
@@ -292,64 +292,6 @@ fn the_containers_end_is_the_end() {
         remote.until("ready").await;
         container.stop(0).await;
         assert_eq!(remote.finish().await.code(), 137);
-    });
-}
-
-/// `[streaming] cert, key`: URLs are https, and a renewed certificate is taken without a restart.
-#[test]
-fn over_tls() {
-    on_own_node(async |node| {
-        if crate::harness::which("openssl").is_none() {
-            eprintln!("skipped: needs openssl");
-            return;
-        }
-        let renew = || {
-            let made = std::process::Command::new("openssl")
-                .args([
-                    "req",
-                    "-x509",
-                    "-newkey",
-                    "ec",
-                    "-pkeyopt",
-                    "ec_paramgen_curve:P-256",
-                    "-nodes",
-                ])
-                .args([
-                    "-days",
-                    "2",
-                    "-subj",
-                    "/CN=pausa.test",
-                    "-addext",
-                    "subjectAltName=IP:127.0.0.1",
-                ])
-                .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-                .arg(node.dir().join("key.pem"))
-                .arg("-out")
-                .arg(node.dir().join("cert.pem"))
-                .output()
-                .expect("openssl runs");
-            assert!(made.status.success(), "{made:?}");
-            std::fs::read(node.dir().join("cert.pem")).expect("a certificate")
-        };
-        let first = renew();
-        let pair = ["cert", "key"].map(|name| format!("{name} = \"{}/{name}.pem\"\n", node.dir().display()));
-        let drop_in = node.dir().join("config.d/tls.toml");
-        std::fs::create_dir_all(drop_in.parent().unwrap()).expect("a directory");
-        std::fs::write(drop_in, format!("[streaming]\n{}{}", pair[0], pair[1])).expect("a drop-in");
-        node.daemon(|daemon| {
-            daemon.terminate();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
-        let pod = node.pod().await;
-        let container = pod.start(|_| {}).await;
-        let second = renew();
-        assert_ne!(first, second);
-        for transport in Transport::BOTH {
-            let url = container.exec_url(&["echo", "secret"], Want::OUTPUT).await;
-            let remote = Remote::start_trusting(&url, transport, Want::OUTPUT, Some(&second)).await;
-            assert_eq!(remote.finish().await.stdout(), "secret\n");
-        }
     });
 }
 

@@ -41,6 +41,7 @@ mod security;
 mod stats;
 mod status;
 mod stop;
+mod stream_daemon;
 mod stream_soak;
 mod streamed_lists;
 mod two_daemons;

@@ -135,7 +135,7 @@ async fn monitor(container: &Container<'_>) -> i32 {
 /// One session, of which every fifth is cut in the middle.
 async fn session(container: &Container<'_>, number: usize) {
     let transport = Transport::BOTH[number % 2];
-    let want = if number % 3 == 0 {
+    let want = if number.is_multiple_of(3) {
         Want::TERMINAL
     } else {
         Want::ALL
@@ -146,7 +146,7 @@ async fn session(container: &Container<'_>, number: usize) {
         remote.resize(80, 24).await;
     }
     remote.until("ready").await;
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         return;
     }
     remote.send(b"typed\n").await;

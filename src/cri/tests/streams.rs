@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What makes a request wrong.
+type Spoil<T> = fn(&mut T);
+
 fn exec() -> v1::ExecRequest {
     v1::ExecRequest {
         container_id: "ctr".into(),
@@ -42,11 +45,11 @@ async fn they_answer_with_a_url() {
 async fn wrong_execs_are_refused() {
     let door = Door::open().await;
     let mut runtime = door.runtime().await;
-    let wrong: [(&str, fn(&mut v1::ExecRequest)); 4] = [
+    let wrong: [(&str, Spoil<v1::ExecRequest>); 4] = [
         ("container_id", |request| request.container_id.clear()),
         ("cmd", |request| request.cmd.clear()),
         ("one of stdin, stdout and stderr", |request| {
-            request.stdout = false
+            request.stdout = false;
         }),
         ("tty and stderr cannot both be true", |request| {
             (request.tty, request.stderr) = (true, true);
@@ -63,11 +66,11 @@ async fn wrong_execs_are_refused() {
 async fn wrong_attaches_are_refused() {
     let door = Door::open().await;
     let mut runtime = door.runtime().await;
-    let wrong: [(&str, fn(&mut v1::AttachRequest)); 3] = [
+    let wrong: [(&str, Spoil<v1::AttachRequest>); 3] = [
         ("container_id", |request| request.container_id.clear()),
         ("one of stdin, stdout and stderr", |request| request.stdin = false),
         ("tty and stderr cannot both be true", |request| {
-            request.stderr = true
+            request.stderr = true;
         }),
     ];
     for (field, spoil) in wrong {

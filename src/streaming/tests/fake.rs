@@ -104,7 +104,7 @@ fn run(request: &ExecRequest) -> Result<Session, Failure> {
         let status = child.wait().unwrap();
         status
             .code()
-            .or(status.signal().map(|signal| 128 + signal))
+            .or_else(|| status.signal().map(|signal| 128 + signal))
             .unwrap()
     });
     Ok(Session {
