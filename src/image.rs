@@ -233,6 +233,7 @@ impl Images {
     /// # Errors
     /// What shows that they cannot.
     pub fn check_user_namespaces(&self) -> Result<(), ImageError> {
+        overlay::check_mounts_inside()?;
         let scratch = self.inner.layout.staging().join(files::unique("users"));
         files::make_dir(&scratch, 0o700)?;
         let checked = overlay::check_user_namespaces(&scratch);

@@ -300,6 +300,14 @@ pub fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
     mount(&[lower], &upper, &work, Some(users.as_fd())).map(drop)
 }
 
+/// Whether proc and sysfs can be mounted in a user namespace; not so where parts of the node's own are hidden.
+///
+/// # Errors
+/// The call that shows that they cannot.
+pub fn check_mounts_inside() -> Result<(), ImageError> {
+    pausa_sys::check_mounts_inside().map_err(|error| failed(error.call, 0, None)(error.errno))
+}
+
 /// Whether this kernel can overlay at all, for Status.
 pub fn is_supported() -> bool {
     File::open("/proc/filesystems")

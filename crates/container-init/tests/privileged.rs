@@ -90,7 +90,15 @@ fn main() -> ExitCode {
 
 fn run_all(wanted: impl Fn(&str) -> bool) -> i32 {
     let mut failed = 0;
+    // Not possible inside a container that hides parts of /proc or /sys.
+    let inside = pausa_sys::check_mounts_inside();
     for (name, case) in cases().into_iter().filter(|(name, _)| wanted(name)) {
+        if let Err(error) = &inside
+            && name.starts_with("users::")
+        {
+            println!("test {name} ... skipped: {error} is refused");
+            continue;
+        }
         let passed = std::panic::catch_unwind(case).is_ok();
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += i32::from(!passed);

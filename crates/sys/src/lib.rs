@@ -38,4 +38,4 @@ pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
 pub use seccomp::{SeccompError, load_seccomp};
 pub use signal::reset_signals;
-pub use users::{UserNamespaceError, owner_of, user_namespace};
+pub use users::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};

@@ -80,3 +80,26 @@ fn a_map_that_cannot_be_names_its_file() {
     assert_eq!(error.call, "write(/proc/PID/uid_map)");
     assert_eq!(error.errno, rustix::io::Errno::INVAL);
 }
+
+#[test]
+fn mounting_inside_is_possible_or_said_to_be_not() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let refused = |path: &str| {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .any(|at| at.starts_with(path))
+    };
+    match check_mounts_inside() {
+        Ok(()) => {}
+        // As in a container whose runtime masks parts of them.
+        Err(error) => {
+            assert_eq!(error.errno, rustix::io::Errno::PERM, "{error}");
+            assert!(refused("/proc/") || refused("/sys/"), "{error}");
+        }
+    }
+}

@@ -5,17 +5,21 @@
 //! does nothing else, so that the caller stays where it is and may have threads.
 
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::clone::{Child, clone_raw};
 use crate::exit_now;
 use crate::syscall::check;
 
+const CLONE_NEWNS: u64 = 0x0002_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
+const CLONE_NEWNET: u64 = 0x4000_0000;
 /// `NS_GET_USERNS`: `_IO(0xb7, 0x1)`, ioctl_ns(2).
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 
@@ -58,6 +62,12 @@ pub fn user_namespace(first: u32, length: u32) -> Result<OwnedFd, UserNamespaceE
 
 /// The child's life: system calls only.
 fn until_released(wait: &PipeReader, release: &PipeWriter) -> ! {
+    until_closed(wait, release);
+    exit_now(0)
+}
+
+/// Waits until the parent has closed its end.
+fn until_closed(wait: &PipeReader, release: &PipeWriter) {
     let mut byte = 0_u8;
     // SAFETY: the descriptor is open, and this process uses its copy nowhere else and ends below without running
     // the owner's destructor. The buffer is one live byte.
@@ -65,7 +75,6 @@ fn until_released(wait: &PipeReader, release: &PipeWriter) -> ! {
         libc::close(release.as_raw_fd());
         libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1);
     }
-    exit_now(0)
 }
 
 fn map(child: &Child, first: u32, length: u32) -> Result<OwnedFd, UserNamespaceError> {
@@ -83,6 +92,69 @@ fn map(child: &Child, first: u32, length: u32) -> Result<OwnedFd, UserNamespaceE
     let namespace =
         File::open(format!("/proc/{}/ns/user", child.pid)).map_err(at("open(/proc/PID/ns/user)"))?;
     Ok(namespace.into())
+}
+
+/// Tries to mount proc and sysfs in a user namespace. The kernel allows it only where the caller's own are to be seen
+/// as a whole: not inside a container that hides parts of them.
+///
+/// # Errors
+/// The call that failed.
+pub fn check_mounts_inside() -> Result<(), UserNamespaceError> {
+    let (wait, release) = std::io::pipe().map_err(at("pipe2(O_CLOEXEC)"))?;
+    let (mut news, tell) = std::io::pipe().map_err(at("pipe2(O_CLOEXEC)"))?;
+    let flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET;
+    let cloned =
+        clone_raw(flags, None).map_err(|errno| at("clone3(CLONE_NEWUSER and others)")(errno.into()))?;
+    let Some(child) = cloned else {
+        try_mounts(&wait, &release, &tell);
+    };
+    drop(tell);
+    // Any ids will do.
+    let mapped = map(&child, 65_536, 65_536);
+    drop(release);
+    let mut told = [0; 2];
+    let heard = news
+        .read_exact(&mut told)
+        .map_err(at("read(child in a user namespace)"));
+    let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+    mapped?;
+    heard?;
+    match told {
+        [0, _] => Ok(()),
+        [step, errno] => Err(UserNamespaceError {
+            call: if step == 1 {
+                "fsmount(proc) in a user namespace"
+            } else {
+                "fsmount(sysfs) in a user namespace"
+            },
+            errno: Errno::from_raw_os_error(errno.into()),
+        }),
+    }
+}
+
+/// The child's life: system calls only. The mounts are attached nowhere.
+fn try_mounts(wait: &PipeReader, release: &PipeWriter, tell: &PipeWriter) -> ! {
+    until_closed(wait, release);
+    let mut told = [0, 0];
+    for (step, fstype, attributes) in [
+        (1, c"proc", MountAttrFlags::empty()),
+        (2, c"sysfs", MountAttrFlags::MOUNT_ATTR_RDONLY),
+    ] {
+        let strict = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let mounted = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).and_then(|context| {
+            fsconfig_create(&context)?;
+            fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes | strict)
+        });
+        if let Err(errno) = mounted {
+            told = [step, u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX)];
+            break;
+        }
+    }
+    // The parent is told by the end of the pipe where this fails.
+    let _ = rustix::io::write(tell, &told);
+    exit_now(0)
 }
 
 /// The user namespace that another namespace belongs to.
