@@ -206,7 +206,8 @@ pub(crate) fn clone_inside(users: &UserNamespace, args: CloneArgs<'_>) -> Result
     let heard = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut number));
     let exited = rustix::process::waitid(WaitId::PidFd(helper.pidfd.as_fd()), WaitIdOptions::EXITED);
     let step = "make a process in the pod's user namespace: setns(CLONE_NEWUSER), clone3(CLONE_PARENT)";
-    heard.and(exited.map(drop)).map_err(internal(step))?;
+    heard.map_err(internal(step))?;
+    exited.map_err(internal(step))?;
     match i32::from_ne_bytes(number) {
         // It is our child, and nobody but us can reap it: the number is still its own.
         pid if pid > 0 => {

@@ -7,6 +7,9 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::oci::tests::Case;
 
+/// A field and how it goes wrong.
+type Change<T> = (&'static str, fn(&mut T));
+
 const RANGE: IdRange = IdRange {
     first: 131_072,
     length: 65_536,
@@ -70,7 +73,7 @@ fn a_pod_has_one_range_or_none() {
 
 #[test]
 fn what_cannot_be_is_refused_by_its_field() {
-    let changes: [(&str, fn(&mut v1::UserNamespace)); 13] = [
+    let changes: [Change<v1::UserNamespace>; 13] = [
         ("mode", |users| users.set_mode(NamespaceMode::Container)),
         ("mode", |users| users.set_mode(NamespaceMode::Target)),
         ("mode", |users| users.mode = 9),
@@ -105,7 +108,7 @@ fn what_cannot_be_is_refused_by_its_field() {
 
 #[test]
 fn nothing_of_the_nodes_goes_with_it() {
-    let changes: [(&str, fn(&mut v1::NamespaceOption)); 3] = [
+    let changes: [Change<v1::NamespaceOption>; 3] = [
         ("namespace_options.network", |options| {
             options.set_network(NamespaceMode::Node);
         }),
@@ -161,7 +164,7 @@ fn a_container_has_what_its_pod_has() {
 
 #[test]
 fn ids_that_the_range_does_not_have_are_refused() {
-    let changes: [(&str, fn(&mut ResolvedUser)); 3] = [
+    let changes: [Change<ResolvedUser>; 3] = [
         ("run_as_user", |user| user.uid = 65_536),
         ("run_as_group", |user| user.gid = 65_536),
         ("supplemental_groups", |user| user.groups.push(100_000)),
