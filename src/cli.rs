@@ -23,7 +23,7 @@ mod services;
 mod units;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration,
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 65 stored data is damaged,
 66 no such image, 69 the daemon is not there or too old for the command.";
 
 /// A container runtime for Kubernetes nodes.

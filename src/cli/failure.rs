@@ -5,6 +5,7 @@
 //! | 0 | done | `EX_OK` |
 //! | 1 | failed; the text says why | |
 //! | 64 | wrong usage or configuration | `EX_USAGE` |
+//! | 65 | what is stored is damaged (`image verify`) | `EX_DATAERR` |
 //! | 66 | no such image | `EX_NOINPUT` |
 //! | 69 | the daemon is not there, or too old for the command | `EX_UNAVAILABLE` |
 //!
@@ -21,6 +22,7 @@ use crate::error::chain;
 
 /// Wrong usage or configuration.
 pub(super) const EXIT_USAGE: u8 = 64;
+const EXIT_DAMAGED: u8 = 65;
 const EXIT_NO_IMAGE: u8 = 66;
 const EXIT_UNAVAILABLE: u8 = 69;
 
@@ -60,6 +62,12 @@ pub(super) enum CommandError {
     /// Images that are not there.
     #[error("no image {} in the store; `pausa image ls` shows what there is", .names.join(", "))]
     NoImage { names: Vec<String> },
+    /// Images that are not on the disk as they came.
+    #[error("{images} images are damaged; `pausa image verify --repair` fetches what is missing")]
+    Damaged { images: usize },
+    /// The daemon says that an image is not there.
+    #[error("{message}")]
+    NotThere { message: String },
     /// More than one thing was to be done, and each failure has been told.
     #[error("{failed} of {all} failed")]
     Some { failed: usize, all: usize },
@@ -90,10 +98,22 @@ impl CommandError {
         }
     }
 
+    /// As [`from_status`](Self::from_status), of a call about images in the store: NotFound is about these.
+    pub(super) fn of_stored(self) -> Self {
+        match self {
+            Self::Refused {
+                code: Code::NotFound,
+                message,
+            } => Self::NotThere { message },
+            other => other,
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. } | Self::Gone { .. } | Self::TooOld { .. } => EXIT_UNAVAILABLE,
-            Self::NoImage { .. } => EXIT_NO_IMAGE,
+            Self::NoImage { .. } | Self::NotThere { .. } => EXIT_NO_IMAGE,
+            Self::Damaged { .. } => EXIT_DAMAGED,
             Self::Usage(_) => EXIT_USAGE,
             Self::Refused { .. } | Self::Some { .. } => 1,
         }

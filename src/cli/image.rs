@@ -13,6 +13,7 @@ use super::client::{ClientFlags, Daemon};
 use super::output::Format;
 
 mod check;
+mod export;
 mod import;
 mod inspect;
 mod list;
@@ -20,6 +21,7 @@ mod progress;
 mod pull;
 mod pulls;
 mod remove;
+mod verify;
 mod view;
 
 /// `pausa image` and what all its commands understand.
@@ -64,6 +66,12 @@ enum ImageCommand {
         #[arg(value_name = "IMAGE")]
         reference: String,
     },
+    /// Read images again and say what is damaged; all of them, if none is named.
+    ///
+    /// Takes seconds to minutes. Ends with 65 if something is damaged.
+    Verify(verify::VerifyArgs),
+    /// Write images into one archive, an OCI layout that `docker load` reads too.
+    Export(export::ExportArgs),
     /// Show everything about images, their configuration included.
     Inspect {
         /// References, ids or beginnings of ids.
@@ -90,15 +98,22 @@ async fn dispatch(socket: PathBuf, command: ImageCommand, format: Format) -> any
     // What the command line says is judged before anybody is asked.
     let auth = match &command {
         ImageCommand::Pull(args) => args.credentials()?,
-        _ => None,
+        ImageCommand::Verify(args) => args.credentials()?,
+        ImageCommand::Export(args) => {
+            args.check()?;
+            pull::Auth::Anonymous
+        }
+        _ => pull::Auth::Anonymous,
     };
     let daemon = &Daemon::connect(socket).await?;
     match command {
         ImageCommand::Ls(args) => list::run(daemon, &args, format).await,
-        ImageCommand::Pull(args) => pull::run(daemon, &args, auth, format).await,
+        ImageCommand::Pull(args) => pull::run(daemon, &args, &auth, format).await,
         ImageCommand::Rm(args) => remove::run(daemon, &args, format).await,
         ImageCommand::Check { reference } => check::run(daemon, &reference, format).await,
         ImageCommand::Pulls => pulls::run(daemon, format).await,
+        ImageCommand::Verify(args) => verify::run(daemon, &args, &auth, format).await,
+        ImageCommand::Export(args) => export::run(daemon, &args, format).await,
         ImageCommand::Inspect { images } => inspect::run(daemon, &images, format).await,
         ImageCommand::Import { file } => import::run(daemon, &file, format).await,
     }

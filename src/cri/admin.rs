@@ -13,6 +13,7 @@ use super::stream::Messages;
 use crate::proto::admin;
 use crate::proto::admin::admin_server::Admin;
 
+mod export;
 mod import;
 mod pull;
 
@@ -52,6 +53,38 @@ impl<I: Images> Admin for ImageDoor<I> {
             Ok(admin::CheckResponse { explanation })
         };
         call("Check", &reference, work).await
+    }
+
+    async fn verify(&self, request: Request<admin::VerifyRequest>) -> Reply<admin::VerifyResponse> {
+        let admin::VerifyRequest { image, repair } = request.into_inner();
+        let work = async {
+            super::require::text("image", &image)?;
+            self.images.verify(image.clone(), repair).await
+        };
+        call("Verify", &image, work).await
+    }
+
+    /// Incomplete has nothing to decode.
+    async fn incomplete(&self, _: Request<admin::IncompleteRequest>) -> Reply<admin::IncompleteResponse> {
+        let work = async {
+            Ok(admin::IncompleteResponse {
+                images: self.images.incomplete(),
+            })
+        };
+        call("Incomplete", "", work).await
+    }
+
+    type ExportStream = Messages<admin::ExportResponse>;
+
+    async fn export(&self, request: Request<admin::ExportRequest>) -> Reply<Self::ExportStream> {
+        let request = request.into_inner();
+        let subject = request.images.join(" ");
+        call(
+            "Export",
+            &subject,
+            export::answer(Arc::clone(&self.images), request),
+        )
+        .await
     }
 
     async fn prune(&self, request: Request<admin::PruneRequest>) -> Reply<admin::PruneResponse> {

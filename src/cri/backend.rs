@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::io::AsyncWrite;
 
 use crate::error::Failure;
 use crate::proto::{admin, v1};
@@ -17,6 +18,9 @@ use crate::streaming::target::Streams;
 
 /// An archive on its way in; fits `tokio_util::io::StreamReader`. An error means the client went away.
 pub type ArchiveStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+/// Where an archive goes. Who reads it may be slow, and may go away.
+pub type ArchiveSink = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Why pods cannot be connected: `(reason, message)` of the NetworkReady condition.
 pub type NotReady = (String, String);
@@ -195,6 +199,24 @@ pub trait ImageService: Send + Sync + 'static {
 
     /// The canonical references that a pull of `reference` tries, in their order; none if it is no reference.
     fn names(&self, reference: String) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Reads an image again; NotFound if there is none. With `repair`, damaged layers are set aside, for the next
+    /// pull to fetch.
+    fn verify(
+        &self,
+        image: String,
+        repair: bool,
+    ) -> impl Future<Output = Result<admin::VerifyResponse, Failure>> + Send;
+
+    /// Images that are known by name but lack layers.
+    fn incomplete(&self) -> Vec<admin::IncompleteImage>;
+
+    /// Writes images as one archive; what it returns is what the archive holds.
+    fn export(
+        &self,
+        images: Vec<String>,
+        to: ArchiveSink,
+    ) -> impl Future<Output = Result<Vec<admin::ExportedImage>, Failure>> + Send;
 
     /// Removes the images that nothing uses and nobody pinned; with `dry_run` it only says which.
     fn prune(&self, dry_run: bool) -> impl Future<Output = Result<admin::PruneResponse, Failure>> + Send;

@@ -1,6 +1,6 @@
 //! The room of images, as the door asks it.
 
-use super::backend::{ArchiveStream, ImageService};
+use super::backend::{ArchiveSink, ArchiveStream, ImageService};
 use crate::error::Failure;
 use crate::image::{ImageError, Images};
 use crate::proto::{admin as wire, v1};
@@ -82,6 +82,27 @@ impl ImageService for Storage {
         let told = self.images.explain(&reference).await;
         let references = told.map(|told| told.references).unwrap_or_default();
         references.into_iter().map(|path| path.reference).collect()
+    }
+
+    async fn verify(&self, image: String, repair: bool) -> Result<wire::VerifyResponse, Failure> {
+        let report = match repair {
+            true => self.images.repair(&image).await?,
+            false => self.images.verify(&image).await?,
+        };
+        Ok(report.into())
+    }
+
+    fn incomplete(&self) -> Vec<wire::IncompleteImage> {
+        self.images.incomplete().into_iter().map(Into::into).collect()
+    }
+
+    async fn export(
+        &self,
+        images: Vec<String>,
+        to: ArchiveSink,
+    ) -> Result<Vec<wire::ExportedImage>, Failure> {
+        let exported = self.images.export(&images, to).await?;
+        Ok(exported.into_iter().map(Into::into).collect())
     }
 
     async fn prune(&self, dry_run: bool) -> Result<wire::PruneResponse, Failure> {

@@ -195,19 +195,20 @@ fn pulls_in_flight_are_listed() {
         std::fs::write(dir.join("hosts.toml"), format!("server = \"http://{server}\"\n")).expect("a file");
         assert_eq!(json(node, &["pulls"])["pulls"], serde_json::json!([]));
         let address = format!("unix://{}", node.socket().display());
+        let told = node.dir().join("progress");
         let mut puller = Command::new(env!("CARGO_BIN_EXE_pausa"))
             .args(["image", "-a", &address, "pull", "silent.test/x:1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&told).expect("a file"))
             .spawn()
             .expect("pausa runs");
         let waiting = async |count: u64| {
             eventually("the pull is listed", async || {
                 let listed = json(node, &["pulls"]);
                 let pull = &listed["pulls"][0];
-                let told = pull["reference"] == "silent.test/x:1" && pull["waiting"] == count;
-                told.then_some(())
+                let same = pull["reference"] == "silent.test/x:1" && pull["waiting"] == count;
+                same.then_some(())
             })
             .await;
         };
@@ -217,6 +218,11 @@ fn pulls_in_flight_are_listed() {
             table.contains("silent.test/x:1") && table.contains("resolving"),
             "{table}"
         );
+        eventually("a line about it", async || {
+            let lines = std::fs::read_to_string(&told).unwrap_or_default();
+            lines.starts_with("silent.test/x:1: resolving, ").then_some(())
+        })
+        .await;
         puller.kill().expect("the command is killed");
         puller.wait().expect("the command ends");
         waiting(0).await;
@@ -241,6 +247,82 @@ fn the_way_of_a_reference_is_explained() {
             "{page:?}"
         );
         assert_eq!(image(node, &["check", "UPPER/case"]).code, 1);
+    });
+}
+
+/// An archive brings back what it was made of: the same id, the same name.
+#[test]
+fn an_exported_image_can_be_imported() {
+    on_own_node(async |node| {
+        node.pull("whiteouts").await;
+        let id = Registry::get().image("whiteouts").id.clone();
+        let file = node.dir().join("exported.tar");
+        let path = file.to_str().expect("a path of text");
+        let exported = json(node, &["export", path, &id[7..20]]);
+        let entry = &exported["images"][0];
+        assert_eq!(entry["exportedId"], id.as_str(), "{exported}");
+        assert_eq!(entry["exact"], true, "{exported}");
+        assert_eq!(image(node, &["rm", &id]).code, 0);
+        let imported = image(node, &["import", path]);
+        assert_eq!(
+            imported.out,
+            format!("{id} {}\n", reference("whiteouts")),
+            "{imported:?}"
+        );
+        let piped = image(node, &["export", "-", &id]);
+        assert_eq!((piped.code, piped.err.as_str()), (0, ""));
+        assert!(piped.out.contains("oci-layout"), "no archive on standard output");
+    });
+}
+
+/// What cannot be exported leaves no file, nor spoils one that is there.
+#[test]
+fn a_failed_export_leaves_no_file() {
+    on_own_node(async |node| {
+        let file = node.dir().join("precious.tar");
+        std::fs::write(&file, "precious").expect("a file");
+        let path = file.to_str().expect("a path of text");
+        let failed = image(node, &["export", path, "nothing.test/x:1"]);
+        assert_eq!(failed.code, 66, "{failed:?}");
+        assert_eq!(std::fs::read(&file).expect("the file"), b"precious");
+        let entries = std::fs::read_dir(node.dir()).expect("a directory").flatten();
+        let partial = entries.filter(|entry| entry.path().to_string_lossy().contains("partial"));
+        assert_eq!(partial.count(), 0);
+    });
+}
+
+/// Damage is found and told with 65; `--repair` fetches what is damaged anew.
+#[test]
+fn damage_is_found_and_repaired() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let whole = image(node, &["verify"]);
+        assert_eq!(whole.code, 0, "{whole:?}");
+        assert!(whole.out.starts_with("whole"), "{whole:?}");
+        let layers = std::fs::read_dir(node.dir().join("r/images/layers")).expect("the layers");
+        let passwd = layers
+            .flatten()
+            .map(|layer| layer.path().join("fs/etc/passwd"))
+            .find(|file| file.exists())
+            .expect("the image has users");
+        let before = std::fs::read(&passwd).expect("the file");
+        std::fs::write(&passwd, "mallory:x:0:0::/:/bin/sh\n").expect("the damage");
+        let damaged = image(node, &["verify", &reference("base")]);
+        assert_eq!(damaged.code, 65, "{damaged:?}");
+        assert!(
+            damaged.out.starts_with("damaged") && damaged.out.contains("passwd"),
+            "{damaged:?}"
+        );
+        let repaired = json(node, &["verify", "--repair", &reference("base")]);
+        assert_eq!(repaired["images"][0]["repaired"], true, "{repaired}");
+        assert_eq!(std::fs::read(&passwd).expect("the file"), before);
+        assert_eq!(image(node, &["verify"]).code, 0);
+        let id = &Registry::get().image("base").id;
+        assert_eq!(
+            image(node, &["ls", "-q", &reference("base")]).out,
+            format!("{id}\n")
+        );
+        assert_eq!(image(node, &["verify", "nothing.test/x:1"]).code, 66);
     });
 }
 

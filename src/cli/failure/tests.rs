@@ -22,6 +22,15 @@ fn what_the_daemon_says_is_passed_on() {
 }
 
 #[test]
+fn what_is_not_in_the_store_has_its_own_code() {
+    let error = of(&Status::not_found("no image \"x\" in the store"));
+    assert_eq!(error.exit_code(), 1);
+    let error = error.of_stored();
+    assert_eq!(error.exit_code(), EXIT_NO_IMAGE);
+    assert_eq!(error.to_string(), "no image \"x\" in the store");
+}
+
+#[test]
 fn a_connection_that_breaks_is_not_the_daemons_word() {
     let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
     let error = of(&Status::from_error(Box::new(io)));
@@ -37,6 +46,7 @@ fn every_kind_has_its_exit_code() {
     assert_eq!(none.exit_code(), EXIT_NO_IMAGE);
     assert!(none.to_string().contains("a, b"));
     assert_eq!(CommandError::Usage(String::new()).exit_code(), EXIT_USAGE);
+    assert_eq!(CommandError::Damaged { images: 1 }.exit_code(), EXIT_DAMAGED);
     let some = CommandError::Some { failed: 1, all: 2 };
     assert_eq!(some.exit_code(), 1);
 }

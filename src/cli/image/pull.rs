@@ -17,7 +17,7 @@ use crate::proto::v1;
 
 mod credentials;
 
-use credentials::CredentialArgs;
+pub(super) use credentials::{Auth, CredentialArgs};
 
 /// What to fetch, and how.
 #[derive(Debug, Args)]
@@ -42,18 +42,13 @@ struct Document {
 
 impl PullArgs {
     /// What the command line, or standard input in its place, gives to authenticate with.
-    pub(super) fn credentials(&self) -> anyhow::Result<Option<v1::AuthConfig>> {
+    pub(super) fn credentials(&self) -> anyhow::Result<Auth> {
         self.credentials.read()
     }
 }
 
 /// Pulls, and prints what has come.
-pub(super) async fn run(
-    daemon: &Daemon,
-    args: &PullArgs,
-    auth: Option<v1::AuthConfig>,
-    format: Format,
-) -> anyhow::Result<()> {
+pub(super) async fn run(daemon: &Daemon, args: &PullArgs, auth: &Auth, format: Format) -> anyhow::Result<()> {
     let began = Instant::now();
     let id = fetch(daemon, &args.reference, auth, !args.quiet).await?;
     let took = began.elapsed();
@@ -87,9 +82,10 @@ pub(super) async fn run(
 pub(super) async fn fetch(
     daemon: &Daemon,
     reference: &str,
-    auth: Option<v1::AuthConfig>,
+    auth: &Auth,
     shown: bool,
-) -> Result<String, CommandError> {
+) -> anyhow::Result<String> {
+    let auth = auth.of(reference).await?;
     let request = PullRequest {
         reference: reference.to_owned(),
         credentials: auth.clone().map(Into::into),
@@ -98,8 +94,8 @@ pub(super) async fn fetch(
     let mut events = match daemon.admin().pull(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => match failed(status) {
-            CommandError::TooOld { .. } => return plainly(daemon, reference, auth).await,
-            error => return Err(error),
+            CommandError::TooOld { .. } => return Ok(plainly(daemon, reference, auth).await?),
+            error => return Err(error.into()),
         },
     };
     let mut display = shown.then(Display::new);
@@ -122,7 +118,7 @@ pub(super) async fn fetch(
     if let Some(display) = &mut display {
         display.clear();
     }
-    ended
+    Ok(ended?)
 }
 
 /// By CRI, which says nothing before the end.

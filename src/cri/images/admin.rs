@@ -1,7 +1,10 @@
 //! What the admin service asks of the store, in the words of the wire.
 
 use super::ImageError;
-use crate::image::{LayerProgress, LayerState, PullProgress, PullStep};
+use crate::image::{
+    DocumentReport, Exported, ImageReport, Incomplete, LayerProgress, LayerReport, LayerState, PullProgress,
+    PullStep, VerifyMethod,
+};
 use crate::proto::{admin, v1};
 
 /// `image`, removed or, if that failed, why it was not.
@@ -53,6 +56,65 @@ impl From<LayerProgress> for admin::LayerProgress {
             since: layer.since,
             bytes_done: layer.bytes_done,
             bytes_total: layer.bytes_total,
+        }
+    }
+}
+
+impl From<ImageReport> for admin::VerifyResponse {
+    fn from(report: ImageReport) -> Self {
+        Self {
+            whole: report.is_whole(),
+            id: report.id,
+            names: report.names,
+            documents: report.documents.into_iter().map(Into::into).collect(),
+            layers: report.layers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<DocumentReport> for admin::DocumentReport {
+    fn from(document: DocumentReport) -> Self {
+        Self {
+            digest: document.digest,
+            kind: document.kind.to_owned(),
+            damage: document.damage.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<LayerReport> for admin::LayerReport {
+    fn from(layer: LayerReport) -> Self {
+        let method = match layer.method {
+            VerifyMethod::Exact => admin::VerifyMethod::Exact,
+            VerifyMethod::Tree => admin::VerifyMethod::Tree,
+        };
+        Self {
+            diff_id: layer.diff_id,
+            bytes: layer.bytes,
+            inodes: layer.inodes,
+            method: method.into(),
+            damage: layer.damage.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Incomplete> for admin::IncompleteImage {
+    fn from(image: Incomplete) -> Self {
+        Self {
+            id: image.id,
+            names: image.names,
+            missing: image.missing,
+        }
+    }
+}
+
+impl From<Exported> for admin::ExportedImage {
+    fn from(image: Exported) -> Self {
+        Self {
+            id: image.id,
+            exported_id: image.exported_id,
+            names: image.names,
+            exact: image.exact,
         }
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
-use crate::cri::backend::{ArchiveStream, ImageService, NotReady, PodService, StreamService};
+use crate::cri::backend::{ArchiveSink, ArchiveStream, ImageService, NotReady, PodService, StreamService};
 use crate::error::{ErrorKind, Failure};
 use crate::proto::{admin, v1};
 use crate::streaming::target::Streams;
@@ -327,6 +328,33 @@ impl ImageService for Fake {
             "first.test/x".into(),
             format!("docker.io/library/{reference}:latest"),
         ]
+    }
+
+    async fn verify(&self, image: String, repair: bool) -> Result<admin::VerifyResponse, Failure> {
+        self.note(format!("verify {image} {repair}"));
+        Err(not_found("image", &image))
+    }
+
+    fn incomplete(&self) -> Vec<admin::IncompleteImage> {
+        Vec::new()
+    }
+
+    async fn export(
+        &self,
+        images: Vec<String>,
+        mut to: ArchiveSink,
+    ) -> Result<Vec<admin::ExportedImage>, Failure> {
+        let broken = |error| Failure::from_error(ErrorKind::Unavailable, &error);
+        for image in &images {
+            to.write_all(image.repeat(100_000).as_bytes())
+                .await
+                .map_err(broken)?;
+            if image == "bad" {
+                return Err(not_found("image", image));
+            }
+        }
+        to.shutdown().await.map_err(broken)?;
+        Ok(vec![admin::ExportedImage::default(); images.len()])
     }
 
     async fn prune(&self, dry_run: bool) -> Result<admin::PruneResponse, Failure> {

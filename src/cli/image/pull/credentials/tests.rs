@@ -4,8 +4,9 @@ fn read(creds: Option<&str>, auth: Option<&str>) -> anyhow::Result<Option<v1::Au
     let args = CredentialArgs {
         creds: creds.map(str::to_owned),
         auth: auth.map(str::to_owned),
+        anonymous: false,
     };
-    args.read()
+    args.given()
 }
 
 #[test]
@@ -46,11 +47,29 @@ fn standard_input_may_end_in_a_newline() {
     assert_eq!(flag.as_deref(), Some("x"));
 }
 
+#[tokio::test]
+async fn what_is_given_goes_before_any_login() {
+    let args = |creds: Option<&str>, anonymous| CredentialArgs {
+        creds: creds.map(str::to_owned),
+        auth: None,
+        anonymous,
+    };
+    let given = args(Some("me:secret"), false).read().unwrap();
+    let auth = given.of("registry.test/x").await.unwrap().unwrap();
+    assert_eq!(auth.username, "me");
+    let none = args(None, true).read().unwrap();
+    assert_eq!(none.of("registry.test/x").await.unwrap(), None);
+    let login = args(None, false).read().unwrap();
+    // Nobody logs in to what is no registry.
+    assert_eq!(login.of("NO/reference").await.unwrap(), None);
+}
+
 #[test]
 fn debug_shows_no_secret() {
     let args = CredentialArgs {
         creds: Some("me:hunter2".to_owned()),
         auth: None,
+        anonymous: false,
     };
     assert!(!format!("{args:?}").contains("hunter2"));
 }
