@@ -5,10 +5,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench install clean
+.PHONY: help setup build demo test lint bench bench-pull install clean
 
 help: ## List what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what tests and demo need (Debian, Ubuntu); says what it does
 	@scripts/setup.sh
@@ -28,6 +28,9 @@ test: setup lint ## Lints, documentation tests, then every test; conformance nee
 
 bench: setup ## Measure pausa; BENCH_ARGS="--socket NAME=unix:///path" adds another runtime (root)
 	$(CARGO) bench --locked --bench cri -- $(BENCH_ARGS)
+
+bench-pull: setup ## Measure pulling and removing an image; BENCH_ARGS as above (root)
+	$(CARGO) bench --locked --bench pull -- $(BENCH_ARGS)
 
 install: build ## Install binary and systemd unit below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 target/release/pausa $(DESTDIR)$(PREFIX)/bin/pausa

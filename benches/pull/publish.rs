@@ -1,0 +1,93 @@
+//! Puts the image into the registry, layer by layer, unless it is there (OCI distribution spec, "Push").
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::harness::recipe::{MANIFEST, digest};
+use crate::harness::{http, registry};
+use crate::recipe::{self, Compression, Plan};
+
+/// An image that the registry has.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// What to pull.
+    pub(crate) reference: String,
+    pub(crate) compression: Compression,
+    layers: u32,
+    files: u64,
+    compressed: u64,
+    unpacked: u64,
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes >> 20;
+        write!(
+            f,
+            "{}: {} layers, {} files, {} MiB compressed, {} MiB unpacked",
+            self.compression.name(),
+            self.layers,
+            self.files,
+            mib(self.compressed),
+            mib(self.unpacked)
+        )
+    }
+}
+
+/// Makes the image and pushes what the registry lacks. One layer at a time: the image need not fit into memory.
+pub(crate) fn publish(server: &str, plan: &Plan, compression: Compression) -> Published {
+    let name = format!("pull-{}", compression.name());
+    let repository = format!("/v2/critest/{name}");
+    let mut published = Published {
+        reference: format!("{}:{}x{}", registry::named(&name), plan.layers, plan.layer_bytes),
+        compression,
+        layers: plan.layers,
+        files: 0,
+        compressed: 0,
+        unpacked: 0,
+    };
+    let mut diff_ids = Vec::new();
+    let mut layers = Vec::new();
+    for number in 0..plan.layers {
+        let layer = plan.layer(number, compression);
+        upload(server, &repository, &layer.blob);
+        layers.push(descriptor(&compression.media_type(), &layer.blob));
+        published.files += layer.files;
+        published.compressed += u64::try_from(layer.blob.len()).expect("a length");
+        published.unpacked += layer.unpacked;
+        diff_ids.push(layer.diff_id);
+    }
+    let config = recipe::config(&diff_ids);
+    upload(server, &repository, &config);
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+    });
+    let (_, tag) = published.reference.rsplit_once(':').expect("a tag");
+    let target = format!("{repository}/manifests/{tag}");
+    let put = http::request(server, "PUT", &target, MANIFEST, manifest.to_string().as_bytes());
+    assert_eq!(put.expect("a manifest").status, 201, "manifest to {target}");
+    published
+}
+
+fn descriptor(media_type: &str, blob: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": digest(blob), "size": blob.len()})
+}
+
+fn upload(server: &str, repository: &str, blob: &[u8]) {
+    let digest = digest(blob);
+    let there = http::request(server, "HEAD", &format!("{repository}/blobs/{digest}"), "", b"");
+    if there.is_ok_and(|answer| answer.status == 200) {
+        return;
+    }
+    let begun = http::request(server, "POST", &format!("{repository}/blobs/uploads/"), "", b"");
+    let begun = begun.expect("the registry takes uploads");
+    let place = begun
+        .header("location")
+        .expect("the registry says where to upload");
+    let mark = if place.contains('?') { '&' } else { '?' };
+    let target = format!("{place}{mark}digest={digest}");
+    let put = http::request(server, "PUT", &target, "application/octet-stream", blob);
+    assert_eq!(put.expect("an upload").status, 201, "upload to {target}");
+}
