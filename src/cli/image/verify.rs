@@ -200,7 +200,7 @@ fn asked_for(image: &IncompleteImage, missing: &mut Vec<String>) -> bool {
 /// pull.
 async fn fetch(daemon: &Daemon, names: &[String], auth: &Auth) -> anyhow::Result<bool> {
     let by_digest = names.iter().find(|name| name.contains('@'));
-    let Some(name) = by_digest.or(names.first()) else {
+    let Some(name) = by_digest.or_else(|| names.first()) else {
         return Ok(false);
     };
     pull::fetch(daemon, name, auth, true).await?;
