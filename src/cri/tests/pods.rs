@@ -343,9 +343,11 @@ async fn the_pod_cidr_is_checked_and_handed_on() {
 async fn what_is_not_built_says_so() {
     let door = Door::open().await;
     let mut runtime = door.runtime().await;
-    let status = runtime.exec(v1::ExecRequest::default()).await.unwrap_err();
+    let request = v1::CheckpointContainerRequest::default();
+    let status = runtime.checkpoint_container(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("does not serve Exec yet"), "{status:?}");
+    let text = status.message();
+    assert!(text.contains("does not serve CheckpointContainer yet"), "{text}");
     let status = runtime
         .get_container_events(v1::GetEventsRequest {})
         .await
