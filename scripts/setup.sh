@@ -7,6 +7,8 @@ set -euo pipefail
 needed="
 busybox:busybox-static
 docker-registry:docker-registry
+skopeo:skopeo
+umoci:umoci
 nft:nftables
 ip:iproute2
 setpriv:util-linux

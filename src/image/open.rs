@@ -318,7 +318,7 @@ impl Doubtful {
     }
 
     /// An image all of whose layers turned out to be there, or what there is of it.
-    pub(super) fn judge(&self, record: ImageRecord, config: Config) -> Result<Found, Lacking> {
+    pub(super) fn judge(&self, record: ImageRecord, config: Config) -> Result<Box<Found>, Box<Lacking>> {
         let mut held = Vec::new();
         let mut missing = Vec::new();
         for hex in &record.layers {
@@ -329,16 +329,16 @@ impl Doubtful {
         }
         if missing.is_empty() {
             let layers = held;
-            return Ok(Found {
+            return Ok(Box::new(Found {
                 record,
                 config,
                 layers,
-            });
+            }));
         }
-        Err(Lacking {
+        Err(Box::new(Lacking {
             record,
             held,
             missing,
-        })
+        }))
     }
 }

@@ -1,12 +1,14 @@
-//! Deletes trees: one thread, in the order asked, so that a caller can wait until what it gave up is gone.
+//! Deletes trees: one thread takes the jobs in the order asked, so that a caller can wait until what it gave up is gone; a few
+//! helpers do the deleting, because unlinking is waiting (for the disk, and for locks of directories that are not the same).
 //!
 //! A layer is moved out of `layers/` first; from then on the same layer may be fetched again. Nobody can be told of a failure
 //! here, so it is logged; what remains in `staging/` goes at the next start.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
@@ -16,6 +18,9 @@ use super::files;
 use super::layers::Entry;
 use super::layout::Layout;
 use crate::error::chain;
+
+/// Trees that are deleted at the same time.
+const HELPERS: usize = 4;
 
 /// Layers by the hex digits of their diff id.
 pub(super) type Table = Arc<Mutex<HashMap<String, Entry>>>;
@@ -45,6 +50,7 @@ pub(super) fn start(layout: Layout, table: Table) -> Result<Sender<Job>, ImageEr
 }
 
 fn run(layout: &Layout, table: &Table, jobs: &Receiver<Job>) {
+    let mut helpers = Helpers::default();
     for job in jobs {
         match job {
             Job::Layer { hex, gone } => {
@@ -54,11 +60,50 @@ fn run(layout: &Layout, table: &Table, jobs: &Receiver<Job>) {
                 table.lock().unwrap_or_else(PoisonError::into_inner).remove(&hex);
                 drop(gone);
                 failpoint("layer-moved-away");
-                report(moved.and_then(|()| remove(&trash)));
+                match moved {
+                    Ok(()) => helpers.remove(&trash),
+                    failed => report(failed),
+                }
             }
-            Job::Tree(path) => report(remove(&path)),
-            // The asker may have gone away.
-            Job::Flush(done) => drop(done.send(())),
+            Job::Tree(path) => helpers.remove(&path),
+            Job::Flush(done) => {
+                helpers.finish();
+                // The asker may have gone away.
+                done.send(()).unwrap_or_default();
+            }
+        }
+    }
+    helpers.finish();
+}
+
+/// Threads that delete one tree each.
+#[derive(Default)]
+struct Helpers {
+    running: VecDeque<JoinHandle<()>>,
+}
+
+impl Helpers {
+    fn remove(&mut self, tree: &Path) {
+        if self.running.len() == HELPERS {
+            self.finish_one();
+        }
+        let path = tree.to_owned();
+        let helper = std::thread::Builder::new().name("image-remover".to_owned());
+        match helper.spawn(move || report(remove(&path))) {
+            Ok(helper) => self.running.push_back(helper),
+            // Then it is done here.
+            Err(_) => report(remove(tree)),
+        }
+    }
+
+    fn finish_one(&mut self) {
+        // A panic was told on stderr; the tree goes at the next start.
+        drop(self.running.pop_front().map(JoinHandle::join));
+    }
+
+    fn finish(&mut self) {
+        while !self.running.is_empty() {
+            self.finish_one();
         }
     }
 }
@@ -73,7 +118,7 @@ fn report(result: Result<(), ImageError>) {
 }
 
 /// Removes a tree of the store.
-pub(super) fn remove(path: &std::path::Path) -> Result<(), ImageError> {
+pub(super) fn remove(path: &Path) -> Result<(), ImageError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };

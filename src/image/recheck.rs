@@ -62,8 +62,8 @@ fn run(layout: &Layout, layers: &Layers, mut doubtful: Doubtful, keeper: &Sender
             }
         }
         let job = match doubtful.judge(record, config) {
-            Ok(found) => Job::Adopt(Box::new(found)),
-            Err(lacking) => Job::Lack(Box::new(lacking)),
+            Ok(found) => Job::Adopt(found),
+            Err(lacking) => Job::Lack(lacking),
         };
         // Without the keeper the store is closing.
         drop(keeper.send(job));

@@ -289,7 +289,7 @@ fn same(stat: &Stat, metadata: &Metadata, entry: &[u8]) -> Result<(), Error> {
     // Beyond these no file system is bound to keep a time, nor all its digits.
     let kept = (0..1 << 31).contains(&seconds);
     let digits = [0, u64::from(nanoseconds)];
-    if kept && (stat.st_mtime != seconds || !digits.contains(&u64::from(stat.st_mtime_nsec))) {
+    if kept && (stat.st_mtime != seconds || !digits.contains(&stat.st_mtime_nsec)) {
         return Err(Error::damaged(entry, "has another modification time"));
     }
     Ok(())

@@ -26,7 +26,7 @@ use crate::metadata::{OPAQUE, is_kept};
 use crate::parents::is_whiteout;
 use crate::{DiffId, Error, path, tape};
 
-use header::Header;
+use header::{Attribute, Header};
 
 /// An archive that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,7 +276,7 @@ fn type_flag(kind: FileType) -> u8 {
 }
 
 /// The attributes of an image's own, by name. A host's labels are the host's.
-fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<Attribute>, Error> {
     let mut names = vec![0; 64 << 10];
     let length = match llistxattr(proc, &mut names[..]) {
         Ok(length) => length,

@@ -46,7 +46,7 @@ fn verdict(site: &Site, unpacked: &Unpacked) -> Result<(), Error> {
 fn everything() -> Vec<u8> {
     let mut large = vec![0; 300_000];
     for (at, byte) in large.iter_mut().enumerate() {
-        *byte = (at % 251) as u8;
+        *byte = u8::try_from(at % 251).unwrap();
     }
     Tar::new()
         .directory("d/")
@@ -98,13 +98,13 @@ fn every_damage_is_found_and_named() {
     type Damage = fn(&Path);
     let damages: [(&str, &str, Damage); 14] = [
         ("d/large", "is shorter", |root| {
-            truncate(&root.join("d/large"), 1000)
+            truncate(&root.join("d/large"), 1000);
         }),
         ("d/large", "another size", |root| {
-            truncate(&root.join("d/large"), 300_001)
+            truncate(&root.join("d/large"), 300_001);
         }),
         ("d/empty", "another size", |root| {
-            truncate(&root.join("d/empty"), 1)
+            truncate(&root.join("d/empty"), 1);
         }),
         (".", "other contents", |root| {
             let path = root.join("d/large");
@@ -120,21 +120,21 @@ fn every_damage_is_found_and_named() {
                 .unwrap();
         }),
         ("d/attributes", "is gone", |root| {
-            fs::remove_file(root.join("d/attributes")).unwrap()
+            fs::remove_file(root.join("d/attributes")).unwrap();
         }),
         ("soft", "points elsewhere", |root| {
             fs::remove_file(root.join("soft")).unwrap();
             std::os::unix::fs::symlink("/etc/passwd", root.join("soft")).unwrap();
         }),
         ("null", "is gone", |root| {
-            fs::remove_file(root.join("null")).unwrap()
+            fs::remove_file(root.join("null")).unwrap();
         }),
         ("linked", "is no link", |root| {
             fs::remove_file(root.join("linked")).unwrap();
             fs::copy(root.join("d/large"), root.join("linked")).unwrap();
         }),
         (".wh.gone", "is gone", |root| {
-            fs::remove_file(root.join("gone")).unwrap()
+            fs::remove_file(root.join("gone")).unwrap();
         }),
         ("d", "mode 0700 instead of 0755", |root| {
             fs::set_permissions(root.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -155,7 +155,7 @@ fn every_damage_is_found_and_named() {
             rustix::fs::removexattr(root.join("d"), "trusted.overlay.opaque").unwrap();
         }),
         (".", "files instead of", |root| {
-            fs::write(root.join("below/more"), b"").unwrap()
+            fs::write(root.join("below/more"), b"").unwrap();
         }),
     ];
     for (path, what, damage) in damages {

@@ -9,6 +9,9 @@ const BLOCK: usize = 512;
 const ID_MAX: u64 = 0o7_777_777;
 const SIZE_MAX: u64 = 0o77_777_777_777;
 
+/// A name and its value.
+pub(super) type Attribute = (Vec<u8>, Vec<u8>);
+
 /// An entry to be written.
 pub(super) struct Header {
     kind: u8,
@@ -18,7 +21,7 @@ pub(super) struct Header {
     ids: (u64, u64),
     mtime: (i64, u64),
     device: (u32, u32),
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    pax: Vec<Attribute>,
 }
 
 impl Header {
@@ -29,7 +32,7 @@ impl Header {
             link: Vec::new(),
             mode: u64::from(stat.st_mode & 0o7777),
             ids: (stat.st_uid.into(), stat.st_gid.into()),
-            mtime: (stat.st_mtime, u64::from(stat.st_mtime_nsec)),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
             device: (0, 0),
             pax: Vec::new(),
         }
@@ -57,7 +60,7 @@ impl Header {
         self.device = (major, minor);
     }
 
-    pub(super) fn attributes(&mut self, attributes: &[(Vec<u8>, Vec<u8>)]) {
+    pub(super) fn attributes(&mut self, attributes: &[Attribute]) {
         for (name, value) in attributes {
             let key = [b"SCHILY.xattr.", name.as_slice()].concat();
             self.pax.push((key, value.clone()));
