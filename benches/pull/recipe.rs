@@ -104,7 +104,7 @@ impl Plan {
         let mut written = 0;
         while written < self.layer_bytes {
             let place = format!("{top}/{}", layer.files / FILES_IN_A_DIRECTORY);
-            if layer.files % FILES_IN_A_DIRECTORY == 0 {
+            if layer.files.is_multiple_of(FILES_IN_A_DIRECTORY) {
                 directory(&mut tar, &place);
             }
             let length = 1024 + numbers.below(15 * 1024);
