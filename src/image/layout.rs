@@ -48,6 +48,8 @@ impl Layout {
         ] {
             files::make_dir(&dir, 0o700)?;
         }
+        // Where layers are unpacked; they keep their place on the disk when they are renamed.
+        files::spread(&self.staging())?;
         files::make_dir(&self.empty(), 0o755)
     }
 
