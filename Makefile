@@ -5,10 +5,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench bench-pull install clean
+.PHONY: help setup build demo test lint bench bench-pull bench-stream install clean
 
 help: ## List what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what tests and demo need (Debian, Ubuntu); says what it does
 	@scripts/setup.sh
@@ -31,6 +31,9 @@ bench: setup ## Measure pausa; BENCH_ARGS="--socket NAME=unix:///path" adds anot
 
 bench-pull: setup ## Measure pulling and removing an image; BENCH_ARGS as above (root)
 	$(CARGO) bench --locked --bench pull -- $(BENCH_ARGS)
+
+bench-stream: setup ## Measure exec and port-forward; BENCH_ARGS as above (root)
+	$(CARGO) bench --locked --bench stream -- $(BENCH_ARGS)
 
 install: build ## Install binary and systemd unit below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 target/release/pausa $(DESTDIR)$(PREFIX)/bin/pausa

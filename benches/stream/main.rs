@@ -1,0 +1,150 @@
+//! Measures exec and port-forward of container runtimes, side by side over CRI and their streaming servers.
+//!
+//! ```text
+//! cargo bench --bench stream                                        # pausa alone
+//! cargo bench --bench stream -- --socket other=/run/other.sock      # and whatever else speaks CRI
+//! ```
+//!
+//! The client is that of the conformance suite: SPDY as kubectl and crictl speak it, or for exec a WebSocket. It is part
+//! of what is measured, the same for all, and shares the machine with the runtime. Each runtime has one pod with one
+//! container for the whole run; each call and each transfer is asked of every runtime in turn. Numbers are medians, except
+//! the CPU time of short commands, which is too little to be read one by one.
+//!
+//! pausa runs as a daemon of its own in temporary directories; the others run as they are configured, with `registry.test`
+//! leading to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
+
+#[path = "../../tests/critest"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with the conformance suite, which needs more of it"
+)]
+mod critest {
+    pub(crate) mod harness;
+}
+
+#[path = "../cri/memory.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the benchmark of pods, which needs more of it"
+)]
+mod memory;
+#[path = "../pull/process.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the benchmark of pulls, which needs more of it"
+)]
+mod process;
+#[path = "../cri/table.rs"]
+mod table;
+
+mod latency;
+mod target;
+mod throughput;
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use futures_util::FutureExt as _;
+
+use critest::harness;
+use harness::Node;
+use harness::stream::Transport;
+use table::Table;
+use target::Target;
+
+/// Measures exec and port-forward of container runtimes, side by side over CRI and their streaming servers.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Another runtime to measure, as NAME=unix:///path; again for more.
+    #[arg(long = "socket", value_name = "NAME=SOCKET", value_parser = named_socket)]
+    sockets: Vec<(String, PathBuf)>,
+    /// Leave out pausa itself.
+    #[arg(long)]
+    without_pausa: bool,
+    /// Short commands run by every runtime.
+    #[arg(long, default_value_t = 30)]
+    calls: u32,
+    /// How often every runtime makes each transfer.
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Mebibytes (2^20) of a transfer; 0 leaves transfers out.
+    #[arg(long, default_value_t = 512)]
+    mebibytes: u32,
+    /// Exec over a WebSocket (v4.channel.k8s.io, which all runtimes have) instead of SPDY.
+    #[arg(long)]
+    websocket: bool,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    fn transport(&self) -> Transport {
+        match self.websocket {
+            true => Transport::WebSocket("v4.channel.k8s.io"),
+            false => Transport::SPDY,
+        }
+    }
+}
+
+fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, socket) = text.split_once('=').ok_or("expected NAME=unix:///path")?;
+    let path = socket.strip_prefix("unix://").unwrap_or(socket);
+    Ok((name.to_owned(), PathBuf::from(path)))
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(why) = harness::unable() {
+        eprintln!("cannot measure: {why}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime for the client");
+    ExitCode::from(u8::from(!runtime.block_on(measure(&options))))
+}
+
+/// Whether all was measured and nothing is left behind.
+async fn measure(options: &Options) -> bool {
+    let mut nodes = Vec::new();
+    if !options.without_pausa {
+        nodes.push(("pausa".to_owned(), Node::own("info").await));
+    }
+    for (name, socket) in &options.sockets {
+        nodes.push((name.clone(), Node::at(socket.clone()).await));
+    }
+    let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
+    // Somebody else's runtime would keep the pods of a measurement that broke off.
+    let outcome = AssertUnwindSafe(all(&nodes, options, &mut table))
+        .catch_unwind()
+        .await;
+    println!("{table}");
+    let mut good = outcome.is_ok();
+    for (name, node) in nodes {
+        node.clean_up().await;
+        for line in node.finish() {
+            eprintln!("left behind: {name}: {line}");
+            good = false;
+        }
+    }
+    good
+}
+
+async fn all(nodes: &[(String, Node)], options: &Options, table: &mut Table) {
+    let mut targets = Vec::new();
+    for (name, node) in nodes {
+        targets.push(Target::start(name, node, options.mebibytes).await);
+    }
+    latency::measure(&targets, options.transport(), options.calls, table).await;
+    if options.mebibytes > 0 {
+        for _ in 0..options.rounds {
+            throughput::round(&targets, options.transport(), options.mebibytes, table).await;
+        }
+    }
+}
