@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 use tokio::io::unix::AsyncFd;
 
-/// Read at once: what a pipe holds.
-const CHUNK: usize = 64 * 1024;
+/// Read at once: twice what a pipe holds, for sockets that have more.
+const CHUNK: usize = 128 * 1024;
 /// A smaller piece is copied, so that it does not hold a whole buffer while it waits to be sent.
 const SMALL: usize = 8 * 1024;
 
