@@ -24,26 +24,22 @@ mod density;
 mod latency;
 mod logs;
 mod memory;
+mod runtimes;
 mod table;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use critest::harness;
-use harness::Node;
+use runtimes::Runtimes;
 use table::Table;
 
 /// Measures container runtimes side by side over CRI.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Another runtime to measure, as NAME=unix:///path; again for more.
-    #[arg(long = "socket", value_name = "NAME=SOCKET", value_parser = named_socket)]
-    sockets: Vec<(String, PathBuf)>,
-    /// Leave out pausa itself.
-    #[arg(long)]
-    without_pausa: bool,
+    #[command(flatten)]
+    runtimes: Runtimes,
     /// Pods started one after the other, each with one container.
     #[arg(long, default_value_t = 30)]
     pods: usize,
@@ -59,43 +55,16 @@ struct Options {
     /// Megabytes of 100-byte lines that a container writes to its log; 0 leaves this out.
     #[arg(long, default_value_t = 200)]
     log_megabytes: usize,
-    /// What cargo says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, socket) = text.split_once('=').ok_or("expected NAME=unix:///path")?;
-    let path = socket.strip_prefix("unix://").unwrap_or(socket);
-    Ok((name.to_owned(), PathBuf::from(path)))
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(why) = harness::unable() {
-        eprintln!("cannot measure: {why}");
-        return ExitCode::FAILURE;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime for the client");
-    let left = runtime.block_on(measure(&options));
-    for line in &left {
-        eprintln!("left behind: {line}");
-    }
-    ExitCode::from(u8::from(!left.is_empty()))
+    runtimes::run(measure(&options))
 }
 
-async fn measure(options: &Options) -> Vec<String> {
-    let mut nodes = Vec::new();
-    if !options.without_pausa {
-        nodes.push(("pausa".to_owned(), Node::own("info").await));
-    }
-    for (name, socket) in &options.sockets {
-        nodes.push((name.clone(), Node::at(socket.clone()).await));
-    }
+/// Whether nothing is left behind.
+async fn measure(options: &Options) -> bool {
+    let nodes = options.runtimes.nodes().await;
     for (name, node) in &nodes {
         node.pull("base").await;
         // Whatever the first pod of a daemon's life costs is not what is measured.
@@ -111,10 +80,5 @@ async fn measure(options: &Options) -> Vec<String> {
         logs::measure(&nodes, options.log_megabytes, &mut table).await;
     }
     println!("{table}");
-    let mut left = Vec::new();
-    for (name, node) in nodes {
-        node.clean_up().await;
-        left.extend(node.finish().into_iter().map(|line| format!("{name}: {line}")));
-    }
-    left
+    runtimes::finish(nodes).await
 }

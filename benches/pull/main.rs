@@ -29,6 +29,8 @@ mod critest {
     reason = "shared with the benchmark of pods, which needs more of it"
 )]
 mod memory;
+#[path = "../cri/runtimes.rs"]
+mod runtimes;
 #[path = "../cri/table.rs"]
 mod table;
 
@@ -37,26 +39,21 @@ mod process;
 mod publish;
 mod recipe;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use critest::harness;
-use harness::Node;
 use harness::registry::Registry;
 use recipe::{Compression, Plan};
+use runtimes::Runtimes;
 use table::Table;
 
 /// Measures how container runtimes pull and remove an image, side by side over CRI.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Another runtime to measure, as NAME=unix:///path; again for more.
-    #[arg(long = "socket", value_name = "NAME=SOCKET", value_parser = named_socket)]
-    sockets: Vec<(String, PathBuf)>,
-    /// Leave out pausa itself.
-    #[arg(long)]
-    without_pausa: bool,
+    #[command(flatten)]
+    runtimes: Runtimes,
     /// How often every runtime pulls each image.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
@@ -72,36 +69,15 @@ struct Options {
     /// Also run a container of the image, in a pod that waits for it.
     #[arg(long)]
     start: bool,
-    /// What cargo says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, socket) = text.split_once('=').ok_or("expected NAME=unix:///path")?;
-    let path = socket.strip_prefix("unix://").unwrap_or(socket);
-    Ok((name.to_owned(), PathBuf::from(path)))
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(why) = harness::unable() {
-        eprintln!("cannot measure: {why}");
-        return ExitCode::FAILURE;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime for the client");
-    let left = runtime.block_on(measure(&options));
-    for line in &left {
-        eprintln!("left behind: {line}");
-    }
-    ExitCode::from(u8::from(!left.is_empty()))
+    runtimes::run(measure(&options))
 }
 
-async fn measure(options: &Options) -> Vec<String> {
+/// Whether nothing is left behind.
+async fn measure(options: &Options) -> bool {
     let plan = Plan {
         layers: options.layers,
         layer_bytes: u64::from(options.layer_megabytes) * 1_000_000,
@@ -115,13 +91,7 @@ async fn measure(options: &Options) -> Vec<String> {
         .into_iter()
         .map(|compression| publish::publish(registry, &plan, compression))
         .collect();
-    let mut nodes = Vec::new();
-    if !options.without_pausa {
-        nodes.push(("pausa".to_owned(), Node::own("info").await));
-    }
-    for (name, socket) in &options.sockets {
-        nodes.push((name.clone(), Node::at(socket.clone()).await));
-    }
+    let nodes = options.runtimes.nodes().await;
     let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
     for image in &images {
         // Whatever the first pull of a daemon's life costs is not what is measured.
@@ -138,10 +108,5 @@ async fn measure(options: &Options) -> Vec<String> {
         println!("{image}");
     }
     println!("\n{table}");
-    let mut left = Vec::new();
-    for (name, node) in nodes {
-        node.clean_up().await;
-        left.extend(node.finish().into_iter().map(|line| format!("{name}: {line}")));
-    }
-    left
+    runtimes::finish(nodes).await
 }

@@ -35,6 +35,8 @@ mod memory;
     reason = "shared with the benchmark of pulls, which needs more of it"
 )]
 mod process;
+#[path = "../cri/runtimes.rs"]
+mod runtimes;
 #[path = "../cri/table.rs"]
 mod table;
 
@@ -43,7 +45,6 @@ mod target;
 mod throughput;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,18 +53,15 @@ use futures_util::FutureExt as _;
 use critest::harness;
 use harness::Node;
 use harness::stream::Transport;
+use runtimes::Runtimes;
 use table::Table;
 use target::Target;
 
 /// Measures exec and port-forward of container runtimes, side by side over CRI and their streaming servers.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Another runtime to measure, as NAME=unix:///path; again for more.
-    #[arg(long = "socket", value_name = "NAME=SOCKET", value_parser = named_socket)]
-    sockets: Vec<(String, PathBuf)>,
-    /// Leave out pausa itself.
-    #[arg(long)]
-    without_pausa: bool,
+    #[command(flatten)]
+    runtimes: Runtimes,
     /// Short commands run by every runtime.
     #[arg(long, default_value_t = 30)]
     calls: u32,
@@ -76,9 +74,6 @@ struct Options {
     /// Exec over a WebSocket (v4.channel.k8s.io, which all runtimes have) instead of SPDY.
     #[arg(long)]
     websocket: bool,
-    /// What cargo says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 impl Options {
@@ -90,50 +85,22 @@ impl Options {
     }
 }
 
-fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, socket) = text.split_once('=').ok_or("expected NAME=unix:///path")?;
-    let path = socket.strip_prefix("unix://").unwrap_or(socket);
-    Ok((name.to_owned(), PathBuf::from(path)))
-}
-
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(why) = harness::unable() {
-        eprintln!("cannot measure: {why}");
-        return ExitCode::FAILURE;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime for the client");
-    ExitCode::from(u8::from(!runtime.block_on(measure(&options))))
+    runtimes::run(measure(&options))
 }
 
 /// Whether all was measured and nothing is left behind.
 async fn measure(options: &Options) -> bool {
-    let mut nodes = Vec::new();
-    if !options.without_pausa {
-        nodes.push(("pausa".to_owned(), Node::own("info").await));
-    }
-    for (name, socket) in &options.sockets {
-        nodes.push((name.clone(), Node::at(socket.clone()).await));
-    }
+    let nodes = options.runtimes.nodes().await;
     let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
     // Somebody else's runtime would keep the pods of a measurement that broke off.
     let outcome = AssertUnwindSafe(all(&nodes, options, &mut table))
         .catch_unwind()
         .await;
     println!("{table}");
-    let mut good = outcome.is_ok();
-    for (name, node) in nodes {
-        node.clean_up().await;
-        for line in node.finish() {
-            eprintln!("left behind: {name}: {line}");
-            good = false;
-        }
-    }
-    good
+    let clean = runtimes::finish(nodes).await;
+    outcome.is_ok() && clean
 }
 
 async fn all(nodes: &[(String, Node)], options: &Options, table: &mut Table) {
