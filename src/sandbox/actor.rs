@@ -80,10 +80,11 @@ pub(super) struct Actor {
     services: Arc<Services>,
     registry: Arc<Registry>,
     handle: Arc<PodHandle>,
-    record: PodRecord,
+    /// Shared with what is published of it, and with work under way; [`Actor::change`] makes a new one.
+    record: Arc<PodRecord>,
     goal: Goal,
     making: HashMap<(String, u32), Making>,
-    containers: BTreeMap<Id, Slot>,
+    containers: BTreeMap<Id, Box<Slot>>,
     commands: mpsc::UnboundedReceiver<Command>,
     events: Option<Events>,
     work: JoinSet<Done>,
@@ -108,7 +109,7 @@ impl Actor {
             services,
             registry,
             handle,
-            record,
+            record: Arc::new(record),
             goal: Goal::Run,
             making: HashMap::new(),
             containers: BTreeMap::new(),
@@ -131,7 +132,7 @@ impl Actor {
             if self.forgotten {
                 return;
             }
-            let wake_at = self.containers.values().filter_map(Slot::wake_at).min();
+            let wake_at = self.containers.values().filter_map(|slot| slot.wake_at()).min();
             tokio::select! {
                 Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
                     Ok(done) => self.finish(done),
@@ -148,12 +149,17 @@ impl Actor {
         }
     }
 
+    /// The pod's record, to be changed: whoever reads the published one keeps it as it was.
+    fn change(&mut self) -> &mut PodRecord {
+        Arc::make_mut(&mut self.record)
+    }
+
     fn accept(&mut self, command: Command) {
         match command {
             Command::AwaitReady(answer) => self.await_ready(answer),
             Command::Stop(answer) => self.wish(Goal::Stop, answer),
             Command::Remove(answer) => self.wish(Goal::Remove, answer),
-            Command::CreateContainer(config, answer) => self.create_container(*config, answer),
+            Command::CreateContainer(config, answer) => self.create_container(config, answer),
             Command::StartContainer(id, answer) => self.start_container(&id, answer),
             Command::StopContainer(id, grace, answer) => self.stop_container(&id, grace, answer),
             Command::RemoveContainer(id, answer) => self.remove_container(&id, answer),
@@ -185,7 +191,7 @@ impl Actor {
     /// Saves the pod's record. A failing save is the operation's failure where one waits for it.
     fn save_pod(&self) -> Result<(), PodError> {
         let id = &self.record.id;
-        self.services.store.save_pod(id, &self.record).map_err(|error| {
+        self.services.store.save_pod(id, &*self.record).map_err(|error| {
             PodError::failed(
                 format!("save the record of pod {}", id.short()),
                 error.kind(),
@@ -231,10 +237,10 @@ impl Actor {
         let containers = self
             .containers
             .iter()
-            .map(|(id, slot)| (id.clone(), Arc::new(slot.record.clone())))
+            .map(|(id, slot)| (id.clone(), Arc::clone(&slot.record)))
             .collect();
         self.handle.publish(PodView {
-            pod: Arc::new(self.record.clone()),
+            pod: Arc::clone(&self.record),
             containers,
         });
     }

@@ -1,6 +1,7 @@
 //! One container inside its pod's actor: the record, what is being done with it, and who waits.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::handle::Answer;
@@ -18,14 +19,15 @@ pub(super) const CALL_OFF: Duration = Duration::from_secs(1);
 /// A container that is being made: no record yet, hence nobody sees it.
 #[derive(Debug)]
 pub(super) struct Making {
-    pub(super) config: v1::ContainerConfig,
+    pub(super) config: Box<v1::ContainerConfig>,
     pub(super) waiters: Vec<Answer<crate::id::Id>>,
 }
 
 /// A container that has a record.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) record: ContainerRecord,
+    /// Shared with what is published of it, and with work under way; [`Slot::change`] makes a new one.
+    pub(super) record: Arc<ContainerRecord>,
     /// What lies ready for the start, or has to be made again from the record.
     pub(super) parts: Option<ContainerParts>,
     /// Keep the layers of its images while the container exists.
@@ -66,7 +68,7 @@ pub(super) struct Stop {
 impl Slot {
     pub(super) fn new(record: ContainerRecord, parts: Option<ContainerParts>, leases: Vec<Lease>) -> Self {
         Self {
-            record,
+            record: Arc::new(record),
             parts,
             leases,
             busy: None,
@@ -77,6 +79,11 @@ impl Slot {
             inherited_start: false,
             early_exit: None,
         }
+    }
+
+    /// The record, to be changed: whoever reads the published one keeps it as it was.
+    pub(super) fn change(&mut self) -> &mut ContainerRecord {
+        Arc::make_mut(&mut self.record)
     }
 
     pub(super) fn running(&self) -> bool {

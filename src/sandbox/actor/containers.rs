@@ -10,7 +10,7 @@ use crate::sandbox::work::{self, ContainerMade, Started};
 
 impl Actor {
     /// Makes a container, joins the making of the same one, or gives the one that is there already.
-    pub(super) fn create_container(&mut self, config: v1::ContainerConfig, waiter: Answer<Id>) {
+    pub(super) fn create_container(&mut self, config: Box<v1::ContainerConfig>, waiter: Answer<Id>) {
         let metadata = config.metadata.clone().unwrap_or_default();
         let name = (metadata.name, metadata.attempt);
         if self.record.state != PodState::Ready || self.goal != Goal::Run {
@@ -26,7 +26,7 @@ impl Actor {
             return answer(waiter, Err(taken(&name, "one that is being made")));
         }
         if let Some(slot) = self.containers.values().find(|slot| slot.record.name() == name) {
-            let same = slot.record.config == config && slot.record.run == RunState::Created;
+            let same = slot.record.config == *config && slot.record.run == RunState::Created;
             let id = slot.record.id.clone();
             let result = if same {
                 Ok(id)
@@ -46,7 +46,7 @@ impl Actor {
         );
         let steps = self.handle.begin("CreateContainer", &name.0);
         self.work.spawn(async move {
-            let made = work::make_container(&services, &pod, config, target, &steps).await;
+            let made = work::make_container(&services, &pod, *config, target, &steps).await;
             Done::ContainerMade(name, made.map(Box::new))
         });
     }
@@ -81,7 +81,7 @@ impl Actor {
             self.save_container(&record)?;
             let id = record.id.clone();
             self.containers
-                .insert(id.clone(), Slot::new(record, Some(parts), leases));
+                .insert(id.clone(), Box::new(Slot::new(record, Some(parts), leases)));
             self.registry.enter_container(id.clone(), self.handle.clone());
             self.publish();
             Ok(id)
@@ -147,14 +147,14 @@ impl Actor {
         slot.inherited_start = false;
         let outcome = match result {
             Ok(Started { pid, at }) => {
-                slot.record.run = match slot.early_exit.take() {
+                slot.change().run = match slot.early_exit.take() {
                     Some(exit) => RunState::Exited(ExitInfo::of(at, &exit)),
                     None => RunState::Running { pid, started_at: at },
                 };
                 Ok(())
             }
             Err(error) => {
-                slot.record.run = RunState::Exited(ExitInfo::start_error(crate::state::now(), error.text()));
+                slot.change().run = RunState::Exited(ExitInfo::start_error(crate::state::now(), error.text()));
                 Err(error)
             }
         };
@@ -225,7 +225,7 @@ impl Actor {
         if let Some(slot) = self.containers.get_mut(id) {
             slot.busy = None;
             if result.is_ok() {
-                slot.record.resources = resources;
+                slot.change().resources = resources;
                 self.save_news(id);
                 self.publish();
             }

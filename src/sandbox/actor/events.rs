@@ -58,7 +58,7 @@ impl Actor {
         };
         match slot.record.run {
             RunState::Running { started_at, .. } => {
-                slot.record.run = RunState::Exited(ExitInfo::of(started_at, &exit));
+                slot.change().run = RunState::Exited(ExitInfo::of(started_at, &exit));
                 self.save_news(&id);
                 self.publish();
                 self.after_exit(&id);
@@ -139,7 +139,7 @@ impl Actor {
             Some(record) => ExitInfo::of(started_at, &record.exit),
             None => ExitInfo::lost(started_at, crate::state::now(), why),
         };
-        slot.record.run = RunState::Exited(info);
+        slot.change().run = RunState::Exited(info);
         let (services, pod, container) = (self.services.clone(), self.record.clone(), id.clone());
         self.work.spawn(async move {
             work::kill_cgroup(&services, &pod, &container).await;
@@ -151,7 +151,7 @@ impl Actor {
 
     fn lose_readiness(&mut self) {
         if self.record.state == PodState::Ready {
-            self.record.state = PodState::NotReady;
+            self.change().state = PodState::NotReady;
             if let Err(error) = self.save_pod() {
                 tracing::error!(
                     pod = self.record.id.short(),

@@ -27,7 +27,7 @@ impl Actor {
 
     /// Takes a container that was there before this daemon.
     pub(in crate::sandbox) fn adopt(&mut self, slot: crate::sandbox::slot::Slot) {
-        self.containers.insert(slot.record.id.clone(), slot);
+        self.containers.insert(slot.record.id.clone(), Box::new(slot));
     }
 
     /// All that was there before is taken over. What was being made is unmade; what a reboot ended is torn down,
@@ -84,15 +84,15 @@ impl Actor {
             Ok(made) => *made,
             Err(error) => return self.pod_failed(&error),
         };
-        self.record.network = made.network;
-        self.record.network_debt = false;
-        self.record.monitor_pid = made.monitor.pid();
-        self.record.state = PodState::Ready;
+        self.change().network = made.network;
+        self.change().network_debt = false;
+        self.change().monitor_pid = made.monitor.pid();
+        self.change().state = PodState::Ready;
         self.handle.set_monitor(Some(made.monitor));
         self.events = Some(made.events);
         if let Err(error) = self.save_pod() {
             // Nobody was told of it yet: unmake it like any other pod.
-            self.record.state = PodState::NotReady;
+            self.change().state = PodState::NotReady;
             self.goal = Goal::Remove;
             return answer_all(&mut self.ready_waiters, &Err(error));
         }
@@ -105,7 +105,7 @@ impl Actor {
     /// Nothing of the pod is left but its record, unless a debt of the network: then it stays, to be stopped.
     fn pod_failed(&mut self, error: &PodError) {
         tracing::warn!(pod = self.record.id.short(), name = %self.handle.name, error = error.text(), "pod not made");
-        self.record.state = PodState::NotReady;
+        self.change().state = PodState::NotReady;
         if work::owes_network(error) {
             if let Err(save) = self.save_pod() {
                 tracing::error!(
@@ -179,15 +179,15 @@ impl Actor {
             // The debt is the background's from now on: it must not hold up the pod's end for ever.
             work::queue_detach(&self.services, &self.record);
         }
-        self.record.state = PodState::NotReady;
-        self.record.network_debt = torn.network_debt;
-        self.record.netns = None;
-        self.record.monitor_cgroup = false;
+        self.change().state = PodState::NotReady;
+        self.change().network_debt = torn.network_debt;
+        self.change().netns = None;
+        self.change().monitor_cgroup = false;
         self.handle.set_monitor(None);
         self.events = None;
         let saved = self.save_pod();
         self.publish();
-        self.record.network_debt = false;
+        self.change().network_debt = false;
         if let Err(error) = torn.result.and(saved) {
             tracing::warn!(
                 pod = self.record.id.short(),
