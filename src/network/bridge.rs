@@ -132,7 +132,7 @@ impl Bridge {
             ips: vec![IpAddr::V4(address)],
             network: self.config.name.clone(),
             interface: INTERFACE.to_owned(),
-            result: self.result(pod, &made, address, gateway, prefix),
+            result: Attachment::text(&self.result(pod, &made, address, gateway, prefix)),
         })
     }
 

@@ -79,7 +79,7 @@ impl Cni {
             ips,
             network: network.name().to_owned(),
             interface: INTERFACE.to_owned(),
-            result,
+            result: Attachment::text(&result),
         })
     }
 

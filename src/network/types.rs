@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::bridge::BridgeConfig;
 use super::error::NetworkError;
@@ -157,7 +158,7 @@ impl PodNetwork {
 }
 
 /// What a pod got.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attachment {
     /// Addresses of `eth0`, the preferred one first.
     pub ips: Vec<IpAddr>,
@@ -165,8 +166,15 @@ pub struct Attachment {
     pub network: String,
     /// The interface in the pod.
     pub interface: String,
-    /// The result in CNI's form, for verbose information.
-    pub result: Value,
+    /// The result in CNI's form, for verbose information. As text: one is kept for every pod, and hardly ever read.
+    pub result: Box<RawValue>,
+}
+
+impl Attachment {
+    /// A result's text. What is JSON already cannot fail to become text.
+    pub(super) fn text(result: &Value) -> Box<RawValue> {
+        to_raw_value(result).unwrap_or_default()
+    }
 }
 
 /// Why pods cannot be attached now.

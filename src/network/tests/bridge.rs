@@ -36,7 +36,8 @@ fn pods_reach_each_other_and_the_host_and_leave_nothing() {
     });
     assert_eq!(first.ips, ["10.123.0.2".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(second.ips, ["10.123.0.3".parse::<std::net::IpAddr>().unwrap()]);
-    assert_eq!(first.result["ips"][0]["gateway"], "10.123.0.1");
+    let result: serde_json::Value = serde_json::from_str(first.result.get()).unwrap();
+    assert_eq!(result["ips"][0]["gateway"], "10.123.0.1");
     assert!(connects(&a, &b, "10.123.0.3:80", "10.123.0.3:80"));
     assert!(connects(&b, &node.host, "0.0.0.0:81", "10.123.0.1:81"));
     assert!(connects(&node.host, &a, "0.0.0.0:80", "10.123.0.2:80"));
