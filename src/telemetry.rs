@@ -5,9 +5,10 @@
 
 use std::io::IsTerminal;
 
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{Log, LogFormat};
 
@@ -44,10 +45,12 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(directives(&log.level)).map_err(|source| TelemetryError::Level {
-        level: log.level.clone(),
-        source,
-    })?;
+    let filter: Targets = directives(&log.level)
+        .parse()
+        .map_err(|source| TelemetryError::Level {
+            level: log.level.clone(),
+            source,
+        })?;
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);

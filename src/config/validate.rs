@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::{Config, ConfigError};
 
@@ -48,7 +48,7 @@ impl Config {
             "at least 1 second",
         )?;
         check(
-            EnvFilter::try_new(&self.log.level).is_ok(),
+            self.log.level.parse::<Targets>().is_ok(),
             "log.level",
             &self.log.level,
             "error, warn, info, debug, trace or target=level directives",
