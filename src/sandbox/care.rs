@@ -5,6 +5,7 @@
 //!   at once and   monitors      processes that hold a pod of ours of which there is no record
 //!   every 5 min   network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
 //!                 directories   of pods without a record, and what is mounted in them
+//!                 memory        what the start, or work since the last round, needed and nobody uses any more
 //! ```
 //!
 //! Records are held against the kernel, and what nobody has a record of is removed, with one line in the log each.
@@ -106,6 +107,8 @@ async fn tidy(pods: &Pods) {
             "removed what no pod has any more"
         );
     }
+    pausa_sys::return_free_pages();
+    pausa_sys::release_program();
 }
 
 #[cfg(test)]

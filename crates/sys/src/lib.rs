@@ -16,6 +16,7 @@ mod mount;
 mod namespace;
 mod network;
 mod pidfd;
+mod program;
 mod seccomp;
 mod signal;
 mod syscall;
@@ -23,7 +24,7 @@ mod syscall;
 mod tests;
 mod users;
 
-pub use allocator::{return_allocations_from, share_heaps};
+pub use allocator::{return_allocations_from, return_free_pages, share_heaps};
 pub use bpf::{
     BpfInstruction, attach_device_program, detach_device_program, device_programs, load_device_program,
     open_program, program_name,
@@ -36,6 +37,7 @@ pub use mount::{MountAttributes, map_mount_ids, mount_setattr};
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
+pub use program::release_program;
 pub use seccomp::{SeccompError, load_seccomp};
 pub use signal::reset_signals;
 pub use users::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};

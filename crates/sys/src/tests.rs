@@ -103,3 +103,44 @@ fn mounting_inside_is_possible_or_said_to_be_not() {
         }
     }
 }
+
+/// The mapping of the program's code, as address and length, and how many KiB of it are resident (proc_pid_smaps(5)).
+fn code() -> (usize, usize, u64) {
+    let program = std::fs::read_link("/proc/self/exe").unwrap();
+    let program = program.to_str().unwrap();
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = smaps.lines();
+    let mapping = lines
+        .find(|line| line.contains(" r-xp ") && line.ends_with(program))
+        .unwrap();
+    let (start, end) = mapping.split_once(' ').unwrap().0.split_once('-').unwrap();
+    let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16).unwrap());
+    let resident = lines.find(|line| line.starts_with("Rss:")).unwrap();
+    let resident = resident.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (start, end - start, resident)
+}
+
+#[test]
+fn a_released_program_runs_on_and_takes_less_room() {
+    let (start, length, _) = code();
+    let address = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: populating a mapping for reading changes nothing in it (madvise(2)).
+    let populated = unsafe { libc::madvise(address, length, libc::MADV_POPULATE_READ) };
+    assert_eq!(populated, 0);
+    let (_, _, before) = code();
+    assert_eq!(before, length as u64 / 1024);
+    release_program();
+    let (_, _, after) = code();
+    assert!(after < before, "{after} KiB after, {before} before");
+}
+
+#[test]
+fn memory_in_use_is_kept_when_free_pages_are_returned() {
+    let kept: Vec<Vec<u8>> = (0..100_u8).map(|byte| vec![byte; 5000]).collect();
+    let free: Vec<Vec<u8>> = (0..100_u8).map(|byte| vec![byte; 5000]).collect();
+    drop(free);
+    return_free_pages();
+    for (byte, buffer) in (0..100).zip(&kept) {
+        assert!(buffer.iter().all(|other| *other == byte));
+    }
+}

@@ -154,7 +154,8 @@ impl Actor {
                 Ok(())
             }
             Err(error) => {
-                slot.change().run = RunState::Exited(ExitInfo::start_error(crate::state::now(), error.text()));
+                slot.change().run =
+                    RunState::Exited(ExitInfo::start_error(crate::state::now(), error.text()));
                 Err(error)
             }
         };
