@@ -1,5 +1,5 @@
 //! Deletes trees: one thread takes the jobs in the order asked, so that a caller can wait until what it gave up is gone; a few
-//! helpers do the deleting, because unlinking is waiting (for the disk, and for locks of directories that are not the same).
+//! helpers do the deleting, each with threads of its own ([`pausa_layer::remove_tree`]), because unlinking is waiting.
 //!
 //! A layer is moved out of `layers/` first; from then on the same layer may be fetched again. Nobody can be told of a failure
 //! here, so it is logged; what remains in `staging/` goes at the next start.

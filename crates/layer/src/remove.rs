@@ -10,22 +10,28 @@ use rustix::io::Errno;
 use crate::Error;
 use crate::walk::{self, Visitor};
 
+mod crowd;
+
 /// How often a directory may turn out to have been refilled, or read incompletely, before it counts as busy.
 const RETRIES: u32 = 64;
 
 /// Removes `name`, and everything below it, from the directory `dir`. What is not there counts as removed.
 ///
-/// A mount point anywhere in the tree is an error; what was visited before it is gone then.
+/// A large tree is removed by several threads. A mount point anywhere in it is an error; what was visited before it is gone
+/// then.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
     let bytes = name.as_bytes();
     let plain = !matches!(bytes, b"" | b"." | b"..") && !bytes.contains(&b'/');
     match CString::new(bytes) {
-        Ok(name) if plain => remove(dir, &name),
+        Ok(name) if plain => {
+            crowd::empty(dir, &name)?;
+            remove(dir, &name)
+        }
         _ => Err(Error::system(bytes, "unlinkat", Errno::INVAL)),
     }
 }
 
-/// [`remove_tree`] for a name known to be a plain component.
+/// [`remove_tree`] for a name known to be a plain component, by this thread alone.
 pub(crate) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error> {
     match unlink(dir, name, AtFlags::empty()) {
         // Linux says EISDIR, POSIX allows EPERM.

@@ -30,6 +30,28 @@ fn trees_go_whole_and_links_are_not_followed() {
 }
 
 #[test]
+fn trees_that_keep_many_threads_busy_go_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = File::open(temp.path()).unwrap();
+    let long = "x".repeat(250);
+    for directory in 0..40 {
+        let place = temp.path().join(format!("wide/{directory}/below"));
+        fs::create_dir_all(&place).unwrap();
+        symlink("../..", place.join("up")).unwrap();
+        for file in 0..50 {
+            fs::write(place.join(format!("{long}{file}")), "").unwrap();
+            fs::write(place.parent().unwrap().join(file.to_string()), "").unwrap();
+        }
+    }
+    fs::create_dir(temp.path().join("empty")).unwrap();
+    fs::write(temp.path().join("plain"), "").unwrap();
+    for name in ["wide", "empty", "plain"] {
+        remove_tree(dir.as_fd(), OsStr::new(name)).unwrap();
+    }
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn names_that_are_no_plain_component_are_refused() {
     let temp = tempfile::tempdir().unwrap();
     let dir = File::open(temp.path()).unwrap();
