@@ -132,6 +132,8 @@ pub struct Images {
     pub max_parallel_downloads: u32,
     /// Seconds without a byte after which a download is given up and tried again.
     pub stall_timeout_seconds: u32,
+    /// Seconds that what a failed pull has fetched is kept for a retry; 0 keeps nothing.
+    pub keep_failed_seconds: u32,
     /// Images that kubelet's garbage collection must not remove: references, or patterns with `*`.
     pub pinned: Vec<String>,
 }
@@ -267,6 +269,7 @@ impl Default for Images {
         Self {
             max_parallel_downloads: 6,
             stall_timeout_seconds: 60,
+            keep_failed_seconds: 3600,
             pinned: Vec::new(),
         }
     }

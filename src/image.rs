@@ -3,7 +3,8 @@
 //! ```text
 //!  pull ─┐                              ┌▶ reaper    deletes trees
 //!        ├▶ fetch ─▶ layers (counted) ──┤
-//!  import┘              │               └▶ keeper    writes records, publishes the index
+//!  import┘     ▲        │               └▶ keeper    writes records, publishes the index
+//!          shelf        │
 //!                       ▼                                 ▼
 //!                 lease ─▶ overlay                  cri (list, status, usage)
 //!
@@ -27,6 +28,7 @@ mod error;
 mod explain;
 mod export;
 mod failpoint;
+mod feed;
 mod fetch;
 mod files;
 mod import;
@@ -37,6 +39,7 @@ mod layers;
 mod layout;
 mod lease;
 mod mark;
+mod media;
 mod names;
 mod open;
 pub mod overlay;
@@ -47,6 +50,7 @@ mod pull;
 mod reaper;
 mod recheck;
 mod record;
+mod shelf;
 mod top;
 mod verify;
 
@@ -69,6 +73,7 @@ pub use index::Incomplete;
 pub use lease::Lease;
 pub use names::registries;
 pub use progress::{LayerProgress, LayerState, PullProgress, PullStep};
+pub use shelf::Kept;
 pub use verify::{DocumentReport, ImageReport, LayerReport};
 
 use index::Index;
@@ -91,6 +96,8 @@ pub struct ImagesConfig {
     pub stall_timeout: Duration,
     /// Which manifest of an index is wanted.
     pub platform: Platform,
+    /// How long is kept what a failed pull has fetched; zero keeps nothing.
+    pub keep_failed: Duration,
     /// Patterns of images that no garbage collection may remove; see the configuration's `images.pinned`.
     pub pinned: Vec<String>,
 }
@@ -107,6 +114,7 @@ struct Inner {
     client: Client,
     registries: Arc<Registries>,
     layers: Layers,
+    shelf: Arc<shelf::Shelf>,
     index: Arc<ArcSwap<Index>>,
     pulls: pull::InFlight,
     board: progress::Board,
@@ -160,7 +168,8 @@ impl Images {
         );
         let begun = crate::state::now();
         let (doubt, whole) = mark::read(&layout);
-        let opened = open::load(&layout, &layers, &mut keeper, doubt)?;
+        let shelf = Arc::new(shelf::Shelf::new(config.keep_failed, layout.base()));
+        let opened = open::load(&layout, &layers, &mut keeper, &shelf, doubt)?;
         for error in opened.broken {
             let error = crate::error::chain(&error);
             tracing::warn!(error, "a part of the image store is damaged and was left out");
@@ -189,6 +198,7 @@ impl Images {
             registries,
             layout,
             layers,
+            shelf,
             index,
             pulls: Arc::new(Mutex::default()),
             board: progress::Board::default(),
@@ -216,7 +226,10 @@ impl Images {
                 .map(|entry| entry.config.id.hex().to_owned())
                 .or_else(|| index.find_incomplete(reference))
         };
+        // Whoever removes images wants space.
+        self.clear_shelf().await;
         let Some(hex) = hex else {
+            self.inner.layers.flush().await;
             return Ok(());
         };
         let (reply, done) = oneshot::channel();
@@ -248,6 +261,7 @@ impl Images {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let mending = self.clone().mend();
             runtime.spawn(mending);
+            self.sweep();
         }
     }
 
@@ -255,6 +269,8 @@ impl Images {
     /// store marked as whole. Blocks until the disk has everything.
     pub fn close(&self) {
         self.inner.closing.store(true, Ordering::Release);
+        self.inner.shelf.close();
+        self.keep_for_the_next();
         if self.inner.checked.has_changed().is_ok() {
             // Not everything of before is verified yet: that is for the next start.
             return;

@@ -40,6 +40,7 @@ impl<I: Images> Admin for ImageDoor<I> {
         let work = async {
             Ok(admin::PullsResponse {
                 pulls: self.images.pulls(),
+                kept: self.images.kept(),
             })
         };
         call("Pulls", "", work).await

@@ -194,6 +194,9 @@ pub trait ImageService: Send + Sync + 'static {
     /// Pulls and imports in flight, the oldest first. Cheap.
     fn pulls(&self) -> Vec<admin::PullProgress>;
 
+    /// What failed pulls have left for the next try. Cheap.
+    fn kept(&self) -> Vec<admin::KeptLayer>;
+
     /// Where a reference leads, as JSON; see `CheckResponse` of the admin protocol.
     fn check(&self, reference: String) -> impl Future<Output = Result<String, Failure>> + Send;
 

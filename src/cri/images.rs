@@ -73,6 +73,10 @@ impl ImageService for Storage {
         self.images.pulls().into_iter().map(Into::into).collect()
     }
 
+    fn kept(&self) -> Vec<wire::KeptLayer> {
+        self.images.kept().into_iter().map(Into::into).collect()
+    }
+
     async fn check(&self, reference: String) -> Result<String, Failure> {
         Ok(check::json(&self.images.explain(&reference).await?))
     }

@@ -199,6 +199,31 @@ impl ImageError {
         matches!(self, Self::Fetch { source, .. } if source.kind() == distribution::Kind::DigestMismatch)
     }
 
+    /// Whether the same pull may get further another time, with what came until now.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Fetch { source, .. } => may_pass(source),
+            Self::Joined(inner) => inner.may_pass(),
+            _ => false,
+        }
+    }
+
+    /// Whether the disk is full, or the quota of whoever runs this.
+    pub(super) fn is_disk_full(&self) -> bool {
+        let full = |raw: Option<i32>| {
+            raw == Some(Errno::NOSPC.raw_os_error()) || raw == Some(Errno::DQUOT.raw_os_error())
+        };
+        match self {
+            Self::Io { source, .. } => full(source.raw_os_error()),
+            Self::Unpack { source, .. } => match &**source {
+                layer::Error::System { source, .. } => full(Some(source.raw_os_error())),
+                layer::Error::Output { source, .. } => full(source.raw_os_error()),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// The same with those who delivered the bytes, if it is about damaged ones.
     pub(super) fn delivered_by(self, servers: &[String]) -> Self {
         match self {
@@ -234,6 +259,15 @@ impl ImageError {
             Self::Joined(inner) => inner.kind(),
         }
     }
+}
+
+/// Whether a registry's failure says nothing about the image itself.
+pub(super) fn may_pass(source: &distribution::Error) -> bool {
+    use distribution::Kind;
+    !matches!(
+        source.kind(),
+        Kind::DigestMismatch | Kind::Unsupported | Kind::InvalidReference | Kind::NoMatchingPlatform
+    )
 }
 
 fn fetch_kind(kind: distribution::Kind) -> ErrorKind {

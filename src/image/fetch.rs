@@ -11,16 +11,19 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pausa_distribution::{self as distribution, Client, Credentials, Descriptor, Digest, Hasher, Reference};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::task::{JoinError, JoinHandle};
 
 use super::error::{ImageError, io_error};
+use super::feed;
 use super::install::unpack;
 use super::layers::{Claim, Layer, Layers, Ticket};
-use super::pipe::{Message, pipe};
 use super::progress::{LayerState, Track};
+use super::shelf::Shelf;
 
 /// Where registry blobs come from.
 #[derive(Debug, Clone)]
@@ -61,25 +64,94 @@ pub(super) struct Effort {
     slots: Semaphore,
     /// Held by every thread at work.
     busy: mpsc::Sender<()>,
+    /// For what is not finished.
+    shelf: Arc<Shelf>,
+    /// Whether streams that are cut off are kept there.
+    keep: AtomicBool,
+    /// Opened before anything is written.
+    disk: Arc<File>,
 }
 
 impl Effort {
     /// For so many at once. The receiver ends when this and all its threads have ended.
-    pub(super) fn new(parallel: usize) -> (Self, mpsc::Receiver<()>) {
+    pub(super) fn new(parallel: usize, shelf: Arc<Shelf>, disk: Arc<File>) -> (Self, mpsc::Receiver<()>) {
         let (busy, idle) = mpsc::channel(1);
         let slots = Semaphore::new(parallel.clamp(1, 64));
-        (Self { slots, busy }, idle)
+        let effort = Self {
+            slots,
+            busy,
+            shelf,
+            keep: AtomicBool::new(false),
+            disk,
+        };
+        (effort, idle)
+    }
+
+    /// A turn to fetch; it ends when this is dropped.
+    pub(super) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.slots.acquire().await.ok()
+    }
+
+    pub(super) fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    pub(super) fn disk(&self) -> Arc<File> {
+        Arc::clone(&self.disk)
+    }
+
+    /// From here on streams that are cut off are kept for another try.
+    pub(super) fn keep(&self) {
+        self.keep.store(true, Ordering::Release);
+    }
+
+    pub(super) fn keeps(&self) -> bool {
+        self.keep.load(Ordering::Acquire)
     }
 
     /// Runs `work` on a thread that counts as busy until its result is taken or dropped.
-    async fn thread(
+    pub(super) fn start(
         &self,
         work: impl FnOnce() -> Result<Arc<Layer>, ImageError> + Send + 'static,
-    ) -> Result<Arc<Layer>, ImageError> {
-        let busy = self.busy.clone();
+    ) -> Work {
+        let busy: Busy = Arc::new(Mutex::new(Some(self.busy.clone())));
+        let held = Arc::clone(&busy);
         // In this order in the tuple: a layer nobody takes is given up before the thread stops being busy.
-        let (layer, _busy) = blocking("unpacking a layer", move || Ok((work(), busy))).await?;
-        layer
+        let thread = tokio::task::spawn_blocking(move || (work(), held));
+        Work { thread, busy }
+    }
+}
+
+/// What a thread holds while its pull has to wait for it.
+type Busy = Arc<Mutex<Option<mpsc::Sender<()>>>>;
+
+/// A thread at work on a layer.
+#[derive(Debug)]
+pub(super) struct Work {
+    thread: JoinHandle<(Result<Arc<Layer>, ImageError>, Busy)>,
+    busy: Busy,
+}
+
+impl Work {
+    /// Waits for the result; to be called once.
+    pub(super) async fn finish(&mut self) -> Result<Arc<Layer>, ImageError> {
+        ended("unpacking a layer", (&mut self.thread).await)?.0
+    }
+
+    /// Waits for the end, whatever it is.
+    pub(super) async fn give_up(self) {
+        drop(self.thread.await);
+    }
+
+    /// No pull waits for it any more.
+    pub(super) fn detach(&self) {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// This pull waits for it.
+    pub(super) fn attach(&self, effort: &Effort) {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(effort.busy.clone());
     }
 }
 
@@ -102,13 +174,20 @@ pub(super) async fn obtain(
                 return Ok(layer);
             }
             // Ends without a value: only the end counts. Who failed there may have had other credentials, so try here.
-            Claim::Wait(mut busy) => {
-                track.enter(LayerState::Joined);
-                drop(busy.changed().await);
-            }
+            Claim::Wait(mut busy) => match from_shelf(diff_id, origin, effort, track).await {
+                Some(Err(error)) if error.is_damage() => {
+                    let error = crate::error::chain(&error);
+                    tracing::warn!(diff_id, error, "fetching a resumed layer from its beginning");
+                }
+                Some(resumed) => return resumed,
+                None => {
+                    track.enter(LayerState::Joined);
+                    drop(busy.changed().await);
+                }
+            },
             Claim::Fetch(ticket) => {
                 track.enter(LayerState::Queued);
-                let _slot = effort.slots.acquire().await;
+                let _slot = effort.slot().await;
                 track.enter(LayerState::Fetching);
                 // Another server may have it whole; a file is what it is.
                 let (fetched, other) = match origin {
@@ -117,7 +196,7 @@ pub(super) async fn obtain(
                         (read.await, false)
                     }
                     Origin::Registry(remote, blob) => {
-                        (from_registry(ticket, effort, remote, blob, track).await, true)
+                        (feed::fetch(ticket, effort, remote, blob, track).await, true)
                     }
                 };
                 tries += 1;
@@ -135,6 +214,26 @@ pub(super) async fn obtain(
             }
         }
     }
+}
+
+/// Goes on with what a failed pull has left of this layer, if there is something.
+async fn from_shelf(
+    diff_id: &str,
+    origin: &Origin,
+    effort: &Effort,
+    track: &Arc<Track>,
+) -> Option<Result<Arc<Layer>, ImageError>> {
+    let Origin::Registry(remote, blob) = origin else {
+        // An archive is read from its beginning: whatever is kept is in its way.
+        drop(effort.shelf.resume(diff_id, None));
+        return None;
+    };
+    let feed = effort.shelf.resume(diff_id, Some(&blob.digest))?;
+    let layer = feed::resume(feed, effort, remote, blob, track).await;
+    if layer.is_ok() {
+        track.enter(LayerState::Done);
+    }
+    Some(layer)
 }
 
 async fn from_file(
@@ -155,64 +254,7 @@ async fn from_file(
         let mut input = Verified::new(input, digest, size);
         unpack(ticket, &mut input, |input| input.finish("the archive"))
     };
-    effort.thread(work).await
-}
-
-async fn from_registry(
-    ticket: Ticket,
-    effort: &Effort,
-    remote: &Remote,
-    blob: &Descriptor,
-    track: &Track,
-) -> Result<Arc<Layer>, ImageError> {
-    let name = remote.reference.to_string();
-    let failed = |source| ImageError::Fetch {
-        reference: remote.reference.to_string(),
-        source: Box::new(source),
-    };
-    let opened = remote
-        .client
-        .fetch_blob(&remote.reference, blob, 0, &remote.credentials);
-    let mut stream = opened.await.map_err(failed)?;
-    let servers = stream.servers();
-    let (sender, chunks) = pipe::<distribution::Error>();
-    let (digest, size) = (blob.digest.clone(), blob.size);
-    let unpacked = effort.thread(move || {
-        let mut input = Verified::new(chunks, digest, size);
-        unpack(ticket, &mut input, |input| match input.inner.failure.take() {
-            Some(source) => Err(ImageError::Fetch {
-                reference: name.clone(),
-                source: Box::new(source),
-            }),
-            None => input.finish(&name),
-        })
-    });
-    let feed = async move {
-        loop {
-            let message = match stream.chunk().await {
-                Ok(Some(chunk)) => {
-                    track.add(chunk.len());
-                    Message::Bytes(chunk)
-                }
-                Ok(None) => Message::End,
-                Err(error) => Message::Failed(error),
-            };
-            let last = !matches!(message, Message::Bytes(_));
-            // Nobody listens any more: the unpacking failed and says why.
-            if sender.send(message).await.is_err() || last {
-                return;
-            }
-        }
-    };
-    let ((), layer) = tokio::join!(feed, unpacked);
-    match layer {
-        Err(error) if error.is_damage() => {
-            let servers = servers.list();
-            remote.client.distrust(&blob.digest, &servers);
-            Err(error.delivered_by(&servers))
-        }
-        layer => layer,
-    }
+    effort.start(work).finish().await
 }
 
 /// Runs `work` where blocking is allowed. It ends even if the caller goes away.
@@ -220,13 +262,15 @@ pub(super) async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(ImageError::Stopped { doing }),
-        },
-    }
+    ended(doing, tokio::task::spawn_blocking(work).await)?
+}
+
+/// The result of a thread. Its panic goes on here.
+fn ended<T>(doing: &'static str, result: Result<T, JoinError>) -> Result<T, ImageError> {
+    result.or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(ImageError::Stopped { doing }),
+    })
 }
 
 /// Counts what is read.
@@ -244,8 +288,8 @@ impl Read for Counted {
 }
 
 /// Hashes what is read.
-struct Verified<R> {
-    inner: R,
+pub(super) struct Verified<R> {
+    pub(super) inner: R,
     hasher: Hasher,
     expected: Digest,
     size: u64,
@@ -253,7 +297,7 @@ struct Verified<R> {
 }
 
 impl<R: Read> Verified<R> {
-    fn new(inner: R, expected: Digest, size: u64) -> Self {
+    pub(super) fn new(inner: R, expected: Digest, size: u64) -> Self {
         Self {
             inner,
             hasher: Hasher::new(expected.algorithm()),
@@ -264,7 +308,7 @@ impl<R: Read> Verified<R> {
     }
 
     /// Reads the rest, which archives may have, and compares.
-    fn finish(&mut self, reference: &str) -> Result<(), ImageError> {
+    pub(super) fn finish(&mut self, reference: &str) -> Result<(), ImageError> {
         let failed = |source| ImageError::Fetch {
             reference: reference.to_owned(),
             source: Box::new(source),

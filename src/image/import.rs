@@ -10,11 +10,12 @@ use tokio::io::AsyncRead;
 use super::Images;
 use super::archive::{Spool, blob_name, unusable};
 use super::content::{CONFIG_MAX, Config};
-use super::error::{ImageError, io_error};
+use super::error::ImageError;
 use super::fetch::{Origin, blocking};
 use super::index::{digest_name, tag_name};
 use super::keeper::{Blob, Put};
-use super::pull::{check_media_types, document};
+use super::media::check_media_types;
+use super::pull::document;
 
 /// Largest manifest or index.
 const MANIFEST_MAX: usize = 4 << 20;
@@ -69,7 +70,7 @@ impl Images {
         .await?;
         let mut imported: Vec<Imported> = Vec::new();
         for plan in plans {
-            let layers = self.layers(&plan.config, plan.origins, &progress).await?;
+            let layers = self.layers(&plan.config, plan.origins, &disk, &progress).await?;
             let names = plan.tags.clone();
             let put = Put {
                 config: plan.config,
@@ -79,12 +80,7 @@ impl Images {
                 tags: plan.tags,
                 digests: plan.digests,
             };
-            let id = {
-                let disk = disk
-                    .try_clone()
-                    .map_err(io_error("dup", self.inner.layout.base()))?;
-                self.commit(put, disk, &progress).await?
-            };
+            let id = self.commit(put, &disk, &progress).await?;
             match imported.iter_mut().find(|image| image.id == id) {
                 Some(image) => image.names.extend(names),
                 None => imported.push(Imported { id, names }),

@@ -106,6 +106,12 @@ impl Index {
         named.map(|(hex, _)| hex.clone())
     }
 
+    /// Whether an image has this layer.
+    pub(super) fn has_layer(&self, hex: &String) -> bool {
+        let mut all = self.images.values().chain(self.retired.values());
+        all.any(|entry| entry.config.diff_ids.contains(hex))
+    }
+
     /// Directories of all layers on top: each is an inode and a block.
     pub(super) fn tops(&self) -> u64 {
         let all = self.images.values().chain(self.retired.values());

@@ -85,7 +85,7 @@ impl Drop for Layer {
 pub(super) enum Claim {
     /// It is there.
     Held(Arc<Layer>),
-    /// Wait for the receiver's end and claim again.
+    /// Wait for the receiver's end, or for what fetches it to be kept ([`Shelf`](super::shelf::Shelf)), and claim again.
     Wait(watch::Receiver<()>),
     /// It is yours to fetch.
     Fetch(Ticket),
@@ -132,7 +132,12 @@ impl Layers {
     pub(super) fn claim(&self, hex: &str) -> Claim {
         let mut table = self.table();
         match table.get(hex) {
-            Some(Entry::Fetching(busy)) => Claim::Wait(busy.clone()),
+            Some(Entry::Fetching(busy)) => {
+                let mut busy = busy.clone();
+                // What was told before now is no news.
+                busy.mark_unchanged();
+                Claim::Wait(busy)
+            }
             Some(Entry::Present { layer, gone, .. }) => match layer.upgrade() {
                 Some(layer) => Claim::Held(layer),
                 None => Claim::Wait(gone.clone()),
@@ -144,7 +149,7 @@ impl Layers {
                     hex: hex.to_owned(),
                     layers: self.clone(),
                     committed: false,
-                    _busy: busy,
+                    busy,
                 })
             }
         }
@@ -162,7 +167,8 @@ impl Layers {
         layer
     }
 
-    fn insert(&self, record: LayerRecord) -> Arc<Layer> {
+    /// Takes up a layer that may not be durable yet.
+    pub(super) fn insert(&self, record: LayerRecord) -> Arc<Layer> {
         let (gone, ends) = watch::channel(());
         let hex = record.diff_id.clone();
         let usage = Usage {
@@ -182,6 +188,16 @@ impl Layers {
         };
         self.table().insert(hex, entry);
         layer
+    }
+
+    /// Hex digits of all layers that somebody holds.
+    pub(super) fn present(&self) -> Vec<String> {
+        let table = self.table();
+        let held = table.iter().filter(|(_, entry)| match entry {
+            Entry::Present { layer, .. } => layer.strong_count() > 0,
+            Entry::Fetching(_) => false,
+        });
+        held.map(|(hex, _)| hex.clone()).collect()
     }
 
     /// Space and inodes of all layers, those on their way out included: they still occupy them.
@@ -217,7 +233,7 @@ pub(super) struct Ticket {
     hex: String,
     layers: Layers,
     committed: bool,
-    _busy: watch::Sender<()>,
+    busy: watch::Sender<()>,
 }
 
 impl Ticket {
@@ -227,6 +243,11 @@ impl Ticket {
 
     pub(super) fn layers(&self) -> &Layers {
         &self.layers
+    }
+
+    /// Wakes those who wait for the layer when something is sent; they wait until this is dropped as well.
+    pub(super) fn bell(&self) -> watch::Sender<()> {
+        self.busy.clone()
     }
 
     /// The layer's directory is in place, and so it was before the machine's start.

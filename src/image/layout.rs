@@ -9,6 +9,7 @@
 //!  images/ID.json           an image's record: names, layers
 //!  configs/ID  manifests/D  the documents as they came, by digest
 //!  names.json               a copy of all records, for the one that is lost
+//!  kept.json                which layers without an image are kept for the next try of a failed pull
 //!  mark.json                which boot uses the store, and since when everything in it is known to be whole
 //!  staging/                 work in progress and trash; emptied at start
 //!  empty/                   the lower directory of images without any
@@ -79,6 +80,10 @@ impl Layout {
 
     pub(super) fn names(&self) -> PathBuf {
         self.base.join("names.json")
+    }
+
+    pub(super) fn kept(&self) -> PathBuf {
+        self.base.join("kept.json")
     }
 
     pub(super) fn mark(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pausa_distribution::Digest;
 
@@ -15,6 +16,7 @@ use super::layers::{Claim, Layer, Layers, Ticket};
 use super::layout::{FS, LAYER_RECORD, Layout, is_hex};
 use super::mark::Doubt;
 use super::record::{self, ImageRecord, LayerRecord, VERSION};
+use super::shelf::{self, Shelf};
 use super::top;
 
 /// What was found.
@@ -40,6 +42,7 @@ pub(super) fn load(
     layout: &Layout,
     layers: &Layers,
     keeper: &mut Keeper,
+    shelf: &Shelf,
     doubt: Doubt,
 ) -> Result<Opened, ImageError> {
     for name in files::names(&layout.staging())? {
@@ -56,6 +59,9 @@ pub(super) fn load(
     };
     for (record, config) in images {
         loader.image(record, config, keeper);
+    }
+    if doubt == Doubt::None && shelf.has_room() {
+        keep_layers(layout, layers, shelf);
     }
     drop_orphans(layout, layers, keeper, &loader.doubtful)?;
     Ok(Opened {
@@ -262,6 +268,29 @@ impl Loader<'_> {
                 record.top = 0;
                 self.broken.push(error);
             }
+        }
+    }
+}
+
+/// Takes up the layers that the daemon before this one kept. Only where nothing is in doubt: nobody else verifies them.
+fn keep_layers(layout: &Layout, layers: &Layers, shelf: &Shelf) {
+    let now = crate::state::now();
+    for name in shelf::list::read(layout) {
+        if layers.knows(&name) || !is_hex(&name) {
+            continue;
+        }
+        let record = record::load::<LayerRecord>(&layout.layer(&name).join(LAYER_RECORD));
+        let record = record.ok().filter(|record| {
+            record.version == VERSION && record.diff_id == name && layout.layer_fs(&name).is_dir()
+        });
+        let age = record.as_ref().map(|record| now.saturating_sub(record.unpacked));
+        let age = age
+            .and_then(|age| u64::try_from(age).ok())
+            .map(Duration::from_nanos);
+        if let (Some(record), Some(age)) = (record, age)
+            && age < shelf.keeps_for()
+        {
+            shelf.take_up(layers.insert(record), age);
         }
     }
 }

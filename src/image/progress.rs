@@ -233,6 +233,11 @@ impl Track {
         *lock(&self.state) = (state, crate::state::now());
     }
 
+    /// So many bytes had come in before.
+    pub(super) fn resume(&self, bytes: u64) {
+        self.done.store(bytes, Ordering::Relaxed);
+    }
+
     /// Bytes came in.
     pub(super) fn add(&self, bytes: usize) {
         self.done

@@ -3,7 +3,7 @@
 //! ```text
 //!  resolve ─▶ config ─▶ layers, in parallel ─▶ durable ─▶ record
 //!     │          │              │                 │         │
-//!     └──────────┴──────────────┴─────────────────┴─────────┴──▶ failed: what was fetched is gone, the error stays
+//!     └──────────┴──────────────┴─────────────────┴─────────┴──▶ failed: what a retry can use is on the shelf, the rest is gone
 //! ```
 //!
 //! The task outlives whoever asked. A layer that fails ends the others.
@@ -28,6 +28,7 @@ use super::files;
 use super::index::{digest_name, tag_name};
 use super::keeper::{Blob, Job, Put};
 use super::layers::Layer;
+use super::media::check_media_types;
 use super::progress::{Progress, PullStep};
 use crate::error::ErrorKind;
 use crate::proto::v1;
@@ -47,23 +48,6 @@ pub(super) struct Running {
 /// How often a pull says that it still goes on.
 const REPORT: Duration = Duration::from_secs(10);
 
-/// Image configs that registries serve.
-const CONFIG_TYPES: [&str; 2] = [
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.docker.container.image.v1+json",
-];
-
-/// Layers that can be unpacked. How they are compressed is seen from their first bytes.
-const LAYER_TYPES: [&str; 7] = [
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    "application/vnd.docker.image.rootfs.diff.tar.zstd",
-    "application/vnd.docker.image.rootfs.diff.tar+zstd",
-];
-
 /// Takes a pull out of the map, however it ends.
 struct Leave {
     pulls: InFlight,
@@ -82,7 +66,7 @@ impl Images {
     /// short name with several meanings the one that is being tried is finished; the next ones are tried only for a caller.
     ///
     /// # Errors
-    /// [`ImageError`]; nothing of what was fetched is left then.
+    /// [`ImageError`]; of what was fetched only what a retry can use is left then, for a while ([`kept`](Self::kept)).
     pub async fn pull(&self, reference: &str, auth: Option<&v1::AuthConfig>) -> Result<String, ImageError> {
         let refused = |source| ImageError::Reference {
             reference: shortened(reference),
@@ -173,7 +157,16 @@ impl Images {
             reference,
             credentials,
         });
-        let pulled = self.pull_remote(&remote, progress).await;
+        let mut pulled = self.pull_remote(&remote, progress).await;
+        if pulled.as_ref().is_err_and(ImageError::is_disk_full) {
+            let kept = self.inner.shelf.clear();
+            if !kept.is_empty() {
+                tracing::warn!(image = %remote.reference, "the disk is full: what failed pulls had left is given up");
+                kept.give_up().await;
+                self.inner.layers.flush().await;
+                pulled = self.pull_remote(&remote, progress).await;
+            }
+        }
         if pulled.is_err() {
             self.inner.layers.flush().await;
         }
@@ -206,7 +199,7 @@ impl Images {
         let config = Config::parse(&bytes, blob.digest.clone())?;
         let origins = image.manifest.layers.iter();
         let origins = origins.map(|layer| Origin::Registry(Arc::clone(remote), layer.clone()));
-        let layers = self.layers(&config, origins.collect(), progress).await?;
+        let layers = self.layers(&config, origins.collect(), &disk, progress).await?;
         let mut manifests = vec![document(&image.target.digest, &image.target.bytes)];
         if image.digest != image.target.digest {
             manifests.push(document(&image.digest, &image.bytes));
@@ -219,7 +212,7 @@ impl Images {
             layers,
             config,
         };
-        self.commit(put, disk, progress).await
+        self.commit(put, &disk, progress).await
     }
 
     /// Holds all layers of an image; `origins` in the order of the config's diff ids.
@@ -227,6 +220,7 @@ impl Images {
         &self,
         config: &Config,
         origins: Vec<Origin>,
+        disk: &Arc<File>,
         progress: &Progress,
     ) -> Result<Vec<Arc<Layer>>, ImageError> {
         if origins.len() != config.diff_ids.len() {
@@ -240,7 +234,8 @@ impl Images {
             });
         }
         progress.enter(PullStep::Layers);
-        let (effort, mut idle) = Effort::new(self.inner.config.max_parallel_downloads);
+        let parallel = self.inner.config.max_parallel_downloads;
+        let (effort, mut idle) = Effort::new(parallel, Arc::clone(&self.inner.shelf), Arc::clone(disk));
         let effort = Arc::new(effort);
         let mut tasks = JoinSet::new();
         for (at, (diff_id, origin)) in config.diff_ids.iter().cloned().zip(origins).enumerate() {
@@ -252,7 +247,6 @@ impl Images {
                 layer.map(|layer| (at, layer))
             });
         }
-        drop(effort);
         let mut held = Vec::with_capacity(config.diff_ids.len());
         while let Some(done) = tasks.join_next().await {
             let layer = done.unwrap_or_else(|error| match error.try_into_panic() {
@@ -264,9 +258,20 @@ impl Images {
             match layer {
                 Ok(layer) => held.push(layer),
                 Err(error) => {
-                    // The others' threads notice that nobody feeds them any more, and clean up.
-                    tasks.shutdown().await;
+                    if error.may_pass() {
+                        effort.keep();
+                    }
+                    // The others' threads notice that nobody feeds them any more, and clean up, unless they are kept.
+                    tasks.abort_all();
+                    while let Some(done) = tasks.join_next().await {
+                        held.extend(done.into_iter().flatten());
+                    }
+                    drop(effort);
                     while idle.recv().await.is_some() {}
+                    if error.may_pass() {
+                        let held = held.into_iter().map(|(_, layer)| layer);
+                        self.keep(held.collect(), disk).await;
+                    }
                     return Err(error);
                 }
             }
@@ -277,41 +282,52 @@ impl Images {
 
     /// What tells of a failed write of layers: to be taken before the first of them, for the kernel reports to a descriptor
     /// what went wrong since it was opened.
-    pub(super) fn disk(&self) -> Result<File, ImageError> {
-        files::open_dir(&self.inner.layout.layers())
+    pub(super) fn disk(&self) -> Result<Arc<File>, ImageError> {
+        files::open_dir(&self.inner.layout.layers()).map(Arc::new)
+    }
+
+    /// Makes layers durable; one sync serves them all.
+    pub(super) async fn make_durable(
+        &self,
+        layers: &[Arc<Layer>],
+        disk: &Arc<File>,
+    ) -> Result<(), ImageError> {
+        if layers.iter().all(|layer| layer.is_durable()) {
+            return Ok(());
+        }
+        let (dir, layers) = (self.inner.layout.layers(), layers.to_vec());
+        let disk = Arc::clone(disk);
+        blocking("making layers durable", move || {
+            pausa_layer::sync_tree(disk.as_fd()).map_err(|source| ImageError::Unpack {
+                diff_id: dir.display().to_string(),
+                source: Box::new(source),
+            })?;
+            layers.iter().for_each(|layer| layer.mark_durable());
+            Ok(())
+        })
+        .await
     }
 
     /// Makes an image's layers durable, then records it.
     pub(super) async fn commit(
         &self,
         put: Put,
-        disk: File,
+        disk: &Arc<File>,
         progress: &Progress,
     ) -> Result<String, ImageError> {
         let id = put.config.id.to_string();
         progress.enter(PullStep::Syncing);
-        if put.layers.iter().any(|layer| !layer.is_durable()) {
-            let (dir, layers) = (self.inner.layout.layers(), put.layers.clone());
-            blocking("making layers durable", move || {
-                pausa_layer::sync_tree(disk.as_fd()).map_err(|source| ImageError::Unpack {
-                    diff_id: dir.display().to_string(),
-                    source: Box::new(source),
-                })?;
-                layers.iter().for_each(|layer| layer.mark_durable());
-                Ok(())
-            })
-            .await?;
-        }
+        self.make_durable(&put.layers, disk).await?;
         failpoint("layers-synced");
         progress.enter(PullStep::Recording);
+        let diff_ids = put.config.diff_ids.clone();
         let (reply, done) = oneshot::channel();
         self.inner.tell(Job::Put(Box::new(put), reply));
-        match done.await {
-            Ok(result) => result.map(|()| id),
-            Err(_) => Err(ImageError::Stopped {
-                doing: "recording an image",
-            }),
-        }
+        done.await.unwrap_or(Err(ImageError::Stopped {
+            doing: "recording an image",
+        }))?;
+        self.release_kept(&diff_ids).await;
+        Ok(id)
     }
 }
 
@@ -353,22 +369,6 @@ fn fingerprint(fields: &AuthFields) -> Digest {
         .map(|part| format!("{} {part}", part.len()))
         .collect();
     Digest::sha256(text.as_bytes())
-}
-
-/// Refuses what is no image: artifacts, foreign and encrypted layers.
-pub(super) fn check_media_types(manifest: &pausa_distribution::Manifest) -> Result<(), ImageError> {
-    let wrong = |what: &str, blob: &pausa_distribution::Descriptor| ImageError::MediaType {
-        what: format!("the {what} {}", blob.digest),
-        media_type: shortened(&blob.media_type),
-    };
-    if !CONFIG_TYPES.contains(&manifest.config.media_type.as_str()) {
-        return Err(wrong("config", &manifest.config));
-    }
-    let odd = |blob: &&pausa_distribution::Descriptor| !LAYER_TYPES.contains(&blob.media_type.as_str());
-    match manifest.layers.iter().find(odd) {
-        Some(blob) => Err(wrong("layer", blob)),
-        None => Ok(()),
-    }
 }
 
 /// A document to be kept under its digest.

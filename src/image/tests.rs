@@ -4,6 +4,7 @@ pub(crate) mod builder;
 mod damage;
 mod directories;
 mod export;
+mod kept;
 mod progress;
 pub(crate) mod registry;
 
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::*;
 use crate::error::ErrorKind;
 use crate::proto::v1;
-use builder::{DOCKER, OCI, digest, image, small, tar};
+use builder::{DOCKER, OCI, digest, image, layer_of, small, tar};
 use registry::Registry;
 
 pub(crate) fn open(root: &Path) -> Images {
@@ -26,6 +27,7 @@ pub(crate) fn open(root: &Path) -> Images {
         max_parallel_downloads: 3,
         stall_timeout: Duration::from_secs(30),
         platform: Platform::host(),
+        keep_failed: Duration::from_secs(3600),
         pinned: vec!["*/pinned:*".to_owned()],
     })
     .unwrap()
@@ -43,9 +45,12 @@ fn status(images: &Images, name: &str) -> Option<v1::Image> {
 }
 
 fn listing(root: &Path, dir: &str) -> Vec<String> {
-    let mut names = files::names(&root.join("images").join(dir)).unwrap();
-    names.sort();
+    let names = files::names(&root.join("images").join(dir)).unwrap();
     names
+        .into_iter()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 /// Nothing of any image is on disk.
@@ -339,13 +344,6 @@ async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
     let name = registry.name("app:lost");
     images.pull(&name, None).await.unwrap();
     assert!(images.lease(&name).unwrap().layers()[0].join("file").exists());
-}
-
-/// The hex digits of the first layer's diff id.
-fn layer_of(built: &builder::Built) -> String {
-    let config: serde_json::Value = serde_json::from_slice(&built.config).unwrap();
-    let text = config["rootfs"]["diff_ids"][0].as_str().unwrap();
-    text[7..].to_owned()
 }
 
 #[tokio::test]

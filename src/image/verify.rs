@@ -98,6 +98,10 @@ impl Images {
     /// As [`verify`](Self::verify); [`ImageError::InUse`] while a container uses a damaged layer.
     pub async fn repair(&self, reference: &str) -> Result<ImageReport, ImageError> {
         let report = self.verify(reference).await?;
+        if !report.is_whole() {
+            // What is damaged must not come back from there.
+            self.clear_shelf().await;
+        }
         for layer in report.layers.iter().filter(|layer| layer.damage.is_some()) {
             let hex = layer.diff_id.trim_start_matches("sha256:").to_owned();
             let (reply, done) = oneshot::channel();

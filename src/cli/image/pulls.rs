@@ -1,4 +1,4 @@
-//! `pausa image pulls`: what is being fetched at this moment, and for whom.
+//! `pausa image pulls`: what is being fetched at this moment and for whom, and what failed pulls have left for the next try.
 
 use std::time::Duration;
 
@@ -8,11 +8,22 @@ use super::progress::{self, Total};
 use crate::cli::client::Daemon;
 use crate::cli::output::{Format, Table, print, print_json};
 use crate::cli::units;
-use crate::proto::admin::{LayerProgress, PullProgress, PullsRequest};
+use crate::proto::admin::{KeptLayer, LayerProgress, PullProgress, PullsRequest};
 
 #[derive(Debug, Serialize)]
 struct Document {
     pulls: Vec<Pull>,
+    kept: Vec<Kept>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    diff_id: String,
+    complete: bool,
+    bytes: u64,
+    bytes_total: u64,
+    remaining_seconds: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,12 +51,49 @@ struct Layer {
 /// Lists pulls and imports in flight.
 pub(super) async fn run(daemon: &Daemon, format: Format) -> anyhow::Result<()> {
     let answer = daemon.admin().pulls(PullsRequest {}).await;
-    let pulls = answer.map_err(daemon.failed("`image pulls`"))?.into_inner().pulls;
+    let listed = answer.map_err(daemon.failed("`image pulls`"))?.into_inner();
     match format {
         Format::Json => print_json(&Document {
-            pulls: pulls.iter().map(pull).collect(),
+            pulls: listed.pulls.iter().map(pull).collect(),
+            kept: listed.kept.iter().map(kept).collect(),
         }),
-        Format::Table => print(&table(&pulls, crate::state::now())),
+        Format::Table => {
+            let mut text = table(&listed.pulls, crate::state::now());
+            if !listed.kept.is_empty() {
+                text.push('\n');
+                text.push_str(&kept_table(&listed.kept));
+            }
+            print(&text)
+        }
+    }
+}
+
+/// What failed pulls have left; most of the time nothing.
+fn kept_table(kept: &[KeptLayer]) -> String {
+    let mut table = Table::new(["KEPT LAYER", "BYTES>", "OF>", "FOR>"]);
+    for part in kept {
+        let seconds = u64::try_from(part.remaining_seconds).unwrap_or(0);
+        let of = match part.complete {
+            true => "complete".to_owned(),
+            false => units::size(part.bytes_total),
+        };
+        table.row([
+            part.diff_id.clone(),
+            units::size(part.bytes),
+            of,
+            units::duration(Duration::from_secs(seconds)),
+        ]);
+    }
+    table.render()
+}
+
+fn kept(part: &KeptLayer) -> Kept {
+    Kept {
+        diff_id: part.diff_id.clone(),
+        complete: part.complete,
+        bytes: part.bytes,
+        bytes_total: part.bytes_total,
+        remaining_seconds: part.remaining_seconds,
     }
 }
 

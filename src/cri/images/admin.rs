@@ -2,8 +2,8 @@
 
 use super::ImageError;
 use crate::image::{
-    DocumentReport, Exported, ImageReport, Incomplete, LayerProgress, LayerReport, LayerState, PullProgress,
-    PullStep, VerifyMethod,
+    DocumentReport, Exported, ImageReport, Incomplete, Kept, LayerProgress, LayerReport, LayerState,
+    PullProgress, PullStep, VerifyMethod,
 };
 use crate::proto::{admin, v1};
 
@@ -36,6 +36,18 @@ impl From<PullProgress> for admin::PullProgress {
             step_since: pull.step_since,
             waiting: pull.waiting,
             layers: pull.layers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Kept> for admin::KeptLayer {
+    fn from(part: Kept) -> Self {
+        Self {
+            diff_id: part.diff_id,
+            complete: part.complete,
+            bytes: part.bytes,
+            bytes_total: part.bytes_total,
+            remaining_seconds: i64::try_from(part.remaining.as_secs()).unwrap_or(i64::MAX),
         }
     }
 }

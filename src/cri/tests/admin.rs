@@ -104,8 +104,9 @@ async fn an_archive_that_fails_has_no_end() {
 async fn the_other_calls_reach_the_room() {
     let door = Door::open().await;
     let mut admin = door.admin().await;
-    let pulls = admin.pulls(PullsRequest {}).await.unwrap().into_inner().pulls;
-    assert_eq!(pulls[0].waiting, 1);
+    let listed = admin.pulls(PullsRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.pulls[0].waiting, 1);
+    assert_eq!(listed.kept[0].diff_id, "sha256:kept");
     let request = CheckRequest {
         reference: "x".into(),
     };

@@ -319,6 +319,13 @@ impl ImageService for Fake {
         }]
     }
 
+    fn kept(&self) -> Vec<admin::KeptLayer> {
+        vec![admin::KeptLayer {
+            diff_id: "sha256:kept".into(),
+            ..Default::default()
+        }]
+    }
+
     async fn check(&self, reference: String) -> Result<String, Failure> {
         Ok(format!("{{\"given\":\"{reference}\"}}"))
     }

@@ -103,3 +103,10 @@ pub(crate) fn image(how: &'static str, tars: &[Vec<u8>], config: &Value) -> Buil
 pub(crate) fn small(content: &str) -> Built {
     image(OCI, &[tar(&[("file", content)])], &json!({}))
 }
+
+/// The hex digits of the first layer's diff id.
+pub(crate) fn layer_of(built: &Built) -> String {
+    let config: Value = serde_json::from_slice(&built.config).unwrap();
+    let text = config["rootfs"]["diff_ids"][0].as_str().unwrap();
+    text[7..].to_owned()
+}

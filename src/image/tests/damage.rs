@@ -30,7 +30,7 @@ fn rot(path: &Path) {
 }
 
 /// Makes the store look as if the machine had been started anew.
-fn reboot(root: &Path) {
+pub(super) fn reboot(root: &Path) {
     let path = root.join("images/mark.json");
     let text = std::fs::read_to_string(&path).unwrap();
     let mut mark: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -10,9 +10,24 @@ use super::builder::Built;
 
 #[derive(Default)]
 struct Gate {
-    /// Request lines, and the part of a path that is held back.
+    /// Request lines with the range asked for, and the part of a path that is held back.
     seen: Mutex<(Vec<String>, Option<String>)>,
     changed: Condvar,
+    /// By a part of their path, requests that do not get what they want.
+    faults: Mutex<Vec<(String, Fault)>>,
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Refused with 403.
+    Refuse,
+    /// So many bytes of the answer come; then the connection ends, and the next requests are refused.
+    Cut(u64),
+    /// The same, with the last of these bytes changed.
+    Spoil(u64),
+    /// So many bytes of the answer come; the connection ends when the registry is [healed](Registry::heal).
+    Stall(u64),
 }
 
 pub(crate) struct Registry {
@@ -117,6 +132,24 @@ impl Registry {
         self.hold(false);
     }
 
+    /// From here on requests for paths with `part` fail.
+    pub(crate) fn fail(&self, part: &str, fault: Fault) {
+        self.gate.faults.lock().unwrap().push((part.to_owned(), fault));
+    }
+
+    /// Ends all faults. Answers that stall come to an end without the rest.
+    pub(crate) fn heal(&self) {
+        self.gate.faults.lock().unwrap().clear();
+        self.gate.changed.notify_all();
+    }
+
+    /// The last request with `part` in it.
+    pub(crate) fn last(&self, part: &str) -> String {
+        let seen = self.gate.seen.lock().unwrap();
+        let mut found = seen.0.iter().filter(|line| line.contains(part));
+        found.next_back().unwrap().clone()
+    }
+
     /// Waits until a path with `part` was asked for.
     pub(crate) fn wait_for(&self, part: &str) {
         let mut seen = self.gate.seen.lock().unwrap();
@@ -186,7 +219,10 @@ fn forward(mut client: TcpStream, upstream: &str, gate: &Gate) -> std::io::Resul
             return Ok(());
         }
     }
-    let first = head.lines().next().unwrap_or_default().to_owned();
+    let range = head
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("range:"));
+    let first = [head.lines().next().unwrap_or_default(), range.unwrap_or_default()].join(" ");
     {
         let mut seen = gate.seen.lock().unwrap();
         seen.0.push(first.clone());
@@ -195,9 +231,47 @@ fn forward(mut client: TcpStream, upstream: &str, gate: &Gate) -> std::io::Resul
             seen = gate.changed.wait(seen).unwrap();
         }
     }
+    let fault = gate.fault(&first);
+    if fault == Some(Fault::Refuse) {
+        return client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
     let mut server = TcpStream::connect(upstream)?;
     let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     server.write_all(head.as_bytes())?;
-    std::io::copy(&mut server, &mut client)?;
+    if let Some(Fault::Cut(bytes) | Fault::Spoil(bytes) | Fault::Stall(bytes)) = fault {
+        let mut part = Vec::new();
+        (&mut server).take(bytes).read_to_end(&mut part)?;
+        if let (Some(Fault::Spoil(_)), Some(last)) = (fault, part.last_mut()) {
+            *last ^= 1;
+        }
+        client.write_all(&part)?;
+        if let Some(Fault::Stall(_)) = fault {
+            gate.until_healed(&first);
+        }
+    } else {
+        std::io::copy(&mut server, &mut client)?;
+    }
     client.shutdown(std::net::Shutdown::Both)
+}
+
+impl Gate {
+    /// What happens to this request. What was cut is refused from then on.
+    fn fault(&self, request: &str) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap();
+        let (_, fault) = faults
+            .iter_mut()
+            .find(|(part, _)| request.contains(part.as_str()))?;
+        let now = *fault;
+        if matches!(now, Fault::Cut(_) | Fault::Spoil(_)) {
+            *fault = Fault::Refuse;
+        }
+        Some(now)
+    }
+
+    fn until_healed(&self, request: &str) {
+        let mut faults = self.faults.lock().unwrap();
+        while faults.iter().any(|(part, _)| request.contains(part.as_str())) {
+            faults = self.changed.wait(faults).unwrap();
+        }
+    }
 }

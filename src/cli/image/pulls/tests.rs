@@ -43,6 +43,29 @@ fn a_row_says_how_far_a_pull_is_and_who_waits() {
 }
 
 #[test]
+fn what_is_kept_says_how_much_and_how_long() {
+    let part = |complete| KeptLayer {
+        diff_id: "sha256:bb".to_owned(),
+        complete,
+        bytes: 1024,
+        bytes_total: 2048,
+        remaining_seconds: 112,
+    };
+    let text = kept_table(&[part(true), part(false)]);
+    let rows: Vec<&str> = text.lines().collect();
+    assert!(
+        rows[1].contains("1.0 KiB") && rows[1].contains("complete") && rows[1].ends_with("1m 52s"),
+        "{text}"
+    );
+    assert!(rows[2].contains("2.0 KiB"), "{text}");
+    let json = serde_json::to_value(kept(&part(false))).unwrap();
+    assert_eq!(
+        (&json["bytesTotal"], &json["remainingSeconds"]),
+        (&2048.into(), &112.into())
+    );
+}
+
+#[test]
 fn programs_get_numbers_and_words() {
     let json = serde_json::to_value(pull(&one())).unwrap();
     assert_eq!(json["started"], "2026-01-02T03:00:00Z");

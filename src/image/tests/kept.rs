@@ -1,0 +1,275 @@
+//! What a failed pull leaves: nothing but what its retry can use, and that not for ever.
+
+use super::builder::{OCI, digest, image, small, tar};
+use super::registry::Fault;
+use super::*;
+
+/// More than is kept of a stream, and does not compress away.
+fn large(seed: u64) -> String {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        char::from(letters[usize::try_from(state >> 58).unwrap()])
+    };
+    (0..4 << 20).map(|_| next()).collect()
+}
+
+/// Two MiB: what comes of a large layer before it is cut off.
+const PART: u64 = 2 << 20;
+
+/// A small layer, a large one, a small one.
+fn built(name: &str) -> builder::Built {
+    let tars = [
+        tar(&[("one", name)]),
+        tar(&[("large", &large(7))]),
+        tar(&[("three", name)]),
+    ];
+    image(OCI, &tars, &json!({"User": name}))
+}
+
+fn counts(registry: &Registry, built: &builder::Built) -> Vec<usize> {
+    let blobs = built.layers.iter();
+    blobs.map(|blob| registry.count(&digest(blob))).collect()
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = built("a");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    registry.hold_part(&digest(&built.layers[2]));
+    registry.fail(&digest(&built.layers[2]), Fault::Refuse);
+    let pull = {
+        let (images, name) = (images.clone(), name.clone());
+        tokio::spawn(async move { images.pull(&name, None).await })
+    };
+    until("the first two are there", || {
+        let pulls = images.pulls();
+        let layers = pulls.first().map(|pull| pull.layers.clone()).unwrap_or_default();
+        layers.len() == 3 && layers[..2].iter().all(|layer| layer.state == LayerState::Done)
+    })
+    .await;
+    registry.release();
+    let error = pull.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    assert_eq!(counts(&registry, &built), [1, 1, 1]);
+    // No image, but two layers that are counted.
+    assert!(images.images(None).is_empty());
+    assert_eq!(listing(dir.path(), "images"), Vec::<String>::new());
+    assert_eq!(listing(dir.path(), "staging"), Vec::<String>::new());
+    let kept = images.kept();
+    assert_eq!(kept.len(), 2);
+    assert!(kept.iter().all(|part| part.complete && part.bytes > 0));
+    registry.heal();
+    images.pull(&name, None).await.unwrap();
+    assert_eq!(counts(&registry, &built), [1, 1, 2]);
+    assert!(images.kept().is_empty());
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn a_layer_that_broke_off_goes_on_where_it_was() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = built("a");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    let large = digest(&built.layers[1]);
+    registry.fail(&large, Fault::Cut(PART));
+    images.pull(&name, None).await.unwrap_err();
+    let kept = images.kept();
+    let part = kept.iter().find(|part| !part.complete).unwrap();
+    assert!(part.bytes > PART - 4096 && part.bytes < PART, "{part:?}");
+    assert_eq!(part.bytes_total, built.layers[1].len() as u64);
+    // As long as it fails, nothing is lost.
+    images.pull(&name, None).await.unwrap_err();
+    let still = images.kept();
+    assert!(
+        still
+            .iter()
+            .any(|other| (other.complete, other.bytes) == (false, part.bytes)),
+        "{still:?}"
+    );
+    registry.heal();
+    images.pull(&name, None).await.unwrap();
+    let asked = registry.last(&large);
+    assert!(asked.contains(&format!("bytes={}-", part.bytes)), "{asked}");
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    images.remove(&name).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let (one, two) = (built("one"), built("two"));
+    registry.push("app", "one", &one);
+    registry.push("app", "two", &two);
+    let large = digest(&one.layers[1]);
+    registry.fail(&large, Fault::Stall(PART));
+    let start = |name: &str| {
+        let (images, name) = (images.clone(), registry.name(name));
+        tokio::spawn(async move { images.pull(&name, None).await })
+    };
+    registry.hold_part(&digest(&one.layers[2]));
+    registry.fail(&digest(&one.layers[2]), Fault::Refuse);
+    let failing = start("app:one");
+    until("the large layer is on its way", || {
+        let pulls = images.pulls();
+        let layer = pulls.first().and_then(|pull| pull.layers.get(1).cloned());
+        layer.is_some_and(|layer| layer.bytes_done > PART - 4096)
+    })
+    .await;
+    // Another pull waits for the same layer.
+    let joined = start("app:two");
+    until("it is joined", || {
+        let pulls = images.pulls();
+        let layer = pulls.get(1).and_then(|pull| pull.layers.get(1).cloned());
+        layer.is_some_and(|layer| layer.state == LayerState::Joined)
+    })
+    .await;
+    registry.release();
+    failing.await.unwrap().unwrap_err();
+    // The other one takes it over. Its request meets the stall too, and goes on from there.
+    until("it is taken over", || registry.count(&large) == 2).await;
+    registry.heal();
+    assert_eq!(joined.await.unwrap().unwrap(), two.id());
+    assert!(
+        registry.last(&large).contains("bytes="),
+        "{}",
+        registry.last(&large)
+    );
+    assert!(images.verify(&two.id()).await.unwrap().is_whole());
+    images.remove(&two.id()).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn a_resumed_layer_that_is_damaged_is_fetched_from_its_beginning() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = built("a");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    let large = digest(&built.layers[1]);
+    registry.fail(&large, Fault::Spoil(PART));
+    images.pull(&name, None).await.unwrap_err();
+    registry.heal();
+    images.pull(&name, None).await.unwrap();
+    assert!(
+        !registry.last(&large).contains("bytes="),
+        "{}",
+        registry.last(&large)
+    );
+    assert!(images.verify(&name).await.unwrap().is_whole());
+}
+
+/// Fails a pull, so that two layers and a stream are kept.
+async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) {
+    let built = built("a");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    registry.hold_part(&digest(&built.layers[1]));
+    registry.fail(&digest(&built.layers[1]), Fault::Cut(PART));
+    let pull = {
+        let (images, name) = (images.clone(), name.clone());
+        tokio::spawn(async move { images.pull(&name, None).await })
+    };
+    until("the small ones are there", || {
+        let pulls = images.pulls();
+        let layers = pulls.first().map(|pull| pull.layers.clone()).unwrap_or_default();
+        let done = layers.iter().filter(|layer| layer.state == LayerState::Done);
+        done.count() == 2
+    })
+    .await;
+    registry.release();
+    pull.await.unwrap().unwrap_err();
+    assert_eq!(images.kept().len(), 3);
+    (name, built)
+}
+
+#[tokio::test]
+async fn what_is_kept_goes_in_time() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    fail(&registry, &images).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3500)).await;
+    assert_eq!(images.kept().len(), 3);
+    tokio::time::advance(Duration::from_secs(200)).await;
+    until("it is given up", || images.kept().is_empty()).await;
+    tokio::time::resume();
+    until("it is gone", || listing(dir.path(), "staging").is_empty()).await;
+    images.settle().await;
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn whoever_removes_an_image_gets_the_space_of_what_is_kept() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let other = small("other");
+    registry.push("other", "v1", &other);
+    images.pull(&registry.name("other:v1"), None).await.unwrap();
+    fail(&registry, &images).await;
+    images.remove(&other.id()).await.unwrap();
+    assert_empty(dir.path());
+}
+
+#[tokio::test]
+async fn complete_layers_outlive_the_daemon_but_no_power_cut() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (name, built) = fail(&registry, &open(dir.path())).await;
+    {
+        let images = open(dir.path());
+        assert_eq!(images.kept().len(), 2);
+        images.settle().await;
+        registry.heal();
+        images.pull(&name, None).await.unwrap();
+        assert_eq!(registry.count(&digest(&built.layers[0])), 1);
+        assert_eq!(registry.count(&digest(&built.layers[2])), 1);
+        assert!(images.verify(&name).await.unwrap().is_whole());
+        images.remove(&name).await.unwrap();
+        assert_empty(dir.path());
+        fail(&registry, &images).await;
+    }
+    damage::reboot(dir.path());
+    let images = open(dir.path());
+    assert!(images.kept().is_empty());
+    images.settle().await;
+    assert_empty(dir.path());
+    // An orderly stop brings everything onto the disk.
+    registry.heal();
+    fail(&registry, &images).await;
+    images.close();
+    drop(images);
+    damage::reboot(dir.path());
+    let images = open(dir.path());
+    assert_eq!(images.kept().len(), 2);
+    images.remove("whatever").await.unwrap();
+    images.settle().await;
+    assert_empty(dir.path());
+}
