@@ -18,7 +18,7 @@ use super::error::{ImageError, io_error};
 use super::failpoint::failpoint;
 use super::files;
 use super::layers::{Layer, Ticket};
-use super::layout::{FS, IMPLIED, LAYER_RECORD, TAPE};
+use super::layout::{FS, IMPLIED, LAYER_RECORD, Layout, TAPE};
 use super::reaper;
 use super::record::{self, LayerRecord, VERSION};
 
@@ -26,9 +26,29 @@ use super::record::{self, LayerRecord, VERSION};
 const UNIT: u64 = 4096;
 /// Longest list of implied directories that is read.
 const IMPLIED_MAX: u64 = 256 << 20;
+/// How often another place is asked for when the file system chose one that is used ground.
+const PLACES: usize = 8;
 
 /// A directory in `staging/` that goes when nobody moved it away.
 struct Staging(PathBuf);
+
+impl Staging {
+    /// A new one with a directory for the layer's content, on fresh ground if there is some: see [`files::is_fresh`].
+    fn new(layout: &Layout) -> Result<Self, ImageError> {
+        // Kept meanwhile, or the file system would choose their places again.
+        let mut passed = Vec::new();
+        loop {
+            let staging = Self(layout.staging().join(files::unique("layer")));
+            files::make_dir(&staging.0, 0o700)?;
+            let content = staging.0.join(FS);
+            files::make_dir(&content, 0o755)?;
+            if passed.len() == PLACES || files::is_fresh(&staging.0, &content)? {
+                return Ok(staging);
+            }
+            passed.push(staging);
+        }
+    }
+}
 
 impl Drop for Staging {
     fn drop(&mut self) {
@@ -46,11 +66,8 @@ pub(super) fn unpack<R: Read + Send>(
     end: impl FnOnce(&mut R) -> Result<(), ImageError>,
 ) -> Result<Arc<Layer>, ImageError> {
     let layout = ticket.layers().layout().clone();
-    let staging = Staging(layout.staging().join(files::unique("layer")));
-    let content = staging.0.join(FS);
-    files::make_dir(&staging.0, 0o700)?;
-    files::make_dir(&content, 0o755)?;
-    let dir = files::open_dir(&content)?;
+    let staging = Staging::new(&layout)?;
+    let dir = files::open_dir(&staging.0.join(FS))?;
     let path = staging.0.join(TAPE);
     let tape = File::create_new(&path).map_err(io_error("open(O_EXCL)", &path))?;
     let limits = Limits::default();
@@ -149,4 +166,22 @@ fn install(staging: &Path, place: &Path, record: &LayerRecord) -> Result<(), Ima
 pub(super) fn implied(layer: &Path) -> Result<Vec<EntryPath>, ImageError> {
     let bytes = files::read(&layer.join(IMPLIED), IMPLIED_MAX)?;
     Ok(bytes.split(|byte| *byte == 0).map(EntryPath::new).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_were_passed_over_leave_no_trace() {
+        let temp = tempfile::tempdir().unwrap();
+        let layout = Layout::new(temp.path());
+        layout.make().unwrap();
+        for _ in 0..3 {
+            let staging = Staging::new(&layout).unwrap();
+            assert_eq!(files::names(&layout.staging()).unwrap().len(), 1);
+            assert!(staging.0.is_dir());
+        }
+        assert!(files::names(&layout.staging()).unwrap().is_empty());
+    }
 }

@@ -7,8 +7,9 @@ use std::io::{self, Read};
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-/// Chunks on their way; each is at most some ten KiB.
-const CHUNKS: usize = 32;
+/// Chunks on their way. A fast registry's are 400 KiB each, as much as the HTTP client reads at once, and every layer that is
+/// fetched has as many.
+const CHUNKS: usize = 4;
 
 /// What goes through.
 pub(super) enum Message<E> {
