@@ -130,22 +130,30 @@ pub fn mount_readonly(layers: &[PathBuf], users: Option<BorrowedFd<'_>>) -> Resu
     }
 }
 
-/// Tries the ways from the newest on. A kernel that does not know one answers EINVAL at the first layer.
+/// Tries the ways from the newest on.
 fn attempt(stack: &Stack) -> Result<OwnedFd, ImageError> {
-    match by(stack, Way::Descriptors) {
-        Err(ImageError::Mount {
-            source: Errno::INVAL | Errno::BADF,
-            ..
-        }) => {}
-        other => return other,
+    let mut way = Way::Descriptors;
+    loop {
+        let mounted = by(stack, way);
+        let Err(ImageError::Mount { source, .. }) = mounted else {
+            return mounted;
+        };
+        match older(way, source) {
+            Some(older) => way = older,
+            None => return mounted,
+        }
     }
-    match by(stack, Way::Strings) {
-        Err(ImageError::Mount {
-            source: Errno::INVAL, ..
-        }) => {}
-        other => return other,
+}
+
+/// The way to try after one was refused; none if that was no matter of the kernel's age.
+fn older(way: Way, refusal: Errno) -> Option<Way> {
+    match (way, refusal) {
+        // Before 6.5 overlay takes nothing but strings, and those as options of mount(2).
+        (Way::Descriptors, Errno::OPNOTSUPP) => Some(Way::Classic),
+        (Way::Descriptors, Errno::INVAL | Errno::BADF) => Some(Way::Strings),
+        (Way::Strings, Errno::INVAL) => Some(Way::Classic),
+        _ => None,
     }
-    by(stack, Way::Classic)
 }
 
 fn by(stack: &Stack, way: Way) -> Result<OwnedFd, ImageError> {

@@ -69,6 +69,9 @@ fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
                 MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
             )
             .map_err(named("move_mount(mapped layer)"))?;
+            // A clone is in the peer group of what it is a clone of: what is mounted on it would be on the node too.
+            mount_change(&dir.path, MountPropagationFlags::PRIVATE)
+                .map_err(named("mount(mapped layer, MS_PRIVATE)"))?;
         }
     }
     // Directories must be of the mounts of this namespace, so they are opened again by their paths, which are the store's own.
