@@ -41,6 +41,18 @@ impl Cgroup {
         }
     }
 
+    /// On v2, where the OOM kills of the cgroup above are counted, and with them those of this one.
+    pub(crate) fn oom_events_above(&self) -> Option<OwnedFd> {
+        let dir = self.dir.as_ref()?;
+        rustix::fs::openat(
+            dir,
+            "../memory.events",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()
+    }
+
     /// All processes in it and below it. None if there is no way to know.
     pub(crate) fn members(&self) -> Option<Vec<i32>> {
         let mut found = Vec::new();

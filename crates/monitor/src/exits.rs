@@ -75,7 +75,7 @@ fn ended(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) {
         // At once: whoever watches for empty cgroups, as systemd does, may remove this one and its counter. It is
         // read again at the end, for those that are killed meanwhile.
         let live = container.live.as_ref();
-        let oom_killed = live.is_some_and(|live| live.oom.as_ref().is_some_and(OomWatch::struck));
+        let oom_killed = live.is_some_and(|live| live.is_oom_killed(exit));
         let exit = ExitStatus { oom_killed, ..exit };
         container.stage = Stage::Draining {
             exit,

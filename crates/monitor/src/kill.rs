@@ -31,7 +31,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// No such container.
 pub(crate) fn container(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answer>) -> Result<(), Failure> {
     launches::settle(monitor, id);
-    monitor.container(id)?;
+    if let Some(live) = &mut monitor.container(id)?.live {
+        live.told_to_die = true;
+    }
     let same = |kill: &&mut Kill| matches!(&kill.target, Target::Container(other) if other == id);
     if let Some(kill) = monitor.kills.iter_mut().find(same) {
         kill.answers.extend(answer);

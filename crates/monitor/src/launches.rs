@@ -43,7 +43,8 @@ pub(crate) fn start(
         Namespace::Container(id) => Some(clone_fd(&running(monitor, id)?.pidfd)?),
         _ => None,
     };
-    let oom = fds.oom.take().map(OomWatch::new);
+    let above = fds.cgroup.oom_events_above();
+    let oom = fds.oom.take().map(|own| OomWatch::new(own, above));
     let context = PodContext {
         host: monitor.host.borrow(),
         pause: monitor.pod()?.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
@@ -81,6 +82,7 @@ pub(crate) fn start(
             pidfd,
             cgroup: std::mem::take(&mut fds.cgroup),
             oom,
+            told_to_die: false,
             streams,
             input,
             input_once: plan.io.stdin_once,

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use pausa_monitor_protocol::{Failure, FailureKind, ProcessState, Reply};
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use crate::failure::{failure, internal};
 use crate::state::{Monitor, Stage};
@@ -16,9 +17,10 @@ use crate::{exits, launches};
 pub(crate) fn signal(monitor: &mut Monitor<'_>, id: &str, signal: i32) -> Result<Reply, Failure> {
     launches::settle(monitor, id);
     let container = monitor.container(id)?;
-    let (Stage::Running, Some(live)) = (container.stage, &container.live) else {
+    let (Stage::Running, Some(live)) = (container.stage, &mut container.live) else {
         return Ok(Reply::Done);
     };
+    live.told_to_die |= signal == Signal::KILL.as_raw();
     match pausa_sys::signal_by_pidfd(live.pidfd.as_fd(), signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(Reply::Done),
         Err(errno) => Err(internal(format!(

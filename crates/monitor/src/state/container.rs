@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use pausa_monitor_protocol::{ContainerReport, Detachment, ExitStatus, ProcessState};
+use rustix::process::Signal;
 
 use crate::cgroup::Cgroup;
 use crate::log::{Stream, Writer};
@@ -58,6 +59,8 @@ pub(crate) struct Live {
     pub(crate) cgroup: Cgroup,
     /// Where the kernel counts OOM kills.
     pub(crate) oom: Option<OomWatch>,
+    /// It got a SIGKILL from here, which is not the OOM killer's.
+    pub(crate) told_to_die: bool,
     /// Its output.
     pub(crate) streams: Vec<OpenStream>,
     /// Its input, where it is a pipe that somebody may still write to. Held open as long as the container
@@ -84,6 +87,17 @@ pub(crate) struct OpenStream {
     pub(crate) parked: Option<Instant>,
     /// It is a terminal.
     pub(crate) terminal: bool,
+}
+
+impl Live {
+    /// Whether the OOM killer ended it, as far as is known when its first process has just ended.
+    pub(crate) fn is_oom_killed(&self, exit: ExitStatus) -> bool {
+        let unknown_killer = exit.signal == Signal::KILL.as_raw() && !self.told_to_die;
+        self.oom.as_ref().is_some_and(|oom| match unknown_killer {
+            true => oom.killed(),
+            false => oom.struck(),
+        })
+    }
 }
 
 impl Container {
