@@ -214,6 +214,22 @@ pub(in crate::sandbox) fn merge_resources(
             change.hugepage_limits.clone()
         },
         unified,
-        memory_swap_limit_in_bytes: number(change.memory_swap_limit_in_bytes, now.memory_swap_limit_in_bytes),
+        memory_swap_limit_in_bytes: number(change.memory_swap_limit_in_bytes, swap_with(now, change)),
     }
 }
+
+/// The limit of memory and swap together after a change of memory alone: what of it is swap stays.
+fn swap_with(now: &v1::LinuxContainerResources, change: &v1::LinuxContainerResources) -> i64 {
+    let (memory, both) = (now.memory_limit_in_bytes, now.memory_swap_limit_in_bytes);
+    match change.memory_limit_in_bytes {
+        0 => both,
+        // None, or no limit.
+        _ if both <= 0 => both,
+        new if new > 0 => new.saturating_add(both.saturating_sub(memory)),
+        // Memory without a limit has swap without one.
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;
