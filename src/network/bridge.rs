@@ -125,7 +125,7 @@ impl Bridge {
         let mappings = ports::wanted(pod, address);
         if !mappings.is_empty() {
             self.links.allow_hairpin(&pod.pod_id)?;
-            self.ports.save(&pod.pod_id, &mappings)?;
+            self.ports.take(&pod.pod_id, &mappings)?;
             self.firewall.open(&pod.pod_id, &mappings, subnet, &self.ports)?;
         }
         Ok(Attachment {

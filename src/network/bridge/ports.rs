@@ -1,11 +1,15 @@
 //! Host ports of pods, written down before they are made: whoever detaches the pod, this daemon or the next one,
 //! knows what to remove.
+//!
+//! A port is one pod's. Who has it is decided here and not by the firewall, because iptables takes a second rule for
+//! a port without a word and never reaches it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,15 @@ pub(super) struct HostPort {
     pub(super) host_port: u16,
     pub(super) address: Ipv4Addr,
     pub(super) container_port: u16,
+}
+
+/// What two pods cannot both have: protocol, the host's address, port.
+type Place = (Protocol, Option<Ipv4Addr>, u16);
+
+impl HostPort {
+    fn place(&self) -> Place {
+        (self.protocol, self.host_ip, self.host_port)
+    }
 }
 
 /// The host ports that a pod asks for. This network is IPv4: what is limited to an IPv6 address of the host can
@@ -51,14 +64,56 @@ pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
 #[derive(Debug)]
 pub(super) struct PortRecords {
     dir: PathBuf,
+    /// Which pod has which port.
+    taken: Mutex<BTreeMap<Place, String>>,
 }
 
 impl PortRecords {
-    pub(super) const fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    /// Reads who has which port. What cannot be read here is an error for whoever asks for it later.
+    pub(super) fn new(dir: PathBuf) -> Self {
+        let records = Self {
+            dir,
+            taken: Mutex::default(),
+        };
+        let mut taken = BTreeMap::new();
+        for pod in records.owners().unwrap_or_default() {
+            for port in records.load(&pod).unwrap_or_default() {
+                taken.entry(port.place()).or_insert_with(|| pod.clone());
+            }
+        }
+        *records.taken() = taken;
+        records
     }
 
-    pub(super) fn save(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<Place, String>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a pod these ports, in the place of those it had, and writes them down.
+    ///
+    /// # Errors
+    /// Another pod has one of them: then this one keeps what it had. Or the record cannot be written.
+    pub(super) fn take(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        self.claim(pod, ports)?;
+        self.save(pod, ports)
+    }
+
+    fn claim(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        let mut taken = self.taken();
+        let foreign = |port: &&HostPort| taken.get(&port.place()).is_some_and(|owner| owner != pod);
+        if let Some(port) = ports.iter().find(foreign) {
+            return Err(NetworkError::PortTaken {
+                port: port.host_port,
+                protocol: port.protocol.as_str(),
+                address: port.address,
+            });
+        }
+        taken.retain(|_, owner| owner != pod);
+        taken.extend(ports.iter().map(|port| (port.place(), pod.to_owned())));
+        Ok(())
+    }
+
+    fn save(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
         let path = self.dir.join(pod);
         let temporary = self.dir.join(format!(".new-{pod}"));
         let write = || {
@@ -90,13 +145,15 @@ impl PortRecords {
     pub(super) fn remove(&self, pod: &str) -> Result<(), NetworkError> {
         let path = self.dir.join(pod);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             outcome => outcome.map_err(|source| NetworkError::State {
                 operation: "remove",
                 path,
                 source,
-            }),
+            })?,
         }
+        self.taken().retain(|_, owner| owner != pod);
+        Ok(())
     }
 
     /// Every pod with a record.
@@ -127,3 +184,6 @@ impl PortRecords {
         Ok(ports)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Who has which host port.
+
+use super::*;
+
+fn port(host_ip: Option<[u8; 4]>, host_port: u16, last: u8) -> HostPort {
+    HostPort {
+        protocol: Protocol::Tcp,
+        host_ip: host_ip.map(Into::into),
+        host_port,
+        address: [10, 123, 0, last].into(),
+        container_port: 80,
+    }
+}
+
+fn is_taken(outcome: Result<(), NetworkError>, wanted: u16) -> bool {
+    matches!(outcome, Err(NetworkError::PortTaken { port, protocol: "tcp", .. }) if port == wanted)
+}
+
+#[test]
+fn a_port_is_one_pods_until_that_pod_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = PortRecords::new(dir.path().join("ports"));
+    records
+        .take("a", &[port(None, 8080, 2), port(None, 8081, 2)])
+        .unwrap();
+    let wanted = [port(None, 9090, 3), port(None, 8081, 3)];
+    assert!(is_taken(records.take("b", &wanted), 8081));
+    assert_eq!(
+        records.load("b").unwrap(),
+        [],
+        "what b never had is not on its record"
+    );
+    // The same number is another port over another protocol, or at another address.
+    let other = HostPort {
+        protocol: Protocol::Udp,
+        ..port(None, 8080, 3)
+    };
+    records
+        .take("b", &[other, port(Some([127, 0, 0, 1]), 8080, 3)])
+        .unwrap();
+    records.remove("a").unwrap();
+    records.take("c", &wanted).unwrap();
+}
+
+#[test]
+fn a_retry_takes_the_place_of_the_attempt_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = PortRecords::new(dir.path().join("ports"));
+    records
+        .take("a", &[port(None, 8080, 2), port(None, 8081, 2)])
+        .unwrap();
+    records.take("a", &[port(None, 8080, 9)]).unwrap();
+    assert_eq!(records.load("a").unwrap(), [port(None, 8080, 9)]);
+    records.take("b", &[port(None, 8081, 3)]).unwrap();
+}
+
+#[test]
+fn the_next_daemon_knows_who_has_which_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("ports");
+    PortRecords::new(dir.clone())
+        .take("a", &[port(None, 8080, 2)])
+        .unwrap();
+    let records = PortRecords::new(dir.clone());
+    assert!(is_taken(records.take("b", &[port(None, 8080, 3)]), 8080));
+    records.remove("a").unwrap();
+    assert_eq!(records.all().unwrap(), []);
+    records.take("b", &[port(None, 8080, 3)]).unwrap();
+}
