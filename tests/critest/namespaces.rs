@@ -4,7 +4,7 @@ use pausa::proto::v1;
 use pausa::proto::v1::NamespaceMode;
 
 use crate::harness::pod::{pod_security, security};
-use crate::harness::{Node, Pod, eventually, on_node, strings};
+use crate::harness::{Node, Pod, eventually, on_node, on_own_node, strings};
 
 fn own(kind: &str) -> String {
     let link = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("our namespace");
@@ -80,6 +80,18 @@ fn orphans_are_reaped_in_a_shared_pid_namespace() {
             (seen == "0\n").then_some(())
         })
         .await;
+    });
+}
+
+/// The end of the pause process is news only when nobody asked for it.
+#[test]
+fn stopping_a_pod_with_shared_pids_is_no_incident() {
+    on_own_node(async |node| {
+        let pod = pod_with_pid(node, NamespaceMode::Pod).await;
+        pod.start(|_| {}).await;
+        pod.stop().await;
+        let log = node.daemon_log();
+        assert!(!log.contains("the pause process ended"), "{log}");
     });
 }
 

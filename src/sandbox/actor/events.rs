@@ -81,10 +81,13 @@ impl Actor {
 
     /// The shared PID namespace is gone, and with it what ran in it: the containers' exits come by themselves.
     fn pause_exited(&mut self) {
-        tracing::warn!(
-            pod = self.record.id.short(),
-            "the pause process ended: the pod is not ready any more"
-        );
+        // A pod that is being stopped has its pause process ended by us.
+        if !self.tearing_down {
+            tracing::warn!(
+                pod = self.record.id.short(),
+                "the pause process ended: the pod is not ready any more"
+            );
+        }
         self.lose_readiness();
     }
 
