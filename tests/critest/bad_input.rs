@@ -6,6 +6,7 @@ use tonic::Code;
 
 use crate::harness::node::{reference, spec};
 use crate::harness::pod::{pod_security, security};
+use crate::harness::slot::has_slices;
 use crate::harness::{map, ok, on_pausa, refused, strings};
 
 type PodCase = (&'static str, fn(&mut v1::PodSandboxConfig));
@@ -61,7 +62,12 @@ const PODS: &[PodCase] = &[
         "/a/../../b".clone_into(&mut c.linux.get_or_insert_default().cgroup_parent);
     }),
     ("cgroup_parent", |c| {
-        "kubepods.slice".clone_into(&mut c.linux.get_or_insert_default().cgroup_parent);
+        let others = if has_slices() {
+            "/kubepods"
+        } else {
+            "kubepods.slice"
+        };
+        others.clone_into(&mut c.linux.get_or_insert_default().cgroup_parent);
     }),
     ("userns", |c| {
         let options = pod_security(c).namespace_options.get_or_insert_default();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use pausa::proto::v1;
 
+use crate::harness::slot::has_slices;
 use crate::harness::{Container, map, ok, on_node, on_pausa, strings};
 
 /// A value from a container's cgroup: the name of controller and file in version 1, the name of the file in version 2.
@@ -202,7 +203,13 @@ fn the_cgroup_is_below_the_pods() {
             .rsplit(':')
             .next()
             .expect("a path");
-        assert_eq!(path, format!("{parent}/{}", container.id));
+        let expected = if has_slices() {
+            let slot = node.slot().cgroup();
+            format!("/{slot}/{parent}/pausa-{}.scope", container.id)
+        } else {
+            format!("{parent}/{}", container.id)
+        };
+        assert_eq!(path, expected);
     });
 }
 

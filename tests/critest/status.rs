@@ -2,6 +2,7 @@
 
 use pausa::proto::v1;
 
+use crate::harness::slot::has_slices;
 use crate::harness::{ok, on_node, on_pausa};
 
 /// CRI `VersionResponse`; kubelet refuses a runtime that leaves one of the four empty (cri-client `remote_runtime.go`).
@@ -89,7 +90,11 @@ fn runtime_config_names_the_cgroup_driver() {
         );
         let driver = config.linux.expect("a Linux node").cgroup_driver();
         if node.is_own() {
-            assert_eq!(driver, v1::CgroupDriver::Cgroupfs);
+            let expected = match has_slices() {
+                true => v1::CgroupDriver::Systemd,
+                false => v1::CgroupDriver::Cgroupfs,
+            };
+            assert_eq!(driver, expected);
         }
     });
 }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
 use super::registry::{HOST, Registry};
-use super::slot::Slot;
+use super::slot::{Slot, has_slices};
 
 /// A daemon and how to start it.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Daemon {
                 "--network",
                 "bridge",
                 "--cgroup-driver",
-                "cgroupfs",
+                if has_slices() { "systemd" } else { "cgroupfs" },
                 "--registry-config-dir",
             ])
             .arg(self.dir.join("hosts"))

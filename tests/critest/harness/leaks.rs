@@ -113,7 +113,7 @@ pub(crate) fn cgroups(slot: &Slot) -> Vec<PathBuf> {
             .map(|entry| entry.path())
             .filter(|path| path.is_dir()),
     );
-    let name = slot.cgroup().trim_start_matches('/').to_owned();
+    let name = slot.cgroup();
     roots
         .into_iter()
         .map(|root| root.join(&name))

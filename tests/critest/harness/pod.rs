@@ -62,7 +62,7 @@ impl Node {
                 ("io.kubernetes.pod.uid", &uid),
             ]),
             linux: Some(v1::LinuxPodSandboxConfig {
-                cgroup_parent: format!("{}/pod{uid}", self.slot().cgroup()),
+                cgroup_parent: self.slot().pod_cgroup(&uid),
                 security_context: Some(v1::LinuxSandboxSecurityContext {
                     namespace_options: Some(separate()),
                     ..Default::default()

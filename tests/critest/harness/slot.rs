@@ -8,6 +8,12 @@ use rustix::fs::{FlockOperation, flock};
 /// More tests than this never run at once.
 const SLOTS: u8 = 200;
 
+/// Whether kubelet's cgroups are slices here: `PAUSA_CRITEST_CGROUP_DRIVER=systemd`, on machines with systemd and cgroup
+/// v2. Otherwise they are directories.
+pub(crate) fn has_slices() -> bool {
+    std::env::var("PAUSA_CRITEST_CGROUP_DRIVER").is_ok_and(|driver| driver == "systemd")
+}
+
 /// A slot and the names that derive from it.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -45,9 +51,22 @@ impl Slot {
         Ipv4Addr::new(10, 201, self.number, 0)
     }
 
-    /// Where the cgroups of this slot's pods are, as kubelet would write it.
+    /// Where the cgroups of this slot's pods are.
     pub(crate) fn cgroup(&self) -> String {
-        format!("/pausa-critest-{}", self.number)
+        if has_slices() {
+            format!("pausacritest{}.slice", self.number)
+        } else {
+            format!("pausa-critest-{}", self.number)
+        }
+    }
+
+    /// The cgroup of one of them, as kubelet would write it.
+    pub(crate) fn pod_cgroup(&self, uid: &str) -> String {
+        if has_slices() {
+            format!("pausacritest{}-pod{}.slice", self.number, uid.replace('-', "_"))
+        } else {
+            format!("/{}/pod{uid}", self.cgroup())
+        }
     }
 
     /// Ports on the host that this slot may map: ten from here on.

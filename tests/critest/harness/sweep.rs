@@ -8,7 +8,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::leaks::{cgroups, mounts, processes, walk};
-use super::slot::Slot;
+use super::slot::{Slot, has_slices};
 use super::which;
 
 /// Kills and removes everything that carries the slot's names.
@@ -22,6 +22,10 @@ pub(crate) fn slot(slot: &Slot) {
             kill_process(pid, Signal::KILL).ok();
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+    if has_slices() && !cgroups(slot).is_empty() {
+        // With all slices and scopes in it.
+        quietly("systemctl", &["stop", &slot.cgroup()]);
     }
     for cgroup in cgroups(slot) {
         let mut dirs = vec![cgroup.clone()];
