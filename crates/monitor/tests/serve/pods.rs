@@ -2,7 +2,9 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 
-use pausa_monitor_protocol::{Event, FailureKind, PodPlan, Reply, Request, SOCKET_NAME};
+use pausa_monitor_protocol::{Event, Failure, FailureKind, PodPlan, Reply, Request, SOCKET_NAME};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_kill_process};
 
 use crate::rig::{Rig, pod, root};
 
@@ -13,14 +15,37 @@ fn namespace(pid: &str, name: &str) -> String {
         .to_string()
 }
 
+/// A pod with a shared PID namespace and its pause process; none without root.
+fn with_shared_pids() -> Option<(Rig, Pid)> {
+    if !root() {
+        return None;
+    }
+    let mut rig = Rig::new(&PodPlan {
+        shared_pid: true,
+        ..pod()
+    });
+    let pause = pause(&mut rig).expect("a pause process");
+    Some((rig, pause))
+}
+
+/// The pause process that a pod has.
+fn pause(rig: &mut Rig) -> Option<Pid> {
+    let Reply::Hello { pause, .. } = rig.daemon.hello() else {
+        panic!("Hello is answered by Hello")
+    };
+    Pid::from_raw(pause?)
+}
+
+/// Sets up a pod of which nothing has been made yet.
+fn set_up(rig: &mut Rig, plan: PodPlan) -> Result<Reply, Failure> {
+    let dir = File::open(rig.dir.path()).unwrap();
+    rig.daemon.ask_with(Request::Setup(plan), &[dir.as_fd()])
+}
+
 #[test]
 fn a_pod_is_set_up_once() {
     let mut rig = Rig::new(&pod());
-    let dir = File::open(rig.dir.path()).unwrap();
-    let again = rig
-        .daemon
-        .ask_with(Request::Setup(pod()), &[dir.as_fd()])
-        .unwrap_err();
+    let again = set_up(&mut rig, pod()).unwrap_err();
     assert_eq!(again.kind, FailureKind::State);
     let mode = fs::metadata(rig.dir.path().join(SOCKET_NAME))
         .unwrap()
@@ -70,15 +95,11 @@ fn a_pod_gets_the_namespaces_it_asks_for() {
 fn a_sysctl_that_cannot_be_set_is_named_and_the_pod_is_not_made() {
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_plain-monitor"));
     rig.daemon.hello();
-    let dir = File::open(rig.dir.path()).unwrap();
     let plan = PodPlan {
         sysctls: vec![("net.no_such".to_owned(), "1".to_owned())],
         ..pod()
     };
-    let failure = rig
-        .daemon
-        .ask_with(Request::Setup(plan), &[dir.as_fd()])
-        .unwrap_err();
+    let failure = set_up(&mut rig, plan).unwrap_err();
     assert!(failure.step.contains("net.no_such"), "{failure}");
     assert_eq!(rig.daemon.ask(Request::Shutdown), Ok(Reply::Done));
     assert!(rig.process.wait().unwrap().success());
@@ -86,20 +107,10 @@ fn a_sysctl_that_cannot_be_set_is_named_and_the_pod_is_not_made() {
 
 #[test]
 fn the_pause_process_has_nothing_and_its_end_is_told() {
-    if !root() {
+    let Some((mut rig, pause_pid)) = with_shared_pids() else {
         return;
-    }
-    let mut rig = Rig::new(&PodPlan {
-        shared_pid: true,
-        ..pod()
-    });
-    let Reply::Hello {
-        pause: Some(pause), ..
-    } = rig.daemon.hello()
-    else {
-        panic!()
     };
-    let proc = format!("/proc/{pause}");
+    let proc = format!("/proc/{}", pause_pid.as_raw_nonzero());
     assert_eq!(fs::read_to_string(format!("{proc}/comm")).unwrap(), "pause\n");
     let status = fs::read_to_string(format!("{proc}/status")).unwrap();
     let field = |name: &str| {
@@ -122,54 +133,29 @@ fn the_pause_process_has_nothing_and_its_end_is_told() {
     }
     assert_eq!(fs::read_dir(format!("{proc}/root/")).unwrap().count(), 0);
     assert!(File::create(format!("{proc}/root/x")).is_err());
-    let pid = rustix::process::Pid::from_raw(pause).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    kill_process(pause_pid, Signal::TERM).unwrap();
     assert_eq!(rig.daemon.event(), Event::PauseExited);
-    let Reply::Hello { pause: None, .. } = rig.daemon.hello() else {
-        panic!()
-    };
+    assert_eq!(pause(&mut rig), None);
     rig.shut_down();
 }
 
 #[test]
 fn the_pause_process_dies_with_its_monitor() {
-    if !root() {
+    let Some((mut rig, pause)) = with_shared_pids() else {
         return;
-    }
-    let mut rig = Rig::new(&PodPlan {
-        shared_pid: true,
-        ..pod()
-    });
-    let Reply::Hello {
-        pause: Some(pause), ..
-    } = rig.daemon.hello()
-    else {
-        panic!()
     };
-    let pid = rustix::process::Pid::from_raw(pause).unwrap();
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let pidfd = pidfd_open(pause, PidfdFlags::empty()).unwrap();
     rig.process.kill().unwrap();
     rig.process.wait().unwrap();
-    let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-    assert_eq!(rustix::event::poll(&mut fds, None), Ok(1));
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    assert_eq!(poll(&mut fds, None), Ok(1));
 }
 
 #[test]
 fn shutdown_takes_the_pause_process_along() {
-    if !root() {
+    let Some((rig, pause)) = with_shared_pids() else {
         return;
-    }
-    let mut rig = Rig::new(&PodPlan {
-        shared_pid: true,
-        ..pod()
-    });
-    let Reply::Hello {
-        pause: Some(pause), ..
-    } = rig.daemon.hello()
-    else {
-        panic!()
     };
     rig.shut_down();
-    let pid = rustix::process::Pid::from_raw(pause).unwrap();
-    assert!(rustix::process::test_kill_process(pid).is_err());
+    assert!(test_kill_process(pause).is_err());
 }
