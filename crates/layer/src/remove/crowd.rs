@@ -17,8 +17,8 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use crate::Error;
 use crate::walk::{self, Visitor};
 
-/// Most threads for one tree: what a disk takes at once, far more than there are processors.
-const THREADS: usize = 16;
+/// Most threads for one tree: enough to keep a disk busy; more only stand in each other's way.
+const THREADS: usize = 8;
 /// Bytes of names that are handed out together.
 const BATCH: usize = 1024;
 
