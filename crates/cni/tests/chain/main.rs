@@ -5,84 +5,18 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
+mod node;
+mod processes;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pausa_cni::{
-    AttachmentId, Call, Error, ErrorKind, Failure, InProcess, NetworkConfigList, Request, Runtime, Timeouts,
-};
+use pausa_cni::{AttachmentId, Call, Error, ErrorKind, Failure, InProcess, Request, Timeouts};
 use serde_json::{Value, json};
 
-struct Node {
-    dir: tempfile::TempDir,
-    runtime: Runtime,
-}
-
-impl Node {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("bin")).unwrap();
-        let runtime = Runtime::new(vec![dir.path().join("bin")], &dir.path().join("cni"));
-        Self { dir, runtime }
-    }
-
-    /// Installs a plugin; each call appends the command to `calls` and keeps stdin in `<type>.<command>`.
-    fn plugin(&self, name: &str, body: &str) {
-        let dir = self.dir.path().display();
-        let text = format!(
-            "#!/bin/sh\ncd {dir}\necho {name} $CNI_COMMAND >> calls\ncat > {name}.$CNI_COMMAND\n{body}\n"
-        );
-        let path = self.dir.path().join("bin").join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn calls(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn stdin(&self, file: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.dir.path().join(file)).unwrap()).unwrap()
-    }
-
-    fn cache_files(&self) -> usize {
-        fs::read_dir(self.dir.path().join("cni/results")).map_or(0, Iterator::count)
-    }
-}
-
-fn network(value: &Value) -> NetworkConfigList {
-    NetworkConfigList::parse(value.to_string().as_bytes(), Path::new("test.conflist")).unwrap()
-}
-
-fn chain(version: &str) -> NetworkConfigList {
-    network(&json!({"cniVersion": version, "name": "net", "plugins": [
-        {"type": "first", "capabilities": {"portMappings": true}}, {"type": "second"},
-    ]}))
-}
-
-fn request() -> Request {
-    Request {
-        container_id: "c1".to_owned(),
-        netns: PathBuf::from("/var/run/netns/none"),
-        if_name: "eth0".to_owned(),
-        args: vec![
-            ("IgnoreUnknown".to_owned(), "1".to_owned()),
-            ("K8S_POD_NAME".to_owned(), "p".to_owned()),
-        ],
-        capability_args: json!({"portMappings": [{"hostPort": 80}], "dns": {}})
-            .as_object()
-            .unwrap()
-            .clone(),
-    }
-}
-
-const ADDRESS: &str = r#"if [ $CNI_COMMAND = ADD ]; then echo '{"cniVersion":"1.0.0","mine":1,"ips":[{"address":"10.1.0.5/16"}]}'; fi"#;
-const PASS: &str =
-    r#"if [ $CNI_COMMAND = ADD ]; then sed 's/.*"prevResult":\({.*}\),"type".*/\1/' < second.ADD; fi"#;
+use node::{ADDRESS, Node, PASS, chain, network, request};
 
 #[tokio::test]
 async fn a_chain_adds_in_order_deletes_in_reverse_and_remembers_in_between() {
@@ -225,69 +159,6 @@ async fn errors_of_plugins_keep_everything_they_said() {
         node.runtime.add(&missing, &request()).await,
         Err(Error::PluginNotFound { .. })
     ));
-}
-
-fn is_alive(pid_file: &Path) -> bool {
-    let pid = fs::read_to_string(pid_file).unwrap();
-    fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| {
-        !stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .trim_start()
-            .starts_with('Z')
-    })
-}
-
-async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..500 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never happened: {what}");
-}
-
-#[tokio::test]
-async fn a_late_or_cancelled_plugin_dies_with_its_children() {
-    let node = Node::new();
-    let pid = node.dir.path().join("pid");
-    node.plugin("first", "sleep 1000 & echo $! > pid.new; mv pid.new pid; wait");
-    let limited = node.runtime.clone().with_timeouts(Timeouts {
-        add: Duration::from_millis(700),
-        ..Timeouts::default()
-    });
-    assert!(matches!(
-        limited.add(&chain("1.0.0"), &request()).await,
-        Err(Error::Timeout { .. })
-    ));
-    wait_until("death of the child after the timeout", || !is_alive(&pid)).await;
-
-    fs::remove_file(&pid).unwrap();
-    let runtime = node.runtime.clone();
-    let task = tokio::spawn(async move { runtime.add(&chain("1.0.0"), &request()).await });
-    wait_until("start of the plugin", || pid.exists()).await;
-    task.abort();
-    wait_until("death of the child after the cancellation", || !is_alive(&pid)).await;
-}
-
-#[tokio::test]
-async fn a_daemon_that_keeps_the_pipe_does_not_keep_us() {
-    let node = Node::new();
-    node.plugin(
-        "first",
-        &format!("if [ $CNI_COMMAND = ADD ]; then sleep 1000 & echo $! > pid; fi; {ADDRESS}"),
-    );
-    let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first"}));
-    node.runtime.add(&list, &request()).await.unwrap();
-    let pid: i32 = fs::read_to_string(node.dir.path().join("pid"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[tokio::test]
