@@ -1,12 +1,15 @@
 //! Answers to challenges: Basic, and bearer tokens from a token server (distribution's token and OAuth2 specifications).
 //!
 //! Tokens are remembered by realm, service, scope and the very credentials they were got with: a pod never uses what another
-//! pod's secret earned. The cache is bounded and lives in memory only.
+//! pod's secret earned. The cache is bounded and lives in memory only. Who needs a token that somebody else is asking for
+//! already waits for that one.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -51,7 +54,35 @@ struct Known {
     /// By the endpoint's base and the repository.
     wishes: HashMap<(String, String), Wish>,
     /// By the wish and the credentials: endpoints with one token server share its tokens.
-    tokens: HashMap<(Wish, Digest), Entry>,
+    tokens: HashMap<Key, Entry>,
+    /// Tokens that are being asked for; the receiver gets the header, or ends without.
+    asked: HashMap<Key, watch::Receiver<Option<HeaderValue>>>,
+}
+
+/// What is wished for, and with which credentials.
+type Key = (Wish, Digest);
+
+/// Who asks a token server.
+enum Turn<'a> {
+    /// Nobody needs to.
+    Known(HeaderValue),
+    /// The caller, for everybody.
+    Ask(Asking<'a>),
+    /// Somebody else does.
+    Wait(watch::Receiver<Option<HeaderValue>>),
+}
+
+/// The duty to ask. Dropped without an answer, those who wait ask for themselves.
+struct Asking<'a> {
+    tokens: &'a Tokens,
+    key: Key,
+    answer: watch::Sender<Option<HeaderValue>>,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.tokens.lock().asked.remove(&self.key);
+    }
 }
 
 /// The answers known to work.
@@ -88,7 +119,28 @@ impl Tokens {
         }
     }
 
-    fn remember(&self, wish: &Wish, credentials: &Credentials, header: HeaderValue, life: Duration) {
+    /// Who is to ask for the token of `key`; `tried` is one that does not work.
+    fn turn(&self, key: &Key, tried: Option<&HeaderValue>) -> Turn<'_> {
+        let mut known = self.lock();
+        if let Some(entry) = known.tokens.get(key) {
+            if Some(&entry.header) != tried && entry.until > Instant::now() {
+                return Turn::Known(entry.header.clone());
+            }
+            known.tokens.remove(key);
+        }
+        if let Some(asked) = known.asked.get(key) {
+            return Turn::Wait(asked.clone());
+        }
+        let (answer, asked) = watch::channel(None);
+        known.asked.insert(key.clone(), asked);
+        Turn::Ask(Asking {
+            tokens: self,
+            key: key.clone(),
+            answer,
+        })
+    }
+
+    fn remember(&self, key: Key, header: HeaderValue, life: Duration) {
         let now = Instant::now();
         let mut known = self.lock();
         let tokens = &mut known.tokens;
@@ -102,18 +154,18 @@ impl Tokens {
             tokens.remove(&oldest);
         }
         let until = now + life;
-        tokens.insert((wish.clone(), fingerprint(credentials)), Entry { header, until });
+        tokens.insert(key, Entry { header, until });
     }
 
-    /// The `Authorization` that answers `challenges`, got from a token server if they say so.
+    /// The `Authorization` that answers `challenges`, got from a token server if they say so. `tried` is what did not do.
     pub(crate) async fn answer(
         &self,
         route: &Route,
         target: &Target,
         challenges: &[Challenge],
         credentials: &Credentials,
+        tried: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Error> {
-        self.forget(&route.endpoint, credentials);
         let refused = |reason| Error::Challenge {
             target: target.clone(),
             offered: offered(challenges),
@@ -131,9 +183,25 @@ impl Tokens {
         if let Some(header) = without_server(&wish, credentials) {
             return header.map_err(refused);
         }
-        let (token, life) = fetch(route, &wish, credentials, &refused).await?;
+        let key = (wish, fingerprint(credentials));
+        let asking = match self.turn(&key, tried) {
+            Turn::Known(header) => return Ok(header),
+            Turn::Ask(asking) => Some(asking),
+            Turn::Wait(mut asked) => {
+                let answer = asked.wait_for(Option::is_some).await;
+                if let Some(header) = answer.ok().and_then(|answer| answer.clone()) {
+                    return Ok(header);
+                }
+                // Who asked has failed or gone away, and said so to its own caller only.
+                None
+            }
+        };
+        let (token, life) = fetch(route, &key.0, credentials, &refused).await?;
         let header = sensitive(&token).map_err(refused)?;
-        self.remember(&wish, credentials, header.clone(), life);
+        self.remember(key, header.clone(), life);
+        if let Some(asking) = asking {
+            asking.answer.send_replace(Some(header.clone()));
+        }
         Ok(header)
     }
 }

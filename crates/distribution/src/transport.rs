@@ -96,7 +96,9 @@ async fn ask_with(
     let challenges = challenges(&answer.response);
     // Takes in the body too, so that the connection can be used again.
     let refused = success(answer, known.as_ref()).await;
-    let authorization = tokens.answer(route, &target, &challenges, credentials).await?;
+    let authorization = tokens
+        .answer(route, &target, &challenges, credentials, known.as_ref())
+        .await?;
     if Some(&authorization) == known.as_ref() {
         // The very same again would only count as one more wrong password.
         tokens.forget(&route.endpoint, credentials);

@@ -127,6 +127,37 @@ async fn a_token_that_no_longer_works_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn requests_at_the_same_time_share_one_token() {
+    let tokens = Server::start(|r| match r.header("authorization") {
+        Some(given) if given == basic() => Reply::ok(r#"{"token":"good","expires_in":300}"#),
+        _ => Reply::new(403, "not you"),
+    })
+    .await;
+    let server = bearer(tokens.url(), "good").await;
+    let (client, reference) = (client(&[&server]), reference(&server));
+    let user = user();
+    let all = (0..8).map(|_| client.resolve(&reference, &user));
+    for resolved in futures_util::future::join_all(all).await {
+        resolved.unwrap();
+    }
+    assert_eq!(tokens.requests().len(), 1);
+    // Others with other credentials get no part in it, and everybody hears of the failure.
+    let all = (0..4).map(|_| client.resolve(&reference, &Credentials::Anonymous));
+    for refused in futures_util::future::join_all(all).await {
+        assert_eq!(refused.unwrap_err().kind(), Kind::Unauthorized);
+    }
+    client.resolve(&reference, &user).await.unwrap();
+    assert!(
+        tokens
+            .requests()
+            .iter()
+            .filter(|r| r.header("authorization").is_some())
+            .count()
+            == 1
+    );
+}
+
+#[tokio::test]
 async fn what_the_token_server_says_is_told_without_secrets() {
     let tokens = Server::start(|_| Reply::new(403, "go away")).await;
     let server = bearer(tokens.url(), "good").await;
