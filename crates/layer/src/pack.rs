@@ -285,9 +285,8 @@ fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<Attribute>, Error> {
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0) {
-        // Access lists are not in the form in which archives have them.
-        let foreign = name.starts_with(b"system.") || name == b"security.selinux";
-        if name.is_empty() || foreign || !is_kept(name) {
+        // Access lists go as the attributes that they are.
+        if name.is_empty() || name == b"security.selinux" || !is_kept(name) {
             continue;
         }
         let mut value = vec![0; 64 << 10];

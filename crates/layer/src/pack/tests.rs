@@ -71,6 +71,46 @@ fn everything_a_layer_can_hold_survives_packing() {
 }
 
 #[test]
+fn access_lists_survive_packing() {
+    if !privileged() {
+        return;
+    }
+    // Version 2: owner rwx, user 1000 r--, group r-x, mask rwx, others ---.
+    let access = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x04\0\xe8\x03\0\0\x04\0\x05\0\xff\xff\xff\xff\x10\0\x07\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+    let list = ("SCHILY.xattr.system.posix_acl_access", &access[..]);
+    let default = ("SCHILY.xattr.system.posix_acl_default", &access[..]);
+    let archive = Tar::new()
+        .pax(&[list, default])
+        .directory("shared")
+        .file("shared/plain", b"x")
+        .pax(&[list])
+        .file("listed", b"y")
+        .end();
+    let (before, after) = round_trip(&archive);
+    if before.dropped_xattrs > 0 {
+        eprintln!("skipped: needs access lists");
+        return;
+    }
+    assert_eq!(after.dropped_xattrs, 0);
+    let site = Site::new();
+    site.unpack(&archive).unwrap();
+    let again = Site::new();
+    again.unpack(&packed(&site).1).unwrap();
+    for (path, name) in [
+        ("shared", "system.posix_acl_access"),
+        ("shared", "system.posix_acl_default"),
+        ("listed", "system.posix_acl_access"),
+    ] {
+        assert_eq!(
+            again.xattr(path, name).as_deref(),
+            Some(&access[..]),
+            "{path} {name}"
+        );
+    }
+    assert_eq!(again.xattr("shared/plain", "system.posix_acl_access"), None);
+}
+
+#[test]
 fn what_is_packed_does_not_depend_on_the_order_in_which_it_was_made() {
     if !privileged() {
         return;
