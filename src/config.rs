@@ -136,6 +136,10 @@ pub struct Images {
     pub keep_failed_seconds: u32,
     /// Images that kubelet's garbage collection must not remove: references, or patterns with `*`.
     pub pinned: Vec<String>,
+    /// Credentials in the form of Docker's `config.json`, for damaged images that the daemon fetches again by itself. Those of
+    /// pulls come from kubelet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_file: Option<PathBuf>,
 }
 
 /// Seccomp profiles.
@@ -270,6 +274,7 @@ impl Default for Images {
             max_parallel_downloads: 6,
             stall_timeout_seconds: 60,
             keep_failed_seconds: 3600,
+            auth_file: None,
             pinned: Vec::new(),
         }
     }

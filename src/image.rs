@@ -38,6 +38,7 @@ mod keeper;
 mod layers;
 mod layout;
 mod lease;
+mod logins;
 mod mark;
 mod media;
 mod names;
@@ -98,6 +99,8 @@ pub struct ImagesConfig {
     pub platform: Platform,
     /// How long is kept what a failed pull has fetched; zero keeps nothing.
     pub keep_failed: Duration,
+    /// Docker's `config.json` with credentials for mending damaged images, if there is one.
+    pub auth_file: Option<PathBuf>,
     /// Patterns of images that no garbage collection may remove; see the configuration's `images.pinned`.
     pub pinned: Vec<String>,
 }
@@ -115,6 +118,7 @@ struct Inner {
     registries: Arc<Registries>,
     layers: Layers,
     shelf: Arc<shelf::Shelf>,
+    logins: logins::Logins,
     index: Arc<ArcSwap<Index>>,
     pulls: pull::InFlight,
     board: progress::Board,
@@ -199,6 +203,7 @@ impl Images {
             layout,
             layers,
             shelf,
+            logins: logins::Logins::new(config.auth_file.clone()),
             index,
             pulls: Arc::new(Mutex::default()),
             board: progress::Board::default(),
@@ -234,6 +239,22 @@ impl Images {
         };
         let (reply, done) = oneshot::channel();
         self.inner.tell(Job::Remove(hex, reply));
+        let removed = done.await.unwrap_or(Err(ImageError::Stopped {
+            doing: "removing an image",
+        }));
+        self.settle().await;
+        removed
+    }
+
+    /// Removes an image if nobody leases it, by its id; whether that was so. Between the looking and the removing no lease can
+    /// begin.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub async fn remove_unused(&self, id: &str) -> Result<bool, ImageError> {
+        let hex = id.trim_start_matches("sha256:").to_owned();
+        let (reply, done) = oneshot::channel();
+        self.inner.tell(Job::RemoveUnused(hex, reply));
         let removed = done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "removing an image",
         }));

@@ -33,6 +33,7 @@ pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Sto
         max_parallel_downloads: usize::try_from(config.images.max_parallel_downloads)?,
         stall_timeout: Duration::from_secs(config.images.stall_timeout_seconds.into()),
         platform: pausa_distribution::Platform::host(),
+        auth_file: config.images.auth_file.clone(),
         keep_failed: Duration::from_secs(config.images.keep_failed_seconds.into()),
         pinned: config.images.pinned.clone(),
     });

@@ -84,7 +84,9 @@ impl Config {
         let streaming = streaming
             .into_iter()
             .filter_map(|(key, path)| Some((key, path.as_deref()?)));
-        let files = profile.into_iter().chain(conf).chain(streaming);
+        let logins = self.images.auth_file.as_deref();
+        let logins = logins.map(|path| ("images.auth_file", path));
+        let files = profile.into_iter().chain(logins).chain(conf).chain(streaming);
         for (key, path) in places.into_iter().chain(bins).chain(files) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;
         }

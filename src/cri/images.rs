@@ -1,6 +1,8 @@
 //! The room of images, as the door asks it.
 
 use super::backend::{ArchiveSink, ArchiveStream, ImageService};
+use pausa_layer::Usage;
+
 use crate::error::Failure;
 use crate::image::{ImageError, Images};
 use crate::proto::{admin as wire, v1};
@@ -57,7 +59,12 @@ impl ImageService for Storage {
     }
 
     async fn fs_info(&self) -> Result<v1::ImageFsInfoResponse, Failure> {
-        Ok(self.images.fs_info(self.pods.writable_usage().await?))
+        let writable = self.pods.writable_usage().await?;
+        let way = self.images.on_the_way().await;
+        Ok(self.images.fs_info(Usage {
+            bytes: writable.bytes.saturating_add(way.bytes),
+            inodes: writable.inodes.saturating_add(way.inodes),
+        }))
     }
 
     async fn import(&self, archive: ArchiveStream) -> Result<Vec<(String, Vec<String>)>, Failure> {
@@ -112,16 +119,21 @@ impl ImageService for Storage {
     async fn prune(&self, dry_run: bool) -> Result<wire::PruneResponse, Failure> {
         let all = self.images.images(None);
         let (pinned, free): (Vec<_>, Vec<_>) = all.into_iter().partition(|image| image.pinned);
-        let (used, unused): (Vec<_>, Vec<_>) = free
-            .into_iter()
-            .partition(|image| self.images.is_leased(&image.id));
-        let mut images = Vec::with_capacity(unused.len());
-        for image in unused {
+        let mut used = Vec::new();
+        let mut images = Vec::with_capacity(free.len());
+        if !dry_run {
+            self.images.clear_shelf().await;
+        }
+        for image in free {
             let removed = match dry_run {
-                true => Ok(()),
-                false => self.images.remove(&image.id).await,
+                true => Ok(!self.images.is_leased(&image.id)),
+                false => self.images.remove_unused(&image.id).await,
             };
-            images.push(admin::pruned(image, removed));
+            match removed {
+                Ok(false) => used.push(image),
+                Ok(true) => images.push(admin::pruned(image, Ok(()))),
+                Err(error) => images.push(admin::pruned(image, Err(error))),
+            }
         }
         let count = |images: Vec<_>| u64::try_from(images.len()).unwrap_or(u64::MAX);
         Ok(wire::PruneResponse {

@@ -1,14 +1,18 @@
 //! Images as CRI shows them.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use pausa_layer::Usage;
 
-use super::Images;
 use super::content::User;
-use super::error::ImageError;
+use super::error::{ImageError, io_error};
+use super::fetch::blocking;
 use super::index::Entry;
+use super::{Images, files};
+use crate::error::chain;
 use crate::proto::v1;
 
 /// What a directory of a layer on top occupies.
@@ -59,8 +63,34 @@ impl Images {
         Ok(Some((self.shown(entry), info)))
     }
 
-    /// What images and, on the same file system, containers' writable layers occupy. `writable` is what the caller measured of the
-    /// latter ([`Images::measure`]).
+    /// What layers occupy that are on their way in, or out: not in [`fs_info`](Self::fs_info) yet, or no more. Measured; most of
+    /// the time there is nothing.
+    pub async fn on_the_way(&self) -> Usage {
+        let staging = self.inner.layout.staging();
+        let measured = blocking("measuring layers on their way", move || {
+            let dir = files::open_dir(&staging)?;
+            let empty = dir.metadata().map_err(io_error("fstat", &staging))?;
+            let all = pausa_layer::usage(dir.as_fd()).map_err(|source| ImageError::Unpack {
+                diff_id: staging.display().to_string(),
+                source: Box::new(source),
+            })?;
+            // The directory itself is there for good.
+            Ok(Usage {
+                bytes: all.bytes.saturating_sub(empty.blocks().saturating_mul(512)),
+                inodes: all.inodes.saturating_sub(1),
+            })
+        });
+        measured.await.unwrap_or_else(|error| {
+            tracing::debug!(
+                error = chain(&error),
+                "layers on their way are not in ImageFsInfo"
+            );
+            Usage::default()
+        })
+    }
+
+    /// What images occupy, and on the same file system `writable`: what the caller measured of containers' writable layers and of
+    /// layers [on their way](Self::on_the_way).
     pub fn fs_info(&self, writable: Usage) -> v1::ImageFsInfoResponse {
         let mut layers = self.inner.layers.usage();
         let tops = self.inner.index.load().tops();

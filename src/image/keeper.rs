@@ -69,6 +69,8 @@ pub(super) enum Job {
     Put(Box<Put>, Reply<()>),
     /// Drop the image with these hex digits.
     Remove(String, Reply<()>),
+    /// Drop it if nobody leases it; whether that was so.
+    RemoveUnused(String, Reply<bool>),
     /// Nobody holds this content any more.
     Forget {
         hex: String,
@@ -175,6 +177,7 @@ impl Keeper {
                 // Who asked may have gone away; the work is done all the same.
                 Job::Put(put, reply) => drop(reply.send(self.put(*put))),
                 Job::Remove(hex, reply) => drop(reply.send(self.remove(&hex))),
+                Job::RemoveUnused(hex, reply) => drop(reply.send(self.remove_unused(&hex))),
                 Job::Forget {
                     hex,
                     generation,

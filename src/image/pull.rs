@@ -13,7 +13,7 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference, Resolver as _};
 use tokio::sync::{oneshot, watch};
@@ -69,17 +69,20 @@ impl Images {
     /// [`ImageError`]; of what was fetched only what a retry can use is left then, for a while ([`kept`](Self::kept)).
     pub async fn pull(&self, reference: &str, auth: Option<&v1::AuthConfig>) -> Result<String, ImageError> {
         let refused = |source| ImageError::Reference {
+        self.pull_with(reference, &fields(auth)).await
+    }
+
+    pub(super) async fn pull_with(&self, reference: &str, fields: &AuthFields) -> Result<String, ImageError> {
             reference: shortened(reference),
             source: Box::new(source),
         };
-        let fields = fields(auth);
         let credentials = fields.credentials().map_err(refused)?;
         // Read here and now: before the first await the pull must be on its way, or it would go with its caller. Only short names
         // need a file at all, and a small one.
         let names = self.inner.registries.names(reference).map_err(refused)?;
         let mut failed = Vec::new();
         for name in names {
-            match self.pull_one(name, credentials.clone(), &fields).await {
+            match self.pull_one(name, credentials.clone(), fields).await {
                 Err(error) if elsewhere(&error) => failed.push(error),
                 outcome => return outcome,
             }
@@ -96,14 +99,18 @@ impl Images {
         let Running {
             mut outcome,
             progress,
-        } = self.join_or_start(reference, credentials, fields);
+        } = self.join_or_start(reference.clone(), credentials, fields);
         let _waiter = progress.wait();
         let result = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None,
         };
         match result {
-            Some(result) => result.map_err(ImageError::Joined),
+            Some(Ok(id)) => {
+                self.inner.logins.remember(&reference, fields);
+                Ok(id)
+            }
+            Some(Err(error)) => Err(ImageError::Joined(error)),
             None => Err(ImageError::Stopped {
                 doing: "pulling an image",
             }),
@@ -131,6 +138,7 @@ impl Images {
         let images = self.clone();
         tokio::spawn(async move {
             let result = {
+            let since = Instant::now();
                 let mut pulled = pin!(images.pull_now(reference, credentials, &listed));
                 loop {
                     match tokio::time::timeout(REPORT, &mut pulled).await {

@@ -28,6 +28,7 @@ pub(crate) fn open(root: &Path) -> Images {
         stall_timeout: Duration::from_secs(30),
         platform: Platform::host(),
         keep_failed: Duration::from_secs(3600),
+        auth_file: Some(root.join("config.json")).filter(|file| file.exists()),
         pinned: vec!["*/pinned:*".to_owned()],
     })
     .unwrap()

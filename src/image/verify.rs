@@ -1,7 +1,8 @@
 //! Verification on demand, and what to do about damage.
 //!
 //! `verify` only looks. `repair` sets damaged layers aside, which makes the image incomplete: absent for CRI, known by its names
-//! here, mended by the next pull, which fetches just what is missing. The daemon tries that pull by itself, without credentials.
+//! here, mended by the next pull, which fetches just what is missing. The daemon tries that pull by itself, with credentials if it
+//! knows some ([`logins`](super::logins)).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,7 +159,9 @@ impl Images {
         else {
             return;
         };
-        match self.pull(name, None).await {
+        let Ok(reference) = name.parse() else { return };
+        let fields = self.inner.logins.of(&reference).await;
+        match self.pull_with(name, &fields).await {
             Ok(_) => tracing::info!(
                 image = name,
                 layers = image.missing.len(),

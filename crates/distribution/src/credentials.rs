@@ -136,6 +136,18 @@ impl AuthFields {
         })
     }
 
+    /// Whether there are no credentials in it.
+    pub fn is_empty(&self) -> bool {
+        let secrets = [
+            &self.username,
+            &self.password,
+            &self.auth,
+            &self.identity_token,
+            &self.registry_token,
+        ];
+        secrets.iter().all(|field| field.is_empty())
+    }
+
     fn unbound(&self) -> Result<Credentials, Error> {
         if !self.username.is_empty() {
             return Ok(Credentials::Basic {

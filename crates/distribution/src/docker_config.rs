@@ -1,5 +1,5 @@
-//! Docker's `config.json`, which holds what `docker login` was told: for the command line. The daemon never reads it, kubelet
-//! brings the credentials with each request.
+//! Docker's `config.json`, which holds what `docker login` was told: for the command line, and for a daemon that mends by itself
+//! what kubelet once pulled. With each pull kubelet brings the credentials.
 //!
 //! Understands `auths` (with `identitytoken`, and names with namespaces as in containers-auth.json(5)), `credHelpers` and
 //! `credsStore`. Helpers are programs called `docker-credential-NAME`; they get the server's name on standard input and nothing

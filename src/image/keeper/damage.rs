@@ -146,6 +146,27 @@ impl Keeper {
         self.unlink(record)
     }
 
+    /// Removes an image that nobody leases, and says whether it did. Giving up the store's own hold on it is the test and the
+    /// beginning of the removal at once: no lease can begin in between.
+    pub(super) fn remove_unused(&mut self, hex: &str) -> Result<bool, ImageError> {
+        let Some(kept) = self.images.get_mut(hex) else {
+            return Ok(false);
+        };
+        let Some(strong) = kept.strong.take() else {
+            return Ok(false);
+        };
+        match Arc::try_unwrap(strong) {
+            Ok(content) => {
+                let record = kept.record.clone();
+                self.erase(&record, content).map(|()| true)
+            }
+            Err(leased) => {
+                kept.strong = Some(leased);
+                Ok(false)
+            }
+        }
+    }
+
     /// Removes an image that is not whole.
     pub(super) fn drop_incomplete(&mut self, hex: &str) -> Result<(), ImageError> {
         let Some(kept) = self.images.remove(hex) else {

@@ -49,7 +49,7 @@ impl Images {
     }
 
     /// Gives up everything that is kept, and waits until its space is free.
-    pub(in crate::image) async fn clear_shelf(&self) {
+    pub async fn clear_shelf(&self) {
         self.inner.shelf.clear().give_up().await;
         self.note_kept().await;
     }

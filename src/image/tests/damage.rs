@@ -228,6 +228,60 @@ async fn an_image_that_is_not_whole_can_be_removed_by_name() {
     assert_empty(dir.path());
 }
 
+/// Damages a layer of an image that only who has a password may pull.
+async fn damage_guarded(root: &Path, built: &builder::Built) -> Images {
+    rot(&layer(root, built, 1).join("fs/two"));
+    reboot(root);
+    let images = open(root);
+    until("the damage is found", || images.incomplete().len() == 1).await;
+    images
+}
+
+#[tokio::test]
+async fn what_was_pulled_with_a_password_is_mended_with_one() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let built = built("guarded");
+    registry.push("app", "v1", &built);
+    registry.fail("HTTP/1.1", registry::Fault::Login);
+    let name = registry.name("app:v1");
+    let auth = v1::AuthConfig {
+        username: "u".to_owned(),
+        password: "s3cret".to_owned(),
+        ..Default::default()
+    };
+    {
+        let images = open(dir.path());
+        images.pull(&name, None).await.unwrap_err();
+        images.pull(&name, Some(&auth)).await.unwrap();
+        // The daemon that pulled it knows how.
+        rot(&layer(dir.path(), &built, 0).join("fs/one"));
+        images.repair(&name).await.unwrap();
+        images.recovered();
+        until("it is mended", || status(&images, &name).is_some()).await;
+        assert!(images.verify(&name).await.unwrap().is_whole());
+    }
+    {
+        // Another one does not: nothing of the secret is on disk. The next pull mends with what it brings.
+        let images = damage_guarded(dir.path(), &built).await;
+        images.recovered();
+        images.pull(&name, None).await.unwrap_err();
+        assert!(status(&images, &name).is_none());
+        images.pull(&name, Some(&auth)).await.unwrap();
+        assert!(images.verify(&name).await.unwrap().is_whole());
+        let counts = built.layers.iter().map(|blob| registry.count(&digest(blob)));
+        assert_eq!(counts.collect::<Vec<_>>(), [2, 2, 1]);
+    }
+    // Unless a file tells it.
+    let host = name.split('/').next().unwrap();
+    let logins = json!({"auths": {host: {"username": "u", "password": "s3cret"}}});
+    std::fs::write(dir.path().join("config.json"), logins.to_string()).unwrap();
+    let images = damage_guarded(dir.path(), &built).await;
+    images.recovered();
+    until("it is mended", || status(&images, &name).is_some()).await;
+    assert!(images.verify(&name).await.unwrap().is_whole());
+}
+
 /// Names of temporary files repeat after a restart.
 #[tokio::test]
 async fn leftovers_of_writes_that_were_cut_off_are_in_nobodys_way() {

@@ -147,6 +147,9 @@ async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
         layer.is_some_and(|layer| layer.state == LayerState::Joined)
     })
     .await;
+    // It counts while it comes.
+    let way = images.on_the_way().await;
+    assert!(way.bytes > 1 << 20 && way.inodes >= 3, "{way:?}");
     registry.release();
     failing.await.unwrap().unwrap_err();
     // The other one takes it over. Its request meets the stall too, and goes on from there.
@@ -161,6 +164,7 @@ async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
     assert!(images.verify(&two.id()).await.unwrap().is_whole());
     images.remove(&two.id()).await.unwrap();
     assert_empty(dir.path());
+    assert_eq!(images.on_the_way().await, Usage::default());
 }
 
 #[tokio::test]

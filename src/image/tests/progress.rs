@@ -109,6 +109,40 @@ async fn an_image_may_be_removed_while_it_is_pulled_again() {
 }
 
 #[tokio::test]
+async fn what_is_leased_is_not_pruned_and_keeps_its_names() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let built = small("used");
+    registry.push("app", "v1", &built);
+    let name = registry.name("app:v1");
+    images.pull(&name, None).await.unwrap();
+    let lease = images.lease(&name).unwrap();
+    assert!(!images.remove_unused(&built.id()).await.unwrap());
+    assert_eq!(
+        status(&images, &name).unwrap().repo_tags,
+        std::slice::from_ref(&name)
+    );
+    drop(lease);
+    assert!(images.remove_unused(&built.id()).await.unwrap());
+    assert!(!images.remove_unused(&built.id()).await.unwrap());
+    assert_empty(dir.path());
+    // Whoever leases while images go has the image with its names, or is told that it is not there.
+    for _ in 0..20 {
+        images.pull(&name, None).await.unwrap();
+        let (pruning, leasing) = (images.clone(), images.clone());
+        let (id, wanted) = (built.id(), name.clone());
+        let leased = tokio::task::spawn_blocking(move || leasing.lease(&wanted));
+        let removed = pruning.remove_unused(&id).await.unwrap();
+        match leased.await.unwrap() {
+            Ok(lease) if !removed => drop((status(&images, &name).unwrap(), lease)),
+            Ok(_) => panic!("removed although it is leased"),
+            Err(error) => assert_eq!((error.kind(), removed), (ErrorKind::NotFound, true)),
+        }
+    }
+}
+
+#[tokio::test]
 async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
