@@ -88,6 +88,9 @@ struct Flags {
     /// Who makes cgroups [default: auto].
     #[arg(long, value_enum)]
     cgroup_driver: Option<CgroupDriverFlag>,
+    /// Where metrics are served, address:port or unix:///path [default: nowhere].
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_address: Option<String>,
     /// error, warn, info, debug, trace, or target=level directives [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -191,6 +194,7 @@ impl Flags {
             &mut config.cgroup_driver,
             self.cgroup_driver.map(CgroupDriver::from),
         );
+        set(&mut config.metrics.address, self.metrics_address.map(Some));
         set(&mut config.log.level, self.log_level);
     }
 }

@@ -71,6 +71,8 @@ pub struct Config {
     pub streaming: Streaming,
     /// What the daemon says on stderr.
     pub log: Log,
+    /// What the daemon counts.
+    pub metrics: Metrics,
     /// Runtime handlers by the name a RuntimeClass uses. The handler `""` always exists and is built in.
     pub handlers: BTreeMap<String, Handler>,
 }
@@ -134,12 +136,12 @@ pub struct Images {
     pub stall_timeout_seconds: u32,
     /// Seconds that what a failed pull has fetched is kept for a retry; 0 keeps nothing.
     pub keep_failed_seconds: u32,
-    /// Images that kubelet's garbage collection must not remove: references, or patterns with `*`.
-    pub pinned: Vec<String>,
     /// Credentials in the form of Docker's `config.json`, for damaged images that the daemon fetches again by itself. Those of
     /// pulls come from kubelet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_file: Option<PathBuf>,
+    /// Images that kubelet's garbage collection must not remove: references, or patterns with `*`.
+    pub pinned: Vec<String>,
 }
 
 /// Seccomp profiles.
@@ -169,6 +171,15 @@ pub struct Streaming {
     pub key: Option<PathBuf>,
     /// Seconds without a byte either way after which a stream is closed.
     pub idle_timeout_seconds: u32,
+}
+
+/// What the daemon counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Where it is told to whoever asks: `address:port` or `unix:///path`. Nothing is counted without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 /// What the daemon says on stderr.
@@ -242,6 +253,7 @@ impl Default for Config {
             seccomp: Seccomp::default(),
             streaming: Streaming::default(),
             log: Log::default(),
+            metrics: Metrics::default(),
             handlers: BTreeMap::from([(String::new(), Handler::default())]),
         }
     }

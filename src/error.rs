@@ -32,6 +32,26 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// In the words of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Unavailable => "unavailable",
+            Self::Unauthenticated => "unauthenticated",
+            Self::DataLoss => "data_loss",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// A failure as it leaves a room: the kind for machines, the story for the person who reads it.
 ///
 /// Rooms make it from their own errors with [`Failure::from_error`]; the door only adds the gRPC code.

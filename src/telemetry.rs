@@ -1,4 +1,4 @@
-//! What the daemon says about itself: the log on stderr and the steps of operations.
+//! What the daemon says about itself: the log on stderr, the steps of operations, and metrics.
 //!
 //! Must never: see a secret (messages with credentials hide them themselves, see `proto`), or decide
 //! anything. Lines go to stderr only; where they end up is the service manager's business.
@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
+pub mod metrics;
 mod steps;
 
 pub use steps::{CurrentStep, Steps, StepsWatch};

@@ -16,7 +16,7 @@ use crate::image::Images;
 use crate::proto::v1;
 use crate::sandbox::Care;
 use crate::streaming::{self, Streaming};
-use crate::telemetry;
+use crate::telemetry::{self, metrics};
 use pausa_seccomp::KernelVersion;
 
 /// The first kernel that can make a mount and all below it read-only.
@@ -39,6 +39,8 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
 async fn daemon(config: Config) -> anyhow::Result<()> {
     // From here on a signal is an orderly stop, even while the rooms recover.
     let stop = stop_signals()?;
+    // Before anything is done that counts.
+    let metrics = metrics(&config).await?;
     let (pods, storage) = build_services(&config).await?;
     let listening = listen(&config).await?;
     let care = Care::begin(pods.clone());
@@ -59,6 +61,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let (images, network) = (storage.images.clone(), pods.services().network.clone());
     let pods = Arc::new(pods);
     let streams = Streaming::start(streaming(&config), Arc::clone(&pods)).await;
+    let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(images.clone()))));
     let rooms = Rooms {
         streams: Arc::new(streams.context("cannot start the streaming server")?),
         pods,
@@ -67,6 +70,9 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     };
     let served = server::serve(listening, rooms, stop, drain).await;
     care.end().await;
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
     served?;
     // Leases end with this process; that must not look as if the containers had ended.
     images.close();
@@ -96,6 +102,32 @@ async fn listen(config: &Config) -> anyhow::Result<Listening> {
         return Ok(inherited);
     }
     Ok(server::bind(config.socket()).await?)
+}
+
+/// The place where metrics are served, if they are.
+async fn metrics(config: &Config) -> anyhow::Result<Option<metrics::Listening>> {
+    let Some(address) = &config.metrics.address else {
+        return Ok(None);
+    };
+    let listening = metrics::Listening::begin(&address.parse()?).await?;
+    let port = listening.address().map(|address| address.to_string());
+    tracing::info!(address = port.as_ref().unwrap_or(address), "serving metrics");
+    Ok(Some(listening))
+}
+
+/// What is going on with images, for metrics.
+fn states(images: Images) -> impl Fn() -> metrics::States {
+    move || {
+        let kept = images.kept();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let complete = kept.iter().filter(|part| part.complete).count();
+        metrics::States {
+            pulls: count(images.pulls().len()),
+            kept_layers: count(complete),
+            kept_parts: count(kept.len() - complete),
+            kept_bytes: kept.iter().map(|part| part.bytes).sum(),
+        }
+    }
 }
 
 fn streaming(config: &Config) -> streaming::Settings {

@@ -5,6 +5,7 @@ use std::path::Path;
 use tracing_subscriber::filter::Targets;
 
 use super::{Config, ConfigError};
+use crate::telemetry::metrics::Address;
 
 /// Longest interface name the kernel takes (IFNAMSIZ less the NUL).
 const IFNAME_MAX: usize = 15;
@@ -47,6 +48,14 @@ impl Config {
             &stall,
             "at least 1 second",
         )?;
+        if let Some(address) = &self.metrics.address {
+            check(
+                address.parse::<Address>().is_ok(),
+                "metrics.address",
+                address,
+                "address:port, or unix:// and an absolute path",
+            )?;
+        }
         check(
             self.log.level.parse::<Targets>().is_ok(),
             "log.level",
@@ -75,6 +84,8 @@ impl Config {
         ];
         let bins = self.cni.bin_dir.iter().map(|dir| ("cni.bin_dir", dir.as_path()));
         let profile = profile.map(|path| ("seccomp.default_profile", path));
+        let logins = self.images.auth_file.as_deref();
+        let logins = logins.map(|path| ("images.auth_file", path));
         let conf = Some(self.registries_conf.as_path()).filter(|path| !path.as_os_str().is_empty());
         let conf = conf.map(|path| ("registries_conf", path));
         let streaming = [
@@ -84,8 +95,6 @@ impl Config {
         let streaming = streaming
             .into_iter()
             .filter_map(|(key, path)| Some((key, path.as_deref()?)));
-        let logins = self.images.auth_file.as_deref();
-        let logins = logins.map(|path| ("images.auth_file", path));
         let files = profile.into_iter().chain(logins).chain(conf).chain(streaming);
         for (key, path) in places.into_iter().chain(bins).chain(files) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;

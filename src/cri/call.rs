@@ -10,6 +10,7 @@ use tracing::Instrument;
 use super::status;
 use crate::deadline;
 use crate::error::Failure;
+use crate::telemetry::metrics;
 
 /// What a service method returns.
 pub(super) type Reply<T> = Result<Response<T>, Status>;
@@ -44,7 +45,9 @@ pub(super) async fn call_with<T>(
             ))),
         };
         let code = reply.as_ref().err().map_or(Code::Ok, Status::code);
-        tracing::debug!(?code, took = ?since.elapsed(), "answered");
+        let took = since.elapsed();
+        metrics::rpc(rpc, status::code_name(code), took);
+        tracing::debug!(?code, ?took, "answered");
         reply
     }
     .instrument(span)

@@ -22,6 +22,7 @@ use super::install::unpack;
 use super::layers::{Layer, Ticket};
 use super::pipe::{Message, pipe};
 use super::progress::{LayerState, Track};
+use crate::telemetry::metrics;
 
 type Sender = mpsc::Sender<Message<distribution::Error>>;
 
@@ -267,5 +268,6 @@ async fn run(
         }
         feed.done += u64::try_from(length).unwrap_or(0);
         track.add(length);
+        metrics::pulled(length);
     }
 }

@@ -32,6 +32,7 @@ use super::media::check_media_types;
 use super::progress::{Progress, PullStep};
 use crate::error::ErrorKind;
 use crate::proto::v1;
+use crate::telemetry::metrics;
 
 type Outcome = Option<Result<String, Arc<ImageError>>>;
 
@@ -68,11 +69,11 @@ impl Images {
     /// # Errors
     /// [`ImageError`]; of what was fetched only what a retry can use is left then, for a while ([`kept`](Self::kept)).
     pub async fn pull(&self, reference: &str, auth: Option<&v1::AuthConfig>) -> Result<String, ImageError> {
-        let refused = |source| ImageError::Reference {
         self.pull_with(reference, &fields(auth)).await
     }
 
     pub(super) async fn pull_with(&self, reference: &str, fields: &AuthFields) -> Result<String, ImageError> {
+        let refused = |source| ImageError::Reference {
             reference: shortened(reference),
             source: Box::new(source),
         };
@@ -137,8 +138,8 @@ impl Images {
         };
         let images = self.clone();
         tokio::spawn(async move {
-            let result = {
             let since = Instant::now();
+            let result = {
                 let mut pulled = pin!(images.pull_now(reference, credentials, &listed));
                 loop {
                     match tokio::time::timeout(REPORT, &mut pulled).await {
@@ -147,6 +148,8 @@ impl Images {
                     }
                 }
             };
+            let outcome = result.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
+            metrics::pull(outcome, since.elapsed());
             drop(leave);
             drop(listed);
             sender.send_replace(Some(result));

@@ -142,6 +142,9 @@ impl Shared {
             progress.current = step.map(|name| (name, now));
             ended
         };
+        if let Some((name, took)) = ended {
+            super::metrics::step(self.operation, name, took);
+        }
         if let Some((name, took)) = ended.filter(|(_, took)| *took > SLOW) {
             tracing::warn!(
                 operation = self.operation,

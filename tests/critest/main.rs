@@ -24,6 +24,7 @@ mod images;
 mod images_crash;
 mod log_files;
 mod mounts;
+mod metrics;
 mod namespaces;
 mod port_forward;
 mod process;

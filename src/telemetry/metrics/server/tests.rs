@@ -1,0 +1,88 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::super::{pull, pulled, rpc, step};
+use super::*;
+
+async fn ask(io: impl AsyncRead + AsyncWrite, request: &str) -> String {
+    let mut io = std::pin::pin!(io);
+    let text = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
+    io.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_scraper_gets_what_was_counted() {
+    let listening = Listening::begin(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listening.address().unwrap();
+    let states = || States {
+        pulls: 2,
+        kept_layers: 3,
+        kept_parts: 1,
+        kept_bytes: 4096,
+    };
+    let serving = tokio::spawn(listening.serve(states));
+    rpc("ExecSync", "OK", Duration::from_millis(2));
+    rpc("ExecSync", "NOT_FOUND", Duration::from_millis(4));
+    step("RunPodSandbox", "network", Duration::from_millis(40));
+    pull("ok", Duration::from_secs(2));
+    pull("unavailable", Duration::from_secs(5));
+    pulled(1000);
+    let connect = || tokio::net::TcpStream::connect(address);
+    let answer = ask(connect().await.unwrap(), "GET /metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(FORMAT), "{answer}");
+    for line in [
+        "pausa_rpcs_total{rpc=\"ExecSync\",code=\"NOT_FOUND\"} 1",
+        "pausa_rpc_duration_seconds_bucket{le=\"0.003\",rpc=\"ExecSync\"} 1",
+        "pausa_rpc_duration_seconds_count{rpc=\"ExecSync\"} 2",
+        "pausa_step_duration_seconds_count{operation=\"RunPodSandbox\",step=\"network\"} 1",
+        "pausa_image_pulls_total{outcome=\"unavailable\"} 1",
+        "pausa_image_pull_duration_seconds_count 2",
+        "pausa_image_pull_bytes_total 1000",
+        "pausa_image_pulls_in_flight 2",
+        "pausa_image_kept_layers{state=\"part\"} 1",
+        "pausa_image_kept_bytes 4096",
+        "pausa_build_info{version=",
+        "# EOF",
+    ] {
+        assert!(answer.contains(line), "{line} is not in\n{answer}");
+    }
+    let answer = ask(connect().await.unwrap(), "GET /").await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let answer = ask(connect().await.unwrap(), "POST /metrics").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_socket_that_was_left_is_taken_and_a_file_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metrics.sock");
+    let address: Address = format!("unix://{}", path.display()).parse().unwrap();
+    drop(Listening::begin(&address).await.unwrap());
+    let listening = Listening::begin(&address).await.unwrap();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+    let serving = tokio::spawn(listening.serve(States::default));
+    let answer = ask(
+        tokio::net::UnixStream::connect(&path).await.unwrap(),
+        "HEAD /metrics",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serving.abort();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "mine").unwrap();
+    let error = Listening::begin(&address).await.unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[test]
+fn addresses_are_told_apart() {
+    assert!(matches!("[::1]:9100".parse(), Ok(Address::Tcp(_))));
+    for wrong in ["", "9100", "localhost:9100", "unix://relative", "127.0.0.1"] {
+        assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+    }
+}
