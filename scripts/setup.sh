@@ -9,6 +9,7 @@ busybox:busybox-static
 docker-registry:docker-registry
 skopeo:skopeo
 umoci:umoci
+buildah:buildah
 nft:nftables
 ip:iproute2
 setpriv:util-linux
