@@ -43,6 +43,17 @@ pub enum PodError {
         /// Who has it.
         id: String,
     },
+    /// An image cannot be mounted as a volume. kubelet looks for the first word (cri-api `pkg/errors`).
+    #[error("ImageVolumeMountFailed: mounts[{index}] is of the image {image:?}")]
+    ImageVolume {
+        /// Which mount it is.
+        index: usize,
+        /// As asked for.
+        image: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<Self>,
+    },
     /// A step of the work failed.
     #[error("cannot {doing}")]
     Failed {
@@ -90,6 +101,7 @@ impl PodError {
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::State { .. } => ErrorKind::FailedPrecondition,
             Self::Taken { .. } => ErrorKind::AlreadyExists,
+            Self::ImageVolume { source, .. } => source.kind(),
             Self::Failed { kind, .. } => *kind,
             Self::TimedOut { .. } | Self::Waiting { .. } => ErrorKind::DeadlineExceeded,
             Self::Gone { .. } => ErrorKind::NotFound,

@@ -21,6 +21,7 @@ mod exec_sync;
 mod foreign_tools;
 mod hanging_mounts;
 mod image_cli;
+mod image_volumes;
 mod images;
 mod images_crash;
 mod log_files;

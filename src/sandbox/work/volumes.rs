@@ -62,7 +62,12 @@ pub(super) async fn mount_volumes(
             };
             Ok((lease, mount))
         })
-        .await?;
+        .await
+        .map_err(|source| PodError::ImageVolume {
+            index,
+            image: image.image.clone(),
+            source: Box::new(source),
+        })?;
         let path = bundle.join("volumes").join(index.to_string());
         volumes.push(Volume {
             index,

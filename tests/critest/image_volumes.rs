@@ -1,0 +1,105 @@
+//! Images mounted as volumes: CRI `Mount.image` and `image_sub_path` (KEP-4639).
+
+use pausa::proto::v1;
+use tonic::Code;
+
+use crate::harness::node::{Node, reference, spec};
+use crate::harness::{ok, on_node, refused};
+
+fn volume(sub_path: &str) -> v1::Mount {
+    v1::Mount {
+        container_path: "/volume".to_owned(),
+        readonly: true,
+        image: Some(spec(&reference("whiteouts"))),
+        image_sub_path: sub_path.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// What a script says in a container with the volume.
+async fn said(node: &Node, sub_path: &str, script: &str) -> String {
+    node.pull("whiteouts").await;
+    let pod = node.pod().await;
+    pod.sh_with(script, |config| config.mounts.push(volume(sub_path)))
+        .await
+}
+
+/// Part of a mount that is attached nowhere can be mounted by itself since Linux 6.15 (docs/kernel-features.md).
+fn has_sub_paths() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = (numbers.next(), numbers.next());
+    let has = (major, minor) >= (Some(6), Some(15));
+    if !has {
+        println!("skipped: sub paths need Linux 6.15, this is {release}");
+    }
+    has
+}
+
+/// All layers of the image, whiteouts applied, and read-only.
+#[test]
+fn an_image_is_a_volume_that_nobody_can_write() {
+    on_node(async |node| {
+        let script = "cat /volume/replaced; ls /volume/kept; test ! -e /volume/gone && echo; \
+                      touch /volume/new 2>&1 | grep -o 'Read-only file system'";
+        assert_eq!(
+            said(node, "", script).await,
+            "secondtwo\n\nRead-only file system\n"
+        );
+    });
+}
+
+/// The image may be removed meanwhile: the volume stays what it is.
+#[test]
+fn a_volume_survives_the_removal_of_its_image() {
+    on_node(async |node| {
+        node.pull("whiteouts").await;
+        let pod = node.pod().await;
+        let container = pod.start(|config| config.mounts.push(volume(""))).await;
+        let request = v1::RemoveImageRequest {
+            image: Some(spec(&reference("whiteouts"))),
+        };
+        ok("RemoveImage", node.images().remove_image(request).await);
+        assert_eq!(container.sh("cat /volume/replaced").await, "second");
+    });
+}
+
+/// `image_sub_path`: a directory of the image.
+#[test]
+fn a_sub_path_is_what_is_mounted() {
+    if !has_sub_paths() {
+        return;
+    }
+    on_node(async |node| {
+        assert_eq!(
+            said(node, "opaque", "ls /volume; cat /volume/new").await,
+            "new\nnew"
+        );
+    });
+}
+
+/// A sub path that is not there, or that leads out of the image, is an error and no empty mount. kubelet tells by the first word
+/// (cri-api `pkg/errors`) that it is the volume.
+#[test]
+fn a_sub_path_that_is_not_in_the_image_is_refused() {
+    on_node(async |node| {
+        node.pull("whiteouts").await;
+        node.pull("base").await;
+        let pod = node.pod().await;
+        for sub_path in ["not/there", "../..", "/etc", "kept/../../.."] {
+            let mut config = pod.container_config();
+            config.mounts.push(volume(sub_path));
+            let text = refused(Code::Unknown, pod.try_create(&config).await);
+            assert!(text.starts_with("ImageVolumeMountFailed: "), "{text}");
+            assert!(text.contains(sub_path), "{text}");
+        }
+        let mut config = pod.container_config();
+        let mut absent = volume("");
+        absent.image = Some(spec(&reference("never-pulled")));
+        config.mounts.push(absent);
+        let text = refused(Code::NotFound, pod.try_create(&config).await);
+        assert!(text.contains("never-pulled"), "{text}");
+    });
+}
