@@ -68,6 +68,21 @@ pub(super) fn update(cgroup: &Cgroup, cri: &v1::LinuxContainerResources) -> Resu
     write_all(cgroup, &plan)
 }
 
+/// Writes what somebody else has written over.
+pub(super) fn restore(cgroup: &Cgroup, cri: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
+    let mut plan = of(cgroup.is_v2(), cri)?;
+    plan.retain(|setting| has_changed(cgroup, setting));
+    write_all(cgroup, &plan)
+}
+
+/// Whether a file says something else than was written to it. The kernel may say the same in other words, as with
+/// sizes that are not in whole pages; writing that again does no harm. A file that is not there has not changed.
+fn has_changed(cgroup: &Cgroup, setting: &Setting) -> bool {
+    let dir = cgroup.controller(setting.controller);
+    let says = dir.and_then(|dir| dir.read(&setting.file).ok().flatten());
+    says.is_some_and(|says| says != setting.value)
+}
+
 fn of(v2: bool, cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>, CgroupError> {
     if v2 { settings::v2(cri) } else { settings::v1(cri) }
 }

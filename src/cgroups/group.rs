@@ -150,6 +150,16 @@ impl Cgroup {
         apply::update(self, resources)
     }
 
+    /// Writes limits again that somebody else has written over. systemd does that on `daemon-reload` and
+    /// `daemon-reexec`: with files it has no property for (`memory.oom.group` becomes 0), and with quotas, which it
+    /// keeps in whole percents.
+    ///
+    /// # Errors
+    /// The kernel refuses what it took before.
+    pub fn restore(&self, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
+        apply::restore(self, resources)
+    }
+
     /// What the kernel has counted.
     ///
     /// # Errors

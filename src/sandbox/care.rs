@@ -5,6 +5,7 @@
 //!   at once and   monitors      processes that hold a pod of ours of which there is no record
 //!   every 5 min   network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
 //!                 directories   of pods without a record, and what is mounted in them
+//!                 limits        that systemd has written over when it was reloaded
 //!                 memory        what the start, or work since the last round, needed and nobody uses any more
 //! ```
 //!
@@ -20,13 +21,17 @@
 pub(super) mod directories;
 pub(super) mod monitors;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Pods;
+use crate::cgroups::Driver;
+use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
+use crate::proto::v1;
 
 /// How often the network is asked how it is.
 const PROBE: Duration = Duration::from_secs(5);
@@ -48,6 +53,7 @@ impl Care {
                 rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     rounds.tick().await;
+                    restore_limits(&pods).await;
                     tidy(&pods).await;
                 }
             });
@@ -109,6 +115,28 @@ async fn tidy(pods: &Pods) {
     }
     pausa_sys::return_free_pages();
     pausa_sys::release_program();
+}
+
+/// Puts the limits of running containers back into force: on `daemon-reload` systemd writes its own idea of a scope
+/// into the files, and for some of them it has none.
+async fn restore_limits(pods: &Pods) {
+    if pods.services.cgroups.driver() != Driver::Systemd {
+        return;
+    }
+    for view in pods.views() {
+        let running = |record: &&Arc<ContainerRecord>| matches!(record.run, RunState::Running { .. });
+        for record in view.containers.values().filter(running) {
+            // Through the pod's queue, so that no change of the resources is overtaken. Most who refuse have ended.
+            let nothing = v1::LinuxContainerResources::default();
+            if let Err(error) = pods.update_resources(record.id.as_str(), nothing).await {
+                tracing::debug!(
+                    container = record.id.short(),
+                    error = error.text(),
+                    "limits not looked at"
+                );
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ mod usage;
 mod users;
 mod volumes;
 
-pub(in crate::sandbox) use cgroup::{kill_cgroup, merge_resources, remove_cgroup, update_resources};
+pub(in crate::sandbox) use cgroup::{
+    kill_cgroup, merge_resources, remove_cgroup, restore_resources, update_resources,
+};
 pub(in crate::sandbox) use container::{ContainerMade, make_container};
 pub(in crate::sandbox) use container_parts::ContainerParts;
 pub(in crate::sandbox) use exec::{ExecOutput, exec_sync};

@@ -72,6 +72,40 @@ fn v2_limits_are_written_and_controllers_switched_on() {
     assert!(matches!(fds.as_slice(), [(FdRole::CgroupDir, _)]));
 }
 
+/// As systemd does on `daemon-reload`.
+#[test]
+fn v2_limits_that_somebody_else_has_written_over_are_restored() {
+    let (root, cgroups) = fake_v2(&["cpu.max", "memory.max", "memory.swap.max", "memory.oom.group"]);
+    let cri = v1::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 33_300,
+        memory_limit_in_bytes: 1 << 20,
+        hugepage_limits: vec![v1::HugepageLimit {
+            page_size: "2MB".to_owned(),
+            limit: 0,
+        }],
+        unified: [("memory.oom.group".to_owned(), "1".to_owned())].into(),
+        ..Default::default()
+    };
+    let cgroup = create_fake(&cgroups, &cri).unwrap();
+    let group = root.path().join("kubepods/pod1/c");
+    fs::write(group.join("memory.oom.group"), "0\n").unwrap();
+    fs::write(group.join("cpu.max"), "34000 100000\n").unwrap();
+    fs::write(group.join("memory.max"), "1048576\n").unwrap();
+    cgroup.restore(&cri).unwrap();
+    assert!(file(&group, "memory.oom.group").starts_with('1'));
+    assert!(file(&group, "cpu.max").starts_with("33300 100000"));
+    assert_eq!(
+        file(&group, "memory.max"),
+        "1048576\n",
+        "what is right is not written"
+    );
+    assert!(
+        !group.join("hugetlb.2MB.max").exists(),
+        "nor what the kernel does not have"
+    );
+}
+
 #[test]
 fn v2_without_a_controller_names_the_field() {
     let (_root, cgroups) = fake_v2(&["cpu.max"]);

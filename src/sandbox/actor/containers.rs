@@ -194,7 +194,8 @@ impl Actor {
         slot.updates.push_back((resources, waiter));
     }
 
-    /// Begins the next change of a container's resources.
+    /// Begins the next change of a container's resources. One that changes nothing puts those back into force that it
+    /// has.
     pub(super) fn advance_update(&mut self, id: &Id) {
         let Some(slot) = self.containers.get_mut(id).filter(|slot| slot.busy.is_none()) else {
             return;
@@ -211,7 +212,11 @@ impl Actor {
         );
         self.work.spawn(async move {
             let merged = Box::new(work::merge_resources(&record.resources, &resources));
-            let result = work::update_resources(&services, &pod, &record, &merged).await;
+            let result = if *resources == v1::LinuxContainerResources::default() {
+                work::restore_resources(&services, &pod, &record).await
+            } else {
+                work::update_resources(&services, &pod, &record, &merged).await
+            };
             Done::Updated(id, merged, waiter, result)
         });
     }
@@ -225,7 +230,7 @@ impl Actor {
     ) {
         if let Some(slot) = self.containers.get_mut(id) {
             slot.busy = None;
-            if result.is_ok() {
+            if result.is_ok() && slot.record.resources != resources {
                 slot.change().resources = resources;
                 self.save_news(id);
                 self.publish();

@@ -191,6 +191,28 @@ pub(in crate::sandbox) async fn update_resources(
     .await
 }
 
+/// Writes a running container's limits again where somebody else has written over them.
+pub(in crate::sandbox) async fn restore_resources(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+) -> Result<(), PodError> {
+    const DOING: &str = "restore the container's resources";
+    if record.run == crate::container::RunState::Created {
+        return Ok(());
+    }
+    let path = path(services, pod, &record.id).map_err(failed(DOING))?;
+    let (services, resources) = (Arc::clone(services), record.resources.clone());
+    blocking(DOING, move || {
+        services
+            .cgroups
+            .open(&path)
+            .and_then(|cgroup| cgroup.restore(&resources))
+            .map_err(failed(DOING))
+    })
+    .await
+}
+
 /// The resources in force after a change: a field that the change leaves empty stays as it was.
 pub(in crate::sandbox) fn merge_resources(
     now: &v1::LinuxContainerResources,
