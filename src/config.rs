@@ -130,7 +130,7 @@ pub struct Cni {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Images {
-    /// Layers fetched at the same time, over all pulls.
+    /// Layers of one image that are fetched at the same time.
     pub max_parallel_downloads: u32,
     /// Seconds without a byte after which a download is given up and tried again.
     pub stall_timeout_seconds: u32,

@@ -52,7 +52,7 @@ async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
     registry.push("app", "v1", &built);
     let name = registry.name("app:v1");
     registry.hold_part(&digest(&built.layers[2]));
-    registry.fail(&digest(&built.layers[2]), Fault::Refuse);
+    registry.fail(&digest(&built.layers[2]), Fault::Unavailable);
     let pull = {
         let (images, name) = (images.clone(), name.clone());
         tokio::spawn(async move { images.pull(&name, None).await })
@@ -65,8 +65,10 @@ async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
     .await;
     registry.release();
     let error = pull.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
-    assert_eq!(counts(&registry, &built), [1, 1, 1]);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let tries = registry.count(&digest(&built.layers[2]));
+    assert!(tries > 1);
+    assert_eq!(counts(&registry, &built), [1, 1, tries]);
     // No image, but two layers that are counted.
     assert!(images.images(None).is_empty());
     assert_eq!(listing(dir.path(), "images"), Vec::<String>::new());
@@ -76,7 +78,7 @@ async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
     assert!(kept.iter().all(|part| part.complete && part.bytes > 0));
     registry.heal();
     images.pull(&name, None).await.unwrap();
-    assert_eq!(counts(&registry, &built), [1, 1, 2]);
+    assert_eq!(counts(&registry, &built), [1, 1, tries + 1]);
     assert!(images.kept().is_empty());
     assert!(images.verify(&name).await.unwrap().is_whole());
     images.remove(&name).await.unwrap();
@@ -275,5 +277,47 @@ async fn complete_layers_outlive_the_daemon_but_no_power_cut() {
     assert_eq!(images.kept().len(), 2);
     images.remove("whatever").await.unwrap();
     images.settle().await;
+    assert_empty(dir.path());
+}
+
+/// A small file system that only this test's threads see.
+fn small_disk(dir: &Path) {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    mount(none, "/", none, flags, none).unwrap();
+    mount(
+        Some("tmpfs"),
+        dir,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=22m"),
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_that_fills_the_disk_gets_the_space_of_what_is_kept() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    small_disk(dir.path());
+    let images = open(dir.path());
+    fail(&registry, &images).await;
+    // Fits, but not beside what is kept.
+    let big = image(OCI, &[tar(&[("big", &large(3).repeat(5))])], &json!({}));
+    registry.push("big", "v1", &big);
+    images.pull(&registry.name("big:v1"), None).await.unwrap();
+    assert!(images.kept().is_empty());
+    // What fits in no case is told, and leaves nothing.
+    let tars = [
+        tar(&[("a", &large(4).repeat(3))]),
+        tar(&[("b", &large(5).repeat(5))]),
+    ];
+    let bigger = image(OCI, &tars, &json!({}));
+    registry.push("bigger", "v1", &bigger);
+    let error = images.pull(&registry.name("bigger:v1"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+    assert!(images.kept().is_empty());
+    images.remove(&big.id()).await.unwrap();
     assert_empty(dir.path());
 }

@@ -22,6 +22,8 @@ struct Gate {
 pub(crate) enum Fault {
     /// Refused with 403.
     Refuse,
+    /// Answered with 503.
+    Unavailable,
     /// Refused with 401 if it comes without a password; any will do.
     Login,
     /// So many bytes of the answer come; then the connection ends, and the next requests are refused.
@@ -234,6 +236,11 @@ fn forward(mut client: TcpStream, upstream: &str, gate: &Gate) -> std::io::Resul
         }
     }
     let fault = gate.fault(&first);
+    if fault == Some(Fault::Unavailable) {
+        return client.write_all(
+            b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        );
+    }
     if fault == Some(Fault::Refuse) {
         return client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
