@@ -102,11 +102,12 @@ pub fn mount(
     }
     let work_dir = open(work)?;
     forget_volatile(&work_dir)?;
-    attempt(&Stack {
+    let stack = Stack {
         lower: open_all(layers, users)?,
         mapped: users.is_some(),
         writable: Some((open(upper)?, work_dir)),
-    })
+    };
+    attempt(&stack, by)
 }
 
 /// Mounts `layers` (lowest first) read-only, their owners mapped as in [`mount`]. One layer is not enough for the kernel: put an
@@ -122,16 +123,22 @@ pub fn mount_readonly(layers: &[PathBuf], users: Option<BorrowedFd<'_>>) -> Resu
             needed: "2 to 500",
             given: layers.len(),
         }),
-        _ => attempt(&Stack {
-            lower: open_all(layers, users)?,
-            mapped: users.is_some(),
-            writable: None,
-        }),
+        _ => {
+            let stack = Stack {
+                lower: open_all(layers, users)?,
+                mapped: users.is_some(),
+                writable: None,
+            };
+            attempt(&stack, by)
+        }
     }
 }
 
 /// Tries the ways from the newest on.
-fn attempt(stack: &Stack) -> Result<OwnedFd, ImageError> {
+fn attempt(
+    stack: &Stack,
+    by: impl Fn(&Stack, Way) -> Result<OwnedFd, ImageError>,
+) -> Result<OwnedFd, ImageError> {
     let mut way = Way::Descriptors;
     loop {
         let mounted = by(stack, way);
@@ -141,6 +148,10 @@ fn attempt(stack: &Stack) -> Result<OwnedFd, ImageError> {
         match older(way, source) {
             Some(older) => way = older,
             None => return mounted,
+        }
+        // The kernel marks the directory before it looks at the layers.
+        if let Some((_, work)) = &stack.writable {
+            forget_volatile(work)?;
         }
     }
 }

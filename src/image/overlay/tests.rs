@@ -60,6 +60,24 @@ fn kernels_of_every_age_find_their_way() {
     assert_eq!(older(Way::Classic, Errno::INVAL), None);
 }
 
+/// Linux 6.8 to 6.14 take mapped layers as strings, mark the work directory, and then refuse them.
+#[test]
+fn a_way_that_fails_leaves_no_mark_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = layers(dir.path(), &[&[("a", "low")]]);
+    let stack = stack(&layers, Some(dir.path()));
+    let mark = dir.path().join("work/work/incompat/volatile");
+    let mounted = attempt(&stack, |_, way| {
+        assert!(!mark.exists(), "{way:?}");
+        if way == Way::Classic {
+            return Ok(File::open(dir.path()).unwrap().into());
+        }
+        std::fs::create_dir_all(mark.join("dirty")).unwrap();
+        Err(failed("fsconfig(FSCONFIG_CMD_CREATE)", 1, None)(Errno::INVAL))
+    });
+    mounted.unwrap();
+}
+
 fn mounts() -> String {
     std::fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
