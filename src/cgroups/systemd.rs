@@ -30,6 +30,9 @@ use super::settings::Setting;
 /// How long systemd may take with what it has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it may be away: `daemon-reexec` with very many units.
+const ABSENCE: Duration = Duration::from_secs(30);
+
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
@@ -53,7 +56,8 @@ pub(super) fn start(path: &CgroupPath, settings: &[Setting], pid: i32) -> Result
             other => other.map(drop),
         }
     };
-    let started = Bus::open().and_then(|mut bus| {
+    let started = patiently(|| {
+        let mut bus = Bus::open()?;
         begin(&mut bus)?;
         settle(&mut bus, &path.name)
     });
@@ -66,7 +70,8 @@ pub(super) fn set(path: &CgroupPath, settings: &[Setting]) -> Result<(), CgroupE
     if limits.is_empty() {
         return Ok(());
     }
-    let changed = Bus::open().and_then(|mut bus| {
+    let changed = patiently(|| {
+        let mut bus = Bus::open()?;
         change(&mut bus, &path.name, &limits)?;
         settle(&mut bus, &path.name)
     });
@@ -78,7 +83,8 @@ pub(super) fn set(path: &CgroupPath, settings: &[Setting]) -> Result<(), CgroupE
 
 /// Stops the scope, if it is still there; its directory goes with it.
 pub(super) fn stop(path: &CgroupPath) -> Result<(), CgroupError> {
-    let stopped = Bus::open().and_then(|mut bus| {
+    let stopped = patiently(|| {
+        let mut bus = Bus::open()?;
         let body = Body::default().text(&path.name).text("replace");
         bus.call(&manager("StopUnit"), &body)?;
         settle(&mut bus, &path.name)
@@ -86,6 +92,20 @@ pub(super) fn stop(path: &CgroupPath) -> Result<(), CgroupError> {
     match stopped {
         Err(error) if error.is(NO_SUCH_UNIT) => Ok(()),
         other => other.map_err(failed("stop", path)),
+    }
+}
+
+/// Asks again while systemd is away, as it is for a moment when it executes itself anew. All that is asked here may
+/// be asked twice.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, BusError>) -> Result<T, BusError> {
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match ask() {
+            Err(error) if error.is_passing() && began.elapsed() < ABSENCE => sleep(pause),
+            answer => return answer,
+        }
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
 

@@ -12,6 +12,15 @@ const SYSTEMD: &str = "/run/systemd/private";
 /// How long one answer may take; systemd answers nobody while it reloads.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What the bus says of a service that is not there, or no longer.
+const GONE: [&str; 5] = [
+    "Disconnected",
+    "NameHasNoOwner",
+    "NoReply",
+    "ServiceUnknown",
+    "TimedOut",
+];
+
 /// A line of the greeting is no longer.
 const LONGEST_LINE: usize = 512;
 
@@ -51,6 +60,19 @@ impl BusError {
     /// Whether it is the error of that name.
     pub(super) fn is(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { name, .. } if name == wanted)
+    }
+
+    /// Whether systemd or the bus went away and comes back: `systemctl daemon-reexec`, an upgrade of either. What was
+    /// asked for may have been done or not.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Io { .. } => true,
+            Self::Refused { name, .. } => {
+                let bus = name.strip_prefix("org.freedesktop.DBus.Error.");
+                bus.is_some_and(|error| GONE.contains(&error) || error.starts_with("Spawn."))
+            }
+            Self::Malformed { .. } | Self::Slow(_) => false,
+        }
     }
 }
 

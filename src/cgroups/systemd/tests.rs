@@ -77,6 +77,30 @@ fn setting(file: &str, value: &str) -> Setting {
     }
 }
 
+fn refused(name: &str) -> BusError {
+    BusError::Refused {
+        name: format!("org.freedesktop.{name}"),
+        text: "because".to_owned(),
+    }
+}
+
+/// `systemctl daemon-reexec` cuts off what was asked meanwhile, and for a moment nobody is there.
+#[test]
+fn who_executes_itself_anew_is_asked_again() {
+    let mut answers = vec![
+        Ok(7),
+        Err(refused("DBus.Error.Spawn.ChildExited")),
+        Err(refused("DBus.Error.NoReply")),
+    ];
+    assert_eq!(patiently(|| answers.pop().unwrap()).unwrap(), 7);
+    // What systemd itself says is its answer.
+    for name in ["systemd1.NoSuchUnit", "DBus.Error.PropertyReadOnly"] {
+        let mut answers = vec![Ok(7), Err(refused(name))];
+        assert!(patiently(|| answers.pop().unwrap()).is_err(), "{name}");
+        assert_eq!(answers.len(), 1, "{name} was asked again");
+    }
+}
+
 #[test]
 fn a_scope_is_what_its_cgroup_is() {
     let Some(mut ground) = Ground::new("scope") else {
