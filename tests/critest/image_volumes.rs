@@ -24,20 +24,6 @@ async fn said(node: &Node, sub_path: &str, script: &str) -> String {
         .await
 }
 
-/// Part of a mount that is attached nowhere can be mounted by itself since Linux 6.15 (docs/kernel-features.md).
-fn has_sub_paths() -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map_while(|part| part.parse::<u32>().ok());
-    let (major, minor) = (numbers.next(), numbers.next());
-    let has = (major, minor) >= (Some(6), Some(15));
-    if !has {
-        println!("skipped: sub paths need Linux 6.15, this is {release}");
-    }
-    has
-}
-
 /// All layers of the image, whiteouts applied, and read-only.
 #[test]
 fn an_image_is_a_volume_that_nobody_can_write() {
@@ -69,9 +55,6 @@ fn a_volume_survives_the_removal_of_its_image() {
 /// `image_sub_path`: a directory of the image.
 #[test]
 fn a_sub_path_is_what_is_mounted() {
-    if !has_sub_paths() {
-        return;
-    }
     on_node(async |node| {
         assert_eq!(
             said(node, "opaque", "ls /volume; cat /volume/new").await,

@@ -4,20 +4,19 @@
 //! host's mount table and nothing has to be unmounted. A sub path is resolved beneath the image's own root;
 //! a link in an image leads nowhere else.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{ContainerPlan, MountSource};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::mount::OpenTreeFlags;
 
 use super::blocking;
-use crate::error::ErrorKind;
 use crate::image::Lease;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
 use crate::sandbox::services::Services;
+
+mod part;
 
 /// One volume of a container.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ pub(super) async fn mount_volumes(
             )
         })?;
         let sub_path = mount.image_sub_path.clone();
-        let users = users.clone();
+        let (users, place) = (users.clone(), bundle.to_owned());
         let (lease, mount) = blocking("mount an image volume", move || {
             let whole = lease.mount_readonly(users.as_ref().map(|users| users.as_fd()));
             let whole =
@@ -58,7 +57,7 @@ pub(super) async fn mount_volumes(
             let mount = if sub_path.is_empty() {
                 whole
             } else {
-                below(&whole, &sub_path)?
+                part::below(whole, &sub_path, &place)?
             };
             Ok((lease, mount))
         })
@@ -77,44 +76,6 @@ pub(super) async fn mount_volumes(
         });
     }
     Ok(volumes)
-}
-
-/// The part of a volume below a path in it.
-fn below(whole: &OwnedFd, sub_path: &str) -> Result<OwnedFd, PodError> {
-    let failed = |call: &str| {
-        let doing = format!("use {sub_path:?} of an image as a volume: {call}");
-        move |errno: rustix::io::Errno| {
-            let kind = match errno {
-                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => ErrorKind::NotFound,
-                _ => ErrorKind::Internal,
-            };
-            PodError::failed(doing, kind, std::io::Error::from(errno))
-        }
-    };
-    let invalid = || PodError::Invalid {
-        field: "mounts.image_sub_path",
-        problem: format!(
-            "is {sub_path:?}, which is no path below an image's root: leave out leading slashes and `..`"
-        ),
-    };
-    let relative = Path::new(sub_path);
-    if relative.components().any(|part| {
-        !matches!(
-            part,
-            std::path::Component::Normal(_) | std::path::Component::CurDir
-        )
-    }) {
-        return Err(invalid());
-    }
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let part = rustix::fs::openat2(whole, relative, flags, Mode::empty(), resolve)
-        .map_err(failed("openat2(RESOLVE_IN_ROOT)"))?;
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    // Cloning a part of a detached mount needs Linux 6.15; before, the kernel says EINVAL.
-    rustix::mount::open_tree(part.as_fd(), "", flags)
-        .map_err(failed("open_tree(OPEN_TREE_CLONE), since Linux 6.15"))
 }
 
 /// Makes the plan take its volumes from the descriptors sent along, in this order.
