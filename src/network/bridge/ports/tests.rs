@@ -12,8 +12,8 @@ fn port(host_ip: Option<[u8; 4]>, host_port: u16, last: u8) -> HostPort {
     }
 }
 
-fn is_taken(outcome: Result<(), NetworkError>, wanted: u16) -> bool {
-    matches!(outcome, Err(NetworkError::PortTaken { port, protocol: "tcp", .. }) if port == wanted)
+fn is_taken(outcome: &Result<(), NetworkError>, wanted: u16) -> bool {
+    matches!(outcome, Err(NetworkError::PortTaken { port, protocol: "tcp", .. }) if *port == wanted)
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_port_is_one_pods_until_that_pod_is_gone() {
         .take("a", &[port(None, 8080, 2), port(None, 8081, 2)])
         .unwrap();
     let wanted = [port(None, 9090, 3), port(None, 8081, 3)];
-    assert!(is_taken(records.take("b", &wanted), 8081));
+    assert!(is_taken(&records.take("b", &wanted), 8081));
     assert_eq!(
         records.load("b").unwrap(),
         [],
@@ -61,8 +61,8 @@ fn the_next_daemon_knows_who_has_which_port() {
     PortRecords::new(dir.clone())
         .take("a", &[port(None, 8080, 2)])
         .unwrap();
-    let records = PortRecords::new(dir.clone());
-    assert!(is_taken(records.take("b", &[port(None, 8080, 3)]), 8080));
+    let records = PortRecords::new(dir);
+    assert!(is_taken(&records.take("b", &[port(None, 8080, 3)]), 8080));
     records.remove("a").unwrap();
     assert_eq!(records.all().unwrap(), []);
     records.take("b", &[port(None, 8080, 3)]).unwrap();
