@@ -126,7 +126,7 @@ impl Cgroups {
                     })
                 })
                 .collect::<Result<_, CgroupError>>()?,
-            Layout::V2 { mount_point } => {
+            Layout::V2 { mount_point, .. } => {
                 let dir = Dir::root(mount_point)?;
                 if let Err(error) = devices::probe(&dir) {
                     let error = chain(&error);

@@ -37,6 +37,9 @@ pub enum Layout {
     V2 {
         /// Where it is mounted.
         mount_point: PathBuf,
+        /// Its mount options that are the whole hierarchy's (`nsdelegate`, `memory_recursiveprot`): a mount without
+        /// them from the node's own cgroup namespace takes them from the node (cgroup-v2.rst, "Mounting").
+        flags: Vec<String>,
     },
 }
 
@@ -69,9 +72,17 @@ impl Layout {
     pub(crate) fn from_mounts(mounts: &[MountInfo]) -> Option<Self> {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mut unified = None;
+        let mut flags = Vec::new();
         for mount in mounts {
             match mount.fstype.as_str() {
-                "cgroup2" if unified.is_none() => unified = Some(mount.mount_point.clone()),
+                "cgroup2" if unified.is_none() => {
+                    unified = Some(mount.mount_point.clone());
+                    let shared = mount
+                        .super_options
+                        .iter()
+                        .filter(|option| *option != "rw" && *option != "ro");
+                    flags = shared.cloned().collect();
+                }
                 "cgroup" => {
                     let known = |option: &&String| {
                         V1_CONTROLLERS.contains(&option.as_str()) || option.starts_with("name=")
@@ -92,7 +103,7 @@ impl Layout {
         let controls = |one: &Hierarchy| one.controllers.iter().any(|name| !name.starts_with("name="));
         match (hierarchies.iter().any(controls), unified) {
             (true, unified) => Some(Self::V1 { hierarchies, unified }),
-            (false, Some(mount_point)) => Some(Self::V2 { mount_point }),
+            (false, Some(mount_point)) => Some(Self::V2 { mount_point, flags }),
             (false, None) => None,
         }
     }

@@ -47,7 +47,7 @@ impl Playground {
 
     fn root(&self, controller: &str) -> PathBuf {
         match &self.cgroups.layout {
-            Layout::V2 { mount_point } => mount_point.clone(),
+            Layout::V2 { mount_point, .. } => mount_point.clone(),
             Layout::V1 { hierarchies, .. } => hierarchies
                 .iter()
                 .find(|one| one.controllers.iter().any(|name| name == controller))
@@ -59,7 +59,7 @@ impl Playground {
 
     /// Whether memory is limited and counted here: not on a v2 whose controllers are another hierarchy's.
     fn has_memory(&self) -> bool {
-        let Layout::V2 { mount_point } = &self.cgroups.layout else {
+        let Layout::V2 { mount_point, .. } = &self.cgroups.layout else {
             return true;
         };
         let offered = fs::read_to_string(mount_point.join("cgroup.controllers")).unwrap();

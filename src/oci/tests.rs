@@ -20,6 +20,7 @@ pub(super) fn host() -> Host {
         capabilities: (1 << 41) - 1,
         cgroups: Layout::V2 {
             mount_point: "/sys/fs/cgroup".into(),
+            flags: vec!["nsdelegate".to_owned()],
         },
         seccomp: true,
         seccomp_default: None,

@@ -51,6 +51,7 @@ fn v2_numbers_from_files() {
     }
     let layout = Layout::V2 {
         mount_point: root.path().to_path_buf(),
+        flags: Vec::new(),
     };
     let cgroups = Cgroups::with(Driver::Cgroupfs, layout).unwrap();
     let path = cgroups.container_path("/pod", "c").unwrap();
@@ -103,6 +104,7 @@ fn v2_pressure_where_the_kernel_has_it() {
     .unwrap();
     let layout = Layout::V2 {
         mount_point: root.path().to_path_buf(),
+        flags: Vec::new(),
     };
     let cgroups = Cgroups::with(Driver::Cgroupfs, layout).unwrap();
     let path = cgroups.container_path("/pod", "c").unwrap();

@@ -23,6 +23,7 @@ fn fake_v2(files: &[&str]) -> (tempfile::TempDir, Cgroups) {
     }
     let layout = Layout::V2 {
         mount_point: root.path().to_path_buf(),
+        flags: Vec::new(),
     };
     let cgroups = Cgroups::with(Driver::Cgroupfs, layout).unwrap();
     (root, cgroups)

@@ -101,7 +101,10 @@ fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
         propagation: options.propagation,
     };
     let (hierarchies, unified) = match layout {
-        Layout::V2 { .. } => return vec![make(target, "cgroup2", Vec::new(), options.attributes)],
+        Layout::V2 { flags, .. } => {
+            let flags = flags.iter().map(|flag| (flag.clone(), None)).collect();
+            return vec![make(target, "cgroup2", flags, options.attributes)];
+        }
         Layout::V1 { hierarchies, unified } => (hierarchies, unified),
     };
     // The tmpfs cannot be read-only while mount points are made in it: that comes last, with the read-only paths.

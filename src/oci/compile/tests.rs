@@ -10,6 +10,23 @@ use crate::proto::v1;
 const RDONLY: u64 = 1;
 const NOEXEC: u64 = 8;
 
+/// A privileged container mounts from the node's own cgroup namespace: without them the node would lose its flags.
+#[test]
+fn the_hierarchy_keeps_its_flags() {
+    let host = Case::new().host;
+    let mut mount = Mount::default();
+    mount
+        .set_destination("/sys/fs/cgroup".into())
+        .set_typ(Some("cgroup".to_owned()));
+    let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &host.cgroups).unwrap();
+    let expected = MountSource::Filesystem {
+        fstype: "cgroup2".to_owned(),
+        source: "cgroup".to_owned(),
+        options: vec![("nsdelegate".to_owned(), None)],
+    };
+    assert_eq!(mounts[0].source, expected);
+}
+
 #[test]
 fn only_a_bind_from_beneath_the_root_is_a_part_of_it() {
     let host = Case::new().host;
