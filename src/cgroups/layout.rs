@@ -77,11 +77,11 @@ impl Layout {
             match mount.fstype.as_str() {
                 "cgroup2" if unified.is_none() => {
                     unified = Some(mount.mount_point.clone());
-                    let shared = mount
-                        .super_options
-                        .iter()
-                        .filter(|option| *option != "rw" && *option != "ro");
-                    flags = shared.cloned().collect();
+                    // SELinux shows an option of its own there, and those with a value are security modules' too.
+                    let foreign =
+                        |option: &str| matches!(option, "rw" | "ro" | "seclabel") || option.contains('=');
+                    let options = mount.super_options.iter();
+                    flags = options.filter(|option| !foreign(option)).cloned().collect();
                 }
                 "cgroup" => {
                     let known = |option: &&String| {

@@ -29,7 +29,7 @@ fn hybrid_is_v1() {
 fn v2_with_a_bare_named_hierarchy_is_v2() {
     let found = layout(&[
         "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd",
-        "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot",
+        "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,seclabel,nsdelegate,memory_recursiveprot",
     ]);
     let mount_point = PathBuf::from("/sys/fs/cgroup");
     let flags = vec!["nsdelegate".to_owned(), "memory_recursiveprot".to_owned()];

@@ -57,7 +57,7 @@ pub(super) async fn mount_volumes(
             let mount = if sub_path.is_empty() {
                 whole
             } else {
-                part::below(whole, &sub_path, &place)?
+                part::below(&whole, &sub_path, &place)?
             };
             Ok((lease, mount))
         })

@@ -28,7 +28,7 @@ fn only_a_kill_since_the_start_counts() {
 
 fn count(file: &mut File, kills: u32) -> OwnedFd {
     file.rewind().unwrap();
-    write!(file, "oom_kill {kills}\n").unwrap();
+    writeln!(file, "oom_kill {kills}").unwrap();
     OwnedFd::from(file.try_clone().unwrap())
 }
 

@@ -25,7 +25,7 @@ type Failure = (&'static str, Errno);
 ///
 /// # Errors
 /// The path does not lead to a place below the root of `whole`, or there is nothing.
-pub(super) fn below(whole: OwnedFd, sub_path: &str, place: &Path) -> Result<OwnedFd, PodError> {
+pub(super) fn below(whole: &OwnedFd, sub_path: &str, place: &Path) -> Result<OwnedFd, PodError> {
     let failed = |(call, errno): Failure| {
         let kind = match errno {
             Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
@@ -46,7 +46,7 @@ pub(super) fn below(whole: OwnedFd, sub_path: &str, place: &Path) -> Result<Owne
     }
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let part = rustix::fs::openat2(&whole, relative, flags, Mode::empty(), resolve)
+    let part = rustix::fs::openat2(whole, relative, flags, Mode::empty(), resolve)
         .map_err(|errno| failed(("openat2(RESOLVE_IN_ROOT)", errno)))?;
     match clone(part.as_fd()) {
         Err((_, Errno::INVAL)) => attached(whole, part.as_fd(), place).map_err(failed),
@@ -61,7 +61,7 @@ fn clone(part: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
 }
 
 /// Clones `part` while `whole` is attached where only one thread sees it.
-fn attached(whole: OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
+fn attached(whole: &OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().name("volume-part".to_owned());
         let thread = worker
@@ -78,14 +78,14 @@ fn attached(whole: OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedF
     })
 }
 
-fn attach_and_clone(whole: OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
+fn attach_and_clone(whole: &OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
     let named = |call| move |errno| (call, errno);
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&whole, "", CWD, place, flags).map_err(named("move_mount(image volume)"))?;
+    move_mount(whole, "", CWD, place, flags).map_err(named("move_mount(image volume)"))?;
     clone(part)
 }
 

@@ -34,11 +34,11 @@ fn text(part: &OwnedFd) -> String {
 fn kernels_old_and_new_give_a_part_and_no_mount_stays() {
     let place = tempfile::tempdir().unwrap();
     let Some(mount) = whole() else { return };
-    assert_eq!(text(&below(mount, "kept", place.path()).unwrap()), "text");
+    assert_eq!(text(&below(&mount, "kept", place.path()).unwrap()), "text");
     // As before Linux 6.15.
     let Some(mount) = whole() else { return };
     let part = openat(&mount, "kept", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    let cloned = attached(mount, part.as_fd(), place.path()).unwrap();
+    let cloned = attached(&mount, part.as_fd(), place.path()).unwrap();
     drop(part);
     assert_eq!(text(&cloned), "text");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -56,7 +56,7 @@ fn what_is_not_below_is_refused() {
         ("kept/below/more", ErrorKind::NotFound),
     ] {
         let Some(mount) = whole() else { return };
-        let refused = below(mount, sub_path, place.path()).unwrap_err();
+        let refused = below(&mount, sub_path, place.path()).unwrap_err();
         assert_eq!(refused.kind(), kind, "{sub_path}");
     }
 }
