@@ -96,5 +96,13 @@ pub(crate) async fn lists(name: &str, node: &Node, count: usize, table: &mut Tab
                 .await,
         );
         table.time("ListContainers, all these pods", name, start.elapsed());
+        let start = Instant::now();
+        ok(
+            "ListContainerStats",
+            runtime
+                .list_container_stats(v1::ListContainerStatsRequest::default())
+                .await,
+        );
+        table.time("ListContainerStats, all these pods", name, start.elapsed());
     }
 }
