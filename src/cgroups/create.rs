@@ -67,7 +67,7 @@ pub(super) fn open(cgroups: &Cgroups, path: &CgroupPath) -> Result<Cgroup, Cgrou
             });
         }
     }
-    found(cgroups, path, members)
+    Cgroup::new(cgroups, path.clone(), found(path, members)?)
 }
 
 /// Opens only what usage is read from.
@@ -88,16 +88,17 @@ pub(super) fn open_counters(cgroups: &Cgroups, path: &CgroupPath) -> Result<Cgro
             });
         }
     }
-    found(cgroups, path, members)
+    let members = found(path, members)?;
+    Ok(Cgroup::to_read(cgroups, path.clone(), members))
 }
 
-fn found(cgroups: &Cgroups, path: &CgroupPath, members: Vec<Member>) -> Result<Cgroup, CgroupError> {
+fn found(path: &CgroupPath, members: Vec<Member>) -> Result<Vec<Member>, CgroupError> {
     if members.is_empty() {
         return Err(CgroupError::NotFound {
             path: path.relative().into(),
         });
     }
-    Cgroup::new(cgroups, path.clone(), members)
+    Ok(members)
 }
 
 /// The directory that holds the cgroup, if it is there.

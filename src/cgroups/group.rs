@@ -56,13 +56,19 @@ impl Cgroup {
                 above.extend(root.dir.open(".")?);
             }
         }
-        Ok(Self {
+        let cgroup = Self::to_read(cgroups, path, members);
+        Ok(Self { above, ..cgroup })
+    }
+
+    /// One that is neither made nor removed.
+    pub(super) fn to_read(cgroups: &Cgroups, path: CgroupPath, members: Vec<Member>) -> Self {
+        Self {
             path,
             driver: cgroups.driver,
             v2: cgroups.layout.is_v2(),
             members,
-            above,
-        })
+            above: Vec::new(),
+        }
     }
 
     /// Where it is.
