@@ -29,6 +29,7 @@
 //!
 //! See <https://docs.kernel.org/filesystems/overlayfs.html>, fsopen(2), fsconfig(2), mount_setattr(2).
 
+pub(crate) mod apart;
 mod classic;
 
 use std::fs::File;

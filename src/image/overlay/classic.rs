@@ -7,13 +7,13 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
 };
 
+use super::apart::{Failure, apart, named};
 use super::{Dir, FLAGS, OPTIONS, Stack, magic};
 use crate::image::error::ImageError;
 
@@ -31,33 +31,10 @@ pub(super) fn mount(stack: &Stack) -> Result<OwnedFd, ImageError> {
             source,
         }
     };
-    let result = std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().name("overlay-mount".to_owned());
-        let thread = worker.spawn_scoped(scope, || attach_and_clone(stack))?;
-        Ok(thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
-    match result {
-        Ok(mounted) => mounted.map_err(|(call, errno)| failed(call.to_owned())(errno)),
-        Err(error) => {
-            let error: std::io::Error = error;
-            let errno = error
-                .raw_os_error()
-                .map_or(Errno::AGAIN, Errno::from_raw_os_error);
-            Err(failed("clone(thread for mount)".to_owned())(errno))
-        }
-    }
+    apart(|| attach_and_clone(stack)).map_err(|(call, errno)| failed(call.to_owned())(errno))
 }
 
-type Failure = (&'static str, Errno);
-
 fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
-    let named = |call| move |errno| (call, errno);
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))?;
     if stack.mapped {
         // On top of the directories themselves: only this thread sees it.
         for dir in &stack.lower {

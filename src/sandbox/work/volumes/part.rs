@@ -7,18 +7,13 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
-};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::error::ErrorKind;
+use crate::image::overlay::apart::{Failure, apart, named};
 use crate::sandbox::error::PodError;
-
-/// A call that failed.
-type Failure = (&'static str, Errno);
 
 /// The part of `whole`, a detached mount, below a path in it. Links are followed within `whole` only. `place` is any
 /// directory; nothing is seen there. Blocks.
@@ -47,7 +42,7 @@ pub(super) fn below(whole: &OwnedFd, sub_path: &str, place: &Path) -> Result<Own
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let part = rustix::fs::openat2(whole, relative, flags, Mode::empty(), resolve)
-        .map_err(|errno| failed(("openat2(RESOLVE_IN_ROOT)", errno)))?;
+        .map_err(|errno| failed(named("openat2(RESOLVE_IN_ROOT)")(errno)))?;
     match clone(part.as_fd()) {
         Err((_, Errno::INVAL)) => attached(whole, part.as_fd(), place).map_err(failed),
         cloned => cloned.map_err(failed),
@@ -57,36 +52,16 @@ pub(super) fn below(whole: &OwnedFd, sub_path: &str, place: &Path) -> Result<Own
 fn clone(part: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(part, "", flags).map_err(|errno| ("open_tree(OPEN_TREE_CLONE)", errno))
+    open_tree(part, "", flags).map_err(named("open_tree(OPEN_TREE_CLONE)"))
 }
 
 /// Clones `part` while `whole` is attached where only one thread sees it.
 fn attached(whole: &OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
-    std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().name("volume-part".to_owned());
-        let thread = worker
-            .spawn_scoped(scope, || attach_and_clone(whole, part, place))
-            .map_err(|error| {
-                let errno = error
-                    .raw_os_error()
-                    .map_or(Errno::AGAIN, Errno::from_raw_os_error);
-                ("clone(thread for mount)", errno)
-            })?;
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    apart(|| {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(whole, "", CWD, place, flags).map_err(named("move_mount(image volume)"))?;
+        clone(part)
     })
-}
-
-fn attach_and_clone(whole: &OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
-    let named = |call| move |errno| (call, errno);
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(whole, "", CWD, place, flags).map_err(named("move_mount(image volume)"))?;
-    clone(part)
 }
 
 #[cfg(test)]
