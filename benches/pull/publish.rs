@@ -51,7 +51,7 @@ pub(crate) fn publish(server: &str, plan: &Plan, compression: Compression) -> Pu
     let mut layers = Vec::new();
     for number in 0..plan.layers {
         let layer = plan.layer(number, compression);
-        upload(server, &repository, &layer.blob);
+        registry::upload(server, &repository, &layer.blob);
         layers.push(descriptor(&compression.media_type(), &layer.blob));
         published.files += layer.files;
         published.compressed += u64::try_from(layer.blob.len()).expect("a length");
@@ -59,7 +59,7 @@ pub(crate) fn publish(server: &str, plan: &Plan, compression: Compression) -> Pu
         diff_ids.push(layer.diff_id);
     }
     let config = recipe::config(&diff_ids);
-    upload(server, &repository, &config);
+    registry::upload(server, &repository, &config);
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
@@ -73,21 +73,4 @@ pub(crate) fn publish(server: &str, plan: &Plan, compression: Compression) -> Pu
 
 fn descriptor(media_type: &str, blob: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest(blob), "size": blob.len()})
-}
-
-fn upload(server: &str, repository: &str, blob: &[u8]) {
-    let digest = digest(blob);
-    let there = http::request(server, "HEAD", &format!("{repository}/blobs/{digest}"), "", b"");
-    if there.is_ok_and(|answer| answer.status == 200) {
-        return;
-    }
-    let begun = http::request(server, "POST", &format!("{repository}/blobs/uploads/"), "", b"");
-    let begun = begun.expect("the registry takes uploads");
-    let place = begun
-        .header("location")
-        .expect("the registry says where to upload");
-    let mark = if place.contains('?') { '&' } else { '?' };
-    let target = format!("{place}{mark}digest={digest}");
-    let put = http::request(server, "PUT", &target, "application/octet-stream", blob);
-    assert_eq!(put.expect("an upload").status, 201, "upload to {target}");
 }

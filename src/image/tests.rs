@@ -7,6 +7,7 @@ mod export;
 mod kept;
 mod progress;
 pub(crate) mod registry;
+mod wait;
 
 use pausa_layer::Usage;
 use std::path::Path;
@@ -190,10 +191,7 @@ async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
     registry.push("app", "one", &one);
     registry.push("app", "two", &two);
     registry.hold(true);
-    let start = |name: String| {
-        let images = images.clone();
-        tokio::spawn(async move { images.pull(&name, None).await })
-    };
+    let start = |name: String| wait::begin(&images, name);
     let gone = start(registry.name("app:one"));
     let same = start(registry.name("app:one"));
     let other = start(registry.name("app:two"));

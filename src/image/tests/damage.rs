@@ -1,6 +1,7 @@
 //! Damage of every kind: found, named, and mended by fetching only what is missing.
 
 use super::builder::{OCI, digest, image, tar};
+use super::wait::until;
 use super::*;
 
 /// Three layers, one file each.
@@ -36,16 +37,6 @@ pub(super) fn reboot(root: &Path) {
     let mut mark: serde_json::Value = serde_json::from_str(&text).unwrap();
     mark["boot"] = json!("the boot before");
     std::fs::write(path, mark.to_string()).unwrap();
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::builder::{OCI, digest, image, small, tar};
 use super::registry::Fault;
+use super::wait::{begin, until};
 use super::*;
 
 /// More than is kept of a stream, and does not compress away.
@@ -33,16 +34,6 @@ fn counts(registry: &Registry, built: &builder::Built) -> Vec<usize> {
     blobs.map(|blob| registry.count(&digest(blob))).collect()
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..6000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
-}
-
 #[tokio::test]
 async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
     let Some(registry) = Registry::start() else { return };
@@ -53,10 +44,7 @@ async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
     let name = registry.name("app:v1");
     registry.hold_part(&digest(&built.layers[2]));
     registry.fail(&digest(&built.layers[2]), Fault::Unavailable);
-    let pull = {
-        let (images, name) = (images.clone(), name.clone());
-        tokio::spawn(async move { images.pull(&name, None).await })
-    };
+    let pull = begin(&images, name.clone());
     until("the first two are there", || {
         let pulls = images.pulls();
         let layers = pulls.first().map(|pull| pull.layers.clone()).unwrap_or_default();
@@ -128,10 +116,7 @@ async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
     registry.push("app", "two", &two);
     let large = digest(&one.layers[1]);
     registry.fail(&large, Fault::Stall(PART));
-    let start = |name: &str| {
-        let (images, name) = (images.clone(), registry.name(name));
-        tokio::spawn(async move { images.pull(&name, None).await })
-    };
+    let start = |name: &str| begin(&images, registry.name(name));
     registry.hold_part(&digest(&one.layers[2]));
     registry.fail(&digest(&one.layers[2]), Fault::Refuse);
     let failing = start("app:one");
@@ -197,10 +182,7 @@ async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) 
     let name = registry.name("app:v1");
     registry.hold_part(&digest(&built.layers[1]));
     registry.fail(&digest(&built.layers[1]), Fault::Cut(PART));
-    let pull = {
-        let (images, name) = (images.clone(), name.clone());
-        tokio::spawn(async move { images.pull(&name, None).await })
-    };
+    let pull = begin(images, name.clone());
     until("the small ones are there", || {
         let pulls = images.pulls();
         let layers = pulls.first().map(|pull| pull.layers.clone()).unwrap_or_default();

@@ -1,17 +1,8 @@
 //! What is said of pulls in flight, and what becomes of them when images are removed meanwhile.
 
 use super::builder::{OCI, digest, image, small, tar};
+use super::wait::{begin, found};
 use super::*;
-
-async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..6000 {
-        if let Some(found) = found() {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("never: {what}");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_in_flight_show_steps_layers_and_who_waits() {
@@ -24,14 +15,11 @@ async fn pulls_in_flight_show_steps_layers_and_who_waits() {
     registry.push("app", "one", &one);
     registry.push("app", "two", &two);
     assert!(images.pulls().is_empty());
-    let start = |name: &str| {
-        let (images, name) = (images.clone(), registry.name(name));
-        tokio::spawn(async move { images.pull(&name, None).await })
-    };
+    let start = |name: &str| begin(&images, registry.name(name));
     registry.hold_part(&digest(&one.layers[0]));
     let first = start("app:one");
     let second = start("app:one");
-    let pull = until("both wait and the layer is fetched", || {
+    let pull = found("both wait and the layer is fetched", || {
         let pull = images.pulls().into_iter().next()?;
         let fetching = pull.layers.first()?.state == LayerState::Fetching;
         (fetching && pull.waiting == 2).then_some(pull)
@@ -46,7 +34,7 @@ async fn pulls_in_flight_show_steps_layers_and_who_waits() {
     assert!(pull.started > 0 && pull.step_since >= pull.started && pull.layers[0].since >= pull.started);
     // Another image with the same layer joins that layer and fetches its own.
     let other = start("app:two");
-    until("the other pull joins the layer", || {
+    found("the other pull joins the layer", || {
         let pulls = images.pulls();
         let other = pulls.get(1)?;
         let states: Vec<LayerState> = other.layers.iter().map(|layer| layer.state).collect();
@@ -56,7 +44,7 @@ async fn pulls_in_flight_show_steps_layers_and_who_waits() {
     // Everybody goes away: the pull does not.
     first.abort();
     second.abort();
-    until("nobody waits", || {
+    found("nobody waits", || {
         (images.pulls().first()?.waiting == 0).then_some(())
     })
     .await;
@@ -65,7 +53,7 @@ async fn pulls_in_flight_show_steps_layers_and_who_waits() {
     assert_eq!(text[0]["layers"][0]["state"], "fetching");
     registry.release();
     assert_eq!(other.await.unwrap().unwrap(), two.id());
-    until("the first pull is over", || {
+    found("the first pull is over", || {
         images.pulls().is_empty().then_some(())
     })
     .await;
@@ -86,11 +74,8 @@ async fn an_image_may_be_removed_while_it_is_pulled_again() {
     images.pull(&name, None).await.unwrap();
     registry.push("app", "v1", &new);
     registry.hold_part(&digest(&new.layers[1]));
-    let pull = {
-        let (images, name) = (images.clone(), name.clone());
-        tokio::spawn(async move { images.pull(&name, None).await })
-    };
-    until("the new layer is fetched", || {
+    let pull = begin(&images, name.clone());
+    found("the new layer is fetched", || {
         let pulls = images.pulls();
         let layers = &pulls.first()?.layers;
         (layers.get(1)?.state == LayerState::Fetching).then_some(())

@@ -174,25 +174,30 @@ fn modified(path: &Path) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Uploads a blob, unless the registry has it.
+pub(crate) fn upload(address: &str, repository: &str, blob: &[u8]) {
+    let digest = recipe::digest(blob);
+    let there = http::request(address, "HEAD", &format!("{repository}/blobs/{digest}"), "", b"");
+    if there.is_ok_and(|answer| answer.status == 200) {
+        return;
+    }
+    let begun = http::request(address, "POST", &format!("{repository}/blobs/uploads/"), "", b"");
+    let begun = begun.expect("the registry takes uploads");
+    let place = begun
+        .header("location")
+        .expect("the registry says where to upload");
+    let mark = if place.contains('?') { '&' } else { '?' };
+    let target = format!("{place}{mark}digest={digest}");
+    let put = http::request(address, "PUT", &target, "application/octet-stream", blob);
+    assert_eq!(put.expect("an upload").status, 201, "upload to {target}");
+}
+
 /// Pushes one image as the distribution specification says ("Pushing a blob monolithically", "Pushing Manifests").
 fn publish(address: &str, image: &recipe::Image) -> (String, Published) {
     let repository = format!("/v2/critest/{}", image.name);
     let blobs = image.layers.iter().map(|layer| &layer.blob);
     for blob in blobs.chain([&image.config]) {
-        let digest = recipe::digest(blob);
-        let there = http::request(address, "HEAD", &format!("{repository}/blobs/{digest}"), "", b"");
-        if there.is_ok_and(|answer| answer.status == 200) {
-            continue;
-        }
-        let begun = http::request(address, "POST", &format!("{repository}/blobs/uploads/"), "", b"");
-        let begun = begun.expect("the registry takes uploads");
-        let place = begun
-            .header("location")
-            .expect("the registry says where to upload");
-        let mark = if place.contains('?') { '&' } else { '?' };
-        let target = format!("{place}{mark}digest={digest}");
-        let put = http::request(address, "PUT", &target, "application/octet-stream", blob);
-        assert_eq!(put.expect("an upload").status, 201, "upload to {target}");
+        upload(address, &repository, blob);
     }
     for tag in &image.tags {
         let target = format!("{repository}/manifests/{tag}");
