@@ -1,7 +1,7 @@
 //! What kinds of failure there are: the one word that every room's error and the door agree on.
 //!
-//! A room has its own error type with fields; its `kind()` says which of these it is. The door
-//! (`cri/status.rs`) turns the kind into a gRPC code and nothing else does.
+//! Each module has its own error type with fields and implements [`Kinded`] for it. `cri/status.rs` turns the kind
+//! into a gRPC code; nothing else does.
 
 /// A kind of failure, after the gRPC status codes it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,12 @@ impl ErrorKind {
     }
 }
 
+/// An error that knows what kind of failure it is.
+pub trait Kinded: std::error::Error + Send + Sync + 'static {
+    /// The kind of this failure.
+    fn kind(&self) -> ErrorKind;
+}
+
 /// A failure as it leaves a room: the kind for machines, the story for the person who reads it.
 ///
 /// Rooms make it from their own errors with [`Failure::from_error`]; the door only adds the gRPC code.
@@ -79,8 +85,8 @@ impl Failure {
     }
 }
 
-impl From<crate::id::LookupError> for Failure {
-    fn from(error: crate::id::LookupError) -> Self {
+impl<E: Kinded> From<E> for Failure {
+    fn from(error: E) -> Self {
         Self::from_error(error.kind(), &error)
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// Number of characters of an id.
 const LENGTH: usize = 64;
@@ -104,9 +104,8 @@ pub enum LookupError {
     },
 }
 
-impl LookupError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> ErrorKind {
+impl Kinded for LookupError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Empty { .. } | Self::Malformed { .. } | Self::Ambiguous { .. } => {

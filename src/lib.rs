@@ -4,6 +4,7 @@
 //! `cgroups`, `network`, `image` and `streaming` know how, `state` keeps records, `monitor` speaks to the
 //! process that owns a pod. An import only ever points down this list.
 
+mod blocking;
 pub mod cgroups;
 pub mod cli;
 pub mod config;

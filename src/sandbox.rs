@@ -49,6 +49,7 @@ use handle::{Command, PodHandle};
 use registry::Registry;
 
 use crate::container;
+use crate::error::Kinded;
 use crate::id::{Id, LookupError};
 use crate::proto::v1;
 
@@ -93,7 +94,7 @@ impl Pods {
         self.services
             .cgroups
             .monitor_path(parent, "0")
-            .map_err(|error| PodError::failed("use config.linux.cgroup_parent", error.kind(), error))?;
+            .map_err(|error| PodError::failed("use config.linux.cgroup_parent", error))?;
         loop {
             let (handle, queue) = PodHandle::new(Id::random(), name.clone());
             match self.registry.enter(&handle) {

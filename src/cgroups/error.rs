@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::systemd::BusError;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// Why a cgroup cannot be made, changed, read or removed.
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +119,21 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> ErrorKind {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers pass numbers, flags and texts alike"
+    )]
+    pub(crate) fn invalid(field: impl Into<String>, value: impl ToString, reason: &'static str) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            value: value.to_string(),
+            reason,
+        }
+    }
+}
+
+impl Kinded for CgroupError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } | Self::WrongDriver { .. } | Self::Refused { .. } => {
                 ErrorKind::InvalidArgument
@@ -132,18 +145,6 @@ impl CgroupError {
             | Self::NotMounted => ErrorKind::FailedPrecondition,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::System { .. } | Self::Systemd { .. } => ErrorKind::Internal,
-        }
-    }
-
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers pass numbers, flags and texts alike"
-    )]
-    pub(crate) fn invalid(field: impl Into<String>, value: impl ToString, reason: &'static str) -> Self {
-        Self::Invalid {
-            field: field.into(),
-            value: value.to_string(),
-            reason,
         }
     }
 }

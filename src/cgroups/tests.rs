@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use pausa_monitor_protocol::FdRole;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// A parent of this test alone, on the node's own cgroups; gone at the end whatever happens.
 struct Playground {

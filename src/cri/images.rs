@@ -11,12 +11,6 @@ use crate::sandbox::Pods;
 mod admin;
 mod check;
 
-impl From<ImageError> for Failure {
-    fn from(error: ImageError) -> Self {
-        Self::from_error(error.kind(), &error)
-    }
-}
-
 /// Images, and the pods whose writable layers lie in the same file system.
 #[derive(Debug)]
 pub struct Storage {

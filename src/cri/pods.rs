@@ -6,13 +6,7 @@ use std::time::Duration;
 use super::backend::{NotReady, PodService};
 use crate::error::Failure;
 use crate::proto::v1;
-use crate::sandbox::{PodError, Pods};
-
-impl From<PodError> for Failure {
-    fn from(error: PodError) -> Self {
-        Self::from_error(error.kind(), &error)
-    }
-}
+use crate::sandbox::Pods;
 
 impl PodService for Pods {
     async fn run(&self, config: v1::PodSandboxConfig, handler: String) -> Result<String, Failure> {
@@ -138,7 +132,7 @@ impl PodService for Pods {
 
     async fn set_pod_cidr(&self, cidr: String) -> Result<(), Failure> {
         let set = self.services().network.set_pod_cidr(&cidr).await;
-        set.map_err(|error| Failure::from_error(error.kind(), &error))
+        Ok(set?)
     }
 
     async fn describe(&self) -> BTreeMap<String, String> {

@@ -8,7 +8,7 @@ use pausa_distribution as distribution;
 use pausa_layer as layer;
 use rustix::io::Errno;
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// A failure of the image room.
 #[derive(Debug, thiserror::Error)]
@@ -234,9 +234,10 @@ impl ImageError {
             other => other,
         }
     }
+}
 
-    /// What kind of failure this is.
-    pub fn kind(&self) -> ErrorKind {
+impl Kinded for ImageError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Reference { source, .. } | Self::Fetch { source, .. } => fetch_kind(source.kind()),
             Self::Unpack { source, .. } => unpack_kind(source),

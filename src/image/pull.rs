@@ -30,7 +30,7 @@ use super::keeper::{Blob, Job, Put};
 use super::layers::Layer;
 use super::media::check_media_types;
 use super::progress::{Progress, PullStep};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 use crate::telemetry::metrics;
 

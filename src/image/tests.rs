@@ -15,7 +15,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 use builder::{DOCKER, OCI, digest, image, layer_of, small, tar};
 use registry::Registry;

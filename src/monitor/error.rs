@@ -5,7 +5,7 @@ use std::io;
 use pausa_monitor_protocol::socket::SocketError;
 use pausa_monitor_protocol::{Failure, FailureKind};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// Why a monitor could not be started or asked.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +84,17 @@ pub enum MonitorError {
 }
 
 impl MonitorError {
-    /// What kind of failure this is.
-    pub const fn kind(&self) -> ErrorKind {
+    /// Whether the monitor is not there (any more), as opposed to not doing what it is asked.
+    pub const fn is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::Gone { .. } | Self::Connect { .. } | Self::Socket { .. }
+        )
+    }
+}
+
+impl Kinded for MonitorError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
@@ -96,13 +105,5 @@ impl MonitorError {
             Self::Version { .. } => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
         }
-    }
-
-    /// Whether the monitor is not there (any more), as opposed to not doing what it is asked.
-    pub const fn is_gone(&self) -> bool {
-        matches!(
-            self,
-            Self::Gone { .. } | Self::Connect { .. } | Self::Socket { .. }
-        )
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 
 use ipnet::Ipv4Net;
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// An error of the network room.
 #[derive(Debug, thiserror::Error)]
@@ -164,9 +164,15 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
-    /// The case this error belongs to. An attach that could not be undone is of its cause's kind.
+    /// Whether something is left that [`detach`](super::Network::detach) has to be called for again.
     #[must_use]
-    pub fn kind(&self) -> ErrorKind {
+    pub const fn leaves_debt(&self) -> bool {
+        matches!(self, Self::NotUndone { .. })
+    }
+}
+
+impl Kinded for NetworkError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::NotReady { .. } => ErrorKind::Unavailable,
             Self::InvalidPod { .. } => ErrorKind::InvalidArgument,
@@ -181,11 +187,5 @@ impl NetworkError {
             Self::NotUndone { cause, .. } => cause.kind(),
             _ => ErrorKind::Internal,
         }
-    }
-
-    /// Whether something is left that [`detach`](super::Network::detach) has to be called for again.
-    #[must_use]
-    pub const fn leaves_debt(&self) -> bool {
-        matches!(self, Self::NotUndone { .. })
     }
 }

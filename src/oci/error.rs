@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// A CRI field, by its path in the message.
 pub type Field = Cow<'static, str>;
@@ -107,22 +107,6 @@ pub enum OciError {
 }
 
 impl OciError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoCommand | Self::Invalid { .. } | Self::UnknownName { .. } | Self::HostileFile { .. } => {
-                ErrorKind::InvalidArgument
-            }
-            Self::Unsupported { .. } => ErrorKind::Unimplemented,
-            Self::HostLacks { .. } | Self::HostPath { .. } => ErrorKind::FailedPrecondition,
-            Self::Seccomp { source, .. } => match source.kind() {
-                pausa_seccomp::ErrorKind::Unsupported => ErrorKind::Unimplemented,
-                _ => ErrorKind::InvalidArgument,
-            },
-            Self::ImageFile { .. } | Self::Spec { .. } => ErrorKind::Internal,
-        }
-    }
-
     #[expect(
         clippy::needless_pass_by_value,
         reason = "callers pass numbers, flags and texts alike"
@@ -156,6 +140,23 @@ impl OciError {
             field: field.into(),
             value: value.to_string(),
             reason,
+        }
+    }
+}
+
+impl Kinded for OciError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoCommand | Self::Invalid { .. } | Self::UnknownName { .. } | Self::HostileFile { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::Unsupported { .. } => ErrorKind::Unimplemented,
+            Self::HostLacks { .. } | Self::HostPath { .. } => ErrorKind::FailedPrecondition,
+            Self::Seccomp { source, .. } => match source.kind() {
+                pausa_seccomp::ErrorKind::Unsupported => ErrorKind::Unimplemented,
+                _ => ErrorKind::InvalidArgument,
+            },
+            Self::ImageFile { .. } | Self::Spec { .. } => ErrorKind::Internal,
         }
     }
 }

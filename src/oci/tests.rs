@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use self::arbitrary::any_config;
 use super::*;
 use crate::cgroups::{Hierarchy, Layout};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 
 /// A node that is the same everywhere.

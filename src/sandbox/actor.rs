@@ -191,13 +191,10 @@ impl Actor {
     /// Saves the pod's record. A failing save is the operation's failure where one waits for it.
     fn save_pod(&self) -> Result<(), PodError> {
         let id = &self.record.id;
-        self.services.store.save_pod(id, &*self.record).map_err(|error| {
-            PodError::failed(
-                format!("save the record of pod {}", id.short()),
-                error.kind(),
-                error,
-            )
-        })
+        self.services
+            .store
+            .save_pod(id, &*self.record)
+            .map_err(|error| PodError::failed(format!("save the record of pod {}", id.short()), error))
     }
 
     fn save_container(&self, record: &ContainerRecord) -> Result<(), PodError> {
@@ -205,13 +202,7 @@ impl Actor {
         self.services
             .store
             .save_container(&record.pod, id, record)
-            .map_err(|error| {
-                PodError::failed(
-                    format!("save the record of container {}", id.short()),
-                    error.kind(),
-                    error,
-                )
-            })
+            .map_err(|error| PodError::failed(format!("save the record of container {}", id.short()), error))
     }
 
     /// Saves a container whose news cannot be taken back by refusing them: the kernel has decided.

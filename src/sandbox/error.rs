@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{ErrorKind, chain};
+use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::LookupError;
 
 /// A failure of an operation on a pod or container. Cheap to clone: everybody who waited gets it.
@@ -94,27 +94,18 @@ pub enum PodError {
 }
 
 impl PodError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Lookup(error) => error.kind(),
-            Self::Invalid { .. } => ErrorKind::InvalidArgument,
-            Self::State { .. } => ErrorKind::FailedPrecondition,
-            Self::Taken { .. } => ErrorKind::AlreadyExists,
-            Self::ImageVolume { source, .. } => source.kind(),
-            Self::Failed { kind, .. } => *kind,
-            Self::TimedOut { .. } | Self::Waiting { .. } => ErrorKind::DeadlineExceeded,
-            Self::Gone { .. } => ErrorKind::NotFound,
-        }
-    }
-
     /// The whole story in one line.
     pub fn text(&self) -> String {
         chain(self)
     }
 
-    /// A failing step, with the kind of what failed beneath it.
-    pub fn failed(
+    /// A failing step, of the kind of what failed beneath it.
+    pub fn failed(doing: impl Into<String>, source: impl Kinded) -> Self {
+        Self::failed_as(doing, source.kind(), source)
+    }
+
+    /// A failing step whose source does not know its kind.
+    pub fn failed_as(
         doing: impl Into<String>,
         kind: ErrorKind,
         source: impl std::error::Error + Send + Sync + 'static,
@@ -135,6 +126,21 @@ impl PodError {
             }
             _ => ErrorKind::Internal,
         };
-        Self::failed(doing, kind, source)
+        Self::failed_as(doing, kind, source)
+    }
+}
+
+impl Kinded for PodError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lookup(error) => error.kind(),
+            Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::State { .. } => ErrorKind::FailedPrecondition,
+            Self::Taken { .. } => ErrorKind::AlreadyExists,
+            Self::ImageVolume { source, .. } => source.kind(),
+            Self::Failed { kind, .. } => *kind,
+            Self::TimedOut { .. } | Self::Waiting { .. } => ErrorKind::DeadlineExceeded,
+            Self::Gone { .. } => ErrorKind::NotFound,
+        }
     }
 }

@@ -41,7 +41,7 @@ use super::error::PodError;
 use super::record::{PodState, PodView};
 use super::services::Services;
 use super::{Pods, container};
-use crate::error::ErrorKind;
+use crate::blocking::blocking;
 use crate::id::Id;
 use crate::proto::v1;
 
@@ -157,18 +157,4 @@ impl Pods {
 /// The containers of these pods.
 fn containers(views: &[Arc<PodView>]) -> Vec<&Arc<container::ContainerRecord>> {
     views.iter().flat_map(|view| view.containers.values()).collect()
-}
-
-/// Reads on the blocking pool: the kernel may take its time over the counters of a busy cgroup.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PodError> + Send + 'static,
-) -> Result<T, PodError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(PodError::failed(
-            "read the counters of cgroups",
-            ErrorKind::Internal,
-            error,
-        )),
-    }
 }

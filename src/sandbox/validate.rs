@@ -40,7 +40,7 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
     sysctls(config)?;
     namespaces(&namespace_options(config))?;
     let users = crate::oci::pod_users(config).map(drop);
-    users.map_err(|error| PodError::failed("give the pod these users", error.kind(), error))
+    users.map_err(|error| PodError::failed("give the pod these users", error))
 }
 
 /// Refuses a container whose configuration is wrong whatever its image and its pod are.

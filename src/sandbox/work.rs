@@ -36,16 +36,4 @@ pub(in crate::sandbox) use start::{Started, signal_number, start_container, undy
 pub(in crate::sandbox) use teardown::{queue_detach, tear_down};
 pub(in crate::sandbox) use usage::usage;
 
-use super::error::PodError;
-use crate::error::ErrorKind;
-
-/// Runs something that may block where it can.
-async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce() -> Result<T, PodError> + Send + 'static,
-) -> Result<T, PodError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(PodError::failed(doing, ErrorKind::Internal, error)),
-    }
-}
+use crate::blocking::blocking;

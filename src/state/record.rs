@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{CONTAINER_RECORD, CONTAINERS, Layout, POD_RECORD};
 use super::mirror::Mirror;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::id::Id;
 
 /// Longest record that is read: far beyond any real one, so that a damaged file cannot eat the memory.
@@ -49,9 +49,8 @@ pub enum StateError {
     },
 }
 
-impl StateError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> ErrorKind {
+impl Kinded for StateError {
+    fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 ErrorKind::ResourceExhausted

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 fn cgroupfs(parent: &str) -> Result<CgroupPath, CgroupError> {
     CgroupPath::new(Driver::Cgroupfs, parent, "c1")

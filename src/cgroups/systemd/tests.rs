@@ -4,7 +4,7 @@ use std::process::{Child, Command};
 
 use super::*;
 use crate::cgroups::{Cgroup, Cgroups, Driver, DriverChoice, Limits};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 
 /// A process in a cgroup that systemd shall know of.

@@ -6,7 +6,7 @@ use std::path::Path;
 use pausa_monitor_protocol::FdRole;
 
 use crate::cgroups::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// A directory that looks like a cgroup2 file system whose cgroup `c` is there already.
 fn fake_v2(files: &[&str]) -> (tempfile::TempDir, Cgroups) {

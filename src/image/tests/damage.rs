@@ -3,6 +3,7 @@
 use super::builder::{OCI, digest, image, tar};
 use super::wait::until;
 use super::*;
+use crate::error::Kinded;
 
 /// Three layers, one file each.
 fn built(name: &str) -> builder::Built {

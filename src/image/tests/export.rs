@@ -1,5 +1,6 @@
 //! Exports: what goes out comes in again, here and in foreign tools.
 
+use crate::error::Kinded;
 use std::process::Command;
 
 use super::builder::{OCI, digest, image, tar};

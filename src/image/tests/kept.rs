@@ -4,6 +4,7 @@ use super::builder::{OCI, digest, image, small, tar};
 use super::registry::Fault;
 use super::wait::{begin, until};
 use super::*;
+use crate::error::Kinded;
 
 /// More than is kept of a stream, and does not compress away.
 fn large(seed: u64) -> String {

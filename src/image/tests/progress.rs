@@ -3,6 +3,7 @@
 use super::builder::{OCI, digest, image, small, tar};
 use super::wait::{begin, found};
 use super::*;
+use crate::error::Kinded;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pulls_in_flight_show_steps_layers_and_who_waits() {

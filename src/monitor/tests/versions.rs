@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::super::client::greet;
 use super::super::{Events, Monitor, MonitorError};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 /// A monitor that answers each request, by its number, with the bytes of a script.
 fn monitor(script: Vec<Vec<u8>>) -> (OwnedFd, JoinHandle<Vec<u8>>) {

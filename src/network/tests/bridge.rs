@@ -1,6 +1,7 @@
 //! The built-in bridge.
 
 use super::*;
+use crate::error::Kinded;
 
 fn port(protocol: Protocol, host_port: u16, container_port: u16) -> PortMapping {
     PortMapping {

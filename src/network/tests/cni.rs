@@ -1,5 +1,6 @@
 //! CNI with the stock plugins (bridge, host-local, portmap), and with scripts where something has to go wrong.
 
+use crate::error::Kinded;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

@@ -1,7 +1,7 @@
 use pausa_monitor_protocol::{DeviceKind, MountSource};
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::oci::Device;
 use crate::oci::tests::Case;
 use crate::proto::v1;

@@ -2,7 +2,7 @@ use oci_spec::runtime::Spec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::oci::tests::Case;
 use crate::proto::v1::{self, MountPropagation};
 

@@ -1,7 +1,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 fn with_mount(host_path: &Path, propagation: MountPropagation) -> v1::ContainerConfig {
     v1::ContainerConfig {

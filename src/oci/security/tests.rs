@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::oci::tests::host;
 
 fn profile(kind: ProfileType, reference: &str) -> Option<v1::SecurityProfile> {

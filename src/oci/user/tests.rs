@@ -7,7 +7,7 @@ use oci_spec::image::ConfigBuilder;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     # a comment\n\

@@ -4,7 +4,7 @@ use pausa_monitor_protocol::MountSource;
 use rustix::mount::MountAttrFlags;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::oci::tests::Case;
 
 /// A field and how it goes wrong.

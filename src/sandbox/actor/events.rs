@@ -30,7 +30,7 @@ impl Actor {
             }
             News::Event(Event::StartFailed { container, failure }) => {
                 let error = MonitorError::Refused(failure);
-                let failed = PodError::failed("start the container", error.kind(), error);
+                let failed = PodError::failed("start the container", error);
                 self.start_ended(container, Err(failed));
             }
             News::Event(Event::Detached { attach, why }) => {
@@ -121,10 +121,7 @@ impl Actor {
             let error = MonitorError::Gone {
                 pid: self.record.monitor_pid,
             };
-            self.started(
-                &id,
-                Err(PodError::failed("start the container", error.kind(), error)),
-            );
+            self.started(&id, Err(PodError::failed("start the container", error)));
         }
         self.lose_readiness();
     }

@@ -10,7 +10,7 @@ use pausa_monitor_protocol::Request;
 
 use super::containers::unknown;
 use super::{Actor, Answer, Done, Goal, PodError, answer, answer_all};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use crate::id::Id;
 use crate::sandbox::slot::{Busy, CALL_OFF, KILL_PATIENCE};
 use crate::sandbox::work;

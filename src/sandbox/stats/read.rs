@@ -40,7 +40,7 @@ impl Reader {
     ) -> Result<v1::ContainerStats, PodError> {
         let failed = |error: CgroupError| {
             let doing = format!("read the counters of container {}", record.id);
-            PodError::failed(doing, error.kind(), error)
+            PodError::failed(doing, error)
         };
         let sample = self.sample(pod, record).map_err(failed)?;
         Ok(self.words(record, sample.as_ref()))

@@ -9,6 +9,7 @@ use super::blocking;
 use super::pod::cgroup_parent;
 use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits};
 use crate::container::ContainerRecord;
+use crate::error::Kinded;
 use crate::id::Id;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
@@ -16,7 +17,7 @@ use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
 
 fn failed(doing: &'static str) -> impl FnOnce(CgroupError) -> PodError {
-    move |error| PodError::failed(doing, error.kind(), error)
+    move |error| PodError::failed(doing, error)
 }
 
 /// Where a container's cgroup is.
@@ -36,7 +37,7 @@ pub(super) async fn create(
     const DOING: &str = "make the container's cgroup";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
     let (services, resources) = (Arc::clone(services), record.resources.clone());
-    blocking(DOING, move || {
+    blocking(move || {
         let limits = Limits {
             cri: &resources,
             devices: &devices,
@@ -54,7 +55,7 @@ pub(super) async fn register(
     pid: i32,
 ) -> Result<(), PodError> {
     const DOING: &str = "make the container's scope";
-    blocking(DOING, move || {
+    blocking(move || {
         let limits = Limits {
             cri: &resources,
             devices: &[],
@@ -77,7 +78,7 @@ pub(super) async fn create_for_monitor(
         .monitor_path(parent, pod.id.as_str())
         .map_err(failed(DOING))?;
     let services = Arc::clone(services);
-    blocking(DOING, move || {
+    blocking(move || {
         let none = v1::LinuxContainerResources::default();
         let limits = Limits {
             cri: &none,
@@ -104,7 +105,7 @@ pub(super) fn for_monitor_to_join(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, PodEr
 /// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
 pub(super) async fn admit_monitor(cgroup: Cgroup, pid: i32) -> Result<(), PodError> {
     const DOING: &str = "put the pod's monitor into its cgroup";
-    blocking(DOING, move || {
+    blocking(move || {
         let placed = if cgroup.is_v2() { cgroup.place(pid) } else { Ok(()) };
         let none = v1::LinuxContainerResources::default();
         let limits = Limits {
@@ -134,7 +135,7 @@ pub(in crate::sandbox) async fn remove_cgroup(services: &Arc<Services>, pod: &Po
 async fn remove_path(services: &Arc<Services>, path: Result<CgroupPath, CgroupError>, whose: &Id) {
     const DOING: &str = "remove a cgroup";
     let services = Arc::clone(services);
-    let removed = blocking(DOING, move || {
+    let removed = blocking(move || {
         path.and_then(|path| services.cgroups.remove(&path))
             .map_err(failed(DOING))
     });
@@ -149,7 +150,7 @@ pub(in crate::sandbox) async fn kill_cgroup(services: &Arc<Services>, pod: &PodR
     let killed = match path(services, pod, container) {
         Ok(path) => {
             let services = Arc::clone(services);
-            blocking(DOING, move || match services.cgroups.open(&path) {
+            blocking(move || match services.cgroups.open(&path) {
                 Ok(cgroup) => cgroup.kill_all().map_err(failed(DOING)),
                 Err(error) if error.kind() == crate::error::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(failed(DOING)(error)),
@@ -181,7 +182,7 @@ pub(in crate::sandbox) async fn update_resources(
     }
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
     let (services, resources) = (Arc::clone(services), resources.clone());
-    blocking(DOING, move || {
+    blocking(move || {
         services
             .cgroups
             .open(&path)
@@ -203,7 +204,7 @@ pub(in crate::sandbox) async fn restore_resources(
     }
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
     let (services, resources) = (Arc::clone(services), record.resources.clone());
-    blocking(DOING, move || {
+    blocking(move || {
         services
             .cgroups
             .open(&path)

@@ -73,7 +73,7 @@ fn lease(services: &Services, config: &v1::ContainerConfig) -> Result<Lease, Pod
         });
     }
     let lease = services.images.lease(image);
-    lease.map_err(|error| PodError::failed(format!("find the image {image:?}"), error.kind(), error))
+    lease.map_err(|error| PodError::failed(format!("find the image {image:?}"), error))
 }
 
 /// The record as far as it follows from the request alone.
@@ -93,8 +93,7 @@ fn draft(
     let cgroup = services
         .cgroups
         .container_path(cgroup_parent(&pod.config), id.as_str());
-    let cgroup =
-        cgroup.map_err(|error| PodError::failed("name the container's cgroup", error.kind(), error))?;
+    let cgroup = cgroup.map_err(|error| PodError::failed("name the container's cgroup", error))?;
     let resources = config
         .linux
         .as_ref()
@@ -136,12 +135,11 @@ async fn fill(
     steps: &Steps,
 ) -> Result<(ContainerRecord, ContainerParts, Vec<Lease>), PodError> {
     steps.enter("root and mount sources");
-    let invalid = |error: OciError| PodError::failed("make the container's spec", error.kind(), error);
+    let invalid = |error: OciError| PodError::failed("make the container's spec", error);
     let (config, seccomp_root) = (record.config.clone(), services.settings.seccomp_root.clone());
-    let prepared = blocking("look at the container's mounts and devices", move || {
-        oci::prepare(&config, &seccomp_root).map_err(|error| {
-            PodError::failed("look at the container's mounts and devices", error.kind(), error)
-        })
+    let prepared = blocking(move || {
+        oci::prepare(&config, &seccomp_root)
+            .map_err(|error| PodError::failed("look at the container's mounts and devices", error))
     });
     let users = users::namespace(pod)?.map(Arc::new);
     let root = mount_root(services, pod, &record, lease, users.clone());

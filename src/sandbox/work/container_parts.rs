@@ -42,7 +42,7 @@ pub(super) async fn rebuild(
     record: &ContainerRecord,
 ) -> Result<ContainerParts, PodError> {
     let lease = services.images.lease(&record.image.id);
-    let lease = lease.map_err(|error| PodError::failed("find the container's image", error.kind(), error))?;
+    let lease = lease.map_err(|error| PodError::failed("find the container's image", error))?;
     let users = users::namespace(pod)?.map(Arc::new);
     let root = mount_root(services, pod, record, &lease, users.clone()).await?;
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
@@ -69,7 +69,7 @@ pub(super) async fn mount_root(
 ) -> Result<OwnedFd, PodError> {
     let kept = services.store.layout().kept_container(&record.pod, &record.id);
     let (layers, range) = (lease.layers(), pod.users());
-    blocking("mount the container's root", move || {
+    blocking(move || {
         let (upper, work) = (kept.join("upper"), kept.join("work"));
         for dir in [&upper, &work] {
             std::fs::create_dir_all(dir)
@@ -78,7 +78,7 @@ pub(super) async fn mount_root(
         // What the root of the mount is: the image's has no say in that.
         users::give(&upper, range)?;
         overlay::mount(&layers, &upper, &work, users.as_ref().map(|users| users.as_fd()))
-            .map_err(|error| PodError::failed("mount the container's root", error.kind(), error))
+            .map_err(|error| PodError::failed("mount the container's root", error))
     })
     .await
 }
@@ -95,7 +95,7 @@ pub(super) fn plan(
         .linux
         .as_ref()
         .and_then(|linux| linux.security_context.as_ref());
-    let invalid = |error: oci::OciError| PodError::failed("plan the container", error.kind(), error);
+    let invalid = |error: oci::OciError| PodError::failed("plan the container", error);
     let namespaces = oci::namespace_plan(&pod.config, security).map_err(invalid)?;
     let max_line = services.settings.max_log_line;
     let input = CompileInput {

@@ -97,7 +97,7 @@ pub(super) fn process(
             // A daemon before this one has started the container.
             let spec = read_spec(services, record)?;
             let plan = oci::exec_process(&spec, &command, false, &services.seccomp);
-            let plan = plan.map_err(|error| PodError::failed("plan the command", error.kind(), error))?;
+            let plan = plan.map_err(|error| PodError::failed("plan the command", error))?;
             let plan = Arc::new(plan);
             handle
                 .execs()
@@ -146,7 +146,7 @@ impl Running {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 self.over = true;
-                return Err(PodError::failed("run the command", error.kind(), error));
+                return Err(PodError::failed("run the command", error));
             }
             None => return Err(self.kill(record, timeout).await),
         }

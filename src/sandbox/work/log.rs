@@ -70,12 +70,12 @@ pub(in crate::sandbox) async fn reopen_log(
         id: record.id.to_string(),
     };
     let monitor = monitor.ok_or_else(gone)?;
-    let file = blocking("open the container's log", move || open_log(&path)).await?;
+    let file = blocking(move || open_log(&path)).await?;
     let request = Request::ReopenLog {
         container: record.id.to_string(),
     };
     let reopened = monitor.request(request, vec![file]).await;
     reopened
         .map(drop)
-        .map_err(|error| PodError::failed("switch to the new log file", ErrorKind::Internal, error))
+        .map_err(|error| PodError::failed_as("switch to the new log file", ErrorKind::Internal, error))
 }

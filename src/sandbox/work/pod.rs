@@ -81,7 +81,7 @@ struct Placed {
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(MonitorError) -> PodError {
-    move |error| PodError::failed(doing, error.kind(), error)
+    move |error| PodError::failed(doing, error)
 }
 
 impl<'a> Prepared<'a> {
@@ -94,11 +94,7 @@ impl<'a> Prepared<'a> {
         };
         match services.store.save_pod(&record.id, record) {
             Ok(()) => Ok(prepared),
-            Err(error) => Err(prepared.fail(PodError::failed(
-                "save the record of the new pod",
-                error.kind(),
-                error,
-            ))),
+            Err(error) => Err(prepared.fail(PodError::failed("save the record of the new pod", error))),
         }
     }
 
@@ -107,7 +103,7 @@ impl<'a> Prepared<'a> {
         let (dir, config) = (self.dir.clone(), self.record.config.clone());
         let own_ipc = self.record.namespaces().ipc() != v1::NamespaceMode::Node;
         let users = self.record.users();
-        let files = blocking("write the pod's files", move || {
+        let files = blocking(move || {
             write_pod_files(&dir, &config, users)?;
             if own_ipc { mount_shm(&dir, users) } else { Ok(()) }
         });
@@ -237,10 +233,7 @@ impl Housed<'_> {
             return Ok(());
         };
         let pid = self.placed.monitor.pid();
-        blocking("bind the network namespace", move || {
-            files::bind_netns(pid, &path)
-        })
-        .await
+        blocking(move || files::bind_netns(pid, &path)).await
     }
 
     /// Attaches the pod to its network and completes its hosts file.
@@ -277,7 +270,7 @@ impl Housed<'_> {
             .await
         {
             let reason = std::io::Error::other(format!("{}: {}", reason.reason, reason.message));
-            return Err(PodError::failed(
+            return Err(PodError::failed_as(
                 "attach the pod to a network",
                 ErrorKind::Unavailable,
                 reason,
@@ -287,7 +280,7 @@ impl Housed<'_> {
             .network
             .attach(&pod_network(self.prepared.record, netns))
             .await;
-        attached.map_err(|error| PodError::failed("attach the pod to its network", error.kind(), error))
+        attached.map_err(|error| PodError::failed("attach the pod to its network", error))
     }
 
     /// Takes back namespaces and monitor, then what was before.

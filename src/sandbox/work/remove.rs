@@ -40,12 +40,13 @@ pub(in crate::sandbox) async fn remove_container(
     cgroup::remove_cgroup(services, pod, &record.id).await;
     steps.enter("files");
     let (services, pod, id) = (Arc::clone(services), record.pod.clone(), record.id.clone());
-    blocking("remove the container's files", move || {
+    blocking(move || {
         // The writable layer is the container's work: as deep and as odd as it liked.
         remove_layer(&services.store.layout().kept_container(&pod, &id))?;
-        services.store.forget_container(&pod, &id).map_err(|error| {
-            PodError::failed(format!("forget container {}", id.short()), error.kind(), error)
-        })
+        services
+            .store
+            .forget_container(&pod, &id)
+            .map_err(|error| PodError::failed(format!("forget container {}", id.short()), error))
     })
     .await
 }
@@ -66,7 +67,7 @@ pub(in crate::sandbox) fn remove_layer(kept: &Path) -> Result<(), PodError> {
     };
     for name in ["upper", "work"] {
         pausa_layer::remove_tree(std::os::fd::AsFd::as_fd(&dir), name.as_ref()).map_err(|error| {
-            PodError::failed(
+            PodError::failed_as(
                 format!("remove {}", kept.join(name).display()),
                 crate::error::ErrorKind::Internal,
                 error,
@@ -79,10 +80,10 @@ pub(in crate::sandbox) fn remove_layer(kept: &Path) -> Result<(), PodError> {
 /// Removes a pod's directories.
 pub(in crate::sandbox) async fn forget_pod(services: &Arc<Services>, id: &Id) -> Result<(), PodError> {
     let (services, id) = (Arc::clone(services), id.clone());
-    blocking("remove the pod's files", move || {
+    blocking(move || {
         super::files::unmount(&services.store.layout().pod(&id).join(super::files::SHM));
         let forgotten = services.store.forget_pod(&id);
-        forgotten.map_err(|error| PodError::failed(format!("forget pod {}", id.short()), error.kind(), error))
+        forgotten.map_err(|error| PodError::failed(format!("forget pod {}", id.short()), error))
     })
     .await
 }

@@ -69,8 +69,7 @@ pub(in crate::sandbox) async fn exec(
         fds,
         process,
     };
-    let failed =
-        |error: crate::monitor::MonitorError| PodError::failed("run the command", error.kind(), error);
+    let failed = |error: crate::monitor::MonitorError| PodError::failed("run the command", error);
     let request = Request::Exec(Box::new(plan));
     let terminal = client.monitor.request_fds(request, sent).await.map_err(failed)?;
     let exit = Box::pin(client.until(ended, |exit| Ok(exit.code)));
@@ -125,7 +124,7 @@ pub(in crate::sandbox) async fn attach(
         container: record.id.to_string(),
         fds,
     };
-    let failed = |error: crate::monitor::MonitorError| PodError::failed("attach", error.kind(), error);
+    let failed = |error: crate::monitor::MonitorError| PodError::failed("attach", error);
     let request = Request::Attach(Box::new(plan));
     let terminal = client.monitor.request_fds(request, sent).await.map_err(failed)?;
     let exit = Box::pin(client.until(ended, why_detached));

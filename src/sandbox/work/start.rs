@@ -87,12 +87,10 @@ async fn start_in(
         .extend((0..).zip(&volumes).map(|(number, _)| FdRole::Mount(number)));
     fds.extend(volumes);
     if let Some(path) = record.log_path.clone() {
-        fds.push(blocking("open the container's log", move || open_log(&path)).await?);
+        fds.push(blocking(move || open_log(&path)).await?);
         plan.fds.push(FdRole::Log);
     }
-    let failed = |error: crate::cgroups::CgroupError| {
-        PodError::failed("open the container's cgroup", error.kind(), error)
-    };
+    let failed = |error: crate::cgroups::CgroupError| PodError::failed("open the container's cgroup", error);
     for (role, fd) in cgroup.join_fds().map_err(failed)? {
         plan.fds.push(role);
         fds.push(fd);
@@ -115,9 +113,13 @@ async fn start_in(
         Ok(Reply::Started { pid, at }) => Ok(Started { pid, at }),
         Ok(other) => {
             let odd = std::io::Error::other(format!("unexpected answer {other:?}"));
-            Err(PodError::failed("start the container", ErrorKind::Internal, odd))
+            Err(PodError::failed_as(
+                "start the container",
+                ErrorKind::Internal,
+                odd,
+            ))
         }
-        Err(error) => Err(PodError::failed("start the container", error.kind(), error)),
+        Err(error) => Err(PodError::failed("start the container", error)),
     }
 }
 

@@ -40,7 +40,7 @@ pub(in crate::sandbox) async fn tear_down(
         record.netns.clone(),
         services.store.layout().pod(&record.id).join(SHM),
     );
-    let unmounted = blocking("unmount what the pod had", move || {
+    let unmounted = blocking(move || {
         if let Some(netns) = netns {
             unbind_netns(&netns);
         }
@@ -65,7 +65,7 @@ async fn detach(services: &Services, record: &PodRecord) -> Result<(), PodError>
         .network
         .detach(&pod_network(record, netns), netns.exists())
         .await;
-    detached.map_err(|error| PodError::failed("detach the pod from its network", error.kind(), error))
+    detached.map_err(|error| PodError::failed("detach the pod from its network", error))
 }
 
 /// Detaches a pod that is being undone.

@@ -10,7 +10,7 @@ use crate::sandbox::error::PodError;
 
 /// The sum over all these directories; one that is gone counts as nothing.
 pub(in crate::sandbox) async fn usage(directories: Vec<PathBuf>) -> Result<Usage, PodError> {
-    blocking("count what writable layers take", move || {
+    blocking(move || {
         let mut sum = Usage::default();
         for directory in directories {
             let Ok(open) = files::open_directory(&directory) else {

@@ -44,16 +44,14 @@ pub(super) async fn mount_volumes(
         let lease = services.images.lease(&image.image).map_err(|error| {
             PodError::failed(
                 format!("find the image {:?} of mounts[{index}]", image.image),
-                error.kind(),
                 error,
             )
         })?;
         let sub_path = mount.image_sub_path.clone();
         let (users, place) = (users.clone(), bundle.to_owned());
-        let (lease, mount) = blocking("mount an image volume", move || {
+        let (lease, mount) = blocking(move || {
             let whole = lease.mount_readonly(users.as_ref().map(|users| users.as_fd()));
-            let whole =
-                whole.map_err(|error| PodError::failed("mount an image volume", error.kind(), error))?;
+            let whole = whole.map_err(|error| PodError::failed("mount an image volume", error))?;
             let mount = if sub_path.is_empty() {
                 whole
             } else {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 
 fn oci(allow: bool, typ: LinuxDeviceType, numbers: (i64, i64), access: &str) -> LinuxDeviceCgroup {
     let mut rule = LinuxDeviceCgroup::default();

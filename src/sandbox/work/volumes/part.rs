@@ -27,7 +27,7 @@ pub(super) fn below(whole: &OwnedFd, sub_path: &str, place: &Path) -> Result<Own
             _ => ErrorKind::Internal,
         };
         let doing = format!("use {sub_path:?} of an image as a volume: {call}");
-        PodError::failed(doing, kind, std::io::Error::from(errno))
+        PodError::failed_as(doing, kind, std::io::Error::from(errno))
     };
     let relative = Path::new(sub_path);
     let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);

@@ -1,3 +1,4 @@
+use crate::error::Kinded;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 
