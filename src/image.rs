@@ -47,6 +47,7 @@ pub mod overlay;
 mod pinned;
 mod pipe;
 mod progress;
+mod prune;
 mod pull;
 mod reaper;
 mod recheck;
@@ -74,6 +75,7 @@ pub use index::Incomplete;
 pub use lease::Lease;
 pub use names::registries;
 pub use progress::{LayerProgress, LayerState, PullProgress, PullStep};
+pub(crate) use prune::PrunedImage;
 pub use shelf::Kept;
 pub use verify::{DocumentReport, ImageReport, LayerReport};
 

@@ -4,7 +4,7 @@ use super::backend::{ArchiveSink, ArchiveStream, ImageService};
 use pausa_layer::Usage;
 
 use crate::error::Failure;
-use crate::image::{ImageError, Images};
+use crate::image::Images;
 use crate::proto::{admin as wire, v1};
 use crate::sandbox::Pods;
 
@@ -111,29 +111,12 @@ impl ImageService for Storage {
     }
 
     async fn prune(&self, dry_run: bool) -> Result<wire::PruneResponse, Failure> {
-        let all = self.images.images(None);
-        let (pinned, free): (Vec<_>, Vec<_>) = all.into_iter().partition(|image| image.pinned);
-        let mut used = Vec::new();
-        let mut images = Vec::with_capacity(free.len());
-        if !dry_run {
-            self.images.clear_shelf().await;
-        }
-        for image in free {
-            let removed = match dry_run {
-                true => Ok(!self.images.is_leased(&image.id)),
-                false => self.images.remove_unused(&image.id).await,
-            };
-            match removed {
-                Ok(false) => used.push(image),
-                Ok(true) => images.push(admin::pruned(image, Ok(()))),
-                Err(error) => images.push(admin::pruned(image, Err(error))),
-            }
-        }
-        let count = |images: Vec<_>| u64::try_from(images.len()).unwrap_or(u64::MAX);
+        let report = self.images.prune(dry_run).await;
+        let count = |images: usize| u64::try_from(images).unwrap_or(u64::MAX);
         Ok(wire::PruneResponse {
-            images,
-            in_use: count(used),
-            pinned: count(pinned),
+            images: report.images.into_iter().map(Into::into).collect(),
+            in_use: count(report.in_use),
+            pinned: count(report.pinned),
         })
     }
 }

@@ -1,22 +1,22 @@
 //! What the admin service asks of the store, in the words of the wire.
 
-use super::ImageError;
 use crate::image::{
     DocumentReport, Exported, ImageReport, Incomplete, Kept, LayerProgress, LayerReport, LayerState,
-    PullProgress, PullStep, VerifyMethod,
+    PrunedImage, PullProgress, PullStep, VerifyMethod,
 };
-use crate::proto::{admin, v1};
+use crate::proto::admin;
 
-/// `image`, removed or, if that failed, why it was not.
-pub(super) fn pruned(image: v1::Image, removed: Result<(), ImageError>) -> admin::PrunedImage {
-    admin::PrunedImage {
-        id: image.id,
-        repo_tags: image.repo_tags,
-        repo_digests: image.repo_digests,
-        size: image.size,
-        error: removed
-            .err()
-            .map_or_else(String::new, |error| crate::error::chain(&error)),
+impl From<PrunedImage> for admin::PrunedImage {
+    fn from(pruned: PrunedImage) -> Self {
+        Self {
+            id: pruned.image.id,
+            repo_tags: pruned.image.repo_tags,
+            repo_digests: pruned.image.repo_digests,
+            size: pruned.image.size,
+            error: pruned
+                .error
+                .map_or_else(String::new, |error| crate::error::chain(&error)),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is said of pulls in flight, and what becomes of them when images are removed meanwhile.
 
 use super::builder::{OCI, digest, image, small, tar};
+use super::prune::PruneReport;
+use super::registry::Fault;
 use super::wait::{begin, found};
 use super::*;
 use crate::error::Kinded;
@@ -150,4 +152,52 @@ async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
     assert!(is_pinned(&pinned.id()) && !is_pinned(&other.id()));
     images.remove(&pinned.id()).await.unwrap();
     assert_eq!(images.images(None).len(), 1);
+}
+
+#[tokio::test]
+async fn prune_removes_what_is_neither_pinned_nor_leased() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let (pinned, used, free) = (small("pinned"), small("used"), small("free"));
+    for (name, built) in [("team/pinned", &pinned), ("app/used", &used), ("app/free", &free)] {
+        registry.push(name, "v1", built);
+        images
+            .pull(&registry.name(&format!("{name}:v1")), None)
+            .await
+            .unwrap();
+    }
+    let broken = image(OCI, &[tar(&[("one", "1")]), tar(&[("two", "2")])], &json!({}));
+    registry.push("app/broken", "v1", &broken);
+    registry.fail(&digest(&broken.layers[1]), Fault::Refuse);
+    images
+        .pull(&registry.name("app/broken:v1"), None)
+        .await
+        .unwrap_err();
+    let kept = images.kept().len();
+    let lease = images.lease(&used.id()).unwrap();
+    let removed = |report: &PruneReport| -> Vec<String> {
+        assert!(report.images.iter().all(|pruned| pruned.error.is_none()));
+        report
+            .images
+            .iter()
+            .map(|pruned| pruned.image.id.clone())
+            .collect()
+    };
+    let planned = images.prune(true).await;
+    assert_eq!(removed(&planned), [free.id()]);
+    assert_eq!((planned.in_use, planned.pinned), (1, 1));
+    assert_eq!((images.images(None).len(), images.kept().len()), (3, kept));
+    let report = images.prune(false).await;
+    assert_eq!(removed(&report), [free.id()]);
+    assert_eq!((report.in_use, report.pinned), (1, 1));
+    assert_eq!(report.images[0].image, planned.images[0].image);
+    assert_eq!(report.images[0].image.repo_tags, [registry.name("app/free:v1")]);
+    assert!(images.kept().is_empty());
+    assert_eq!(listing(dir.path(), "layers").len(), 2);
+    drop(lease);
+    let report = images.prune(false).await;
+    assert_eq!(removed(&report), [used.id()]);
+    assert_eq!((report.in_use, report.pinned), (0, 1));
+    assert_eq!(images.images(None)[0].id, pinned.id());
 }
