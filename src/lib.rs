@@ -1,8 +1,6 @@
 //! pausa: a container runtime for Kubernetes nodes.
 //!
-//! Read the rooms from the top: `cri` is the door, `sandbox` decides, `container`, `oci`,
-//! `cgroups`, `network`, `image` and `streaming` know how, `state` keeps records, `monitor` speaks to the
-//! process that owns a pod. An import only ever points down this list.
+//! `README.md` lists the modules in their order (section "Source layout"). A module imports only modules below it.
 
 mod blocking;
 pub mod cgroups;
