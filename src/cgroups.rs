@@ -30,10 +30,11 @@ mod systemd;
 
 pub use error::CgroupError;
 pub use group::Cgroup;
-pub use layout::{Hierarchy, Layout};
+#[cfg(test)]
+pub(crate) use layout::Hierarchy;
+pub use layout::Layout;
 pub use path::CgroupPath;
-pub use stats::{CpuStats, IoStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
-pub use systemd::BusError;
+pub use stats::{CpuStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 

@@ -24,8 +24,6 @@ pub enum ErrorKind {
     Unauthenticated,
     /// Bytes came that are not those asked for.
     DataLoss,
-    /// An image is not signed as policy demands.
-    SignatureInvalid,
     /// pausa does not do that (yet).
     Unimplemented,
     /// The node or pausa is at fault.
@@ -45,7 +43,6 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Unauthenticated => "unauthenticated",
             Self::DataLoss => "data_loss",
-            Self::SignatureInvalid => "signature_invalid",
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
         }

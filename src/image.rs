@@ -67,10 +67,8 @@ use pausa_distribution::{Client, ClientConfig, Platform, Proxies, Registries};
 use tokio::sync::{oneshot, watch};
 
 pub use check::VerifyMethod;
-pub use cri::Status;
 pub use error::ImageError;
 pub use export::Exported;
-pub use import::Imported;
 pub use index::Incomplete;
 pub use lease::Lease;
 pub use names::registries;

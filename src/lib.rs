@@ -2,21 +2,27 @@
 //!
 //! `README.md` lists the modules in their order (section "Source layout"). A module imports only modules below it.
 
+#![expect(
+    unreachable_pub,
+    reason = "the package is a program: nothing but `cli::main` and `proto` is used from outside, and `pub` below a \
+              private module reaches no further than `pub(crate)`"
+)]
+
 mod blocking;
-pub mod cgroups;
+mod cgroups;
 pub mod cli;
-pub mod config;
-pub mod container;
-pub mod cri;
-pub mod deadline;
-pub mod error;
-pub mod id;
-pub mod image;
-pub mod monitor;
-pub mod network;
-pub mod oci;
+mod config;
+mod container;
+mod cri;
+mod deadline;
+mod error;
+mod id;
+mod image;
+mod monitor;
+mod network;
+mod oci;
 pub mod proto;
-pub mod sandbox;
-pub mod state;
-pub mod streaming;
-pub mod telemetry;
+mod sandbox;
+mod state;
+mod streaming;
+mod telemetry;

@@ -15,7 +15,7 @@ mod client;
 mod error;
 mod watch;
 
-pub use binary::{MonitorBinary, Started, exited};
+pub use binary::{MonitorBinary, exited};
 pub use client::{Events, Monitor, connect};
 pub use error::MonitorError;
 

@@ -39,23 +39,18 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::ImageConfiguration;
 
 pub use compile::{CompileInput, compile, exec_process};
-pub use devices::Device;
-pub use error::{Field, OciError};
+pub use error::OciError;
 pub use generate::generate;
-pub use host::{AppArmor, Host};
+pub use host::Host;
 pub use namespaces::namespace_plan;
-pub use prepare::{Prepared, prepare, prepare_mounts};
+pub use prepare::{Prepared, prepare};
 pub(crate) use process::add_term;
 pub use programs::SeccompPrograms;
-pub use security::Seccomp;
 pub use signal::{Signal, stop_signal};
 pub use user::{ResolvedUser, resolve_user};
 pub use users::pod_users;
 
 use crate::proto::v1;
-
-/// Where kubelet keeps the seccomp profiles of `Localhost`.
-pub const SECCOMP_ROOT: &str = "/var/lib/kubelet/seccomp";
 
 /// The pod a container belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -101,8 +96,6 @@ pub struct PodNamespaces<'a> {
 /// Everything a container's spec follows from.
 #[derive(Debug, Clone, Copy)]
 pub struct ContainerInput<'a> {
-    /// Container id.
-    pub id: &'a str,
     /// What CRI says about the container.
     pub config: &'a v1::ContainerConfig,
     /// Its pod.

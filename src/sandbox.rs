@@ -40,7 +40,7 @@ use std::time::Duration;
 
 pub use care::Care;
 pub use error::PodError;
-pub use record::{PodName, PodRecord, PodState, PodView};
+pub use record::{PodName, PodRecord, PodState};
 pub use recover::Recovered;
 pub use services::{Services, Settings};
 

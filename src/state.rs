@@ -25,7 +25,7 @@ mod mirror;
 mod record;
 
 pub use layout::{Layout, POD_RECORD};
-pub use record::{Broken, Loaded, LoadedPod, StateError, Store};
+pub use record::{Loaded, LoadedPod, StateError, Store};
 
 /// The kernel's id of this boot (random(4)), which tells records of before a reboot.
 pub fn boot_id() -> String {

@@ -15,7 +15,7 @@ use crate::config::{Log, LogFormat};
 pub mod metrics;
 mod steps;
 
-pub use steps::{CurrentStep, Steps, StepsWatch};
+pub use steps::{Steps, StepsWatch};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
-use super::stats::{IoStats, Pressures, Stats};
+use super::stats::{Pressures, Stats};
 use super::{Cgroups, Driver, Limits, apply, stats, systemd};
 use crate::error::chain;
 use crate::proto::v1;
@@ -25,7 +25,7 @@ const KILL_ROUNDS: usize = 16;
 /// A cgroup and handles on its directories.
 #[derive(Debug)]
 pub struct Cgroup {
-    path: CgroupPath,
+    pub(super) path: CgroupPath,
     driver: Driver,
     v2: bool,
     members: Vec<Member>,
@@ -69,11 +69,6 @@ impl Cgroup {
             members,
             above: Vec::new(),
         }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &CgroupPath {
-        &self.path
     }
 
     /// Whether it is on cgroup v2.
@@ -172,15 +167,6 @@ impl Cgroup {
     /// A file that cannot be read. A cgroup that is gone has no numbers.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
         stats::read(self)
-    }
-
-    /// What went to and from block devices. Apart from [`Self::stats`], which is asked for all containers every few
-    /// seconds.
-    ///
-    /// # Errors
-    /// As [`Self::stats`].
-    pub fn io_stats(&self) -> Result<Option<IoStats>, CgroupError> {
-        stats::read_io(self)
     }
 
     /// How much time was lost waiting for CPU, memory and block devices. What the kernel does not tell is missing: all

@@ -70,32 +70,11 @@ pub struct PidStats {
     pub limit: Option<u64>,
 }
 
-/// Block device traffic, all devices together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IoStats {
-    /// Bytes read.
-    pub read_bytes: u64,
-    /// Bytes written.
-    pub written_bytes: u64,
-    /// Read operations.
-    pub reads: u64,
-    /// Write operations.
-    pub writes: u64,
-}
-
 pub(super) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
     if cgroup.is_v2() {
         v2::read(cgroup)
     } else {
         v1::read(cgroup)
-    }
-}
-
-pub(super) fn read_io(cgroup: &Cgroup) -> Result<Option<IoStats>, CgroupError> {
-    if cgroup.is_v2() {
-        v2::read_io(cgroup)
-    } else {
-        v1::read_io(cgroup)
     }
 }
 

@@ -114,7 +114,7 @@ fn v1_limits_are_what_cri_said() {
     assert_eq!(stats.pids.unwrap().limit, Some(100));
     cgroup.remove().unwrap();
     assert!(matches!(
-        ground.cgroups.open(cgroup.path()),
+        ground.cgroups.open(&cgroup.path),
         Err(CgroupError::NotFound { .. })
     ));
 }
@@ -212,7 +212,7 @@ fn removal_takes_what_the_container_made_beneath() {
     fs::create_dir_all(&beneath).unwrap();
     cgroup.remove().unwrap();
     assert!(!beneath.exists());
-    ground.cgroups.remove(cgroup.path()).unwrap();
+    ground.cgroups.remove(&cgroup.path).unwrap();
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Sto
     let images = images.context("cannot open the image store")?;
     let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
     let cgroups = Cgroups::new(driver(config.cgroup_driver)).context("cannot use cgroups")?;
-    let mut host = Host::probe(cgroups.layout().clone());
+    let mut host = Host::probe();
     if let Some(path) = &config.seccomp.default_profile {
         host.read_seccomp_default(path)
             .context("cannot use the seccomp profile of the configuration")?;

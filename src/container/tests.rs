@@ -1,6 +1,7 @@
 use pausa_monitor_protocol::ExitStatus;
 
-use super::{ContainerRecord, ExitInfo, ImageIdentity, Reason, RunState, list_item, status};
+use super::record::Reason;
+use super::{ContainerRecord, ExitInfo, ImageIdentity, RunState, list_item, status};
 use crate::id::Id;
 use crate::proto::v1;
 

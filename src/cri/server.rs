@@ -32,7 +32,7 @@ use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
 mod patience;
 mod socket;
 
-pub use socket::{Listening, SocketError, bind, inherited};
+pub use socket::{Listening, bind, inherited};
 
 /// Largest message either way; kubelet's and crictl's clients have the same limit.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;

@@ -30,15 +30,10 @@ pub(super) fn from_failure(failure: Failure) -> Status {
     Status::new(code, shortened(failure.message))
 }
 
-/// The status of a failed PullImage: a registry that does not answer and a signature that does not fit have words of their own.
+/// The status of a failed PullImage: a registry that does not answer has a word of its own.
 pub(super) fn from_pull_failure(mut failure: Failure) -> Status {
-    let word = match failure.kind {
-        ErrorKind::Unavailable => Some(REGISTRY_UNAVAILABLE),
-        ErrorKind::SignatureInvalid => Some(SIGNATURE_VALIDATION_FAILED),
-        _ => None,
-    };
-    if let Some(word) = word.filter(|_| !is_sentinel(&failure.message)) {
-        failure.message = format!("{word}: {}", failure.message);
+    if failure.kind == ErrorKind::Unavailable && !is_sentinel(&failure.message) {
+        failure.message = format!("{REGISTRY_UNAVAILABLE}: {}", failure.message);
     }
     from_failure(failure)
 }
@@ -73,7 +68,6 @@ fn code(kind: ErrorKind) -> Code {
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Unauthenticated => Code::Unauthenticated,
         ErrorKind::DataLoss => Code::DataLoss,
-        ErrorKind::SignatureInvalid => Code::FailedPrecondition,
         ErrorKind::Unimplemented => Code::Unimplemented,
         ErrorKind::Internal => Code::Internal,
     }

@@ -1,7 +1,7 @@
 //! Leases: while a container has one, the image's layers stay where they are, whatever becomes of the image's names.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
@@ -60,19 +60,6 @@ impl Lease {
         } else {
             paths
         }
-    }
-
-    /// A detached overlay mount of the image with a writable layer; see [`overlay::mount`].
-    ///
-    /// # Errors
-    /// As [`overlay::mount`].
-    pub fn mount(
-        &self,
-        upper: &Path,
-        work: &Path,
-        users: Option<BorrowedFd<'_>>,
-    ) -> Result<OwnedFd, ImageError> {
-        overlay::mount(&self.layers(), upper, work, users)
     }
 
     /// A detached read-only mount of the image; see [`overlay::mount_readonly`].

@@ -32,7 +32,6 @@
 pub(crate) mod apart;
 mod classic;
 
-use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -326,13 +325,6 @@ pub fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
 /// The call that shows that they cannot.
 pub fn check_mounts_inside() -> Result<(), ImageError> {
     pausa_sys::check_mounts_inside().map_err(|error| failed(error.call, 0, None)(error.errno))
-}
-
-/// Whether this kernel can overlay at all, for Status.
-pub fn is_supported() -> bool {
-    File::open("/proc/filesystems")
-        .and_then(std::io::read_to_string)
-        .is_ok_and(|text| text.lines().any(|line| line.trim() == "nodev\toverlay"))
 }
 
 #[cfg(test)]

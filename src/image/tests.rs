@@ -153,7 +153,7 @@ async fn whiteouts_hide_across_layers_of_docker_images() {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     for mount in [
-        lease.mount(&upper, &work, None).unwrap(),
+        super::overlay::mount(&lease.layers(), &upper, &work, None).unwrap(),
         lease.mount_readonly(None).unwrap(),
     ] {
         assert_eq!(read_in(&mount, "keep").unwrap(), "low");

@@ -52,7 +52,6 @@ struct Greeting {
     /// What both speak; see the protocol's rules.
     version: u32,
     pid: i32,
-    pause: Option<i32>,
     containers: Vec<ContainerReport>,
 }
 
@@ -122,8 +121,8 @@ pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorE
     let Reply::Hello {
         version,
         pid,
-        pause,
         containers,
+        ..
     } = hello.0
     else {
         return Err(MonitorError::Unexpected {
@@ -134,7 +133,6 @@ pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorE
     let greeting = Arc::new(Greeting {
         version: negotiated(PROTOCOL_VERSION, version),
         pid,
-        pause,
         containers,
     });
     Ok((
@@ -173,11 +171,6 @@ impl Monitor {
     /// The monitor's process id.
     pub fn pid(&self) -> i32 {
         self.greeting.pid
-    }
-
-    /// The pause process, as it was when this connection was made.
-    pub fn pause(&self) -> Option<i32> {
-        self.greeting.pause
     }
 
     /// The containers the monitor held when this connection was made. What came after is in [`Events`].

@@ -83,16 +83,6 @@ pub enum MonitorError {
     Refused(#[source] Failure),
 }
 
-impl MonitorError {
-    /// Whether the monitor is not there (any more), as opposed to not doing what it is asked.
-    pub const fn is_gone(&self) -> bool {
-        matches!(
-            self,
-            Self::Gone { .. } | Self::Connect { .. } | Self::Socket { .. }
-        )
-    }
-}
-
 impl Kinded for MonitorError {
     fn kind(&self) -> ErrorKind {
         match self {

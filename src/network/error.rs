@@ -163,14 +163,6 @@ pub enum NetworkError {
     },
 }
 
-impl NetworkError {
-    /// Whether something is left that [`detach`](super::Network::detach) has to be called for again.
-    #[must_use]
-    pub const fn leaves_debt(&self) -> bool {
-        matches!(self, Self::NotUndone { .. })
-    }
-}
-
 impl Kinded for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {

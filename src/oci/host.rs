@@ -11,7 +11,6 @@ use pausa_seccomp::{Architecture, KernelVersion, Profile};
 use super::error::OciError;
 use super::security::{self, Seccomp};
 use super::{SeccompPrograms, prepare};
-use crate::cgroups::Layout;
 
 /// The configuration's key of the profile for `RuntimeDefault`.
 const DEFAULT_SECCOMP: &str = "seccomp.default_profile";
@@ -21,8 +20,6 @@ const DEFAULT_SECCOMP: &str = "seccomp.default_profile";
 pub struct Host {
     /// Capabilities this process may hand on: bit n for capability number n.
     pub capabilities: u64,
-    /// How cgroups are mounted.
-    pub cgroups: Layout,
     /// Whether seccomp filters can be installed.
     pub seccomp: bool,
     /// What seccomp `RuntimeDefault` means instead of the profile pausa brings.
@@ -48,13 +45,12 @@ pub struct AppArmor {
 const DEFAULT_APPARMOR_PROFILE: &str = "pausa-default";
 
 impl Host {
-    /// Looks at this node, whose cgroups are `cgroups`. What cannot be found out counts as not there.
-    pub fn probe(cgroups: Layout) -> Self {
+    /// Looks at this node. What cannot be found out counts as not there.
+    pub fn probe() -> Self {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy();
         Self {
             capabilities: capabilities(),
-            cgroups,
             seccomp: fs::exists("/proc/sys/kernel/seccomp/actions_avail").unwrap_or(false),
             seccomp_default: None,
             architecture: Architecture::current(),

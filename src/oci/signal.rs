@@ -51,8 +51,6 @@ pub struct Signal(i32);
 impl Signal {
     /// SIGTERM.
     pub const TERM: Self = Self(15);
-    /// SIGKILL.
-    pub const KILL: Self = Self(9);
 
     /// Its number.
     pub fn number(self) -> i32 {

@@ -9,6 +9,7 @@ use pausa_seccomp::KernelVersion;
 use proptest::prelude::*;
 
 use self::arbitrary::any_config;
+use super::security::Seccomp;
 use super::*;
 use crate::cgroups::{Hierarchy, Layout};
 use crate::error::{ErrorKind, Kinded};
@@ -18,16 +19,19 @@ use crate::proto::v1;
 pub(super) fn host() -> Host {
     Host {
         capabilities: (1 << 41) - 1,
-        cgroups: Layout::V2 {
-            mount_point: "/sys/fs/cgroup".into(),
-            flags: vec!["nsdelegate".to_owned()],
-        },
         seccomp: true,
         seccomp_default: None,
         architecture: pausa_seccomp::Architecture::current(),
         kernel: KernelVersion::new(5, 15),
         apparmor: None,
         selinux: false,
+    }
+}
+
+pub(super) fn v2_layout() -> Layout {
+    Layout::V2 {
+        mount_point: "/sys/fs/cgroup".into(),
+        flags: vec!["nsdelegate".to_owned()],
     }
 }
 
@@ -53,6 +57,7 @@ pub(super) struct Case {
     pub(super) image: ImageConfiguration,
     pub(super) user: ResolvedUser,
     pub(super) host: Host,
+    pub(super) cgroups: Layout,
     pub(super) prepared: Prepared,
     files: PodFiles,
 }
@@ -97,6 +102,7 @@ impl Case {
                 home: "/root".to_owned(),
             },
             host: host(),
+            cgroups: v2_layout(),
             prepared: Prepared::default(),
             files: PodFiles {
                 hosts: Some("/run/pod/hosts".into()),
@@ -121,7 +127,6 @@ impl Case {
 
     pub(super) fn generate(&self) -> Result<Spec, OciError> {
         generate(&ContainerInput {
-            id: "c1",
             config: &self.config,
             pod: PodInput {
                 id: "p1",
@@ -150,7 +155,7 @@ impl Case {
             id: "c1",
             spec: &self.generate()?,
             namespaces: namespace_plan(&self.pod, security_context(&self.config))?,
-            cgroups: &self.host.cgroups,
+            cgroups: &self.cgroups,
             io: IoPlan::default(),
             log: None,
             programs: &SeccompPrograms::default(),
@@ -314,7 +319,7 @@ fn an_exec_has_the_identity_of_its_container() {
 #[test]
 fn cgroup_v1_is_a_tmpfs_with_one_mount_a_hierarchy() {
     let mut case = Case::new();
-    case.host.cgroups = v1_layout();
+    case.cgroups = v1_layout();
     let plan = case.plan().unwrap();
     assert_eq!(plan.namespaces.cgroup, Namespace::New);
     assert_eq!(

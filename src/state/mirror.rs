@@ -32,8 +32,6 @@ struct Queue {
     pending: BTreeMap<PathBuf, Vec<u8>>,
     /// The file being written right now; nobody may remove its directory meanwhile.
     writing: Option<PathBuf>,
-    /// Somebody waits: do not gather.
-    hurry: bool,
     ended: bool,
 }
 
@@ -72,17 +70,6 @@ impl Mirror {
             queue = self.shared.wait(queue);
         }
     }
-
-    /// Waits until nothing is queued.
-    pub(super) fn flush(&self) {
-        let mut queue = self.shared.lock();
-        queue.hurry = true;
-        self.shared.changed.notify_all();
-        while self.thread.is_some() && !(queue.pending.is_empty() && queue.writing.is_none()) {
-            queue = self.shared.wait(queue);
-        }
-        queue.hurry = false;
-    }
 }
 
 impl Drop for Mirror {
@@ -104,8 +91,8 @@ fn run(shared: &Shared) {
             }
             queue = shared.wait(queue);
         }
-        if !queue.hurry && !queue.ended {
-            // Woken early by more news, a flush or the end: all of them are fine.
+        if !queue.ended {
+            // Woken early by more records or the end: both are fine.
             drop(queue);
             std::thread::sleep(GATHER);
             queue = shared.lock();

@@ -189,11 +189,6 @@ impl Store {
         remove_tree(dir)
     }
 
-    /// Waits until every record saved so far is on disk.
-    pub fn flush(&self) {
-        self.mirror.flush();
-    }
-
     /// Reads everything: the pods of this boot, and those of before it that are only kept.
     pub fn load<P: DeserializeOwned, C: DeserializeOwned>(&self) -> Loaded<P, C> {
         let mut loaded = Loaded {

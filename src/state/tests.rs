@@ -58,9 +58,10 @@ fn a_broken_record_is_reported_and_the_others_are_loaded() {
     let first = store(&dir);
     first.save_pod(&good, &note("good")).unwrap();
     first.save_pod(&bad, &note("bad")).unwrap();
-    first.flush();
-    std::fs::write(first.layout().pod(&bad).join("pod.json"), "{\"version\":1").unwrap();
-    let loaded = first.load::<Note, Note>();
+    drop(first);
+    let second = store(&dir);
+    std::fs::write(second.layout().pod(&bad).join("pod.json"), "{\"version\":1").unwrap();
+    let loaded = second.load::<Note, Note>();
     assert_eq!(loaded.pods.len(), 1);
     assert_eq!(loaded.broken.len(), 1);
     assert!(loaded.broken[0].path.ends_with(bad.as_str()));
@@ -75,9 +76,10 @@ fn what_is_forgotten_stays_forgotten_even_while_it_is_being_copied() {
         first.save_pod(&pod, &note(&round.to_string())).unwrap();
         first.forget_pod(&pod).unwrap();
     }
-    first.flush();
-    assert!(!first.layout().kept_pod(&pod).exists());
-    assert!(first.load::<Note, Note>().pods.is_empty());
+    drop(first);
+    let second = store(&dir);
+    assert!(!second.layout().kept_pod(&pod).exists());
+    assert!(second.load::<Note, Note>().pods.is_empty());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 mod server;
 
-pub use server::{Address, AddressError, Listening, ServeError};
+pub use server::{Address, Listening};
 
 /// Upper bounds in seconds of what an RPC or a step of it takes.
 const SHORT: [f64; 11] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];

@@ -72,11 +72,6 @@ impl Steps {
             shared: Arc::clone(&self.shared),
         }
     }
-
-    /// The finished steps with their durations, in order.
-    pub fn finished(&self) -> Vec<(&'static str, Duration)> {
-        self.shared.lock().done.clone()
-    }
 }
 
 impl Drop for Steps {

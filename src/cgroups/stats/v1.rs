@@ -1,7 +1,7 @@
 //! cgroup v1.
 
-use super::parse::{io_v1, keyed, limit, number};
-use super::{CpuStats, IoStats, MemoryStats, PidStats, Stats};
+use super::parse::{keyed, limit, number};
+use super::{CpuStats, MemoryStats, PidStats, Stats};
 use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
 use crate::cgroups::group::Cgroup;
@@ -68,24 +68,4 @@ fn pids(dir: &Dir) -> Result<Option<PidStats>, CgroupError> {
     };
     let limit = dir.record("pids.max")?.as_deref().and_then(limit);
     Ok(Some(PidStats { current, limit }))
-}
-
-pub(super) fn read_io(cgroup: &Cgroup) -> Result<Option<IoStats>, CgroupError> {
-    let Some(dir) = cgroup.v1("blkio") else {
-        return Ok(None);
-    };
-    let Some(bytes) = dir.record("blkio.throttle.io_service_bytes_recursive")? else {
-        return Ok(None);
-    };
-    let operations = dir
-        .record("blkio.throttle.io_serviced_recursive")?
-        .unwrap_or_default();
-    let (read_bytes, written_bytes) = io_v1(&bytes);
-    let (reads, writes) = io_v1(&operations);
-    Ok(Some(IoStats {
-        read_bytes,
-        written_bytes,
-        reads,
-        writes,
-    }))
 }

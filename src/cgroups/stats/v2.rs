@@ -1,7 +1,7 @@
 //! cgroup v2.
 
-use super::parse::{io_v2, keyed, limit, number};
-use super::{CpuStats, IoStats, MemoryStats, PidStats, Stats};
+use super::parse::{keyed, limit, number};
+use super::{CpuStats, MemoryStats, PidStats, Stats};
 use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
 use crate::cgroups::group::Cgroup;
@@ -30,13 +30,6 @@ pub(super) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
         memory: memory(dir)?,
         pids,
     })
-}
-
-pub(super) fn read_io(cgroup: &Cgroup) -> Result<Option<IoStats>, CgroupError> {
-    let Some(dir) = cgroup.controller("io") else {
-        return Ok(None);
-    };
-    Ok(dir.record("io.stat")?.as_deref().map(io_v2))
 }
 
 fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {

@@ -48,7 +48,7 @@ impl Ground {
 
     fn shows(&self, property: &str) -> String {
         let output = Command::new("systemctl")
-            .args(["show", "--value", "-p", property, &self.cgroup.path().name])
+            .args(["show", "--value", "-p", property, &self.cgroup.path.name])
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -112,7 +112,7 @@ fn a_scope_is_what_its_cgroup_is() {
         setting("cpuset.cpus", "0,9"),
         setting("memory.max", "67108864"),
     ];
-    let path = ground.cgroup.path().clone();
+    let path = ground.cgroup.path.clone();
     start(&path, &limits, ground.pid()).unwrap();
     let expected = [
         ("ActiveState", "active"),
@@ -157,7 +157,7 @@ fn who_has_ended_needs_no_scope() {
         pids: None,
     };
     ground.cgroup.register(ground.pid(), &limits).unwrap();
-    let error = start(ground.cgroup.path(), &[], ground.pid()).unwrap_err();
+    let error = start(&ground.cgroup.path, &[], ground.pid()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
-    assert!(error.to_string().contains(&ground.cgroup.path().name), "{error}");
+    assert!(error.to_string().contains(&ground.cgroup.path.name), "{error}");
 }

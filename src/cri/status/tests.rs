@@ -29,13 +29,6 @@ fn a_reason_that_is_there_is_not_written_twice() {
 }
 
 #[test]
-fn a_signature_that_does_not_fit_has_a_word_of_its_own() {
-    let status = from_pull_failure(Failure::new(ErrorKind::SignatureInvalid, "no key fits"));
-    assert_eq!(status.code(), Code::Unknown);
-    assert_eq!(status.message(), "SignatureValidationFailed: no key fits");
-}
-
-#[test]
 fn other_pull_failures_keep_their_code() {
     for (kind, code) in [
         (ErrorKind::Unauthenticated, Code::Unauthenticated),

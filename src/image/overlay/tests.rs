@@ -3,6 +3,7 @@
 use super::*;
 use rustix::fs::{ResolveFlags, openat2};
 use rustix::mount::MountPropagationFlags;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 
 fn root() -> bool {

@@ -30,7 +30,7 @@ fn mounts(images: &Images, name: &str, dir: &Path) -> Vec<OwnedFd> {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     vec![
-        lease.mount(&upper, &work, None).unwrap(),
+        crate::image::overlay::mount(&lease.layers(), &upper, &work, None).unwrap(),
         lease.mount_readonly(None).unwrap(),
     ]
 }

@@ -2,8 +2,8 @@ use pausa_monitor_protocol::{DeviceKind, MountSource};
 
 use super::*;
 use crate::error::{ErrorKind, Kinded};
-use crate::oci::Device;
-use crate::oci::tests::Case;
+use crate::oci::devices::Device;
+use crate::oci::tests::{Case, v2_layout};
 use crate::proto::v1;
 
 /// MOUNT_ATTR_RDONLY and MOUNT_ATTR_NOEXEC.
@@ -13,12 +13,12 @@ const NOEXEC: u64 = 8;
 /// A privileged container mounts from the node's own cgroup namespace: without them the node would lose its flags.
 #[test]
 fn the_hierarchy_keeps_its_flags() {
-    let host = Case::new().host;
+    let cgroups = v2_layout();
     let mut mount = Mount::default();
     mount
         .set_destination("/sys/fs/cgroup".into())
         .set_typ(Some("cgroup".to_owned()));
-    let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &host.cgroups).unwrap();
+    let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &cgroups).unwrap();
     let expected = MountSource::Filesystem {
         fstype: "cgroup2".to_owned(),
         source: "cgroup".to_owned(),
@@ -29,7 +29,7 @@ fn the_hierarchy_keeps_its_flags() {
 
 #[test]
 fn only_a_bind_from_beneath_the_root_is_a_part_of_it() {
-    let host = Case::new().host;
+    let cgroups = v2_layout();
     let plan = |source: &str| {
         let mut mount = Mount::default();
         mount
@@ -37,7 +37,7 @@ fn only_a_bind_from_beneath_the_root_is_a_part_of_it() {
             .set_typ(Some("bind".to_owned()))
             .set_source(Some(source.into()))
             .set_options(Some(vec!["rbind".to_owned(), "ro".to_owned()]));
-        let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &host.cgroups);
+        let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &cgroups);
         mounts.unwrap().remove(0)
     };
     let own = plan("/b/rootfs/a//b/");
@@ -142,7 +142,7 @@ fn edited(edit: impl FnOnce(&mut Spec)) -> Result<ContainerPlan, OciError> {
         id: "c1",
         spec: &spec,
         namespaces: crate::oci::namespace_plan(&case.pod, None).unwrap(),
-        cgroups: &case.host.cgroups,
+        cgroups: &case.cgroups,
         io: IoPlan::default(),
         log: None,
         programs: &SeccompPrograms::default(),
@@ -181,7 +181,7 @@ fn a_spec_that_cannot_be_carried_out_is_refused_by_name() {
 #[test]
 fn a_program_is_compiled_once() {
     let mut case = Case::new();
-    case.prepared.seccomp = crate::oci::Seccomp::RuntimeDefault;
+    case.prepared.seccomp = crate::oci::security::Seccomp::RuntimeDefault;
     let spec = case.generate().unwrap();
     let filter = spec.linux().as_ref().unwrap().seccomp().as_ref().unwrap();
     let programs = SeccompPrograms::default();

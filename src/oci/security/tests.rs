@@ -82,7 +82,7 @@ fn apparmor_is_required_only_by_a_named_profile() {
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
     assert!(error.to_string().contains("linux.security_context.apparmor"));
 
-    host.apparmor = Some(crate::oci::AppArmor {
+    host.apparmor = Some(crate::oci::host::AppArmor {
         default_profile: Some("pausa-default".to_owned()),
     });
     assert_eq!(apparmor(&security, &host).unwrap().as_deref(), Some("mine"));

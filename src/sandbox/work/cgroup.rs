@@ -78,16 +78,7 @@ pub(super) async fn create_for_monitor(
         .monitor_path(parent, pod.id.as_str())
         .map_err(failed(DOING))?;
     let services = Arc::clone(services);
-    blocking(move || {
-        let none = v1::LinuxContainerResources::default();
-        let limits = Limits {
-            cri: &none,
-            devices: &[],
-            pids: None,
-        };
-        services.cgroups.create(&path, &limits).map_err(failed(DOING))
-    })
-    .await
+    blocking(move || services.cgroups.create_unlimited(&path).map_err(failed(DOING))).await
 }
 
 /// What a monitor joins its cgroup with by itself: the `tasks` files of v1. On v2 there is nothing of the kind, and

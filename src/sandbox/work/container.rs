@@ -207,7 +207,6 @@ fn spec(
     let bundle = services.store.layout().bundle(&pod.id, &record.id);
     let hostname = files::hostname(&pod.config);
     oci::generate(&ContainerInput {
-        id: record.id.as_str(),
         config: &record.config,
         pod: PodInput {
             id: pod.id.as_str(),

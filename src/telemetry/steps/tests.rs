@@ -9,7 +9,14 @@ fn entering_a_step_ends_the_one_before() {
     assert_eq!(watch.current().map(|s| s.name), Some("netns"));
     steps.enter("cni.add");
     assert_eq!(watch.current().map(|s| s.name), Some("cni.add"));
-    let finished: Vec<_> = steps.finished().into_iter().map(|(name, _)| name).collect();
+    let finished: Vec<_> = steps
+        .shared
+        .lock()
+        .done
+        .clone()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(finished, ["netns"]);
 }
 
@@ -34,7 +41,7 @@ fn a_loop_of_steps_does_not_grow_without_bound() {
     for _ in 0..10 * MAX_STEPS {
         steps.enter("kill");
     }
-    let finished = steps.finished();
+    let finished = steps.shared.lock().done.clone();
     assert_eq!(finished.len(), MAX_STEPS);
     assert_eq!(finished[MAX_STEPS - 1].0, "further");
 }
