@@ -7,6 +7,7 @@
 //! cannot be checked by the compiler, and a debug build checks it at run time.
 
 mod allocator;
+mod atomic_file;
 mod bpf;
 mod clone;
 mod exec;
@@ -25,6 +26,7 @@ mod tests;
 mod users;
 
 pub use allocator::{return_allocations_from, return_free_pages, share_heaps};
+pub use atomic_file::{AtomicFileError, Durability, StagedFile, remove_leftovers, replace_file};
 pub use bpf::{
     BpfInstruction, attach_device_program, detach_device_program, device_programs, load_device_program,
     open_program, program_name,
