@@ -21,39 +21,14 @@
 //! Specs: OCI image spec 1.1, OCI distribution spec 1.1, Docker image spec 1.2 (archives), CRI v1 ImageService.
 
 mod archive;
-mod check;
-mod content;
 mod cri;
 mod error;
 mod explain;
-mod export;
 mod failpoint;
-mod feed;
-mod fetch;
-mod files;
-mod import;
-mod index;
-mod install;
-mod keeper;
-mod layers;
-mod layout;
-mod lease;
-mod logins;
-mod mark;
-mod media;
-mod names;
-mod open;
 pub mod overlay;
-mod pinned;
-mod pipe;
-mod progress;
 mod prune;
 mod pull;
-mod reaper;
-mod recheck;
-mod record;
-mod shelf;
-mod top;
+mod store;
 mod verify;
 
 use std::path::PathBuf;
@@ -66,21 +41,24 @@ use arc_swap::ArcSwap;
 use pausa_distribution::{Client, ClientConfig, Platform, Proxies, Registries};
 use tokio::sync::{oneshot, watch};
 
-pub use check::VerifyMethod;
+pub use archive::export::Exported;
 pub use error::ImageError;
-pub use export::Exported;
-pub use index::Incomplete;
-pub use lease::Lease;
-pub use names::registries;
-pub use progress::{LayerProgress, LayerState, PullProgress, PullStep};
 pub(crate) use prune::PrunedImage;
-pub use shelf::Kept;
+pub use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
+pub use pull::retained::Kept;
+pub use pull::short_names::registries;
+pub use store::index::Incomplete;
+pub use store::lease::Lease;
+pub use verify::layer::VerifyMethod;
 pub use verify::{DocumentReport, ImageReport, LayerReport};
 
-use index::Index;
-use keeper::{Job, Keeper};
-use layers::Layers;
-use layout::Layout;
+use pull::{credentials, progress, retained};
+use store::index::Index;
+use store::layers::Layers;
+use store::layout::Layout;
+use store::metadata::{Job, Keeper};
+use store::{clean_shutdown, files, load, pinned};
+use verify::startup;
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -117,8 +95,8 @@ struct Inner {
     client: Client,
     registries: Arc<Registries>,
     layers: Layers,
-    shelf: Arc<shelf::Shelf>,
-    logins: logins::Logins,
+    shelf: Arc<retained::Shelf>,
+    logins: credentials::Logins,
     index: Arc<ArcSwap<Index>>,
     pulls: pull::InFlight,
     board: progress::Board,
@@ -171,9 +149,9 @@ impl Images {
             Arc::clone(&closing),
         );
         let begun = crate::state::now();
-        let (doubt, whole) = mark::read(&layout);
-        let shelf = Arc::new(shelf::Shelf::new(config.keep_failed, layout.base()));
-        let opened = open::load(&layout, &layers, &mut keeper, &shelf, doubt)?;
+        let (doubt, whole) = clean_shutdown::read(&layout);
+        let shelf = Arc::new(retained::Shelf::new(config.keep_failed, layout.base()));
+        let opened = load::load(&layout, &layers, &mut keeper, &shelf, doubt)?;
         for error in opened.broken {
             let error = crate::error::chain(&error);
             tracing::warn!(error, "a part of the image store is damaged and was left out");
@@ -182,8 +160,8 @@ impl Images {
         // While something is in doubt, what was known to be whole is all that is.
         let doubtful = !opened.doubtful.is_empty();
         let fresh = whole == i64::MIN && !doubtful;
-        mark::in_use(&layout, if fresh { begun } else { whole })?;
-        let checked = recheck::start(&layout, &layers, opened.doubtful, sender.clone(), begun)?;
+        clean_shutdown::in_use(&layout, if fresh { begun } else { whole })?;
+        let checked = startup::start(&layout, &layers, opened.doubtful, sender.clone(), begun)?;
         std::thread::Builder::new()
             .name("image-keeper".to_owned())
             .spawn(move || keeper.run(&jobs))
@@ -203,7 +181,7 @@ impl Images {
             layout,
             layers,
             shelf,
-            logins: logins::Logins::new(config.auth_file.clone()),
+            logins: credentials::Logins::new(config.auth_file.clone()),
             index,
             pulls: Arc::new(Mutex::default()),
             board: progress::Board::default(),
@@ -297,7 +275,7 @@ impl Images {
             return;
         }
         let layout = &self.inner.layout;
-        if let Err(error) = files::sync_all(layout.base()).and_then(|()| mark::clean(layout)) {
+        if let Err(error) = files::sync_all(layout.base()).and_then(|()| clean_shutdown::clean(layout)) {
             let error = crate::error::chain(&error);
             tracing::warn!(
                 error,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use pausa_layer::Usage;
 
-use super::content::User;
 use super::error::{ImageError, io_error};
-use super::fetch::blocking;
-use super::index::Entry;
-use super::{Images, files};
 use crate::error::chain;
+use crate::image::Images;
+use crate::image::pull::fetch::blocking;
+use crate::image::store::content::User;
+use crate::image::store::files;
+use crate::image::store::index::Entry;
 use crate::proto::v1;
 
 /// What a directory of a layer on top occupies.

@@ -6,7 +6,7 @@ use pausa_distribution::{Explanation, Found, Proxies, explain};
 
 use super::Images;
 use super::error::{ImageError, shortened};
-use super::fetch::blocking;
+use crate::image::pull::fetch::blocking;
 
 impl Images {
     /// The registries and mirrors that a pull of `text` would ask, in their order. Reads configuration as a pull does, and asks

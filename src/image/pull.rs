@@ -8,6 +8,16 @@
 //!
 //! The task outlives whoever asked. A layer that fails ends the others.
 
+pub(crate) mod chunk_reader;
+pub(crate) mod credentials;
+pub(crate) mod fetch;
+pub(crate) mod ingest;
+pub(crate) mod media_types;
+pub(crate) mod progress;
+pub(crate) mod retained;
+pub(crate) mod short_names;
+pub(crate) mod unpack;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -20,19 +30,19 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Images;
-use super::content::{CONFIG_MAX, Config};
 use super::error::{ImageError, shortened};
 use super::failpoint::failpoint;
-use super::fetch::{self, Effort, Origin, Remote, blocking};
-use super::files;
-use super::index::{digest_name, tag_name};
-use super::keeper::{Blob, Job, Put};
-use super::layers::Layer;
-use super::media::check_media_types;
-use super::progress::{Progress, PullStep};
 use crate::error::{ErrorKind, Kinded};
+use crate::image::pull::media_types::check_media_types;
+use crate::image::pull::progress::{Progress, PullStep};
+use crate::image::store::content::{CONFIG_MAX, Config};
+use crate::image::store::files;
+use crate::image::store::index::{digest_name, tag_name};
+use crate::image::store::layers::Layer;
+use crate::image::store::metadata::{Blob, Job, Put};
 use crate::proto::v1;
 use crate::telemetry::metrics;
+use fetch::{Effort, Origin, Remote, blocking};
 
 type Outcome = Option<Result<String, Arc<ImageError>>>;
 

@@ -2,7 +2,10 @@
 //!
 //! `verify` only looks. `repair` sets damaged layers aside, which makes the image incomplete: absent for CRI, known by its names
 //! here, mended by the next pull, which fetches just what is missing. The daemon tries that pull by itself, with credentials if it
-//! knows some ([`logins`](super::logins)).
+//! knows some ([`logins`](crate::image::pull::credentials)).
+
+pub(crate) mod layer;
+pub(crate) mod startup;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +13,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::check::{self, Verdict, VerifyMethod};
-use super::content::Content;
 use super::error::ImageError;
-use super::fetch::blocking;
-use super::index::Incomplete;
-use super::keeper::Job;
 use super::{Images, Inner};
 use crate::error::chain;
+use crate::image::pull::fetch::blocking;
+use crate::image::store::content::Content;
+use crate::image::store::index::Incomplete;
+use crate::image::store::metadata::Job;
+use layer::{Verdict, VerifyMethod};
 
 /// How long an incomplete image is kept for somebody to mend it.
 const MEND_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -188,7 +191,7 @@ fn report(
     let document = |kind, hex: &str, path: std::path::PathBuf| DocumentReport {
         digest: format!("sha256:{hex}"),
         kind,
-        damage: check::document(&path, hex),
+        damage: layer::document(&path, hex),
     };
     let mut documents = vec![document("config", hex, layout.config(hex))];
     documents.extend(
@@ -199,7 +202,7 @@ fn report(
     let mut layers = Vec::with_capacity(content.layers.len());
     for layer in &content.layers {
         let record = layer.record();
-        let damage = match check::layer(layout, record) {
+        let damage = match layer::layer(layout, record) {
             Verdict::Whole => None,
             Verdict::Damaged(damage) => Some(damage),
             Verdict::Unknown(error) => return Err(error),
@@ -208,7 +211,7 @@ fn report(
             diff_id: format!("sha256:{}", record.diff_id),
             bytes: record.size,
             inodes: record.inodes,
-            method: check::method(record),
+            method: layer::method(record),
             damage,
         });
     }
