@@ -45,7 +45,7 @@ pub use archive::export::Exported;
 pub use error::ImageError;
 pub(crate) use prune::PrunedImage;
 pub use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
-pub use pull::retained::Kept;
+pub use pull::retained::RetainedLayer as Kept;
 pub use pull::short_names::registries;
 pub use store::index::Incomplete;
 pub use store::lease::Lease;
@@ -56,7 +56,7 @@ use pull::{credentials, progress, retained};
 use store::index::Index;
 use store::layers::Layers;
 use store::layout::Layout;
-use store::metadata::{Job, Keeper};
+use store::metadata::{MetadataJob, MetadataStore};
 use store::{clean_shutdown, files, load, pinned};
 use verify::startup;
 
@@ -95,15 +95,15 @@ struct Inner {
     client: Client,
     registries: Arc<Registries>,
     layers: Layers,
-    shelf: Arc<retained::Shelf>,
-    logins: credentials::Logins,
+    shelf: Arc<retained::RetainedPulls>,
+    logins: credentials::PullCredentials,
     index: Arc<ArcSwap<Index>>,
     pulls: pull::InFlight,
-    board: progress::Board,
+    board: progress::PullTracker,
     pinned: pinned::Pinned,
     /// Ends when what was in doubt is verified.
     checked: watch::Receiver<()>,
-    keeper: Sender<Job>,
+    keeper: Sender<MetadataJob>,
     closing: Arc<AtomicBool>,
 }
 
@@ -116,7 +116,7 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Inner {
-    fn tell(&self, job: Job) {
+    fn send(&self, job: MetadataJob) {
         // The thread lives as long as this does.
         drop(self.keeper.send(job));
     }
@@ -126,7 +126,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // From here on, giving up a layer means only that this process ends.
         self.closing.store(true, Ordering::Release);
-        self.tell(Job::Stop);
+        self.send(MetadataJob::Stop);
     }
 }
 
@@ -142,26 +142,26 @@ impl Images {
         let layers = Layers::new(layout.clone(), Arc::clone(&closing))?;
         let index = Arc::new(ArcSwap::from_pointee(Index::default()));
         let (sender, jobs) = channel();
-        let mut keeper = Keeper::new(
+        let mut keeper = MetadataStore::new(
             layout.clone(),
             Arc::clone(&index),
             sender.clone(),
             Arc::clone(&closing),
         );
         let begun = crate::state::now();
-        let (doubt, whole) = clean_shutdown::read(&layout);
-        let shelf = Arc::new(retained::Shelf::new(config.keep_failed, layout.base()));
-        let opened = load::load(&layout, &layers, &mut keeper, &shelf, doubt)?;
+        let (scope, whole) = clean_shutdown::read(&layout);
+        let shelf = Arc::new(retained::RetainedPulls::new(config.keep_failed, layout.base()));
+        let opened = load::load(&layout, &layers, &mut keeper, &shelf, scope)?;
         for error in opened.broken {
             let error = crate::error::chain(&error);
             tracing::warn!(error, "a part of the image store is damaged and was left out");
         }
         keeper.publish();
         // While something is in doubt, what was known to be whole is all that is.
-        let doubtful = !opened.doubtful.is_empty();
-        let fresh = whole == i64::MIN && !doubtful;
+        let unverified = !opened.unverified.is_empty();
+        let fresh = whole == i64::MIN && !unverified;
         clean_shutdown::in_use(&layout, if fresh { begun } else { whole })?;
-        let checked = startup::start(&layout, &layers, opened.doubtful, sender.clone(), begun)?;
+        let checked = startup::start(&layout, &layers, opened.unverified, sender.clone(), begun)?;
         std::thread::Builder::new()
             .name("image-keeper".to_owned())
             .spawn(move || keeper.run(&jobs))
@@ -181,10 +181,10 @@ impl Images {
             layout,
             layers,
             shelf,
-            logins: credentials::Logins::new(config.auth_file.clone()),
+            logins: credentials::PullCredentials::new(config.auth_file.clone()),
             index,
             pulls: Arc::new(Mutex::default()),
-            board: progress::Board::default(),
+            board: progress::PullTracker::default(),
             pinned: pinned::Pinned::new(&config.pinned),
             checked,
             keeper: sender,
@@ -216,7 +216,7 @@ impl Images {
             return Ok(());
         };
         let (reply, done) = oneshot::channel();
-        self.inner.tell(Job::Remove(hex, reply));
+        self.inner.send(MetadataJob::Remove(hex, reply));
         let removed = done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "removing an image",
         }));
@@ -232,7 +232,7 @@ impl Images {
     pub async fn remove_unused(&self, id: &str) -> Result<bool, ImageError> {
         let hex = id.trim_start_matches("sha256:").to_owned();
         let (reply, done) = oneshot::channel();
-        self.inner.tell(Job::RemoveUnused(hex, reply));
+        self.inner.send(MetadataJob::RemoveUnused(hex, reply));
         let removed = done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "removing an image",
         }));
@@ -256,7 +256,7 @@ impl Images {
     /// Every container of before the start has its lease again: images that were removed meanwhile and that nobody leased go.
     /// Within a runtime, images that are not whole are mended from here on.
     pub fn recovered(&self) {
-        self.inner.tell(Job::Recovered);
+        self.inner.send(MetadataJob::Recovered);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let mending = self.clone().mend();
             runtime.spawn(mending);
@@ -287,7 +287,7 @@ impl Images {
     /// Waits until everything given up so far is off the disk.
     pub async fn settle(&self) {
         let (reply, done) = oneshot::channel();
-        self.inner.tell(Job::Flush(reply));
+        self.inner.send(MetadataJob::Flush(reply));
         // Without an answer the store is closing.
         drop(done.await);
         self.inner.layers.flush().await;

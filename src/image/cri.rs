@@ -13,7 +13,7 @@ use crate::image::Images;
 use crate::image::pull::fetch::blocking;
 use crate::image::store::content::User;
 use crate::image::store::files;
-use crate::image::store::index::Entry;
+use crate::image::store::index::IndexedImage;
 use crate::proto::v1;
 
 /// What a directory of a layer on top occupies.
@@ -116,7 +116,7 @@ impl Images {
         }
     }
 
-    fn shown(&self, entry: &Arc<Entry>) -> v1::Image {
+    fn shown(&self, entry: &Arc<IndexedImage>) -> v1::Image {
         let (uid, username) = match &entry.user {
             User::Uid(uid) => (Some(v1::Int64Value { value: *uid }), String::new()),
             User::Name(name) => (None, name.clone()),

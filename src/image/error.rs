@@ -158,7 +158,7 @@ pub enum ImageError {
     },
     /// A short name, and none of what it may mean could be pulled.
     #[error("cannot pull {reference:?}: {}", told(tried))]
-    Meanings {
+    AllNamesFailed {
         /// As given, shortened.
         reference: String,
         /// One for each meaning, in the order tried.
@@ -184,10 +184,10 @@ fn said(log: &str) -> String {
 
 impl ImageError {
     /// The failure of all meanings of a name; its own where there is only one.
-    pub(super) fn of_names(reference: &str, mut tried: Vec<Self>) -> Self {
+    pub(super) fn all_names_failed(reference: &str, mut tried: Vec<Self>) -> Self {
         match tried.pop() {
             Some(only) if tried.is_empty() => only,
-            last => Self::Meanings {
+            last => Self::AllNamesFailed {
                 reference: shortened(reference),
                 tried: tried.into_iter().chain(last).collect(),
             },
@@ -200,10 +200,10 @@ impl ImageError {
     }
 
     /// Whether the same pull may get further another time, with what came until now.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_retryable(&self) -> bool {
         match self {
-            Self::Fetch { source, .. } => may_pass(source),
-            Self::Joined(inner) => inner.may_pass(),
+            Self::Fetch { source, .. } => is_retryable(source),
+            Self::Joined(inner) => inner.is_retryable(),
             _ => false,
         }
     }
@@ -252,7 +252,7 @@ impl Kinded for ImageError {
             Self::Record { .. } | Self::LayerCount { .. } => ErrorKind::Internal,
             Self::Stopped { .. } => ErrorKind::Unavailable,
             // One that may get better goes before one that says no.
-            Self::Meanings { tried, .. } => {
+            Self::AllNamesFailed { tried, .. } => {
                 let mut kinds = tried.iter().map(Self::kind);
                 let kind = kinds.clone().find(|kind| *kind == ErrorKind::Unavailable);
                 kind.or_else(|| kinds.next_back()).unwrap_or(ErrorKind::NotFound)
@@ -263,7 +263,7 @@ impl Kinded for ImageError {
 }
 
 /// Whether a registry's failure says nothing about the image itself.
-pub(super) fn may_pass(source: &distribution::Error) -> bool {
+pub(super) fn is_retryable(source: &distribution::Error) -> bool {
     use distribution::Kind;
     !matches!(
         source.kind(),

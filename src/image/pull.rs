@@ -39,10 +39,10 @@ use crate::image::store::content::{CONFIG_MAX, Config};
 use crate::image::store::files;
 use crate::image::store::index::{digest_name, tag_name};
 use crate::image::store::layers::Layer;
-use crate::image::store::metadata::{Blob, Job, Put};
+use crate::image::store::metadata::{MetadataJob, NewImage, StoredDocument};
 use crate::proto::v1;
 use crate::telemetry::metrics;
-use fetch::{Effort, Origin, Remote, blocking};
+use fetch::{Origin, PullContext, Remote, blocking};
 
 type Outcome = Option<Result<String, Arc<ImageError>>>;
 
@@ -94,11 +94,11 @@ impl Images {
         let mut failed = Vec::new();
         for name in names {
             match self.pull_one(name, credentials.clone(), fields).await {
-                Err(error) if elsewhere(&error) => failed.push(error),
+                Err(error) if try_next_name(&error) => failed.push(error),
                 outcome => return outcome,
             }
         }
-        Err(ImageError::of_names(reference, failed))
+        Err(ImageError::all_names_failed(reference, failed))
     }
 
     async fn pull_one(
@@ -225,7 +225,7 @@ impl Images {
         if image.digest != image.target.digest {
             manifests.push(document(&image.digest, &image.bytes));
         }
-        let put = Put {
+        let put = NewImage {
             tags: tag_name(reference).into_iter().collect(),
             digests: vec![digest_name(reference, &image.target.digest)],
             config_bytes: bytes.into(),
@@ -256,7 +256,7 @@ impl Images {
         }
         progress.enter(PullStep::Layers);
         let parallel = self.inner.config.max_parallel_downloads;
-        let (effort, mut idle) = Effort::new(parallel, Arc::clone(&self.inner.shelf), Arc::clone(disk));
+        let (effort, mut idle) = PullContext::new(parallel, Arc::clone(&self.inner.shelf), Arc::clone(disk));
         let effort = Arc::new(effort);
         let mut tasks = JoinSet::new();
         for (at, (diff_id, origin)) in config.diff_ids.iter().cloned().zip(origins).enumerate() {
@@ -279,7 +279,7 @@ impl Images {
             match layer {
                 Ok(layer) => held.push(layer),
                 Err(error) => {
-                    if error.may_pass() {
+                    if error.is_retryable() {
                         effort.keep();
                     }
                     // The others' threads notice that nobody feeds them any more, and clean up, unless they are kept.
@@ -289,7 +289,7 @@ impl Images {
                     }
                     drop(effort);
                     while idle.recv().await.is_some() {}
-                    if error.may_pass() {
+                    if error.is_retryable() {
                         let held = held.into_iter().map(|(_, layer)| layer);
                         self.keep(held.collect(), disk).await;
                     }
@@ -332,7 +332,7 @@ impl Images {
     /// Makes an image's layers durable, then records it.
     pub(super) async fn commit(
         &self,
-        put: Put,
+        put: NewImage,
         disk: &Arc<File>,
         progress: &Progress,
     ) -> Result<String, ImageError> {
@@ -343,7 +343,7 @@ impl Images {
         progress.enter(PullStep::Recording);
         let diff_ids = put.config.diff_ids.clone();
         let (reply, done) = oneshot::channel();
-        self.inner.tell(Job::Put(Box::new(put), reply));
+        self.inner.send(MetadataJob::NewImage(Box::new(put), reply));
         done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "recording an image",
         }))?;
@@ -353,7 +353,7 @@ impl Images {
 }
 
 /// Whether the next meaning of a short name may have what this one has not.
-fn elsewhere(error: &ImageError) -> bool {
+fn try_next_name(error: &ImageError) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NotFound
@@ -393,8 +393,8 @@ fn fingerprint(fields: &AuthFields) -> Digest {
 }
 
 /// A document to be kept under its digest.
-pub(super) fn document(digest: &Digest, bytes: &[u8]) -> Blob {
-    Blob {
+pub(super) fn document(digest: &Digest, bytes: &[u8]) -> StoredDocument {
+    StoredDocument {
         // Documents named by another algorithm are kept under their SHA-256: file names are of one kind.
         hex: match digest.algorithm() {
             pausa_distribution::Algorithm::Sha256 => digest.hex().to_owned(),

@@ -19,7 +19,7 @@ use crate::error::chain;
 use crate::image::pull::fetch::blocking;
 use crate::image::store::content::Content;
 use crate::image::store::index::Incomplete;
-use crate::image::store::metadata::Job;
+use crate::image::store::metadata::MetadataJob;
 use layer::{Verdict, VerifyMethod};
 
 /// How long an incomplete image is kept for somebody to mend it.
@@ -109,7 +109,7 @@ impl Images {
         for layer in report.layers.iter().filter(|layer| layer.damage.is_some()) {
             let hex = layer.diff_id.trim_start_matches("sha256:").to_owned();
             let (reply, done) = oneshot::channel();
-            self.inner.tell(Job::Condemn(hex, reply));
+            self.inner.send(MetadataJob::Condemn(hex, reply));
             done.await.unwrap_or(Err(ImageError::Stopped {
                 doing: "setting a damaged layer aside",
             }))?;

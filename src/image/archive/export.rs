@@ -28,7 +28,7 @@ use crate::image::store::content::{CONFIG_MAX, Content};
 use crate::image::store::files;
 use crate::image::store::layout::Layout;
 
-use archive::{Archive, Blob};
+use archive::{Archive, LayerBlob};
 
 /// Chunks between the thread that reads and whoever writes.
 const CHUNKS: usize = 8;
@@ -138,7 +138,7 @@ fn image(
     written: &mut HashSet<Digest>,
 ) -> Result<Written, ImageError> {
     let content = &source.content;
-    let mut layers: Vec<Blob> = Vec::new();
+    let mut layers: Vec<LayerBlob> = Vec::new();
     for layer in &content.layers {
         let blob = archive::measure(layout, layer.record())?;
         if written.insert(blob.digest.clone()) {
@@ -198,7 +198,7 @@ fn descriptors(digest: &Digest, size: u64, names: &[String]) -> Vec<Value> {
 }
 
 /// The config with the diff ids of the layers as they are written.
-fn with_layers(config: &[u8], layers: &[Blob], content: &Content) -> Result<Vec<u8>, ImageError> {
+fn with_layers(config: &[u8], layers: &[LayerBlob], content: &Content) -> Result<Vec<u8>, ImageError> {
     let unusable = |reason: String| ImageError::Config {
         digest: content.config.id.to_string(),
         reason,

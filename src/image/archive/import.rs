@@ -15,7 +15,7 @@ use crate::image::pull::fetch::{Origin, blocking};
 use crate::image::pull::media_types::check_media_types;
 use crate::image::store::content::{CONFIG_MAX, Config};
 use crate::image::store::index::{digest_name, tag_name};
-use crate::image::store::metadata::{Blob, Put};
+use crate::image::store::metadata::{NewImage, StoredDocument};
 
 /// Largest manifest or index.
 const MANIFEST_MAX: usize = 4 << 20;
@@ -40,7 +40,7 @@ struct Plan {
     config: Config,
     config_bytes: Vec<u8>,
     origins: Vec<Origin>,
-    manifests: Vec<Blob>,
+    manifests: Vec<StoredDocument>,
     tags: Vec<String>,
     digests: Vec<String>,
 }
@@ -72,7 +72,7 @@ impl Images {
         for plan in plans {
             let layers = self.layers(&plan.config, plan.origins, &disk, &progress).await?;
             let names = plan.tags.clone();
-            let put = Put {
+            let put = NewImage {
                 config: plan.config,
                 config_bytes: plan.config_bytes,
                 layers,
@@ -156,7 +156,7 @@ fn descend(
     spool: &Spool,
     top: &Descriptor,
     platform: &Platform,
-    passed: &mut Vec<Blob>,
+    passed: &mut Vec<StoredDocument>,
 ) -> Result<Manifest, ImageError> {
     let mut at = top.clone();
     for _ in 0..=NESTING_MAX {

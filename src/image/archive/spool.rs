@@ -14,7 +14,7 @@ use pausa_distribution::Digest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::image::error::{ImageError, io_error, shortened};
-use crate::image::pull::chunk_reader::{Message, pipe};
+use crate::image::pull::chunk_reader::{Message, chunk_channel};
 use crate::image::pull::fetch::blocking;
 use crate::image::store::files;
 use crate::image::store::layers::Layers;
@@ -47,7 +47,7 @@ impl Drop for Spool {
 impl Spool {
     /// Reads an archive, compressed as a whole or not, into files below `staging/`.
     pub(crate) async fn read(layers: &Layers, reader: impl AsyncRead) -> Result<Self, ImageError> {
-        let (sender, chunks) = pipe::<io::Error>();
+        let (sender, chunks) = chunk_channel::<io::Error>();
         let mut spool = Self {
             dir: layers.layout().staging().join(files::unique("import")),
             files: HashMap::new(),

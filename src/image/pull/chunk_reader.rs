@@ -19,9 +19,9 @@ pub(crate) enum Message<E> {
 }
 
 /// A new channel.
-pub(crate) fn pipe<E>() -> (mpsc::Sender<Message<E>>, Chunks<E>) {
+pub(crate) fn chunk_channel<E>() -> (mpsc::Sender<Message<E>>, ChunkReader<E>) {
     let (sender, receiver) = mpsc::channel(CHUNKS);
-    let chunks = Chunks {
+    let chunks = ChunkReader {
         receiver,
         current: Bytes::new(),
         ended: false,
@@ -31,7 +31,7 @@ pub(crate) fn pipe<E>() -> (mpsc::Sender<Message<E>>, Chunks<E>) {
 }
 
 /// The blocking end of the channel.
-pub(crate) struct Chunks<E> {
+pub(crate) struct ChunkReader<E> {
     receiver: mpsc::Receiver<Message<E>>,
     current: Bytes,
     ended: bool,
@@ -39,7 +39,7 @@ pub(crate) struct Chunks<E> {
     pub(crate) failure: Option<E>,
 }
 
-impl<E> Read for Chunks<E> {
+impl<E> Read for ChunkReader<E> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.receiver.blocking_recv() {

@@ -17,13 +17,13 @@ const MAX: usize = 256;
 
 /// What is known.
 #[derive(Debug)]
-pub(crate) struct Logins {
+pub(crate) struct PullCredentials {
     file: Option<PathBuf>,
     /// By repository, the latest last.
     known: Mutex<VecDeque<(String, AuthFields)>>,
 }
 
-impl Logins {
+impl PullCredentials {
     /// `file` is in the form of Docker's `config.json`.
     pub(crate) fn new(file: Option<PathBuf>) -> Self {
         Self {

@@ -20,8 +20,8 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::image::error::{ImageError, io_error};
 use crate::image::pull::ingest;
-use crate::image::pull::progress::{LayerState, Track};
-use crate::image::pull::retained::Shelf;
+use crate::image::pull::progress::{LayerState, LayerTracker};
+use crate::image::pull::retained::RetainedPulls;
 use crate::image::pull::unpack::unpack;
 use crate::image::store::layers::{Claim, Layer, Layers, Ticket};
 
@@ -59,22 +59,26 @@ impl Origin {
 
 /// What the layers of one image share while they are fetched.
 #[derive(Debug)]
-pub(crate) struct Effort {
+pub(crate) struct PullContext {
     /// How many may be fetched at once.
     slots: Semaphore,
     /// Held by every thread at work.
     busy: mpsc::Sender<()>,
     /// For what is not finished.
-    shelf: Arc<Shelf>,
+    shelf: Arc<RetainedPulls>,
     /// Whether streams that are cut off are kept there.
     keep: AtomicBool,
     /// Opened before anything is written.
     disk: Arc<File>,
 }
 
-impl Effort {
+impl PullContext {
     /// For so many at once. The receiver ends when this and all its threads have ended.
-    pub(crate) fn new(parallel: usize, shelf: Arc<Shelf>, disk: Arc<File>) -> (Self, mpsc::Receiver<()>) {
+    pub(crate) fn new(
+        parallel: usize,
+        shelf: Arc<RetainedPulls>,
+        disk: Arc<File>,
+    ) -> (Self, mpsc::Receiver<()>) {
         let (busy, idle) = mpsc::channel(1);
         let slots = Semaphore::new(parallel.clamp(1, 64));
         let effort = Self {
@@ -93,7 +97,7 @@ impl Effort {
         self.slots.acquire().await.ok()
     }
 
-    pub(crate) fn shelf(&self) -> &Shelf {
+    pub(crate) fn shelf(&self) -> &RetainedPulls {
         &self.shelf
     }
 
@@ -114,26 +118,26 @@ impl Effort {
     pub(crate) fn start(
         &self,
         work: impl FnOnce() -> Result<Arc<Layer>, ImageError> + Send + 'static,
-    ) -> Work {
-        let busy: Busy = Arc::new(Mutex::new(Some(self.busy.clone())));
+    ) -> UnpackTask {
+        let busy: BusyToken = Arc::new(Mutex::new(Some(self.busy.clone())));
         let held = Arc::clone(&busy);
         // In this order in the tuple: a layer nobody takes is given up before the thread stops being busy.
         let thread = tokio::task::spawn_blocking(move || (work(), held));
-        Work { thread, busy }
+        UnpackTask { thread, busy }
     }
 }
 
 /// What a thread holds while its pull has to wait for it.
-type Busy = Arc<Mutex<Option<mpsc::Sender<()>>>>;
+type BusyToken = Arc<Mutex<Option<mpsc::Sender<()>>>>;
 
 /// A thread at work on a layer.
 #[derive(Debug)]
-pub(crate) struct Work {
-    thread: JoinHandle<(Result<Arc<Layer>, ImageError>, Busy)>,
-    busy: Busy,
+pub(crate) struct UnpackTask {
+    thread: JoinHandle<(Result<Arc<Layer>, ImageError>, BusyToken)>,
+    busy: BusyToken,
 }
 
-impl Work {
+impl UnpackTask {
     /// Waits for the result; to be called once.
     pub(crate) async fn finish(&mut self) -> Result<Arc<Layer>, ImageError> {
         ended("unpacking a layer", (&mut self.thread).await)?.0
@@ -150,7 +154,7 @@ impl Work {
     }
 
     /// This pull waits for it.
-    pub(crate) fn attach(&self, effort: &Effort) {
+    pub(crate) fn attach(&self, effort: &PullContext) {
         *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(effort.busy.clone());
     }
 }
@@ -163,8 +167,8 @@ pub(crate) async fn obtain(
     layers: &Layers,
     diff_id: &str,
     origin: &Origin,
-    effort: &Effort,
-    track: &Arc<Track>,
+    effort: &PullContext,
+    track: &Arc<LayerTracker>,
 ) -> Result<Arc<Layer>, ImageError> {
     let mut tries = 0;
     loop {
@@ -220,8 +224,8 @@ pub(crate) async fn obtain(
 async fn from_shelf(
     diff_id: &str,
     origin: &Origin,
-    effort: &Effort,
-    track: &Arc<Track>,
+    effort: &PullContext,
+    track: &Arc<LayerTracker>,
 ) -> Option<Result<Arc<Layer>, ImageError>> {
     let Origin::Registry(remote, blob) = origin else {
         // An archive is read from its beginning: whatever is kept is in its way.
@@ -238,10 +242,10 @@ async fn from_shelf(
 
 async fn from_file(
     ticket: Ticket,
-    effort: &Effort,
+    effort: &PullContext,
     path: PathBuf,
     digest: Option<Digest>,
-    track: &Arc<Track>,
+    track: &Arc<LayerTracker>,
 ) -> Result<Arc<Layer>, ImageError> {
     let track = Arc::clone(track);
     let work = move || {
@@ -276,7 +280,7 @@ fn ended<T>(doing: &'static str, result: Result<T, JoinError>) -> Result<T, Imag
 /// Counts what is read.
 struct Counted {
     input: File,
-    track: Arc<Track>,
+    track: Arc<LayerTracker>,
 }
 
 impl Read for Counted {

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use pausa_distribution::{self as distribution, BlobStream, Descriptor, Digest};
 use tokio::sync::{mpsc, watch};
 
-use crate::image::error::{ImageError, may_pass};
-use crate::image::pull::chunk_reader::{Message, pipe};
-use crate::image::pull::fetch::{Effort, Remote, Verified, Work, blocking};
-use crate::image::pull::progress::{LayerState, Track};
+use crate::image::error::{ImageError, is_retryable};
+use crate::image::pull::chunk_reader::{Message, chunk_channel};
+use crate::image::pull::fetch::{PullContext, Remote, UnpackTask, Verified, blocking};
+use crate::image::pull::progress::{LayerState, LayerTracker};
 use crate::image::pull::unpack::unpack;
 use crate::image::store::layers::{Layer, Ticket};
 use crate::telemetry::metrics;
@@ -28,7 +28,7 @@ type Sender = mpsc::Sender<Message<distribution::Error>>;
 
 /// A thread that unpacks a layer, and the way to feed it.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct Ingest {
     diff_id: String,
     blob: Digest,
     size: u64,
@@ -36,14 +36,14 @@ pub(crate) struct Feed {
     done: u64,
     /// None when it got all of them.
     sender: Option<Sender>,
-    work: Work,
+    work: UnpackTask,
     /// Wakes those who wait for the layer.
     bell: watch::Sender<()>,
     /// Opened before its first byte was written: tells of writes that failed.
     disk: Arc<File>,
 }
 
-impl Feed {
+impl Ingest {
     pub(crate) fn diff_id(&self) -> &str {
         &self.diff_id
     }
@@ -80,12 +80,12 @@ impl Feed {
 }
 
 /// A feed in the hands of a pull. Dropped in the middle, it is kept if the pull wants that, else given up.
-struct Feeding<'a> {
-    feed: Option<Feed>,
-    effort: &'a Effort,
+struct ActiveIngest<'a> {
+    feed: Option<Ingest>,
+    effort: &'a PullContext,
 }
 
-impl Drop for Feeding<'_> {
+impl Drop for ActiveIngest<'_> {
     fn drop(&mut self) {
         if self.effort.keeps() {
             self.keep();
@@ -93,14 +93,14 @@ impl Drop for Feeding<'_> {
     }
 }
 
-impl Feeding<'_> {
+impl ActiveIngest<'_> {
     /// Keeps the stream for a retry, if it is worth it. What is not stays here.
     fn keep(&mut self) -> bool {
         let Some(feed) = self.feed.take() else {
             return false;
         };
         feed.work.detach();
-        let refused = self.effort.shelf().park(feed).err();
+        let refused = self.effort.shelf().retain(feed).err();
         self.feed = refused.inspect(|feed| feed.work.attach(self.effort));
         self.feed.is_none()
     }
@@ -126,15 +126,15 @@ fn stopped() -> ImageError {
 /// Fetches a layer from its first byte on.
 pub(crate) async fn fetch(
     ticket: Ticket,
-    effort: &Effort,
+    effort: &PullContext,
     remote: &Remote,
     blob: &Descriptor,
-    track: &Track,
+    track: &LayerTracker,
 ) -> Result<Arc<Layer>, ImageError> {
     let name = remote.reference.to_string();
     let stream = open(remote, blob, 0).await?;
     let servers = stream.servers();
-    let (sender, chunks) = pipe::<distribution::Error>();
+    let (sender, chunks) = chunk_channel::<distribution::Error>();
     let (digest, size) = (blob.digest.clone(), blob.size);
     let (diff_id, bell) = (ticket.hex().to_owned(), ticket.bell());
     let work = effort.start(move || {
@@ -147,7 +147,7 @@ pub(crate) async fn fetch(
             None => input.finish(&name),
         })
     });
-    let feed = Feed {
+    let feed = Ingest {
         diff_id,
         blob: blob.digest.clone(),
         size,
@@ -157,7 +157,7 @@ pub(crate) async fn fetch(
         bell,
         disk: effort.disk(),
     };
-    let feeding = Feeding {
+    let feeding = ActiveIngest {
         feed: Some(feed),
         effort,
     };
@@ -173,16 +173,16 @@ pub(crate) async fn fetch(
 
 /// Goes on with a feed that was kept. If its bytes turn out to be damaged, nobody knows who sent the wrong ones.
 pub(crate) async fn resume(
-    feed: Feed,
-    effort: &Effort,
+    feed: Ingest,
+    effort: &PullContext,
     remote: &Remote,
     blob: &Descriptor,
-    track: &Track,
+    track: &LayerTracker,
 ) -> Result<Arc<Layer>, ImageError> {
     let (done, disk) = (feed.done, Arc::clone(&feed.disk));
     feed.work.attach(effort);
     let missing = feed.sender.is_some();
-    let mut feeding = Feeding {
+    let mut feeding = ActiveIngest {
         feed: Some(feed),
         effort,
     };
@@ -195,7 +195,7 @@ pub(crate) async fn resume(
         true => match open(remote, blob, done).await {
             Ok(stream) => Some(stream),
             Err(error) => {
-                if error.may_pass() {
+                if error.is_retryable() {
                     feeding.keep();
                 }
                 return Err(error);
@@ -230,10 +230,10 @@ fn fetch_error(remote: &Remote, source: distribution::Error) -> ImageError {
 
 /// Sends what comes from `stream`, and waits for the thread.
 async fn run(
-    mut feeding: Feeding<'_>,
+    mut feeding: ActiveIngest<'_>,
     stream: Option<BlobStream>,
     remote: &Remote,
-    track: &Track,
+    track: &LayerTracker,
 ) -> Result<Arc<Layer>, ImageError> {
     let Some(mut stream) = stream else {
         return feeding.finish().await;
@@ -242,7 +242,7 @@ async fn run(
         let message = match stream.chunk().await {
             Ok(Some(chunk)) => Message::Bytes(chunk),
             Ok(None) => Message::End,
-            Err(source) if may_pass(&source) && feeding.keep() => {
+            Err(source) if is_retryable(&source) && feeding.keep() => {
                 return Err(fetch_error(remote, source));
             }
             Err(source) => Message::Failed(source),

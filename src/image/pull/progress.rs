@@ -78,7 +78,7 @@ pub enum LayerState {
 
 /// Everything in flight, by the order of beginning.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Board {
+pub(crate) struct PullTracker {
     entries: Arc<Mutex<Entries>>,
 }
 
@@ -90,8 +90,8 @@ struct Entries {
 
 /// A pull's place on the board. It is taken off when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Listed {
-    board: Board,
+pub(crate) struct TrackedPull {
+    board: PullTracker,
     at: u64,
     progress: Arc<Progress>,
 }
@@ -103,12 +103,12 @@ pub(crate) struct Progress {
     started: i64,
     waiting: AtomicU64,
     step: Mutex<(PullStep, i64)>,
-    layers: Mutex<Vec<Arc<Track>>>,
+    layers: Mutex<Vec<Arc<LayerTracker>>>,
 }
 
 /// One layer's counters.
 #[derive(Debug)]
-pub(crate) struct Track {
+pub(crate) struct LayerTracker {
     digest: String,
     diff_id: String,
     total: u64,
@@ -130,8 +130,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Board {
-    pub(crate) fn list(&self, reference: String) -> Listed {
+impl PullTracker {
+    pub(crate) fn list(&self, reference: String) -> TrackedPull {
         let now = crate::state::now();
         let progress = Arc::new(Progress {
             reference,
@@ -144,7 +144,7 @@ impl Board {
         let at = entries.next;
         entries.next += 1;
         entries.running.insert(at, Arc::clone(&progress));
-        Listed {
+        TrackedPull {
             board: self.clone(),
             at,
             progress,
@@ -152,13 +152,13 @@ impl Board {
     }
 }
 
-impl Drop for Listed {
+impl Drop for TrackedPull {
     fn drop(&mut self) {
         lock(&self.board.entries).running.remove(&self.at);
     }
 }
 
-impl std::ops::Deref for Listed {
+impl std::ops::Deref for TrackedPull {
     type Target = Arc<Progress>;
 
     fn deref(&self) -> &Self::Target {
@@ -178,8 +178,8 @@ impl Progress {
     }
 
     /// Announces a layer.
-    pub(crate) fn layer(&self, digest: String, diff_id: &str, total: u64) -> Arc<Track> {
-        let track = Arc::new(Track {
+    pub(crate) fn layer(&self, digest: String, diff_id: &str, total: u64) -> Arc<LayerTracker> {
+        let track = Arc::new(LayerTracker {
             digest,
             diff_id: format!("sha256:{diff_id}"),
             total,
@@ -225,7 +225,7 @@ impl Progress {
     }
 }
 
-impl Track {
+impl LayerTracker {
     pub(crate) fn enter(&self, state: LayerState) {
         if matches!(state, LayerState::Done | LayerState::Present) {
             self.done.store(self.total, Ordering::Relaxed);

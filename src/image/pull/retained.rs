@@ -19,7 +19,7 @@ use pausa_distribution::Digest;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::image::pull::ingest::Feed;
+use crate::image::pull::ingest::Ingest;
 use crate::image::store::layers::Layer;
 
 mod keeping;
@@ -34,7 +34,7 @@ const FREE_PERCENT: u64 = 15;
 
 /// Something that is kept for a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Kept {
+pub struct RetainedLayer {
     /// `sha256:` and 64 hex digits.
     pub diff_id: String,
     /// Whether the whole layer is there.
@@ -49,7 +49,7 @@ pub struct Kept {
 
 /// The shelf.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct RetainedPulls {
     keep: Duration,
     base: PathBuf,
     items: Mutex<Items>,
@@ -58,7 +58,7 @@ pub(crate) struct Shelf {
 #[derive(Debug, Default)]
 struct Items {
     layers: HashMap<String, (Arc<Layer>, Instant)>,
-    streams: HashMap<String, (Feed, Instant)>,
+    streams: HashMap<String, (Ingest, Instant)>,
     sweeping: bool,
     /// The list on disk is another.
     changed: bool,
@@ -67,12 +67,12 @@ struct Items {
 /// What was taken off to be given up. Streams take a moment to clean up.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Cleared {
+pub(crate) struct Released {
     layers: Vec<Arc<Layer>>,
-    streams: Vec<Feed>,
+    streams: Vec<Ingest>,
 }
 
-impl Cleared {
+impl Released {
     pub(crate) fn is_empty(&self) -> bool {
         self.layers.is_empty() && self.streams.is_empty()
     }
@@ -86,7 +86,7 @@ impl Cleared {
     }
 }
 
-impl Shelf {
+impl RetainedPulls {
     /// Keeps things for `keep`, nothing if that is zero; `base` is where they lie.
     pub(crate) fn new(keep: Duration, base: &Path) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl Shelf {
     }
 
     /// Keeps a stream; gives it back if it is not worth it or not possible.
-    pub(crate) fn park(&self, feed: Feed) -> Result<(), Feed> {
+    pub(crate) fn retain(&self, feed: Ingest) -> Result<(), Ingest> {
         if feed.done() < WORTH || feed.is_over() || !self.has_room() {
             return Err(feed);
         }
@@ -161,7 +161,7 @@ impl Shelf {
     }
 
     /// The stream of a layer, if it is kept and of this blob. One of another blob is given up: it is in the way.
-    pub(crate) fn resume(&self, diff_id: &str, blob: Option<&Digest>) -> Option<Feed> {
+    pub(crate) fn resume(&self, diff_id: &str, blob: Option<&Digest>) -> Option<Ingest> {
         let (feed, _) = self.items().streams.remove(diff_id)?;
         (blob == Some(feed.blob()) && !feed.is_over()).then_some(feed)
     }
@@ -185,12 +185,12 @@ impl Shelf {
     }
 
     /// Takes everything off.
-    pub(crate) fn clear(&self) -> Cleared {
+    pub(crate) fn clear(&self) -> Released {
         self.take(|_| true)
     }
 
     /// Takes off what is too old, and everything if space is short.
-    pub(crate) fn sweep(&self) -> Cleared {
+    pub(crate) fn sweep(&self) -> Released {
         if !self.has_room() {
             return self.clear();
         }
@@ -198,14 +198,14 @@ impl Shelf {
         self.take(|until| until <= now)
     }
 
-    fn take(&self, which: impl Fn(Instant) -> bool) -> Cleared {
+    fn take(&self, which: impl Fn(Instant) -> bool) -> Released {
         let mut items = self.items();
         let layers = items.layers.extract_if(|_, (_, until)| which(*until));
         let layers: Vec<_> = layers.map(|(_, (layer, _))| layer).collect();
         items.changed |= !layers.is_empty();
         let streams = items.streams.extract_if(|_, (_, until)| which(*until));
         let streams = streams.map(|(_, (feed, _))| feed).collect();
-        Cleared { layers, streams }
+        Released { layers, streams }
     }
 
     /// Hex digits of the layers, if they are others than when this was last asked.
@@ -231,24 +231,24 @@ impl Shelf {
     }
 
     /// What there is.
-    pub(crate) fn list(&self) -> Vec<Kept> {
+    pub(crate) fn list(&self) -> Vec<RetainedLayer> {
         let now = Instant::now();
         let items = self.items();
-        let layers = items.layers.values().map(|(layer, until)| Kept {
+        let layers = items.layers.values().map(|(layer, until)| RetainedLayer {
             diff_id: format!("sha256:{}", layer.record().diff_id),
             complete: true,
             bytes: layer.record().size,
             bytes_total: layer.record().size,
             remaining: until.saturating_duration_since(now),
         });
-        let streams = items.streams.values().map(|(feed, until)| Kept {
+        let streams = items.streams.values().map(|(feed, until)| RetainedLayer {
             diff_id: format!("sha256:{}", feed.diff_id()),
             complete: false,
             bytes: feed.done(),
             bytes_total: feed.size(),
             remaining: until.saturating_duration_since(now),
         });
-        let mut all: Vec<Kept> = layers.chain(streams).collect();
+        let mut all: Vec<RetainedLayer> = layers.chain(streams).collect();
         all.sort_by(|a, b| a.diff_id.cmp(&b.diff_id));
         all
     }

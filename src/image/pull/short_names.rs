@@ -11,7 +11,7 @@ use pausa_distribution::{HostsDir, ImageId, Reference, Registries, Resolver as _
 use crate::config::DEFAULT_REGISTRIES_CONF;
 use crate::image::Images;
 use crate::image::error::ImageError;
-use crate::image::store::index::{Entry, Index};
+use crate::image::store::index::{Index, IndexedImage};
 
 /// The registry configuration of a node: `hosts.toml` in `hosts`, and the `registries.conf` at `conf`, empty for none. Only the
 /// default one may be missing: a file that somebody names may forbid images.
@@ -29,7 +29,7 @@ impl Images {
         &self,
         index: &'a Index,
         text: &str,
-    ) -> Result<Option<&'a Arc<Entry>>, ImageError> {
+    ) -> Result<Option<&'a Arc<IndexedImage>>, ImageError> {
         let meanings = self.meanings(text);
         for name in &meanings {
             if let Some(entry) = index.find(name)? {

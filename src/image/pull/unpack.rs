@@ -19,7 +19,7 @@ use crate::image::failpoint::failpoint;
 use crate::image::store::files;
 use crate::image::store::gc;
 use crate::image::store::layers::{Layer, Ticket};
-use crate::image::store::layout::{FS, IMPLIED, LAYER_RECORD, Layout, TAPE};
+use crate::image::store::layout::{FS, IMPLIED, LAYER_RECORD, Layout, TAR_SPLIT};
 use crate::image::store::record::{self, LayerRecord, VERSION};
 
 /// What sizes are rounded up to.
@@ -68,7 +68,7 @@ pub(crate) fn unpack<R: Read + Send>(
     let layout = ticket.layers().layout().clone();
     let staging = Staging::new(&layout)?;
     let dir = files::open_dir(&staging.0.join(FS))?;
-    let path = staging.0.join(TAPE);
+    let path = staging.0.join(TAR_SPLIT);
     let tape = File::create_new(&path).map_err(io_error("open(O_EXCL)", &path))?;
     let limits = Limits::default();
     let unpacked = pausa_layer::unpack_recorded(&mut *input, Compression::Detect, dir.as_fd(), &limits, tape);
@@ -106,7 +106,7 @@ fn describe(
     dir: BorrowedFd<'_>,
     unpacked: &Unpacked,
 ) -> Result<LayerRecord, ImageError> {
-    let tape = staging.join(TAPE);
+    let tape = staging.join(TAR_SPLIT);
     let tree = if unpacked.reproducible {
         None
     } else {
@@ -122,7 +122,7 @@ fn describe(
     }
     // The layer's own directory and its record, and what lies beside.
     let (mut size, mut inodes) = (unpacked.size_on_disk + 2 * UNIT, unpacked.files + 2);
-    for name in [TAPE, IMPLIED] {
+    for name in [TAR_SPLIT, IMPLIED] {
         if let Ok(stat) = staging.join(name).metadata() {
             size += stat.len().next_multiple_of(UNIT);
             inodes += 1;

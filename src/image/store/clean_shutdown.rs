@@ -16,7 +16,7 @@ use crate::image::store::record::{self, VERSION};
 
 /// The mark on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark {
+pub(crate) struct ShutdownMarker {
     version: u32,
     /// The boot during which it was written.
     boot: String,
@@ -28,14 +28,14 @@ pub(crate) struct Mark {
 
 /// What has to be verified at a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(crate) enum VerifyScope {
     /// Nothing.
     None,
     /// Layers unpacked after this time, nanoseconds since the epoch.
     Since(i64),
 }
 
-impl Doubt {
+impl VerifyScope {
     /// Whether a layer unpacked then is in doubt.
     pub(crate) fn covers(self, unpacked: i64) -> bool {
         match self {
@@ -46,15 +46,15 @@ impl Doubt {
 }
 
 /// What the mark of the time before says, and up to when layers are known to be whole.
-pub(crate) fn read(layout: &Layout) -> (Doubt, i64) {
+pub(crate) fn read(layout: &Layout) -> (VerifyScope, i64) {
     let boot = crate::state::boot_id();
-    let known = record::load::<Mark>(&layout.mark()).ok();
+    let known = record::load::<ShutdownMarker>(&layout.mark()).ok();
     let known = known.filter(|mark| mark.version == VERSION);
     match known {
         // A mark that is lost says nothing good about the rest.
-        None => (Doubt::Since(i64::MIN), i64::MIN),
-        Some(mark) if mark.clean || mark.boot == boot => (Doubt::None, mark.whole),
-        Some(mark) => (Doubt::Since(mark.whole), mark.whole),
+        None => (VerifyScope::Since(i64::MIN), i64::MIN),
+        Some(mark) if mark.clean || mark.boot == boot => (VerifyScope::None, mark.whole),
+        Some(mark) => (VerifyScope::Since(mark.whole), mark.whole),
     }
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn clean(layout: &Layout) -> Result<(), ImageError> {
 }
 
 fn write(layout: &Layout, clean: bool, whole: i64) -> Result<(), ImageError> {
-    let mark = Mark {
+    let mark = ShutdownMarker {
         version: VERSION,
         boot: crate::state::boot_id(),
         clean,

@@ -10,7 +10,7 @@ use pausa_distribution::{Algorithm, Digest};
 
 use crate::image::error::{ImageError, shortened};
 use crate::image::store::layers::Layer;
-use crate::image::store::metadata::Job;
+use crate::image::store::metadata::MetadataJob;
 
 /// Largest image config.
 pub(crate) const CONFIG_MAX: usize = 8 << 20;
@@ -108,7 +108,7 @@ pub(crate) struct Content {
     pub(crate) generation: u64,
     /// Giving it up means nothing: what it held is in other hands.
     pub(crate) silent: bool,
-    pub(crate) keeper: Sender<Job>,
+    pub(crate) keeper: Sender<MetadataJob>,
     pub(crate) closing: Arc<AtomicBool>,
 }
 
@@ -121,7 +121,7 @@ impl fmt::Debug for Content {
 impl Drop for Content {
     fn drop(&mut self) {
         if !self.silent && !self.closing.load(Ordering::Acquire) {
-            let job = Job::Forget {
+            let job = MetadataJob::Forget {
                 hex: self.config.id.hex().to_owned(),
                 generation: self.generation,
                 layers: std::mem::take(&mut self.layers),

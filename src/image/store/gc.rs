@@ -16,17 +16,17 @@ use crate::error::chain;
 use crate::image::error::{ImageError, io_error};
 use crate::image::failpoint::failpoint;
 use crate::image::store::files;
-use crate::image::store::layers::Entry;
+use crate::image::store::layers::LayerSlot;
 use crate::image::store::layout::Layout;
 
 /// Trees that are deleted at the same time.
 const HELPERS: usize = 4;
 
 /// Layers by the hex digits of their diff id.
-pub(crate) type Table = Arc<Mutex<HashMap<String, Entry>>>;
+pub(crate) type Table = Arc<Mutex<HashMap<String, LayerSlot>>>;
 
 /// Work for the thread.
-pub(crate) enum Job {
+pub(crate) enum GcJob {
     /// A layer nobody holds any more; `gone` is dropped when its name is free again.
     Layer {
         hex: String,
@@ -39,7 +39,7 @@ pub(crate) enum Job {
 }
 
 /// Starts the thread. It ends when all senders are gone.
-pub(crate) fn start(layout: Layout, table: Table) -> Result<Sender<Job>, ImageError> {
+pub(crate) fn start(layout: Layout, table: Table) -> Result<Sender<GcJob>, ImageError> {
     let (sender, jobs) = channel();
     let base = layout.base().to_owned();
     std::thread::Builder::new()
@@ -49,11 +49,11 @@ pub(crate) fn start(layout: Layout, table: Table) -> Result<Sender<Job>, ImageEr
     Ok(sender)
 }
 
-fn run(layout: &Layout, table: &Table, jobs: &Receiver<Job>) {
+fn run(layout: &Layout, table: &Table, jobs: &Receiver<GcJob>) {
     let mut helpers = Helpers::default();
     for job in jobs {
         match job {
-            Job::Layer { hex, gone } => {
+            GcJob::Layer { hex, gone } => {
                 let trash = layout.staging().join(files::unique("trash"));
                 let from = layout.layer(&hex);
                 let moved = std::fs::rename(&from, &trash).map_err(io_error("rename", &from));
@@ -65,8 +65,8 @@ fn run(layout: &Layout, table: &Table, jobs: &Receiver<Job>) {
                     failed => report(failed),
                 }
             }
-            Job::Tree(path) => helpers.remove(&path),
-            Job::Flush(done) => {
+            GcJob::Tree(path) => helpers.remove(&path),
+            GcJob::Flush(done) => {
                 helpers.finish();
                 // The asker may have gone away.
                 done.send(()).unwrap_or_default();

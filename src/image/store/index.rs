@@ -34,7 +34,7 @@ pub struct Incomplete {
 
 /// An image as readers see it.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct IndexedImage {
     pub(crate) config: Config,
     pub(crate) tags: Vec<String>,
     pub(crate) digests: Vec<String>,
@@ -47,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) content: Weak<Content>,
 }
 
-impl Entry {
+impl IndexedImage {
     /// `sha256:` and 64 hex digits.
     pub(crate) fn id(&self) -> String {
         self.config.id.to_string()
@@ -58,9 +58,9 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     /// By the hex digits of the id.
-    images: BTreeMap<String, Arc<Entry>>,
+    images: BTreeMap<String, Arc<IndexedImage>>,
     /// Removed while leased: found by their whole id, for leases only.
-    retired: BTreeMap<String, Arc<Entry>>,
+    retired: BTreeMap<String, Arc<IndexedImage>>,
     /// Known by name but not whole: for those who mend or remove them.
     incomplete: BTreeMap<String, Incomplete>,
     /// `name:tag` and `name@digest`.
@@ -69,7 +69,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// Adds an image. The later one of two with the same name has it.
-    pub(crate) fn insert(&mut self, entry: Entry, retired: bool) {
+    pub(crate) fn insert(&mut self, entry: IndexedImage, retired: bool) {
         let hex = entry.config.id.hex().to_owned();
         for name in entry.tags.iter().chain(&entry.digests) {
             self.names.insert(name.clone(), hex.clone());
@@ -119,14 +119,14 @@ impl Index {
     }
 
     /// All images but the retired ones, by id.
-    pub(crate) fn images(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Arc<IndexedImage>> {
         self.images.values()
     }
 
     /// The image that `text` names: a whole id, a reference, or the beginning of an id.
     ///
     /// A name goes before the beginning of an id, because `cafe` may be a repository.
-    pub(crate) fn find(&self, text: &str) -> Result<Option<&Arc<Entry>>, ImageError> {
+    pub(crate) fn find(&self, text: &str) -> Result<Option<&Arc<IndexedImage>>, ImageError> {
         let id = ImageId::parse(text);
         if let Some(ImageId::Full(digest)) = &id {
             return Ok(self.images.get(digest.hex()));
@@ -150,7 +150,7 @@ impl Index {
     }
 
     /// A retired image by its whole id: for leases only.
-    pub(crate) fn find_retired(&self, text: &str) -> Option<&Arc<Entry>> {
+    pub(crate) fn find_retired(&self, text: &str) -> Option<&Arc<IndexedImage>> {
         match ImageId::parse(text) {
             Some(ImageId::Full(digest)) => self.retired.get(digest.hex()),
             _ => None,

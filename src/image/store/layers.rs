@@ -21,12 +21,12 @@ use pausa_layer::Usage;
 use tokio::sync::{oneshot, watch};
 
 use crate::image::error::ImageError;
-use crate::image::store::gc::{self, Job, Table};
+use crate::image::store::gc::{self, GcJob, Table};
 use crate::image::store::layout::Layout;
 use crate::image::store::record::LayerRecord;
 
 /// The state of a layer that is not absent.
-pub(crate) enum Entry {
+pub(crate) enum LayerSlot {
     /// Being fetched; the receiver ends with it.
     Fetching(watch::Receiver<()>),
     /// There, or (when nobody holds it any more) about to go; the receiver ends when it is gone.
@@ -72,7 +72,7 @@ impl Drop for Layer {
         if self.owner.closing.load(Ordering::Acquire) {
             return;
         }
-        let job = Job::Layer {
+        let job = GcJob::Layer {
             hex: std::mem::take(&mut self.record.diff_id),
             gone: self.gone.take(),
         };
@@ -85,7 +85,7 @@ impl Drop for Layer {
 pub(crate) enum Claim {
     /// It is there.
     Held(Arc<Layer>),
-    /// Wait for the receiver's end, or for what fetches it to be kept ([`Shelf`](crate::image::pull::retained::Shelf)), and claim again.
+    /// Wait for the receiver's end, or for what fetches it to be kept ([`RetainedPulls`](crate::image::pull::retained::RetainedPulls)), and claim again.
     Wait(watch::Receiver<()>),
     /// It is yours to fetch.
     Fetch(Ticket),
@@ -96,7 +96,7 @@ pub(crate) enum Claim {
 pub(crate) struct Layers {
     layout: Layout,
     table: Table,
-    reaper: Sender<Job>,
+    reaper: Sender<GcJob>,
     closing: Arc<AtomicBool>,
 }
 
@@ -124,7 +124,7 @@ impl Layers {
         &self.layout
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<String, LayerSlot>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,19 +132,19 @@ impl Layers {
     pub(crate) fn claim(&self, hex: &str) -> Claim {
         let mut table = self.table();
         match table.get(hex) {
-            Some(Entry::Fetching(busy)) => {
+            Some(LayerSlot::Fetching(busy)) => {
                 let mut busy = busy.clone();
                 // What was told before now is no news.
                 busy.mark_unchanged();
                 Claim::Wait(busy)
             }
-            Some(Entry::Present { layer, gone, .. }) => match layer.upgrade() {
+            Some(LayerSlot::Present { layer, gone, .. }) => match layer.upgrade() {
                 Some(layer) => Claim::Held(layer),
                 None => Claim::Wait(gone.clone()),
             },
             None => {
                 let (busy, ends) = watch::channel(());
-                table.insert(hex.to_owned(), Entry::Fetching(ends));
+                table.insert(hex.to_owned(), LayerSlot::Fetching(ends));
                 Claim::Fetch(Ticket {
                     hex: hex.to_owned(),
                     layers: self.clone(),
@@ -161,7 +161,7 @@ impl Layers {
     }
 
     /// Takes up a layer found at start.
-    pub(crate) fn adopt(&self, record: LayerRecord) -> Arc<Layer> {
+    pub(crate) fn add_loaded(&self, record: LayerRecord) -> Arc<Layer> {
         let layer = self.insert(record);
         layer.mark_durable();
         layer
@@ -181,7 +181,7 @@ impl Layers {
             gone: Some(gone),
             owner: self.clone(),
         });
-        let entry = Entry::Present {
+        let entry = LayerSlot::Present {
             layer: Arc::downgrade(&layer),
             gone: ends,
             usage,
@@ -194,8 +194,8 @@ impl Layers {
     pub(crate) fn present(&self) -> Vec<String> {
         let table = self.table();
         let held = table.iter().filter(|(_, entry)| match entry {
-            Entry::Present { layer, .. } => layer.strong_count() > 0,
-            Entry::Fetching(_) => false,
+            LayerSlot::Present { layer, .. } => layer.strong_count() > 0,
+            LayerSlot::Fetching(_) => false,
         });
         held.map(|(hex, _)| hex.clone()).collect()
     }
@@ -204,23 +204,23 @@ impl Layers {
     pub(crate) fn usage(&self) -> Usage {
         let table = self.table();
         table.values().fold(Usage::default(), |sum, entry| match entry {
-            Entry::Present { usage, .. } => Usage {
+            LayerSlot::Present { usage, .. } => Usage {
                 bytes: sum.bytes.saturating_add(usage.bytes),
                 inodes: sum.inodes.saturating_add(usage.inodes),
             },
-            Entry::Fetching(_) => sum,
+            LayerSlot::Fetching(_) => sum,
         })
     }
 
     /// Has a tree in `staging/` removed by and by.
     pub(crate) fn discard(&self, path: &Path) {
-        drop(self.reaper.send(Job::Tree(path.to_owned())));
+        drop(self.reaper.send(GcJob::Tree(path.to_owned())));
     }
 
     /// Waits until everything given up so far is off the disk.
     pub(crate) async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.reaper.send(Job::Flush(done)).is_ok() {
+        if self.reaper.send(GcJob::Flush(done)).is_ok() {
             // Without an answer the thread is gone, and with it the store.
             drop(wait.await);
         }

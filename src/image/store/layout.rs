@@ -126,7 +126,7 @@ impl Layout {
 /// The directory of a layer's content.
 pub(crate) const FS: &str = "fs";
 /// The file of a layer's tape.
-pub(crate) const TAPE: &str = "tape";
+pub(crate) const TAR_SPLIT: &str = "tape";
 /// The file with the names of a layer's implied directories, separated by zeros.
 pub(crate) const IMPLIED: &str = "implied";
 /// The file of a layer's record.

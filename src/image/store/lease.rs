@@ -11,7 +11,7 @@ use crate::image::error::{ImageError, shortened};
 use crate::image::overlay;
 use crate::image::store::content::Content;
 use crate::image::store::implied_dirs;
-use crate::image::store::index::{Entry, Index};
+use crate::image::store::index::{Index, IndexedImage};
 use crate::image::store::layout::Layout;
 
 /// An image in use. Dropping it gives the image free; if the image was removed meanwhile, its data goes then.
@@ -106,7 +106,7 @@ impl Images {
         &self,
         index: &'a Index,
         text: &str,
-    ) -> Result<(&'a Arc<Entry>, Arc<Content>), ImageError> {
+    ) -> Result<(&'a Arc<IndexedImage>, Arc<Content>), ImageError> {
         let entry = match self.find(index, text)? {
             Some(entry) => Some(entry),
             None => index.find_retired(text),

@@ -9,27 +9,29 @@ use std::time::Duration;
 use pausa_distribution::Digest;
 
 use crate::image::error::{ImageError, io_error};
-use crate::image::pull::retained::{self, Shelf};
-use crate::image::store::clean_shutdown::Doubt;
+use crate::image::pull::retained::{self, RetainedPulls};
+use crate::image::store::clean_shutdown::VerifyScope;
 use crate::image::store::content::{CONFIG_MAX, Config};
 use crate::image::store::files;
 use crate::image::store::implied_dirs;
 use crate::image::store::layers::{Claim, Layer, Layers, Ticket};
 use crate::image::store::layout::{FS, LAYER_RECORD, Layout, is_hex};
-use crate::image::store::metadata::{Found, Keeper, Lacking, copied_records, fresh, settle_names};
+use crate::image::store::metadata::{
+    MetadataStore, PartialImage, VerifiedImage, fresh, load_record_copies, resolve_name_conflicts,
+};
 use crate::image::store::record::{self, ImageRecord, LayerRecord, VERSION};
 
 /// What was found.
-pub(crate) struct Opened {
+pub(crate) struct LoadedStore {
     /// What cannot be used.
     pub(crate) broken: Vec<ImageError>,
     /// What has to be verified before it is taken up.
-    pub(crate) doubtful: Doubtful,
+    pub(crate) unverified: UnverifiedImages,
 }
 
 /// Images with layers that are to be verified.
 #[derive(Default)]
-pub(crate) struct Doubtful {
+pub(crate) struct UnverifiedImages {
     pub(crate) images: Vec<(ImageRecord, Config)>,
     /// Layers that are not in doubt.
     pub(crate) held: HashMap<String, Arc<Layer>>,
@@ -41,10 +43,10 @@ pub(crate) struct Doubtful {
 pub(crate) fn load(
     layout: &Layout,
     layers: &Layers,
-    keeper: &mut Keeper,
-    shelf: &Shelf,
-    doubt: Doubt,
-) -> Result<Opened, ImageError> {
+    keeper: &mut MetadataStore,
+    shelf: &RetainedPulls,
+    scope: VerifyScope,
+) -> Result<LoadedStore, ImageError> {
     for name in files::names(&layout.staging())? {
         layers.discard(&layout.staging().join(name));
     }
@@ -53,20 +55,20 @@ pub(crate) fn load(
     let mut loader = Loader {
         layout,
         layers,
-        doubt,
-        doubtful: Doubtful::default(),
+        scope,
+        unverified: UnverifiedImages::default(),
         broken,
     };
     for (record, config) in images {
         loader.image(record, config, keeper);
     }
-    if doubt == Doubt::None && shelf.has_room() {
+    if scope == VerifyScope::None && shelf.has_room() {
         keep_layers(layout, layers, shelf);
     }
-    drop_orphans(layout, layers, keeper, &loader.doubtful)?;
-    Ok(Opened {
+    drop_orphans(layout, layers, keeper, &loader.unverified)?;
+    Ok(LoadedStore {
         broken: loader.broken,
-        doubtful: loader.doubtful,
+        unverified: loader.unverified,
     })
 }
 
@@ -75,7 +77,7 @@ fn read_images(
     layout: &Layout,
     broken: &mut Vec<ImageError>,
 ) -> Result<Vec<(ImageRecord, Option<Config>)>, ImageError> {
-    let copies = copied_records(layout);
+    let copies = load_record_copies(layout);
     let mut configs = HashMap::new();
     let mut records = Vec::new();
     for hex in listed(&layout.configs(), "")? {
@@ -104,7 +106,7 @@ fn read_images(
             files::remove_file(&layout.record(&hex))?;
         }
     }
-    settle_names(&mut records);
+    resolve_name_conflicts(&mut records);
     Ok(records
         .into_iter()
         .map(|record| {
@@ -189,20 +191,20 @@ fn fits(record: &ImageRecord, hex: &str, config: Option<&Config>) -> Result<(), 
 struct Loader<'a> {
     layout: &'a Layout,
     layers: &'a Layers,
-    doubt: Doubt,
-    doubtful: Doubtful,
+    scope: VerifyScope,
+    unverified: UnverifiedImages,
     broken: Vec<ImageError>,
 }
 
 impl Loader<'_> {
-    fn image(&mut self, mut record: ImageRecord, config: Option<Config>, keeper: &mut Keeper) {
+    fn image(&mut self, mut record: ImageRecord, config: Option<Config>, keeper: &mut MetadataStore) {
         let mut held = Vec::new();
         let mut missing = Vec::new();
-        let mut doubtful = false;
+        let mut unverified = false;
         for hex in &record.layers {
             match self.layer(hex) {
                 Ok(Some(layer)) => held.push(layer),
-                Ok(None) => doubtful = true,
+                Ok(None) => unverified = true,
                 Err(error) => {
                     self.broken.push(error);
                     missing.push(hex.clone());
@@ -210,19 +212,19 @@ impl Loader<'_> {
             }
         }
         match config {
-            Some(config) if doubtful => self.doubtful.images.push((record, config)),
+            Some(config) if unverified => self.unverified.images.push((record, config)),
             Some(config) if missing.is_empty() => {
                 self.restore_top(&mut record, &held);
                 let layers = held;
-                keeper.adopt(record, config, layers);
+                keeper.add_loaded(record, config, layers);
             }
             // An image that was removed needs no mending.
-            _ if record.removed => self.broken.extend(keeper.forsake(&record).err()),
+            _ if record.removed => self.broken.extend(keeper.drop_record(&record).err()),
             config => {
                 if config.is_none() {
                     missing.push(record.id.clone());
                 }
-                keeper.lack(Lacking {
+                keeper.mark_incomplete(PartialImage {
                     record,
                     held,
                     missing,
@@ -233,10 +235,10 @@ impl Loader<'_> {
 
     /// A layer; none if it has to be verified first.
     fn layer(&mut self, hex: &str) -> Result<Option<Arc<Layer>>, ImageError> {
-        if let Some(layer) = self.doubtful.held.get(hex) {
+        if let Some(layer) = self.unverified.held.get(hex) {
             return Ok(Some(Arc::clone(layer)));
         }
-        if self.doubtful.layers.contains_key(hex) {
+        if self.unverified.layers.contains_key(hex) {
             return Ok(None);
         }
         let path = self.layout.layer(hex).join(LAYER_RECORD);
@@ -245,14 +247,14 @@ impl Loader<'_> {
             let reason = "it does not fit the layer's directory".to_owned();
             return Err(ImageError::Record { path, reason });
         }
-        if self.doubt.covers(record.unpacked)
+        if self.scope.covers(record.unpacked)
             && let Claim::Fetch(ticket) = self.layers.claim(hex)
         {
-            self.doubtful.layers.insert(hex.to_owned(), (ticket, record));
+            self.unverified.layers.insert(hex.to_owned(), (ticket, record));
             return Ok(None);
         }
-        let layer = self.layers.adopt(record);
-        self.doubtful.held.insert(hex.to_owned(), Arc::clone(&layer));
+        let layer = self.layers.add_loaded(record);
+        self.unverified.held.insert(hex.to_owned(), Arc::clone(&layer));
         Ok(Some(layer))
     }
 
@@ -273,7 +275,7 @@ impl Loader<'_> {
 }
 
 /// Takes up the layers that the daemon before this one kept. Only where nothing is in doubt: nobody else verifies them.
-fn keep_layers(layout: &Layout, layers: &Layers, shelf: &Shelf) {
+fn keep_layers(layout: &Layout, layers: &Layers, shelf: &RetainedPulls) {
     let now = crate::state::now();
     for name in retained::list::read(layout) {
         if layers.knows(&name) || !is_hex(&name) {
@@ -299,11 +301,11 @@ fn keep_layers(layout: &Layout, layers: &Layers, shelf: &Shelf) {
 fn drop_orphans(
     layout: &Layout,
     layers: &Layers,
-    keeper: &Keeper,
-    doubtful: &Doubtful,
+    keeper: &MetadataStore,
+    unverified: &UnverifiedImages,
 ) -> Result<(), ImageError> {
     let mut documents = keeper.documents();
-    let late = doubtful.images.iter();
+    let late = unverified.images.iter();
     documents.extend(late.flat_map(|(record, _)| record.manifests.iter().cloned()));
     for name in files::names(&layout.manifests())? {
         if !documents.contains(&name) {
@@ -312,7 +314,7 @@ fn drop_orphans(
     }
     let images = keeper
         .ids()
-        .chain(doubtful.images.iter().map(|(record, _)| &record.id));
+        .chain(unverified.images.iter().map(|(record, _)| &record.id));
     let images: HashSet<&String> = images.collect();
     for name in files::names(&layout.tops())? {
         if !images.contains(&name) {
@@ -340,14 +342,18 @@ fn discard(layout: &Layout, layers: &Layers, from: &Path) -> Result<(), ImageErr
     Ok(())
 }
 
-impl Doubtful {
+impl UnverifiedImages {
     /// Whether there is nothing to verify.
     pub(crate) fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 
     /// An image all of whose layers turned out to be there, or what there is of it.
-    pub(crate) fn judge(&self, record: ImageRecord, config: Config) -> Result<Box<Found>, Box<Lacking>> {
+    pub(crate) fn judge(
+        &self,
+        record: ImageRecord,
+        config: Config,
+    ) -> Result<Box<VerifiedImage>, Box<PartialImage>> {
         let mut held = Vec::new();
         let mut missing = Vec::new();
         for hex in &record.layers {
@@ -358,13 +364,13 @@ impl Doubtful {
         }
         if missing.is_empty() {
             let layers = held;
-            return Ok(Box::new(Found {
+            return Ok(Box::new(VerifiedImage {
                 record,
                 config,
                 layers,
             }));
         }
-        Err(Box::new(Lacking {
+        Err(Box::new(PartialImage {
             record,
             held,
             missing,

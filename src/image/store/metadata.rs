@@ -41,32 +41,32 @@ use crate::image::store::{gc, implied_dirs};
 
 /// A document by its hex digits.
 #[derive(Debug)]
-pub(crate) struct Blob {
+pub(crate) struct StoredDocument {
     pub(crate) hex: String,
     pub(crate) bytes: Vec<u8>,
 }
 
 /// An image that is complete and durable.
 #[derive(Debug)]
-pub(crate) struct Put {
+pub(crate) struct NewImage {
     pub(crate) config: Config,
     pub(crate) config_bytes: Vec<u8>,
     pub(crate) layers: Vec<Arc<Layer>>,
-    pub(crate) manifests: Vec<Blob>,
+    pub(crate) manifests: Vec<StoredDocument>,
     pub(crate) tags: Vec<String>,
     pub(crate) digests: Vec<String>,
 }
 
 use names::merge;
-pub(crate) use names::{fresh, settle_names};
-pub(crate) use publish::copied_records;
+pub(crate) use names::{fresh, resolve_name_conflicts};
+pub(crate) use publish::load_record_copies;
 
 type Reply<T> = oneshot::Sender<Result<T, ImageError>>;
 
 /// Work for the thread.
-pub(crate) enum Job {
+pub(crate) enum MetadataJob {
     /// Record an image, or more names of it.
-    Put(Box<Put>, Reply<()>),
+    NewImage(Box<NewImage>, Reply<()>),
     /// Drop the image with these hex digits.
     Remove(String, Reply<()>),
     /// Drop it if nobody leases it; whether that was so.
@@ -78,9 +78,9 @@ pub(crate) enum Job {
         layers: Vec<Arc<Layer>>,
     },
     /// An image found at start is whole after all.
-    Adopt(Box<Found>),
+    Adopt(Box<VerifiedImage>),
     /// An image found at start is not whole.
-    Lack(Box<Lacking>),
+    Lack(Box<PartialImage>),
     /// Set a damaged layer aside, and with it the images that have it.
     Condemn(String, Reply<()>),
     /// Every lease of before the start has been taken again.
@@ -93,7 +93,7 @@ pub(crate) enum Job {
 
 /// An image found at start.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct VerifiedImage {
     pub(crate) record: ImageRecord,
     pub(crate) config: Config,
     pub(crate) layers: Vec<Arc<Layer>>,
@@ -101,7 +101,7 @@ pub(crate) struct Found {
 
 /// An image found at start that is not whole.
 #[derive(Debug)]
-pub(crate) struct Lacking {
+pub(crate) struct PartialImage {
     pub(crate) record: ImageRecord,
     /// The layers that are.
     pub(crate) held: Vec<Arc<Layer>>,
@@ -110,18 +110,18 @@ pub(crate) struct Lacking {
 }
 
 /// An image as the keeper knows it.
-struct Kept {
+struct ImageEntry {
     record: ImageRecord,
     /// Of an incomplete image, the layers that are whole: a pull needs to fetch only the others.
     held: Vec<Arc<Layer>>,
     /// Of an incomplete image, the layers that are not there; of others none.
     missing: Vec<String>,
-    /// Held while the image is listed, or until [`Job::Recovered`].
+    /// Held while the image is listed, or until [`MetadataJob::Recovered`].
     strong: Option<Arc<Content>>,
     weak: Weak<Content>,
 }
 
-impl Kept {
+impl ImageEntry {
     fn whole(record: ImageRecord, content: Arc<Content>) -> Self {
         Self {
             record,
@@ -134,22 +134,22 @@ impl Kept {
 }
 
 /// The thread's state.
-pub(crate) struct Keeper {
+pub(crate) struct MetadataStore {
     layout: Layout,
-    images: BTreeMap<String, Kept>,
+    images: BTreeMap<String, ImageEntry>,
     index: Arc<ArcSwap<Index>>,
     generation: u64,
     /// The copy of the records as it was last written.
     copied: Vec<u8>,
-    sender: Sender<Job>,
+    sender: Sender<MetadataJob>,
     closing: Arc<AtomicBool>,
 }
 
-impl Keeper {
+impl MetadataStore {
     pub(crate) fn new(
         layout: Layout,
         index: Arc<ArcSwap<Index>>,
-        sender: Sender<Job>,
+        sender: Sender<MetadataJob>,
         closing: Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -164,31 +164,31 @@ impl Keeper {
     }
 
     /// Takes up an image found at start.
-    pub(crate) fn adopt(&mut self, record: ImageRecord, config: Config, layers: Vec<Arc<Layer>>) {
+    pub(crate) fn add_loaded(&mut self, record: ImageRecord, config: Config, layers: Vec<Arc<Layer>>) {
         let content = self.content(config, layers, record.top);
         self.images
-            .insert(record.id.clone(), Kept::whole(record, content));
+            .insert(record.id.clone(), ImageEntry::whole(record, content));
     }
 
     /// Works until told to stop.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(crate) fn run(mut self, jobs: &Receiver<MetadataJob>) {
         for job in jobs {
             match job {
                 // Who asked may have gone away; the work is done all the same.
-                Job::Put(put, reply) => drop(reply.send(self.put(*put))),
-                Job::Remove(hex, reply) => drop(reply.send(self.remove(&hex))),
-                Job::RemoveUnused(hex, reply) => drop(reply.send(self.remove_unused(&hex))),
-                Job::Forget {
+                MetadataJob::NewImage(put, reply) => drop(reply.send(self.put(*put))),
+                MetadataJob::Remove(hex, reply) => drop(reply.send(self.remove(&hex))),
+                MetadataJob::RemoveUnused(hex, reply) => drop(reply.send(self.remove_unused(&hex))),
+                MetadataJob::Forget {
                     hex,
                     generation,
                     layers,
                 } => self.forget(&hex, generation, layers),
-                Job::Adopt(found) => self.adopt_late(*found),
-                Job::Lack(lacking) => self.lack(*lacking),
-                Job::Condemn(hex, reply) => drop(reply.send(self.condemn(&hex))),
-                Job::Recovered => self.release_retired(),
-                Job::Flush(done) => drop(done.send(())),
-                Job::Stop => return,
+                MetadataJob::Adopt(found) => self.add_verified(*found),
+                MetadataJob::Lack(lacking) => self.mark_incomplete(*lacking),
+                MetadataJob::Condemn(hex, reply) => drop(reply.send(self.quarantine_layer(&hex))),
+                MetadataJob::Recovered => self.release_retired(),
+                MetadataJob::Flush(done) => drop(done.send(())),
+                MetadataJob::Stop => return,
             }
         }
     }
@@ -206,7 +206,7 @@ impl Keeper {
         })
     }
 
-    fn put(&mut self, put: Put) -> Result<(), ImageError> {
+    fn put(&mut self, put: NewImage) -> Result<(), ImageError> {
         let hex = put.config.id.hex().to_owned();
         let known = self.images.get(&hex);
         let living = known.and_then(|kept| kept.strong.clone().or_else(|| kept.weak.upgrade()));
@@ -241,7 +241,8 @@ impl Keeper {
         }
         failpoint("config-written");
         let content = living.unwrap_or_else(|| self.content(put.config, put.layers, record.top));
-        self.images.insert(hex.clone(), Kept::whole(record, content));
+        self.images
+            .insert(hex.clone(), ImageEntry::whole(record, content));
         let moved = self.take_names(&hex, &[put.tags, put.digests].concat());
         self.publish();
         moved
@@ -362,7 +363,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for MetadataStore {
     /// However the thread ends, giving up the images it holds must not remove them from disk.
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::chain;
 use crate::image::error::ImageError;
 use crate::image::store::files;
-use crate::image::store::layout::{Layout, TAPE};
+use crate::image::store::layout::{Layout, TAR_SPLIT};
 use crate::image::store::record::LayerRecord;
 
 /// How a layer is verified.
@@ -49,7 +49,7 @@ pub(crate) fn method(record: &LayerRecord) -> VerifyMethod {
 pub(crate) fn layer(layout: &Layout, record: &LayerRecord) -> Verdict {
     match compare(layout, record) {
         Ok(()) => Verdict::Whole,
-        Err(source) if is_its_own(&source) => Verdict::Damaged(chain(&source)),
+        Err(source) if is_damage_of_layer(&source) => Verdict::Damaged(chain(&source)),
         Err(source) => Verdict::Unknown(ImageError::Unpack {
             diff_id: format!("sha256:{}", record.diff_id),
             source: Box::new(source),
@@ -71,7 +71,7 @@ fn compare(layout: &Layout, record: &LayerRecord) -> Result<(), pausa_layer::Err
             Err(damaged("is not as it was when it was unpacked"))
         };
     }
-    let tape = layout.layer(&record.diff_id).join(TAPE);
+    let tape = layout.layer(&record.diff_id).join(TAR_SPLIT);
     let tape = File::open(tape).map_err(|_| damaged("has lost the record of its archive"))?;
     let mut digest = [0; 32];
     hex::decode_to_slice(&record.diff_id, &mut digest).map_err(|_| damaged("has a name that is none"))?;
@@ -84,7 +84,7 @@ fn compare(layout: &Layout, record: &LayerRecord) -> Result<(), pausa_layer::Err
 }
 
 /// Whether a failure says something about the layer rather than about this process.
-fn is_its_own(error: &pausa_layer::Error) -> bool {
+fn is_damage_of_layer(error: &pausa_layer::Error) -> bool {
     let scarce = [
         Errno::MFILE,
         Errno::NFILE,

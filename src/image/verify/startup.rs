@@ -14,8 +14,8 @@ use crate::image::store::clean_shutdown;
 use crate::image::store::files;
 use crate::image::store::layers::{Layers, Ticket};
 use crate::image::store::layout::Layout;
-use crate::image::store::load::Doubtful;
-use crate::image::store::metadata::Job;
+use crate::image::store::load::UnverifiedImages;
+use crate::image::store::metadata::MetadataJob;
 use crate::image::store::record::LayerRecord;
 use crate::image::verify::layer::{self, Verdict};
 
@@ -23,12 +23,12 @@ use crate::image::verify::layer::{self, Verdict};
 pub(crate) fn start(
     layout: &Layout,
     layers: &Layers,
-    doubtful: Doubtful,
-    keeper: Sender<Job>,
+    unverified: UnverifiedImages,
+    keeper: Sender<MetadataJob>,
     whole: i64,
 ) -> Result<watch::Receiver<()>, ImageError> {
     let (running, ends) = watch::channel(());
-    if doubtful.is_empty() {
+    if unverified.is_empty() {
         return Ok(ends);
     }
     let base = layout.base().to_owned();
@@ -36,7 +36,7 @@ pub(crate) fn start(
     std::thread::Builder::new()
         .name("image-verifier".to_owned())
         .spawn(move || {
-            run(&layout, &layers, doubtful, &keeper);
+            run(&layout, &layers, unverified, &keeper);
             if let Err(error) = clean_shutdown::in_use(&layout, whole) {
                 let error = chain(&error);
                 tracing::warn!(error, "layers will be verified again after the next power cut");
@@ -47,23 +47,23 @@ pub(crate) fn start(
     Ok(ends)
 }
 
-fn run(layout: &Layout, layers: &Layers, mut doubtful: Doubtful, keeper: &Sender<Job>) {
+fn run(layout: &Layout, layers: &Layers, mut unverified: UnverifiedImages, keeper: &Sender<MetadataJob>) {
     tracing::warn!(
-        images = doubtful.images.len(),
-        layers = doubtful.layers.len(),
+        images = unverified.images.len(),
+        layers = unverified.layers.len(),
         "the machine did not go down in order: verifying layers that are newer than the last orderly stop"
     );
-    for (record, config) in std::mem::take(&mut doubtful.images) {
+    for (record, config) in std::mem::take(&mut unverified.images) {
         for hex in &record.layers {
-            if let Some((ticket, layer)) = doubtful.layers.remove(hex)
+            if let Some((ticket, layer)) = unverified.layers.remove(hex)
                 && let Some(layer) = verify(layout, layers, ticket, layer)
             {
-                doubtful.held.insert(hex.clone(), layer);
+                unverified.held.insert(hex.clone(), layer);
             }
         }
-        let job = match doubtful.judge(record, config) {
-            Ok(found) => Job::Adopt(found),
-            Err(lacking) => Job::Lack(lacking),
+        let job = match unverified.judge(record, config) {
+            Ok(found) => MetadataJob::Adopt(found),
+            Err(lacking) => MetadataJob::Lack(lacking),
         };
         // Without the keeper the store is closing.
         drop(keeper.send(job));

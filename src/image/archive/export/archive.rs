@@ -14,14 +14,14 @@ use super::unwritten;
 use crate::image::archive::spool::blob_name;
 use crate::image::error::{ImageError, io_error};
 use crate::image::store::files;
-use crate::image::store::layout::{Layout, TAPE};
+use crate::image::store::layout::{Layout, TAR_SPLIT};
 use crate::image::store::record::LayerRecord;
 
 /// Bytes that travel together.
 const CHUNK: usize = 256 << 10;
 
 /// A layer as it is written.
-pub(crate) struct Blob {
+pub(crate) struct LayerBlob {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     /// The digest is the layer's diff id.
@@ -81,7 +81,7 @@ impl Archive {
         &mut self,
         layout: &Layout,
         record: &LayerRecord,
-        blob: &Blob,
+        blob: &LayerBlob,
     ) -> Result<(), ImageError> {
         self.header(&blob_name(&blob.digest), blob.size)?;
         let dir = files::open_dir(&layout.layer_fs(&record.diff_id))?;
@@ -131,14 +131,14 @@ impl Archive {
 }
 
 /// How a layer will be written.
-pub(crate) fn measure(layout: &Layout, record: &LayerRecord) -> Result<Blob, ImageError> {
+pub(crate) fn measure(layout: &Layout, record: &LayerRecord) -> Result<LayerBlob, ImageError> {
     if record.tree.is_none() && record.archive_bytes > 0 {
         let diff_id = format!("sha256:{}", record.diff_id);
         let digest = diff_id.parse().map_err(|source| ImageError::Reference {
             reference: diff_id.clone(),
             source: Box::new(source),
         })?;
-        return Ok(Blob {
+        return Ok(LayerBlob {
             digest,
             size: record.archive_bytes,
             exact: true,
@@ -151,7 +151,7 @@ pub(crate) fn measure(layout: &Layout, record: &LayerRecord) -> Result<Blob, Ima
         written: 0,
     };
     pausa_layer::pack(dir.as_fd(), &mut out).map_err(unreadable(record))?;
-    Ok(Blob {
+    Ok(LayerBlob {
         size: out.written,
         digest: out.hasher.finish(),
         exact: false,
@@ -164,7 +164,7 @@ fn replay<W: Write>(
     record: &LayerRecord,
     out: &mut Hashed<'_, W>,
 ) -> Result<(), ImageError> {
-    let path = layout.layer(&record.diff_id).join(TAPE);
+    let path = layout.layer(&record.diff_id).join(TAR_SPLIT);
     let tape = File::open(&path).map_err(io_error("open", &path))?;
     // A damaged layer is told from a reader that went away.
     let failed = |error: io::Error| match error.downcast::<pausa_layer::Error>() {

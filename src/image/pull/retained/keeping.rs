@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Kept, list};
+use super::{RetainedLayer, list};
 use crate::error::chain;
 use crate::image::Images;
 use crate::image::pull::fetch::blocking;
@@ -15,7 +15,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 impl Images {
     /// What failed pulls have left for the next try. Waits for nobody.
-    pub fn kept(&self) -> Vec<Kept> {
+    pub fn kept(&self) -> Vec<RetainedLayer> {
         self.inner.shelf.list()
     }
 

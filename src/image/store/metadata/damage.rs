@@ -4,23 +4,23 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
 use super::names::merge;
-use super::{Found, Keeper, Kept, Lacking, report};
+use super::{ImageEntry, MetadataStore, PartialImage, VerifiedImage, report};
 use crate::image::error::ImageError;
 use crate::image::store::content::Content;
 use crate::image::store::layers::Layer;
 use crate::image::store::record::ImageRecord;
 
-impl Keeper {
+impl MetadataStore {
     /// Takes up an image that was found at start and is not whole.
-    pub(crate) fn lack(&mut self, lacking: Lacking) {
-        let Lacking {
+    pub(crate) fn mark_incomplete(&mut self, lacking: PartialImage) {
+        let PartialImage {
             record,
             held,
             missing,
         } = lacking;
         // Pulled meanwhile: then it is whole.
         if !self.images.contains_key(&record.id) {
-            let kept = Kept {
+            let kept = ImageEntry {
                 held,
                 missing,
                 strong: None,
@@ -33,8 +33,8 @@ impl Keeper {
     }
 
     /// Takes up an image whose layers had to be verified first.
-    pub(crate) fn adopt_late(&mut self, found: Found) {
-        let Found {
+    pub(crate) fn add_verified(&mut self, found: VerifiedImage) {
+        let VerifiedImage {
             mut record,
             config,
             layers,
@@ -50,7 +50,7 @@ impl Keeper {
         record.tags.retain(|name| !taken(name));
         record.digests.retain(|name| !taken(name));
         match self.images.get_mut(&record.id) {
-            None => self.adopt(record, config, layers),
+            None => self.add_loaded(record, config, layers),
             // Pulled meanwhile.
             Some(kept) => {
                 merge(&mut kept.record.tags, &record.tags);
@@ -64,7 +64,7 @@ impl Keeper {
     }
 
     /// Sets a damaged layer aside: the images that have it become incomplete, unless one of them is in use.
-    pub(crate) fn condemn(&mut self, hex: &str) -> Result<(), ImageError> {
+    pub(crate) fn quarantine_layer(&mut self, hex: &str) -> Result<(), ImageError> {
         let in_use = || ImageError::InUse {
             diff_id: format!("sha256:{hex}"),
         };
@@ -142,7 +142,7 @@ impl Keeper {
     }
 
     /// Removes the record of an image that nobody wants and that is not whole.
-    pub(crate) fn forsake(&self, record: &ImageRecord) -> Result<(), ImageError> {
+    pub(crate) fn drop_record(&self, record: &ImageRecord) -> Result<(), ImageError> {
         self.unlink(record)
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn merge(list: &mut Vec<String>, more: &[String]) {
 }
 
 /// Names that more than one record claims, after a power cut in the middle of moving one, belong to the later record.
-pub(crate) fn settle_names(records: &mut [ImageRecord]) {
+pub(crate) fn resolve_name_conflicts(records: &mut [ImageRecord]) {
     records.sort_by_key(|record| std::cmp::Reverse(record.updated));
     let mut owners: HashSet<String> = HashSet::new();
     for record in records {

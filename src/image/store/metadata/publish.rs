@@ -3,25 +3,25 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Keeper, Kept};
+use super::{ImageEntry, MetadataStore};
 use crate::error::chain;
 use crate::image::error::ImageError;
 use crate::image::store::content::{Content, User};
 use crate::image::store::files;
-use crate::image::store::index::{Entry, Incomplete, Index, Size};
+use crate::image::store::index::{Incomplete, Index, IndexedImage, Size};
 use crate::image::store::layout::Layout;
 use crate::image::store::record::{self, ImageRecord};
 
 /// What a directory of a layer on top occupies.
 const BLOCK: u64 = 4096;
 
-impl Keeper {
+impl MetadataStore {
     /// Makes the present state what readers see.
     pub(crate) fn publish(&mut self) {
         let mut index = Index::default();
-        let mut by_age: Vec<&Kept> = self.images.values().collect();
+        let mut by_age: Vec<&ImageEntry> = self.images.values().collect();
         by_age.sort_by_key(|kept| kept.record.updated);
-        let living: Vec<(&Kept, Arc<Content>)> = by_age
+        let living: Vec<(&ImageEntry, Arc<Content>)> = by_age
             .iter()
             .filter_map(|kept| Some((*kept, kept.strong.clone().or_else(|| kept.weak.upgrade())?)))
             .collect();
@@ -61,7 +61,7 @@ impl Keeper {
 }
 
 /// How many images hold each layer.
-fn users<'k>(living: &'k [(&Kept, Arc<Content>)], all: &[&'k Kept]) -> HashMap<&'k str, usize> {
+fn users<'k>(living: &'k [(&ImageEntry, Arc<Content>)], all: &[&'k ImageEntry]) -> HashMap<&'k str, usize> {
     let whole = living.iter().map(|(_, content)| &content.layers);
     let parts = all.iter().map(|kept| &kept.held);
     let mut users = HashMap::new();
@@ -77,12 +77,12 @@ fn users<'k>(living: &'k [(&Kept, Arc<Content>)], all: &[&'k Kept]) -> HashMap<&
     users
 }
 
-fn entry(record: &ImageRecord, content: &Arc<Content>, users: &HashMap<&str, usize>) -> Entry {
+fn entry(record: &ImageRecord, content: &Arc<Content>, users: &HashMap<&str, usize>) -> IndexedImage {
     let config = content.config.config.config().as_ref();
     let user = config
         .and_then(|config| config.user().as_deref())
         .unwrap_or_default();
-    Entry {
+    IndexedImage {
         config: content.config.clone(),
         tags: record.tags.clone(),
         digests: record.digests.clone(),
@@ -118,7 +118,7 @@ fn size(content: &Content, users: &HashMap<&str, usize>) -> Size {
     size
 }
 
-fn incomplete(kept: &Kept) -> Incomplete {
+fn incomplete(kept: &ImageEntry) -> Incomplete {
     let diff_id = |hex: &String| format!("sha256:{hex}");
     Incomplete {
         id: diff_id(&kept.record.id),
@@ -128,7 +128,7 @@ fn incomplete(kept: &Kept) -> Incomplete {
 }
 
 /// The copy of all records. What cannot be read is as good as none.
-pub(crate) fn copied_records(layout: &Layout) -> BTreeMap<String, ImageRecord> {
+pub(crate) fn load_record_copies(layout: &Layout) -> BTreeMap<String, ImageRecord> {
     let loaded: Result<BTreeMap<String, ImageRecord>, ImageError> = record::load(&layout.names());
     loaded.unwrap_or_default()
 }
