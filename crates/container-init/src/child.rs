@@ -21,10 +21,12 @@ use rustix::process::{DumpableBehavior, chdir, fchdir, pivot_root, set_dumpable_
 use crate::error::{At, Error, Step};
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
-use crate::{ContainerFds, PodContext, Streams, devices, hide, mounts, namespaces, process, terminal, users};
+use crate::{
+    ContainerFds, PodContext, Streams, devices, masked_paths, mounts, namespaces, process, terminal, userns,
+};
 
 /// A container's first process.
-pub(crate) fn first(
+pub(crate) fn run_init(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
     fds: &ContainerFds<'_>,
@@ -41,9 +43,9 @@ pub(crate) fn first(
                 mounts::prepare(plan, fds, reporter)?
             }
             Some(inside) => {
-                users::give_streams(streams, inside.range, plan.process.uid);
+                userns::give_streams(streams, inside.range, plan.process.uid);
                 let prepared = mounts::prepare(plan, fds, reporter)?;
-                users::go_on_inside(inside, &plan.namespaces, pod, reporter)?;
+                userns::go_on_inside(inside, &plan.namespaces, pod, reporter)?;
                 namespaces::join(&plan.namespaces, pod)?;
                 prepared
             }
@@ -57,7 +59,7 @@ pub(crate) fn first(
 }
 
 /// One more process of a running container.
-pub(crate) fn another(
+pub(crate) fn run_exec(
     plan: &ProcessPlan,
     container: BorrowedFd<'_>,
     fds: &ContainerFds<'_>,
@@ -69,7 +71,7 @@ pub(crate) fn another(
     {
         let host_null = host_null()?;
         if let Some(inside) = &fds.users {
-            users::give_streams(streams, inside.range, plan.uid);
+            userns::give_streams(streams, inside.range, plan.uid);
         }
         // This also makes the container's root our root and working directory.
         let all = NamespaceKinds {
@@ -83,7 +85,7 @@ pub(crate) fn another(
         };
         pausa_sys::join_by_pidfd(container, all).at(Step::JoinContainer)?;
         if all.user {
-            users::become_root()?;
+            userns::become_root()?;
         }
         let root = open(
             "/",
@@ -131,7 +133,7 @@ fn build_root(
     move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Step::AttachRoot)?;
     mounts::attach_all(plan, prepared, root)?;
     devices::populate(plan, root, in_user_namespace)?;
-    hide::apply(plan, root)?;
+    masked_paths::apply(plan, root)?;
     let slave = match plan.process.terminal || plan.io.terminal {
         true => {
             let slave = terminal::open(root, plan.process.terminal_size, reporter)?;

@@ -2,7 +2,7 @@
 //!
 //! Called by a pod's monitor, which is single-threaded: the child is cloned, not re-executed, and may
 //! run ordinary code until `execve`. The daemon must never call this. In a pod with a user namespace the child is two
-//! processes, one after the other: see `users`.
+//! processes, one after the other: see `userns`.
 //!
 //! ```text
 //!   monitor                      child (PID 1 of a new PID namespace, or a member of a joined one)
@@ -15,7 +15,7 @@ mod cgroup;
 mod child;
 mod devices;
 mod error;
-mod hide;
+mod masked_paths;
 mod mounts;
 mod namespaces;
 mod pending;
@@ -23,7 +23,7 @@ mod process;
 mod report;
 mod resolve;
 mod terminal;
-mod users;
+mod userns;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -168,7 +168,7 @@ pub fn begin_spawn(
         .chain(fds.users.map(|users| users.namespace))
         .collect();
     Ok(pending::launch(&args, holder, &kept, |reporter| {
-        child::first(plan, root, fds, streams, pod, reporter)
+        child::run_init(plan, root, fds, streams, pod, reporter)
     })?)
 }
 
@@ -206,7 +206,7 @@ pub fn begin_exec(
             ..CloneArgs::default()
         };
         pending::launch(&args, Some(container), &kept, |reporter| {
-            child::another(&plan.process, container, fds, streams, reporter)
+            child::run_exec(&plan.process, container, fds, streams, reporter)
         })
     };
     match (launch(fds.cgroup_dir), fds.cgroup_dir) {

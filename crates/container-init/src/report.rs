@@ -3,7 +3,7 @@
 //! ```text
 //!   'S' text          a step begins that may hang or be killed in
 //!   'T' + descriptor  the master of the terminal
-//!   'C' pid + pidfd   another child goes on once it may, this one is to be killed (see `users`)
+//!   'C' pid + pidfd   another child goes on once it may, this one is to be killed (see `userns`)
 //!   'X'               all that remains is to exec
 //!   'F' errno text    the end: this failed
 //!   EOF               after 'X': the command runs; before: the child was killed

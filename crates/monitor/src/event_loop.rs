@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::connection::{Connection, Gone, Received};
-use crate::launch::Launch;
+use crate::bootstrap::Begun;
+use crate::connections::{Connection, Gone, Received};
 use crate::log::Work;
+use crate::monitor::{Answer, Monitor, Setup};
 use crate::poll::{Poll, Token};
-use crate::start::Begun;
-use crate::state::{Answer, Monitor, Setup};
-use crate::{attach, exits, kill, launches, leave, left, requests};
+use crate::spawner::Launch;
+use crate::{attachments, execs, exits, kills, requests, shutdown, start_container};
 
 /// Requests served from one connection before the others have their turn.
 const REQUESTS: usize = 16;
@@ -73,34 +73,34 @@ fn turn(monitor: &mut Monitor<'_>, signals: &SignalFd) {
             Token::Signals => read_signals(monitor, signals),
             Token::Listener => accept(monitor),
             Token::Connection(number) => converse(monitor, *number),
-            Token::Launch(number) => launches::pump(monitor, *number),
+            Token::Launch(number) => start_container::pump(monitor, *number),
             Token::Stream(_) | Token::Left(_) | Token::Typed(_) | Token::Input(_) => {}
         }
     }
     for token in &tokens {
         match token {
             Token::Stream(number) => exits::pump(monitor, *number),
-            Token::Left(number) => left::pump(monitor, *number),
-            Token::Typed(number) => attach::typed(monitor, *number),
-            Token::Input(number) => attach::taken(monitor, *number),
+            Token::Left(number) => execs::pump(monitor, *number),
+            Token::Typed(number) => attachments::typed(monitor, *number),
+            Token::Input(number) => attachments::taken(monitor, *number),
             _ => {}
         }
     }
-    left::check(monitor);
-    attach::advance(monitor);
-    launches::advance(monitor);
-    kill::advance(monitor);
+    execs::check(monitor);
+    attachments::advance(monitor);
+    start_container::advance(monitor);
+    kills::advance(monitor);
     exits::advance(monitor);
-    leave::advance(monitor);
+    shutdown::advance(monitor);
 }
 
 /// How long nothing has to be done by itself.
 fn timeout(monitor: &Monitor<'_>) -> Option<Duration> {
     let deadlines = [
-        launches::deadline(monitor),
-        kill::deadline(monitor),
+        start_container::deadline(monitor),
+        kills::deadline(monitor),
         exits::deadline(monitor),
-        leave::deadline(monitor),
+        shutdown::deadline(monitor),
     ];
     let next = deadlines.into_iter().flatten().min();
     let until = next.map(|when| when.saturating_duration_since(Instant::now()));
@@ -123,7 +123,7 @@ fn read_signals(monitor: &mut Monitor<'_>, signals: &SignalFd) {
         exits::reap(monitor);
     }
     if terminate {
-        leave::terminated(monitor);
+        shutdown::terminated(monitor);
     }
 }
 

@@ -12,12 +12,12 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 
-use crate::attach::{self, Tee};
+use crate::attachments::{self, Tee};
 use crate::log::{Flow, Work};
+use crate::monitor::{Live, Monitor, Pod, Setup, Stage};
 use crate::oom::OomWatch;
 use crate::poll::{Poll, Token};
-use crate::state::{Live, Monitor, Pod, Setup, Stage};
-use crate::{clock, kill, launches};
+use crate::{clock, kills, start_container};
 
 /// How long output is read after a container's first process has ended: whoever holds the other end of a
 /// pipe longer than this lives outside its cgroup, or cannot be killed.
@@ -36,7 +36,7 @@ pub(crate) fn reap(monitor: &mut Monitor<'_>) {
         ended(monitor, pid.as_raw_nonzero().get(), exit_status(status));
     }
     if any {
-        kill::hasten(monitor);
+        kills::hasten(monitor);
     }
 }
 
@@ -52,7 +52,7 @@ fn exit_status(status: WaitStatus) -> ExitStatus {
 }
 
 fn ended(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) {
-    if launches::reaped(monitor, pid, exit) {
+    if start_container::reaped(monitor, pid, exit) {
         return;
     }
     if let Setup::Done(pod) = &mut monitor.setup
@@ -83,7 +83,7 @@ fn ended(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) {
         };
         let id = container.id.clone();
         // Cannot fail: the container is there. Nobody waits for an answer.
-        drop(kill::container(monitor, &id, None));
+        drop(kills::container(monitor, &id, None));
     }
     // Anyone else is an orphan of the pod; nobody asks for it.
 }
@@ -136,7 +136,7 @@ pub(crate) fn advance(monitor: &mut Monitor<'_>) {
             continue;
         };
         let id = monitor.containers[place].id.clone();
-        let killing = kill::under_way(monitor, &id);
+        let killing = kills::under_way(monitor, &id);
         let silent = monitor.containers[place]
             .live
             .as_ref()
@@ -223,7 +223,7 @@ fn finish(monitor: &mut Monitor<'_>, place: usize, exit: ExitStatus) {
     }
     let exit = ExitStatus { oom_killed, ..exit };
     tell_dropped(monitor, place, Instant::now(), true);
-    attach::end_all(monitor, place, exit);
+    attachments::end_all(monitor, place, exit);
     let container = &mut monitor.containers[place];
     container.live = None;
     container.stage = Stage::Exited(exit);

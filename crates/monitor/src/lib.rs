@@ -18,41 +18,44 @@
 //! Must never: block on anything but epoll once the pod is set up, leave while a process of the pod runs,
 //! hold memory that it does not need, write to its own standard streams once it runs, panic.
 
-mod attach;
+mod attachments;
+mod bootstrap;
 mod cgroup;
 mod clock;
-mod connection;
+mod connections;
+mod container_ops;
+mod containers;
+mod descriptors;
 mod event_loop;
+mod execs;
 mod exits;
 mod failure;
-mod kill;
-mod launch;
-mod launches;
-mod leave;
-mod left;
+mod kills;
 mod log;
+mod monitor;
 mod oom;
-mod orders;
 mod pause;
+mod pod;
 mod poll;
 mod process;
 mod requests;
-mod setup;
-mod start;
-mod state;
+mod shutdown;
+mod spawner;
+mod start_container;
+mod starts;
 mod sysctl;
-mod users;
+mod userns;
 
 use std::process::ExitCode;
 
-pub use launch::{Builtin, Launch};
+pub use spawner::{Builtin, Launch};
 
 /// Runs a monitor on the socket that is its standard input, until it is told to leave.
 ///
 /// Status 64 means that it was not started as a monitor should be, 71 that the kernel refused it what it
 /// needs before it could serve anyone.
 pub fn run(launch: &dyn Launch) -> ExitCode {
-    match start::become_monitor() {
+    match bootstrap::become_monitor() {
         Ok(begun) => event_loop::run(begun, launch),
         Err(error) => {
             eprintln!("pausa-monitor: {}", error.chain());

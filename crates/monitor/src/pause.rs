@@ -23,7 +23,7 @@ use rustix::process::{Gid, PidfdFlags, Uid, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::failure::internal;
-use crate::users::{self, UserNamespace};
+use crate::userns::{self, UserNamespace};
 
 /// A running pause process.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
     let forked = match users {
         None => pausa_sys::clone(&arguments)
             .map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?,
-        Some(users) => users::clone_inside(users, arguments)?,
+        Some(users) => userns::clone_inside(users, arguments)?,
     };
     let (pid, pidfd) = match forked {
         Forked::Child => pausa_sys::exit_now(child(&parent, &report)),

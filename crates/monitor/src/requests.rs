@@ -7,9 +7,9 @@ use pausa_monitor_protocol::{
 };
 
 use crate::failure::{failure, internal};
+use crate::monitor::{Answer, Monitor, Setup};
 use crate::poll::Token;
-use crate::state::{Answer, Monitor, Setup};
-use crate::{attach, kill, launches, leave, left, orders, setup};
+use crate::{attachments, container_ops, execs, kills, pod, shutdown, start_container};
 
 /// An answer given at once, with what goes along; none if it comes later.
 type Outcome = Result<Option<(Reply, Vec<OwnedFd>)>, Failure>;
@@ -48,23 +48,23 @@ fn perform(monitor: &mut Monitor<'_>, answer: Answer, request: Request, fds: Vec
     match request {
         Request::Hello { .. } => Ok(None),
         Request::Setup(plan) => now(set_up(monitor, &plan, fds)),
-        Request::Start(plan) => later(launches::start(monitor, answer, &plan, fds)),
-        Request::Exec(plan) => later(launches::exec(monitor, answer, *plan, fds)),
-        Request::Signal { container, signal } => now(orders::signal(monitor, &container, signal)),
-        Request::KillAll { container } => later(kill::container(monitor, &container, Some(answer))),
-        Request::KillExec { exec } => later(kill::exec(monitor, &exec, Some(answer))),
-        Request::ReopenLog { container } => now(orders::reopen_log(monitor, &container, fds)),
-        Request::Forget { container } => now(orders::forget(monitor, &container)),
+        Request::Start(plan) => later(start_container::start(monitor, answer, &plan, fds)),
+        Request::Exec(plan) => later(start_container::exec(monitor, answer, *plan, fds)),
+        Request::Signal { container, signal } => now(container_ops::signal(monitor, &container, signal)),
+        Request::KillAll { container } => later(kills::container(monitor, &container, Some(answer))),
+        Request::KillExec { exec } => later(kills::exec(monitor, &exec, Some(answer))),
+        Request::ReopenLog { container } => now(container_ops::reopen_log(monitor, &container, fds)),
+        Request::Forget { container } => now(container_ops::forget(monitor, &container)),
         Request::Shutdown => {
-            leave::asked(monitor, answer);
+            shutdown::asked(monitor, answer);
             Ok(None)
         }
-        Request::HangUp { exec } => now(Ok(left::hang_up(monitor, &exec))),
+        Request::HangUp { exec } => now(Ok(execs::hang_up(monitor, &exec))),
         Request::Attach(plan) => {
-            let terminal = attach::attach(monitor, answer.connection, &plan, fds)?;
+            let terminal = attachments::attach(monitor, answer.connection, &plan, fds)?;
             Ok(Some((Reply::Done, terminal.into_iter().collect())))
         }
-        Request::Detach { attach } => now(Ok(attach::detach(monitor, answer.connection, &attach))),
+        Request::Detach { attach } => now(Ok(attachments::detach(monitor, answer.connection, &attach))),
     }
 }
 
@@ -119,7 +119,7 @@ fn hello(monitor: &mut Monitor<'_>, connection: u64, version: u32) -> Reply {
         containers: monitor
             .containers
             .iter()
-            .map(crate::state::Container::report)
+            .map(crate::monitor::Container::report)
             .collect(),
     }
 }
@@ -140,7 +140,7 @@ fn set_up(monitor: &mut Monitor<'_>, plan: &PodPlan, fds: Vec<OwnedFd>) -> Resul
     };
     monitor.setup = Setup::Failed;
     crate::cgroup::join(fds.as_slice())?;
-    let pod = setup::set_up(plan, dir)?;
+    let pod = pod::set_up(plan, dir)?;
     monitor
         .poll
         .add(std::os::fd::AsFd::as_fd(&pod.listener), Token::Listener)

@@ -23,7 +23,7 @@ mod signal;
 mod syscall;
 #[cfg(test)]
 mod tests;
-mod users;
+mod userns;
 
 pub use allocator::{return_allocations_from, return_free_pages, share_heaps};
 pub use atomic_file::{AtomicFileError, Durability, StagedFile, remove_leftovers, replace_file};
@@ -42,4 +42,4 @@ pub use pidfd::signal_by_pidfd;
 pub use program::release_program;
 pub use seccomp::{SeccompError, load_seccomp};
 pub use signal::reset_signals;
-pub use users::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};
+pub use userns::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::format::{self, HEAD_LEN, Heads, Source};
 use super::writer::Writer;
-use crate::attach::Tee;
+use crate::attachments::Tee;
 use crate::clock;
 
 /// Read at once while little is written.

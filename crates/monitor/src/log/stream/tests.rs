@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::pipe::PipeFlags;
 
 use super::{Flow, Source, Stream, Work};
-use crate::attach::Tee;
+use crate::attachments::Tee;
 use crate::log::Writer;
 
 fn pipe() -> (OwnedFd, OwnedFd) {

@@ -18,17 +18,17 @@ use pausa_container_init::{Failed, Progress, Spawned};
 use pausa_monitor_protocol::{Event, ExitStatus, Failure, Reply};
 
 use crate::failure::internal;
-use crate::launches::{clone_fd, set_nonblocking, watch};
 use crate::log::Source;
+use crate::monitor::{Answer, Exec, Monitor, Output, Stage, Started, Starting, Way};
 use crate::poll::Token;
-use crate::state::{Answer, Exec, Monitor, Output, Stage, Started, Starting, Way};
-use crate::{clock, kill, left, process};
+use crate::start_container::{clone_fd, set_nonblocking, watch};
+use crate::{clock, execs, kills, process};
 
 /// How long a killed process may take to be reaped before the failure is told all the same.
 const REAPED: Duration = Duration::from_secs(1);
 
 /// The process of a start, with a descriptor of ours.
-pub(super) fn hold(progress: &Progress) -> Result<(i32, OwnedFd), Failure> {
+pub(crate) fn hold(progress: &Progress) -> Result<(i32, OwnedFd), Failure> {
     let hold = |fd| {
         rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(internal("keep a process: fcntl(F_DUPFD_CLOEXEC)"))
     };
@@ -40,7 +40,7 @@ pub(super) fn hold(progress: &Progress) -> Result<(i32, OwnedFd), Failure> {
 }
 
 /// Ends a process that nobody will ask for. It is reaped as one that nobody knows.
-pub(super) fn abandon(progress: Progress) {
+pub(crate) fn abandon(progress: Progress) {
     match progress {
         Progress::Waiting(pending) => drop(pending.give_up()),
         Progress::Running(spawned) => process::kill(&spawned.pidfd),
@@ -49,7 +49,7 @@ pub(super) fn abandon(progress: Progress) {
 }
 
 /// Sees a process through.
-pub(super) fn take_up(monitor: &mut Monitor<'_>, answer: Answer, what: Started, progress: Progress) {
+pub(crate) fn take_up(monitor: &mut Monitor<'_>, answer: Answer, what: Started, progress: Progress) {
     let task = Task {
         number: monitor.poll.number(),
         answer,
@@ -193,10 +193,10 @@ fn run(monitor: &mut Monitor<'_>, task: Task, mut spawned: Spawned) {
             };
             monitor.execs.push(exec);
             monitor.answer(task.answer, reply, terminal.into_iter().collect());
-            left::check(monitor);
+            execs::check(monitor);
             for killer in task.killers {
                 // Cannot fail: it is there.
-                drop(kill::exec(monitor, &id, Some(killer)));
+                drop(kills::exec(monitor, &id, Some(killer)));
             }
         }
     }
@@ -330,7 +330,7 @@ pub(crate) fn settle(monitor: &mut Monitor<'_>, id: &str) {
 }
 
 /// Whether an exec of this id is being started.
-pub(super) fn starts_exec(monitor: &Monitor<'_>, id: &str) -> bool {
+pub(crate) fn starts_exec(monitor: &Monitor<'_>, id: &str) -> bool {
     monitor.starting.iter().any(|start| is_exec(&start.what, id))
 }
 

@@ -14,9 +14,9 @@ use std::os::fd::AsFd;
 use pausa_monitor_protocol::Reply;
 use rustix::io::Errno;
 
-use crate::launches::set_nonblocking;
+use crate::monitor::{Monitor, Output, Started};
 use crate::poll::Token;
-use crate::state::{Monitor, Output, Started};
+use crate::start_container::set_nonblocking;
 
 /// Read at once and dropped.
 const CHUNK: usize = 16 * 1024;

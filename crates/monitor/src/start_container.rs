@@ -1,24 +1,21 @@
-//! Beginning to start containers and further processes in them; [`pending`] sees them through.
-
-mod descriptors;
-mod pending;
+//! Beginning to start containers and further processes in them; [`starts`] sees them through.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use pausa_container_init::{ContainerFds, PodContext, Streams};
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, Namespace};
 
-use crate::clock;
 use crate::failure::{failure, internal};
 use crate::log::{Source, Stream, Writer};
+use crate::monitor::{Answer, Container, Input, Live, Monitor, OpenStream, Stage, Started};
 use crate::oom::OomWatch;
 use crate::poll::Token;
-use crate::state::{Answer, Container, Input, Live, Monitor, OpenStream, Stage, Started};
-use crate::users::UserNamespace;
+use crate::userns::UserNamespace;
+use crate::{clock, starts};
 
-pub(crate) use descriptors::{Pipes, Sorted, lend};
-pub(crate) use descriptors::{clone_fd, set_nonblocking};
-pub(crate) use pending::{advance, deadline, give_up_all, kill_exec, pump, reaped, settle, unfinished};
+pub(crate) use crate::descriptors::{Pipes, Sorted, lend};
+pub(crate) use crate::descriptors::{clone_fd, set_nonblocking};
+pub(crate) use crate::starts::{advance, deadline, give_up_all, kill_exec, pump, reaped, settle, unfinished};
 
 /// Longest line of a log that a plan may ask to be kept whole.
 const LINE_MAX: usize = 1024 * 1024;
@@ -60,13 +57,13 @@ pub(crate) fn start(
     let outputs = std::mem::take(&mut pipes.outputs).into_iter();
     let streams = outputs.map(|(fd, source)| watch(monitor, fd, source, max_line, false));
     let held = streams.collect::<Result<Vec<_>, _>>().and_then(|streams| {
-        let (pid, pidfd) = pending::hold(&progress)?;
+        let (pid, pidfd) = starts::hold(&progress)?;
         Ok((streams, pid, pidfd))
     });
     let (streams, pid, pidfd) = match held {
         Ok(held) => held,
         Err(failure) => {
-            pending::abandon(progress);
+            starts::abandon(progress);
             return Err(failure);
         }
     };
@@ -95,7 +92,7 @@ pub(crate) fn start(
         id: plan.id.clone(),
         max_line,
     };
-    pending::take_up(monitor, answer, what, progress);
+    starts::take_up(monitor, answer, what, progress);
     Ok(())
 }
 
@@ -149,7 +146,7 @@ pub(crate) fn running<'a>(monitor: &'a mut Monitor<'_>, id: &str) -> Result<&'a 
 }
 
 /// Begins to read from a container's output.
-fn watch(
+pub(crate) fn watch(
     monitor: &mut Monitor<'_>,
     fd: OwnedFd,
     source: Source,
@@ -184,7 +181,7 @@ pub(crate) fn exec(
         return Err(failure(FailureKind::State, "the pod is being shut down"));
     }
     check_id(&plan.id)?;
-    if monitor.execs.iter().any(|exec| exec.id == plan.id) || pending::starts_exec(monitor, &plan.id) {
+    if monitor.execs.iter().any(|exec| exec.id == plan.id) || starts::starts_exec(monitor, &plan.id) {
         return Err(failure(
             FailureKind::State,
             format!("exec {} runs already", plan.id),
@@ -209,7 +206,7 @@ pub(crate) fn exec(
         outputs: fds.readers,
         hung_up: false,
     };
-    pending::take_up(monitor, answer, what, progress);
+    starts::take_up(monitor, answer, what, progress);
     Ok(())
 }
 

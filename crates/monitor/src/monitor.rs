@@ -1,6 +1,5 @@
 //! What a monitor knows. Changed only by the modules above, one event at a time.
 
-mod container;
 mod plans;
 
 use std::collections::BTreeMap;
@@ -9,16 +8,18 @@ use std::rc::Rc;
 
 use pausa_monitor_protocol::{Event, Failure, FailureKind, FromMonitor, Reply};
 
-use crate::connection::Connection;
+use crate::bootstrap::HostFds;
+use crate::connections::Connection;
 use crate::failure::failure;
-use crate::launch::Launch;
 use crate::log::Work;
 use crate::pause::Pause;
 use crate::poll::{Poll, Token};
-use crate::start::HostFds;
-use crate::users::UserNamespace;
+use crate::spawner::Launch;
+use crate::userns::UserNamespace;
 
-pub(crate) use container::{Attached, Container, Exec, Input, Live, OpenStream, Output, Stage, Typed};
+pub(crate) use crate::containers::{
+    Attached, Container, Exec, Input, Live, OpenStream, Output, Stage, Typed,
+};
 pub(crate) use plans::{Kill, Leaving, Started, Starting, Target, Way};
 
 /// Whom to answer, later.
@@ -151,7 +152,7 @@ impl Monitor<'_> {
             true => self
                 .poll
                 .also_writing(connection.fd(), Token::Connection(number), true)
-                .map_err(|_| crate::connection::Gone),
+                .map_err(|_| crate::connections::Gone),
         });
         if sent.is_err() {
             self.disconnect(number);

@@ -17,10 +17,10 @@ use pausa_monitor_protocol::{AttachPlan, Detachment, Event, ExitStatus, Failure,
 use rustix::io::Errno;
 
 use crate::failure::{failure, internal};
-use crate::launches::{Sorted, check_id, clone_fd, running, set_nonblocking};
 use crate::log::Source;
+use crate::monitor::{Attached, Live, Monitor, Typed};
 use crate::poll::{Poll, Token};
-use crate::state::{Attached, Live, Monitor, Typed};
+use crate::start_container::{Sorted, check_id, clone_fd, running, set_nonblocking};
 
 /// Read at once of what a client types.
 const CHUNK: usize = 4 * 1024;

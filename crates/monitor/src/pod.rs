@@ -2,7 +2,7 @@
 //!
 //! Order matters: namespaces first, then what lives in them; the pause process last, so that it is in all
 //! of them; the socket after everything, so that whoever can connect finds a pod. In a pod with a user namespace
-//! a child that is root there does the first two, and the monitor joins what it has made: see [`users`].
+//! a child that is root there does the first two, and the monitor joins what it has made: see [`userns`].
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::failure::{failure, internal};
+use crate::monitor::Pod;
 use crate::pause;
-use crate::state::Pod;
-use crate::users::{self, UserNamespace};
+use crate::userns::{self, UserNamespace};
 
 /// Makes the pod in this directory.
 ///
@@ -26,7 +26,7 @@ pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd) -> Result<Pod, Failure> {
     let users = plan.users.map(UserNamespace::make).transpose()?.map(Rc::new);
     match &users {
         None => make_and_furnish(plan)?,
-        Some(users) => users::make_inside(users, plan, make_and_furnish)?,
+        Some(users) => userns::make_inside(users, plan, make_and_furnish)?,
     }
     adjust_oom_score(plan.oom_score_adj)?;
     let pause = if plan.shared_pid {

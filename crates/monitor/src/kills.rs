@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use pausa_monitor_protocol::{Failure, FailureKind, Reply};
 
 use crate::failure::failure;
-use crate::state::{Answer, Container, Kill, Monitor, Stage, Target};
-use crate::{launches, process};
+use crate::monitor::{Answer, Container, Kill, Monitor, Stage, Target};
+use crate::{process, start_container};
 
 /// How long to try.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// # Errors
 /// No such container.
 pub(crate) fn container(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answer>) -> Result<(), Failure> {
-    launches::settle(monitor, id);
+    start_container::settle(monitor, id);
     if let Some(live) = &mut monitor.container(id)?.live {
         live.told_to_die = true;
     }
@@ -49,7 +49,7 @@ pub(crate) fn container(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answ
 /// # Errors
 /// No such exec, or it has ended.
 pub(crate) fn exec(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answer>) -> Result<(), Failure> {
-    if launches::kill_exec(monitor, id, answer) {
+    if start_container::kill_exec(monitor, id, answer) {
         return Ok(());
     }
     let Some(exec) = monitor.execs.iter().find(|exec| exec.id == id) else {

@@ -12,8 +12,8 @@ use pausa_monitor_protocol::{FailureKind, Reply, SOCKET_NAME};
 use rustix::fs::AtFlags;
 
 use crate::failure::failure;
-use crate::state::{Answer, Leaving, Monitor, Setup, Stage};
-use crate::{kill, launches, process};
+use crate::monitor::{Answer, Leaving, Monitor, Setup, Stage};
+use crate::{kills, process, start_container};
 
 /// How long containers have to end by themselves when the host goes down.
 const GRACE: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub(crate) fn terminated(monitor: &mut Monitor<'_>) {
         return;
     }
     monitor.leaving = Some(Leaving::new(Vec::new(), Instant::now() + GRACE));
-    launches::give_up_all(monitor);
+    start_container::give_up_all(monitor);
     for container in &monitor.containers {
         if let (Stage::Running, Some(live)) = (container.stage, &container.live) {
             // It may have just ended.
@@ -129,12 +129,12 @@ fn what_is_left(monitor: &Monitor<'_>) -> Vec<String> {
     containers
         .chain(execs)
         .chain(pause)
-        .chain(launches::unfinished(monitor))
+        .chain(start_container::unfinished(monitor))
         .collect()
 }
 
 fn kill_all(monitor: &mut Monitor<'_>) {
-    launches::give_up_all(monitor);
+    start_container::give_up_all(monitor);
     let running: Vec<String> = monitor
         .containers
         .iter()
@@ -143,12 +143,12 @@ fn kill_all(monitor: &mut Monitor<'_>) {
         .collect();
     for id in running {
         // Cannot fail: the container is there.
-        drop(kill::container(monitor, &id, None));
+        drop(kills::container(monitor, &id, None));
     }
     let execs: Vec<String> = monitor.execs.iter().map(|exec| exec.id.clone()).collect();
     for id in execs {
         // Cannot fail either.
-        drop(kill::exec(monitor, &id, None));
+        drop(kills::exec(monitor, &id, None));
     }
     if let Setup::Done(pod) = &monitor.setup
         && let Some(pause) = &pod.pause

@@ -7,15 +7,15 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::failure::{failure, internal};
-use crate::state::{Monitor, Stage};
-use crate::{exits, launches};
+use crate::monitor::{Monitor, Stage};
+use crate::{exits, start_container};
 
 /// Sends a signal to a container's first process; one that is still being started is ended.
 ///
 /// # Errors
 /// No such container, or a number that is no signal. That it has exited is none.
 pub(crate) fn signal(monitor: &mut Monitor<'_>, id: &str, signal: i32) -> Result<Reply, Failure> {
-    launches::settle(monitor, id);
+    start_container::settle(monitor, id);
     let container = monitor.container(id)?;
     let (Stage::Running, Some(live)) = (container.stage, &mut container.live) else {
         return Ok(Reply::Done);
