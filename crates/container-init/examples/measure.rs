@@ -1,6 +1,6 @@
-//! Measures how long `spawn` and `exec` take, against fork and exec alone. Needs root; best as a release build:
-//! `cargo run --release -p pausa-container-init --example measure`. With `spawn` or `exec` and a number as
-//! arguments it does just that, for strace(1) to watch.
+//! Measures how long it takes to start a container's first process and an exec. Needs root and a release build:
+//! `cargo run --release -p pausa-container-init --example measure`. With `spawn` or `exec` and a number as arguments it
+//! only does that, so that strace(1) can watch it.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that fails has no result")]
 
@@ -13,11 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pausa_container_init::{ContainerFds, Spawned, Streams, exec};
+use pausa_container_init::{ContainerFds, Spawned, Streams};
 use pausa_monitor_protocol::{Attributes, ContainerPlan};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use crate::world::{Running, World, bind, detached, exec_plan, process, shell, start_with};
+use crate::world::{Running, World, bind, detached, exec, exec_plan, process, shell, start_with};
 
 /// The cgroup v1 hierarchies a container is usually in.
 const HIERARCHIES: [&str; 6] = ["cpu", "cpuacct", "cpuset", "memory", "pids", "devices"];

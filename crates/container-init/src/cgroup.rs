@@ -1,8 +1,8 @@
-//! Where an exec goes when the container's own cgroup v2 takes no processes.
+//! The cgroup for an exec if the container's own cgroup v2 accepts no processes.
 //!
-//! A container that manages cgroups itself (systemd inside) moves its processes into children of its
-//! cgroup and hands controllers down; from then on the kernel refuses processes in the cgroup itself
-//! (EBUSY, "no internal processes" in cgroups(7)). The exec then joins the first process where it is now.
+//! A container that manages cgroups itself (systemd inside) moves its processes into children of its cgroup and enables
+//! controllers there. From then on the kernel refuses processes in the cgroup itself (EBUSY, "no internal processes" in
+//! cgroups(7)), and the exec joins the cgroup of the container's first process.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -13,8 +13,8 @@ use rustix::io::Errno;
 /// Longest `/proc/PID/cgroup` or fdinfo read.
 const TEXT_MAX: usize = 16 * 1024;
 
-/// The cgroup, below `directory`, of the process `pidfd` stands for.
-pub(crate) fn present(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+/// Opens the cgroup, below `directory`, that the process behind `pidfd` is in.
+pub(crate) fn of_process(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let info = read_text(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let pid = info
         .lines()
@@ -22,7 +22,7 @@ pub(crate) fn present(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Resul
         .and_then(|pid| pid.trim().parse().ok());
     let pid: i32 = pid.filter(|pid| *pid > 0).ok_or(Errno::SRCH)?;
     let table = read_text(&format!("/proc/{pid}/cgroup"))?;
-    // The table counts only if the process of the pidfd lived while it was read: ids are used again.
+    // Process ids are reused: the table is only valid if the process behind the pidfd was alive when it was read.
     if poll(
         &mut [PollFd::new(&pidfd, PollFlags::IN)],
         Some(&Timespec::default()),
@@ -49,8 +49,8 @@ fn read_text(path: &str) -> Result<String, Errno> {
     String::from_utf8(buffer).map_err(|_| Errno::ILSEQ)
 }
 
-/// What of `path` (from the root of the hierarchy) lies below `directory` (from the root of the file
-/// system): the hierarchy is mounted somewhere, so the directory ends with a beginning of the path.
+/// The part of `path` (from the root of the hierarchy) below `directory` (from the root of the file system). The mount
+/// point of the hierarchy is not known, but some prefix of `path` is the end of `directory`.
 fn below<'a>(directory: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let ends = (1..path.len()).filter(|at| path[*at] == b'/').rev();
     ends.into_iter()

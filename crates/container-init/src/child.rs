@@ -1,12 +1,12 @@
-//! The child's life from clone3 to `execve`: what it does in which order, and why in that order.
+//! The steps of the child from clone3 to `execve`, and the reasons for their order.
 //!
-//! * Undumpable first: until `execve` this process has the monitor's memory in it (CVE-2019-5736).
-//! * cgroups before anything is allocated, so that the container pays for its own set-up, and before the
-//!   cgroup namespace, which is rooted where the process is when it is made.
-//! * oom_score_adj and labels through the host's procfs, while that is the one in sight.
-//! * Bind sources before the mounts are cut off from the host's; then the root; then everything in it.
-//! * Descriptors are closed before the first path of the container's choice is followed
-//!   (working directory, command): there is no `/proc/self/fd/N` left to leave by (CVE-2024-21626).
+//! * Undumpable first: until `execve` this process holds a copy of the monitor's memory (CVE-2019-5736).
+//! * cgroups before anything is allocated, so that the set-up is charged to the container, and before the cgroup
+//!   namespace, whose root is the cgroup that the process is in when the namespace is made.
+//! * oom_score_adj and labels through the host's procfs, while that is the visible one.
+//! * Bind sources before the mounts are detached from the host's, then the root, then everything in it.
+//! * Descriptors are closed before the first path of the container's choice is followed (working directory, command), so
+//!   that no `/proc/self/fd/N` leads out of the container (CVE-2024-21626).
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,13 +19,14 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_c
 use rustix::process::{DumpableBehavior, chdir, fchdir, pivot_root, set_dumpable_behavior, umask};
 
 use crate::error::{At, Error, Step};
+use crate::mount_ops::propagation_flag;
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
 use crate::{
     ContainerFds, PodContext, Streams, devices, masked_paths, mounts, namespaces, process, terminal, userns,
 };
 
-/// A container's first process.
+/// Runs a container's first process.
 pub(crate) fn run_init(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
@@ -37,20 +38,20 @@ pub(crate) fn run_init(
     begin(&fds.cgroup_tasks)?;
     process::set_labels(&plan.process)?;
     {
-        let prepared = match &fds.users {
+        let prepared = match &fds.userns {
             None => {
                 namespaces::join(&plan.namespaces, pod)?;
                 mounts::prepare(plan, fds, reporter)?
             }
-            Some(inside) => {
-                userns::give_streams(streams, inside.range, plan.process.uid);
+            Some(userns) => {
+                userns::give_streams(streams, userns.range, plan.process.uid);
                 let prepared = mounts::prepare(plan, fds, reporter)?;
-                userns::go_on_inside(inside, &plan.namespaces, pod, reporter)?;
+                userns::continue_in_second_child(userns, &plan.namespaces, pod, reporter)?;
                 namespaces::join(&plan.namespaces, pod)?;
                 prepared
             }
         };
-        let slave = build_root(plan, root, prepared, fds.users.is_some(), reporter)?;
+        let slave = build_root(plan, root, prepared, fds.userns.is_some(), reporter)?;
         let null = terminal::null(root, host_null()?);
         pivot(plan, root)?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.process.uid)?;
@@ -58,7 +59,7 @@ pub(crate) fn run_init(
     process::run(&plan.process, reporter)
 }
 
-/// One more process of a running container.
+/// Runs one more process in a running container.
 pub(crate) fn run_exec(
     plan: &ProcessPlan,
     container: BorrowedFd<'_>,
@@ -70,10 +71,10 @@ pub(crate) fn run_exec(
     process::set_labels(plan)?;
     {
         let host_null = host_null()?;
-        if let Some(inside) = &fds.users {
-            userns::give_streams(streams, inside.range, plan.uid);
+        if let Some(userns) = &fds.userns {
+            userns::give_streams(streams, userns.range, plan.uid);
         }
-        // This also makes the container's root our root and working directory.
+        // Joining a mount namespace also makes its root the root and working directory of this process.
         let all = NamespaceKinds {
             mount: true,
             pid: false,
@@ -81,7 +82,7 @@ pub(crate) fn run_exec(
             uts: true,
             network: true,
             cgroup: true,
-            user: fds.users.is_some(),
+            user: fds.userns.is_some(),
         };
         pausa_sys::join_by_pidfd(container, all).at(Step::JoinContainer)?;
         if all.user {
@@ -106,7 +107,7 @@ pub(crate) fn run_exec(
 
 fn begin(cgroup_tasks: &[BorrowedFd<'_>]) -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Undumpable)?;
-    // Modes in the plan are meant as they are; the process's own mask comes last.
+    // The modes in the plan are not masked. The process's own mask is set last.
     umask(Mode::empty());
     for (index, tasks) in cgroup_tasks.iter().enumerate() {
         rustix::io::write(tasks, b"0").at_with(|| Step::EnterCgroup(index))?;
@@ -118,8 +119,8 @@ fn host_null() -> Result<OwnedFd, Error> {
     open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(Step::Streams("open(/dev/null)"))
 }
 
-/// Mounts, devices, hidden paths, terminal, working directory: everything that needs the host's view or
-/// a writable root. Returns the terminal's slave.
+/// Builds the root: mounts, devices, masked paths, terminal, working directory. All of it needs a writable root or sight
+/// of the host's files. Returns the terminal's slave.
 fn build_root(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
@@ -128,8 +129,8 @@ fn build_root(
     reporter: &Reporter,
 ) -> Result<Option<OwnedFd>, Error> {
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(Step::Detach)?;
-    // On top of our own root directory, which pivot_root then takes away from below it; paths still
-    // begin at the old one, so the host stays in view and no directory of it serves as a mount point.
+    // On top of our own root directory, from below which pivot_root later removes the old root. Paths still start at the
+    // old root, so the host's files stay visible, and no directory of the host is needed as a mount point.
     move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Step::AttachRoot)?;
     mounts::attach_all(plan, prepared, root)?;
     devices::populate(plan, root, in_user_namespace)?;
@@ -153,7 +154,7 @@ fn build_root(
     Ok(slave)
 }
 
-/// Makes the working directory where it is missing. On a read-only file system its absence shows at chdir.
+/// Makes the working directory if it is missing. On a read-only file system chdir later reports its absence.
 fn make_working_directory(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
     match resolve::make(root, process::working_directory(plan), Make::Directory) {
         Ok(_) | Err(Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::LOOP) => Ok(()),
@@ -164,16 +165,16 @@ fn make_working_directory(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<()
     }
 }
 
-/// Makes `root` the root and lets go of the host's tree.
+/// Makes `root` the root and detaches the host's tree.
 fn pivot(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
     fchdir(root).at(Step::Pivot("fchdir(root)"))?;
-    // Both at the same place: the old root ends up on top of the new one, and "." is what is beneath.
+    // With both arguments equal, the old root ends up on top of the new one and is unmounted from there (pivot_root(2)).
     pivot_root(".", ".").at(Step::Pivot("pivot_root(., .)"))?;
     unmount(".", UnmountFlags::DETACH).at(Step::Pivot("umount2(., MNT_DETACH)"))?;
     chdir("/").at(Step::Pivot("chdir(/)"))?;
     if plan.root_propagation != Propagation::Private {
-        // Not recursive: the mounts have their own. Only now, since pivot_root refuses shared mounts.
-        mount_change("/", mounts::propagation_flag(plan.root_propagation))
+        // Not recursive, since each mount has its own propagation. Not earlier, since pivot_root refuses shared mounts.
+        mount_change("/", propagation_flag(plan.root_propagation))
             .at(Step::Pivot("mount(/, propagation)"))?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! `/dev`: the nodes of the plan and the standard links.
 //!
-//! Where the container has the host's `/dev` (a bind mount) nothing is made: it is the host's. In a user namespace nobody
-//! may make nodes, so there [`fill`] makes them before it is entered.
+//! Nothing is made in a `/dev` that is a bind mount of the host's. Nodes cannot be made in a user namespace, so [`fill`]
+//! makes them before the child enters one.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{At, Error, Shown, Step};
-use crate::mounts;
+use crate::mount_ops::attach;
 use crate::resolve::{self, Make};
 
 const LINKS: [(&str, &str); 5] = [
@@ -25,9 +25,9 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Makes the nodes in a file system that will be the container's `/dev`, for one whose ids are mapped.
+/// Makes the nodes in a new file system that becomes the `/dev` of a container in a user namespace.
 pub(crate) fn fill(plan: &ContainerPlan, dev: BorrowedFd<'_>, range: IdRange) -> Result<(), Error> {
-    // Who is nobody inside is root's there.
+    // Ids that are not mapped become root of the namespace.
     let outside = |id| range.outside(id).unwrap_or(range.first);
     for device in &plan.devices {
         let Some(below) = device.path.strip_prefix(b"/dev/") else {
@@ -38,7 +38,7 @@ pub(crate) fn fill(plan: &ContainerPlan, dev: BorrowedFd<'_>, range: IdRange) ->
         let mut mapped = device.clone();
         (mapped.uid, mapped.gid) = (outside(device.uid), outside(device.gid));
         make(&mapped, parent.as_fd(), name)?;
-        // Nobody else has seen this file system yet: names mean what they meant a moment ago.
+        // No other process has seen this file system yet, so its names cannot have changed meanwhile.
         let directories = (1..below.len()).filter(|at| below[*at] == b'/');
         for end in directories {
             let owner = (Uid::from_raw(range.first), Gid::from_raw(range.first));
@@ -55,7 +55,7 @@ pub(crate) fn is_own_dev(mount: &MountPlan) -> bool {
         && matches!(&mount.source, MountSource::Filesystem { fstype, .. } if fstype == "tmpfs")
 }
 
-/// Makes nodes and links; in a user namespace those nodes that are not there already.
+/// Makes nodes and links; in a user namespace only what [`fill`] has not made.
 pub(crate) fn populate(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
@@ -90,7 +90,7 @@ pub(crate) fn populate(
 
 fn link(target: &str, dev: BorrowedFd<'_>, name: &'static str) -> Result<(), Error> {
     match symlinkat(target, dev, name) {
-        // The image's own, or a mount of the plan.
+        // The image has a file of this name, or the plan a mount.
         Err(Errno::EXIST) => Ok(()),
         other => other.at(Step::DeviceLink(name)),
     }
@@ -145,8 +145,7 @@ fn is_node(parent: BorrowedFd<'_>, name: &[u8], kind: FileType, number: u64) -> 
     })
 }
 
-/// Where device nodes may not be made (a user namespace), the host's node of the same path serves, if it
-/// is that device.
+/// Binds the host's node of the same path, if it is the same device: for where nodes may not be made (a user namespace).
 fn bind_from_host(
     device: &DevicePlan,
     parent: BorrowedFd<'_>,
@@ -158,10 +157,10 @@ fn bind_from_host(
     let source = host_node(&device.path, kind, number)?;
     let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = openat(parent, name, flags, Mode::from_raw_mode(0o644)).at_with(shown)?;
-    mounts::attach(source.as_fd(), target.as_fd()).at_with(shown)
+    attach(source.as_fd(), target.as_fd()).at_with(shown)
 }
 
-/// A detached bind mount of a device node of the host that is what it should be.
+/// A detached bind mount of a device node of the host, which must have this kind and these numbers.
 pub(crate) fn host_node(path: &[u8], kind: FileType, number: u64) -> Result<OwnedFd, Error> {
     let shown = || Shown::from(path);
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

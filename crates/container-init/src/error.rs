@@ -1,17 +1,17 @@
-//! Steps and what can go wrong with them.
+//! The steps of a start and their errors.
 //!
-//! A step names its object and the system call with its arguments; an error is a step with an errno, or
-//! a rule of ours that was broken. Nothing here is logged: it travels to the daemon as a [`Failure`].
+//! A step names its object and the system call with its arguments. An error is a step with an errno, or a violated rule.
+//! Nothing is logged here: errors reach the daemon as a [`Failure`].
 
 use std::fmt;
 
 use pausa_monitor_protocol::{Failure, FailureKind};
 use rustix::io::Errno;
 
-/// Longest path or argument shown; they come from images.
+/// Longest path or argument that is shown, in bytes. They come from images and may be of any length.
 const SHOWN_MAX: usize = 256;
 
-/// Bytes of the container's, shown as far as they can be shown.
+/// A path or argument of the container in an error's text: shortened, with control characters escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown(Vec<u8>);
 
@@ -40,14 +40,14 @@ impl fmt::Display for Shown {
     }
 }
 
-/// One step on the way to `execve`. Its text is what the person at 3 a.m. reads.
+/// A step on the way to `execve`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Step {
-    #[error("make the report channel: socketpair(AF_UNIX, SOCK_SEQPACKET)")]
+    #[error("make the report socket: socketpair(AF_UNIX, SOCK_SEQPACKET)")]
     Channel,
-    #[error("read from the container's child: recvmsg(report channel)")]
+    #[error("read the reports of the container's process: recvmsg(2)")]
     Receive,
-    #[error("join the PID namespace: setns(pidfd, CLONE_NEWPID); the process that holds it may have ended")]
+    #[error("join the PID namespace: setns(pidfd, CLONE_NEWPID); its first process may have ended")]
     JoinPid,
     #[error("return to the host's PID namespace: setns(CLONE_NEWPID)")]
     LeavePid,
@@ -71,10 +71,10 @@ pub(crate) enum Step {
     JoinUsers,
     #[error("become root of the pod's user namespace: {0}")]
     NamespaceRoot(&'static str),
-    #[error("hand over the container's process: sendmsg(pidfd), read(go on)")]
+    #[error("hand over to the process in the user namespace: sendmsg(pidfd), read(2)")]
     HandOver,
     #[error(
-        "map the owners of {path} for the mount on {target}: mount_setattr(MOUNT_ATTR_IDMAP); EINVAL means that its file system cannot: use another volume, or a pod without a user namespace (hostUsers)"
+        "map the owners of {path} for the mount on {target}: mount_setattr(MOUNT_ATTR_IDMAP); EINVAL means that its file system does not support it: use another volume, or a pod without a user namespace (hostUsers)"
     )]
     MapMount { path: Shown, target: Shown },
     #[error("bring up the loopback interface: ioctl(SIOCSIFFLAGS, lo)")]
@@ -127,15 +127,15 @@ pub(crate) enum Step {
     },
     #[error("mount {0}: move_mount(source, target)")]
     Attach(Shown),
-    #[error("look at {0}: fstat(2) or fstatfs(2)")]
+    #[error("inspect {0}: fstat(2) or fstatfs(2)")]
     Inspect(Shown),
     #[error("make the device {0}: mknodat(2)")]
     Device(Shown),
-    #[error("give the device {path} to {uid}:{gid}: fchownat(2)")]
+    #[error("change the owner of the device {path} to {uid}:{gid}: fchownat(2)")]
     DeviceOwner { path: Shown, uid: u32, gid: u32 },
     #[error("make the link /dev/{0}: symlinkat(2)")]
     DeviceLink(&'static str),
-    #[error("find the path {0} to hide or protect: openat2(root, RESOLVE_IN_ROOT)")]
+    #[error("find the masked or read-only path {0}: openat2(root, RESOLVE_IN_ROOT)")]
     HiddenPath(Shown),
     #[error("make the working directory {0}: mkdirat(root)")]
     MakeDirectory(Shown),
@@ -143,7 +143,7 @@ pub(crate) enum Step {
     ReadonlyRoot,
     #[error("change to the new root: {0}")]
     Pivot(&'static str),
-    #[error("make the terminal: {0}; has the container a devpts on /dev/pts?")]
+    #[error("make the terminal: {0}; does the container have a devpts on /dev/pts?")]
     Terminal(&'static str),
     #[error("start a session: setsid(2)")]
     Session,
@@ -173,7 +173,7 @@ pub(crate) enum Step {
     Ambient(u32),
     #[error("enter the working directory {0}: chdir(2)")]
     WorkingDirectory(Shown),
-    #[error("give up new privileges: prctl(PR_SET_NO_NEW_PRIVS)")]
+    #[error("set no_new_privs: prctl(PR_SET_NO_NEW_PRIVS)")]
     NoNewPrivileges,
     #[error("load the seccomp filter: seccomp(SECCOMP_SET_MODE_FILTER)")]
     Seccomp,
@@ -200,46 +200,48 @@ pub(crate) enum Error {
     MissingDescriptor(&'static str),
     #[error("the plan joins the {0} namespace of a container, but no container came with it")]
     MissingTarget(&'static str),
-    #[error("a zero byte inside {0}")]
+    #[error("{0} contains a zero byte")]
     ZeroByte(&'static str),
     #[error("the plan has no command to run")]
     NoCommand,
     #[error("mount on {0}: the root itself cannot be a mount's target")]
     TargetIsRoot(Shown),
     #[error(
-        "mount on {0}: it lies inside procfs, where a mount could hide what the kernel says; only single status files may be mounted over"
+        "mount on {0}: it lies inside procfs; only single status files there (such as /proc/meminfo) may be mounted over"
     )]
     TargetInProc(Shown),
     #[error(
-        "mount {target}: the container's path is a symbolic link or no directory; {fstype} is only mounted on a real one"
+        "mount {target}: the path in the container contains a symbolic link or is not a directory; {fstype} is only mounted on a directory without links in its path"
     )]
     TargetNotPlain { target: Shown, fstype: String },
-    #[error("{path}: expected {expected} there, but the container has put something else in its place")]
+    #[error("{path}: expected {expected}, but the container has replaced it by something else")]
     Impostor { path: Shown, expected: &'static str },
     #[error("resource limit {0} is unknown")]
     UnknownLimit(u32),
     #[error("the working directory {0} lies outside the container")]
     OutsideDirectory(Shown),
-    #[error("the seccomp filter is no program: its length is not a multiple of 8 or out of range")]
+    #[error("the seccomp filter is malformed: its length is not a multiple of 8 or out of range")]
     MalformedSeccomp,
-    #[error("the child panicked, which is a defect of pausa")]
+    #[error("the container's process panicked before execve, which is a defect of pausa")]
     Panicked,
     #[error(
-        "the child was killed by signal {signal} before it could start the command; last step: {step}; if it is 9, see the cgroup's memory limit"
+        "the container's process was killed by signal {signal} before it could start the command; last step: {step}; for signal 9, check the cgroup's memory limit"
     )]
     Killed { signal: i32, step: String },
-    #[error("the child left with code {code} before it could start the command; last step: {step}")]
-    Left { code: i32, step: String },
-    #[error("the start was called off; last step: {step}")]
-    Abandoned { step: String },
     #[error(
-        "gave up after {seconds} s; last step: {step}; a mount source on a dead network file system hangs like that"
+        "the container's process exited with code {code} before it could start the command; last step: {step}"
+    )]
+    Exited { code: i32, step: String },
+    #[error("the start was cancelled; last step: {step}")]
+    Cancelled { step: String },
+    #[error(
+        "gave up after {seconds} s; last step: {step}; a mount source on an unreachable network file system may be the cause"
     )]
     TimedOut { seconds: u64, step: String },
 }
 
 impl Error {
-    /// errno, where a system call failed; 0 where none did.
+    /// errno if a system call failed, otherwise 0.
     pub(crate) fn errno(&self) -> i32 {
         match self {
             Self::Call { source, .. } => source.raw_os_error(),
@@ -270,11 +272,10 @@ impl From<Error> for Failure {
     }
 }
 
-/// Names the step of a failing system call.
+/// Adds the failed step to an errno.
 pub(crate) trait At<T> {
-    /// The error says that `step` failed.
     fn at(self, step: Step) -> Result<T, Error>;
-    /// The same, with the step made only when needed.
+    /// As [`At::at`], with a step that is only built if it failed.
     fn at_with(self, step: impl FnOnce() -> Step) -> Result<T, Error>;
 }
 

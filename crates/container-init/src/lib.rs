@@ -1,21 +1,25 @@
-//! Makes one container process from a flat plan: namespaces, mounts, identity, exec.
+//! Starts one container process from a flat plan: namespaces, mounts, identity, exec.
 //!
-//! Called by a pod's monitor, which is single-threaded: the child is cloned, not re-executed, and may
-//! run ordinary code until `execve`. The daemon must never call this. In a pod with a user namespace the child is two
-//! processes, one after the other: see `userns`.
+//! For a pod's monitor, a process with one thread: the child is cloned, not re-executed, and may run ordinary code until
+//! `execve`. The daemon must never call this. In a pod with a user namespace the child is two processes, one after the
+//! other: see `userns`.
 //!
 //! ```text
 //!   monitor                      child (PID 1 of a new PID namespace, or a member of a joined one)
 //!   clone3 ────────────────────▶ cgroup → namespaces → rootfs and mounts → /dev → masked, read-only
 //!     │                          → pivot_root → terminal → cwd, ids, rlimits, seccomp, capabilities
-//!     │ ◀── failure or EOF ───── execve (the report pipe is close-on-exec: EOF means success)
+//!     │ ◀── failure or EOF ───── execve (the report socket is close-on-exec: EOF means success)
 //! ```
+//!
+//! A start is asynchronous: [`spawn_init`] and [`spawn_exec`] return a [`Pending`] process at once, because a mount source
+//! on a dead network file system may hang.
 
 mod cgroup;
 mod child;
 mod devices;
 mod error;
 mod masked_paths;
+mod mount_ops;
 mod mounts;
 mod namespaces;
 mod pending;
@@ -29,10 +33,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, IdRange};
 use pausa_sys::CloneArgs;
-pub use pending::{Failed, Pending, Progress};
 use rustix::io::Errno;
 
-/// What a container joins besides what its plan says; borrowed from the monitor, which keeps them open.
+use report::Reporter;
+
+pub use pending::{Failed, Pending, Progress};
+
+/// Descriptors for the namespaces that a container's plan may ask to join. The monitor keeps them open.
 #[derive(Debug)]
 pub struct PodContext<'a> {
     /// The host's namespaces, opened before the monitor left them.
@@ -45,27 +52,21 @@ pub struct PodContext<'a> {
 
 /// The host's namespaces (`/proc/self/ns/*` of the monitor at its start).
 #[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields are named after the namespaces")]
 pub struct HostNamespaces<'a> {
-    /// Network.
     pub network: BorrowedFd<'a>,
-    /// IPC.
     pub ipc: BorrowedFd<'a>,
-    /// UTS.
     pub uts: BorrowedFd<'a>,
-    /// PID.
     pub pid: BorrowedFd<'a>,
-    /// cgroup.
     pub cgroup: BorrowedFd<'a>,
 }
 
-/// The streams of a new process. None: `/dev/null`.
+/// The standard streams of a new process; `/dev/null` where there is none.
 #[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the fields are named after the streams")]
 pub struct Streams<'a> {
-    /// Standard input.
     pub stdin: Option<BorrowedFd<'a>>,
-    /// Standard output.
     pub stdout: Option<BorrowedFd<'a>>,
-    /// Standard error.
     pub stderr: Option<BorrowedFd<'a>>,
 }
 
@@ -88,70 +89,63 @@ impl<'a> PodContext<'a> {
 pub struct ContainerFds<'a> {
     /// `FdRole::Root`.
     pub root: Option<BorrowedFd<'a>>,
-    /// `FdRole::Mount(n)` at n.
+    /// `FdRole::Mount(n)` at index n.
     pub mounts: Vec<BorrowedFd<'a>>,
     /// `FdRole::CgroupTasks`.
     pub cgroup_tasks: Vec<BorrowedFd<'a>>,
     /// `FdRole::CgroupDir`.
     pub cgroup_dir: Option<BorrowedFd<'a>>,
-    /// The pod's user namespace, where it has one.
-    pub users: Option<Users<'a>>,
+    /// The pod's user namespace, if it has one.
+    pub userns: Option<UserNamespace<'a>>,
 }
 
-/// A pod's user namespace.
+/// A pod's user namespace and its id map.
 #[derive(Debug, Clone, Copy)]
-pub struct Users<'a> {
-    /// The namespace.
-    pub namespace: BorrowedFd<'a>,
-    /// Its map.
+#[expect(missing_docs, reason = "see the type")]
+pub struct UserNamespace<'a> {
+    pub fd: BorrowedFd<'a>,
     pub range: IdRange,
 }
 
 /// A process that has passed `execve`.
 #[derive(Debug)]
 pub struct Spawned {
-    /// Its id in the caller's PID namespace.
+    /// Process id in the caller's PID namespace.
     pub pid: i32,
-    /// Its pidfd.
+    /// The pidfd.
     pub pidfd: OwnedFd,
-    /// The master of its terminal, where it has one.
+    /// The master of the process's terminal, if it has one.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts a container's first process and returns when `execve` has succeeded.
+/// Begins to start a container's first process.
+///
+/// # Safety
+/// The calling process has exactly one thread (see [`pausa_sys::clone`]).
 ///
 /// # Errors
-/// A [`Failure`] of kind `Start` that names the step; then the child is reaped and nothing is left.
-pub fn spawn(
-    plan: &ContainerPlan,
-    fds: &ContainerFds<'_>,
-    streams: &Streams<'_>,
-    pod: &PodContext<'_>,
-) -> Result<Spawned, Failure> {
-    begin_spawn(plan, fds, streams, pod)?.wait()
-}
-
-/// [`spawn`] without the waiting: for an event loop that must go on while a mount source is slow.
-///
-/// # Errors
-/// As [`spawn`], for what happens before the child runs.
-pub fn begin_spawn(
+/// A [`Failure`] that names the step. No process is left then.
+#[expect(
+    unsafe_code,
+    reason = "only the caller knows how many threads the process has"
+)]
+pub unsafe fn spawn_init(
     plan: &ContainerPlan,
     fds: &ContainerFds<'_>,
     streams: &Streams<'_>,
     pod: &PodContext<'_>,
 ) -> Result<Pending, Failure> {
     let sent = fds.root.ok_or(error::Error::MissingDescriptor("the root"))?;
-    // A directory of the host's tree becomes a mount of its own here, where that tree is ours. A mount
-    // that is detached already refuses to be cloned before Linux 6.15, and needs no clone.
-    let cloned = mounts::clone_tree(sent);
+    // A directory in the host's tree becomes a mount here, while the caller's mount namespace is the host's. Before
+    // Linux 6.15 a mount that is detached already cannot be cloned; it is used as it is.
+    let cloned = mount_ops::clone_tree(sent);
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
-    let (args, holder) = match fds.users {
+    let (args, pid_holder) = match fds.userns {
         None => (
             namespaces::clone_args(&plan.namespaces, fds.cgroup_dir),
             namespaces::pid_holder(&plan.namespaces, pod)?,
         ),
-        // The second child gets the namespaces.
+        // The new namespaces are for the second child.
         Some(_) => {
             let cgroup = fds.cgroup_dir;
             let args = CloneArgs {
@@ -165,31 +159,25 @@ pub fn begin_spawn(
         .chain(fds.mounts.iter().chain(&fds.cgroup_tasks).copied())
         .chain(streams.all())
         .chain(pod.all())
-        .chain(fds.users.map(|users| users.namespace))
+        .chain(fds.userns.map(|userns| userns.fd))
         .collect();
-    Ok(pending::launch(&args, holder, &kept, |reporter| {
-        child::run_init(plan, root, fds, streams, pod, reporter)
-    })?)
+    let run = |reporter: &mut Reporter| child::run_init(plan, root, fds, streams, pod, reporter);
+    // SAFETY: by this function's own contract the process has one thread.
+    Ok(unsafe { pending::clone_child(&args, pid_holder, &kept, run) }?)
 }
 
-/// Runs one more process in the container whose first process is `container` and whose cgroups are `fds`.
+/// Begins to start one more process in a container, whose first process is `container` and whose cgroups are in `fds`.
+///
+/// # Safety
+/// As [`spawn_init`].
 ///
 /// # Errors
-/// As [`spawn`].
-pub fn exec(
-    plan: &ExecPlan,
-    container: BorrowedFd<'_>,
-    fds: &ContainerFds<'_>,
-    streams: &Streams<'_>,
-) -> Result<Spawned, Failure> {
-    begin_exec(plan, container, fds, streams)?.wait()
-}
-
-/// [`exec`] without the waiting.
-///
-/// # Errors
-/// As [`begin_spawn`].
-pub fn begin_exec(
+/// As [`spawn_init`].
+#[expect(
+    unsafe_code,
+    reason = "only the caller knows how many threads the process has"
+)]
+pub unsafe fn spawn_exec(
     plan: &ExecPlan,
     container: BorrowedFd<'_>,
     fds: &ContainerFds<'_>,
@@ -198,23 +186,23 @@ pub fn begin_exec(
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(container)
         .chain(fds.cgroup_tasks.iter().copied())
         .chain(streams.all())
-        .chain(fds.users.map(|users| users.namespace))
+        .chain(fds.userns.map(|userns| userns.fd))
         .collect();
-    let launch = |cgroup| {
+    let clone_into = |cgroup| {
         let args = CloneArgs {
             cgroup,
             ..CloneArgs::default()
         };
-        pending::launch(&args, Some(container), &kept, |reporter| {
-            child::run_exec(&plan.process, container, fds, streams, reporter)
-        })
+        let run = |reporter: &mut Reporter| child::run_exec(&plan.process, container, fds, streams, reporter);
+        // SAFETY: by this function's own contract the process has one thread.
+        unsafe { pending::clone_child(&args, Some(container), &kept, run) }
     };
-    match (launch(fds.cgroup_dir), fds.cgroup_dir) {
+    match (clone_into(fds.cgroup_dir), fds.cgroup_dir) {
         (Err(busy), Some(directory)) if busy.errno() == Errno::BUSY.raw_os_error() => {
-            let Ok(present) = cgroup::present(directory, container) else {
+            let Ok(current) = cgroup::of_process(directory, container) else {
                 return Err(busy.into());
             };
-            Ok(launch(Some(present.as_fd()))?)
+            Ok(clone_into(Some(current.as_fd()))?)
         }
         (result, _) => Ok(result?),
     }

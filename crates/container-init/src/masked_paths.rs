@@ -1,8 +1,8 @@
 //! Masked and read-only paths.
 //!
-//! Every path is resolved once to a handle, and the mount goes onto that handle. The null device that
-//! hides files is the host's and checked to be one; the container's own could be a link to anything
-//! (CVE-2025-31133). Where the plan itself mounts proc or sysfs, a path that begins there must lie there.
+//! Every path is resolved to a handle once, and the mount goes onto that handle. Files are masked by the host's null
+//! device, after a check that it is one: the container's own could be a link to anything (CVE-2025-31133). If the plan
+//! mounts proc, paths that begin with `/proc/` must lie in procfs.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,54 +17,48 @@ use rustix::mount::{
 
 use crate::devices;
 use crate::error::{At, Error, Shown, Step};
-use crate::mounts::{attach, clone_tree};
+use crate::mount_ops::{attach, clone_tree};
 use crate::resolve;
 
 /// `MOUNT_ATTR_RDONLY`.
 const RDONLY: u64 = 1;
 
-/// Hides the masked paths and protects the read-only ones. Absent paths are skipped.
+/// Masks the masked paths and makes the read-only ones read-only. Skips absent paths.
 pub(crate) fn apply(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
-    let proc_is_ours = mounts_filesystem(plan, b"/proc", "proc");
+    let last = plan.mounts.iter().rev().find(|mount| mount.target == b"/proc");
+    let mounts_proc = last.is_some_and(
+        |mount| matches!(&mount.source, MountSource::Filesystem { fstype, .. } if fstype == "proc"),
+    );
     for path in &plan.readonly_paths {
-        if let Some(handle) = find(plan, root, path, proc_is_ours)? {
-            protect(path, handle.as_fd())?;
+        if let Some(handle) = find(plan, root, path, mounts_proc)? {
+            make_readonly(path, handle.as_fd())?;
         }
     }
     let mut empty = None;
     for path in &plan.masked_paths {
-        if let Some(handle) = find(plan, root, path, proc_is_ours)? {
+        if let Some(handle) = find(plan, root, path, mounts_proc)? {
             mask(path, handle.as_fd(), &mut empty)?;
         }
     }
     Ok(())
 }
 
-fn mounts_filesystem(plan: &ContainerPlan, target: &[u8], wanted: &str) -> bool {
-    let last = plan.mounts.iter().rev().find(|mount| mount.target == target);
-    last.is_some_and(
-        |mount| matches!(&mount.source, MountSource::Filesystem { fstype, .. } if fstype == wanted),
-    )
-}
-
-/// Whether the plan itself mounts something there, as it may over single files of procfs.
-fn mounted_over(plan: &ContainerPlan, path: &[u8]) -> bool {
-    plan.mounts.iter().any(|mount| mount.target == path)
-}
-
+/// Opens a path; none if it is absent.
 fn find(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
     path: &[u8],
-    proc_is_ours: bool,
+    mounts_proc: bool,
 ) -> Result<Option<OwnedFd>, Error> {
     let handle = match resolve::open(root, path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         other => other.at_with(|| Step::HiddenPath(path.into()))?,
     };
-    if proc_is_ours && path.starts_with(b"/proc/") {
+    if mounts_proc && path.starts_with(b"/proc/") {
         let file_system = fstatfs(&handle).at_with(|| Step::Inspect(path.into()))?;
-        if file_system.f_type != PROC_SUPER_MAGIC && !mounted_over(plan, path) {
+        // The plan may mount over single files of procfs.
+        let mounted_over = plan.mounts.iter().any(|mount| mount.target == path);
+        if file_system.f_type != PROC_SUPER_MAGIC && !mounted_over {
             return Err(Error::Impostor {
                 path: path.into(),
                 expected: "procfs",
@@ -74,7 +68,7 @@ fn find(
     Ok(Some(handle))
 }
 
-fn protect(path: &[u8], handle: BorrowedFd<'_>) -> Result<(), Error> {
+fn make_readonly(path: &[u8], handle: BorrowedFd<'_>) -> Result<(), Error> {
     let copy = clone_tree(handle).at_with(|| Step::HiddenPath(path.into()))?;
     let attributes = MountAttributes {
         set: RDONLY,
@@ -91,7 +85,7 @@ fn protect(path: &[u8], handle: BorrowedFd<'_>) -> Result<(), Error> {
     attach(copy.as_fd(), handle).at_with(|| Step::Attach(path.into()))
 }
 
-/// `empty` is the first empty directory in place; the others are clones of it.
+/// `empty` holds the first empty directory that was attached; further ones are clones of it.
 fn mask(path: &[u8], handle: BorrowedFd<'_>, empty: &mut Option<OwnedFd>) -> Result<(), Error> {
     let shown = || Shown::from(path);
     let stat = fstat(handle).at_with(|| Step::Inspect(shown()))?;

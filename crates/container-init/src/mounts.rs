@@ -1,13 +1,12 @@
 //! The container's mounts, in two passes.
 //!
-//! First [`prepare`] clones every bind source, while the child's mounts are still peers of the host's: a
-//! clone made then can stay a peer (`Shared`) or become its slave. Then the tree is made private, so
-//! that nothing done later reaches the host, and [`attach_all`] makes the file systems and puts
-//! everything in place, by handle: parts of the container's own root first, then the rest in the plan's
-//! order.
+//! First [`prepare`] clones every bind source, while the child's mounts are still peers of the host's: a clone made then
+//! can stay a peer (`Shared`) or become a slave. Then the caller makes the tree private, so that no later change reaches
+//! the host, and [`attach_all`] makes the file systems and attaches everything by handle: parts of the container's own
+//! root first, then the other mounts in the plan's order.
 //!
-//! With a user namespace the first pass is done outside of it, where the sources can be reached and their owners
-//! mapped, the second one inside.
+//! In a pod with a user namespace the first pass happens outside of it, where the sources can be reached and their owners
+//! mapped, and the second pass inside.
 
 mod filesystem;
 mod own_root;
@@ -17,22 +16,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use pausa_monitor_protocol::{Attributes, ContainerPlan, MountPlan, MountSource, Propagation};
 use pausa_sys::MountAttributes;
 use rustix::fs::{CWD, FileType, PROC_SUPER_MAGIC, fstat, fstatfs};
-use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, open_tree};
 
 use crate::error::{At, Error, Shown, Step};
+use crate::mount_ops::{attach, propagation_flag};
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
-use crate::{ContainerFds, Users, devices};
+use crate::{ContainerFds, UserNamespace, devices};
 
-/// All MOUNT_ATTR__ATIME bits: they are changed together or not at all (mount_setattr(2)).
+/// All MOUNT_ATTR__ATIME bits, which can only be changed together (mount_setattr(2)).
 const ATIME_BITS: u64 = 0x70;
 
 /// `MOUNT_ATTR_IDMAP`.
 const IDMAP: u64 = 0x0010_0000;
 
-/// Files of procfs that may be mounted over (what lxcfs and the like provide); everything else there is
-/// the kernel speaking, and later steps rely on it.
+/// Files of procfs that may be mounted over (as lxcfs does). Later steps rely on everything else in procfs being the
+/// kernel's.
 const PROC_FILES: [&[u8]; 10] = [
     b"/proc/cpuinfo",
     b"/proc/diskstats",
@@ -46,26 +45,26 @@ const PROC_FILES: [&[u8]; 10] = [
     b"/proc/sys/crypto/fips_enabled",
 ];
 
-/// A mount on its way to its target.
+/// The source of a mount, ready to be attached.
 #[derive(Debug)]
 enum Prepared<'a> {
-    /// A clone of ours.
+    /// Our clone of a host path.
     Bind(OwnedFd),
-    /// One that came with the plan.
+    /// A mount that came with the plan.
     Sent(BorrowedFd<'a>),
-    /// A new file system that had to be made outside the user namespace.
+    /// A new file system that must be made outside of the user namespace.
     Made(OwnedFd),
-    /// Made when its turn comes.
+    /// A file system that is made when it is attached.
     Filesystem,
-    /// Cloned once the root is attached.
+    /// A part of the container's root, cloned once the root is attached.
     OwnRoot,
 }
 
-/// The mounts of a plan whose sources are open.
+/// The sources of a plan's mounts, in the plan's order.
 #[derive(Debug)]
 pub(crate) struct PreparedMounts<'a>(Vec<Prepared<'a>>);
 
-/// Opens the sources in the host's view. Each may hang (a dead NFS server), so each is announced.
+/// Opens the sources while the host's files are in sight. Opening may hang (a dead NFS server), so each is reported first.
 pub(crate) fn prepare<'a>(
     plan: &ContainerPlan,
     fds: &ContainerFds<'a>,
@@ -84,7 +83,7 @@ pub(crate) fn prepare<'a>(
                 flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
                 let clone = open_tree(CWD, path.as_slice(), flags).at(step)?;
                 if mount.attributes.set & IDMAP != 0 {
-                    map_ids(mount, path, clone.as_fd(), fds.users.as_ref())?;
+                    map_ids(mount, path, clone.as_fd(), fds.userns.as_ref())?;
                 }
                 Prepared::Bind(clone)
             }
@@ -92,10 +91,10 @@ pub(crate) fn prepare<'a>(
                 let index = usize::try_from(*index).unwrap_or(usize::MAX);
                 Prepared::Sent(*fds.mounts.get(index).ok_or(Error::MissingDescriptor("a mount"))?)
             }
-            MountSource::Filesystem { .. } => match &fds.users {
-                Some(users) if devices::is_own_dev(mount) => {
-                    let dev = filesystem::create_owned(mount, users.range.first)?;
-                    devices::fill(plan, dev.as_fd(), users.range)?;
+            MountSource::Filesystem { .. } => match &fds.userns {
+                Some(userns) if devices::is_own_dev(mount) => {
+                    let dev = filesystem::create_owned(mount, userns.range.first)?;
+                    devices::fill(plan, dev.as_fd(), userns.range)?;
                     Prepared::Made(dev)
                 }
                 _ => Prepared::Filesystem,
@@ -106,21 +105,21 @@ pub(crate) fn prepare<'a>(
     Ok(PreparedMounts(prepared))
 }
 
-/// Whoever is root on disk is root of the pod's user namespace.
+/// Maps the owners of a mount's files: root on disk becomes root of the pod's user namespace.
 fn map_ids(
     mount: &MountPlan,
     path: &[u8],
     clone: BorrowedFd<'_>,
-    users: Option<&Users<'_>>,
+    userns: Option<&UserNamespace<'_>>,
 ) -> Result<(), Error> {
-    let users = users.ok_or(Error::MissingDescriptor("the user namespace of a mapped mount"))?;
-    pausa_sys::map_mount_ids(clone, users.namespace).at_with(|| Step::MapMount {
+    let userns = userns.ok_or(Error::MissingDescriptor("the user namespace of a mapped mount"))?;
+    pausa_sys::map_mount_ids(clone, userns.fd).at_with(|| Step::MapMount {
         path: path.into(),
         target: (&mount.target).into(),
     })
 }
 
-/// Puts the mounts in place.
+/// Attaches the mounts.
 pub(crate) fn attach_all(
     plan: &ContainerPlan,
     prepared: PreparedMounts<'_>,
@@ -143,21 +142,6 @@ pub(crate) fn attach_all(
     Ok(())
 }
 
-/// Moves a detached mount onto the directory or file `target` stands for.
-pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, c"", target, c"", flags)
-}
-
-/// A detached clone of the mount tree below a handle.
-pub(crate) fn clone_tree(handle: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
-        | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(handle, c"", flags)
-}
-
 fn attach_existing(mount: &MountPlan, source: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(), Error> {
     let shown = || Shown::from(&mount.target);
     let stat = fstat(source).at_with(|| Step::Inspect(shown()))?;
@@ -177,7 +161,7 @@ fn attach_existing(mount: &MountPlan, source: BorrowedFd<'_>, root: BorrowedFd<'
     attach(source, target.as_fd()).at_with(|| Step::Attach(shown()))
 }
 
-/// `/` and what is spelled differently but means it.
+/// Refuses `/`, however it is spelled.
 fn refuse_root(target: &[u8]) -> Result<(), Error> {
     let names = target
         .split(|byte| *byte == b'/')
@@ -189,7 +173,7 @@ fn refuse_root(target: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// A target inside procfs must be one of [`PROC_FILES`], or the mount point `/proc` itself.
+/// Refuses a target inside procfs, except for [`PROC_FILES`] and the mount point `/proc` itself.
 fn refuse_procfs(path: &[u8], target: BorrowedFd<'_>) -> Result<(), Error> {
     let file_system = fstatfs(target).at_with(|| Step::Inspect(path.into()))?;
     if file_system.f_type != PROC_SUPER_MAGIC || path == b"/proc" || PROC_FILES.contains(&path) {
@@ -198,7 +182,7 @@ fn refuse_procfs(path: &[u8], target: BorrowedFd<'_>) -> Result<(), Error> {
     Err(Error::TargetInProc(path.into()))
 }
 
-/// Sets the attributes and the propagation of a mount that is not attached yet.
+/// Sets attributes and propagation of a detached mount.
 fn change_attributes(
     mount: &MountPlan,
     handle: BorrowedFd<'_>,
@@ -210,7 +194,7 @@ fn change_attributes(
         clear,
         set_recursive,
     } = attributes;
-    // Done already, see `prepare`.
+    // The ids are mapped already, see `prepare`.
     let set = set & !IDMAP;
     if set | clear != 0 {
         let once = MountAttributes {
@@ -243,20 +227,11 @@ fn setattr(mount: &MountPlan, handle: BorrowedFd<'_>, attributes: &MountAttribut
     })
 }
 
-/// The access time bits are one field: setting or clearing one of them means clearing the field first.
+/// Adds the whole field of access time bits to `clear` if one of them is set or cleared: the kernel demands it.
 fn whole_atime(set: u64, clear: u64) -> u64 {
     if (set | clear) & ATIME_BITS == 0 {
         clear
     } else {
         clear | ATIME_BITS
-    }
-}
-
-/// The kernel's flag for a propagation.
-pub(crate) fn propagation_flag(propagation: Propagation) -> MountPropagationFlags {
-    match propagation {
-        Propagation::Private => MountPropagationFlags::PRIVATE,
-        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
-        Propagation::Shared => MountPropagationFlags::SHARED,
     }
 }

@@ -1,8 +1,8 @@
-//! Which namespaces a container makes, inherits or joins.
+//! The namespaces that a container makes, inherits or joins.
 //!
-//! The monitor lives in the pod's network, IPC and UTS namespaces, so the pod's are inherited; the
-//! host's and another container's are joined by the child. A PID namespace is for children only, so the
-//! monitor itself joins it around the clone (see `pending`).
+//! The monitor lives in the pod's network, IPC and UTS namespaces, so that its children inherit them. The child itself
+//! joins namespaces of the host or of another container. A PID namespace is only entered by children, so the monitor
+//! joins it around the clone (see `pending`).
 
 use std::os::fd::BorrowedFd;
 
@@ -13,7 +13,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::PodContext;
 use crate::error::{At, Error, Step};
 
-/// What clone3 makes. A v2 cgroup is entered by clone3, too.
+/// Arguments for clone3, which makes the new namespaces and enters the v2 cgroup.
 pub(crate) fn clone_args<'a>(plan: &NamespacePlan, cgroup: Option<BorrowedFd<'a>>) -> CloneArgs<'a> {
     CloneArgs {
         mount: true,
@@ -38,7 +38,8 @@ pub(crate) fn pid_holder<'a>(
     }
 }
 
-/// Joins what is neither new nor the pod's. Runs in the child, once it is in its cgroups.
+/// Joins namespaces that are neither new nor the pod's. Runs in the child after it has entered its cgroups, which become
+/// the root of a new cgroup namespace.
 pub(crate) fn join(plan: &NamespacePlan, pod: &PodContext<'_>) -> Result<(), Error> {
     let one = NamespaceKinds::default();
     enter(
@@ -70,7 +71,7 @@ pub(crate) fn join(plan: &NamespacePlan, pod: &PodContext<'_>) -> Result<(), Err
     }
     match plan.cgroup {
         Namespace::New => pausa_sys::unshare_cgroup().at(Step::CgroupNamespace),
-        // The monitor never leaves the host's.
+        // Inherited: the monitor never leaves the host's.
         Namespace::Host | Namespace::Pod => Ok(()),
         Namespace::Container(_) => {
             let target = pod.target.ok_or(Error::MissingTarget("cgroup"))?;

@@ -1,16 +1,15 @@
-//! The parent's side: clone, and what the child reports until it execs.
+//! The parent's side of a start: clone the child, and follow its reports until it has called `execve`.
 //!
 //! ```text
-//!   cloned ──steps, terminal──▶ ready ──the channel ends──▶ Running
+//!   cloned ──steps, terminal──▶ ready ──end of file──▶ Running
 //!      │                          └─ failure (execve refused) ─▶ Failed
-//!      ├─ failure, deadline, called off ────────────────▶ Failed: killed, and not reaped
-//!      └─ the channel ends ─▶ closed ─┬─ it is dead ─────▶ Failed
-//!                                     └─ it lives ───────▶ Running, under a filter that forbids write(2)
+//!      ├─ failure, deadline, cancelled ─────────────────▶ Failed: killed, not reaped
+//!      └─ end of file ─▶ closed ─┬─ the child is dead ──▶ Failed
+//!                                └─ the child lives ────▶ Running, under a filter that forbids write(2)
 //! ```
 //!
-//! [`Pending`] never waits: a caller watches its descriptor in its event loop and calls
-//! [`Pending::advance`] when it is readable or the deadline has passed, or [`Pending::reaped`] when it has
-//! reaped the child. [`Pending::wait`] is for callers without a loop.
+//! A [`Pending`] never blocks. Its owner watches the descriptor in an event loop and calls [`Pending::advance`] when the
+//! descriptor is readable or the deadline has passed, or [`Pending::reaped`] when it has reaped the child.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,17 +29,17 @@ use crate::error::{At, Error, Step};
 use crate::report::{self, Report, Reporter};
 
 /// How long a child may take to reach `execve`.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a killed child may take to be reaped here; one that hangs in the kernel is left to the caller's reaper.
-const REAP_PATIENCE: Timespec = Timespec {
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to wait here for a killed child's end. A child that hangs in the kernel is left to the caller's reaper.
+const REAP_TIMEOUT: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
 
-/// How long a child whose channel has ended may take to be seen dead; after that it lives.
-const LAST_BREATH: Duration = Duration::from_secs(1);
+/// How long after the end of its reports a dying child may take to become waitable. A child that is not dead by then lives.
+const DEATH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A child that has not passed `execve` yet. Dropping it leaves the child alone.
+/// A child that has not passed `execve` yet. Dropping this value does not affect the child.
 #[derive(Debug)]
 pub struct Pending {
     child: Child,
@@ -52,30 +51,30 @@ pub struct Pending {
     deadline: Instant,
 }
 
-/// A start that came to nothing.
+/// A start that failed. The child has been killed, and the caller must reap it.
 #[derive(Debug)]
 pub struct Failed {
-    /// Why. Of kind `Start`, and it names the step.
+    /// The reason; names the step.
     pub failure: Failure,
-    /// The child's id in the caller's PID namespace.
+    /// The child's process id in the caller's PID namespace.
     pub pid: i32,
-    /// Its pidfd. It has been killed, and is the caller's to reap.
+    /// The child's pidfd.
     pub pidfd: OwnedFd,
 }
 
-/// Where a [`Pending`] stands.
+/// How far a start has come.
 #[derive(Debug)]
 pub enum Progress {
-    /// Not there yet.
+    /// `execve` has not happened yet.
     Waiting(Pending),
-    /// It runs.
+    /// `execve` has succeeded.
     Running(Spawned),
-    /// It never will.
+    /// The start has failed.
     Failed(Failed),
 }
 
 impl Pending {
-    /// The child's id in the caller's PID namespace.
+    /// The child's process id in the caller's PID namespace.
     pub fn pid(&self) -> i32 {
         self.child.pid
     }
@@ -90,13 +89,13 @@ impl Pending {
         self.deadline
     }
 
-    /// Whether the descriptor has nothing to tell any more: it is not to be watched any longer, only the
-    /// child's end and the deadline are.
+    /// Whether the reports have ended: the descriptor must not be watched any longer, only the child's end and the
+    /// deadline.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Takes in what the child has reported; never waits for the child to go on.
+    /// Reads the child's reports without waiting for further ones.
     pub fn advance(mut self) -> Progress {
         if let Some(failure) = self.take_reports() {
             return self.fail(failure);
@@ -105,7 +104,7 @@ impl Pending {
         if !self.closed {
             if late {
                 let step = std::mem::take(&mut self.step);
-                let seconds = PATIENCE.as_secs();
+                let seconds = START_TIMEOUT.as_secs();
                 return self.fail(Error::TimedOut { seconds, step }.into());
             }
             return Progress::Waiting(self);
@@ -115,21 +114,22 @@ impl Pending {
         }
         match self.death() {
             Some(death) => self.fail(death.into()),
-            // A dying process closes its descriptors before it becomes waitable; one that lives on has
-            // exec'd under a filter that forbids write(2).
+            // A dying process closes its descriptors before it becomes waitable. A process that lives on has called
+            // execve under a filter that forbids write(2).
             None if late => self.run(),
             None => Progress::Waiting(self),
         }
     }
 
-    /// Decides when the caller has reaped the child, which has ended like this. Never gives `Waiting`.
+    /// The caller has reaped a child with this process id, which ended with `code` or by `signal`. Returns `Waiting` only
+    /// if a second child has taken over meanwhile (see `userns`).
     pub fn reaped(mut self, code: Option<i32>, signal: Option<i32>) -> Progress {
         let reaped = self.child.pid;
         match self.take_reports() {
             Some(failure) => self.fail(failure),
-            // Another has taken its place.
+            // The second child has taken over.
             None if self.child.pid != reaped => Progress::Waiting(self),
-            // It ran, and has ended already.
+            // The command ran, and has ended already.
             None if self.ready => self.run(),
             None => {
                 let step = self.step();
@@ -138,7 +138,7 @@ impl Pending {
         }
     }
 
-    /// Reads what there is. A failure where that is what the child reports, or nothing can be read.
+    /// Reads all reports that are there. Returns a failure if the child reports one or reading fails.
     fn take_reports(&mut self) -> Option<Failure> {
         while !self.closed {
             match report::receive(self.reports.as_fd()) {
@@ -150,7 +150,7 @@ impl Pending {
                     // ESRCH: it has ended by itself.
                     let _ = pidfd_send_signal(&first.pidfd, Signal::KILL);
                     reap(&first.pidfd);
-                    report::let_go(self.reports.as_fd());
+                    report::resume_successor(self.reports.as_fd());
                 }
                 Ok(Some(Report::Ready)) => {
                     self.ready = true;
@@ -165,7 +165,7 @@ impl Pending {
                 }
                 Ok(Some(Report::End)) => {
                     self.closed = true;
-                    self.deadline = Instant::now() + LAST_BREATH;
+                    self.deadline = Instant::now() + DEATH_TIMEOUT;
                 }
                 Err(source) => {
                     let step = Step::Receive;
@@ -176,43 +176,10 @@ impl Pending {
         None
     }
 
-    /// Ends the child, for a caller that no longer wants it or shuts down. The failure names its last step.
-    pub fn give_up(mut self) -> Failed {
+    /// Kills the child, for a caller that cancels the start or shuts down. The failure names the child's last step.
+    pub fn cancel(mut self) -> Failed {
         let step = std::mem::take(&mut self.step);
-        self.kill(Error::Abandoned { step }.into())
-    }
-
-    /// Waits until the child has passed `execve` or failed; then it is reaped, as far as that goes without
-    /// waiting for ever.
-    ///
-    /// # Errors
-    /// What the child reports, or that it was killed or gave no sign for two minutes.
-    pub fn wait(self) -> Result<Spawned, Failure> {
-        let mut pending = self;
-        loop {
-            let rest = pending.deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec {
-                tv_sec: i64::try_from(rest.as_secs()).unwrap_or(0),
-                tv_nsec: rest.subsec_nanos().into(),
-            };
-            let watched = match pending.closed {
-                true => pending.pidfd(),
-                false => pending.as_fd(),
-            };
-            // Whatever poll says, advance() finds out.
-            let _ = poll(
-                &mut [PollFd::from_borrowed_fd(watched, PollFlags::IN)],
-                Some(&timeout),
-            );
-            match pending.advance() {
-                Progress::Waiting(still) => pending = still,
-                Progress::Running(spawned) => return Ok(spawned),
-                Progress::Failed(failed) => {
-                    reap(&failed.pidfd);
-                    return Err(failed.failure);
-                }
-            }
-        }
+        self.kill(Error::Cancelled { step }.into())
     }
 
     fn step(&self) -> String {
@@ -222,7 +189,7 @@ impl Pending {
         }
     }
 
-    /// How the child ended; none while it lives. It stays a zombie.
+    /// How the child ended; none while it lives. Does not reap it.
     fn death(&self) -> Option<Error> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::PidFd(self.child.pidfd.as_fd()), options)
@@ -253,9 +220,9 @@ impl Pending {
     }
 }
 
-/// Reaps a killed child. One that hangs in the kernel is left to the caller's reaper.
+/// Reaps a killed child, unless it hangs in the kernel.
 fn reap(pidfd: &OwnedFd) {
-    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&REAP_PATIENCE));
+    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&REAP_TIMEOUT));
     let _ = waitid(
         WaitId::PidFd(pidfd.as_fd()),
         WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
@@ -272,18 +239,25 @@ impl AsFd for Pending {
 fn describe_death(code: Option<i32>, signal: Option<i32>, step: String) -> Error {
     match signal {
         Some(signal) => Error::Killed { signal, step },
-        None => Error::Left {
+        None => Error::Exited {
             code: code.unwrap_or(-1),
             step,
         },
     }
 }
 
-/// Clones a child that runs `run`, in the PID namespace of the process `join_pid` where one is given. Of
-/// its inherited descriptors it keeps these only.
-pub(crate) fn launch(
+/// Clones a child that calls `run`, in the PID namespace of the process `pid_holder` if there is one. The child keeps only
+/// the descriptors in `kept`.
+///
+/// # Safety
+/// The calling process has exactly one thread.
+#[expect(
+    unsafe_code,
+    reason = "only the caller knows how many threads the process has"
+)]
+pub(crate) unsafe fn clone_child(
     args: &CloneArgs<'_>,
-    join_pid: Option<BorrowedFd<'_>>,
+    pid_holder: Option<BorrowedFd<'_>>,
     kept: &[BorrowedFd<'_>],
     run: impl FnOnce(&mut Reporter) -> Result<Infallible, Error>,
 ) -> Result<Pending, Error> {
@@ -294,8 +268,9 @@ pub(crate) fn launch(
         None,
     )
     .at(Step::Channel)?;
-    let home = join_pid.map(enter_pid_namespace).transpose()?;
-    let forked = pausa_sys::clone(args);
+    let home = pid_holder.map(enter_pid_namespace).transpose()?;
+    // SAFETY: by this function's own contract the process has one thread.
+    let forked = unsafe { pausa_sys::clone(args) };
     if matches!(forked, Ok(Forked::Child)) {
         become_child(child_end, kept, run);
     }
@@ -305,7 +280,7 @@ pub(crate) fn launch(
         Forked::Child => return Err(Error::Panicked),
     };
     drop(child_end);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + START_TIMEOUT;
     let pending = Pending {
         child,
         reports,
@@ -316,7 +291,7 @@ pub(crate) fn launch(
         deadline,
     };
     if let Err(source) = returned {
-        // Every later child would land in the container's PID namespace: say so, keep nothing.
+        // Every later child would start in the container's PID namespace. Fail and keep nothing.
         let error = Error::Call {
             step: Step::LeavePid,
             source,
@@ -328,7 +303,7 @@ pub(crate) fn launch(
     Ok(pending)
 }
 
-/// Lets later children start in the PID namespace of `target`; returns the way back.
+/// Makes later children start in the PID namespace of `target`. Returns the pidfd to return with.
 fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     let own: Pid = getpid();
     let home = pidfd_open(own, PidfdFlags::empty()).at(Step::LeavePid)?;
@@ -346,7 +321,7 @@ pub(crate) fn join_pid_namespace(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
     )
 }
 
-/// The child's life. It owns copies of everything its parent owns and must run no destructor of them.
+/// Runs the child. It owns copies of everything that its parent owns, and must not run their destructors.
 fn become_child(
     child_end: OwnedFd,
     kept: &[BorrowedFd<'_>],
@@ -354,11 +329,14 @@ fn become_child(
 ) -> ! {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut reporter = Reporter::new(child_end);
-        let result = reporter
-            .move_above_streams()
-            .at(Step::Duplicate)
-            .and_then(|()| reporter.close_others(kept).at(Step::CloseOthers))
-            .and_then(|()| run(&mut reporter));
+        let result = reporter.move_above_streams().at(Step::Duplicate).and_then(|()| {
+            #[expect(unsafe_code, reason = "closes descriptors by number")]
+            // SAFETY: the owners of the closed descriptors are copies of the parent's values. They live in frames to which
+            // the child never returns: it ends by execve or exit_now. What `run` borrows is in `kept`.
+            let closed = unsafe { reporter.close_others(kept) };
+            closed.at(Step::CloseOthers)?;
+            run(&mut reporter)
+        });
         let Err(error) = result;
         reporter.failure(&error);
         std::mem::forget(reporter);

@@ -1,8 +1,8 @@
-//! From a finished root to the command: limits, identity, capabilities, filter, exec.
+//! The last steps, in the finished root: limits, identity, capabilities, seccomp filter, exec.
 //!
-//! The seccomp filter of a process that may gain privileges needs CAP_SYS_ADMIN to be loaded and so goes
-//! before the user and the capabilities, which it has to allow (setgroups, setresgid, setresuid, capset,
-//! prctl); with no_new_privs it goes last, and has to allow `execve` only.
+//! Without no_new_privs, loading a seccomp filter needs CAP_SYS_ADMIN. So it is loaded before user and capabilities
+//! change, and has to allow the calls for that (setgroups, setresgid, setresuid, capset, prctl). With no_new_privs it is
+//! loaded last, and only has to allow `execve`.
 
 mod capabilities;
 mod command;
@@ -20,7 +20,7 @@ use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, se
 use crate::error::{At, Error, Step};
 use crate::report::Reporter;
 
-/// Sets what is set through procfs, while that is the host's. Labels only count from the next `execve` on.
+/// Sets oom_score_adj and security labels through procfs, while that is the host's. Labels take effect at `execve`.
 pub(crate) fn set_labels(plan: &ProcessPlan) -> Result<(), Error> {
     if let Some(score) = plan.oom_score_adj {
         limits::set_oom_score(score)?;
@@ -32,7 +32,7 @@ pub(crate) fn set_labels(plan: &ProcessPlan) -> Result<(), Error> {
             file: "apparmor/exec",
         };
         let text = format!("exec {profile}");
-        // The directory of its own is there since 5.8, unless AppArmor is the only module anyway.
+        // AppArmor's own directory exists since Linux 5.8. Before, AppArmor uses the common file.
         match write_attribute("/proc/thread-self/attr/apparmor/exec", &text) {
             Err(Errno::NOENT) => write_attribute("/proc/thread-self/attr/exec", &text).at_with(label)?,
             other => other.at_with(label)?,
@@ -53,12 +53,17 @@ fn write_attribute(path: &str, text: &str) -> Result<(), Errno> {
     rustix::io::write(&file, text.as_bytes()).map(drop)
 }
 
-/// Becomes the plan's process. The root, the mounts and the streams are in place.
+/// Becomes the plan's process. Root, mounts and streams are in place, and the caller holds no descriptor of its own.
 pub(crate) fn run(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<Infallible, Error> {
     let command = command::Command::prepare(plan)?;
-    reporter.keep_only().at(Step::CloseAll(4))?;
+    #[expect(unsafe_code, reason = "closes descriptors by number")]
+    // SAFETY: in the child the only values that own descriptors above 2 are the reporter, which keeps its own, and copies
+    // of the parent's values, which the child never uses or drops: it ends by execve or exit_now. `child` has
+    // closed its own descriptors before this call.
+    let closed = unsafe { reporter.keep_only() };
+    closed.at(Step::CloseAll(4))?;
     match pausa_sys::new_session_keyring() {
-        // No keyrings in this kernel, or a filter around us forbids them: then there are no keys to see.
+        // The kernel has no keyrings, or an outer seccomp filter forbids them: then there are no keys to hide.
         Err(Errno::NOSYS | Errno::PERM) => {}
         other => other.at(Step::Keyring)?,
     }
@@ -68,8 +73,8 @@ pub(crate) fn run(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<Infalli
     }
     umask(Mode::from_raw_mode(plan.umask & 0o777));
     let held = capabilities::drop_bounding(plan)?;
-    // As root first: a directory that only root may enter is a legal place to start in. Then again as
-    // the user: on some network file systems only the user may.
+    // First as root, since a directory that only root may enter is allowed. If that fails, again as the user: on some
+    // network file systems only the user may enter.
     let entered = enter_directory(plan);
     if !plan.no_new_privs {
         reporter.ready();
@@ -90,13 +95,13 @@ pub(crate) fn run(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<Infalli
     Err(command.exec())
 }
 
-/// Enters the working directory and makes sure that it lies inside the root.
+/// Enters the working directory, which must lie inside the root.
 fn enter_directory(plan: &ProcessPlan) -> Result<(), Error> {
     chdir(working_directory(plan)).at_with(|| Step::WorkingDirectory((&plan.cwd).into()))?;
     stay_inside(plan)
 }
 
-/// The plan's working directory; where it has none, the root.
+/// The plan's working directory; the root if it has none.
 pub(crate) fn working_directory(plan: &ProcessPlan) -> &[u8] {
     if plan.cwd.is_empty() { b"/" } else { &plan.cwd }
 }
@@ -110,13 +115,13 @@ fn become_user(plan: &ProcessPlan) -> Result<(), Error> {
     set_thread_res_uid(uid, uid, uid).at(Step::User(plan.uid))
 }
 
-/// The kernel names a working directory outside the root "(unreachable)…".
+/// Refuses a working directory outside the root, for which getcwd(2) returns "(unreachable)…".
 fn stay_inside(plan: &ProcessPlan) -> Result<(), Error> {
     match getcwd(Vec::new()) {
         Ok(path) if path.as_bytes().first() != Some(&b'/') => {
             Err(Error::OutsideDirectory((&plan.cwd).into()))
         }
-        // ENOENT: deleted meanwhile; ENAMETOOLONG, EACCES: not to be told. None of them is outside.
+        // ENOENT: deleted meanwhile. ENAMETOOLONG, EACCES: the path cannot be returned. None of them means outside.
         Err(Errno::NOENT | Errno::NAMETOOLONG | Errno::ACCESS) | Ok(_) => Ok(()),
         Err(source) => Err(Error::Call {
             step: Step::WorkingDirectory((&plan.cwd).into()),

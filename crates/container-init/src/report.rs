@@ -1,17 +1,17 @@
-//! What the child tells its parent before `execve`: packets over a close-on-exec socket pair.
+//! The child's reports to its parent before `execve`: packets over a close-on-exec socket pair.
 //!
 //! ```text
-//!   'S' text          a step begins that may hang or be killed in
+//!   'S' text          a step begins in which the child may hang or be killed
 //!   'T' + descriptor  the master of the terminal
-//!   'C' pid + pidfd   another child goes on once it may, this one is to be killed (see `userns`)
-//!   'X'               all that remains is to exec
-//!   'F' errno text    the end: this failed
-//!   EOF               after 'X': the command runs; before: the child was killed
+//!   'C' pid + pidfd   a second child takes over; the first one is to be killed (see `userns`)
+//!   'X'               only execve is left
+//!   'F' errno text    the start has failed; the last packet
+//!   EOF               after 'X': the command runs; before 'X': the child was killed
 //! ```
 //!
-//! The child sends by write(2), which seccomp filters allow; only descriptors need sendmsg(2), and
-//! they go before any filter is loaded. A child whose parent is gone ends at 'X' by SIGPIPE: nobody would know of
-//! the command it is about to start. Apart from that a report never decides what the child does next.
+//! The child sends by write(2), which seccomp filters allow. Only descriptors need sendmsg(2), and they are sent before a
+//! filter is loaded. If the parent has died, SIGPIPE ends the child at 'X': no process would supervise the command that it
+//! is about to start. Apart from that, the outcome of sending a report does not matter to the child.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -27,13 +27,13 @@ use rustix::net::{
 
 use crate::error::{Error, Step};
 
-/// Longest packet.
+/// Longest packet, in bytes.
 const PACKET_MAX: usize = 2048;
 
 /// The child's end.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    /// None only while it is being moved.
+    /// None only while the socket is being moved.
     socket: Option<OwnedFd>,
 }
 
@@ -42,15 +42,23 @@ impl Reporter {
         Self { socket: Some(socket) }
     }
 
-    /// Closes every descriptor but the standard streams and this channel, which becomes number 3. No
-    /// other owned descriptor may be left.
-    pub(crate) fn keep_only(&mut self) -> Result<(), Errno> {
-        let kept = pausa_sys::close_all_but(self.socket.take().ok_or(Errno::BADF)?)?;
+    /// Closes every descriptor but the standard streams and this socket, which becomes number 3.
+    ///
+    /// # Safety
+    /// As [`pausa_sys::close_all_but`].
+    #[expect(
+        unsafe_code,
+        reason = "only the caller knows the owners of the other descriptors"
+    )]
+    pub(crate) unsafe fn keep_only(&mut self) -> Result<(), Errno> {
+        let socket = self.socket.take().ok_or(Errno::BADF)?;
+        // SAFETY: the caller's contract.
+        let kept = unsafe { pausa_sys::close_all_but(socket) }?;
         self.socket = Some(kept);
         Ok(())
     }
 
-    /// Keeps the channel away from the numbers of the standard streams.
+    /// Moves the socket above the numbers of the standard streams.
     pub(crate) fn move_above_streams(&mut self) -> Result<(), Errno> {
         if let Some(socket) = &self.socket
             && socket.as_raw_fd() <= 2
@@ -60,45 +68,53 @@ impl Reporter {
         Ok(())
     }
 
-    /// Closes what this child has inherited and has no use for. It may hang for long in one of its steps,
-    /// and a stream that its parent closes meanwhile has to end for whoever is at its other end.
-    pub(crate) fn close_others(&self, kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    /// Closes inherited descriptors that the child does not need. The child may hang for long in one of its steps, and must
+    /// not keep a stream open that its parent closes meanwhile.
+    ///
+    /// # Safety
+    /// As [`pausa_sys::close_others`].
+    #[expect(
+        unsafe_code,
+        reason = "only the caller knows the owners of the other descriptors"
+    )]
+    pub(crate) unsafe fn close_others(&self, kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let own = self.socket.as_ref().ok_or(Errno::BADF)?;
         let all: Vec<BorrowedFd<'_>> = kept.iter().copied().chain([own.as_fd()]).collect();
-        pausa_sys::close_others(&all)
+        // SAFETY: the caller's contract.
+        unsafe { pausa_sys::close_others(&all) }
     }
 
-    /// Says that a step begins which may take long.
+    /// Reports that a step begins which may take long.
     pub(crate) fn step(&self, step: &Step) {
         self.send(b'S', 0, &step.to_string());
     }
 
-    /// Says that only exec is left.
+    /// Reports that only execve is left.
     pub(crate) fn ready(&self) {
         self.send(b'X', 0, "");
     }
 
-    /// Says what went wrong.
+    /// Reports that the start has failed.
     pub(crate) fn failure(&self, error: &Error) {
         self.send(b'F', error.errno(), &error.to_string());
     }
 
-    /// Hands over the master of the terminal.
+    /// Sends the master of the terminal.
     pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.hand_over(b"T", master)
+        self.send_fd(b"T", master)
     }
 
-    /// Says that another child of the same parent goes on, and waits to be killed. Returns where the parent is gone.
-    pub(crate) fn make_way_for(&self, child: &Child) -> Result<(), Errno> {
+    /// Reports that a second child of the same parent takes over, and waits to be killed. Returns only if the parent has died.
+    pub(crate) fn hand_over_to(&self, child: &Child) -> Result<(), Errno> {
         let [a, b, c, d] = child.pid.to_ne_bytes();
-        self.hand_over(&[b'C', a, b, c, d], child.pidfd.as_fd())?;
+        self.send_fd(&[b'C', a, b, c, d], child.pidfd.as_fd())?;
         let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
         let mut hung_up = [PollFd::new(socket, PollFlags::empty())];
         while !matches!(poll(&mut hung_up, None), Ok(1)) {}
         Ok(())
     }
 
-    /// Waits until the parent knows of this child: what it does not know it would take for an orphan.
+    /// Waits until the parent knows this child. Until then it would treat the child as an orphan of the pod.
     pub(crate) fn wait_to_be_known(&self) -> Result<(), Errno> {
         let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
         match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0_u8]))? {
@@ -107,7 +123,7 @@ impl Reporter {
         }
     }
 
-    fn hand_over(&self, packet: &[u8], fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    fn send_fd(&self, packet: &[u8], fd: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [fd];
@@ -125,18 +141,18 @@ impl Reporter {
         packet.extend_from_slice(text.as_bytes());
         packet.truncate(PACKET_MAX);
         if let Some(socket) = &self.socket {
-            // A parent that is gone cannot be told anything.
+            // Fails only if the parent has died.
             let _ = rustix::io::write(socket, &packet);
         }
     }
 }
 
-/// Lets a child go on that waits to be known. One that has died meanwhile is told by the channel's end.
-pub(crate) fn let_go(socket: BorrowedFd<'_>) {
+/// Lets the second child continue. If it has died, the end of the reports says so.
+pub(crate) fn resume_successor(socket: BorrowedFd<'_>) {
     let _ = rustix::net::send(socket, b"G", SendFlags::NOSIGNAL);
 }
 
-/// One packet, as the parent gets it.
+/// A packet as the parent receives it.
 #[derive(Debug)]
 pub(crate) enum Report {
     Step(String),
@@ -147,7 +163,7 @@ pub(crate) enum Report {
     End,
 }
 
-/// Receives one packet without waiting; none where there is none yet.
+/// Receives a packet without waiting; none if there is none yet.
 pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
     let mut buffer = [0_u8; PACKET_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -156,7 +172,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
     let received =
         match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut buffer)], &mut control, flags) {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-            // The child's death with packets of ours unread would say this; we send none.
+            // The child has died with a packet of ours unread.
             Err(Errno::CONNRESET) => return Ok(Some(Report::End)),
             other => other?,
         };

@@ -1,9 +1,9 @@
-//! Paths of the container, resolved beneath its root by handle and made where they are missing.
+//! Resolves paths of the container beneath its root, by handle, and makes missing files and directories.
 //!
-//! Images and volumes are hostile and other containers may change them meanwhile. So the kernel resolves
-//! (`openat2` with RESOLVE_IN_ROOT, no magic links), or, where something has to be made, we do, one
-//! component at a time on handles that were never followed through a link. `..` goes back to the handle
-//! we came from, never to what the file system says. No path is ever used twice.
+//! Images and volumes are hostile, and other containers may change them at the same time. An existing path is resolved by
+//! the kernel (`openat2` with RESOLVE_IN_ROOT, no magic links). Where something has to be made, it is resolved here, one
+//! component at a time, on handles that were opened without following links. `..` returns to the previous handle, never to
+//! what the file system says. No path is resolved twice.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,12 +11,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
-/// Symbolic links followed in one path, as in the kernel (path_resolution(7)).
+/// Most symbolic links followed in one path, as in the kernel (path_resolution(7)).
 const LINKS_MAX: u32 = 40;
-/// Attempts where the kernel cannot rule out a race (EAGAIN of openat2).
+/// Attempts while the kernel cannot rule out a race (EAGAIN of openat2).
 const RACE_RETRIES: u32 = 64;
 
-/// What to make where nothing is.
+/// What to make if the path does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Make {
     Directory,
@@ -33,7 +33,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> 
     )
 }
 
-/// Opens an existing path that has no symbolic link in it.
+/// Opens an existing path that contains no symbolic link.
 pub(crate) fn open_plain(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     open_with(
         root,
@@ -58,7 +58,7 @@ fn open_with(
     Err(Errno::AGAIN)
 }
 
-/// Opens a path as a handle, making it and the directories before it (0755, root's) where they are missing.
+/// Opens a path as a handle. Makes it and its parent directories (mode 0755, owned by root) if they are missing.
 pub(crate) fn make(root: BorrowedFd<'_>, path: &[u8], what: Make) -> Result<OwnedFd, Errno> {
     match open(root, path) {
         Err(Errno::NOENT) => Walk::new(root, path)?.run(what),
@@ -66,9 +66,10 @@ pub(crate) fn make(root: BorrowedFd<'_>, path: &[u8], what: Make) -> Result<Owne
     }
 }
 
-/// The parent directory, made where missing, and the last component of a path.
+/// Splits a path into its parent directory, made if missing, and its last component.
 pub(crate) fn make_parent<'a>(root: BorrowedFd<'_>, path: &'a [u8]) -> Result<(OwnedFd, &'a [u8]), Errno> {
-    let trimmed = path.trim_suffix_slashes();
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let trimmed = &path[..end];
     let (parent, name) = match trimmed.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&trimmed[..at], &trimmed[at + 1..]),
         None => (&b""[..], trimmed),
@@ -84,21 +85,10 @@ pub(crate) fn make_parent<'a>(root: BorrowedFd<'_>, path: &'a [u8]) -> Result<(O
     Ok((parent, name))
 }
 
-trait TrimSlashes {
-    fn trim_suffix_slashes(&self) -> &[u8];
-}
-
-impl TrimSlashes for [u8] {
-    fn trim_suffix_slashes(&self) -> &[u8] {
-        let end = self.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
-        &self[..end]
-    }
-}
-
 /// A walk from the root, one component after the other.
 struct Walk {
-    /// Handles from the root to where we are.
-    way: Vec<OwnedFd>,
+    /// Handles of the root and of every directory down to the current one.
+    handles: Vec<OwnedFd>,
     todo: VecDeque<Vec<u8>>,
     links: u32,
 }
@@ -106,7 +96,7 @@ struct Walk {
 impl Walk {
     fn new(root: BorrowedFd<'_>, path: &[u8]) -> Result<Self, Errno> {
         let mut walk = Self {
-            way: vec![rustix::io::fcntl_dupfd_cloexec(root, 3)?],
+            handles: vec![rustix::io::fcntl_dupfd_cloexec(root, 3)?],
             todo: VecDeque::new(),
             links: 0,
         };
@@ -122,34 +112,34 @@ impl Walk {
         }
     }
 
-    fn here(&self) -> BorrowedFd<'_> {
-        self.way.last().expect("the root is never popped").as_fd()
+    fn current(&self) -> BorrowedFd<'_> {
+        self.handles.last().expect("the root is never popped").as_fd()
     }
 
     fn run(mut self, what: Make) -> Result<OwnedFd, Errno> {
         while let Some(name) = self.todo.pop_front() {
             if name == b".." {
-                self.way.truncate(usize::max(self.way.len() - 1, 1));
+                self.handles.truncate(usize::max(self.handles.len() - 1, 1));
                 continue;
             }
             if let Some(file) = self.enter(&name, what)? {
                 return Ok(file);
             }
         }
-        Ok(self.way.pop().expect("the root is never popped"))
+        Ok(self.handles.pop().expect("the root is never popped"))
     }
 
-    /// One component; returns a handle where the path ends in something that is not a directory.
+    /// Enters one component. Returns a handle if the path ends here in something that is not a directory.
     fn enter(&mut self, name: &[u8], what: Make) -> Result<Option<OwnedFd>, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = match openat(self.here(), name, flags, Mode::empty()) {
+        let found = match openat(self.current(), name, flags, Mode::empty()) {
             Err(Errno::NOENT) if self.todo.is_empty() && what == Make::File => return self.make_file(name),
             Err(Errno::NOENT) => self.make_directory(name)?,
             other => other?,
         };
         match FileType::from_raw_mode(fstat(&found)?.st_mode) {
             FileType::Symlink => self.follow(&found)?,
-            FileType::Directory => self.way.push(found),
+            FileType::Directory => self.handles.push(found),
             _ if self.todo.is_empty() => return Ok(Some(found)),
             _ => return Err(Errno::NOTDIR),
         }
@@ -163,25 +153,25 @@ impl Walk {
         }
         let target = readlinkat(link, c"", Vec::new())?.into_bytes();
         if target.first() == Some(&b'/') {
-            self.way.truncate(1);
+            self.handles.truncate(1);
         }
         self.prepend(&target);
         Ok(())
     }
 
     fn make_directory(&self, name: &[u8]) -> Result<OwnedFd, Errno> {
-        match mkdirat(self.here(), name, Mode::from_raw_mode(0o755)) {
-            // Somebody was faster. Whatever it is, it is not followed.
+        match mkdirat(self.current(), name, Mode::from_raw_mode(0o755)) {
+            // EEXIST: made by another process meanwhile. It is opened without following a link.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error),
         }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(self.here(), name, flags, Mode::empty())
+        openat(self.current(), name, flags, Mode::empty())
     }
 
     fn make_file(&self, name: &[u8]) -> Result<Option<OwnedFd>, Errno> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(self.here(), name, flags, Mode::from_raw_mode(0o644)).map(Some)
+        openat(self.current(), name, flags, Mode::from_raw_mode(0o644)).map(Some)
     }
 }
 

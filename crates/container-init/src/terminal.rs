@@ -1,8 +1,7 @@
 //! The terminal and the standard streams.
 //!
-//! The terminal is made on the container's own devpts, which is checked to be one, and its slave is got
-//! from the master by TIOCGPTPEER: no path that the container could have replaced is opened
-//! (CVE-2025-52565).
+//! The terminal is made on the container's own devpts, after a check that it is one. The slave is opened through the
+//! master (TIOCGPTPEER), not through a path that the container could have replaced (CVE-2025-52565).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -16,14 +15,14 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::Streams;
 use crate::devices::is_null;
 use crate::error::{At, Error, Shown, Step};
-use crate::mounts::{attach, clone_tree};
+use crate::mount_ops::{attach, clone_tree};
 use crate::report::Reporter;
 use crate::resolve;
 
 /// `DEVPTS_SUPER_MAGIC`.
 const DEVPTS: u64 = 0x1cd1;
 
-/// Makes a terminal on the devpts below `root`, hands its master to the parent and returns the slave.
+/// Makes a terminal on the devpts below `root`, sends its master to the parent and returns the slave.
 pub(crate) fn open(
     root: BorrowedFd<'_>,
     size: Option<(u16, u16)>,
@@ -62,7 +61,7 @@ pub(crate) fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Resul
     let step = || Step::Terminal("bind /dev/console");
     let (dev, name) = resolve::make_parent(root, b"/dev/console").at_with(step)?;
     let flags = OFlags::CREATE | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // O_PATH ignores O_CREAT, so the file is made first and then looked at, never followed.
+    // O_PATH ignores O_CREAT, so the file is made first and then opened without following a link.
     let make = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(&dev, name, make, Mode::from_raw_mode(0o600)) {
         Ok(_) | Err(Errno::EXIST) => {}
@@ -73,8 +72,8 @@ pub(crate) fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Resul
     attach(copy.as_fd(), target.as_fd()).at_with(step)
 }
 
-/// The null device for streams that go nowhere: the container's where it is one, else the host's. Opening
-/// what turns out to be another device does no harm: the child is in the container's device cgroup.
+/// The null device for streams that are not given: the container's if it is one, otherwise the host's. Opening a wrong
+/// device is harmless, since the child is in the container's device cgroup.
 pub(crate) fn null(root: BorrowedFd<'_>, host: OwnedFd) -> OwnedFd {
     match resolve::open_plain(root, b"/dev/null", OFlags::RDWR | OFlags::NOCTTY) {
         Ok(own) if is_null(own.as_fd()) == Ok(true) => own,
@@ -82,7 +81,7 @@ pub(crate) fn null(root: BorrowedFd<'_>, host: OwnedFd) -> OwnedFd {
     }
 }
 
-/// Starts a session and puts the streams, or the terminal, on descriptors 0 to 2.
+/// Starts a session and installs the streams, or the terminal, as descriptors 0 to 2.
 pub(crate) fn install(
     streams: &Streams<'_>,
     terminal: Option<&OwnedFd>,
@@ -98,7 +97,7 @@ pub(crate) fn install(
         }
         None => [streams.stdin, streams.stdout, streams.stderr].map(|stream| stream.unwrap_or(null)),
     };
-    // Copies above 2 first: a stream may sit on the number of another one.
+    // First copies above 2: one stream may have the descriptor number of another.
     let [stdin, stdout, stderr] = [dup(three[0])?, dup(three[1])?, dup(three[2])?];
     place(&stdin, 0, uid)?;
     place(&stdout, 1, uid)?;
@@ -117,8 +116,8 @@ fn place(from: &OwnedFd, to: u32, uid: u32) -> Result<(), Error> {
     result.at(Step::Streams("dup2(2)"))
 }
 
-/// Gives pipes and terminals to the user, so that it can open `/dev/stdout` again by name. That some
-/// kinds of file refuse is no reason not to start.
+/// Makes the user the owner of a pipe or terminal, so that the process can open `/dev/stdout` by name. Failures are
+/// ignored, since some kinds of file have no owner.
 pub(crate) fn give_to(stream: BorrowedFd<'_>, uid: u32) {
     let wanted = !is_null(stream).unwrap_or(true) && fstat(stream).is_ok_and(|stat| stat.st_uid != uid);
     if wanted {

@@ -1,7 +1,7 @@
-//! Containers of a pod with a user namespace.
+//! Containers in a pod with a user namespace.
 //!
-//! Joining a user namespace means to give up all power outside of it, and a PID namespace belongs to the user namespace
-//! in which it was made. So the child is two, one after the other, both the monitor's:
+//! A process that joins a user namespace loses all privileges outside of it, and a PID namespace belongs to the user
+//! namespace in which it was made. So there are two children of the monitor, one after the other:
 //!
 //! ```text
 //!   monitor            first child, root of the host         second child, root of the pod
@@ -11,13 +11,11 @@
 //!     │                /dev and its nodes
 //!     │                setns(user), clone3(CLONE_PARENT) ──▶ namespaces, mounts, … as without
 //!     │ ◀── pidfd ──── waits to be killed                     │
-//!     │ ─── may go on ──────────────────────────────────────▶ │
+//!     │ ─── continue ───────────────────────────────────────▶ │
 //!     │ ◀── failure or EOF ────────────────────────────────── execve
 //! ```
 //!
-//! Nothing of the container's is followed by the first one: it acts on the host's paths and on descriptors.
-
-use std::os::fd::BorrowedFd;
+//! The first child follows no path of the container: it acts on paths of the host and on descriptors.
 
 use pausa_monitor_protocol::{IdRange, NamespacePlan};
 use pausa_sys::{CloneArgs, Forked};
@@ -28,10 +26,10 @@ use rustix::thread::{
 
 use crate::error::{At, Error, Step};
 use crate::report::Reporter;
-use crate::{PodContext, Streams, Users, namespaces, pending, terminal};
+use crate::{PodContext, Streams, UserNamespace, namespaces, pending, terminal};
 
-/// Gives the streams to a user inside, who may open them again by name (`/dev/stdout`). Inside, nobody could: they
-/// are the host's root's.
+/// Makes a user of the namespace the owner of the streams, so that the process can open them by name (`/dev/stdout`).
+/// Otherwise they belong to the host's root, which is not mapped.
 pub(crate) fn give_streams(streams: &Streams<'_>, range: IdRange, uid: u32) {
     let Some(uid) = range.outside(uid) else { return };
     for stream in [streams.stdin, streams.stdout, streams.stderr]
@@ -42,42 +40,42 @@ pub(crate) fn give_streams(streams: &Streams<'_>, range: IdRange, uid: u32) {
     }
 }
 
-/// Leaves everything else to a second child inside the user namespace. Returns only there.
-pub(crate) fn go_on_inside(
-    users: &Users<'_>,
+/// Enters the user namespace and clones the second child there. Returns only in that child.
+pub(crate) fn continue_in_second_child(
+    userns: &UserNamespace<'_>,
     plan: &NamespacePlan,
     pod: &PodContext<'_>,
     reporter: &Reporter,
 ) -> Result<(), Error> {
-    // For the child to come; and before, since a process outside is not to be seen from inside.
+    // For the second child. Before entering, since a process outside cannot be joined from inside.
     if let Some(holder) = namespaces::pid_holder(plan, pod)? {
         pending::join_pid_namespace(holder).at(Step::JoinPid)?;
     }
-    enter(users.namespace)?;
+    move_into_link_name_space(userns.fd, Some(LinkNameSpaceType::User)).at(Step::JoinUsers)?;
+    become_root()?;
     let args = CloneArgs {
         sibling: true,
         ..namespaces::clone_args(plan, None)
     };
-    match pausa_sys::clone(&args).at(Step::Clone("new namespaces, CLONE_PARENT"))? {
+    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+    // SAFETY: this process is the first child, which `pending::clone_child` has cloned with one thread. Nothing in this
+    // crate starts a thread.
+    let forked = unsafe { pausa_sys::clone(&args) };
+    match forked.at(Step::Clone("new namespaces, CLONE_PARENT"))? {
         Forked::Child => reporter.wait_to_be_known().at(Step::HandOver),
         Forked::Parent(child) => {
-            reporter.make_way_for(&child).at(Step::HandOver)?;
+            reporter.hand_over_to(&child).at(Step::HandOver)?;
             pausa_sys::exit_now(0)
         }
     }
 }
 
-fn enter(namespace: BorrowedFd<'_>) -> Result<(), Error> {
-    move_into_link_name_space(namespace, Some(LinkNameSpaceType::User)).at(Step::JoinUsers)?;
-    become_root()
-}
-
-/// Becomes user and group 0 of the user namespace that was just joined, where the host's root is nobody.
+/// Becomes user and group 0 of the user namespace that was just joined, in which the host's root is not mapped.
 pub(crate) fn become_root() -> Result<(), Error> {
     set_thread_groups(&[]).at(Step::NamespaceRoot("setgroups(0)"))?;
     let (gid, uid) = (Gid::ROOT, Uid::ROOT);
     set_thread_res_gid(gid, gid, gid).at(Step::NamespaceRoot("setresgid(0, 0, 0)"))?;
     set_thread_res_uid(uid, uid, uid).at(Step::NamespaceRoot("setresuid(0, 0, 0)"))?;
-    // A change of user sets this to what fs.suid_dumpable says.
+    // A change of user sets this to the value of fs.suid_dumpable.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Undumpable)
 }

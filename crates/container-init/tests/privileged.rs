@@ -64,12 +64,14 @@ fn main() -> ExitCode {
         println!("skipped: needs root");
         return ExitCode::SUCCESS;
     }
-    match pausa_sys::clone(&CloneArgs {
+    let args = CloneArgs {
         mount: true,
         ..CloneArgs::default()
-    })
-    .unwrap()
-    {
+    };
+    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+    // SAFETY: this program has one thread; nothing before has started another.
+    let forked = unsafe { pausa_sys::clone(&args) };
+    match forked.unwrap() {
         Forked::Child => {
             // A failing case must not leave mounts on the machine, nor may they spread there.
             mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();

@@ -112,7 +112,10 @@ pub(crate) fn become_monitor() -> Result<Begun, StartError> {
         _ => return Err(StartError::NoSocket),
     }
     pausa_sys::return_allocations_from(RETURNED);
-    pausa_sys::close_from(3).map_err(os("close_range(3, ~0)"))?;
+    #[expect(unsafe_code, reason = "closes descriptors by number")]
+    // SAFETY: by the contract of `run` no value in this process owns a descriptor above 2.
+    let closed = unsafe { pausa_sys::close_from(3) };
+    closed.map_err(os("close_range(3, ~0)"))?;
     let first = rustix::io::fcntl_dupfd_cloexec(&input, 3).map_err(os("fcntl(0, F_DUPFD_CLOEXEC)"))?;
     let flags = rustix::fs::fcntl_getfl(&first).map_err(os("fcntl(F_GETFL)"))?;
     rustix::fs::fcntl_setfl(&first, flags | OFlags::NONBLOCK).map_err(os("fcntl(F_SETFL, O_NONBLOCK)"))?;

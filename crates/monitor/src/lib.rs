@@ -54,7 +54,12 @@ pub use spawner::{Builtin, Launch};
 ///
 /// Status 64 means that it was not started as a monitor should be, 71 that the kernel refused it what it
 /// needs before it could serve anyone.
-pub fn run(launch: &dyn Launch) -> ExitCode {
+///
+/// # Safety
+/// Called first in `main`: the process has one thread, now and until this function returns, and no value in it owns a
+/// descriptor above 2.
+#[expect(unsafe_code, reason = "a monitor closes descriptors and clones itself")]
+pub unsafe fn run(launch: &dyn Launch) -> ExitCode {
     match bootstrap::become_monitor() {
         Ok(begun) => event_loop::run(begun, launch),
         Err(error) => {

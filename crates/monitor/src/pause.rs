@@ -62,8 +62,12 @@ pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
         ..CloneArgs::default()
     };
     let forked = match users {
-        None => pausa_sys::clone(&arguments)
-            .map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?,
+        None => {
+            #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+            // SAFETY: the monitor has one thread, see `run`.
+            let forked = unsafe { pausa_sys::clone(&arguments) };
+            forked.map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?
+        }
         Some(users) => userns::clone_inside(users, arguments)?,
     };
     let (pid, pidfd) = match forked {
@@ -103,7 +107,11 @@ fn child(parent: &OwnedFd, report: &OwnedFd) -> i32 {
         return 1;
     }
     rustix::io::write(report, &[READY]).ok();
-    if pausa_sys::close_from(0).is_err() {
+    #[expect(unsafe_code, reason = "closes descriptors by number")]
+    // SAFETY: this process uses no descriptor from here on. Their owners are copies of the monitor's values, in frames to
+    // which this process never returns: it ends by exit_now.
+    let closed = unsafe { pausa_sys::close_from(0) };
+    if closed.is_err() {
         return 1;
     }
     attend()

@@ -8,7 +8,7 @@ use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure};
 
 /// Makes processes from plans, without waiting until they have reached `execve`.
 pub trait Launch: Debug {
-    /// As [`pausa_container_init::begin_spawn`].
+    /// As [`pausa_container_init::spawn_init`].
     ///
     /// # Errors
     /// As there.
@@ -20,7 +20,7 @@ pub trait Launch: Debug {
         pod: &PodContext<'_>,
     ) -> Result<Progress, Failure>;
 
-    /// As [`pausa_container_init::begin_exec`].
+    /// As [`pausa_container_init::spawn_exec`].
     ///
     /// # Errors
     /// As there.
@@ -45,7 +45,10 @@ impl Launch for Builtin {
         streams: &Streams<'_>,
         pod: &PodContext<'_>,
     ) -> Result<Progress, Failure> {
-        pausa_container_init::begin_spawn(plan, fds, streams, pod).map(Progress::Waiting)
+        #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
+        // SAFETY: the monitor has one thread, see `run`.
+        let pending = unsafe { pausa_container_init::spawn_init(plan, fds, streams, pod) };
+        pending.map(Progress::Waiting)
     }
 
     fn exec(
@@ -55,6 +58,9 @@ impl Launch for Builtin {
         fds: &ContainerFds<'_>,
         streams: &Streams<'_>,
     ) -> Result<Progress, Failure> {
-        pausa_container_init::begin_exec(plan, container, fds, streams).map(Progress::Waiting)
+        #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
+        // SAFETY: the monitor has one thread, see `run`.
+        let pending = unsafe { pausa_container_init::spawn_exec(plan, container, fds, streams) };
+        pending.map(Progress::Waiting)
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn start(
     };
     let users = monitor.users();
     let lent = ContainerFds {
-        users: users.as_deref().map(UserNamespace::lend),
+        userns: users.as_deref().map(UserNamespace::lend),
         ..fds.lend()
     };
     let progress = monitor.launch.spawn(plan, &lent, &pipes.lend(), &context)?;
@@ -196,7 +196,7 @@ pub(crate) fn exec(
         stderr: fds.stderr.as_ref().map(OwnedFd::as_fd),
     };
     let lent = ContainerFds {
-        users: users.as_deref().map(UserNamespace::lend),
+        userns: users.as_deref().map(UserNamespace::lend),
         ..lend(&live.cgroup)
     };
     let progress = launch.exec(&plan, live.pidfd.as_fd(), &lent, &streams)?;

@@ -42,7 +42,7 @@ pub(crate) fn hold(progress: &Progress) -> Result<(i32, OwnedFd), Failure> {
 /// Ends a process that nobody will ask for. It is reaped as one that nobody knows.
 pub(crate) fn abandon(progress: Progress) {
     match progress {
-        Progress::Waiting(pending) => drop(pending.give_up()),
+        Progress::Waiting(pending) => drop(pending.cancel()),
         Progress::Running(spawned) => process::kill(&spawned.pidfd),
         Progress::Failed(_) => {}
     }
@@ -117,7 +117,7 @@ fn go_on(monitor: &mut Monitor<'_>, task: Task, progress: Progress) {
                 Ok(()) => monitor.starting.push(task.on(Way::Pending(pending))),
                 Err(errno) => {
                     let why = internal("watch a process: epoll_ctl(EPOLL_CTL_ADD)")(errno);
-                    let failed = pending.give_up();
+                    let failed = pending.cancel();
                     end(
                         monitor,
                         task,
@@ -362,7 +362,7 @@ fn call_off(monitor: &mut Monitor<'_>, wanted: impl Fn(&Started) -> bool) {
     while let Some(place) = monitor.starting.iter().position(pending) {
         if let (task, Way::Pending(pending)) = take(monitor, place) {
             let progress = match pending.advance() {
-                Progress::Waiting(pending) => Progress::Failed(pending.give_up()),
+                Progress::Waiting(pending) => Progress::Failed(pending.cancel()),
                 decided => decided,
             };
             go_on(monitor, task, progress);

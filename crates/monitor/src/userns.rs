@@ -15,7 +15,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_container_init::Users;
 use pausa_monitor_protocol::{Failure, FailureKind, IdRange, PodPlan};
 use pausa_sys::{Child, CloneArgs, Forked, NamespaceKinds};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -54,9 +53,9 @@ impl UserNamespace {
     }
 
     /// Lends it to a container.
-    pub(crate) fn lend(&self) -> Users<'_> {
-        Users {
-            namespace: self.fd.as_fd(),
+    pub(crate) fn lend(&self) -> pausa_container_init::UserNamespace<'_> {
+        pausa_container_init::UserNamespace {
+            fd: self.fd.as_fd(),
             range: self.range,
         }
     }
@@ -94,7 +93,10 @@ pub(crate) fn make_inside(
     .map_err(internal(
         "make the pod's namespaces: socketpair(AF_UNIX, SOCK_SEQPACKET)",
     ))?;
-    let child = match pausa_sys::fork().map_err(internal("make the pod's namespaces: clone3(2)"))? {
+    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+    // SAFETY: the monitor has one thread, see `run`.
+    let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
+    let child = match forked.map_err(internal("make the pod's namespaces: clone3(2)"))? {
         Forked::Child => {
             drop(ours);
             tell(&theirs, enter(users.fd.as_fd()).and_then(|()| make(plan)));
@@ -185,22 +187,24 @@ pub(crate) fn clone_inside(users: &UserNamespace, args: CloneArgs<'_>) -> Result
         sibling: true,
         ..args
     };
-    let helper =
-        match pausa_sys::fork().map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
-            Forked::Child => match clone_as_root(users, &args) {
-                Ok(Forked::Child) => return Ok(Forked::Child),
-                result => {
-                    let number = match result {
-                        Ok(Forked::Parent(child)) => child.pid,
-                        Ok(Forked::Child) => 0,
-                        Err(failure) => -failure.errno,
-                    };
-                    rustix::io::write(&write, &number.to_ne_bytes()).ok();
-                    pausa_sys::exit_now(0)
-                }
-            },
-            Forked::Parent(helper) => helper,
-        };
+    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+    // SAFETY: the monitor has one thread, see `run`.
+    let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
+    let helper = match forked.map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
+        Forked::Child => match clone_as_root(users, &args) {
+            Ok(Forked::Child) => return Ok(Forked::Child),
+            result => {
+                let number = match result {
+                    Ok(Forked::Parent(child)) => child.pid,
+                    Ok(Forked::Child) => 0,
+                    Err(failure) => -failure.errno,
+                };
+                rustix::io::write(&write, &number.to_ne_bytes()).ok();
+                pausa_sys::exit_now(0)
+            }
+        },
+        Forked::Parent(helper) => helper,
+    };
     drop(write);
     let mut number = [0; 4];
     let heard = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut number));
@@ -223,5 +227,8 @@ pub(crate) fn clone_inside(users: &UserNamespace, args: CloneArgs<'_>) -> Result
 
 fn clone_as_root(users: &UserNamespace, args: &CloneArgs<'_>) -> Result<Forked, Failure> {
     enter(users.fd.as_fd())?;
-    pausa_sys::clone(args).map_err(internal("clone3(CLONE_PARENT)"))
+    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+    // SAFETY: this process is a child of the monitor, cloned with one thread, and has not started another.
+    let forked = unsafe { pausa_sys::clone(args) };
+    forked.map_err(internal("clone3(CLONE_PARENT)"))
 }

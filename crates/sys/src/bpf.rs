@@ -1,4 +1,4 @@
-//! bpf(2), as far as device rules of cgroup v2 need it (kernel 5.6).
+//! The part of bpf(2) that device rules of cgroup v2 need (kernel 5.6).
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -18,26 +18,26 @@ const ATTACH_CGROUP_DEVICE: u32 = 6;
 const ALLOW_MULTI: u32 = 1 << 1;
 const REPLACE: u32 = 1 << 2;
 
-/// The kernel lets no more be attached to one cgroup.
+/// Most programs that the kernel attaches to one cgroup (BPF_CGROUP_MAX_PROGS).
 const MAX_ATTACHED: usize = 64;
 
 /// One instruction of eBPF, as `struct bpf_insn` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BpfInstruction {
-    /// Operation.
+    /// Operation code.
     pub code: u8,
-    /// Register that is written to or compared, below 16.
+    /// Destination register, below 16: written to or compared.
     pub target: u8,
-    /// Register that is read, below 16.
+    /// Source register, below 16.
     pub source: u8,
-    /// Where in memory, or how many instructions further.
+    /// Offset in memory, or distance of a jump in instructions.
     pub offset: i16,
-    /// A number.
+    /// Immediate operand.
     pub immediate: i32,
 }
 
 impl BpfInstruction {
-    /// In the machine's byte order; which half of the second byte is which register depends on it too.
+    /// The instruction in the machine's byte order, on which the order of the two registers in the second byte depends, too.
     fn bytes(self) -> [u8; 8] {
         let (low, high) = if cfg!(target_endian = "little") {
             (self.target, self.source)
@@ -50,12 +50,12 @@ impl BpfInstruction {
     }
 }
 
-/// A command's part of `union bpf_attr`. The room behind it is the rest of the union: the kernel writes some answers
-/// where it knows their place to be, whatever size it was told.
+/// A command's part of `union bpf_attr`, followed by the rest of the union: the kernel writes some results at their
+/// place in the union, whatever size it was given.
 #[repr(C)]
 struct Attributes<T> {
     command: T,
-    room: [u64; 16],
+    rest: [u64; 16],
 }
 
 #[repr(C)]
@@ -97,7 +97,7 @@ struct Info {
     info: u64,
 }
 
-/// The beginning of `struct bpf_prog_info`. All it could point to is left null.
+/// The beginning of `struct bpf_prog_info`, with all its pointers null.
 #[repr(C)]
 #[derive(Default)]
 struct ProgramInfo {
@@ -105,42 +105,42 @@ struct ProgramInfo {
     name: [u8; 16],
 }
 
-/// A descriptor as the attributes have it; open ones are never negative.
+/// A descriptor as the attributes hold it. Open descriptors are never negative.
 fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().unsigned_abs()
 }
 
 /// # Safety
-/// What pointers in `attributes` point to must be alive and as large as the command makes the kernel read or write.
+/// The memory that pointers in `attributes` point to is alive, and as large as what the kernel reads or writes for the command.
 unsafe fn bpf<T>(command: libc::c_int, attributes: T) -> Result<(libc::c_long, T), Errno> {
     let mut attributes = Attributes {
         command: attributes,
-        room: [0; 16],
+        rest: [0; 16],
     };
-    // The room needs not be told: what the kernel reads of it is zero either way.
+    // The size of the command's part suffices: the kernel takes the rest of the union for zeros, which it is.
     let size = size_of::<T>();
-    // SAFETY: `attributes` is alive, writable, at least as large as the kernel's union from whose beginning it is, and
-    // what it points to is the caller's promise.
+    // SAFETY: `attributes` is alive, writable and at least as large as the kernel's union. What it points to is the
+    // caller's contract.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size) };
     check(result).map(|value| (value, attributes.command))
 }
 
-/// The descriptor that a command has answered with, which the kernel makes close-on-exec.
+/// The descriptor that a command has returned. The kernel makes it close-on-exec.
 fn descriptor(value: libc::c_long) -> Result<OwnedFd, Errno> {
     let fd = i32::try_from(value).map_err(|_| Errno::BADF)?;
-    // SAFETY: the kernel has just made it for us, and nobody else knows it.
+    // SAFETY: the kernel has just made this descriptor, and this is its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Loads a program that decides about the use of devices. It is gone with the last descriptor and attachment.
+/// Loads a program that decides about access to devices. The kernel frees it with its last descriptor and attachment.
 /// Needs CAP_BPF, or CAP_SYS_ADMIN.
 ///
 /// # Errors
-/// The errno of bpf(2): EINVAL or EACCES for one that the kernel cannot prove harmless, or cannot have.
+/// The errno of bpf(2): EINVAL or EACCES if the kernel's verifier rejects the program.
 pub fn load_device_program(name: &str, instructions: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
     let bytes: Vec<[u8; 8]> = instructions.iter().map(|one| one.bytes()).collect();
     let mut buffer = [0; 16];
-    // The last one ends it.
+    // The last byte stays zero and ends the name.
     for (to, from) in buffer[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
@@ -154,16 +154,16 @@ pub fn load_device_program(name: &str, instructions: &[BpfInstruction]) -> Resul
         flags: 0,
         name: buffer,
     };
-    // SAFETY: there are `count` instructions of eight bytes, and the licence is a C string.
+    // SAFETY: `instructions` points to `count` live instructions of eight bytes each, and the licence is a C string.
     let (fd, _) = unsafe { bpf(PROG_LOAD, load) }?;
     descriptor(fd)
 }
 
-/// Attaches a program to a cgroup directory, beside others, or atomically in the place of one that is attached there.
-/// It stays until it is detached or the cgroup is removed, whatever becomes of this process.
+/// Attaches a program to a cgroup directory, in addition to others or atomically in place of `replaced`. The attachment
+/// outlives this process: it lasts until it is detached or the cgroup is removed.
 ///
 /// # Errors
-/// The errno of bpf(2): EPERM also where an ancestor has a program that allows none beneath.
+/// The errno of bpf(2): EPERM also if an ancestor has a program that forbids further ones below it.
 pub fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
@@ -180,10 +180,10 @@ pub fn attach_device_program(
     unsafe { bpf(PROG_ATTACH, attach) }.map(drop)
 }
 
-/// Takes a program off a cgroup directory.
+/// Detaches a program from a cgroup directory.
 ///
 /// # Errors
-/// The errno of bpf(2): ENOENT if it is not attached there.
+/// The errno of bpf(2): ENOENT if the program is not attached there.
 pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let detach = Attach {
         cgroup: number(cgroup),
@@ -196,7 +196,7 @@ pub fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) ->
     unsafe { bpf(PROG_DETACH, detach) }.map(drop)
 }
 
-/// The programs attached to a cgroup directory itself, those of its ancestors left out, by id.
+/// Ids of the programs attached to a cgroup directory itself, without those of its ancestors.
 ///
 /// # Errors
 /// The errno of bpf(2).
@@ -211,16 +211,16 @@ pub fn device_programs(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
         count: u32::try_from(ids.len()).map_err(|_| Errno::TOOBIG)?,
         padding: 0,
     };
-    // SAFETY: there is room for `count` ids.
+    // SAFETY: `ids` is alive and has room for `count` ids.
     let (_, query) = unsafe { bpf(PROG_QUERY, query) }?;
     ids.truncate(usize::try_from(query.count).map_err(|_| Errno::TOOBIG)?);
     Ok(ids)
 }
 
-/// Opens a program of any kind. Needs CAP_SYS_ADMIN.
+/// Opens a program by its id. Needs CAP_SYS_ADMIN.
 ///
 /// # Errors
-/// The errno of bpf(2): ENOENT if it is gone.
+/// The errno of bpf(2): ENOENT if there is no such program.
 pub fn open_program(id: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: no pointers.
     let (fd, _) = unsafe { bpf(PROG_GET_FD_BY_ID, id) }?;
@@ -238,7 +238,7 @@ pub fn program_name(program: BorrowedFd<'_>) -> Result<String, Errno> {
         size: u32::try_from(size_of::<ProgramInfo>()).map_err(|_| Errno::TOOBIG)?,
         info: (&raw mut info).expose_provenance() as u64,
     };
-    // SAFETY: `info` is alive and of that size, and asks for nothing to be written anywhere else.
+    // SAFETY: `info` is alive and of the size given, and its null pointers make the kernel write nowhere else.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, question) }?;
     let end = info.name.iter().position(|byte| *byte == 0);
     let name = &info.name[..end.unwrap_or(info.name.len())];

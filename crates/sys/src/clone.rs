@@ -1,8 +1,8 @@
-//! fork(2)-like process creation by clone3(2), with a pidfd and a cgroup.
+//! Process creation as by fork(2), through clone3(2): with a pidfd, namespaces and a cgroup.
 //!
-//! The address space is never shared (no CLONE_VM), so the child owns a copy of everything. What may
-//! break in such a child are locks that another thread held at the moment of the call: hence the
-//! contract that the calling process has one thread. Without other threads the child may run any code.
+//! The address space is never shared (no CLONE_VM), so the child owns a copy of everything. Locks that another
+//! thread held at the moment of the call stay locked in the child for ever. [`clone`] therefore requires a process with
+//! one thread, whose child may then run any code.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -19,8 +19,8 @@ const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// What the child gets of its own. The cgroup namespace is missing on purpose: clone3 would root it at
-/// the *caller's* cgroup; see [`crate::unshare_cgroup`].
+/// Namespaces and cgroup of the child. A new cgroup namespace cannot be asked for: clone3 would root it at the *caller's*
+/// cgroup; see [`crate::unshare_cgroup`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct CloneArgs<'a> {
     /// A new mount namespace.
@@ -39,32 +39,32 @@ pub struct CloneArgs<'a> {
     pub sibling: bool,
 }
 
-/// Which side of a fork this is.
+/// The process in which [`clone`] has returned.
 #[derive(Debug)]
 pub enum Forked {
-    /// The new process.
+    /// The new one.
     Child,
-    /// The old one.
+    /// The calling one.
     Parent(Child),
 }
 
-/// A new process, seen from its parent.
+/// A new process as its parent holds it.
 #[derive(Debug)]
 pub struct Child {
-    /// Its id in the caller's PID namespace.
+    /// Process id in the caller's PID namespace.
     pub pid: i32,
-    /// Its pidfd, close-on-exec.
+    /// The pidfd, close-on-exec.
     pub pidfd: OwnedFd,
 }
 
-/// Makes a process as fork(2) does, with namespaces and a cgroup of its own. It signals SIGCHLD at its end.
+/// Makes a process as fork(2) does, with namespaces and a cgroup of its own. Its end raises SIGCHLD.
 ///
-/// # Contract
-/// The calling process has exactly one thread. A debug build panics where it has more.
+/// # Safety
+/// The calling process has exactly one thread. (A debug build panics if it has more.)
 ///
 /// # Errors
 /// The errno of clone3(2).
-pub fn clone(args: &CloneArgs<'_>) -> Result<Forked, Errno> {
+pub unsafe fn clone(args: &CloneArgs<'_>) -> Result<Forked, Errno> {
     debug_assert!(
         single_threaded(),
         "clone() in a process with more than one thread"
@@ -85,17 +85,21 @@ pub fn clone(args: &CloneArgs<'_>) -> Result<Forked, Errno> {
     if args.sibling {
         flags |= CLONE_PARENT;
     }
-    match clone_raw(flags, args.cgroup)? {
+    // SAFETY: by this function's own contract there are no other threads.
+    match unsafe { clone_raw(flags, args.cgroup) }? {
         None => Ok(Forked::Child),
         Some(child) => Ok(Forked::Parent(child)),
     }
 }
 
-/// clone3(2) with a pidfd; none is the child. In a program with threads the child may do nothing but system
-/// calls: it has copies of locks that nobody will ever open.
-pub(crate) fn clone_raw(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>, Errno> {
+/// clone3(2) with a pidfd. Returns `None` in the child.
+///
+/// # Safety
+/// If the calling process has other threads, the child only makes system calls until it ends: it takes no lock and
+/// allocates no memory, since a lock that another thread held is never released in the child.
+pub(crate) unsafe fn clone_raw(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Child>, Errno> {
     let mut pidfd: RawFd = -1;
-    // The signal of a sibling's end is the caller's own (clone(2)).
+    // With CLONE_PARENT the child's exit signal is that of the caller (clone(2)).
     let signal = if flags & CLONE_PARENT == 0 {
         libc::SIGCHLD
     } else {
@@ -108,32 +112,22 @@ pub(crate) fn clone_raw(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Op
         cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd().unsigned_abs().into()),
         ..KernelCloneArgs::default()
     };
-    // SAFETY: `raw` is a live clone_args of the size passed. There is no CLONE_VM and no stack, so the
-    // child continues on its own copy of this stack, as after fork. `pidfd` outlives the call.
+    // SAFETY: `raw` is a live clone_args of the size passed, and `pidfd`, to which it points, outlives the call. Without
+    // CLONE_VM and without a stack the child continues on its own copy of this stack, as after fork. What the
+    // child may do is the caller's contract.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut raw, size_of::<KernelCloneArgs>()) };
     match check(result)? {
         0 => Ok(None),
         pid => Ok(Some(Child {
             pid: i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?,
-            // SAFETY: the kernel has stored a new descriptor there, which nobody else knows.
+            // SAFETY: the kernel has stored a new descriptor there, and this is its only owner.
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         })),
     }
 }
 
-/// fork(2) with a pidfd.
-///
-/// # Contract
-/// As [`clone`].
-///
-/// # Errors
-/// The errno of clone3(2).
-pub fn fork() -> Result<Forked, Errno> {
-    clone(&CloneArgs::default())
-}
-
-/// Ends the process at once: no destructors, no exit handlers. For the child of a fork, whose
-/// destructors belong to the parent.
+/// Ends the process at once, without destructors and exit handlers. For the child of [`clone`]: what it inherited is the
+/// parent's to clean up.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) has no requirements.
     unsafe { libc::_exit(code) }
@@ -156,7 +150,7 @@ struct KernelCloneArgs {
     cgroup: u64,
 }
 
-/// Whether this process has one thread, by the link count of its task directory; true where that cannot be told.
+/// Whether this process has one thread, by the link count of its task directory; true where that cannot be read.
 fn single_threaded() -> bool {
     rustix::fs::stat(c"/proc/self/task").map_or(true, |task| task.st_nlink <= 3)
 }

@@ -1,4 +1,4 @@
-//! execve(2) with everything prepared beforehand, so that nothing is allocated between a seccomp filter and the call.
+//! execve(2) with its arguments prepared beforehand, so that nothing is allocated between a seccomp filter and the call.
 
 use std::ffi::{CStr, CString, NulError};
 use std::os::raw::c_char;
@@ -10,16 +10,16 @@ use crate::syscall::last_errno;
 /// A null-terminated array of C strings, as `argv` and `envp` are.
 #[derive(Debug)]
 pub struct CStrings {
-    /// Into `_strings`' heap buffers, which never move; the last one is null.
+    /// Point into the heap buffers of `_strings`, which never move. The last one is null.
     pointers: Vec<*const c_char>,
     _strings: Vec<CString>,
 }
 
 impl CStrings {
-    /// Takes copies.
+    /// Copies the strings.
     ///
     /// # Errors
-    /// If a string has a zero byte inside.
+    /// A string has a zero byte inside.
     pub fn new<S: AsRef<[u8]>>(strings: &[S]) -> Result<Self, NulError> {
         let strings: Vec<CString> = strings
             .iter()
@@ -37,12 +37,9 @@ impl CStrings {
     }
 }
 
-/// Replaces the program; returns only where that failed.
-///
-/// # Contract
-/// The calling process has exactly one thread.
+/// Replaces the program; returns only if that failed. The kernel ends all other threads of the process.
 pub fn execve(path: &CStr, args: &CStrings, env: &CStrings) -> Errno {
-    // SAFETY: `path` is a C string; both arrays end with null and their strings live as long as they do.
+    // SAFETY: `path` is a C string. Both arrays end with null, and their strings live as long as they do.
     unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
     last_errno()
 }

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use crate::syscall::check;
 
-/// Gives the process an empty anonymous session keyring, so that it no longer sees its parent's keys.
+/// Gives the process an empty anonymous session keyring, so that it no longer sees the keys of its parent.
 ///
 /// # Errors
 /// The errno of keyctl(2): ENOSYS where the kernel has no keyrings.

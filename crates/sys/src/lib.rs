@@ -1,10 +1,12 @@
-//! The only crate with unsafe code: Linux system calls that neither rustix nor nix wrap safely.
+//! The only crate that implements unsafe operations: Linux system calls that neither rustix nor nix wrap safely.
 //!
-//! Each function is one system call, or one fixed sequence of them, with a safe signature; errors are
-//! the bare errno, which callers put into words. No policy lives here and nothing is logged.
+//! Each function is one system call, or one fixed sequence of them. An error is the bare errno, which callers put into
+//! words. The crate decides nothing and logs nothing.
 //!
-//! [`clone`] and [`execve`] are for programs with a single thread: what they document as their contract
-//! cannot be checked by the compiler, and a debug build checks it at run time.
+//! Functions are safe wherever the compiler or the function itself can ensure what the call needs. [`clone`] and the
+//! functions that close descriptors by number are `unsafe fn`: they need facts about the whole process.
+
+#![expect(unsafe_code, reason = "the system calls below have no safe wrapper elsewhere")]
 
 mod allocator;
 mod atomic_file;
@@ -31,7 +33,7 @@ pub use bpf::{
     BpfInstruction, attach_device_program, detach_device_program, device_programs, load_device_program,
     open_program, program_name,
 };
-pub use clone::{Child, CloneArgs, Forked, clone, exit_now, fork};
+pub use clone::{Child, CloneArgs, Forked, clone, exit_now};
 pub use exec::{CStrings, execve};
 pub use fd::{close_all_but, close_from, close_others};
 pub use keyring::new_session_keyring;

@@ -7,16 +7,16 @@ use rustix::mount::MountPropagationFlags;
 
 use crate::syscall::check;
 
-/// What to change of a mount.
+/// A change of a mount's attributes.
 #[derive(Debug, Clone, Copy)]
 pub struct MountAttributes {
     /// `MOUNT_ATTR_*` to set.
     pub set: u64,
     /// `MOUNT_ATTR_*` to clear.
     pub clear: u64,
-    /// The propagation to take; empty: as it is.
+    /// The new propagation; empty: unchanged.
     pub propagation: MountPropagationFlags,
-    /// Everything below the mount as well (`AT_RECURSIVE`).
+    /// Applies to all mounts below it as well (`AT_RECURSIVE`).
     pub recursive: bool,
 }
 
@@ -34,11 +34,11 @@ impl Default for MountAttributes {
 /// `MOUNT_ATTR_IDMAP`.
 const IDMAP: u64 = 0x0010_0000;
 
-/// Gives the owners of files on a mount that was never attached to the ids of `users`, a user namespace: whoever is
-/// number 0 on disk is number 0 there. Mounts below it are left as they are.
+/// Maps the owners of the files on a detached mount into the user namespace `users`: id 0 on disk becomes id 0 of the
+/// namespace. Mounts below it are not changed.
 ///
 /// # Errors
-/// The errno of mount_setattr(2): EINVAL where the file system cannot.
+/// The errno of mount_setattr(2): EINVAL if the file system does not support ID-mapped mounts.
 pub fn map_mount_ids(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> Result<(), Errno> {
     let raw = libc::mount_attr {
         attr_set: IDMAP,
@@ -49,7 +49,7 @@ pub fn map_mount_ids(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> Result<(),
     set(mount, libc::AT_EMPTY_PATH, &raw)
 }
 
-/// Changes the mount whose root `mount` is.
+/// Changes the mount whose root directory or file `mount` is.
 ///
 /// # Errors
 /// The errno of mount_setattr(2).
@@ -68,7 +68,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, attributes: &MountAttributes) -> Res
 }
 
 fn set(mount: BorrowedFd<'_>, flags: i32, raw: &libc::mount_attr) -> Result<(), Errno> {
-    // SAFETY: the path is a C string and `raw` a live mount_attr of the size passed.
+    // SAFETY: the path is a C string, and `raw` is a live mount_attr of the size passed.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

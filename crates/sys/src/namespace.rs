@@ -1,16 +1,16 @@
-//! Leaving and joining namespaces: unshare(2) with the flags that are safe, setns(2) by pidfd.
+//! Leaving and joining namespaces: unshare(2) with those flags that are safe, and setns(2) by pidfd.
 
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces, unshare_unsafe};
 
-/// Which namespaces of another process to join.
+/// Kinds of namespaces.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct NamespaceKinds {
-    /// Mount; needs a process with one thread.
+    /// Mount; joined only by a process with one thread (else EINVAL).
     pub mount: bool,
-    /// PID, for the children to come.
+    /// PID; joined by later children, not by the process itself.
     pub pid: bool,
     /// IPC.
     pub ipc: bool,
@@ -20,14 +20,14 @@ pub struct NamespaceKinds {
     pub network: bool,
     /// cgroup.
     pub cgroup: bool,
-    /// User, before all others, so that what belongs to it may be joined; needs a process with one thread.
+    /// User; the kernel joins it first, so that the other ones may belong to it. Joined only by a process with one thread (else EINVAL).
     pub user: bool,
 }
 
-/// Joins namespaces of the process `pidfd` stands for, all or none (setns(2), kernel 5.8).
+/// Joins namespaces of the process behind `pidfd`, all of `kinds` or none (setns(2), kernel 5.8).
 ///
 /// # Errors
-/// The errno of setns(2); ESRCH once the process is gone.
+/// The errno of setns(2): ESRCH once the process has ended.
 pub fn join_by_pidfd(pidfd: BorrowedFd<'_>, kinds: NamespaceKinds) -> Result<(), Errno> {
     let mut flags = ThreadNameSpaceType::empty();
     for (wanted, flag) in [
@@ -47,16 +47,16 @@ pub fn join_by_pidfd(pidfd: BorrowedFd<'_>, kinds: NamespaceKinds) -> Result<(),
     move_into_thread_name_spaces(pidfd, flags)
 }
 
-/// Makes a cgroup namespace rooted at the calling process's present cgroups.
+/// Makes a cgroup namespace whose root is the cgroup that the calling process is in.
 ///
 /// # Errors
 /// The errno of unshare(2).
 pub fn unshare_cgroup() -> Result<(), Errno> {
-    // SAFETY: CLONE_NEWCGROUP does not touch the descriptor table.
+    // SAFETY: CLONE_NEWCGROUP does not affect the descriptor table.
     unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }
 }
 
-/// Gives the calling thread network, IPC and UTS namespaces of its own, as asked.
+/// Gives the calling thread new network, IPC and UTS namespaces, each if its argument is true.
 ///
 /// # Errors
 /// The errno of unshare(2).
@@ -68,6 +68,6 @@ pub fn unshare_pod(network: bool, ipc: bool, uts: bool) -> Result<(), Errno> {
     if flags.is_empty() {
         return Ok(());
     }
-    // SAFETY: none of these flags touches the descriptor table.
+    // SAFETY: none of these flags affects the descriptor table.
     unsafe { unshare_unsafe(flags) }
 }

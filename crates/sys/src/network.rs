@@ -20,7 +20,7 @@ pub fn loopback_up() -> Result<(), Errno> {
     }
     // SAFETY: SIOCGIFFLAGS reads the name and writes the flags of the live ifreq it is given.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) }.into())?;
-    // SAFETY: the kernel has just stored ifru_flags; the union's other members are not looked at.
+    // SAFETY: the kernel has just stored ifru_flags, and no other member of the union is read.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     request.ifr_ifru.ifru_flags = flags | 0x1; // IFF_UP
     // SAFETY: SIOCSIFFLAGS reads name and flags of the live ifreq it is given.

@@ -1,4 +1,4 @@
-//! Signals by number to a process held by its pidfd.
+//! Sending signals by number through a pidfd.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -6,13 +6,13 @@ use rustix::io::Errno;
 
 use crate::syscall::check;
 
-/// Sends a signal, real-time ones included (rustix knows only those with a name), to the process of this
-/// pidfd (pidfd_send_signal(2)).
+/// Sends a signal to the process behind a pidfd (pidfd_send_signal(2)). Unlike rustix, it also sends real-time signals,
+/// which have no names.
 ///
 /// # Errors
-/// The errno of pidfd_send_signal(2): ESRCH once the process is reaped, EINVAL for a number that is no signal.
+/// The errno of pidfd_send_signal(2): ESRCH once the process is reaped, EINVAL for an invalid signal number.
 pub fn signal_by_pidfd(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
-    // SAFETY: takes integers, and a null pointer for "as kill(2) would say who sent it".
+    // SAFETY: the arguments are integers and a null pointer, which asks for the same siginfo as kill(2) sends.
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,

@@ -1,19 +1,19 @@
-//! The pages of the running program.
+//! Releasing the memory pages of the running program.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 
-/// Takes the program's own code and constants out of this process's page tables. They stay in the page cache, so what
-/// is used again costs a minor fault; what only a start or a rare piece of work needed no longer counts as this
-/// process's memory, and the kernel may drop it. What the dynamic linker wrote into (RELRO) stays as it is.
+/// Takes the program's own code and constants out of this process's page tables. The pages stay in the page cache, so
+/// that using one again costs a minor fault. Pages that only the start or rare work needed no longer count as memory of
+/// this process, and the kernel may drop them. Pages that the dynamic linker has written to (RELRO) are not released.
 pub fn release_program() {
-    // SAFETY: the callback has the signature asked for, uses its arguments as documented and takes no data.
+    // SAFETY: the callback has the required signature, uses its arguments as documented and ignores the null data.
     let answer = unsafe { libc::dl_iterate_phdr(Some(release_object), null_mut()) };
-    // What the callback returned: it stops after the first object.
+    // The value that the callback returned to stop after the first object.
     let _: c_int = answer;
 }
 
-/// Called by dl_iterate_phdr(3); the first object is the program itself.
+/// Callback of dl_iterate_phdr(3). The first object is the program itself.
 unsafe extern "C" fn release_object(
     info: *mut libc::dl_phdr_info,
     _size: usize,
@@ -21,7 +21,7 @@ unsafe extern "C" fn release_object(
 ) -> c_int {
     // SAFETY: dl_iterate_phdr passes a valid description that lives until the callback returns.
     let info = unsafe { &*info };
-    // SAFETY: dlpi_phdr points to dlpi_phnum program headers, which are mapped as long as the object is.
+    // SAFETY: dlpi_phdr points to dlpi_phnum program headers, which stay mapped as long as the object.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
     for header in headers {
         if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
@@ -31,10 +31,10 @@ unsafe extern "C" fn release_object(
     1
 }
 
-/// A segment that cannot be written to: its pages are the file's.
+/// Releases a read-only segment, whose pages are those of the program's file.
 fn release_segment(start: u64, length: u64) {
     let page = rustix::param::page_size() as u64;
-    // Only whole pages of this segment.
+    // Only pages that lie completely in this segment.
     let first = start.next_multiple_of(page);
     let end = (start + length) / page * page;
     let (Ok(address), Some(Ok(length))) = (
@@ -44,9 +44,9 @@ fn release_segment(start: u64, length: u64) {
         return;
     };
     let address = std::ptr::with_exposed_provenance_mut(address);
-    // SAFETY: the range is a mapping of a file that is private and never written to, so that MADV_DONTNEED changes no
-    // content: the next access reads the same bytes from the file again (madvise(2)).
+    // SAFETY: the range is a private file mapping that was never written to. MADV_DONTNEED does not change its content:
+    // the next access reads the same bytes from the file again (madvise(2)).
     let advised = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
-    // Advice: where it is refused (locked memory), the pages stay.
+    // Only advice: if the kernel refuses it (locked memory), the pages stay.
     let _: c_int = advised;
 }

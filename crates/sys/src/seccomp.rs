@@ -4,16 +4,16 @@ use rustix::io::Errno;
 
 use crate::syscall::check;
 
-/// Why a program was not loaded.
+/// Why a seccomp program was not loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeccompError {
-    /// The bytes are no program: not a multiple of eight, empty, or more than 65535 instructions.
+    /// The length is zero, not a multiple of eight, or exceeds 65535 instructions.
     Malformed,
-    /// The kernel refused it.
+    /// The kernel refused the program.
     Kernel(Errno),
 }
 
-/// Loads `struct sock_filter`s in the machine's byte order for the calling thread and its children.
+/// Loads a program, an array of `struct sock_filter` in the machine's byte order, for the calling thread and its children.
 /// Needs PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
 ///
 /// # Errors
@@ -37,7 +37,7 @@ pub fn load_seccomp(program: &[u8], flags: u32) -> Result<(), SeccompError> {
         len,
         filter: filters.as_mut_ptr(),
     };
-    // SAFETY: `program` points to `len` live filters, which the kernel copies before it returns.
+    // SAFETY: `program` points to `len` live filters, which the kernel copies before the call returns.
     let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,

@@ -1,13 +1,13 @@
-//! From the return value of libc's `syscall` to a result.
+//! Turns return values of libc's `syscall` into results.
 
 use rustix::io::Errno;
 
-/// The errno the calling thread's last failing libc call left behind.
+/// The errno of the calling thread's last failed libc call.
 pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// -1 becomes the errno, anything else stays.
+/// Turns -1 into the errno and returns any other value as it is.
 pub(crate) fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result == -1 {
         Err(last_errno())

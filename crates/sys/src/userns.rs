@@ -1,8 +1,7 @@
-//! User namespaces (user_namespaces(7)): making one with an id map, and finding the one that another namespace
-//! belongs to.
+//! User namespaces (user_namespaces(7)): making one with an id map, and finding the owner of another namespace.
 //!
-//! A process has to be in a user namespace for its maps to be written. That is a child here, which waits and
-//! does nothing else, so that the caller stays where it is and may have threads.
+//! The maps of a user namespace can only be written while a process is in it. Here that process is a child that only
+//! waits, so that the caller stays in its own namespace and may have other threads.
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -41,36 +40,32 @@ fn at(call: &'static str) -> impl FnOnce(std::io::Error) -> UserNamespaceError {
     }
 }
 
-/// Makes a user namespace in which users and groups 0 to `length` - 1 are `first` and the following outside. It
-/// lives as long as the descriptor, or what was made in it.
+/// Makes a user namespace that maps its users and groups 0 to `length` - 1 to `first` and the following ones outside. It
+/// lives as long as the descriptor or anything that belongs to it.
 ///
 /// # Errors
-/// The call that failed; ENOSPC of clone3(2) means that `user.max_user_namespaces` is reached.
+/// The call that failed. ENOSPC of clone3(2) means that `user.max_user_namespaces` is reached.
 pub fn user_namespace(first: u32, length: u32) -> Result<OwnedFd, UserNamespaceError> {
     let (wait, release) = std::io::pipe().map_err(at("pipe2(O_CLOEXEC)"))?;
-    let cloned = clone_raw(CLONE_NEWUSER, None).map_err(|errno| at("clone3(CLONE_NEWUSER)")(errno.into()))?;
-    let Some(child) = cloned else {
-        until_released(&wait, &release);
+    // SAFETY: the child only closes, reads and exits, which are system calls.
+    let cloned = unsafe { clone_raw(CLONE_NEWUSER, None) };
+    let Some(child) = cloned.map_err(|errno| at("clone3(CLONE_NEWUSER)")(errno.into()))? else {
+        until_closed(&wait, &release);
+        exit_now(0);
     };
     let made = map(&child, first, length);
     drop(release);
-    // It ends by itself; this is for one that was stopped meanwhile.
+    // The child ends by itself unless something has stopped it.
     let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
     let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
     made
 }
 
-/// The child's life: system calls only.
-fn until_released(wait: &PipeReader, release: &PipeWriter) -> ! {
-    until_closed(wait, release);
-    exit_now(0)
-}
-
-/// Waits until the parent has closed its end.
+/// Runs in the child: waits until the parent has closed its end.
 fn until_closed(wait: &PipeReader, release: &PipeWriter) {
     let mut byte = 0_u8;
-    // SAFETY: the descriptor is open, and this process uses its copy nowhere else and ends below without running
-    // the owner's destructor. The buffer is one live byte.
+    // SAFETY: both descriptors are open. The child uses its copy of `release` nowhere else and ends by exit_now, which
+    // does not run the owner's destructor. The buffer is one live byte.
     unsafe {
         libc::close(release.as_raw_fd());
         libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1);
@@ -81,7 +76,7 @@ fn map(child: &Child, first: u32, length: u32) -> Result<OwnedFd, UserNamespaceE
     let line = format!("0 {first} {length}\n");
     let write = |file: &str| -> std::io::Result<()> {
         let path = format!("/proc/{}/{file}", child.pid);
-        // One write(2): the kernel takes a map whole, and once.
+        // A single write(2): the kernel accepts a map only once and as a whole.
         OpenOptions::new()
             .write(true)
             .open(path)?
@@ -94,32 +89,32 @@ fn map(child: &Child, first: u32, length: u32) -> Result<OwnedFd, UserNamespaceE
     Ok(namespace.into())
 }
 
-/// Tries to mount proc and sysfs in a user namespace. The kernel allows it only where the caller's own are to be seen
-/// as a whole: not inside a container that hides parts of them.
+/// Checks that proc and sysfs can be mounted in a user namespace. The kernel refuses that if parts of the caller's own
+/// proc or sysfs are hidden, as inside of many containers.
 ///
 /// # Errors
 /// The call that failed.
 pub fn check_mounts_inside() -> Result<(), UserNamespaceError> {
     let (wait, release) = std::io::pipe().map_err(at("pipe2(O_CLOEXEC)"))?;
-    let (mut news, tell) = std::io::pipe().map_err(at("pipe2(O_CLOEXEC)"))?;
+    let (mut result, report) = std::io::pipe().map_err(at("pipe2(O_CLOEXEC)"))?;
     let flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET;
-    let cloned =
-        clone_raw(flags, None).map_err(|errno| at("clone3(CLONE_NEWUSER and others)")(errno.into()))?;
-    let Some(child) = cloned else {
-        try_mounts(&wait, &release, &tell);
+    // SAFETY: the child only makes system calls, see `try_mounts`.
+    let cloned = unsafe { clone_raw(flags, None) };
+    let Some(child) = cloned.map_err(|errno| at("clone3(CLONE_NEWUSER and others)")(errno.into()))? else {
+        try_mounts(&wait, &release, &report);
     };
-    drop(tell);
-    // Any ids will do.
+    drop(report);
+    // Any valid range serves.
     let mapped = map(&child, 65_536, 65_536);
     drop(release);
-    let mut told = [0; 2];
-    let heard = news
-        .read_exact(&mut told)
+    let mut bytes = [0; 2];
+    let read = result
+        .read_exact(&mut bytes)
         .map_err(at("read(child in a user namespace)"));
     let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
     mapped?;
-    heard?;
-    match told {
+    read?;
+    match bytes {
         [0, _] => Ok(()),
         [step, errno] => Err(UserNamespaceError {
             call: if step == 1 {
@@ -132,10 +127,11 @@ pub fn check_mounts_inside() -> Result<(), UserNamespaceError> {
     }
 }
 
-/// The child's life: system calls only. The mounts are attached nowhere.
-fn try_mounts(wait: &PipeReader, release: &PipeWriter, tell: &PipeWriter) -> ! {
+/// Runs in the child, which only makes system calls. Writes the number of the failed step and its errno, or zeros. The
+/// mounts are attached nowhere.
+fn try_mounts(wait: &PipeReader, release: &PipeWriter, report: &PipeWriter) -> ! {
     until_closed(wait, release);
-    let mut told = [0, 0];
+    let mut bytes = [0, 0];
     for (step, fstype, attributes) in [
         (1, c"proc", MountAttrFlags::empty()),
         (2, c"sysfs", MountAttrFlags::MOUNT_ATTR_RDONLY),
@@ -148,23 +144,23 @@ fn try_mounts(wait: &PipeReader, release: &PipeWriter, tell: &PipeWriter) -> ! {
             fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes | strict)
         });
         if let Err(errno) = mounted {
-            told = [step, u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX)];
+            bytes = [step, u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX)];
             break;
         }
     }
-    // The parent is told by the end of the pipe where this fails.
-    let _ = rustix::io::write(tell, &told);
+    // If this fails, the parent reads the end of the pipe.
+    let _ = rustix::io::write(report, &bytes);
     exit_now(0)
 }
 
-/// The user namespace that another namespace belongs to.
+/// The user namespace that owns another namespace.
 ///
 /// # Errors
-/// The errno of ioctl_ns(2): EPERM where it is none of the caller's or below.
+/// The errno of ioctl_ns(2): EPERM if the owner is neither the caller's user namespace nor below it.
 pub fn owner_of(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    // SAFETY: NS_GET_USERNS takes no argument; on other files it is ENOTTY.
+    // SAFETY: NS_GET_USERNS takes no argument; on files of other kinds it fails with ENOTTY.
     let result = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
     let fd = i32::try_from(check(result.into())?).map_err(|_| Errno::OVERFLOW)?;
-    // SAFETY: a new descriptor, which nobody else knows. The kernel sets close-on-exec.
+    // SAFETY: the kernel has just made this descriptor, with close-on-exec, and this is its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

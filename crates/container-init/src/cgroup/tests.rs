@@ -18,5 +18,5 @@ fn the_rest_of_the_path_is_below() {
 #[test]
 fn what_is_no_pidfd_has_no_cgroup() {
     let file = std::fs::File::open("/").unwrap();
-    assert_eq!(present(file.as_fd(), file.as_fd()).unwrap_err(), Errno::SRCH);
+    assert_eq!(of_process(file.as_fd(), file.as_fd()).unwrap_err(), Errno::SRCH);
 }

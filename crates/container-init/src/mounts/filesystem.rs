@@ -1,7 +1,7 @@
 //! New file systems: fsopen(2), fsconfig(2), fsmount(2).
 //!
-//! proc and sysfs are only mounted on a real directory without any link before it: an image whose
-//! `/proc` is a link would else decide what later reads of `/proc` mean.
+//! proc and sysfs are only mounted on a directory whose path has no symbolic link: otherwise an image whose `/proc` is a
+//! link would decide what later steps read from `/proc`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,18 +14,19 @@ use rustix::mount::{
     fsmount, fsopen,
 };
 
-use super::{attach, propagation_flag, refuse_procfs, refuse_root, setattr, whole_atime};
+use super::{refuse_procfs, refuse_root, setattr, whole_atime};
 use crate::error::{At, Error, Shown, Step};
+use crate::mount_ops::{attach, propagation_flag};
 use crate::resolve::{self, Make};
 
-/// Makes one file system and mounts it.
+/// Makes and mounts a file system.
 pub(super) fn mount(plan: &MountPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
     let (fstype, source, options) = described(plan)?;
     let handle = create(plan, fstype, source, options)?;
     place(plan, &handle, root)
 }
 
-/// Makes a tmpfs whose root belongs to this user and group.
+/// Makes a tmpfs whose root directory belongs to the user and group `owner`.
 pub(super) fn create_owned(plan: &MountPlan, owner: u32) -> Result<OwnedFd, Error> {
     let (fstype, source, options) = described(plan)?;
     let mut options = options.to_vec();
@@ -46,7 +47,7 @@ fn described(plan: &MountPlan) -> Result<Described<'_>, Error> {
     }
 }
 
-/// Puts a file system that was made in its place.
+/// Mounts a file system that has been made.
 pub(super) fn place(plan: &MountPlan, handle: &OwnedFd, root: BorrowedFd<'_>) -> Result<(), Error> {
     let (fstype, ..) = described(plan)?;
     let recursive = plan.attributes.set_recursive;
@@ -152,7 +153,7 @@ fn set(
     })
 }
 
-/// What the file system itself says about a refused option, in its own words; empty if it says nothing.
+/// The kernel's own message about a refused option (fscontext log); empty if there is none.
 fn complaint(context: &OwnedFd) -> String {
     let mut buffer = [0_u8; 256];
     match rustix::io::read(context, &mut buffer) {

@@ -1,10 +1,10 @@
-//! Parts of the container's own root, mounted onto themselves or elsewhere in it: what an image declares as
-//! `VOLUME`. Such a mount has flags of its own, so it stays writable when the root is made read-only.
+//! Parts of the container's own root that are mounted onto themselves or elsewhere in it, for what an image declares as
+//! `VOLUME`. Such a mount has its own flags, so it stays writable when the root becomes read-only.
 //!
-//! They come before all other mounts. Path and target are then resolved in nothing but the container's
-//! layers: no link of an image makes a directory in a volume of the node, or lands in procfs, and what the
-//! pod asks for is mounted on top. Both are an image's words: where they lead nowhere, or to the root
-//! itself, there is nothing to mount, and that is no reason not to run.
+//! These mounts come before all others, so that their paths are resolved in the container's layers only: no link of an
+//! image can make a directory in a volume of the node or lead into procfs, and the pod's mounts come on top. The paths
+//! come from the image. A path that leads nowhere, or to the root itself, is skipped; it does not keep the container from
+//! starting.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,8 +12,9 @@ use pausa_monitor_protocol::MountPlan;
 use rustix::fs::fstat;
 use rustix::io::Errno;
 
-use super::{attach_existing, clone_tree};
+use super::attach_existing;
 use crate::error::{At, Error, Step};
+use crate::mount_ops::clone_tree;
 use crate::resolve::{self, Make};
 
 /// Mounts the part of `root` at `path` onto the plan's target.
@@ -31,7 +32,7 @@ pub(super) fn mount(plan: &MountPlan, path: &[u8], root: BorrowedFd<'_>) -> Resu
     attach_existing(plan, clone.as_fd(), root)
 }
 
-/// What a path of the container stands for, made if absent; none where it is of no use.
+/// Opens a directory of the container, made if absent. None if the path is unusable or the root itself.
 fn find(path: &[u8], root: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Error> {
     let found = match resolve::make(root, path, Make::Directory) {
         Err(Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => return Ok(None),

@@ -1,5 +1,5 @@
-//! Capability sets (capabilities(7)). What the monitor itself lacks is left out: some hosts hand root
-//! less than everything, and a container asking for "all" means all there is.
+//! Capability sets (capabilities(7)). Capabilities that the monitor itself lacks are left out: on some hosts root does not
+//! have all of them, and a container that asks for "all" gets what there is.
 
 use pausa_monitor_protocol::ProcessPlan;
 use rustix::io::Errno;
@@ -11,8 +11,8 @@ use rustix::thread::{
 
 use crate::error::{At, Error, Step};
 
-/// Drops what is not in the plan's bounding set, and arranges that the permitted set survives the change of
-/// user. Returns what the monitor holds.
+/// Drops everything outside of the plan's bounding set, and makes the permitted set survive the change of user. Returns
+/// the capabilities that the monitor holds.
 pub(super) fn drop_bounding(plan: &ProcessPlan) -> Result<CapabilitySet, Error> {
     let held = capabilities(None).at(Step::ReadCapabilities)?.permitted;
     for number in 0..64 {
@@ -20,7 +20,7 @@ pub(super) fn drop_bounding(plan: &ProcessPlan) -> Result<CapabilitySet, Error> 
             continue;
         }
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
-            // The kernel knows no more.
+            // The kernel knows no further capabilities.
             Err(Errno::INVAL) => break,
             other => other.at(Step::Bounding(number))?,
         }
@@ -31,7 +31,7 @@ pub(super) fn drop_bounding(plan: &ProcessPlan) -> Result<CapabilitySet, Error> 
     Ok(held)
 }
 
-/// Takes the plan's sets, as far as they are held.
+/// Sets the plan's capability sets, without those that are not held.
 pub(super) fn set(plan: &ProcessPlan, held: CapabilitySet) -> Result<(), Error> {
     let wanted = &plan.capabilities;
     let permitted = wanted.permitted & held.bits();

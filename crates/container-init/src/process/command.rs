@@ -9,14 +9,14 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Shown, Step};
 
-/// Where a command is looked for if the environment has no `PATH`.
+/// The search path if the environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Everything `execve` needs, made before a seccomp filter or a limit could forbid to.
+/// The arguments of `execve`, prepared before a seccomp filter or a limit could forbid the allocation.
 #[derive(Debug)]
 pub(super) struct Command {
     name: Shown,
-    /// The `PATH` that was searched; none if the name has a slash.
+    /// The `PATH` to search; none if the name has a slash.
     searched: Option<Shown>,
     candidates: Vec<CString>,
     args: CStrings,
@@ -51,8 +51,8 @@ impl Command {
         })
     }
 
-    /// Executes the first candidate that can be; returns only if none can. As execvp(3), a refusal
-    /// (EACCES) is remembered while the search goes on, and beats "not found".
+    /// Executes the first candidate that can be executed, and returns only if there is none. As in execvp(3), the search
+    /// continues after EACCES, which takes precedence over "not found" in the end.
     pub(super) fn exec(&self) -> Error {
         let mut refused = None;
         for candidate in &self.candidates {
@@ -119,7 +119,7 @@ fn search_path(env: &[Vec<u8>]) -> &[u8] {
         .unwrap_or(DEFAULT_PATH)
 }
 
-/// Relative elements would make the working directory part of the search, which nobody means; they are left out.
+/// Leaves out relative elements, which would make the working directory part of the search.
 fn candidates(name: &[u8], path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| *byte == b':')
         .filter(|directory| directory.first() == Some(&b'/'))

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit as Limits, getrlimit, setrlimit};
 
 use crate::error::{At, Error, Step};
 
-/// By number, as in the kernel's generic headers.
+/// Resources by their number in the kernel's generic headers.
 const RESOURCES: [Resource; 16] = [
     Resource::Cpu,
     Resource::Fsize,
@@ -27,7 +27,7 @@ const RESOURCES: [Resource; 16] = [
     Resource::Rttime,
 ];
 
-/// Sets one limit. A hard limit that may not be raised (no CAP_SYS_RESOURCE) stays what it is.
+/// Sets one limit. A hard limit that may not be raised (no CAP_SYS_RESOURCE) stays as it is.
 pub(super) fn set(limit: &Rlimit) -> Result<(), Error> {
     let resource = usize::try_from(limit.resource)
         .ok()
@@ -53,7 +53,7 @@ fn limits(soft: u64, hard: u64) -> Limits {
     }
 }
 
-/// Sets oom_score_adj. Where it may not be lowered that far it becomes 0, or stays as inherited.
+/// Sets oom_score_adj. If it may not be lowered that far, it becomes 0 or stays as inherited.
 pub(super) fn set_oom_score(score: i32) -> Result<(), Error> {
     let file = open(
         "/proc/self/oom_score_adj",
@@ -64,7 +64,7 @@ pub(super) fn set_oom_score(score: i32) -> Result<(), Error> {
     match rustix::io::write(&file, score.to_string().as_bytes()) {
         Err(Errno::ACCESS | Errno::PERM) => {
             if score < 0 {
-                // Refused as well where the inherited value is below 0 already: then that stays.
+                // Also refused if the inherited value is below 0, which then stays.
                 let _ = rustix::io::write(&file, b"0");
             }
             Ok(())

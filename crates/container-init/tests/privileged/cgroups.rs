@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use pausa_container_init::{ContainerFds, Streams, exec};
+use pausa_container_init::{ContainerFds, Streams};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::Case;
@@ -70,7 +70,7 @@ fn in_cgroup(world: &World, fds: &ContainerFds<'_>) -> (String, String, String) 
         mounts: Vec::new(),
         cgroup_tasks: fds.cgroup_tasks.clone(),
         cgroup_dir: fds.cgroup_dir,
-        users: None,
+        userns: None,
     };
     let first = start_with(&shell("exec sleep 1000"), &fds, &Streams::default(), None).unwrap();
     let first = Running(first);

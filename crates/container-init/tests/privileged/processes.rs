@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use pausa_container_init::{ContainerFds, Progress, Streams, begin_exec, exec};
+use pausa_container_init::{ContainerFds, Progress, Streams};
 use pausa_monitor_protocol::{FailureKind, Namespace};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -278,8 +278,8 @@ fn watched_and_called_off() {
     drop(Running(spawned));
     let pending = begin();
     let pid = pending.pid();
-    let failed = pending.give_up();
-    assert!(failed.failure.step.contains("called off"));
+    let failed = pending.cancel();
+    assert!(failed.failure.step.contains("cancelled"));
     waitid(WaitId::PidFd(failed.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
     assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap());
     // Reaped by somebody else before its reports were read.

@@ -88,7 +88,7 @@ fn malformed_filter() {
     let world = World::new();
     let mut plan = shell("");
     plan.process.seccomp = Some((vec![0; 9], 0));
-    assert!(world.run(&plan).unwrap_err().step.contains("no program"));
+    assert!(world.run(&plan).unwrap_err().step.contains("malformed"));
     plan.process.seccomp = Some((vec![0xff; 16], 0));
     let failure = world.run(&plan).unwrap_err();
     assert!(

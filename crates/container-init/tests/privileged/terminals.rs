@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 
-use pausa_container_init::{ContainerFds, Spawned, Streams, exec};
+use pausa_container_init::{ContainerFds, Spawned, Streams};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::Case;

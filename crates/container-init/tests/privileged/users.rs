@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
 
-use pausa_container_init::{ContainerFds, Spawned, Streams, Users, exec};
+use pausa_container_init::{ContainerFds, Spawned, Streams, UserNamespace};
 use pausa_monitor_protocol::{
     Attributes, ContainerPlan, DeviceKind, DevicePlan, Failure, IdRange, Namespace,
 };
@@ -55,9 +55,9 @@ impl Inside {
         }
     }
 
-    fn users(&self) -> Users<'_> {
-        Users {
-            namespace: self.namespace.as_fd(),
+    fn users(&self) -> UserNamespace<'_> {
+        UserNamespace {
+            fd: self.namespace.as_fd(),
             range: RANGE,
         }
     }
@@ -72,7 +72,7 @@ impl Inside {
         pausa_sys::map_mount_ids(root.as_fd(), self.namespace.as_fd()).unwrap();
         let fds = ContainerFds {
             root: Some(root.as_fd()),
-            users: Some(self.users()),
+            userns: Some(self.users()),
             ..ContainerFds::default()
         };
         let mut plan = plan.clone();
@@ -249,7 +249,7 @@ fn exec_inside() {
             ..Streams::default()
         };
         let fds = ContainerFds {
-            users: Some(inside.users()),
+            userns: Some(inside.users()),
             ..ContainerFds::default()
         };
         let spawned = exec(&exec_plan(process), sleeper.0.pidfd.as_fd(), &fds, &streams).unwrap();

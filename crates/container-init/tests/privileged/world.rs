@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use pausa_container_init::{ContainerFds, HostNamespaces, PodContext, Spawned, Streams, exec, spawn};
+use pausa_container_init::{ContainerFds, HostNamespaces, Pending, PodContext, Progress, Spawned, Streams};
 use pausa_monitor_protocol::{
     Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, Failure, IoPlan, MountPlan,
     MountSource, Namespace, NamespacePlan, ProcessPlan, Propagation,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -181,7 +183,56 @@ pub(crate) fn start_with(
         pause: joined.map(|spawned| spawned.pidfd.as_fd()),
         target: joined.map(|spawned| spawned.pidfd.as_fd()),
     };
-    spawn(plan, fds, streams, &pod)
+    #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
+    // SAFETY: tests and example have one thread: neither libtest nor anything here starts another.
+    let pending = unsafe { pausa_container_init::spawn_init(plan, fds, streams, &pod) };
+    wait(pending?)
+}
+
+pub(crate) fn begin_exec(
+    plan: &ExecPlan,
+    container: BorrowedFd<'_>,
+    fds: &ContainerFds<'_>,
+    streams: &Streams<'_>,
+) -> Result<Pending, Failure> {
+    #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
+    // SAFETY: as in `start_with`.
+    let pending = unsafe { pausa_container_init::spawn_exec(plan, container, fds, streams) };
+    pending
+}
+
+pub(crate) fn exec(
+    plan: &ExecPlan,
+    container: BorrowedFd<'_>,
+    fds: &ContainerFds<'_>,
+    streams: &Streams<'_>,
+) -> Result<Spawned, Failure> {
+    wait(begin_exec(plan, container, fds, streams)?)
+}
+
+/// Waits until the child has passed `execve` or failed, and reaps it in the latter case.
+fn wait(mut pending: Pending) -> Result<Spawned, Failure> {
+    loop {
+        let rest = pending.deadline().saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(rest).unwrap();
+        let watched = match pending.is_closed() {
+            true => pending.pidfd(),
+            false => pending.as_fd(),
+        };
+        poll(
+            &mut [PollFd::from_borrowed_fd(watched, PollFlags::IN)],
+            Some(&timeout),
+        )
+        .unwrap();
+        match pending.advance() {
+            Progress::Waiting(still) => pending = still,
+            Progress::Running(spawned) => return Ok(spawned),
+            Progress::Failed(failed) => {
+                waitid(WaitId::PidFd(failed.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+                return Err(failed.failure);
+            }
+        }
+    }
 }
 
 pub(crate) fn pipe() -> (OwnedFd, OwnedFd) {

@@ -123,7 +123,7 @@ fn a_signal_ends_a_start_and_the_same_container_can_be_started_again() {
             .reply_among(hung)
             .unwrap_err()
             .step
-            .contains("called off")
+            .contains("cancelled")
     );
     rig.daemon.settle();
     start(&mut rig, &plan("a", "exit 3"));
@@ -181,7 +181,7 @@ fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
     source.until_asked();
     rig.daemon.send(kill("a"), &[]);
     let failure = rig.daemon.reply_among(hung).unwrap_err();
-    assert!(failure.step.contains("called off"), "{failure}");
+    assert!(failure.step.contains("cancelled"), "{failure}");
     assert!(matches!(next.event(), Event::StartFailed { container, .. } if container == "a"));
     rig.daemon.settle();
     let shutdown = rig.daemon.send(Request::Shutdown, &[]);
@@ -220,7 +220,7 @@ fn an_exec_that_hangs_before_its_command_can_be_killed() {
     source.until_asked();
     rig.daemon.send(Request::KillExec { exec: "hung".into() }, &[]);
     let failure = rig.daemon.reply_among(asked).unwrap_err();
-    assert!(failure.step.contains("called off"), "{failure}");
+    assert!(failure.step.contains("cancelled"), "{failure}");
     source.let_go();
     let shutdown = rig.daemon.send(Request::Shutdown, &[]);
     assert_eq!(rig.daemon.reply_among(shutdown), Ok(Reply::Done));
