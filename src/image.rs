@@ -24,7 +24,6 @@ mod archive;
 mod cri;
 mod error;
 mod explain;
-mod failpoint;
 pub mod overlay;
 mod prune;
 mod pull;

@@ -10,7 +10,8 @@
 //!                                                 └─ forward ─▶ pairs                      port-forward
 //! ```
 //!
-//! [`target`] is what the room needs of the one that has the containers. All data travel through descriptors.
+//! A [`ticket`](ticket::Ticket) is what a URL stands for, with the functions that begin what the client came for. All data
+//! travel through descriptors.
 //!
 //! Must never: decide anything about containers, know what a monitor is, or leave anything behind when a client
 //! goes, however it goes: a session is one future, and dropping it closes all it had.
@@ -29,8 +30,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::error::{ErrorKind, Failure};
-use crate::id::Id;
-use target::{AttachRequest, ExecRequest, Streams, Target};
+use ticket::Ticket;
 use tls::Certificate;
 use tokens::{Tokens, TooMany};
 
@@ -44,7 +44,7 @@ mod route;
 mod server;
 mod session;
 mod status;
-pub mod target;
+pub mod ticket;
 mod tls;
 mod tokens;
 mod tunnel;
@@ -84,48 +84,27 @@ pub enum StreamingError {
 
 /// The streaming server. Dropped, it takes no more clients; those it has are served on.
 #[derive(Debug)]
-pub struct Streaming<T> {
-    room: Arc<Room<T>>,
+pub struct Streaming {
+    shared: Arc<Shared>,
     /// What every URL begins with.
     base: String,
     accepting: AbortHandle,
 }
 
-/// What a client needs to be served.
+/// What every connection needs.
 #[derive(Debug)]
-struct Room<T> {
-    target: Arc<T>,
+struct Shared {
     tokens: Tokens<Ticket>,
     certificate: Option<Certificate>,
     idle: Duration,
 }
 
-/// What a token stands for.
-#[derive(Debug)]
-enum Ticket {
-    Exec(ExecRequest),
-    /// With whether the client has a terminal.
-    Attach(AttachRequest, bool),
-    PortForward(Id, Vec<u16>),
-}
-
-impl Ticket {
-    /// Its place in URLs.
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Exec(_) => "exec",
-            Self::Attach(..) => "attach",
-            Self::PortForward(..) => "portforward",
-        }
-    }
-}
-
-impl<T: Target> Streaming<T> {
+impl Streaming {
     /// Begins to listen.
     ///
     /// # Errors
     /// When the address or the certificate cannot be used.
-    pub async fn start(settings: Settings, target: Arc<T>) -> Result<Self, StreamingError> {
+    pub async fn start(settings: Settings) -> Result<Self, StreamingError> {
         let certificate = match &settings.certificate {
             Some((cert, key)) => Some(Certificate::open(cert, key)?),
             None => None,
@@ -138,63 +117,27 @@ impl<T: Target> Streaming<T> {
         let address = listener.local_addr().map_err(failed)?;
         let scheme = if certificate.is_some() { "https" } else { "http" };
         let base = format!("{scheme}://{address}");
-        let room = Arc::new(Room {
-            target,
+        let shared = Arc::new(Shared {
             tokens: Tokens::default(),
             certificate,
             idle: settings.idle_timeout,
         });
         tracing::info!(at = base, "streams are served");
-        let accepting = tokio::spawn(server::serve(listener, Arc::clone(&room))).abort_handle();
+        let accepting = tokio::spawn(server::serve(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self {
-            room,
+            shared,
             base,
             accepting,
         })
     }
 
-    /// A URL to run a command at.
+    /// A URL at which one client can redeem the ticket, once, within a minute.
     ///
     /// # Errors
-    /// When the container is not there or does not run, or too many URLs are unused.
-    pub fn exec(
-        &self,
-        id: &str,
-        command: Vec<String>,
-        streams: Streams,
-        tty: bool,
-    ) -> Result<String, Failure> {
-        let container = self.room.target.running_container(id)?;
-        self.url(Ticket::Exec(ExecRequest {
-            container,
-            command,
-            streams,
-            tty,
-            size: None,
-        }))
-    }
-
-    /// A URL to attach at.
-    ///
-    /// # Errors
-    /// As [`Self::exec`].
-    pub fn attach(&self, id: &str, streams: Streams, tty: bool) -> Result<String, Failure> {
-        let container = self.room.target.running_container(id)?;
-        self.url(Ticket::Attach(AttachRequest { container, streams }, tty))
-    }
-
-    /// A URL to forward ports of a pod at.
-    ///
-    /// # Errors
-    /// When the pod is not there or not ready, or too many URLs are unused.
-    pub fn port_forward(&self, id: &str, ports: Vec<u16>) -> Result<String, Failure> {
-        let pod = self.room.target.ready_pod(id)?;
-        self.url(Ticket::PortForward(pod, ports))
-    }
-
-    fn url(&self, ticket: Ticket) -> Result<String, Failure> {
+    /// ResourceExhausted when too many URLs are unused.
+    pub fn url(&self, ticket: Ticket) -> Result<String, Failure> {
         let kind = ticket.kind();
-        let token = self.room.tokens.issue(ticket).map_err(|TooMany| {
+        let token = self.shared.tokens.issue(ticket).map_err(|TooMany| {
             Failure::new(
                 ErrorKind::ResourceExhausted,
                 format!(
@@ -208,7 +151,7 @@ impl<T: Target> Streaming<T> {
     }
 }
 
-impl<T> Drop for Streaming<T> {
+impl Drop for Streaming {
     fn drop(&mut self) {
         self.accepting.abort();
     }

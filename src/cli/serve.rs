@@ -10,12 +10,11 @@ use super::services::build_services;
 use crate::cgroups::Driver;
 use crate::config::Config;
 use crate::cri::server::{self, Listening};
-use crate::cri::{Facts, Rooms};
+use crate::cri::{NodeInfo, Services};
 use crate::error::chain;
 use crate::image::Images;
 use crate::proto::v1;
-use crate::sandbox::Care;
-use crate::streaming::{self, Streaming};
+use crate::sandbox::Reconciler;
 use crate::telemetry::{self, metrics};
 use pausa_seccomp::KernelVersion;
 
@@ -41,9 +40,9 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let stop = stop_signals()?;
     // Before anything is done that counts.
     let metrics = metrics(&config).await?;
-    let (pods, storage) = build_services(&config).await?;
+    let pods = build_services(&config).await?;
     let listening = listen(&config).await?;
-    let care = Care::begin(pods.clone());
+    let reconciler = Reconciler::begin(pods.clone());
     let drain = Duration::from_secs(config.drain_timeout_seconds.into());
     let driver = cgroup_driver(pods.services().cgroups.driver());
     tracing::info!(
@@ -53,23 +52,24 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         cgroup_driver = driver.as_str_name(),
         "serving"
     );
+    let (images, network) = (pods.services().images.clone(), pods.services().network.clone());
     let builtin = v1::RuntimeHandlerFeatures {
         // mount_setattr(2) with AT_RECURSIVE.
         recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
-        user_namespaces: user_namespaces(&storage.images).await,
+        user_namespaces: user_namespaces(&images).await,
     };
-    let (images, network) = (storage.images.clone(), pods.services().network.clone());
-    let pods = Arc::new(pods);
-    let streams = Streaming::start(streaming(&config), Arc::clone(&pods)).await;
     let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(images.clone()))));
-    let rooms = Rooms {
-        streams: Arc::new(streams.context("cannot start the streaming server")?),
+    let services = Services {
         pods,
-        images: Arc::new(storage),
-        facts: Facts::new(config, driver, builtin),
+        images: images.clone(),
+        node: Arc::new(NodeInfo {
+            config,
+            cgroup_driver: driver,
+            builtin,
+        }),
     };
-    let served = server::serve(listening, rooms, stop, drain).await;
-    care.end().await;
+    let served = server::serve(listening, services, stop, drain).await;
+    reconciler.end().await;
     if let Some(scraped) = scraped {
         scraped.abort();
     }
@@ -127,15 +127,6 @@ fn states(images: Images) -> impl Fn() -> metrics::States {
             kept_parts: count(kept.len() - complete),
             kept_bytes: kept.iter().map(|part| part.bytes).sum(),
         }
-    }
-}
-
-fn streaming(config: &Config) -> streaming::Settings {
-    let streaming = &config.streaming;
-    streaming::Settings {
-        address: (streaming.address, streaming.port).into(),
-        certificate: streaming.cert.clone().zip(streaming.key.clone()),
-        idle_timeout: Duration::from_secs(streaming.idle_timeout_seconds.into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one place where the rooms are put together for the daemon.
+//! The one place where the modules are put together for the daemon.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use anyhow::Context as _;
 
 use crate::cgroups::{Cgroups, DriverChoice};
 use crate::config::{CgroupDriver, Config, NetworkMode};
-use crate::cri::images::Storage;
 use crate::image::{Images, ImagesConfig};
 use crate::monitor::MonitorBinary;
 use crate::network::{self, BridgeConfig, NetworkConfig};
 use crate::oci::{Host, SeccompPrograms};
 use crate::sandbox::{Pods, Services, Settings};
 use crate::state::{Layout, Store};
+use crate::streaming::{self, Streaming};
 
 /// Where network namespaces are bound: where `ip netns`, CNI plugins and every other tool looks.
 const NETNS_DIR: &str = "/var/run/netns";
@@ -21,11 +21,8 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a child of an ended exec may keep its output open.
 const EXEC_DRAIN: Duration = Duration::from_secs(1);
 
-/// Builds what stands behind the door. Returns when recovery is done, so that READY means ready.
-///
-/// # Errors
-/// When a room cannot start.
-pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Storage)> {
+/// Builds what is served. Returns when recovery is done, so that READY means ready.
+pub(super) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     let images = Images::open(ImagesConfig {
         root: config.root.clone(),
         registry_config_dir: config.registry_config_dir.clone(),
@@ -45,15 +42,18 @@ pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Sto
         host.read_seccomp_default(path)
             .context("cannot use the seccomp profile of the configuration")?;
     }
+    let streaming = Streaming::start(streaming(config)).await;
     let services = Services {
         store,
         images: images.clone(),
         network: network::Network::new(network_config(config)),
+        streaming: streaming.context("cannot start the streaming server")?,
         monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
         host,
         cgroups,
         seccomp: SeccompPrograms::default(),
         settings: Settings {
+            handlers: config.handlers.keys().cloned().collect(),
             netns_dir: NETNS_DIR.into(),
             unprivileged_ports: config.enable_unprivileged_ports,
             unprivileged_icmp: config.enable_unprivileged_icmp,
@@ -71,13 +71,18 @@ pub(super) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Sto
         containers = recovered.containers,
         broken = recovered.broken,
         removed = recovered.removed,
-        "took over what was there"
+        "recovery finished"
     );
-    let storage = Storage {
-        images,
-        pods: pods.clone(),
-    };
-    Ok((pods, storage))
+    Ok(pods)
+}
+
+fn streaming(config: &Config) -> streaming::Settings {
+    let streaming = &config.streaming;
+    streaming::Settings {
+        address: (streaming.address, streaming.port).into(),
+        certificate: streaming.cert.clone().zip(streaming.key.clone()),
+        idle_timeout: Duration::from_secs(streaming.idle_timeout_seconds.into()),
+    }
 }
 
 fn driver(configured: CgroupDriver) -> DriverChoice {

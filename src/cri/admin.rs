@@ -1,95 +1,114 @@
-//! The admin service: what `pausa image` asks beside CRI. Every RPC to its own file.
-//!
-//! Must never: do anything here but choose the file and name what the request is about, for the log.
+//! The admin service: what `pausa image` asks for beyond CRI.
 
-use std::sync::Arc;
-
+use futures_util::StreamExt;
+use tokio_util::io::StreamReader;
 use tonic::{Request, Streaming, async_trait};
 
-use super::ImageDoor;
-use super::backend::ImageService as Images;
+use super::Services;
 use super::call::{Reply, call};
 use super::stream::Messages;
+use crate::error::Failure;
 use crate::proto::admin;
 use crate::proto::admin::admin_server::Admin;
+use crate::require;
 
+mod convert;
+mod explanation;
 mod export;
-mod import;
 mod pull;
 
 #[async_trait]
-impl<I: Images> Admin for ImageDoor<I> {
+impl Admin for Services {
+    /// Stores the images of an archive that comes in pieces.
     async fn import(
         &self,
         request: Request<Streaming<admin::ImportRequest>>,
     ) -> Reply<admin::ImportResponse> {
-        let pieces = request.into_inner();
-        call("Import", "", import::answer(&*self.images, pieces)).await
+        // A stream that fails means that the client went away.
+        let archive = request.into_inner().map(|piece| match piece {
+            Ok(piece) => Ok(bytes::Bytes::from(piece.chunk)),
+            Err(status) => Err(std::io::Error::other(status)),
+        });
+        let import = async {
+            let imported = self.images.import(StreamReader::new(archive)).await?;
+            let images = imported.into_iter().map(|image| admin::ImportedImage {
+                id: image.id,
+                names: image.names,
+            });
+            Ok::<_, Failure>(admin::ImportResponse {
+                images: images.collect(),
+            })
+        };
+        call("Import", "", import).await
     }
 
     type PullStream = Messages<admin::PullResponse>;
 
     async fn pull(&self, request: Request<admin::PullRequest>) -> Reply<Self::PullStream> {
         let request = request.into_inner();
-        let subject = request.reference.clone();
-        call("Pull", &subject, pull::answer(Arc::clone(&self.images), request)).await
+        let reference = request.reference.clone();
+        call("Pull", &reference, pull::begin(self.images.clone(), request)).await
     }
 
-    /// Pulls has nothing to decode.
     async fn pulls(&self, _: Request<admin::PullsRequest>) -> Reply<admin::PullsResponse> {
-        let work = async {
-            Ok(admin::PullsResponse {
-                pulls: self.images.pulls(),
-                kept: self.images.kept(),
+        let list = async {
+            Ok::<_, Failure>(admin::PullsResponse {
+                pulls: self.images.pulls().into_iter().map(Into::into).collect(),
+                kept: self.images.kept().into_iter().map(Into::into).collect(),
             })
         };
-        call("Pulls", "", work).await
+        call("Pulls", "", list).await
     }
 
     async fn check(&self, request: Request<admin::CheckRequest>) -> Reply<admin::CheckResponse> {
         let reference = request.into_inner().reference;
-        let work = async {
-            super::require::text("reference", &reference)?;
-            let explanation = self.images.check(reference.clone()).await?;
-            Ok(admin::CheckResponse { explanation })
+        let check = async {
+            require::text("reference", &reference)?;
+            let explanation = explanation::json(&self.images.explain(&reference).await?);
+            Ok::<_, Failure>(admin::CheckResponse { explanation })
         };
-        call("Check", &reference, work).await
+        call("Check", &reference, check).await
     }
 
     async fn verify(&self, request: Request<admin::VerifyRequest>) -> Reply<admin::VerifyResponse> {
         let admin::VerifyRequest { image, repair } = request.into_inner();
-        let work = async {
-            super::require::text("image", &image)?;
-            self.images.verify(image.clone(), repair).await
+        let verify = async {
+            require::text("image", &image)?;
+            let report = match repair {
+                true => self.images.repair(&image).await?,
+                false => self.images.verify(&image).await?,
+            };
+            Ok::<_, Failure>(report.into())
         };
-        call("Verify", &image, work).await
+        call("Verify", &image, verify).await
     }
 
-    /// Incomplete has nothing to decode.
     async fn incomplete(&self, _: Request<admin::IncompleteRequest>) -> Reply<admin::IncompleteResponse> {
-        let work = async {
-            Ok(admin::IncompleteResponse {
-                images: self.images.incomplete(),
-            })
-        };
-        call("Incomplete", "", work).await
+        let images = self.images.incomplete().into_iter().map(Into::into).collect();
+        let list = async { Ok::<_, Failure>(admin::IncompleteResponse { images }) };
+        call("Incomplete", "", list).await
     }
 
     type ExportStream = Messages<admin::ExportResponse>;
 
     async fn export(&self, request: Request<admin::ExportRequest>) -> Reply<Self::ExportStream> {
         let request = request.into_inner();
-        let subject = request.images.join(" ");
-        call(
-            "Export",
-            &subject,
-            export::answer(Arc::clone(&self.images), request),
-        )
-        .await
+        let names = request.images.join(" ");
+        let export = async { export::begin(self.images.clone(), request) };
+        call("Export", &names, export).await
     }
 
     async fn prune(&self, request: Request<admin::PruneRequest>) -> Reply<admin::PruneResponse> {
         let dry_run = request.into_inner().dry_run;
-        call("Prune", "", self.images.prune(dry_run)).await
+        let count = |images: usize| u64::try_from(images).unwrap_or(u64::MAX);
+        let prune = async {
+            let report = self.images.prune(dry_run).await;
+            Ok::<_, Failure>(admin::PruneResponse {
+                images: report.images.into_iter().map(Into::into).collect(),
+                in_use: count(report.in_use),
+                pinned: count(report.pinned),
+            })
+        };
+        call("Prune", "", prune).await
     }
 }

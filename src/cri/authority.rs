@@ -34,7 +34,7 @@ use frame::{FRAME_HEADER, FrameHead, Kind};
 mod frame;
 mod io;
 
-pub use io::LenientAuthority;
+pub(super) use io::LenientAuthority;
 
 /// What a client says first (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,7 +50,7 @@ const TABLE_SIZE: usize = 4096;
 const REPLACEMENT: &[u8] = b"localhost";
 
 /// The state of one connection's inbound bytes.
-pub struct Rewriter {
+pub(super) struct Rewriter {
     state: State,
     /// Bytes held back: part of the preface, or the frames of one unfinished header block.
     held: Vec<u8>,
@@ -116,12 +116,12 @@ impl Default for Rewriter {
 
 impl Rewriter {
     /// Whether input equals output from here on.
-    pub fn is_transparent(&self) -> bool {
+    pub(super) fn is_transparent(&self) -> bool {
         matches!(self.state, State::Transparent)
     }
 
     /// Takes what the client sent and appends to `out` what h2 is to read.
-    pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         self.held.extend_from_slice(input);
         let stop = loop {
             let step = match &mut self.state {
@@ -143,7 +143,7 @@ impl Rewriter {
     }
 
     /// The client is done: what is held back goes on as it is.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         self.state = State::Transparent;
         out.append(&mut self.held);
     }

@@ -1,21 +1,26 @@
-//! ImageService: every RPC to its own file.
-//!
-//! Must never: do anything here but choose the file and name what the request is about, for the log.
+//! ImageService: every RPC is one operation of [`crate::image`].
 
+use pausa_layer::Usage;
 use tonic::{Request, async_trait};
 
-use super::backend::ImageService as Images;
 use super::call::{Reply, call, call_with};
-use super::stream::Messages;
-use super::{ImageDoor, image_status, list_images, pull_image, remove_image, status};
+use super::stream::{Messages, messages};
+use super::{Services, status};
+use crate::error::Failure;
 use crate::proto::v1;
 use crate::proto::v1::image_service_server::ImageService;
+use crate::require;
 
 #[async_trait]
-impl<I: Images> ImageService for ImageDoor<I> {
+impl ImageService for Services {
+    /// All images, or the one that the filter names.
     async fn list_images(&self, request: Request<v1::ListImagesRequest>) -> Reply<v1::ListImagesResponse> {
-        let request = request.into_inner();
-        call("ListImages", "", list_images::answer(&*self.images, request)).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let images = self.images.images(filter.image.as_ref());
+            Ok::<_, Failure>(v1::ListImagesResponse { images })
+        };
+        call("ListImages", "", list).await
     }
 
     type StreamImagesStream = Messages<v1::StreamImagesResponse>;
@@ -24,47 +29,65 @@ impl<I: Images> ImageService for ImageDoor<I> {
         &self,
         request: Request<v1::StreamImagesRequest>,
     ) -> Reply<Self::StreamImagesStream> {
-        let request = request.into_inner();
-        call("StreamImages", "", list_images::stream(&*self.images, request)).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let images = self.images.images(filter.image.as_ref());
+            Ok::<_, Failure>(messages(images, |images| v1::StreamImagesResponse { images }))
+        };
+        call("StreamImages", "", list).await
     }
 
+    /// An image that is absent is an answer, not a failure: kubelet pulls then.
     async fn image_status(&self, request: Request<v1::ImageStatusRequest>) -> Reply<v1::ImageStatusResponse> {
         let request = request.into_inner();
-        let subject = name(request.image.as_ref());
-        call(
-            "ImageStatus",
-            &subject,
-            image_status::answer(&*self.images, request),
-        )
-        .await
+        let name = name(request.image.as_ref());
+        let status = async {
+            let image = require::image("image", request.image)?;
+            let status = self.images.status(&image, request.verbose)?;
+            let found = |(image, info)| v1::ImageStatusResponse {
+                image: Some(image),
+                info,
+            };
+            Ok::<_, Failure>(status.map(found).unwrap_or_default())
+        };
+        call("ImageStatus", &name, status).await
     }
 
+    /// The client sets no deadline, and credentials are never shown.
     async fn pull_image(&self, request: Request<v1::PullImageRequest>) -> Reply<v1::PullImageResponse> {
         let request = request.into_inner();
-        let subject = name(request.image.as_ref());
-        call_with(
-            "PullImage",
-            &subject,
-            status::from_pull_failure,
-            pull_image::answer(&*self.images, request),
-        )
-        .await
+        let name = name(request.image.as_ref());
+        let pull = async {
+            let image = require::image("image", request.image)?;
+            let image_ref = self.images.pull(&image.image, request.auth.as_ref()).await?;
+            Ok::<_, Failure>(v1::PullImageResponse { image_ref })
+        };
+        call_with("PullImage", &name, status::from_pull_failure, pull).await
     }
 
+    /// Removes an image with all its names. An unknown one counts as removed.
     async fn remove_image(&self, request: Request<v1::RemoveImageRequest>) -> Reply<v1::RemoveImageResponse> {
         let request = request.into_inner();
-        let subject = name(request.image.as_ref());
-        call(
-            "RemoveImage",
-            &subject,
-            remove_image::answer(&*self.images, request),
-        )
-        .await
+        let name = name(request.image.as_ref());
+        let removal = async {
+            let image = require::image("image", request.image)?;
+            self.images.remove(&image.image).await?;
+            Ok::<_, Failure>(v1::RemoveImageResponse {})
+        };
+        call("RemoveImage", &name, removal).await
     }
 
-    /// ImageFsInfo has nothing to decode: kubelet asks at its start whether it works at all.
+    /// What images and containers take on disk. kubelet asks at its start whether this works at all.
     async fn image_fs_info(&self, _: Request<v1::ImageFsInfoRequest>) -> Reply<v1::ImageFsInfoResponse> {
-        call("ImageFsInfo", "", self.images.fs_info()).await
+        let info = async {
+            let writable = self.pods.writable_usage().await;
+            let unpacking = self.images.on_the_way().await;
+            Ok::<_, Failure>(self.images.fs_info(Usage {
+                bytes: writable.bytes.saturating_add(unpacking.bytes),
+                inodes: writable.inodes.saturating_add(unpacking.inodes),
+            }))
+        };
+        call("ImageFsInfo", "", info).await
     }
 }
 

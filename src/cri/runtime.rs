@@ -1,27 +1,29 @@
-//! RuntimeService: every RPC to its own file.
-//!
-//! Must never: do anything here but choose the file and name what the request is about, for the log.
+//! RuntimeService: every RPC is one operation of [`crate::sandbox`], which documents it.
 
 use tonic::{Request, async_trait};
 
-use super::backend::{PodService, StreamService};
 use super::call::{Reply, call};
-use super::stream::Messages;
-use super::{
-    RuntimeDoor, attach, container_stats, container_status, create_container, exec, exec_sync,
-    list_containers, list_pod_sandbox, node_status, pod_sandbox_stats, pod_sandbox_status, port_forward,
-    remove_container, remove_pod_sandbox, reopen_container_log, run_pod_sandbox, runtime_config,
-    start_container, stop_container, stop_pod_sandbox, unbuilt, update_container_resources,
-    update_pod_sandbox_resources, update_runtime_config, version,
-};
+use super::stream::{Messages, messages};
+use super::{NodeInfo, Services};
+use crate::error::{ErrorKind, Failure};
 use crate::proto::v1;
 use crate::proto::v1::runtime_service_server::RuntimeService;
+use crate::sandbox::Pods;
+
+/// The version of kubelet's own API that all runtimes report since CRI v1alpha1.
+const KUBE_API_VERSION: &str = "0.1.0";
 
 #[async_trait]
-impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
-    async fn version(&self, request: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
-        let request = request.into_inner();
-        call("Version", "", version::answer(request)).await
+impl RuntimeService for Services {
+    /// The version that the client sends has never meant anything. kubelet refuses a runtime with an empty field.
+    async fn version(&self, _: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
+        let version = v1::VersionResponse {
+            version: KUBE_API_VERSION.into(),
+            runtime_name: "pausa".into(),
+            runtime_version: env!("CARGO_PKG_VERSION").into(),
+            runtime_api_version: "v1".into(),
+        };
+        call("Version", "", async { Ok::<_, Failure>(version) }).await
     }
 
     async fn run_pod_sandbox(
@@ -29,12 +31,12 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Reply<v1::RunPodSandboxResponse> {
         let request = request.into_inner();
-        call(
-            "RunPodSandbox",
-            &run_pod_sandbox::subject(&request),
-            run_pod_sandbox::answer(self, request),
-        )
-        .await
+        let metadata = request
+            .config
+            .as_ref()
+            .and_then(|config| config.metadata.as_ref());
+        let name = metadata.map_or_else(String::new, |pod| format!("{}/{}", pod.namespace, pod.name));
+        call("RunPodSandbox", &name, self.pods.run_pod_sandbox(request)).await
     }
 
     async fn stop_pod_sandbox(
@@ -42,12 +44,8 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Reply<v1::StopPodSandboxResponse> {
         let request = request.into_inner();
-        call(
-            "StopPodSandbox",
-            &request.pod_sandbox_id.clone(),
-            stop_pod_sandbox::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.pod_sandbox_id.clone();
+        call("StopPodSandbox", &id, self.pods.stop_pod_sandbox(request)).await
     }
 
     async fn remove_pod_sandbox(
@@ -55,12 +53,8 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Reply<v1::RemovePodSandboxResponse> {
         let request = request.into_inner();
-        call(
-            "RemovePodSandbox",
-            &request.pod_sandbox_id.clone(),
-            remove_pod_sandbox::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.pod_sandbox_id.clone();
+        call("RemovePodSandbox", &id, self.pods.remove_pod_sandbox(request)).await
     }
 
     async fn pod_sandbox_status(
@@ -68,21 +62,20 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Reply<v1::PodSandboxStatusResponse> {
         let request = request.into_inner();
-        call(
-            "PodSandboxStatus",
-            &request.pod_sandbox_id.clone(),
-            pod_sandbox_status::answer(&*self.pods, request),
-        )
-        .await
+        let status = async { self.pods.pod_sandbox_status(&request) };
+        call("PodSandboxStatus", &request.pod_sandbox_id, status).await
     }
 
     async fn list_pod_sandbox(
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Reply<v1::ListPodSandboxResponse> {
-        let request = request.into_inner();
-        let work = list_pod_sandbox::answer(&*self.pods, request);
-        call("ListPodSandbox", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let items = self.pods.list_pod_sandbox(&filter);
+            Ok::<_, Failure>(v1::ListPodSandboxResponse { items })
+        };
+        call("ListPodSandbox", "", list).await
     }
 
     type StreamPodSandboxesStream = Messages<v1::StreamPodSandboxesResponse>;
@@ -91,9 +84,14 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Reply<Self::StreamPodSandboxesStream> {
-        let request = request.into_inner();
-        let work = list_pod_sandbox::stream(&*self.pods, request);
-        call("StreamPodSandboxes", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let items = self.pods.list_pod_sandbox(&filter);
+            Ok::<_, Failure>(messages(items, |pod_sandboxes| v1::StreamPodSandboxesResponse {
+                pod_sandboxes,
+            }))
+        };
+        call("StreamPodSandboxes", "", list).await
     }
 
     async fn create_container(
@@ -101,12 +99,8 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::CreateContainerRequest>,
     ) -> Reply<v1::CreateContainerResponse> {
         let request = request.into_inner();
-        call(
-            "CreateContainer",
-            &request.pod_sandbox_id.clone(),
-            create_container::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.pod_sandbox_id.clone();
+        call("CreateContainer", &id, self.pods.create_container(request)).await
     }
 
     async fn start_container(
@@ -114,12 +108,8 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::StartContainerRequest>,
     ) -> Reply<v1::StartContainerResponse> {
         let request = request.into_inner();
-        call(
-            "StartContainer",
-            &request.container_id.clone(),
-            start_container::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.container_id.clone();
+        call("StartContainer", &id, self.pods.start_container(request)).await
     }
 
     async fn stop_container(
@@ -127,12 +117,8 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::StopContainerRequest>,
     ) -> Reply<v1::StopContainerResponse> {
         let request = request.into_inner();
-        call(
-            "StopContainer",
-            &request.container_id.clone(),
-            stop_container::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.container_id.clone();
+        call("StopContainer", &id, self.pods.stop_container(request)).await
     }
 
     async fn remove_container(
@@ -140,21 +126,20 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::RemoveContainerRequest>,
     ) -> Reply<v1::RemoveContainerResponse> {
         let request = request.into_inner();
-        call(
-            "RemoveContainer",
-            &request.container_id.clone(),
-            remove_container::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.container_id.clone();
+        call("RemoveContainer", &id, self.pods.remove_container(request)).await
     }
 
     async fn list_containers(
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Reply<v1::ListContainersResponse> {
-        let request = request.into_inner();
-        let work = list_containers::answer(&*self.pods, request);
-        call("ListContainers", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let containers = self.pods.list_containers(&filter);
+            Ok::<_, Failure>(v1::ListContainersResponse { containers })
+        };
+        call("ListContainers", "", list).await
     }
 
     type StreamContainersStream = Messages<v1::StreamContainersResponse>;
@@ -163,9 +148,14 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Reply<Self::StreamContainersStream> {
-        let request = request.into_inner();
-        let work = list_containers::stream(&*self.pods, request);
-        call("StreamContainers", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let items = self.pods.list_containers(&filter);
+            Ok::<_, Failure>(messages(items, |containers| v1::StreamContainersResponse {
+                containers,
+            }))
+        };
+        call("StreamContainers", "", list).await
     }
 
     async fn container_status(
@@ -173,12 +163,8 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::ContainerStatusRequest>,
     ) -> Reply<v1::ContainerStatusResponse> {
         let request = request.into_inner();
-        call(
-            "ContainerStatus",
-            &request.container_id.clone(),
-            container_status::answer(&*self.pods, request),
-        )
-        .await
+        let status = async { self.pods.container_status(&request) };
+        call("ContainerStatus", &request.container_id, status).await
     }
 
     async fn update_container_resources(
@@ -186,12 +172,9 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Reply<v1::UpdateContainerResourcesResponse> {
         let request = request.into_inner();
-        call(
-            "UpdateContainerResources",
-            &request.container_id.clone(),
-            update_container_resources::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.container_id.clone();
+        let update = self.pods.update_container_resources(request);
+        call("UpdateContainerResources", &id, update).await
     }
 
     async fn reopen_container_log(
@@ -199,41 +182,32 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Reply<v1::ReopenContainerLogResponse> {
         let request = request.into_inner();
-        call(
-            "ReopenContainerLog",
-            &request.container_id.clone(),
-            reopen_container_log::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.container_id.clone();
+        call("ReopenContainerLog", &id, self.pods.reopen_container_log(request)).await
     }
 
     async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Reply<v1::ExecSyncResponse> {
         let request = request.into_inner();
-        call(
-            "ExecSync",
-            &request.container_id.clone(),
-            exec_sync::answer(&*self.pods, request),
-        )
-        .await
+        let id = request.container_id.clone();
+        call("ExecSync", &id, self.pods.exec_sync(request)).await
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Reply<v1::ExecResponse> {
         let request = request.into_inner();
-        let subject = request.container_id.clone();
-        call("Exec", &subject, exec::answer(&*self.streams, request)).await
+        let id = request.container_id.clone();
+        call("Exec", &id, async { self.pods.exec(request) }).await
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Reply<v1::AttachResponse> {
         let request = request.into_inner();
-        let subject = request.container_id.clone();
-        call("Attach", &subject, attach::answer(&*self.streams, request)).await
+        let attach = async { self.pods.attach(&request) };
+        call("Attach", &request.container_id, attach).await
     }
 
     async fn port_forward(&self, request: Request<v1::PortForwardRequest>) -> Reply<v1::PortForwardResponse> {
         let request = request.into_inner();
-        let subject = request.pod_sandbox_id.clone();
-        let work = port_forward::answer(&*self.streams, request);
-        call("PortForward", &subject, work).await
+        let forward = async { self.pods.port_forward(&request) };
+        call("PortForward", &request.pod_sandbox_id, forward).await
     }
 
     async fn container_stats(
@@ -241,17 +215,20 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::ContainerStatsRequest>,
     ) -> Reply<v1::ContainerStatsResponse> {
         let request = request.into_inner();
-        let subject = request.container_id.clone();
-        let work = container_stats::answer(&*self.pods, request);
-        call("ContainerStats", &subject, work).await
+        let id = request.container_id.clone();
+        call("ContainerStats", &id, self.pods.container_stats(request)).await
     }
 
     async fn list_container_stats(
         &self,
         request: Request<v1::ListContainerStatsRequest>,
     ) -> Reply<v1::ListContainerStatsResponse> {
-        let work = container_stats::list(&*self.pods, request.into_inner());
-        call("ListContainerStats", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let stats = self.pods.list_container_stats(filter).await;
+            Ok::<_, Failure>(v1::ListContainerStatsResponse { stats })
+        };
+        call("ListContainerStats", "", list).await
     }
 
     type StreamContainerStatsStream = Messages<v1::StreamContainerStatsResponse>;
@@ -260,8 +237,14 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         &self,
         request: Request<v1::StreamContainerStatsRequest>,
     ) -> Reply<Self::StreamContainerStatsStream> {
-        let work = container_stats::stream(&*self.pods, request.into_inner());
-        call("StreamContainerStats", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let stats = self.pods.list_container_stats(filter).await;
+            Ok::<_, Failure>(messages(stats, |container_stats| {
+                v1::StreamContainerStatsResponse { container_stats }
+            }))
+        };
+        call("StreamContainerStats", "", list).await
     }
 
     async fn pod_sandbox_stats(
@@ -269,17 +252,20 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         request: Request<v1::PodSandboxStatsRequest>,
     ) -> Reply<v1::PodSandboxStatsResponse> {
         let request = request.into_inner();
-        let subject = request.pod_sandbox_id.clone();
-        let work = pod_sandbox_stats::answer(&*self.pods, request);
-        call("PodSandboxStats", &subject, work).await
+        let id = request.pod_sandbox_id.clone();
+        call("PodSandboxStats", &id, self.pods.pod_sandbox_stats(request)).await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
         request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Reply<v1::ListPodSandboxStatsResponse> {
-        let work = pod_sandbox_stats::list(&*self.pods, request.into_inner());
-        call("ListPodSandboxStats", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let stats = self.pods.list_pod_sandbox_stats(filter).await;
+            Ok::<_, Failure>(v1::ListPodSandboxStatsResponse { stats })
+        };
+        call("ListPodSandboxStats", "", list).await
     }
 
     type StreamPodSandboxStatsStream = Messages<v1::StreamPodSandboxStatsResponse>;
@@ -288,41 +274,60 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         &self,
         request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Reply<Self::StreamPodSandboxStatsStream> {
-        let work = pod_sandbox_stats::stream(&*self.pods, request.into_inner());
-        call("StreamPodSandboxStats", "", work).await
+        let filter = request.into_inner().filter.unwrap_or_default();
+        let list = async {
+            let stats = self.pods.list_pod_sandbox_stats(filter).await;
+            Ok::<_, Failure>(messages(stats, |pod_sandbox_stats| {
+                v1::StreamPodSandboxStatsResponse { pod_sandbox_stats }
+            }))
+        };
+        call("StreamPodSandboxStats", "", list).await
     }
 
     async fn update_runtime_config(
         &self,
         request: Request<v1::UpdateRuntimeConfigRequest>,
     ) -> Reply<v1::UpdateRuntimeConfigResponse> {
-        let request = request.into_inner();
-        call(
-            "UpdateRuntimeConfig",
-            "",
-            update_runtime_config::answer(&*self.pods, request),
-        )
-        .await
+        let update = self.pods.update_runtime_config(request.into_inner());
+        call("UpdateRuntimeConfig", "", update).await
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Reply<v1::StatusResponse> {
+        let verbose = request.into_inner().verbose;
+        call("Status", "", async { status(&self.pods, &self.node, verbose) }).await
+    }
+
+    /// The cgroup driver, which kubelet then uses too (Kubernetes 1.28).
+    async fn runtime_config(&self, _: Request<v1::RuntimeConfigRequest>) -> Reply<v1::RuntimeConfigResponse> {
+        let linux = Some(v1::LinuxRuntimeConfiguration {
+            cgroup_driver: self.node.cgroup_driver.into(),
+        });
+        let config = async { Ok::<_, Failure>(v1::RuntimeConfigResponse { linux }) };
+        call("RuntimeConfig", "", config).await
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
+    ) -> Reply<v1::UpdatePodSandboxResourcesResponse> {
         let request = request.into_inner();
-        call("Status", "", node_status::answer(self, request)).await
+        let update = async { self.pods.update_pod_sandbox_resources(&request) };
+        call("UpdatePodSandboxResources", &request.pod_sandbox_id, update).await
     }
 
     async fn checkpoint_container(
         &self,
         _: Request<v1::CheckpointContainerRequest>,
     ) -> Reply<v1::CheckpointContainerResponse> {
-        call("CheckpointContainer", "", unbuilt::answer("CheckpointContainer")).await
+        unimplemented("CheckpointContainer").await
     }
 
     async fn checkpoint_pod(&self, _: Request<v1::CheckpointPodRequest>) -> Reply<v1::CheckpointPodResponse> {
-        call("CheckpointPod", "", unbuilt::answer("CheckpointPod")).await
+        unimplemented("CheckpointPod").await
     }
 
     async fn restore_pod(&self, _: Request<v1::RestorePodRequest>) -> Reply<v1::RestorePodResponse> {
-        call("RestorePod", "", unbuilt::answer("RestorePod")).await
+        unimplemented("RestorePod").await
     }
 
     type GetContainerEventsStream = Messages<v1::ContainerEventResponse>;
@@ -331,31 +336,21 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         &self,
         _: Request<v1::GetEventsRequest>,
     ) -> Reply<Self::GetContainerEventsStream> {
-        call("GetContainerEvents", "", unbuilt::answer("GetContainerEvents")).await
+        unimplemented("GetContainerEvents").await
     }
 
     async fn list_metric_descriptors(
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Reply<v1::ListMetricDescriptorsResponse> {
-        call(
-            "ListMetricDescriptors",
-            "",
-            unbuilt::answer("ListMetricDescriptors"),
-        )
-        .await
+        unimplemented("ListMetricDescriptors").await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Reply<v1::ListPodSandboxMetricsResponse> {
-        call(
-            "ListPodSandboxMetrics",
-            "",
-            unbuilt::answer("ListPodSandboxMetrics"),
-        )
-        .await
+        unimplemented("ListPodSandboxMetrics").await
     }
 
     type StreamPodSandboxMetricsStream = Messages<v1::StreamPodSandboxMetricsResponse>;
@@ -364,28 +359,63 @@ impl<P: PodService, S: StreamService> RuntimeService for RuntimeDoor<P, S> {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        call(
-            "StreamPodSandboxMetrics",
-            "",
-            unbuilt::answer("StreamPodSandboxMetrics"),
-        )
-        .await
+        unimplemented("StreamPodSandboxMetrics").await
     }
+}
 
-    async fn runtime_config(&self, _: Request<v1::RuntimeConfigRequest>) -> Reply<v1::RuntimeConfigResponse> {
-        call("RuntimeConfig", "", runtime_config::answer(&self.facts)).await
+/// The answer to an RPC that pausa does not serve yet: clients fall back where they can, as with an older runtime.
+async fn unimplemented<T>(rpc: &'static str) -> Reply<T> {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!("pausa {version} does not serve {rpc} yet");
+    call(rpc, "", async {
+        Err(Failure::new(ErrorKind::Unimplemented, text))
+    })
+    .await
+}
+
+/// Whether this node can run pods, with which handlers and features. kubelet wants both conditions in every answer, and
+/// takes a node whose NetworkReady is false for not ready. RuntimeReady is true by the fact that somebody answers: the
+/// socket is served after recovery.
+fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::StatusResponse, Failure> {
+    let network = &pods.services().network;
+    let network_ready = match network.readiness() {
+        Ok(()) => condition("NetworkReady", true, "", ""),
+        Err(reason) => condition("NetworkReady", false, reason.reason, &reason.message),
+    };
+    let handlers = node.config.handlers.keys().map(|name| v1::RuntimeHandler {
+        name: name.clone(),
+        features: Some(node.builtin),
+    });
+    let mut response = v1::StatusResponse {
+        status: Some(v1::RuntimeStatus {
+            conditions: vec![condition("RuntimeReady", true, "", ""), network_ready],
+        }),
+        runtime_handlers: handlers.collect(),
+        features: Some(v1::RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+            mount_options: true,
+        }),
+        ..Default::default()
+    };
+    if verbose {
+        let described = network.describe();
+        let entries = described.as_object().into_iter().flatten();
+        response.info = entries
+            .map(|(key, value)| (key.clone(), value.to_string()))
+            .collect();
+        let config = serde_json::to_string(&node.config)
+            .map_err(|source| Failure::from_error(ErrorKind::Internal, &source))?;
+        response.info.insert("config".to_owned(), config);
     }
+    Ok(response)
+}
 
-    async fn update_pod_sandbox_resources(
-        &self,
-        request: Request<v1::UpdatePodSandboxResourcesRequest>,
-    ) -> Reply<v1::UpdatePodSandboxResourcesResponse> {
-        let request = request.into_inner();
-        call(
-            "UpdatePodSandboxResources",
-            &request.pod_sandbox_id.clone(),
-            update_pod_sandbox_resources::answer(&*self.pods, request),
-        )
-        .await
+fn condition(kind: &str, status: bool, reason: &str, message: &str) -> v1::RuntimeCondition {
+    v1::RuntimeCondition {
+        r#type: kind.to_owned(),
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
     }
 }

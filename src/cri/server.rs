@@ -22,9 +22,8 @@ use tower::layer::util::{Identity, Stack};
 
 use patience::PatienceLayer;
 
-use super::Rooms;
+use super::Services;
 use super::authority::LenientAuthority;
-use super::backend::{ImageService, PodService, StreamService};
 use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v1::image_service_server::ImageServiceServer;
 use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
@@ -52,20 +51,20 @@ pub enum ServeError {
     },
 }
 
-/// Serves `rooms` on `listening` until `shutdown` completes, then lets running requests finish for at most
+/// Serves on `listening` until `shutdown` completes, then lets running requests finish for at most
 /// `drain`.
 ///
 /// # Errors
 /// [`ServeError`] when the server ends for another reason.
-pub async fn serve<P: PodService, I: ImageService, S: StreamService>(
+pub async fn serve(
     listening: Listening,
-    rooms: Rooms<P, I, S>,
+    services: Services,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (listener, held) = listening.into_parts();
-    let serving = router(rooms).serve_with_incoming_shutdown(accept(listener), async {
+    let serving = router(services).serve_with_incoming_shutdown(accept(listener), async {
         // A sender that is gone is as good as one that has sent.
         _ = stopped.await;
     });
@@ -94,24 +93,21 @@ pub async fn serve<P: PodService, I: ImageService, S: StreamService>(
     }
 }
 
-fn router<P: PodService, I: ImageService, S: StreamService>(
-    rooms: Rooms<P, I, S>,
-) -> Router<Stack<PatienceLayer, Identity>> {
-    let (runtime, image, admin) = rooms.into_doors();
+fn router(services: Services) -> Router<Stack<PatienceLayer, Identity>> {
     Server::builder()
         .layer(PatienceLayer)
         .add_service(
-            RuntimeServiceServer::new(runtime)
+            RuntimeServiceServer::new(services.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
-            ImageServiceServer::new(image)
+            ImageServiceServer::new(services.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(
-            AdminServer::new(admin)
+            AdminServer::new(services)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )

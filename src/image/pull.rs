@@ -31,8 +31,8 @@ use tokio::task::JoinSet;
 
 use super::Images;
 use super::error::{ImageError, shortened};
-use super::failpoint::failpoint;
 use crate::error::{ErrorKind, Kinded};
+use crate::failpoint::failpoint;
 use crate::image::pull::media_types::check_media_types;
 use crate::image::pull::progress::{Progress, PullStep};
 use crate::image::store::content::{CONFIG_MAX, Config};

@@ -26,17 +26,6 @@ pub struct MonitorBinary {
     file: OwnedFd,
 }
 
-/// A monitor that has just been started and greeted.
-#[derive(Debug)]
-pub struct Started {
-    /// To ask it.
-    pub monitor: Monitor,
-    /// To hear from it.
-    pub events: Events,
-    /// Its process, our child: somebody has to wait for it with [`exited`].
-    pub pidfd: OwnedFd,
-}
-
 impl MonitorBinary {
     /// Puts the program where it can be started from. Once, at the daemon's start.
     ///
@@ -64,21 +53,29 @@ impl MonitorBinary {
         Ok(Self { file })
     }
 
-    /// Starts the monitor of a pod and greets it.
+    /// Starts the monitor of a pod and greets it. It is our child: a task of its own reaps it.
     ///
     /// The process is made by posix_spawn(3), which does not copy the daemon's memory map; it takes less
     /// than a millisecond, for which the calling thread waits.
     ///
     /// # Errors
     /// [`MonitorError::Start`], or any error of talking to it. Then it ends by itself.
-    pub async fn spawn(&self, pod: &str) -> Result<Started, MonitorError> {
+    pub async fn spawn(&self, pod: &str) -> Result<(Monitor, Events), MonitorError> {
+        let (monitor, events, pidfd) = self.start(pod).await?;
+        let (pod, pid) = (pod.to_owned(), monitor.pid());
+        tokio::spawn(async move {
+            if let Err(error) = exited(pidfd).await {
+                tracing::warn!(pod, pid, %error, "cannot wait for a pod's monitor; it stays a zombie when it ends");
+            }
+        });
+        Ok((monitor, events))
+    }
+
+    /// Starts the monitor of a pod and greets it. The descriptor is its process, which has to be reaped with [`exited`].
+    pub(super) async fn start(&self, pod: &str) -> Result<(Monitor, Events, OwnedFd), MonitorError> {
         let (ours, pidfd) = self.launch(pod)?;
-        let (monitor, events) = client::greet(ours).await?;
-        Ok(Started {
-            monitor,
-            events,
-            pidfd,
-        })
+        let (monitor, events) = client::greet(ours, pidfd.try_clone().ok()).await?;
+        Ok((monitor, events, pidfd))
     }
 
     fn launch(&self, pod: &str) -> Result<(OwnedFd, OwnedFd), MonitorError> {

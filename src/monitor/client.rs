@@ -13,9 +13,10 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use pausa_monitor_protocol::socket::{self, SocketError};
 use pausa_monitor_protocol::{
     ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION, PodPlan,
@@ -24,10 +25,12 @@ use pausa_monitor_protocol::{
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::binary::exited;
 use super::error::MonitorError;
 use super::watch::watch;
 
@@ -39,12 +42,14 @@ pub type Events = mpsc::UnboundedReceiver<Event>;
 
 type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
 
-/// A connection to a pod's monitor; clones share it.
-#[derive(Debug, Clone)]
+/// A pod's monitor: the connection, and the process.
+#[derive(Debug)]
 pub struct Monitor {
     connection: Arc<Connection>,
-    greeting: Arc<Greeting>,
-    _reader: Arc<Reader>,
+    greeting: Greeting,
+    /// None where the process was gone before it could be held.
+    process: Option<OwnedFd>,
+    _reader: Reader,
 }
 
 #[derive(Debug)]
@@ -95,11 +100,17 @@ pub async fn connect(pod_dir: &Path) -> Result<(Monitor, Events), MonitorError> 
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd()))
         .map_err(failed("connect"))?;
     rustix::net::connect(&socket, &address).map_err(failed("connect"))?;
-    greet(socket).await
+    let (mut monitor, events) = greet(socket, None).await?;
+    let pid = Pid::from_raw(monitor.pid());
+    monitor.process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    Ok((monitor, events))
 }
 
-/// Begins to talk over a connected, non-blocking socket.
-pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorError> {
+/// Begins to talk over a connected, non-blocking socket to the monitor that is this process.
+pub(super) async fn greet(
+    socket: OwnedFd,
+    process: Option<OwnedFd>,
+) -> Result<(Monitor, Events), MonitorError> {
     let socket = watch(socket).map_err(|error| socket_error(0, &error))?;
     let connection = Arc::new(Connection {
         socket,
@@ -108,7 +119,7 @@ pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorE
     });
     let (sender, events) = mpsc::unbounded_channel();
     let reader = tokio::spawn(read(Arc::clone(&connection), sender));
-    let reader = Arc::new(Reader(reader.abort_handle()));
+    let reader = Reader(reader.abort_handle());
     let hello = connection
         .ask(
             0,
@@ -130,19 +141,17 @@ pub(super) async fn greet(socket: OwnedFd) -> Result<(Monitor, Events), MonitorE
             request: "Hello",
         });
     };
-    let greeting = Arc::new(Greeting {
-        version: negotiated(PROTOCOL_VERSION, version),
-        pid,
-        containers,
-    });
-    Ok((
-        Monitor {
-            connection,
-            greeting,
-            _reader: reader,
+    let monitor = Monitor {
+        connection,
+        greeting: Greeting {
+            version: negotiated(PROTOCOL_VERSION, version),
+            pid,
+            containers,
         },
-        events,
-    ))
+        process,
+        _reader: reader,
+    };
+    Ok((monitor, events))
 }
 
 /// What a request with a plan asks for; only those depend on the version.
@@ -186,11 +195,20 @@ impl Monitor {
         self.request_fds(request, fds).await.map(|(reply, _)| reply)
     }
 
-    /// As [`Self::request`], with what comes along with the answer: the terminal of an exec that has one.
+    /// As [`Self::request`], for the terminal that comes along with the answer, where one does.
     ///
     /// # Errors
     /// As there.
-    pub async fn request_fds(
+    pub async fn request_terminal(
+        &self,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Option<OwnedFd>, MonitorError> {
+        let (_, fds) = self.request_fds(request, fds).await?;
+        Ok(fds.into_iter().next())
+    }
+
+    async fn request_fds(
         &self,
         request: Request,
         fds: Vec<OwnedFd>,
@@ -232,14 +250,32 @@ impl Monitor {
             }),
         }
     }
+
+    /// Kills the monitor. Its containers are not killed by that.
+    pub fn kill(&self) {
+        let killed = self
+            .process
+            .as_ref()
+            .map(|process| pidfd_send_signal(process, Signal::KILL));
+        if let Some(Err(errno)) = killed.filter(|result| *result != Err(Errno::SRCH)) {
+            let pid = self.pid();
+            tracing::error!(pid, %errno, "cannot kill a pod's monitor: pidfd_send_signal(SIGKILL); it is left running");
+        }
+    }
+
+    /// Waits until the monitor's process has ended.
+    ///
+    /// # Errors
+    /// Its descriptor cannot be waited for.
+    pub async fn exited(&self) -> io::Result<()> {
+        match &self.process {
+            Some(process) => exited(process.try_clone()?).await.map(drop),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Connection {
-    /// Nothing that could panic happens under the lock, so a poisoned one is as good.
-    fn waiting(&self) -> MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Answer>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn ask(
         &self,
         pid: i32,
@@ -248,12 +284,12 @@ impl Connection {
     ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, answer) = oneshot::channel();
-        match self.waiting().as_mut() {
+        match self.waiting.lock().as_mut() {
             Some(waiting) => drop(waiting.insert(id, sender)),
             None => return Err(MonitorError::Gone { pid }),
         }
         if let Err(error) = self.send(pid, &ToMonitor { id, request }, fds).await {
-            if let Some(waiting) = self.waiting().as_mut() {
+            if let Some(waiting) = self.waiting.lock().as_mut() {
                 waiting.remove(&id);
             }
             return Err(error);
@@ -271,7 +307,7 @@ impl Connection {
             reply = id,
             "a monitor of a later version tells what this daemon does not know"
         );
-        let asker = id.and_then(|id| self.waiting().as_mut()?.remove(&id));
+        let asker = id.and_then(|id| self.waiting.lock().as_mut()?.remove(&id));
         if let Some(asker) = asker {
             let step =
                 format!("the monitor's answer is unknown to version {PROTOCOL_VERSION} of the protocol");
@@ -328,7 +364,8 @@ async fn read(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>)
         match message {
             FromMonitor::Reply { id, result } => {
                 let asker = connection
-                    .waiting()
+                    .waiting
+                    .lock()
                     .as_mut()
                     .and_then(|waiting| waiting.remove(&id));
                 if let Some(asker) = asker {
@@ -341,5 +378,5 @@ async fn read(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>)
         }
     }
     // Drops the senders: whoever waits learns that nobody will answer.
-    connection.waiting().take();
+    connection.waiting.lock().take();
 }

@@ -1,13 +1,13 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use pausa_monitor_protocol::{
     CapabilitySets, ContainerPlan, Event, FailureKind, IoPlan, Namespace, NamespacePlan, PodPlan,
     ProcessPlan, ProcessState, Propagation, Reply, Request,
 };
 
-use super::binary::Started;
-use super::{MonitorBinary, MonitorError, connect, exited};
+use super::{Events, Monitor, MonitorBinary, MonitorError, connect, exited};
 
 fn pod() -> PodPlan {
     PodPlan {
@@ -22,8 +22,20 @@ fn pod() -> PodPlan {
     }
 }
 
+/// A monitor that has just been started.
+struct Started {
+    monitor: Monitor,
+    events: Events,
+    pidfd: OwnedFd,
+}
+
 async fn started() -> (Started, tempfile::TempDir) {
-    let started = MonitorBinary::prepare().unwrap().spawn("pod").await.unwrap();
+    let (monitor, events, pidfd) = MonitorBinary::prepare().unwrap().start("pod").await.unwrap();
+    let started = Started {
+        monitor,
+        events,
+        pidfd,
+    };
     let dir = tempfile::tempdir().unwrap();
     started
         .monitor
@@ -68,8 +80,9 @@ async fn a_monitor_is_started_from_memory_and_leaves_when_told() {
 #[tokio::test]
 async fn many_requests_are_under_way_at_once_and_each_gets_its_own_answer() {
     let (started, _dir) = started().await;
+    let shared = Arc::new(started.monitor);
     let asked = (0..200).map(|number| {
-        let monitor = started.monitor.clone();
+        let monitor = Arc::clone(&shared);
         tokio::spawn(async move {
             let container = format!("c{number}");
             monitor.request(Request::Forget { container }, Vec::new()).await
@@ -86,11 +99,7 @@ async fn many_requests_are_under_way_at_once_and_each_gets_its_own_answer() {
         assert_eq!(failure.kind, FailureKind::NotFound);
         assert!(failure.step.contains(&format!("c{number} ")), "{failure}");
     }
-    started
-        .monitor
-        .request(Request::Shutdown, Vec::new())
-        .await
-        .unwrap();
+    shared.request(Request::Shutdown, Vec::new()).await.unwrap();
     exited(started.pidfd).await.unwrap();
 }
 

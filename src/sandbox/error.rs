@@ -7,7 +7,7 @@ use crate::id::LookupError;
 
 /// A failure of an operation on a pod or container. Cheap to clone: everybody who waited gets it.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum PodError {
+pub(super) enum PodError {
     /// The id leads nowhere.
     #[error(transparent)]
     Lookup(#[from] LookupError),
@@ -83,7 +83,26 @@ pub enum PodError {
         /// The steps under way.
         doing: String,
     },
-    /// The daemon is going down, or the pod was removed meanwhile.
+    /// The pod's monitor died while somebody waited for it.
+    #[error(
+        "the monitor of the pod of container {container} died: how the process ended will never be known"
+    )]
+    MonitorLost {
+        /// The container.
+        container: String,
+    },
+    /// The daemon is going down.
+    #[error("pausa is stopping: ask again when it is back")]
+    Stopping,
+    /// A bug in a step.
+    #[error("cannot {doing}: pausa panicked, which is a bug; please report it: {panic}")]
+    Panicked {
+        /// The step.
+        doing: &'static str,
+        /// What the panic said.
+        panic: String,
+    },
+    /// The pod was removed meanwhile.
     #[error("{what} {id} was removed while this was under way")]
     Gone {
         /// `pod sandbox` or `container`.
@@ -95,17 +114,17 @@ pub enum PodError {
 
 impl PodError {
     /// The whole story in one line.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         chain(self)
     }
 
     /// A failing step, of the kind of what failed beneath it.
-    pub fn failed(doing: impl Into<String>, source: impl Kinded) -> Self {
+    pub(super) fn failed(doing: impl Into<String>, source: impl Kinded) -> Self {
         Self::failed_as(doing, source.kind(), source)
     }
 
     /// A failing step whose source does not know its kind.
-    pub fn failed_as(
+    pub(super) fn failed_as(
         doing: impl Into<String>,
         kind: ErrorKind,
         source: impl std::error::Error + Send + Sync + 'static,
@@ -117,8 +136,16 @@ impl PodError {
         }
     }
 
+    /// A step that panicked.
+    pub(super) fn panicked(doing: &'static str, panic: &(dyn std::any::Any + Send)) -> Self {
+        Self::Panicked {
+            doing,
+            panic: crate::error::panic_text(panic),
+        }
+    }
+
     /// A failing system call on a path.
-    pub fn io(doing: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+    pub(super) fn io(doing: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         let source = source.into();
         let kind = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -140,6 +167,8 @@ impl Kinded for PodError {
             Self::ImageVolume { source, .. } => source.kind(),
             Self::Failed { kind, .. } => *kind,
             Self::TimedOut { .. } | Self::Waiting { .. } => ErrorKind::DeadlineExceeded,
+            Self::MonitorLost { .. } | Self::Stopping => ErrorKind::Unavailable,
+            Self::Panicked { .. } => ErrorKind::Internal,
             Self::Gone { .. } => ErrorKind::NotFound,
         }
     }

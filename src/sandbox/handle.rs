@@ -1,96 +1,98 @@
-//! How the others reach a pod's actor: its queue, and what it has published.
+//! How others reach a pod's actor: its queue, and what it has published.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use pausa_monitor_protocol::{Detachment, ExitStatus, ProcessPlan};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::PodError;
-use super::link::Link;
+use super::lifecycle::Answer;
+use super::pod::{Pod, Turn};
 use super::record::{PodName, PodView};
 use super::registry::POD;
 use crate::deadline;
 use crate::id::Id;
-use crate::proto::v1;
+use crate::monitor::Monitor;
 use crate::telemetry::{Steps, StepsWatch};
-
-/// Where an operation's outcome goes. Whoever waited may have gone: the operation does not mind.
-pub(super) type Answer<T> = oneshot::Sender<Result<T, PodError>>;
-
-/// What an actor is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Answer once the pod is made, or could not be.
-    AwaitReady(Answer<()>),
-    Stop(Answer<()>),
-    Remove(Answer<()>),
-    CreateContainer(Box<v1::ContainerConfig>, Answer<Id>),
-    StartContainer(Id, Answer<()>),
-    StopContainer(Id, Duration, Answer<()>),
-    RemoveContainer(Id, Answer<()>),
-    UpdateResources(Id, Box<v1::LinuxContainerResources>, Answer<()>),
-    ReopenLog(Id, Answer<()>),
-}
 
 /// One pod, as everybody but its actor sees it.
 #[derive(Debug)]
 pub(super) struct PodHandle {
     pub(super) id: Id,
     pub(super) name: PodName,
-    commands: mpsc::UnboundedSender<Command>,
-    /// None while the pod is being made: nobody may see it before it is ready.
+    turns: mpsc::UnboundedSender<Turn>,
+    /// None while the pod is being created: nobody may see it before it is ready.
     view: ArcSwapOption<PodView>,
-    monitor: ArcSwapOption<Link>,
+    monitor: ArcSwapOption<Monitor>,
     execs: Execs,
-    under_way: Mutex<Vec<StepsWatch>>,
+    operations: Mutex<Vec<StepsWatch>>,
+    forgotten: AtomicBool,
 }
 
 impl PodHandle {
-    pub(super) fn new(id: Id, name: PodName) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
-        let (commands, queue) = mpsc::unbounded_channel();
+    pub(super) fn new(id: Id, name: PodName) -> (Arc<Self>, mpsc::UnboundedReceiver<Turn>) {
+        let (turns, queue) = mpsc::unbounded_channel();
         let handle = Self {
             id,
             name,
-            commands,
+            turns,
             view: ArcSwapOption::empty(),
             monitor: ArcSwapOption::empty(),
             execs: Execs::default(),
-            under_way: Mutex::default(),
+            operations: Mutex::default(),
+            forgotten: AtomicBool::new(false),
         };
         (Arc::new(handle), queue)
     }
 
-    /// Puts a command into the actor's queue and waits for its outcome. The waiting may be given up at any time;
-    /// the work goes on.
-    pub(super) async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, PodError> {
+    /// Has the actor take a turn and waits for what it answers. The wait may be given up at any time; the work goes on.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        turn: impl FnOnce(&mut Pod, Answer<T>) + Send + 'static,
+    ) -> Result<T, PodError> {
         let (answer, outcome) = oneshot::channel();
-        let gone = || PodError::Gone {
-            what: POD,
-            id: self.id.to_string(),
-        };
-        self.commands.send(command(answer)).map_err(|_| gone())?;
+        let turn: Turn = Box::new(move |pod| turn(pod, answer));
+        self.turns.send(turn).map_err(|_| self.unanswered())?;
         match deadline::wait(outcome).await {
-            Some(outcome) => outcome.unwrap_or_else(|_| Err(gone())),
+            Some(outcome) => outcome.unwrap_or_else(|_| Err(self.unanswered())),
             None => Err(PodError::Waiting { doing: self.doing() }),
         }
     }
 
-    /// Begins to record the steps of an operation, for whoever asks what takes so long.
+    /// Why there is no actor any more.
+    fn unanswered(&self) -> PodError {
+        if self.forgotten.load(Ordering::Acquire) {
+            PodError::Gone {
+                what: POD,
+                id: self.id.to_string(),
+            }
+        } else {
+            PodError::Stopping
+        }
+    }
+
+    /// The pod has been removed: requests that are still queued are answered with that.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
+    /// Begins to record the steps of an operation, for errors that say what takes so long.
     pub(super) fn begin(&self, operation: &'static str, object: &str) -> Steps {
         let steps = Steps::new(operation, object);
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.retain(|watch| watch.current().is_some());
-        under_way.push(steps.watch());
+        let mut operations = self.operations.lock();
+        operations.retain(|watch| watch.current().is_some());
+        operations.push(steps.watch());
         steps
     }
 
     /// What is being done with the pod and its containers right now.
     fn doing(&self) -> String {
-        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let doing: Vec<_> = under_way
+        let operations = self.operations.lock();
+        let doing: Vec<_> = operations
             .iter()
             .filter(|watch| watch.current().is_some())
             .map(ToString::to_string)
@@ -102,7 +104,7 @@ impl PodHandle {
         }
     }
 
-    /// What is published; none while the pod is being made.
+    /// What is published; none while the pod is being created.
     pub(super) fn view(&self) -> Option<Arc<PodView>> {
         self.view.load_full()
     }
@@ -112,11 +114,11 @@ impl PodHandle {
     }
 
     /// The pod's monitor; none once it is gone.
-    pub(super) fn monitor(&self) -> Option<Arc<Link>> {
+    pub(super) fn monitor(&self) -> Option<Arc<Monitor>> {
         self.monitor.load_full()
     }
 
-    pub(super) fn set_monitor(&self, monitor: Option<Link>) {
+    pub(super) fn set_monitor(&self, monitor: Option<Monitor>) {
         self.monitor.store(monitor.map(Arc::new));
     }
 
@@ -125,77 +127,64 @@ impl PodHandle {
     }
 }
 
-/// What somebody waits for to be told by the monitor, by id.
+/// Clients that wait for the monitor's event about something, by its id.
 #[derive(Debug)]
-pub(super) struct Waiting<T>(Mutex<HashMap<String, oneshot::Sender<T>>>);
+pub(super) struct PendingEvents<T>(Mutex<HashMap<String, oneshot::Sender<T>>>);
 
-impl<T> Default for Waiting<T> {
+impl<T> Default for PendingEvents<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Waiting<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// To be called before it is begun: its end may come before the answer.
+impl<T> PendingEvents<T> {
+    /// To be called before the request is sent: the event may come before the reply. The receiver fails when the
+    /// monitor is lost.
     pub(super) fn expect(&self, id: String) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
-        self.lock().insert(id, sender);
+        self.0.lock().insert(id, sender);
         receiver
     }
 
-    /// Nobody waits any more.
-    pub(super) fn forget(&self, id: &str) {
-        self.lock().remove(id);
+    /// Nobody waits for it any more.
+    pub(super) fn cancel(&self, id: &str) {
+        self.0.lock().remove(id);
     }
 
-    pub(super) fn ended(&self, id: &str, how: T) {
-        let waiter = self.lock().remove(id);
+    pub(super) fn complete(&self, id: &str, event: T) {
+        let waiter = self.0.lock().remove(id);
         if let Some(waiter) = waiter {
-            // Whoever waited may have gone.
-            waiter.send(how).ok();
+            // Fails where the client has gone.
+            waiter.send(event).ok();
         }
-    }
-
-    /// All that still wait learn that the pod is gone: their receivers fail.
-    fn abandon(&self) {
-        self.lock().clear();
     }
 }
 
-/// The exec'd processes and attaches somebody waits for, and what exec needs to know of each container.
+/// The exec'd processes and attachments that clients wait for, and what exec needs to know of each container.
 #[derive(Debug, Default)]
 pub(super) struct Execs {
-    /// Exec'd processes.
-    pub(super) ends: Waiting<ExitStatus>,
-    /// Attaches.
-    pub(super) detachments: Waiting<Detachment>,
+    pub(super) exits: PendingEvents<ExitStatus>,
+    pub(super) detachments: PendingEvents<Detachment>,
     processes: Mutex<HashMap<Id, Arc<ProcessPlan>>>,
 }
 
 impl Execs {
-    /// All that still wait learn that the pod is gone.
+    /// The monitor is lost: every receiver fails.
     pub(super) fn abandon(&self) {
-        self.ends.abandon();
-        self.detachments.abandon();
+        self.exits.0.lock().clear();
+        self.detachments.0.lock().clear();
     }
 
+    /// The plan of a container's first process, if it was started or exec'd into since the daemon started.
     pub(super) fn process(&self, container: &Id) -> Option<Arc<ProcessPlan>> {
-        self.processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(container)
-            .cloned()
+        self.processes.lock().get(container).cloned()
     }
 
-    pub(super) fn set_process(&self, container: Id, process: Option<Arc<ProcessPlan>>) {
-        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
-        match process {
-            Some(process) => processes.insert(container, process),
-            None => processes.remove(&container),
-        };
+    pub(super) fn remember(&self, container: Id, process: Arc<ProcessPlan>) {
+        self.processes.lock().insert(container, process);
+    }
+
+    pub(super) fn forget(&self, container: &Id) {
+        self.processes.lock().remove(container);
     }
 }

@@ -14,7 +14,7 @@ use crate::proto::v1;
 
 /// Everything that is remembered of a pod.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PodRecord {
+pub(super) struct PodRecord {
     /// Form of this record.
     pub version: u32,
     /// Its id.
@@ -31,8 +31,9 @@ pub struct PodRecord {
     pub netns: Option<PathBuf>,
     /// What the network said; none on the host's network, and once detached.
     pub network: Option<Attachment>,
-    /// A network attachment may exist that nobody has confirmed the end of: detach is owed.
-    pub network_debt: bool,
+    /// A network attachment may exist: nobody has confirmed that the pod is detached.
+    #[serde(rename = "network_debt")]
+    pub pending_detach: bool,
     /// Its monitor has a cgroup that is still to be removed.
     pub monitor_cgroup: bool,
     /// Its monitor's process id, for tools; never used to send a signal.
@@ -43,30 +44,30 @@ pub struct PodRecord {
 
 impl PodRecord {
     /// The form that this version writes.
-    pub const VERSION: u32 = 1;
+    pub(super) const VERSION: u32 = 1;
 
     /// Its name, by which kubelet means it.
-    pub fn name(&self) -> PodName {
+    pub(super) fn name(&self) -> PodName {
         PodName::of(&self.config)
     }
 
     /// The namespace modes asked for, defaults where nothing was.
-    pub fn namespaces(&self) -> v1::NamespaceOption {
+    pub(super) fn namespaces(&self) -> v1::NamespaceOption {
         namespace_options(&self.config)
     }
 
     /// Whether its network was taken from it and nothing is owed any more.
-    pub fn detached(&self) -> bool {
-        self.state == PodState::NotReady && self.netns.is_none() && !self.network_debt
+    pub(super) fn detached(&self) -> bool {
+        self.state == PodState::NotReady && self.netns.is_none() && !self.pending_detach
     }
 
     /// The range of ids of its user namespace, where it has one. What cannot be was refused when it was asked for.
-    pub fn users(&self) -> Option<IdRange> {
+    pub(super) fn id_range(&self) -> Option<IdRange> {
         crate::oci::pod_users(&self.config).ok().flatten()
     }
 
     /// Whether it lives in the host's network namespace.
-    pub fn host_network(&self) -> bool {
+    pub(super) fn host_network(&self) -> bool {
         self.namespaces().network() == v1::NamespaceMode::Node
     }
 }
@@ -84,7 +85,7 @@ pub(super) fn namespace_options(config: &v1::PodSandboxConfig) -> v1::NamespaceO
 /// Where a pod is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PodState {
+pub(super) enum PodState {
     /// Being made: not shown to anybody, undone if the daemon dies now.
     Creating,
     /// SANDBOX_READY.
@@ -95,7 +96,7 @@ pub enum PodState {
 
 /// What kubelet calls a pod: unique among the pods of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PodName {
+pub(super) struct PodName {
     /// `metadata.name`.
     pub name: String,
     /// `metadata.namespace`.
@@ -108,7 +109,7 @@ pub struct PodName {
 
 impl PodName {
     /// The name in a configuration.
-    pub fn of(config: &v1::PodSandboxConfig) -> Self {
+    pub(super) fn of(config: &v1::PodSandboxConfig) -> Self {
         let metadata = config.metadata.clone().unwrap_or_default();
         Self {
             name: metadata.name,
@@ -131,7 +132,7 @@ impl std::fmt::Display for PodName {
 
 /// What readers see of a pod: never changes, is replaced as a whole.
 #[derive(Debug, Clone)]
-pub struct PodView {
+pub(super) struct PodView {
     /// The pod.
     pub pod: Arc<PodRecord>,
     /// Its containers, those being made left out.

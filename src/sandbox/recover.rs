@@ -13,23 +13,25 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pausa_monitor_protocol::{ContainerReport, ProcessState};
 
-use super::Pods;
-use super::actor::Actor;
-use super::care::{directories, monitors};
 use super::handle::PodHandle;
-use super::link::Link;
+use super::lifecycle::{
+    Change, Container, ContainerPhase, Desired, Lifecycle, Running, StartedBy, Starting, Waiters,
+};
+use super::ops::needs_teardown;
+use super::pod::Pod;
+use super::reconcile::{directories, monitors};
 use super::record::{PodRecord, PodState};
-use super::slot::{Busy, Slot};
-use super::work;
+use super::services::Services;
+use super::{Pods, ops};
 use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::error::chain;
 use crate::id::Id;
-use crate::monitor::Events;
+use crate::image::Lease;
+use crate::monitor::{Events, Monitor};
 use crate::state::{Loaded, LoadedPod};
 
 /// How long a monitor may take to answer a new daemon.
@@ -61,7 +63,7 @@ pub(super) async fn recover(pods: &Pods) -> Recovered {
             continue;
         }
         recovered.broken += 1;
-        tracing::error!(path = %broken.path.display(), error = chain(&broken.error), "a record cannot be read: going on without it");
+        tracing::error!(path = %broken.path.display(), error = chain(&broken.error), "cannot read a record: its pod is not managed until the record is repaired and the daemon restarted");
     }
     let mut tasks = tokio::task::JoinSet::new();
     for pod in loaded {
@@ -108,7 +110,7 @@ fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
     unknown
         .filter(|id| {
             let store = &pods.services.store;
-            let layer = work::remove_layer(&store.layout().kept_container(&pod.pod.id, id));
+            let layer = ops::remove_layer(&store.layout().kept_container(&pod.pod.id, id));
             layer.is_ok() && store.forget_container(&pod.pod.id, id).is_ok()
         })
         .count()
@@ -121,91 +123,88 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
         this_boot,
     } = pod;
     let this_boot = this_boot && record.boot_id == crate::state::boot_id();
-    let (handle, queue) = PodHandle::new(record.id.clone(), record.name());
+    let (handle, turns) = PodHandle::new(record.id.clone(), record.name());
     if let Err(holder) = pods.registry.enter(&handle) {
         tracing::error!(
             pod = record.id.short(),
             other = holder.id.short(),
-            "two records have the same name: the later one is left out"
+            name = %handle.name,
+            "two pod records have the same name: the later one is left out"
         );
         return;
     }
-    let unmade = record.state == PodState::Creating;
+    let unfinished = record.state == PodState::Creating;
     let connected = if this_boot {
         connect(pods, &record).await
     } else {
         None
     };
-    if this_boot && connected.is_none() && (unmade || record.monitor_cgroup) {
-        // Caught while it was making the pod, it would listen where nobody looks any more.
+    if this_boot && connected.is_none() && (unfinished || record.monitor_cgroup) {
+        // The daemon died while this monitor was making the pod: it listens where nobody connects any more.
         monitors::kill_leftover(&record.id).await;
     }
     if !this_boot {
         // Its cgroup and monitor went with the machine; its network may still have addresses on disk.
         record.monitor_cgroup = false;
     }
-    if unmade || connected.is_none() {
+    if unfinished || connected.is_none() {
         record.state = PodState::NotReady;
     }
-    let mut actor = Actor::new(
-        pods.services.clone(),
-        pods.registry.clone(),
-        handle.clone(),
-        record,
-        queue,
-    );
-    let reports = connected.map(|(link, events)| {
-        let reports = link.monitor().containers().to_vec();
-        handle.set_monitor(Some(link));
-        actor.listen(events);
+    let (services, registry) = (pods.services.clone(), pods.registry.clone());
+    let mut actor = Pod::new(services, registry, handle.clone(), record, turns);
+    let reports = connected.map(|(monitor, events)| {
+        let reports = monitor.containers().to_vec();
+        handle.set_monitor(Some(monitor));
+        actor.lifecycle.has_monitor = true;
+        actor.events = Some(events);
         reports
     });
-    for container in containers {
-        adopt(
-            pods,
-            &mut actor,
-            &handle,
-            container,
-            reports.as_deref(),
-            this_boot,
-        );
+    for record in containers {
+        let report = reports
+            .iter()
+            .flatten()
+            .find(|report| report.container == record.id.as_str());
+        let (record, phase) = recovered(record, report, this_boot, crate::state::now());
+        let id = record.id.clone();
+        let unwatched = matches!(phase, ContainerPhase::Running(_)) && report.is_none();
+        let leases = leases(&pods.services, &record);
+        pods.registry.enter_container(id.clone(), handle.clone());
+        let container = Container::new(record, phase, leases);
+        actor.lifecycle.containers.insert(id.clone(), container);
+        if unwatched {
+            actor.lose_container(&id, "the pod's monitor died while no daemon was running");
+        }
     }
-    actor.taken_over(unmade, this_boot);
+    let change = actor.lifecycle.recovered(unfinished, this_boot);
+    actor.commit("recover", change);
     tokio::spawn(actor.run());
 }
 
-/// Finds the pod's monitor and what it knows.
-async fn connect(pods: &Pods, record: &PodRecord) -> Option<(Link, Events)> {
-    let dir = pods.services.store.layout().pod(&record.id);
-    match tokio::time::timeout(HELLO_PATIENCE, Link::connect(&dir)).await {
-        Ok(Ok(connected)) => Some(connected),
-        Ok(Err(error)) => {
-            if record.state != PodState::NotReady {
-                tracing::warn!(
-                    pod = record.id.short(),
-                    error = chain(&error),
-                    "the pod's monitor is gone"
-                );
-            }
-            None
+impl Lifecycle {
+    /// The pod and its containers are taken over. What was being created is removed; what a reboot ended is torn down, so
+    /// that its addresses are free again.
+    pub(super) fn recovered(&mut self, unfinished: bool, this_boot: bool) -> Change {
+        if unfinished {
+            self.desired = Desired::Removed;
+            return Change::default();
         }
-        Err(_) => {
-            tracing::error!(pod = record.id.short(), "the pod's monitor does not answer");
-            None
+        if !this_boot && needs_teardown(self) {
+            self.desired = Desired::Stopped;
+        }
+        Change {
+            containers: self.containers.keys().cloned().collect(),
+            ..Change::pod()
         }
     }
 }
 
-/// Gives a container to its pod's actor, with the news of the time in between.
-fn adopt(
-    pods: &Pods,
-    actor: &mut Actor,
-    handle: &Arc<PodHandle>,
+/// A container after a restart of the daemon: its record says what was known, its monitor's report what has happened since.
+pub(super) fn recovered(
     mut record: ContainerRecord,
-    reports: Option<&[ContainerReport]>,
+    report: Option<&ContainerReport>,
     this_boot: bool,
-) {
-    let report = reports.and_then(|all| all.iter().find(|report| report.container == record.id.as_str()));
+    now: i64,
+) -> (ContainerRecord, ContainerPhase) {
     match (&record.run, report) {
         // The daemon died between the start and its record, or between the exit and its record.
         (RunState::Created | RunState::Running { .. }, Some(report)) => {
@@ -219,36 +218,66 @@ fn adopt(
             };
         }
         (RunState::Running { started_at, .. }, None) if !this_boot => {
-            let lost = ExitInfo::lost(*started_at, crate::state::now(), "the machine was restarted");
+            let lost = ExitInfo::lost(*started_at, now, "the machine was restarted");
             record.run = RunState::Exited(lost);
         }
         _ => {}
     }
-    let unwatched = matches!(record.run, RunState::Running { .. }) && report.is_none();
     let starting = report.is_some_and(|report| report.state == ProcessState::Starting);
-    let id = record.id.clone();
-    let mut leases = Vec::new();
-    for image in std::iter::once(&record.image.id).chain(record.volumes.values()) {
-        match pods.services.images.lease(image) {
-            Ok(lease) => leases.push(lease),
-            Err(error) => {
+    let phase = match record.run {
+        RunState::Created if starting => ContainerPhase::Starting(Starting {
+            by: StartedBy::EarlierDaemon,
+            waiters: Waiters::default(),
+            early_exit: None,
+            stop: None,
+        }),
+        RunState::Created => ContainerPhase::Created { parts: None },
+        RunState::Running { .. } => ContainerPhase::Running(Running::default()),
+        RunState::Exited(_) => ContainerPhase::Exited,
+    };
+    (record, phase)
+}
+
+/// Leases on the images of a container and of its volumes.
+fn leases(services: &Services, record: &ContainerRecord) -> Vec<Lease> {
+    let images = std::iter::once(&record.image.id).chain(record.volumes.values());
+    let lease = |image: &String| match services.images.lease(image) {
+        Ok(lease) => Some(lease),
+        Err(error) => {
+            tracing::warn!(
+                container = record.id.short(),
+                image,
+                error = chain(&error),
+                "an image of a container is gone: the container cannot be started any more"
+            );
+            None
+        }
+    };
+    images.filter_map(lease).collect()
+}
+
+/// Finds the pod's monitor and what it knows.
+async fn connect(pods: &Pods, record: &PodRecord) -> Option<(Monitor, Events)> {
+    let dir = pods.services.store.layout().pod(&record.id);
+    match tokio::time::timeout(HELLO_PATIENCE, crate::monitor::connect(&dir)).await {
+        Ok(Ok(connected)) => Some(connected),
+        Ok(Err(error)) => {
+            if record.state != PodState::NotReady {
                 tracing::warn!(
-                    container = id.short(),
-                    image,
+                    pod = record.id.short(),
                     error = chain(&error),
-                    "an image of a container is gone"
+                    "cannot connect to the pod's monitor: the pod is not ready any more"
                 );
             }
+            None
         }
-    }
-    pods.registry.enter_container(id.clone(), handle.clone());
-    let mut slot = Slot::new(record, None, leases);
-    if starting {
-        slot.busy = Some(Busy::Starting);
-        slot.inherited_start = true;
-    }
-    actor.adopt(slot);
-    if unwatched {
-        actor.lose_container(&id, "the pod's monitor died while no daemon was running");
+        Err(_) => {
+            tracing::error!(
+                pod = record.id.short(),
+                pid = record.monitor_pid,
+                "the pod's monitor does not answer: the pod is not ready any more"
+            );
+            None
+        }
     }
 }

@@ -3,7 +3,9 @@
 //! One lock, held for look-ups and insertions only, never across a system call or an await.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::handle::PodHandle;
 use super::record::PodName;
@@ -29,7 +31,7 @@ struct Index {
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.index.lock()
     }
 
     /// Enters a pod under its name, or gives the one that has the name.

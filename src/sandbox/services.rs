@@ -1,5 +1,6 @@
-//! What pods are made with: the rooms below, opened once by `serve` and shared by all actors.
+//! What pods are made with: the modules below, opened once by `serve` and shared by all actors.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use crate::monitor::MonitorBinary;
 use crate::network::Network;
 use crate::oci::{Host, SeccompPrograms};
 use crate::state::Store;
+use crate::streaming::Streaming;
 
-/// The rooms below this one, and its settings.
+/// The modules below this one, and its settings.
 #[derive(Debug)]
 pub struct Services {
     /// Records.
@@ -24,6 +26,8 @@ pub struct Services {
     pub cgroups: Cgroups,
     /// The monitor's program.
     pub monitors: MonitorBinary,
+    /// Exec, attach and port-forward sessions.
+    pub streaming: Streaming,
     /// What this node can do.
     pub host: Host,
     /// Seccomp programs compiled lately.
@@ -35,6 +39,8 @@ pub struct Services {
 /// Settings of pods.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The runtime handlers that are configured; the empty name is the default.
+    pub handlers: BTreeSet<String>,
     /// Where network namespaces are bound for tools to find.
     pub netns_dir: PathBuf,
     /// Set `net.ipv4.ip_unprivileged_port_start` to 0 in pods.

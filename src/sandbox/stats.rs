@@ -26,7 +26,7 @@ mod network;
 mod rates;
 mod read;
 mod sample;
-mod words;
+mod to_cri;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,13 +37,15 @@ use layers::{Layers, Measured, Wait};
 use rates::Rates;
 use read::Reader;
 
-use super::error::PodError;
+use super::Pods;
 use super::record::{PodState, PodView};
 use super::services::Services;
-use super::{Pods, container};
 use crate::blocking::blocking;
+use crate::container::ContainerRecord;
+use crate::error::Failure;
 use crate::id::Id;
 use crate::proto::v1;
+use crate::require;
 
 /// What is remembered between two calls.
 #[derive(Debug)]
@@ -71,21 +73,20 @@ impl Pods {
     /// Usage of one container.
     ///
     /// # Errors
-    /// The id leads nowhere, or its cgroup cannot be read.
-    pub async fn container_stats(&self, id: &str) -> Result<v1::ContainerStats, PodError> {
-        let (view, record) = self.container(id)?;
+    /// There is no such container, or its cgroup cannot be read.
+    pub async fn container_stats(
+        &self,
+        request: v1::ContainerStatsRequest,
+    ) -> Result<v1::ContainerStatsResponse, Failure> {
+        require::text("container_id", &request.container_id)?;
+        let (view, record) = self.container(&request.container_id)?;
         let reader = self.reader(&[&record], Wait::Current).await;
-        blocking(move || reader.container(&view.pod, &record)).await
+        let stats = blocking(move || reader.container(&view.pod, &record)).await?;
+        Ok(v1::ContainerStatsResponse { stats: Some(stats) })
     }
 
-    /// Usage of the containers that match.
-    ///
-    /// # Errors
-    /// None of a single container: it is left with what could be read.
-    pub async fn list_container_stats(
-        &self,
-        filter: &v1::ContainerStatsFilter,
-    ) -> Result<Vec<v1::ContainerStats>, PodError> {
+    /// Usage of the containers that match. One whose cgroup cannot be read is left with what could be.
+    pub async fn list_container_stats(&self, filter: v1::ContainerStatsFilter) -> Vec<v1::ContainerStats> {
         let mut wanted = Vec::new();
         for view in self.views() {
             let matching = view.containers.values().filter(|record| {
@@ -99,7 +100,7 @@ impl Pods {
             let stats = wanted
                 .iter()
                 .map(|(pod, record)| reader.listed(pod, record).stats);
-            Ok(stats.collect())
+            stats.collect()
         })
         .await
     }
@@ -107,36 +108,39 @@ impl Pods {
     /// Usage of one pod.
     ///
     /// # Errors
-    /// The id leads nowhere.
-    pub async fn pod_stats(&self, id: &str) -> Result<v1::PodSandboxStats, PodError> {
-        let view = self.view(id)?;
-        if view.pod.state != PodState::Ready {
-            return Ok(words::pod(&view.pod, None));
-        }
-        let reader = self
-            .reader(&containers(std::slice::from_ref(&view)), Wait::Current)
-            .await;
-        blocking(move || Ok(reader.pod(&view))).await
+    /// There is no such pod.
+    pub async fn pod_sandbox_stats(
+        &self,
+        request: v1::PodSandboxStatsRequest,
+    ) -> Result<v1::PodSandboxStatsResponse, Failure> {
+        require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
+        let view = self.view(&request.pod_sandbox_id)?;
+        let stats = if view.pod.state == PodState::Ready {
+            let reader = self
+                .reader(&containers(std::slice::from_ref(&view)), Wait::Current)
+                .await;
+            blocking(move || reader.pod(&view)).await
+        } else {
+            to_cri::pod(&view.pod, None)
+        };
+        Ok(v1::PodSandboxStatsResponse { stats: Some(stats) })
     }
 
     /// Usage of the ready pods that match.
-    ///
-    /// # Errors
-    /// None of a single pod: it is left with what could be read.
-    pub async fn list_pod_stats(
+    pub async fn list_pod_sandbox_stats(
         &self,
-        filter: &v1::PodSandboxStatsFilter,
-    ) -> Result<Vec<v1::PodSandboxStats>, PodError> {
+        filter: v1::PodSandboxStatsFilter,
+    ) -> Vec<v1::PodSandboxStats> {
         let mut views = self.views();
         views.retain(|view| {
             view.pod.state == PodState::Ready && filter.matches(view.pod.id.as_str(), &view.pod.config.labels)
         });
         let reader = self.reader(&containers(&views), Wait::First).await;
-        blocking(move || Ok(views.iter().map(|view| reader.pod(view)).collect())).await
+        blocking(move || views.iter().map(|view| reader.pod(view)).collect()).await
     }
 
     /// All it takes to read these containers, with their writable layers measured.
-    async fn reader(&self, records: &[&Arc<container::ContainerRecord>], wait: Wait) -> Reader {
+    async fn reader(&self, records: &[&Arc<ContainerRecord>], wait: Wait) -> Reader {
         let layout = self.services.store.layout();
         let trees = records
             .iter()
@@ -155,6 +159,6 @@ impl Pods {
 }
 
 /// The containers of these pods.
-fn containers(views: &[Arc<PodView>]) -> Vec<&Arc<container::ContainerRecord>> {
+fn containers(views: &[Arc<PodView>]) -> Vec<&Arc<ContainerRecord>> {
     views.iter().flat_map(|view| view.containers.values()).collect()
 }

@@ -70,7 +70,7 @@ pub(super) fn pod_info(record: &PodRecord) -> BTreeMap<String, String> {
         "runtimeType": "builtin",
         "config": record.config,
         "cniResult": record.network.as_ref().map(|network| &network.result),
-        "networkDebt": record.network_debt,
+        "networkDebt": record.pending_detach,
     });
     BTreeMap::from([("info".to_owned(), info.to_string())])
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{Input, Output};
 use super::descriptor::Descriptor;
-use super::target::Target;
+use super::ticket::Connect;
 use crate::error::{ErrorKind, Failure};
 use crate::id::Id;
 
@@ -51,8 +51,8 @@ enum Cut {
 
 impl Pair {
     /// Connects and copies, to the end.
-    async fn run<T: Target>(mut self, target: &T, pod: &Id) {
-        match self.connect(target, pod).await {
+    async fn run(mut self, connect: &Connect, pod: &Id) {
+        match self.connect(connect).await {
             Ok(socket) => self.copy(&socket).await,
             Err(failure) => {
                 let text = format!(
@@ -70,9 +70,9 @@ impl Pair {
         self.error.finish().await;
     }
 
-    async fn connect<T: Target>(&mut self, target: &T, pod: &Id) -> Result<Descriptor, Failure> {
+    async fn connect(&mut self, connect: &Connect) -> Result<Descriptor, Failure> {
         let socket = tokio::select! {
-            socket = target.connect(pod, self.port) => socket?,
+            socket = connect(self.port) => socket?,
             () = self.output.closed() => {
                 return Err(Failure::new(ErrorKind::Unavailable, "the client has gone"));
             }

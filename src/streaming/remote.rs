@@ -21,7 +21,7 @@ use super::channel::{Input, Output};
 use super::client::{Client, Connection, Statuses};
 use super::resize::Sizes;
 use super::status::Outcome;
-use super::target::Streams;
+use super::ticket::Streams;
 use super::websocket::{Channels, Form};
 
 /// How long a client may take to open its streams.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::channel::Input;
-use super::target::TerminalSize;
+use super::ticket::TerminalSize;
 
 /// A size takes 30 bytes; who sends this much without one sends something else.
 const UNPARSED_MAX: usize = 4096;

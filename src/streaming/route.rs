@@ -17,10 +17,10 @@ use tokio_tungstenite::tungstenite::protocol;
 use tracing::Instrument;
 
 use super::client::Client;
-use super::target::{AttachRequest, ExecRequest, Streams, Target};
+use super::ticket::{Connect, SessionTicket, Streams, Ticket};
 use super::tunnel::Tunnel;
 use super::upgrade::{self, Answer, Forward, Remote, refusal};
-use super::{Room, Ticket, forward, remote, session, websocket};
+use super::{Shared, forward, remote, session, websocket};
 use crate::id::Id;
 
 /// How often a session is looked at whose client may have gone behind data that nobody reads.
@@ -30,11 +30,7 @@ const HANGUP_PERIOD: Duration = Duration::from_secs(5);
 type Io = TokioIo<Upgraded>;
 
 /// Answers a request, and begins what it asks for. `watched` is the connection below it.
-pub(super) fn answer<T: Target>(
-    mut request: Request<Incoming>,
-    watched: Arc<OwnedFd>,
-    room: &Arc<Room<T>>,
-) -> Answer {
+pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shared: &Shared) -> Answer {
     let path = request.uri().path().to_owned();
     let Some((kind @ ("exec" | "attach" | "portforward"), token)) =
         path.strip_prefix('/').and_then(|path| path.split_once('/'))
@@ -44,15 +40,15 @@ pub(super) fn answer<T: Target>(
     if ![Method::GET, Method::POST].contains(request.method()) {
         return refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST");
     }
-    let ticket = room.tokens.redeem(token);
+    let ticket = shared.tokens.redeem(token);
     let Some(ticket) = ticket.filter(|ticket| ticket.kind() == kind) else {
         return unknown();
     };
+    let span = tracing::debug_span!("stream", kind, id = ticket.id().short());
     match Job::new(ticket, request.headers()) {
         Ok((job, answer)) => {
-            let span = tracing::debug_span!("stream", kind, id = job.id().short());
             let upgrade = hyper::upgrade::on(&mut request);
-            let running = run(job, upgrade, watched, Arc::clone(room));
+            let running = run(job, upgrade, watched, shared.idle);
             tokio::spawn(running.instrument(span));
             answer
         }
@@ -69,53 +65,55 @@ fn unknown() -> Answer {
 
 /// What a connection is used for once it is upgraded.
 enum Job {
-    Exec(Remote, ExecRequest),
-    Attach(Remote, AttachRequest, bool),
-    PortForward(Forward, Id, Vec<u16>),
+    Exec(Remote, SessionTicket),
+    Attach(Remote, SessionTicket),
+    PortForward(Forward, Id, Vec<u16>, Connect),
 }
 
 impl Job {
     fn new(ticket: Ticket, headers: &HeaderMap) -> Result<(Self, Answer), Box<Answer>> {
         Ok(match ticket {
-            Ticket::Exec(request) => {
+            Ticket::Exec(ticket) => {
                 let (how, answer) = upgrade::remote(headers)?;
-                (Self::Exec(how, request), answer)
+                (Self::Exec(how, ticket), answer)
             }
-            Ticket::Attach(request, tty) => {
+            Ticket::Attach(ticket) => {
                 let (how, answer) = upgrade::remote(headers)?;
-                (Self::Attach(how, request, tty), answer)
+                (Self::Attach(how, ticket), answer)
             }
-            Ticket::PortForward(pod, ports) => {
+            Ticket::PortForward { pod, ports, connect } => {
                 let (how, answer) = upgrade::port_forward(headers)?;
                 if let Forward::WebSocket(_) = how {
                     check_ports(&ports)?;
                 }
-                (Self::PortForward(how, pod, ports), answer)
+                (Self::PortForward(how, pod, ports, connect), answer)
             }
         })
     }
 
-    fn id(&self) -> &Id {
+    async fn run(self, io: Io, idle: Duration) {
         match self {
-            Self::Exec(_, request) => &request.container,
-            Self::Attach(_, request, _) => &request.container,
-            Self::PortForward(_, pod, _) => pod,
-        }
-    }
-
-    async fn run<T: Target>(self, io: Io, room: &Room<T>) {
-        match self {
-            Self::Exec(how, request) => {
-                if let Some(client) = client(io, how, request.streams, request.tty, room.idle).await {
-                    session::exec(&*room.target, request, client).await;
+            Self::Exec(how, ticket) => {
+                if let Some(client) = client(io, how, ticket.streams, ticket.tty, idle).await {
+                    session::exec(ticket, client).await;
                 }
             }
-            Self::Attach(how, request, tty) => {
-                if let Some(client) = client(io, how, request.streams, tty, room.idle).await {
-                    session::attach(&*room.target, request, client).await;
+            Self::Attach(how, ticket) => {
+                if let Some(client) = client(io, how, ticket.streams, ticket.tty, idle).await {
+                    session::attach(ticket, client).await;
                 }
             }
-            Self::PortForward(how, pod, ports) => port_forward(io, how, room, &pod, &ports).await,
+            Self::PortForward(Forward::Spdy, pod, _, connect) => {
+                forward::over_spdy(spdy(io, idle), &connect, &pod).await;
+            }
+            Self::PortForward(Forward::Tunnel, pod, _, connect) => {
+                let tunnel = Tunnel::new(web_socket(io).await);
+                forward::over_spdy(spdy(tunnel, idle), &connect, &pod).await;
+            }
+            Self::PortForward(Forward::WebSocket(form), pod, ports, connect) => {
+                let socket = web_socket(io).await;
+                forward::over_websocket(socket, form, &connect, &pod, &ports, idle).await;
+            }
         }
     }
 }
@@ -134,7 +132,7 @@ fn check_ports(ports: &[u16]) -> Result<(), Box<Answer>> {
 }
 
 /// A session from its upgrade to its end.
-async fn run<T: Target>(job: Job, upgrade: OnUpgrade, watched: Arc<OwnedFd>, room: Arc<Room<T>>) {
+async fn run(job: Job, upgrade: OnUpgrade, watched: Arc<OwnedFd>, idle: Duration) {
     let io = match upgrade.await {
         Ok(upgraded) => TokioIo::new(upgraded),
         Err(error) => {
@@ -145,7 +143,7 @@ async fn run<T: Target>(job: Job, upgrade: OnUpgrade, watched: Arc<OwnedFd>, roo
     };
     tracing::debug!("begins");
     tokio::select! {
-        () = job.run(io, &room) => tracing::debug!("over"),
+        () = job.run(io, idle) => tracing::debug!("over"),
         () = hung_up(&watched) => tracing::debug!("the client has gone; what it sent last is not read"),
     }
 }
@@ -185,20 +183,6 @@ async fn client(io: Io, how: Remote, wanted: Streams, tty: bool, idle: Duration)
         Remote::WebSocket(version, form) => {
             let socket = web_socket(io).await;
             Some(remote::over_websocket(socket, (version, form), wanted, tty, idle).await)
-        }
-    }
-}
-
-async fn port_forward<T: Target>(io: Io, how: Forward, room: &Room<T>, pod: &Id, ports: &[u16]) {
-    match how {
-        Forward::Spdy => forward::over_spdy(spdy(io, room.idle), &room.target, pod).await,
-        Forward::Tunnel => {
-            let tunnel = Tunnel::new(web_socket(io).await);
-            forward::over_spdy(spdy(tunnel, room.idle), &room.target, pod).await;
-        }
-        Forward::WebSocket(form) => {
-            let socket = web_socket(io).await;
-            forward::over_websocket(socket, form, &*room.target, pod, ports, room.idle).await;
         }
     }
 }

@@ -22,9 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use super::Room;
+use super::Shared;
 use super::route::answer;
-use super::target::Target;
 
 /// How long a client may take from connecting to the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +44,7 @@ enum Stranger {
 }
 
 /// Accepts until it is dropped.
-pub(super) async fn serve<T: Target>(listener: TcpListener, room: Arc<Room<T>>) {
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else {
@@ -53,9 +52,9 @@ pub(super) async fn serve<T: Target>(listener: TcpListener, room: Arc<Room<T>>) 
         };
         match listener.accept().await {
             Ok((socket, _)) => {
-                let room = Arc::clone(&room);
+                let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE, meet(socket, &room)).await {
+                    match tokio::time::timeout(PATIENCE, meet(socket, &shared)).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => {
                             let error = crate::error::chain(&error);
@@ -75,29 +74,28 @@ pub(super) async fn serve<T: Target>(listener: TcpListener, room: Arc<Room<T>>) 
 }
 
 /// From the connection to the answer. A session that begins is a task of its own.
-async fn meet<T: Target>(socket: TcpStream, room: &Arc<Room<T>>) -> Result<(), Stranger> {
+async fn meet(socket: TcpStream, shared: &Arc<Shared>) -> Result<(), Stranger> {
     socket.set_nodelay(true)?;
     let watched = socket.as_fd().try_clone_to_owned()?;
-    if room.certificate.is_none() {
-        return http(socket, watched, room).await;
+    if shared.certificate.is_none() {
+        return http(socket, watched, shared).await;
     }
-    let looking = Arc::clone(room);
+    let looking = Arc::clone(shared);
     let config = tokio::task::spawn_blocking(move || looking.certificate.as_ref().map(|c| c.current()));
     match config.await? {
-        Some(config) => http(TlsAcceptor::from(config).accept(socket).await?, watched, room).await,
+        Some(config) => http(TlsAcceptor::from(config).accept(socket).await?, watched, shared).await,
         None => Ok(()),
     }
 }
 
 /// One request: there is nothing to ask a second time for.
-async fn http<T, S>(io: S, watched: OwnedFd, room: &Arc<Room<T>>) -> Result<(), Stranger>
+async fn http<S>(io: S, watched: OwnedFd, shared: &Arc<Shared>) -> Result<(), Stranger>
 where
-    T: Target,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let watched = Arc::new(watched);
     let service = service_fn(|request| {
-        let answer = answer(request, Arc::clone(&watched), room);
+        let answer = answer(request, Arc::clone(&watched), shared);
         async { Ok::<_, Infallible>(answer) }
     });
     http1::Builder::new()

@@ -18,7 +18,7 @@ use super::client::Client;
 use super::descriptor::Descriptor;
 use super::resize::Sizes;
 use super::status::Outcome;
-use super::target::{AttachRequest, ExecRequest, Session, Target, TerminalSize};
+use super::ticket::{Session, SessionTicket, TerminalSize};
 use crate::error::{ErrorKind, Failure};
 
 /// How long the first size of a terminal is waited for. It comes right after the streams, or not at all.
@@ -27,16 +27,17 @@ const FIRST_SIZE: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs a command for a client.
-pub(super) async fn exec<T: Target>(target: &T, mut request: ExecRequest, mut client: Client) {
+pub(super) async fn exec(ticket: SessionTicket, mut client: Client) {
     let begun = async {
-        if let Some(sizes) = client.sizes.as_mut().filter(|_| request.tty) {
+        let size = match client.sizes.as_mut().filter(|_| ticket.tty) {
             // No size is no failure.
-            request.size = tokio::time::timeout(FIRST_SIZE, sizes.next())
+            Some(sizes) => tokio::time::timeout(FIRST_SIZE, sizes.next())
                 .await
                 .ok()
-                .flatten();
-        }
-        target.exec(request).await
+                .flatten(),
+            None => None,
+        };
+        (ticket.begin)(size).await
     };
     let begun = tokio::select! {
         begun = begun => begun,
@@ -52,14 +53,14 @@ pub(super) async fn exec<T: Target>(target: &T, mut request: ExecRequest, mut cl
 }
 
 /// Attaches a client.
-pub(super) async fn attach<T: Target>(target: &T, request: AttachRequest, mut client: Client) {
+pub(super) async fn attach(ticket: SessionTicket, mut client: Client) {
     let begun = tokio::select! {
-        begun = target.attach(request) => begun,
+        begun = (ticket.begin)(None) => begun,
         () = client.connection.gone() => return,
     };
     let outcome = match begun {
         Ok(session) => join(&mut client, session).await.map(|outcome| match outcome {
-            // How the container ended is its status' business.
+            // How the container ended is in its status.
             Outcome::Ended(_) => Outcome::Ended(0),
             failed => failed,
         }),

@@ -1,15 +1,15 @@
-//! The room as clients see it, with a target of paper: processes of this machine instead of containers.
+//! The server as clients see it, with processes of this machine instead of containers.
 
 use std::net::Ipv4Addr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::ticket::Streams;
 use super::*;
-use fake::{CONTAINER, Fake, POD};
 
-pub(super) mod fake;
 mod http;
+mod local;
 mod ports;
 mod spdy;
 mod websocket;
@@ -33,16 +33,15 @@ fn settings() -> Settings {
     }
 }
 
-async fn start() -> Streaming<Fake> {
-    Streaming::start(settings(), Arc::new(Fake::default()))
-        .await
-        .unwrap()
+async fn start() -> Streaming {
+    Streaming::start(settings()).await.unwrap()
 }
 
 /// A URL to run a shell script at.
-fn exec_url(room: &Streaming<Fake>, script: &str, streams: Streams, tty: bool) -> String {
-    let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-    room.exec(CONTAINER, command, streams, tty).unwrap()
+fn exec_url(server: &Streaming, script: &str, streams: Streams, tty: bool) -> String {
+    server
+        .url(local::exec(&["sh", "-c", script], streams, tty))
+        .unwrap()
 }
 
 /// The address and the path of a URL.

@@ -4,36 +4,38 @@
 //!  a task makes the archive ──pipe──▶ chunk ▶ chunk ▶ … ▶ done, or a status if the task failed
 //! ```
 //!
-//! Nothing is kept on disk, and no more in memory than the client is behind: a slow client slows the making, and one that goes
-//! away ends it, because nobody empties the pipe any more.
-
-use std::sync::Arc;
+//! Nothing is kept on disk, and no more in memory than the client is behind: a slow client slows the export, and one that
+//! goes away ends it, because nobody empties the pipe any more.
 
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::task::JoinHandle;
 use tonic::Status;
 
-use crate::cri::backend::ImageService;
+use crate::cri::status;
 use crate::cri::stream::Messages;
-use crate::cri::{require, status};
 use crate::error::{ErrorKind, Failure};
+use crate::image::Images;
 use crate::proto::admin;
 use crate::proto::admin::export_response::Part;
+use crate::require;
 
 /// Bytes in one message at most.
 const CHUNK: usize = 256 * 1024;
 
-/// Serves Export.
-pub(super) async fn answer<I: ImageService>(
-    images: Arc<I>,
+/// Begins to make the archive; the stream ends with it.
+pub(super) fn begin(
+    images: Images,
     request: admin::ExportRequest,
 ) -> Result<Messages<admin::ExportResponse>, Failure> {
     if request.images.is_empty() {
-        return Err(require::wrong("the field images is required and empty"));
+        return Err(require::invalid("the field images is required and empty"));
     }
     let (to, from) = tokio::io::duplex(CHUNK);
-    let made = tokio::spawn(async move { images.export(request.images, Box::new(to)).await });
+    let made = tokio::spawn(async move {
+        let exported = images.export(&request.images, to).await?;
+        Ok(exported.into_iter().map(Into::into).collect())
+    });
     let sending = Some(Sending { from, made });
     Ok(Box::pin(stream::unfold(sending, async |sending| {
         Some(sending?.next().await)

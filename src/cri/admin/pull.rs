@@ -1,4 +1,4 @@
-//! Admin Pull: PullImage that tells how far it is.
+//! Admin Pull: PullImage that reports its progress.
 //!
 //! ```text
 //!  progress ──tick, and something has changed──▶ progress ──the pull ends──▶ done or a status ──▶ closed
@@ -7,63 +7,66 @@
 //! The stream is what waits for the pull: dropping it ends the waiting, as with any request.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tonic::Status;
 
-use crate::cri::backend::ImageService;
+use crate::cri::status;
 use crate::cri::stream::Messages;
-use crate::cri::{require, status};
 use crate::error::Failure;
+use crate::image::Images;
 use crate::proto::admin::pull_response::Event;
 use crate::proto::{admin, v1};
+use crate::require;
 
-/// How often a client is told at most: faster than this nobody can look.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+/// How often a client is told at most: faster than this nobody can read.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 type Pulling = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send>>;
 
-/// Serves Pull.
-pub(super) async fn answer<I: ImageService>(
-    images: Arc<I>,
+/// Begins a pull, or joins it; the stream ends with it.
+pub(super) async fn begin(
+    images: Images,
     request: admin::PullRequest,
 ) -> Result<Messages<admin::PullResponse>, Failure> {
     require::text("reference", &request.reference)?;
-    let spec = v1::ImageSpec {
-        image: request.reference.clone(),
-        ..Default::default()
-    };
+    // A reference that is invalid, or that may not be pulled, means nothing: the pull says so.
+    let explanation = images.explain(&request.reference).await;
+    let meanings = explanation
+        .map(|explained| explained.references)
+        .unwrap_or_default();
     let auth = request.credentials.map(v1::AuthConfig::from);
-    let mut ticks = interval(TELL_EVERY);
+    let mut ticks = interval(REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let telling = Telling {
-        names: images.names(request.reference).await,
+    let progress = Progress {
+        names: meanings.into_iter().map(|meaning| meaning.reference).collect(),
         pulling: {
-            let images = Arc::clone(&images);
-            Some(Box::pin(async move { images.pull(spec, auth, None).await }))
+            let images = images.clone();
+            Some(Box::pin(async move {
+                Ok(images.pull(&request.reference, auth.as_ref()).await?)
+            }))
         },
         images,
         ticks,
-        told: None,
+        reported: None,
     };
-    Ok(Box::pin(stream::unfold(telling, Telling::next)))
+    Ok(Box::pin(stream::unfold(progress, Progress::next)))
 }
 
-/// What one client is being told.
-struct Telling<I> {
-    images: Arc<I>,
-    /// What the reference may mean: one of these is in the list.
+/// What one client is told.
+struct Progress {
+    images: Images,
+    /// What the reference may mean: one of these is in the list of pulls.
     names: Vec<String>,
     /// Taken when it has ended.
     pulling: Option<Pulling>,
     ticks: Interval,
-    told: Option<admin::PullProgress>,
+    reported: Option<admin::PullProgress>,
 }
 
-impl<I: ImageService> Telling<I> {
+impl Progress {
     async fn next(mut self) -> Option<(Result<admin::PullResponse, Status>, Self)> {
         let mut pulling = self.pulling.take()?;
         loop {
@@ -78,19 +81,19 @@ impl<I: ImageService> Telling<I> {
                 }
                 _ = self.ticks.tick() => {}
             }
-            if let Some(progress) = self.news() {
-                self.told = Some(progress.clone());
+            if let Some(progress) = self.changed() {
+                self.reported = Some(progress.clone());
                 self.pulling = Some(pulling);
                 return Some((Ok(response(Event::Progress(progress))), self));
             }
         }
     }
 
-    /// How far it is, if that is not what was told last.
-    fn news(&self) -> Option<admin::PullProgress> {
+    /// How far the pull is, if that is not what was reported last.
+    fn changed(&self) -> Option<admin::PullProgress> {
         let mut pulls = self.images.pulls().into_iter();
-        let found = pulls.find(|pull| self.names.contains(&pull.reference));
-        found.filter(|progress| self.told.as_ref() != Some(progress))
+        let found = pulls.find(|pull| self.names.contains(&pull.reference))?.into();
+        (self.reported.as_ref() != Some(&found)).then_some(found)
     }
 }
 

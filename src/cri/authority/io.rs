@@ -15,7 +15,7 @@ const SCRATCH: usize = 8 * 1024;
 
 /// A connection whose client may call the server what it likes.
 #[derive(Debug)]
-pub struct LenientAuthority<S> {
+pub(crate) struct LenientAuthority<S> {
     inner: S,
     rewriter: Rewriter,
     /// Rewritten bytes that h2 has not read yet, from `read` on.
@@ -26,7 +26,7 @@ pub struct LenientAuthority<S> {
 
 impl<S> LenientAuthority<S> {
     /// Wraps an accepted connection of which nothing has been read yet.
-    pub fn new(inner: S) -> Self {
+    pub(crate) fn new(inner: S) -> Self {
         Self {
             inner,
             rewriter: Rewriter::default(),

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use pausa_layer::{Compression, EntryPath, Limits, Unpacked};
 
+use crate::failpoint::failpoint;
 use crate::image::error::{ImageError, io_error};
-use crate::image::failpoint::failpoint;
 use crate::image::store::files;
 use crate::image::store::gc;
 use crate::image::store::layers::{Layer, Ticket};

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{IFlags, Mode, OFlags};
 
+use crate::failpoint::failpoint;
 use crate::image::error::{ImageError, io_error};
-use crate::image::failpoint::failpoint;
 
 /// Longest record that is read: far beyond any real one, so that a damaged file cannot eat the memory.
 pub(crate) const RECORD_MAX: u64 = 16 << 20;

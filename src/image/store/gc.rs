@@ -13,8 +13,8 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::chain;
+use crate::failpoint::failpoint;
 use crate::image::error::{ImageError, io_error};
-use crate::image::failpoint::failpoint;
 use crate::image::store::files;
 use crate::image::store::layers::LayerSlot;
 use crate::image::store::layout::Layout;

@@ -29,8 +29,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use crate::error::chain;
+use crate::failpoint::failpoint;
 use crate::image::error::ImageError;
-use crate::image::failpoint::failpoint;
 use crate::image::store::content::{Config, Content};
 use crate::image::store::files;
 use crate::image::store::index::Index;

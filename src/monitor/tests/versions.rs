@@ -48,7 +48,7 @@ async fn greeted(version: u8, rest: &[&[u8]]) -> (Monitor, Events, JoinHandle<Ve
     let mut script = vec![hello(version)];
     script.extend(rest.iter().map(|answer| answer.to_vec()));
     let (socket, thread) = monitor(script);
-    let (monitor, events) = greet(socket).await.unwrap();
+    let (monitor, events) = greet(socket, None).await.unwrap();
     (monitor, events, thread)
 }
 

@@ -11,7 +11,9 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use pausa_layer::Usage;
@@ -69,7 +71,7 @@ struct Due {
 
 impl Layers {
     fn lock(&self) -> MutexGuard<'_, HashMap<Id, Layer>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Chooses what to measure; nobody else is told to measure it until [`Self::done`].

@@ -8,8 +8,8 @@
 //! * after [`LONGEST`] without a call there is none again: it would tell of the past and not of now;
 //! * a counter that went back (a sum over fewer containers) starts over.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::id::Id;
@@ -37,7 +37,7 @@ struct Reading {
 impl Rates {
     /// The rate of `id`, whose counter was at `usage` nanoseconds at `at`.
     pub(super) fn rate(&self, id: &Id, at: Instant, usage: u64) -> Option<u64> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some(reading) = known.get_mut(id) {
             *reading = next(*reading, at, usage);
             return reading.rate;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layers::Measured;
 use super::sample::Sample;
-use super::{Memory, network, words};
+use super::{Memory, network, to_cri};
 use crate::cgroups::CgroupError;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
@@ -24,7 +24,7 @@ pub(super) struct Reader {
     pub(super) measured: HashMap<Id, Measured>,
 }
 
-/// A container in CRI's words, and what its pod's sum needs of it.
+/// A container in CRI's to_cri, and what its pod's sum needs of it.
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) stats: v1::ContainerStats,
@@ -43,7 +43,7 @@ impl Reader {
             PodError::failed(doing, error)
         };
         let sample = self.sample(pod, record).map_err(failed)?;
-        Ok(self.words(record, sample.as_ref()))
+        Ok(self.to_cri(record, sample.as_ref()))
     }
 
     /// One container of a list: one that cannot be read shows without numbers.
@@ -58,7 +58,7 @@ impl Reader {
             None
         });
         Listed {
-            stats: self.words(record, sample.as_ref()),
+            stats: self.to_cri(record, sample.as_ref()),
             sample,
         }
     }
@@ -77,7 +77,7 @@ impl Reader {
             None
         });
         let rate = self.rate(&pod.id, sample.as_ref());
-        let usage = words::Usage {
+        let usage = to_cri::Usage {
             sample: sample.as_ref(),
             rate,
         };
@@ -89,22 +89,22 @@ impl Reader {
             io: usage.io(),
             containers: listed.into_iter().map(|listed| listed.stats).collect(),
         };
-        words::pod(pod, Some(linux))
+        to_cri::pod(pod, Some(linux))
     }
 
-    fn words(&self, record: &ContainerRecord, sample: Option<&Sample>) -> v1::ContainerStats {
-        let usage = words::Usage {
+    fn to_cri(&self, record: &ContainerRecord, sample: Option<&Sample>) -> v1::ContainerStats {
+        let usage = to_cri::Usage {
             sample,
             rate: self.rate(&record.id, sample),
         };
         v1::ContainerStats {
-            attributes: Some(words::container_attributes(record)),
+            attributes: Some(to_cri::container_attributes(record)),
             cpu: usage.cpu(),
             memory: usage.memory(),
             writable_layer: self
                 .measured
                 .get(&record.id)
-                .map(|measured| words::filesystem(measured, &self.memory.mountpoint)),
+                .map(|measured| to_cri::filesystem(measured, &self.memory.mountpoint)),
             swap: usage.swap(),
             io: usage.io(),
         }

@@ -15,21 +15,21 @@ use super::Pair;
 use crate::id::Id;
 use crate::streaming::channel::{Input, Output};
 use crate::streaming::remote::CREATION;
-use crate::streaming::target::Target;
+use crate::streaming::ticket::Connect;
 
 /// Between the ids of a client's streams.
 const STEP: u32 = 2;
 
 /// Serves a client until it goes.
-pub(in crate::streaming) async fn over_spdy<T: Target>(connection: Session, target: &Arc<T>, pod: &Id) {
+pub(in crate::streaming) async fn over_spdy(connection: Session, connect: &Connect, pod: &Id) {
     let mut halves = Halves::default();
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
             incoming = connection.accept() => match incoming {
                 Some(incoming) => if let Some(pair) = halves.add(incoming) {
-                    let (target, pod) = (Arc::clone(target), pod.clone());
-                    running.spawn(async move { pair.run(&*target, &pod).await });
+                    let (connect, pod) = (Arc::clone(connect), pod.clone());
+                    running.spawn(async move { pair.run(&connect, &pod).await });
                 },
                 None => return,
             },

@@ -12,7 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::Pair;
 use crate::id::Id;
-use crate::streaming::target::Target;
+use crate::streaming::ticket::Connect;
 use crate::streaming::websocket::{Channels, Form};
 
 /// What clients may ask for, best first.
@@ -24,10 +24,10 @@ pub(in crate::streaming) const PROTOCOLS: [(&str, Form); 2] = [
 pub(in crate::streaming) const PORTS_MAX: usize = 39;
 
 /// Serves a client until it goes, or all connections have ended.
-pub(in crate::streaming) async fn over_websocket<T: Target, S>(
+pub(in crate::streaming) async fn over_websocket<S>(
     socket: WebSocketStream<S>,
     form: Form,
-    target: &T,
+    connect: &Connect,
     pod: &Id,
     ports: &[u16],
     idle: Duration,
@@ -52,7 +52,7 @@ pub(in crate::streaming) async fn over_websocket<T: Target, S>(
             // Whoever has gone will be noticed.
             output.send(prefix.clone()).await.ok();
         }
-        pair.run(target, pod).await;
+        pair.run(connect, pod).await;
     }));
     tokio::select! {
         _ = serve => {}

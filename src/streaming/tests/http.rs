@@ -17,8 +17,8 @@ fn is(answer: &str, status: &str) {
 
 #[tokio::test]
 async fn a_url_works_once() {
-    let room = start().await;
-    let url = exec_url(&room, "true", OUTPUT, false);
+    let server = start().await;
+    let url = exec_url(&server, "true", OUTPUT, false);
     let (_first, answer) = request(&url, "POST", &v4()).await;
     is(&answer, "101");
     assert!(
@@ -34,22 +34,22 @@ async fn a_url_works_once() {
 
 #[tokio::test]
 async fn a_url_works_for_what_it_was_made_for() {
-    let room = start().await;
-    let url = exec_url(&room, "true", OUTPUT, false);
+    let server = start().await;
+    let url = exec_url(&server, "true", OUTPUT, false);
     is(
         &request(&url.replace("/exec/", "/attach/"), "POST", &v4()).await.1,
         "404",
     );
     is(&request(&url, "POST", &v4()).await.1, "404");
     for path in ["/", "/exec", "/exec/", "/exec/nonsense", "/other/x", "/exec/a/b"] {
-        let url = format!("{}{path}", room.base);
+        let url = format!("{}{path}", server.base);
         is(&request(&url, "GET", &v4()).await.1, "404");
     }
 }
 
 #[tokio::test]
 async fn what_is_no_upgrade_is_refused_with_a_reason() {
-    let room = start().await;
+    let server = start().await;
     let cases = [
         ("400", String::new()),
         ("400", "Upgrade: SPDY/3.1\r\n".into()),
@@ -66,7 +66,7 @@ async fn what_is_no_upgrade_is_refused_with_a_reason() {
         ("426", WEBSOCKET.replace("13", "8")),
     ];
     for (status, headers) in cases {
-        let url = exec_url(&room, "true", OUTPUT, false);
+        let url = exec_url(&server, "true", OUTPUT, false);
         let (_socket, answer) = request(&url, "GET", &headers).await;
         is(&answer, status);
         if headers.contains("X-Stream") {
@@ -76,23 +76,23 @@ async fn what_is_no_upgrade_is_refused_with_a_reason() {
             );
         }
     }
-    let url = exec_url(&room, "true", OUTPUT, false);
+    let url = exec_url(&server, "true", OUTPUT, false);
     is(&request(&url, "PUT", &v4()).await.1, "405");
 }
 
 #[tokio::test]
 async fn the_clients_order_decides() {
-    let room = start().await;
+    let server = start().await;
     let asked = "X-Stream-Protocol-Version: v9.channel.k8s.io, v2.channel.k8s.io\r\n\
         X-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
-    let url = exec_url(&room, "true", OUTPUT, false);
+    let url = exec_url(&server, "true", OUTPUT, false);
     let (_socket, answer) = request(&url, "POST", &format!("{SPDY}{asked}")).await;
     assert!(
         answer.contains("x-stream-protocol-version: v2.channel.k8s.io"),
         "{answer}"
     );
     let asked = "Sec-WebSocket-Protocol: other, v4.channel.k8s.io, v5.channel.k8s.io\r\n";
-    let url = exec_url(&room, "true", OUTPUT, false);
+    let url = exec_url(&server, "true", OUTPUT, false);
     let (_socket, answer) = request(&url, "GET", &format!("{WEBSOCKET}{asked}")).await;
     is(&answer, "101");
     assert!(
@@ -108,33 +108,20 @@ async fn the_clients_order_decides() {
 
 #[tokio::test]
 async fn a_websocket_needs_the_ports_beforehand() {
-    let room = start().await;
+    let server = start().await;
     for ports in [vec![], vec![80; 40]] {
-        let url = room.port_forward(POD, ports).unwrap();
+        let url = server.url(local::port_forward(ports)).unwrap();
         let (_socket, answer) = request(&url, "GET", WEBSOCKET).await;
         is(&answer, "400");
     }
 }
 
 #[tokio::test]
-async fn unknown_containers_and_pods_get_no_url() {
-    let room = start().await;
-    let failure = room
-        .exec("other", vec!["true".into()], OUTPUT, false)
-        .unwrap_err();
-    assert_eq!(failure.kind, ErrorKind::NotFound);
-    let failure = room.attach("other", OUTPUT, false).unwrap_err();
-    assert_eq!(failure.kind, ErrorKind::NotFound);
-    let failure = room.port_forward("other", vec![]).unwrap_err();
-    assert_eq!(failure.kind, ErrorKind::NotFound);
-}
-
-#[tokio::test]
 async fn too_many_unused_urls_are_refused() {
-    let room = start().await;
+    let server = start().await;
     for _ in 0..tokens::OUTSTANDING_MAX {
-        exec_url(&room, "true", OUTPUT, false);
+        exec_url(&server, "true", OUTPUT, false);
     }
-    let failure = room.attach(CONTAINER, OUTPUT, false).unwrap_err();
+    let failure = server.url(local::attach(OUTPUT)).unwrap_err();
     assert_eq!(failure.kind, ErrorKind::ResourceExhausted);
 }

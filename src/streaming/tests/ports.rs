@@ -9,7 +9,7 @@ use super::*;
 
 #[tokio::test]
 async fn two_channels_a_port() {
-    let room = start().await;
+    let server = start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let open = listener.local_addr().unwrap().port();
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -21,7 +21,7 @@ async fn two_channels_a_port() {
         socket.read_exact(&mut bytes).await.unwrap();
         socket.write_all(&bytes).await.unwrap();
     });
-    let url = room.port_forward(POD, vec![closed, open]).unwrap();
+    let url = server.url(local::port_forward(vec![closed, open])).unwrap();
     let mut socket = connect(&url, "v4.channel.k8s.io").await;
     socket
         .send(Message::Binary(b"\x02hello".to_vec().into()))

@@ -32,8 +32,11 @@ async fn all(stream: Stream) -> String {
 
 #[tokio::test]
 async fn the_command_begins_when_all_streams_are_there() {
-    let room = start().await;
-    let url = exec_url(&room, "cat; printf err >&2; exit 3", ALL, false);
+    let server = start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let begun = dir.path().join("begun");
+    let script = format!("touch {}; cat; printf err >&2; exit 3", begun.display());
+    let url = exec_url(&server, &script, ALL, false);
     let session = connect(&url, "v4.channel.k8s.io").await;
     let error = open(&session, &[("streamType", "error")]).await;
     let (_, mut stdin) = open(&session, &[("streamType", "stdin")]).await.split();
@@ -43,9 +46,10 @@ async fn the_command_begins_when_all_streams_are_there() {
     stdin.write_all(b"typed").await.unwrap();
     stdin.shutdown().await.unwrap();
     let stdout = open(&session, &[("streamType", "stdout")]).await;
-    assert_eq!(room.room.target.execs.lock().unwrap().len(), 0);
+    assert!(!begun.exists());
     let stderr = open(&session, &[("streamType", "stderr")]).await;
     assert_eq!(all(stdout).await, "typed");
+    assert!(begun.exists());
     assert_eq!(all(stderr).await, "err");
     let status: serde_json::Value = serde_json::from_str(&all(error).await).unwrap();
     assert_eq!(status["details"]["causes"][0]["message"], "3");
@@ -54,13 +58,17 @@ async fn the_command_begins_when_all_streams_are_there() {
 
 #[tokio::test]
 async fn an_error_is_of_one_connection_alone() {
-    let room = start().await;
+    let server = start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = nobody.local_addr().unwrap().port().to_string();
     drop(nobody);
-    let session = connect(&room.port_forward(POD, vec![]).unwrap(), "portforward.k8s.io").await;
+    let session = connect(
+        &server.url(local::port_forward(vec![])).unwrap(),
+        "portforward.k8s.io",
+    )
+    .await;
     let pair = async |port: &str, request: &str| {
         let fields = |kind| [("streamType", kind), ("port", port), ("requestID", request)];
         (
@@ -94,8 +102,12 @@ async fn an_error_is_of_one_connection_alone() {
 
 #[tokio::test]
 async fn streams_that_make_no_pair_are_refused() {
-    let room = start().await;
-    let session = connect(&room.port_forward(POD, vec![]).unwrap(), "portforward.k8s.io").await;
+    let server = start().await;
+    let session = connect(
+        &server.url(local::port_forward(vec![])).unwrap(),
+        "portforward.k8s.io",
+    )
+    .await;
     let wrong: [&[(&str, &str)]; 5] = [
         &[],
         &[("streamType", "data"), ("requestID", "0")],

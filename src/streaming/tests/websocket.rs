@@ -49,19 +49,19 @@ fn status(got: &Got) -> serde_json::Value {
 
 #[tokio::test]
 async fn output_and_exit_code() {
-    let room = start().await;
+    let server = start().await;
     for protocol in ["v5.channel.k8s.io", "v4.channel.k8s.io"] {
-        let url = exec_url(&room, "printf out; printf err >&2; exit 42", OUTPUT, false);
+        let url = exec_url(&server, "printf out; printf err >&2; exit 42", OUTPUT, false);
         let got = rest(&mut connect(&url, protocol).await).await;
         assert_eq!((&got[0][..], &got[1][..]), (&b"out"[..], &b"err"[..]));
         assert_eq!(status(&got)["details"]["causes"][0]["message"], "42");
     }
     for protocol in ["v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"] {
-        let url = exec_url(&room, "printf out; exit 7", OUTPUT, false);
+        let url = exec_url(&server, "printf out; exit 7", OUTPUT, false);
         let got = rest(&mut connect(&url, protocol).await).await;
         assert_eq!(&got[0][..], b"out");
         assert!(got[2].ends_with(b"7"), "{got:?}");
-        let url = exec_url(&room, "true", OUTPUT, false);
+        let url = exec_url(&server, "true", OUTPUT, false);
         let got = rest(&mut connect(&url, protocol).await).await;
         assert_eq!(got, Got::default(), "success says nothing");
     }
@@ -69,9 +69,9 @@ async fn output_and_exit_code() {
 
 #[tokio::test]
 async fn all_is_text_in_the_base64_form() {
-    let room = start().await;
+    let server = start().await;
     for protocol in ["v4.base64.channel.k8s.io", "base64.channel.k8s.io"] {
-        let url = exec_url(&room, "read line; echo got $line", ALL, false);
+        let url = exec_url(&server, "read line; echo got $line", ALL, false);
         let mut socket = connect(&url, protocol).await;
         socket.send(Message::Text("0eAo=".into())).await.unwrap();
         let mut got = String::new();
@@ -87,8 +87,8 @@ async fn all_is_text_in_the_base64_form() {
 
 #[tokio::test]
 async fn version_5_ends_stdin() {
-    let room = start().await;
-    let url = exec_url(&room, "cat; echo over", ALL, false);
+    let server = start().await;
+    let url = exec_url(&server, "cat; echo over", ALL, false);
     let mut socket = connect(&url, "v5.channel.k8s.io").await;
     send(&mut socket, 0, b"typed\n").await;
     socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
@@ -99,8 +99,8 @@ async fn version_5_ends_stdin() {
 
 #[tokio::test]
 async fn the_first_size_is_there_before_the_program() {
-    let room = start().await;
-    let url = exec_url(&room, "stty size; read x; stty size", TERMINAL, true);
+    let server = start().await;
+    let url = exec_url(&server, "stty size; read x; stty size", TERMINAL, true);
     let mut socket = connect(&url, "v4.channel.k8s.io").await;
     send(&mut socket, 4, br#"{"Width":132,"Height":50}"#).await;
     let mut seen = String::new();
@@ -116,20 +116,18 @@ async fn the_first_size_is_there_before_the_program() {
 
 #[tokio::test]
 async fn a_command_that_cannot_be_run_is_told() {
-    let room = start().await;
-    let url = room
-        .exec(CONTAINER, vec!["/no/such".into()], OUTPUT, false)
-        .unwrap();
+    let server = start().await;
+    let url = server.url(local::exec(&["/no/such"], OUTPUT, false)).unwrap();
     let got = rest(&mut connect(&url, "v5.channel.k8s.io").await).await;
     assert_eq!(status(&got)["reason"], "InternalError");
 }
 
 #[tokio::test]
 async fn a_client_that_goes_ends_its_streams() {
-    let room = start().await;
+    let server = start().await;
     let dir = tempfile::tempdir().unwrap();
     let proof = dir.path().join("over");
-    let url = exec_url(&room, &format!("cat; touch {}", proof.display()), ALL, false);
+    let url = exec_url(&server, &format!("cat; touch {}", proof.display()), ALL, false);
     let mut socket = connect(&url, "v5.channel.k8s.io").await;
     send(&mut socket, 0, b"typed").await;
     assert!(soon(socket.next()).await.is_some());
@@ -144,8 +142,8 @@ async fn a_client_that_goes_ends_its_streams() {
 
 #[tokio::test]
 async fn a_child_that_keeps_the_output_is_not_waited_for() {
-    let room = start().await;
-    let url = exec_url(&room, "sleep 60 & echo $!", OUTPUT, false);
+    let server = start().await;
+    let url = exec_url(&server, "sleep 60 & echo $!", OUTPUT, false);
     let got = rest(&mut connect(&url, "v5.channel.k8s.io").await).await;
     assert_eq!(status(&got)["status"], "Success");
     let pid = String::from_utf8(got[0].clone()).unwrap().trim().parse().unwrap();
@@ -155,8 +153,8 @@ async fn a_child_that_keeps_the_output_is_not_waited_for() {
 
 #[tokio::test]
 async fn attached_clients_type_and_read() {
-    let room = start().await;
-    let url = room.attach(CONTAINER, ALL, false).unwrap();
+    let server = start().await;
+    let url = server.url(local::attach(ALL)).unwrap();
     let mut socket = connect(&url, "v5.channel.k8s.io").await;
     send(&mut socket, 0, b"a\nb\n").await;
     socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
@@ -171,10 +169,8 @@ async fn an_idle_client_is_cut() {
         idle_timeout: Duration::from_millis(300),
         ..settings()
     };
-    let room = Streaming::start(settings, Arc::new(Fake::default()))
-        .await
-        .unwrap();
-    let url = room.attach(CONTAINER, ALL, false).unwrap();
+    let server = Streaming::start(settings).await.unwrap();
+    let url = server.url(local::attach(ALL)).unwrap();
     let mut socket = connect(&url, "v5.channel.k8s.io").await;
     soon(async { while let Some(Ok(_)) = socket.next().await {} }).await;
 }

@@ -118,7 +118,11 @@ fn proc_is_a_link() {
         let world = World::new();
         std::fs::remove_dir(world.root().join("proc")).unwrap();
         symlink(link, world.root().join("proc")).unwrap();
-        refused(&world, &shell("true"), "only mounted on a directory without links in its path");
+        refused(
+            &world,
+            &shell("true"),
+            "only mounted on a directory without links in its path",
+        );
     }
 }
 

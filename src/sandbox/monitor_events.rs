@@ -1,0 +1,176 @@
+//! What the pod's monitor reports, and what follows when it is lost.
+
+use pausa_monitor_protocol::{Event, ExitRecord, ExitStatus};
+
+use super::error::PodError;
+use super::lifecycle::{Change, ContainerPhase, Lifecycle, PodPhase, StartedBy, Starting};
+use super::ops::{self, Started};
+use super::pod::Pod;
+use crate::container::{ExitInfo, RunState};
+use crate::id::Id;
+use crate::monitor::MonitorError;
+
+impl Lifecycle {
+    /// A container's first process has ended.
+    fn exited(&mut self, id: &Id, exit: ExitStatus) -> Change {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Change::default();
+        };
+        match (&mut container.phase, &container.record.run) {
+            (ContainerPhase::Running(_), RunState::Running { started_at, .. }) => {
+                let info = ExitInfo::of(*started_at, &exit);
+                self.ended(id, info)
+            }
+            // It was so quick that its end overtakes the answer to its start.
+            (ContainerPhase::Starting(starting), _) => {
+                starting.early_exit = Some(exit);
+                Change::default()
+            }
+            _ => Change::default(),
+        }
+    }
+
+    /// Whether an earlier daemon asked for the start that is under way, so that its outcome comes as an event.
+    fn awaits_start_event(&self, id: &Id) -> bool {
+        let phase = self.containers.get(id).map(|container| &container.phase);
+        matches!(
+            phase,
+            Some(ContainerPhase::Starting(Starting {
+                by: StartedBy::EarlierDaemon,
+                ..
+            }))
+        )
+    }
+
+    /// Nobody watches a running container any more: it counts as ended as its exit record says, or as lost.
+    pub(super) fn lost_container(
+        &mut self,
+        id: &Id,
+        exit: Option<&ExitRecord>,
+        now: i64,
+        why: &str,
+    ) -> Change {
+        let run = self.containers.get(id).map(|container| &container.record.run);
+        let Some(&RunState::Running { started_at, .. }) = run else {
+            return Change::default();
+        };
+        let info = match exit {
+            Some(record) => ExitInfo::of(started_at, &record.exit),
+            None => ExitInfo::lost(started_at, now, why),
+        };
+        self.ended(id, info)
+    }
+}
+
+impl Pod {
+    pub(super) fn monitor_event(&mut self, event: Event) {
+        match event {
+            Event::Exited { container, exit } => {
+                if let Ok(id) = Id::try_from(container) {
+                    let change = self.lifecycle.exited(&id, exit);
+                    self.container_ended(&id, change);
+                }
+            }
+            Event::ExecExited { exec, exit } => self.handle.execs().exits.complete(&exec, exit),
+            Event::Detached { attach, why } => self.handle.execs().detachments.complete(&attach, why),
+            Event::PauseExited => self.pause_exited(),
+            Event::LogDropped {
+                container,
+                bytes,
+                errno,
+            } => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                tracing::warn!(
+                    container,
+                    bytes,
+                    %error,
+                    "cannot write to a container's log: output was dropped, and the container goes on"
+                );
+            }
+            Event::Started { container, pid, at } => self.start_event(container, Ok(Started { pid, at })),
+            Event::StartFailed { container, failure } => {
+                let failed = PodError::failed("start the container", MonitorError::Refused(failure));
+                self.start_event(container, Err(failed));
+            }
+        }
+    }
+
+    /// The outcome of a start that an earlier daemon has asked for. Those of our own are answered.
+    fn start_event(&mut self, container: String, outcome: Result<Started, PodError>) {
+        if let Ok(id) = Id::try_from(container)
+            && self.lifecycle.awaits_start_event(&id)
+        {
+            self.settle_start(&id, outcome);
+        }
+    }
+
+    fn container_ended(&mut self, id: &Id, change: Change) {
+        if change.containers.is_empty() {
+            return;
+        }
+        self.commit("container_exit", change);
+        self.clean_up_after(id);
+    }
+
+    /// Removes what is left in the kernel of a container whose processes have ended.
+    pub(super) fn clean_up_after(&mut self, id: &Id) {
+        self.handle.execs().forget(id);
+        let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
+        self.begin_unattended(async move { ops::remove_cgroup(&services, &pod, &id).await });
+    }
+
+    /// The shared PID namespace is gone, and with it what ran in it: the containers' exits come by themselves.
+    fn pause_exited(&mut self) {
+        if self.lifecycle.phase() == PodPhase::Ready {
+            tracing::warn!(
+                pod = self.id().short(),
+                "the pause process ended: the pod is not ready any more"
+            );
+        }
+        let change = self.lifecycle.lose_readiness();
+        self.commit("lose_pod", change);
+    }
+
+    /// The monitor has gone without having been asked to. Its exit records say what it has seen; what it has not seen
+    /// is ended here, because nobody reads its output or would see it exit.
+    pub(super) fn monitor_lost(&mut self) {
+        if self.lifecycle.phase() == PodPhase::TearingDown || !self.lifecycle.has_monitor {
+            return;
+        }
+        let pid = self.lifecycle.record.monitor_pid;
+        tracing::error!(
+            pod = self.id().short(),
+            pid,
+            "the pod's monitor died: its containers are killed, and the pod is not ready any more"
+        );
+        self.lifecycle.has_monitor = false;
+        self.handle.set_monitor(None);
+        self.handle.execs().abandon();
+        let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
+        for id in ids {
+            self.lose_container(&id, "the pod's monitor died");
+            if self.lifecycle.awaits_start_event(&id) {
+                let failed = PodError::failed("start the container", MonitorError::Gone { pid });
+                self.settle_start(&id, Err(failed));
+            }
+        }
+        let change = self.lifecycle.lose_readiness();
+        self.commit("lose_pod", change);
+    }
+
+    /// Ends a running container that nobody watches any more.
+    pub(super) fn lose_container(&mut self, id: &Id, why: &str) {
+        let directory = self.services.store.layout().pod(self.id());
+        let exit = ops::read_exit_record(&directory, id);
+        let change = self
+            .lifecycle
+            .lost_container(id, exit.as_ref(), crate::state::now(), why);
+        if change.containers.is_empty() {
+            return;
+        }
+        self.commit("lose_container", change);
+        self.handle.execs().forget(id);
+        let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
+        self.begin_unattended(async move { ops::kill_cgroup(&services, &pod, &id).await });
+    }
+}

@@ -1,0 +1,30 @@
+//! The operations on pods and containers, one file each.
+//!
+//! A file holds, in this order: the RPC with its checks (`impl Pods`), the decision on the pod's state and its transitions
+//! (`impl Lifecycle`, pure), what the actor does about it (`impl Pod`), and the work that takes time, which either succeeds
+//! whole or undoes what it had made until it failed, whether or not anybody still waits.
+//!
+//! `cgroup`, `files`, `userns`, `volumes` and `log` are what several operations need of the kernel.
+
+mod cgroup;
+mod create_container;
+mod exec;
+mod files;
+mod log;
+mod port_forward;
+mod remove_container;
+mod remove_pod;
+mod run_pod;
+mod start_container;
+mod stop_container;
+mod stop_pod;
+mod update_resources;
+mod userns;
+mod volumes;
+
+pub(in crate::sandbox) use cgroup::{kill_cgroup, remove_cgroup};
+pub(in crate::sandbox) use create_container::ContainerParts;
+pub(in crate::sandbox) use files::{open_directory, unbind_netns, unmount};
+pub(in crate::sandbox) use remove_container::{read_exit_record, remove_layer, remove_layers};
+pub(in crate::sandbox) use start_container::Started;
+pub(in crate::sandbox) use stop_pod::needs_teardown;

@@ -1,0 +1,199 @@
+//! The cgroups of containers and monitors.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use oci_spec::runtime::LinuxDeviceCgroup;
+
+use super::run_pod::cgroup_parent;
+use crate::blocking::blocking;
+use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits};
+use crate::container::ContainerRecord;
+use crate::error::{ErrorKind, Kinded};
+use crate::id::Id;
+use crate::proto::v1;
+use crate::sandbox::error::PodError;
+use crate::sandbox::record::PodRecord;
+use crate::sandbox::services::Services;
+
+fn failed(doing: &'static str) -> impl FnOnce(CgroupError) -> PodError {
+    move |error| PodError::failed(doing, error)
+}
+
+/// Where a container's cgroup is.
+fn path(services: &Services, pod: &PodRecord, container: &Id) -> Result<CgroupPath, CgroupError> {
+    services
+        .cgroups
+        .container_path(cgroup_parent(&pod.config), container.as_str())
+}
+
+/// Makes a container's cgroup with its limits.
+pub(super) async fn create(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    devices: Vec<LinuxDeviceCgroup>,
+) -> Result<Cgroup, PodError> {
+    const DOING: &str = "make the container's cgroup";
+    let path = path(services, pod, &record.id).map_err(failed(DOING))?;
+    let (services, resources) = (Arc::clone(services), record.resources.clone());
+    blocking(move || {
+        let limits = Limits {
+            cri: &resources,
+            devices: &devices,
+            pids: None,
+        };
+        services.cgroups.create(&path, &limits).map_err(failed(DOING))
+    })
+    .await
+}
+
+/// Tells the cgroup driver that a container's first process is there.
+pub(super) async fn register(
+    cgroup: Cgroup,
+    resources: v1::LinuxContainerResources,
+    pid: i32,
+) -> Result<(), PodError> {
+    const DOING: &str = "make the container's scope";
+    blocking(move || {
+        let limits = Limits {
+            cri: &resources,
+            devices: &[],
+            pids: None,
+        };
+        cgroup.register(pid, &limits).map_err(failed(DOING))
+    })
+    .await
+}
+
+/// Makes the cgroup of a pod's monitor below the pod's, so that its cost is the pod's.
+pub(super) async fn create_for_monitor(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+) -> Result<Cgroup, PodError> {
+    const DOING: &str = "make the cgroup of the pod's monitor";
+    let parent = cgroup_parent(&pod.config);
+    let path = services
+        .cgroups
+        .monitor_path(parent, pod.id.as_str())
+        .map_err(failed(DOING))?;
+    let services = Arc::clone(services);
+    blocking(move || services.cgroups.create_unlimited(&path).map_err(failed(DOING))).await
+}
+
+/// What a monitor joins its cgroup with by itself: the `tasks` files of v1. On v2 there is nothing of the kind, and
+/// [`admit_monitor`] moves it.
+pub(super) fn for_monitor_to_join(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, PodError> {
+    if cgroup.is_v2() {
+        return Ok(Vec::new());
+    }
+    let fds = cgroup
+        .join_fds()
+        .map_err(failed("open the cgroup of the pod's monitor"))?;
+    Ok(fds.into_iter().map(|(_, fd)| fd).collect())
+}
+
+/// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
+pub(super) async fn admit_monitor(cgroup: Cgroup, pid: i32) -> Result<(), PodError> {
+    const DOING: &str = "put the pod's monitor into its cgroup";
+    blocking(move || {
+        let placed = if cgroup.is_v2() { cgroup.place(pid) } else { Ok(()) };
+        let none = v1::LinuxContainerResources::default();
+        let limits = Limits {
+            cri: &none,
+            devices: &[],
+            pids: None,
+        };
+        placed
+            .and_then(|()| cgroup.register(pid, &limits))
+            .map_err(failed(DOING))
+    })
+    .await
+}
+
+/// Removes the cgroup of a pod's monitor.
+pub(super) async fn remove_monitor(services: &Arc<Services>, pod: &PodRecord) {
+    let parent = cgroup_parent(&pod.config);
+    let path = services.cgroups.monitor_path(parent, pod.id.as_str());
+    remove_path(services, path, &pod.id).await;
+}
+
+/// Removes a container's cgroup.
+pub(in crate::sandbox) async fn remove_cgroup(services: &Arc<Services>, pod: &PodRecord, container: &Id) {
+    remove_path(services, path(services, pod, container), container).await;
+}
+
+async fn remove_path(services: &Arc<Services>, path: Result<CgroupPath, CgroupError>, whose: &Id) {
+    const DOING: &str = "remove a cgroup";
+    let services = Arc::clone(services);
+    let removed = blocking(move || {
+        path.and_then(|path| services.cgroups.remove(&path))
+            .map_err(failed(DOING))
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(
+            id = whose.short(),
+            error = error.text(),
+            "cannot remove the cgroup of a pod's monitor or of a container; it stays, empty, until the node is restarted"
+        );
+    }
+}
+
+/// Kills everything in a container's cgroup, then removes it: for containers nobody watches any more.
+pub(in crate::sandbox) async fn kill_cgroup(services: &Arc<Services>, pod: &PodRecord, container: &Id) {
+    const DOING: &str = "kill what is left of a container";
+    let killed = match path(services, pod, container) {
+        Ok(path) => {
+            let services = Arc::clone(services);
+            blocking(move || match services.cgroups.open(&path) {
+                Ok(cgroup) => cgroup.kill_all().map_err(failed(DOING)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(failed(DOING)(error)),
+            })
+            .await
+        }
+        Err(error) => Err(failed(DOING)(error)),
+    };
+    if let Err(error) = killed {
+        tracing::warn!(
+            container = container.short(),
+            error = error.text(),
+            "cannot kill what is left of a container; its processes may still run"
+        );
+    }
+    remove_cgroup(services, pod, container).await;
+}
+
+/// Changes the limits of a running container.
+pub(super) async fn update(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    container: &Id,
+    resources: v1::LinuxContainerResources,
+) -> Result<(), PodError> {
+    const DOING: &str = "change the container's resources";
+    let path = path(services, pod, container).map_err(failed(DOING))?;
+    let services = Arc::clone(services);
+    blocking(move || {
+        let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
+        cgroup.update(&resources).map_err(failed(DOING))
+    })
+    .await
+}
+
+/// Writes a running container's limits again where somebody else has overwritten them.
+pub(super) async fn restore(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    container: &Id,
+    resources: v1::LinuxContainerResources,
+) -> Result<(), PodError> {
+    const DOING: &str = "restore the container's resources";
+    let path = path(services, pod, container).map_err(failed(DOING))?;
+    let services = Arc::clone(services);
+    blocking(move || {
+        let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
+        cgroup.restore(&resources).map_err(failed(DOING))
+    })
+    .await
+}

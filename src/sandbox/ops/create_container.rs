@@ -1,0 +1,543 @@
+//! CreateContainer: image, root, user, spec and plan of a container; nothing of it runs yet. The same configuration again
+//! joins the earlier call.
+
+use std::collections::BTreeMap;
+use std::io::BufReader;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
+use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan};
+
+use super::run_pod::cgroup_parent;
+use super::volumes::{by_descriptor, mount_volumes};
+use super::{files, userns};
+use crate::blocking::blocking;
+use crate::container::{ContainerRecord, ImageIdentity, RunState};
+use crate::error::{Failure, chain};
+use crate::failpoint::failpoint_before;
+use crate::id::Id;
+use crate::image::{Lease, overlay};
+use crate::oci::{
+    self, CompileInput, ContainerInput, OciError, PodFiles, PodInput, PodNamespaces, Prepared, ResolvedUser,
+};
+use crate::proto::v1;
+use crate::require;
+use crate::sandbox::error::PodError;
+use crate::sandbox::lifecycle::{Answer, Container, ContainerName, ContainerPhase, Lifecycle, PendingCreate};
+use crate::sandbox::pod::Pod;
+use crate::sandbox::record::PodRecord;
+use crate::sandbox::registry::CONTAINER;
+use crate::sandbox::services::Services;
+use crate::sandbox::{Pods, validate};
+use crate::telemetry::Steps;
+
+const OPERATION: &str = "create_container";
+
+impl Pods {
+    /// Creates a container in a ready pod, joins the creation of the same one, or finds it created. The pod's record says
+    /// what the pod is; the client's memory of it (`sandbox_config`) could differ and is not looked at.
+    ///
+    /// # Errors
+    /// Why it could not be created; then nothing of it is left.
+    pub async fn create_container(
+        &self,
+        request: v1::CreateContainerRequest,
+    ) -> Result<v1::CreateContainerResponse, Failure> {
+        require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
+        let mut config = require::message("config", request.config)?;
+        let metadata = require::message("config.metadata", config.metadata.as_ref())?;
+        require::text("config.metadata.name", &metadata.name)?;
+        config.image = Some(require::image("config.image", config.image.take())?);
+        validate::container(&config)?;
+        self.check_target(&request.pod_sandbox_id, &config)?;
+        let pod = self.registry.pod(&request.pod_sandbox_id)?;
+        let config = Box::new(config);
+        let container_id = pod
+            .ask(move |pod, answer| pod.create_container(config, answer))
+            .await?
+            .into();
+        Ok(v1::CreateContainerResponse { container_id })
+    }
+
+    /// A debug container's target must be a running container of the same pod.
+    fn check_target(&self, pod: &str, config: &v1::ContainerConfig) -> Result<(), PodError> {
+        let Some(target_id) = target_id(config) else {
+            return Ok(());
+        };
+        let invalid = |problem: String| PodError::Invalid {
+            field: "config.linux.security_context.namespace_options.target_id",
+            problem,
+        };
+        let (view, target) = self
+            .container(target_id)
+            .map_err(|error| invalid(format!("leads nowhere: {error}")))?;
+        if view.pod.id != self.registry.pod(pod)?.id {
+            return Err(invalid(format!("{target_id:?} is a container of another pod")));
+        }
+        match target.run {
+            RunState::Running { .. } => Ok(()),
+            _ => Err(PodError::State {
+                what: CONTAINER,
+                id: target.id.to_string(),
+                state: "not running",
+                hint: "only a running container's PID namespace can be joined",
+            }),
+        }
+    }
+}
+
+/// The container whose PID namespace a debug container joins, if it joins one.
+fn target_id(config: &v1::ContainerConfig) -> Option<&str> {
+    let security = config.linux.as_ref()?.security_context.as_ref()?;
+    let options = security.namespace_options.as_ref()?;
+    (options.pid() == v1::NamespaceMode::Target).then_some(options.target_id.as_str())
+}
+
+/// What a create request comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Decision {
+    Create,
+    /// The same one is being created.
+    Join,
+    /// It is there.
+    Found(Id),
+}
+
+fn decide(pod: &Lifecycle, name: &ContainerName, config: &v1::ContainerConfig) -> Result<Decision, PodError> {
+    if !pod.accepts_containers() {
+        return Err(pod.not_ready("containers are only made in a ready pod"));
+    }
+    let taken = |by: &str| PodError::Taken {
+        what: CONTAINER,
+        name: format!("{}_{}", name.0, name.1),
+        id: by.to_owned(),
+    };
+    if let Some(pending) = pod.creating.get(name) {
+        return match *pending.config == *config {
+            true => Ok(Decision::Join),
+            false => Err(taken("one that is being made")),
+        };
+    }
+    let holder = pod
+        .containers
+        .values()
+        .find(|container| container.record.name() == *name);
+    match holder.map(|container| &container.record) {
+        None => Ok(Decision::Create),
+        Some(record) if record.config == *config && record.run == RunState::Created => {
+            Ok(Decision::Found(record.id.clone()))
+        }
+        Some(record) => Err(taken(record.id.as_str())),
+    }
+}
+
+impl Lifecycle {
+    /// Whether the creation of the container begins now.
+    pub(in crate::sandbox) fn create_container(
+        &mut self,
+        name: &ContainerName,
+        config: &v1::ContainerConfig,
+        answer: Answer<Id>,
+    ) -> bool {
+        match decide(self, name, config) {
+            Ok(Decision::Create) => {
+                let pending = PendingCreate {
+                    config: Box::new(config.clone()),
+                    waiters: answer.into(),
+                };
+                self.creating.insert(name.clone(), pending);
+                return true;
+            }
+            Ok(Decision::Join) => {
+                if let Some(pending) = self.creating.get_mut(name) {
+                    pending.waiters.push(answer);
+                }
+            }
+            Ok(Decision::Found(id)) => drop(answer.send(Ok(id))),
+            Err(error) => drop(answer.send(Err(error))),
+        }
+        false
+    }
+
+    /// The process whose PID namespace a debug container joins, where it joins one of this pod.
+    fn target_pid(&self, config: &v1::ContainerConfig) -> Option<i32> {
+        let target = Id::try_from(target_id(config)?.to_owned()).ok()?;
+        match self.containers.get(&target)?.record.run {
+            RunState::Running { pid, .. } => Some(pid),
+            RunState::Created | RunState::Exited(_) => None,
+        }
+    }
+}
+
+impl Pod {
+    fn create_container(&mut self, config: Box<v1::ContainerConfig>, answer: Answer<Id>) {
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let name = (metadata.name, metadata.attempt);
+        if !self.lifecycle.create_container(&name, &config, answer) {
+            return;
+        }
+        let target = self.lifecycle.target_pid(&config);
+        let (services, pod) = (self.services.clone(), self.lifecycle.record.clone());
+        let steps = self.handle.begin("CreateContainer", &name.0);
+        let work = async move {
+            let created = create(&services, &pod, *config, target, &steps).await;
+            created.map(Box::new)
+        };
+        self.begin("create the container", work, move |pod, outcome| {
+            pod.settle_container(&name, outcome.flatten());
+        });
+    }
+
+    fn settle_container(&mut self, name: &ContainerName, outcome: Result<Box<ContainerMade>, PodError>) {
+        let pending = self.lifecycle.creating.remove(name);
+        failpoint_before(OPERATION, "save");
+        let outcome = outcome.and_then(|made| {
+            self.save_container(&made.record)?;
+            Ok(*made)
+        });
+        let outcome = outcome.map(|made| {
+            let ContainerMade {
+                record,
+                parts,
+                leases,
+            } = made;
+            let id = record.id.clone();
+            let phase = ContainerPhase::Created {
+                parts: Some(Box::new(parts)),
+            };
+            let container = Container::new(record, phase, leases);
+            self.lifecycle.containers.insert(id.clone(), container);
+            self.registry.enter_container(id.clone(), self.handle.clone());
+            failpoint_before(OPERATION, "publish");
+            self.publish();
+            id
+        });
+        failpoint_before(OPERATION, "answer");
+        if let Some(pending) = pending {
+            pending.waiters.answer(&outcome);
+        }
+    }
+}
+
+/// A container that can be started.
+#[derive(Debug)]
+struct ContainerMade {
+    record: ContainerRecord,
+    parts: ContainerParts,
+    /// On its image and those of its volumes.
+    leases: Vec<Lease>,
+}
+
+/// Makes what a container needs.
+async fn create(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    config: v1::ContainerConfig,
+    target: Option<i32>,
+    steps: &Steps,
+) -> Result<ContainerMade, PodError> {
+    steps.enter("image");
+    let image = config.image.as_ref().map_or("", |spec| &spec.image);
+    let lease = services.images.lease(image);
+    let lease = lease.map_err(|error| PodError::failed(format!("find the image {image:?}"), error))?;
+    let record = draft(services, pod, config, &lease)?;
+    match fill(services, pod, record.clone(), &lease, target, steps).await {
+        Ok((record, parts, mut leases)) => {
+            leases.push(lease);
+            Ok(ContainerMade {
+                record,
+                parts,
+                leases,
+            })
+        }
+        Err(error) => {
+            // The writable layer and the bundle; mounts go with their descriptors.
+            if let Err(undo) = services.store.forget_container(&record.pod, &record.id) {
+                tracing::error!(
+                    container = record.id.short(),
+                    error = chain(&undo),
+                    "cannot remove the directory of a container that was not created; the next start removes it"
+                );
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The record as far as it follows from the request alone.
+fn draft(
+    services: &Services,
+    pod: &PodRecord,
+    config: v1::ContainerConfig,
+    lease: &Lease,
+) -> Result<ContainerRecord, PodError> {
+    let id = Id::random();
+    let of_image = lease
+        .config()
+        .config()
+        .as_ref()
+        .and_then(|config| config.stop_signal().clone());
+    let stop_signal = oci::stop_signal(config.stop_signal, of_image.as_deref());
+    let cgroup = services
+        .cgroups
+        .container_path(cgroup_parent(&pod.config), id.as_str());
+    let cgroup = cgroup.map_err(|error| PodError::failed("name the container's cgroup", error))?;
+    let resources = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.resources.clone())
+        .unwrap_or_default();
+    Ok(ContainerRecord {
+        version: ContainerRecord::VERSION,
+        pod: pod.id.clone(),
+        image: ImageIdentity {
+            id: lease.id(),
+            reference: lease.reference().to_owned(),
+            name: lease.name().to_owned(),
+        },
+        created_at: crate::state::now(),
+        run: RunState::Created,
+        log_path: log_path(&pod.config.log_directory, &config.log_path),
+        cgroup: cgroup.spec_path(),
+        volumes: BTreeMap::new(),
+        user: v1::LinuxContainerUser::default(),
+        stop_signal: stop_signal.to_cri().unwrap_or(v1::Signal::Sigterm).into(),
+        resources,
+        config,
+        id,
+    })
+}
+
+/// Where the log goes; nowhere if either part is missing.
+fn log_path(directory: &str, path: &str) -> Option<PathBuf> {
+    (!directory.is_empty() && !path.is_empty()).then(|| Path::new(directory).join(path))
+}
+
+/// Root, user, spec and plan.
+async fn fill(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    mut record: ContainerRecord,
+    lease: &Lease,
+    target: Option<i32>,
+    steps: &Steps,
+) -> Result<(ContainerRecord, ContainerParts, Vec<Lease>), PodError> {
+    steps.enter("root and mount sources");
+    let invalid = |error: OciError| PodError::failed("make the container's spec", error);
+    let (config, seccomp_root) = (record.config.clone(), services.settings.seccomp_root.clone());
+    let prepared = blocking(move || {
+        oci::prepare(&config, &seccomp_root)
+            .map_err(|error| PodError::failed("look at the container's mounts and devices", error))
+    });
+    let users = userns::open(pod)?.map(Arc::new);
+    let root = mount_root(services, pod, &record, lease, users.clone());
+    let (prepared, root) = tokio::join!(prepared, root);
+    let (mut prepared, root) = (prepared?, root?);
+    let bundle = services.store.layout().bundle(&record.pod, &record.id);
+    let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
+    for volume in &volumes {
+        if let Some(source) = prepared.sources.get_mut(volume.index) {
+            source.clone_from(&volume.path);
+        }
+        record.volumes.insert(volume.index, volume.lease.id());
+    }
+    failpoint_before(OPERATION, "spec");
+    steps.enter("user and spec");
+    let user = oci::resolve_user(root.as_fd(), &record.config, lease.config()).map_err(invalid)?;
+    record.user = v1::LinuxContainerUser {
+        uid: user.uid.into(),
+        gid: user.gid.into(),
+        supplemental_groups: user.groups.iter().copied().map(i64::from).collect(),
+    };
+    let target = target.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
+    let spec = spec(services, pod, &record, lease, &prepared, &user, target.as_deref()).map_err(invalid)?;
+    write_bundle(services, &record, &spec)?;
+    failpoint_before(OPERATION, "plan");
+    let mut plan = plan(services, pod, &record, &spec)?;
+    by_descriptor(&mut plan, &volumes);
+    let (volumes, leases) = volumes
+        .into_iter()
+        .map(|volume| (volume.mount, volume.lease))
+        .unzip();
+    let devices = device_rules(&spec);
+    Ok((
+        record,
+        ContainerParts {
+            root,
+            volumes,
+            plan,
+            devices,
+        },
+        leases,
+    ))
+}
+
+fn spec(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    lease: &Lease,
+    prepared: &Prepared,
+    user: &ResolvedUser,
+    target: Option<&Path>,
+) -> Result<Spec, OciError> {
+    let dir = services.store.layout().pod(&pod.id);
+    let host_ipc = pod.namespaces().ipc() == v1::NamespaceMode::Node;
+    let pod_files = PodFiles {
+        hosts: Some(dir.join(files::HOSTS)),
+        hostname: Some(dir.join(files::HOSTNAME)),
+        resolv_conf: Some(dir.join(files::RESOLV_CONF)),
+        shm: if host_ipc {
+            PathBuf::from("/dev/shm")
+        } else {
+            dir.join(files::SHM)
+        },
+    };
+    let bundle = services.store.layout().bundle(&pod.id, &record.id);
+    let hostname = files::hostname(&pod.config);
+    oci::generate(&ContainerInput {
+        config: &record.config,
+        pod: PodInput {
+            id: pod.id.as_str(),
+            config: &pod.config,
+            files: &pod_files,
+            namespaces: PodNamespaces {
+                network: pod.netns.as_deref(),
+                ..PodNamespaces::default()
+            },
+            hostname: &hostname,
+        },
+        image: lease.config(),
+        user,
+        cgroups_path: &record.cgroup,
+        rootfs: &bundle.join("rootfs"),
+        host: &services.host,
+        prepared,
+        target_pid: target,
+    })
+}
+
+/// The OCI bundle, for any tool to look at and any runtime handler to run.
+fn write_bundle(services: &Services, record: &ContainerRecord, spec: &Spec) -> Result<(), PodError> {
+    let bundle = services.store.layout().bundle(&record.pod, &record.id);
+    let written = std::fs::create_dir_all(bundle.join("rootfs"))
+        .and_then(|()| Ok(serde_json::to_vec(spec)?))
+        .and_then(|json| std::fs::write(bundle.join("config.json"), json));
+    written.map_err(|error| PodError::io(format!("write the bundle {}", bundle.display()), error))
+}
+
+/// A container's root, detached, and its plan.
+#[derive(Debug)]
+pub(in crate::sandbox) struct ContainerParts {
+    pub(super) root: OwnedFd,
+    /// The image volumes, as `MountSource::Fd` counts them in the plan.
+    pub(super) volumes: Vec<OwnedFd>,
+    pub(super) plan: ContainerPlan,
+    pub(super) devices: Vec<LinuxDeviceCgroup>,
+}
+
+/// Which devices a container may use, as its spec says.
+fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources
+        .and_then(|resources| resources.devices().clone())
+        .unwrap_or_default()
+}
+
+/// Makes the parts of a container again from its bundle, as a daemon that was restarted has to.
+pub(super) async fn rebuild(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+) -> Result<ContainerParts, PodError> {
+    let lease = services.images.lease(&record.image.id);
+    let lease = lease.map_err(|error| PodError::failed("find the container's image", error))?;
+    let users = userns::open(pod)?.map(Arc::new);
+    let root = mount_root(services, pod, record, &lease, users.clone()).await?;
+    let bundle = services.store.layout().bundle(&record.pod, &record.id);
+    let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
+    let spec = read_spec(services, record)?;
+    let mut plan = plan(services, pod, record, &spec)?;
+    by_descriptor(&mut plan, &volumes);
+    Ok(ContainerParts {
+        root,
+        volumes: volumes.into_iter().map(|volume| volume.mount).collect(),
+        plan,
+        devices: device_rules(&spec),
+    })
+}
+
+/// Mounts a container's root, detached: no mount table shows it and it ends with its last user. `users` is the pod's
+/// user namespace.
+async fn mount_root(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    lease: &Lease,
+    users: Option<Arc<OwnedFd>>,
+) -> Result<OwnedFd, PodError> {
+    let kept = services.store.layout().kept_container(&record.pod, &record.id);
+    let (layers, range) = (lease.layers(), pod.id_range());
+    blocking(move || {
+        let (upper, work) = (kept.join("upper"), kept.join("work"));
+        for dir in [&upper, &work] {
+            std::fs::create_dir_all(dir)
+                .map_err(|error| PodError::io(format!("make {}", dir.display()), error))?;
+        }
+        // What the root of the mount is: the image's has no say in that.
+        userns::chown(&upper, range)?;
+        overlay::mount(&layers, &upper, &work, users.as_ref().map(|users| users.as_fd()))
+            .map_err(|error| PodError::failed("mount the container's root", error))
+    })
+    .await
+}
+
+/// The plan of a container's first process.
+fn plan(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    spec: &Spec,
+) -> Result<ContainerPlan, PodError> {
+    let config = &record.config;
+    let security = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref());
+    let invalid = |error: oci::OciError| PodError::failed("plan the container", error);
+    let namespaces = oci::namespace_plan(&pod.config, security).map_err(invalid)?;
+    let max_line = services.settings.max_log_line;
+    let input = CompileInput {
+        id: record.id.as_str(),
+        spec,
+        namespaces,
+        cgroups: services.cgroups.layout(),
+        io: IoPlan {
+            stdin: config.stdin,
+            stdin_once: config.stdin_once,
+            terminal: config.tty,
+        },
+        log: record.log_path.as_ref().map(|_| LogPlan { max_line }),
+        programs: &services.seccomp,
+    };
+    oci::compile(&input).map_err(invalid)
+}
+
+/// Reads a container's spec from its bundle.
+pub(super) fn read_spec(services: &Services, record: &ContainerRecord) -> Result<Spec, PodError> {
+    let path = services
+        .store
+        .layout()
+        .bundle(&record.pod, &record.id)
+        .join("config.json");
+    let file = std::fs::File::open(&path)
+        .map_err(|error| PodError::io(format!("open {}", path.display()), error))?;
+    serde_json::from_reader(BufReader::new(file)).map_err(|error| {
+        PodError::io(
+            format!("read the spec {}", path.display()),
+            std::io::Error::from(error),
+        )
+    })
+}

@@ -1,0 +1,577 @@
+//! RunPodSandbox: a pod from its configuration. The same configuration again joins the earlier call.
+//!
+//! ```text
+//!  Recorded ──▶ Placed ──▶ PodMade
+//!  directory,   monitor, namespaces,   address,
+//!  record       shm, netns             hosts file
+//!     ▲            │
+//!     └── fail ◀── fail
+//! ```
+//!
+//! Each phase consumes the one before and can unwind. The record is saved as *creating*, with the network as attached,
+//! before anything is made: a daemon that dies in between leaves nothing that the next one does not know of.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pausa_monitor_protocol::PodPlan;
+use tokio::sync::mpsc;
+
+use super::files::{mount_shm, unmount, write_pod_files};
+use super::stop_pod::{detach, end_monitor};
+use super::{cgroup, files};
+use crate::blocking::blocking;
+use crate::cgroups::Cgroup;
+use crate::error::{ErrorKind, Failure, chain};
+use crate::failpoint::failpoint_before;
+use crate::id::Id;
+use crate::monitor::{Events, Monitor, MonitorError};
+use crate::network::{Attachment, NetworkError, PodNetwork, PortMapping, Protocol};
+use crate::proto::v1;
+use crate::require;
+use crate::sandbox::error::PodError;
+use crate::sandbox::handle::PodHandle;
+use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, PodPhase};
+use crate::sandbox::pod::{Pod, Turn};
+use crate::sandbox::record::{PodName, PodRecord, PodState};
+use crate::sandbox::services::Services;
+use crate::sandbox::{Pods, registry, validate};
+use crate::telemetry::Steps;
+
+const OPERATION: &str = "run_pod";
+
+/// oom_score_adj of what holds a pod together, as the peers give their pause process.
+const MONITOR_OOM_SCORE: i32 = -998;
+
+impl Pods {
+    /// Creates and starts a pod, joins the creation of the same one, or finds it created.
+    ///
+    /// # Errors
+    /// Why it could not be created; then nothing of it is left, except for a network attachment that could not be
+    /// undone, which shows as a pod that is not ready.
+    pub async fn run_pod_sandbox(
+        &self,
+        request: v1::RunPodSandboxRequest,
+    ) -> Result<v1::RunPodSandboxResponse, Failure> {
+        let v1::RunPodSandboxRequest {
+            config,
+            runtime_handler,
+        } = request;
+        let config = require::message("config", config)?;
+        self.check(&config, &runtime_handler)?;
+        let pod_sandbox_id = self.run(config, runtime_handler).await?.into();
+        Ok(v1::RunPodSandboxResponse { pod_sandbox_id })
+    }
+
+    fn check(&self, config: &v1::PodSandboxConfig, handler: &str) -> Result<(), Failure> {
+        let metadata = require::message("config.metadata", config.metadata.as_ref())?;
+        require::text("config.metadata.name", &metadata.name)?;
+        require::text("config.metadata.namespace", &metadata.namespace)?;
+        require::text("config.metadata.uid", &metadata.uid)?;
+        if !self.services.settings.handlers.contains(handler) {
+            return Err(require::invalid(format!(
+                "the runtime handler {handler:?} is not configured; add [handlers.{handler:?}] to pausa's configuration"
+            )));
+        }
+        validate::pod(config)?;
+        // Refused now rather than when the first container needs it.
+        self.services
+            .cgroups
+            .monitor_path(cgroup_parent(config), "0")
+            .map_err(|error| PodError::failed("use config.linux.cgroup_parent", error))?;
+        Ok(())
+    }
+
+    async fn run(&self, config: v1::PodSandboxConfig, handler: String) -> Result<Id, PodError> {
+        let name = PodName::of(&config);
+        loop {
+            let (handle, turns) = PodHandle::new(Id::random(), name.clone());
+            match self.registry.enter(&handle) {
+                Ok(()) => {
+                    let record = draft(&self.services, handle.id.clone(), config, handler);
+                    self.begin(&handle, turns, record);
+                    handle.ask(Pod::await_ready).await?;
+                    return Ok(handle.id.clone());
+                }
+                Err(holder) => match holder.ask(Pod::await_ready).await {
+                    // It was on its way out and is gone: its name is free now.
+                    Err(PodError::Gone { .. }) if !self.registry.knows(&holder.id) => {}
+                    Err(error) => return Err(error),
+                    Ok(()) => return same_as(&holder, &config, &handler),
+                },
+            }
+        }
+    }
+
+    /// Gives a pod its actor, which begins to create it.
+    fn begin(&self, handle: &Arc<PodHandle>, turns: mpsc::UnboundedReceiver<Turn>, record: PodRecord) {
+        let (services, registry) = (self.services.clone(), self.registry.clone());
+        let mut pod = Pod::new(services.clone(), registry, handle.clone(), record, turns);
+        let record = pod.lifecycle.record.clone();
+        let steps = handle.begin("RunPodSandbox", record.id.short());
+        let work = async move { create(&services, &record, &steps).await.map(Box::new) };
+        pod.begin("create the pod", work, Pod::settle_creation);
+        tokio::spawn(pod.run());
+    }
+}
+
+/// The pod that has the name, if it is the one asked for.
+fn same_as(holder: &PodHandle, config: &v1::PodSandboxConfig, handler: &str) -> Result<Id, PodError> {
+    let same = holder
+        .view()
+        .is_some_and(|view| view.pod.config == *config && view.pod.handler == handler);
+    let taken = || PodError::Taken {
+        what: registry::POD,
+        name: holder.name.to_string(),
+        id: holder.id.to_string(),
+    };
+    if same { Ok(holder.id.clone()) } else { Err(taken()) }
+}
+
+/// The record as far as it follows from the request.
+fn draft(services: &Services, id: Id, config: v1::PodSandboxConfig, handler: String) -> PodRecord {
+    let mut record = PodRecord {
+        version: PodRecord::VERSION,
+        config,
+        handler,
+        created_at: crate::state::now(),
+        state: PodState::Creating,
+        netns: None,
+        network: None,
+        pending_detach: false,
+        monitor_cgroup: true,
+        monitor_pid: 0,
+        boot_id: crate::state::boot_id(),
+        id,
+    };
+    if !record.host_network() {
+        record.netns = Some(services.settings.netns(&record.id));
+        record.pending_detach = true;
+    }
+    record
+}
+
+/// What a client that wants the pod to be ready gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    Ready,
+    /// It is answered when the pod is created, or gone.
+    Wait,
+    NotReady,
+}
+
+/// Decides about a client that wants the pod to be ready. One on its way out is waited for, so that its name can be
+/// used again.
+fn decide(pod: &Lifecycle) -> Readiness {
+    match (pod.desired, pod.record.state) {
+        (Desired::Removed, _) | (_, PodState::Creating) => Readiness::Wait,
+        (_, PodState::Ready) => Readiness::Ready,
+        (_, PodState::NotReady) => Readiness::NotReady,
+    }
+}
+
+/// What a client can do about a pod that is not ready.
+pub(super) const NOT_READY_HINT: &str = "remove it, or raise metadata.attempt";
+
+impl Lifecycle {
+    pub(in crate::sandbox) fn await_ready(&mut self, answer: Answer<()>) {
+        let outcome = match decide(self) {
+            Readiness::Wait => return self.ready_waiters.push(answer),
+            Readiness::Ready => Ok(()),
+            Readiness::NotReady => Err(self.not_ready(NOT_READY_HINT)),
+        };
+        answer.send(outcome).ok();
+    }
+
+    /// The pod's resources are there.
+    pub(in crate::sandbox) fn created(&mut self, network: Option<Attachment>, monitor_pid: i32) {
+        self.enter(PodPhase::Ready);
+        self.has_monitor = true;
+        let record = self.record_mut();
+        record.network = network;
+        record.pending_detach = false;
+        record.monitor_pid = monitor_pid;
+    }
+
+    /// The record of the created pod could not be saved. Nobody was told of the pod: it is removed like any other.
+    pub(in crate::sandbox) fn discard(&mut self) {
+        self.enter(PodPhase::NotReady);
+        self.desired = Desired::Removed;
+    }
+
+    /// The pod could not be created. Its record stays only where a network attachment is left: then the pod is there
+    /// to be stopped.
+    pub(in crate::sandbox) fn creation_failed(&mut self, failure: CreateFailure) -> Change {
+        self.enter(PodPhase::NotReady);
+        let waiters = self.ready_waiters.take();
+        let change = if failure.attached {
+            Change::pod()
+        } else {
+            self.desired = Desired::Removed;
+            Change::default()
+        };
+        change.answer(waiters, Err(failure.error))
+    }
+}
+
+impl Pod {
+    fn await_ready(&mut self, answer: Answer<()>) {
+        self.lifecycle.await_ready(answer);
+    }
+
+    fn settle_creation(&mut self, outcome: Result<Result<Box<PodMade>, CreateFailure>, PodError>) {
+        let made = match outcome {
+            Ok(Ok(made)) => *made,
+            Ok(Err(failure)) => return self.creation_failed(failure),
+            // A panic: how far it got is not known.
+            Err(error) => {
+                let attached = self.lifecycle.record.netns.is_some();
+                return self.creation_failed(CreateFailure { error, attached });
+            }
+        };
+        self.lifecycle.created(made.network, made.monitor.pid());
+        self.handle.set_monitor(Some(made.monitor));
+        self.events = Some(made.events);
+        failpoint_before(OPERATION, "save");
+        if let Err(error) = self.save_pod() {
+            self.lifecycle.discard();
+            return self.lifecycle.ready_waiters.take().answer(&Err(error));
+        }
+        failpoint_before(OPERATION, "publish");
+        if self.lifecycle.desired == Desired::Running {
+            self.publish();
+        }
+        failpoint_before(OPERATION, "answer");
+        self.lifecycle.ready_waiters.take().answer(&Ok(()));
+    }
+
+    fn creation_failed(&mut self, failure: CreateFailure) {
+        tracing::warn!(
+            pod = self.id().short(),
+            name = %self.handle.name,
+            error = failure.error.text(),
+            "cannot create the pod; what was made of it is removed"
+        );
+        let change = self.lifecycle.creation_failed(failure);
+        self.commit(OPERATION, change);
+    }
+}
+
+/// A pod whose resources are all there.
+#[derive(Debug)]
+pub(in crate::sandbox) struct PodMade {
+    monitor: Monitor,
+    events: Events,
+    network: Option<Attachment>,
+}
+
+/// Why a pod could not be created.
+#[derive(Debug)]
+pub(in crate::sandbox) struct CreateFailure {
+    pub(in crate::sandbox) error: PodError,
+    /// A network attachment is left that could not be undone.
+    pub(in crate::sandbox) attached: bool,
+}
+
+impl From<PodError> for CreateFailure {
+    fn from(error: PodError) -> Self {
+        Self {
+            error,
+            attached: false,
+        }
+    }
+}
+
+/// Makes a pod's resources.
+async fn create(
+    services: &Arc<Services>,
+    record: &PodRecord,
+    steps: &Steps,
+) -> Result<PodMade, CreateFailure> {
+    steps.enter("record");
+    let recorded = Recorded::save(services, record)?;
+    steps.enter("monitor and files");
+    let placed = recorded.place().await?;
+    steps.enter("network");
+    placed.attach().await
+}
+
+/// There is a directory and a record.
+struct Recorded<'a> {
+    services: &'a Arc<Services>,
+    record: &'a PodRecord,
+    dir: PathBuf,
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(MonitorError) -> PodError {
+    move |error| PodError::failed(doing, error)
+}
+
+impl<'a> Recorded<'a> {
+    fn save(services: &'a Arc<Services>, record: &'a PodRecord) -> Result<Self, PodError> {
+        let dir = services.store.layout().pod(&record.id);
+        let recorded = Self {
+            services,
+            record,
+            dir,
+        };
+        failpoint_before(OPERATION, "record");
+        match services.store.save_pod(&record.id, record) {
+            Ok(()) => Ok(recorded),
+            Err(error) => Err(recorded.fail(PodError::failed("save the record of the new pod", error))),
+        }
+    }
+
+    /// Makes files, shared memory, monitor and namespaces.
+    async fn place(self) -> Result<Placed<'a>, PodError> {
+        failpoint_before(OPERATION, "place");
+        let (dir, config) = (self.dir.clone(), self.record.config.clone());
+        let own_ipc = self.record.namespaces().ipc() != v1::NamespaceMode::Node;
+        let range = self.record.id_range();
+        let files = blocking(move || {
+            write_pod_files(&dir, &config, range)?;
+            if own_ipc { mount_shm(&dir, range) } else { Ok(()) }
+        });
+        let (files, monitor) = tokio::join!(files, self.start_monitor());
+        let (monitor, events) = match monitor {
+            Ok(started) => started,
+            Err(error) => return Err(self.fail(error)),
+        };
+        let placed = Placed {
+            recorded: self,
+            monitor,
+            events,
+        };
+        let bound = match files {
+            Ok(()) => placed.bind_netns().await,
+            Err(error) => Err(error),
+        };
+        match bound {
+            Ok(()) => Ok(placed),
+            Err(error) => Err(placed.fail(error.into()).await.error),
+        }
+    }
+
+    async fn start_monitor(&self) -> Result<(Monitor, Events), PodError> {
+        let (cgroup, spawned) = tokio::join!(
+            cgroup::create_for_monitor(self.services, self.record),
+            self.services.monitors.spawn(self.record.id.as_str())
+        );
+        let (monitor, events) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                cgroup::remove_monitor(self.services, self.record).await;
+                return Err(failed("start the pod's monitor")(error));
+            }
+        };
+        let ready = match cgroup {
+            Ok(cgroup) => self.set_up(&monitor, cgroup).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ready {
+            end_monitor(&monitor).await;
+            cgroup::remove_monitor(self.services, self.record).await;
+            return Err(error);
+        }
+        Ok((monitor, events))
+    }
+
+    async fn set_up(&self, monitor: &Monitor, cgroup: Cgroup) -> Result<(), PodError> {
+        let tasks = cgroup::for_monitor_to_join(&cgroup)?;
+        // On cgroup v2 a move waits for the kernel's other CPUs: the namespaces are made meanwhile.
+        let (admitted, set_up) = tokio::join!(
+            cgroup::admit_monitor(cgroup, monitor.pid()),
+            monitor.set_up(self.plan(), &self.dir, tasks)
+        );
+        let set_up = set_up.map_err(failed("set up the pod's namespaces"));
+        admitted.and(set_up)
+    }
+
+    fn plan(&self) -> PodPlan {
+        let config = &self.record.config;
+        let namespaces = self.record.namespaces();
+        let host_network = self.record.host_network();
+        PodPlan {
+            pod: self.record.id.to_string(),
+            new_network: !host_network,
+            new_ipc: namespaces.ipc() != v1::NamespaceMode::Node,
+            hostname: (!host_network).then(|| files::hostname(config)),
+            shared_pid: namespaces.pid() == v1::NamespaceMode::Pod,
+            sysctls: self.sysctls(host_network),
+            oom_score_adj: MONITOR_OOM_SCORE,
+            users: self.record.id_range(),
+        }
+    }
+
+    /// The defaults that make low ports and ping work without privileges, and what was asked for over them.
+    fn sysctls(&self, host_network: bool) -> Vec<(String, String)> {
+        let settings = &self.services.settings;
+        let mut sysctls = BTreeMap::new();
+        if settings.unprivileged_ports && !host_network {
+            sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        }
+        if settings.unprivileged_icmp && !host_network {
+            // Written inside the pod's user namespace, which knows no others.
+            let last = self.record.id_range().map_or(i32::MAX.unsigned_abs(), |users| {
+                (users.length - 1).min(i32::MAX.unsigned_abs())
+            });
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
+        }
+        let asked = self
+            .record
+            .config
+            .linux
+            .as_ref()
+            .map(|linux| linux.sysctls.clone())
+            .unwrap_or_default();
+        sysctls.extend(
+            asked
+                .into_iter()
+                .map(|(name, value)| (name.replace('/', "."), value)),
+        );
+        sysctls.into_iter().collect()
+    }
+
+    /// Removes the directory and what is mounted in it.
+    fn fail(self, error: PodError) -> PodError {
+        unmount(&self.dir.join(files::SHM));
+        if let Err(undo) = self.services.store.forget_pod(&self.record.id) {
+            tracing::error!(
+                pod = self.record.id.short(),
+                path = %self.dir.display(),
+                error = chain(&undo),
+                "cannot remove the directory of a pod that was not created; the next reconciliation tries again"
+            );
+        }
+        error
+    }
+}
+
+/// There are namespaces, held by a monitor.
+struct Placed<'a> {
+    recorded: Recorded<'a>,
+    monitor: Monitor,
+    events: Events,
+}
+
+impl Placed<'_> {
+    /// Makes the network namespace visible where CNI plugins and tools look for it.
+    async fn bind_netns(&self) -> Result<(), PodError> {
+        let Some(path) = self.recorded.record.netns.clone() else {
+            return Ok(());
+        };
+        let pid = self.monitor.pid();
+        blocking(move || files::bind_netns(pid, &path)).await
+    }
+
+    /// Attaches the pod to its network and completes its hosts file.
+    async fn attach(self) -> Result<PodMade, CreateFailure> {
+        failpoint_before(OPERATION, "attach");
+        let (services, record) = (self.recorded.services, self.recorded.record);
+        let network = match &record.netns {
+            None => None,
+            Some(netns) => match self.attach_to(netns).await {
+                Ok(attachment) => Some(attachment),
+                Err(failure) => return Err(self.fail(failure).await),
+            },
+        };
+        failpoint_before(OPERATION, "hosts");
+        let ips = network
+            .as_ref()
+            .map(|network| network.ips.clone())
+            .unwrap_or_default();
+        if let Err(error) = files::write_hosts(&self.recorded.dir, &record.config, &ips, record.id_range()) {
+            let detached = detach(services, record).await;
+            if let Err(undo) = &detached {
+                tracing::error!(
+                    pod = record.id.short(),
+                    error = undo.text(),
+                    "cannot detach a pod that was not created from its network; it stays as not ready until it is stopped"
+                );
+            }
+            let attached = detached.is_err();
+            return Err(self.fail(CreateFailure { error, attached }).await);
+        }
+        Ok(PodMade {
+            monitor: self.monitor,
+            events: self.events,
+            network,
+        })
+    }
+
+    async fn attach_to(&self, netns: &Path) -> Result<Attachment, CreateFailure> {
+        let services = self.recorded.services;
+        if let Err(reason) = services
+            .network
+            .wait_ready(services.settings.network_patience)
+            .await
+        {
+            let reason = std::io::Error::other(format!("{}: {}", reason.reason, reason.message));
+            let error = PodError::failed_as("attach the pod to a network", ErrorKind::Unavailable, reason);
+            return Err(error.into());
+        }
+        let pod = pod_network(self.recorded.record, netns);
+        services
+            .network
+            .attach(&pod)
+            .await
+            .map_err(|error| CreateFailure {
+                attached: matches!(error, NetworkError::NotUndone { .. }),
+                error: PodError::failed("attach the pod to its network", error),
+            })
+    }
+
+    /// Removes namespaces and monitor, then what was there before; the record stays while an attachment is left.
+    async fn fail(self, failure: CreateFailure) -> CreateFailure {
+        let Recorded { services, record, .. } = self.recorded;
+        end_monitor(&self.monitor).await;
+        if let Some(netns) = &record.netns {
+            files::unbind_netns(netns);
+        }
+        cgroup::remove_monitor(services, record).await;
+        if failure.attached {
+            unmount(&self.recorded.dir.join(files::SHM));
+            return failure;
+        }
+        CreateFailure {
+            error: self.recorded.fail(failure.error),
+            attached: false,
+        }
+    }
+}
+
+/// The parent cgroup asked for; empty: the default.
+pub(super) fn cgroup_parent(config: &v1::PodSandboxConfig) -> &str {
+    config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
+}
+
+/// What the network room needs to know of a pod.
+pub(in crate::sandbox) fn pod_network(record: &PodRecord, netns: &Path) -> PodNetwork {
+    let config = &record.config;
+    let name = record.name();
+    PodNetwork {
+        pod_id: record.id.to_string(),
+        netns: netns.to_owned(),
+        name: name.name,
+        namespace: name.namespace,
+        uid: name.uid,
+        port_mappings: config.port_mappings.iter().filter_map(port_mapping).collect(),
+        dns: files::dns(config),
+        annotations: config.annotations.clone(),
+        cgroup_parent: cgroup_parent(config).to_owned(),
+    }
+}
+
+fn port_mapping(mapping: &v1::PortMapping) -> Option<PortMapping> {
+    Some(PortMapping {
+        protocol: match mapping.protocol() {
+            v1::Protocol::Tcp => Protocol::Tcp,
+            v1::Protocol::Udp => Protocol::Udp,
+            v1::Protocol::Sctp => Protocol::Sctp,
+        },
+        container_port: u16::try_from(mapping.container_port).ok()?,
+        host_port: u16::try_from(mapping.host_port).ok()?,
+        host_ip: mapping.host_ip.parse().ok(),
+    })
+}

@@ -1,0 +1,280 @@
+//! StartContainer: a cgroup with the container's limits, its log, and the monitor does the rest.
+//!
+//! A start that an earlier daemon asked for goes on without it; its outcome comes as an event.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use pausa_monitor_protocol::{ContainerPlan, FdRole, Reply, Request};
+
+use super::cgroup;
+use super::create_container::{ContainerParts, rebuild};
+use super::log::open_log;
+use crate::blocking::blocking;
+use crate::cgroups::{Cgroup, Driver};
+use crate::container::{ContainerRecord, ExitInfo, RunState};
+use crate::error::{ErrorKind, Failure};
+use crate::failpoint::failpoint_before;
+use crate::id::Id;
+use crate::proto::v1;
+use crate::require;
+use crate::sandbox::Pods;
+use crate::sandbox::error::PodError;
+use crate::sandbox::handle::PodHandle;
+use crate::sandbox::lifecycle::{
+    Answer, Change, ContainerPhase, Lifecycle, Running, StartedBy, Starting, refused,
+};
+use crate::sandbox::pod::Pod;
+use crate::sandbox::record::PodRecord;
+use crate::sandbox::registry::POD;
+use crate::sandbox::services::Services;
+use crate::telemetry::Steps;
+
+const OPERATION: &str = "start_container";
+
+impl Pods {
+    /// Starts a created container, or joins a start under way.
+    ///
+    /// # Errors
+    /// Why it could not be started; then it is exited, with code 128.
+    pub async fn start_container(
+        &self,
+        request: v1::StartContainerRequest,
+    ) -> Result<v1::StartContainerResponse, Failure> {
+        require::text("container_id", &request.container_id)?;
+        let (id, pod) = self.registry.container(&request.container_id)?;
+        pod.ask(move |pod, answer| pod.start_container(&id, answer))
+            .await?;
+        Ok(v1::StartContainerResponse {})
+    }
+}
+
+/// What a start request comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Start,
+    /// It is under way already.
+    Join,
+}
+
+fn decide(pod: &Lifecycle, id: &Id, phase: &ContainerPhase) -> Result<Decision, PodError> {
+    match phase {
+        ContainerPhase::Starting(_) => Ok(Decision::Join),
+        ContainerPhase::Created { .. } if pod.accepts_containers() => Ok(Decision::Start),
+        ContainerPhase::Created { .. } => Err(pod.not_ready("containers are only started in a ready pod")),
+        ContainerPhase::Running(_) => Err(refused(id, "running", "only a created container can be started")),
+        ContainerPhase::Exited => {
+            let hint = "a container starts only once: make a new one with the next attempt";
+            Err(refused(id, "exited", hint))
+        }
+        ContainerPhase::Removing => Err(refused(id, "being removed", "make a new one")),
+    }
+}
+
+impl Lifecycle {
+    /// What a start that begins now needs; nothing where none begins.
+    #[expect(
+        clippy::option_option,
+        reason = "whether a start begins, and whether its parts are there"
+    )]
+    pub(in crate::sandbox) fn start_container(
+        &mut self,
+        id: &Id,
+        answer: Answer<()>,
+    ) -> Option<Option<Box<ContainerParts>>> {
+        let decision = match self.containers.get(id) {
+            Some(container) => decide(self, id, &container.phase),
+            None => self.container(id).map(|_| Decision::Join),
+        };
+        let (Ok(container), Ok(decision)) = (self.container(id), &decision) else {
+            drop(answer.send(decision.map(drop)));
+            return None;
+        };
+        if let (Decision::Join, ContainerPhase::Starting(starting)) = (decision, &mut container.phase) {
+            starting.waiters.push(answer);
+            return None;
+        }
+        let starting = ContainerPhase::Starting(Starting {
+            by: StartedBy::ThisDaemon,
+            waiters: answer.into(),
+            early_exit: None,
+            stop: None,
+        });
+        match std::mem::replace(&mut container.phase, starting) {
+            ContainerPhase::Created { parts } => Some(parts),
+            _ => Some(None),
+        }
+    }
+
+    /// A start has ended: the container runs, has ended already, or could not be started.
+    pub(in crate::sandbox) fn started(
+        &mut self,
+        id: &Id,
+        outcome: Result<Started, PodError>,
+        now: i64,
+    ) -> Change {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Change::default();
+        };
+        let ContainerPhase::Starting(starting) = &mut container.phase else {
+            return Change::default();
+        };
+        match outcome {
+            Ok(Started { at, .. }) if let Some(exit) = starting.early_exit => {
+                self.ended(id, ExitInfo::of(at, &exit))
+            }
+            Ok(Started { pid, at }) => {
+                let (waiters, stop) = (starting.waiters.take(), starting.stop.take());
+                container.phase = ContainerPhase::Running(Running {
+                    stop,
+                    updating: false,
+                });
+                container.record_mut().run = RunState::Running { pid, started_at: at };
+                Change::container(id).answer(waiters, Ok(()))
+            }
+            Err(error) => {
+                let waiters = starting.waiters.take();
+                let change = self.ended(id, ExitInfo::start_error(now, error.text()));
+                change.answer(waiters, Err(error))
+            }
+        }
+    }
+}
+
+impl Pod {
+    fn start_container(&mut self, id: &Id, answer: Answer<()>) {
+        let Some(parts) = self.lifecycle.start_container(id, answer) else {
+            return;
+        };
+        let Some(container) = self.lifecycle.containers.get(id) else {
+            return;
+        };
+        let (services, pod, record) = (
+            self.services.clone(),
+            self.lifecycle.record.clone(),
+            container.record.clone(),
+        );
+        let (handle, id) = (self.handle.clone(), id.clone());
+        let steps = self.handle.begin("StartContainer", id.short());
+        let work = async move { start(&services, &pod, &record, parts, &handle, &steps).await };
+        self.begin("start the container", work, move |pod, outcome| {
+            pod.settle_start(&id, outcome.flatten());
+        });
+    }
+
+    pub(in crate::sandbox) fn settle_start(&mut self, id: &Id, outcome: Result<Started, PodError>) {
+        let change = self.lifecycle.started(id, outcome, crate::state::now());
+        let ended = self
+            .lifecycle
+            .containers
+            .get(id)
+            .is_some_and(|container| !container.is_active());
+        self.commit(OPERATION, change);
+        if ended {
+            self.clean_up_after(id);
+        }
+    }
+}
+
+/// A container that runs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sandbox) struct Started {
+    pub(in crate::sandbox) pid: i32,
+    pub(in crate::sandbox) at: i64,
+}
+
+/// Starts a container. When it fails, its cgroup is gone again and the monitor knows nothing of it.
+async fn start(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    parts: Option<Box<ContainerParts>>,
+    handle: &PodHandle,
+    steps: &Steps,
+) -> Result<Started, PodError> {
+    steps.enter("parts");
+    let parts = match parts {
+        Some(parts) => *parts,
+        None => rebuild(services, pod, record).await?,
+    };
+    let ContainerParts {
+        root,
+        volumes,
+        plan,
+        devices,
+    } = parts;
+    failpoint_before(OPERATION, "cgroup");
+    steps.enter("cgroup");
+    let cgroup = cgroup::create(services, pod, record, devices).await?;
+    steps.enter("log and process");
+    let started = start_in(record, root, volumes, plan, &cgroup, handle).await;
+    match started {
+        Ok(started) => {
+            if services.cgroups.driver() == Driver::Systemd
+                && let Err(error) = cgroup::register(cgroup, record.resources.clone(), started.pid).await
+            {
+                tracing::warn!(
+                    container = record.id.short(),
+                    error = error.text(),
+                    "cannot register a container's scope with systemd; it runs with its limits, but systemctl does not list it"
+                );
+            }
+            Ok(started)
+        }
+        Err(error) => {
+            handle.execs().forget(&record.id);
+            cgroup::remove_cgroup(services, pod, &record.id).await;
+            Err(error)
+        }
+    }
+}
+
+async fn start_in(
+    record: &ContainerRecord,
+    root: OwnedFd,
+    volumes: Vec<OwnedFd>,
+    mut plan: ContainerPlan,
+    cgroup: &Cgroup,
+    handle: &PodHandle,
+) -> Result<Started, PodError> {
+    let mut fds: Vec<OwnedFd> = vec![root];
+    plan.fds = vec![FdRole::Root];
+    plan.fds
+        .extend((0..).zip(&volumes).map(|(number, _)| FdRole::Mount(number)));
+    fds.extend(volumes);
+    if let Some(path) = record.log_path.clone() {
+        fds.push(blocking(move || open_log(&path)).await?);
+        plan.fds.push(FdRole::Log);
+    }
+    let failed = |error: crate::cgroups::CgroupError| PodError::failed("open the container's cgroup", error);
+    for (role, fd) in cgroup.join_fds().map_err(failed)? {
+        plan.fds.push(role);
+        fds.push(fd);
+    }
+    if let Some(events) = cgroup.oom_events() {
+        plan.fds.push(FdRole::OomEvents);
+        fds.push(events);
+    }
+    let gone = || PodError::State {
+        what: POD,
+        id: record.pod.to_string(),
+        state: "without a monitor",
+        hint: "stop and remove it",
+    };
+    let monitor = handle.monitor().ok_or_else(gone)?;
+    let process = Arc::new(plan.process.clone());
+    handle.execs().remember(record.id.clone(), process);
+    failpoint_before(OPERATION, "process");
+    match monitor.request(Request::Start(Box::new(plan)), fds).await {
+        Ok(Reply::Started { pid, at }) => Ok(Started { pid, at }),
+        Ok(other) => {
+            let odd = std::io::Error::other(format!("unexpected answer {other:?}"));
+            Err(PodError::failed_as(
+                "start the container",
+                ErrorKind::Internal,
+                odd,
+            ))
+        }
+        Err(error) => Err(PodError::failed("start the container", error)),
+    }
+}

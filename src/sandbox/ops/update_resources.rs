@@ -1,0 +1,211 @@
+//! UpdateContainerResources: new limits for a container, in place. Changes of one container are made one after the other.
+
+use std::sync::Arc;
+
+use super::cgroup;
+use crate::container::ContainerRecord;
+use crate::error::Failure;
+use crate::id::Id;
+use crate::proto::v1;
+use crate::require;
+use crate::sandbox::Pods;
+use crate::sandbox::error::PodError;
+use crate::sandbox::lifecycle::{
+    Answer, Change, Container, ContainerPhase, Lifecycle, PendingUpdate, Running, UPDATE_HINT, Update,
+    refused,
+};
+use crate::sandbox::pod::Pod;
+use crate::sandbox::record::PodRecord;
+use crate::sandbox::services::Services;
+
+const OPERATION: &str = "update_resources";
+
+impl Pods {
+    /// Changes the resources of a container; what is zero or empty stays.
+    ///
+    /// # Errors
+    /// It has exited, or the kernel refuses.
+    pub async fn update_container_resources(
+        &self,
+        request: v1::UpdateContainerResourcesRequest,
+    ) -> Result<v1::UpdateContainerResourcesResponse, Failure> {
+        require::text("container_id", &request.container_id)?;
+        let change = Update::Change(Box::new(request.linux.unwrap_or_default()));
+        self.update(&request.container_id, change).await?;
+        Ok(v1::UpdateContainerResourcesResponse {})
+    }
+
+    /// Writes a container's limits into its cgroup again.
+    ///
+    /// # Errors
+    /// It has exited, or the kernel refuses.
+    pub(in crate::sandbox) async fn restore_resources(&self, id: &Id) -> Result<(), PodError> {
+        self.update(id.as_str(), Update::Restore).await
+    }
+
+    async fn update(&self, id: &str, update: Update) -> Result<(), PodError> {
+        let (id, pod) = self.registry.container(id)?;
+        pod.ask(move |pod, waiter| {
+            let change = pod
+                .lifecycle
+                .update_resources(&id, PendingUpdate { update, waiter });
+            pod.commit(OPERATION, change);
+        })
+        .await
+    }
+}
+
+impl Lifecycle {
+    /// A container without a cgroup only has its record changed; a running one gets its change when its turn comes.
+    pub(in crate::sandbox) fn update_resources(&mut self, id: &Id, pending: PendingUpdate) -> Change {
+        let PendingUpdate { update, waiter } = pending;
+        let container = match self.container(id) {
+            Ok(container) => container,
+            Err(error) => return Change::default().answer(waiter.into(), Err(error)),
+        };
+        match (&container.phase, &update) {
+            (ContainerPhase::Starting(_) | ContainerPhase::Running(_), _) => {
+                container.updates.push_back(PendingUpdate { update, waiter });
+                Change::default()
+            }
+            (ContainerPhase::Created { .. }, Update::Restore) => {
+                Change::default().answer(waiter.into(), Ok(()))
+            }
+            (ContainerPhase::Created { .. }, Update::Change(change)) => {
+                let merged = merge(&container.record.resources, change);
+                container.record_mut().resources = merged;
+                Change::container(id).answer(waiter.into(), Ok(()))
+            }
+            (ContainerPhase::Exited | ContainerPhase::Removing, _) => {
+                Change::default().answer(waiter.into(), Err(refused(id, "exited", UPDATE_HINT)))
+            }
+        }
+    }
+
+    /// The change of a running container that begins now, if there is one and none is under way.
+    pub(in crate::sandbox) fn advance_update(&mut self, id: &Id) -> Option<PendingUpdate> {
+        let container = self.containers.get_mut(id)?;
+        let ContainerPhase::Running(Running { updating, .. }) = &mut container.phase else {
+            return None;
+        };
+        if *updating {
+            return None;
+        }
+        let pending = container.updates.pop_front()?;
+        *updating = true;
+        Some(pending)
+    }
+
+    /// A change has been made; of one that was refused, nothing is.
+    pub(in crate::sandbox) fn updated_resources(
+        &mut self,
+        id: &Id,
+        update: &Update,
+        waiter: Answer<()>,
+        outcome: Result<(), PodError>,
+    ) -> Change {
+        let mut change = Change::default();
+        if let Some(container) = self.containers.get_mut(id)
+            && let ContainerPhase::Running(running) = &mut container.phase
+        {
+            running.updating = false;
+            if outcome.is_ok() && adopt(container, update) {
+                change = Change::container(id);
+            }
+        }
+        change.answer(waiter.into(), outcome)
+    }
+}
+
+/// Writes a change into the container's record; whether that has changed.
+fn adopt(container: &mut Container, update: &Update) -> bool {
+    let Update::Change(change) = update else {
+        return false;
+    };
+    let merged = merge(&container.record.resources, change);
+    let differs = container.record.resources != merged;
+    if differs {
+        container.record_mut().resources = merged;
+    }
+    differs
+}
+
+impl Pod {
+    pub(in crate::sandbox) fn advance_update(&mut self, id: &Id) {
+        let Some(PendingUpdate { update, waiter }) = self.lifecycle.advance_update(id) else {
+            return;
+        };
+        let Some(container) = self.lifecycle.containers.get(id) else {
+            return;
+        };
+        let (services, pod, record) = (
+            self.services.clone(),
+            self.lifecycle.record.clone(),
+            container.record.clone(),
+        );
+        let (id, wanted) = (id.clone(), update.clone());
+        let work = async move { apply(&services, &pod, &record, &wanted).await };
+        self.begin("change the container's resources", work, move |pod, outcome| {
+            let outcome = outcome.flatten();
+            let change = pod.lifecycle.updated_resources(&id, &update, waiter, outcome);
+            pod.commit(OPERATION, change);
+        });
+    }
+}
+
+async fn apply(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    update: &Update,
+) -> Result<(), PodError> {
+    match update {
+        Update::Change(change) => {
+            cgroup::update(services, pod, &record.id, merge(&record.resources, change)).await
+        }
+        Update::Restore => cgroup::restore(services, pod, &record.id, record.resources.clone()).await,
+    }
+}
+
+/// The resources in force after a change: a field that the change leaves empty stays as it was.
+fn merge(
+    now: &v1::LinuxContainerResources,
+    change: &v1::LinuxContainerResources,
+) -> v1::LinuxContainerResources {
+    let number = |new: i64, old: i64| if new == 0 { old } else { new };
+    let text = |new: &String, old: &String| if new.is_empty() { old.clone() } else { new.clone() };
+    let mut unified = now.unified.clone();
+    unified.extend(change.unified.clone());
+    v1::LinuxContainerResources {
+        cpu_period: number(change.cpu_period, now.cpu_period),
+        cpu_quota: number(change.cpu_quota, now.cpu_quota),
+        cpu_shares: number(change.cpu_shares, now.cpu_shares),
+        memory_limit_in_bytes: number(change.memory_limit_in_bytes, now.memory_limit_in_bytes),
+        oom_score_adj: number(change.oom_score_adj, now.oom_score_adj),
+        cpuset_cpus: text(&change.cpuset_cpus, &now.cpuset_cpus),
+        cpuset_mems: text(&change.cpuset_mems, &now.cpuset_mems),
+        hugepage_limits: if change.hugepage_limits.is_empty() {
+            now.hugepage_limits.clone()
+        } else {
+            change.hugepage_limits.clone()
+        },
+        unified,
+        memory_swap_limit_in_bytes: number(change.memory_swap_limit_in_bytes, swap_with(now, change)),
+    }
+}
+
+/// The limit of memory and swap together after a change of memory alone: the swap part of it stays.
+fn swap_with(now: &v1::LinuxContainerResources, change: &v1::LinuxContainerResources) -> i64 {
+    let (memory, both) = (now.memory_limit_in_bytes, now.memory_swap_limit_in_bytes);
+    match change.memory_limit_in_bytes {
+        0 => both,
+        // None, or no limit.
+        _ if both <= 0 => both,
+        new if new > 0 => new.saturating_add(both.saturating_sub(memory)),
+        // Memory without a limit has swap without one.
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

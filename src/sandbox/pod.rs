@@ -1,0 +1,222 @@
+//! The one task that may change a pod and its containers.
+//!
+//! Requests, monitor events and the outcomes of its own work come in as closures on the pod. Each decides and changes
+//! the pod's [`Lifecycle`]; then [`Pod::advance`] begins whatever is still wanted. It never waits for work itself:
+//! what can take time runs as a task and comes back as a closure. So nothing depends on who asked first or whether
+//! they still wait.
+//!
+//! ```text
+//!   requests (ask) ─┐                        ┌─▶ save record ─▶ publish view ─▶ answer
+//!   monitor events ─┼─▶ decide ─▶ advance ───┤
+//!   outcomes       ─┘      ▲                 └─▶ begin work ──┐
+//!                          └───────────────────────────────────┘
+//! ```
+//!
+//! The operations are in [`super::ops`], one file each.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::error::PodError;
+use super::handle::PodHandle;
+use super::lifecycle::{Change, Lifecycle, PodPhase};
+use super::record::PodRecord;
+use super::registry::Registry;
+use super::services::Services;
+use crate::container::ContainerRecord;
+use crate::failpoint::failpoint_before;
+use crate::id::Id;
+use crate::monitor::Events;
+use pausa_monitor_protocol::Event;
+
+/// What the actor does next with its pod.
+pub(super) type Turn = Box<dyn FnOnce(&mut Pod) + Send>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pod {
+    pub(super) services: Arc<Services>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) handle: Arc<PodHandle>,
+    pub(super) lifecycle: Lifecycle,
+    turns: mpsc::UnboundedReceiver<Turn>,
+    pub(super) events: Option<Events>,
+    work: JoinSet<Turn>,
+}
+
+impl Pod {
+    /// The actor of a pod whose record is given.
+    pub(super) fn new(
+        services: Arc<Services>,
+        registry: Arc<Registry>,
+        handle: Arc<PodHandle>,
+        record: PodRecord,
+        turns: mpsc::UnboundedReceiver<Turn>,
+    ) -> Self {
+        Self {
+            services,
+            registry,
+            handle,
+            lifecycle: Lifecycle::new(record),
+            turns,
+            events: None,
+            work: JoinSet::new(),
+        }
+    }
+
+    /// Runs until the pod is forgotten or the daemon ends.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.advance();
+            if self.lifecycle.phase() == PodPhase::Forgotten {
+                return;
+            }
+            let wake_at = self.lifecycle.wake_at();
+            tokio::select! {
+                Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
+                    Ok(turn) => turn(&mut self),
+                    // Work catches its own panics: this is the daemon going down.
+                    Err(error) => tracing::error!(pod = self.id().short(), %error, "work on a pod was cancelled"),
+                },
+                event = next_event(&mut self.events) => match event {
+                    Some(event) => self.monitor_event(event),
+                    None => self.monitor_lost(),
+                },
+                turn = self.turns.recv() => match turn {
+                    Some(turn) => turn(&mut self),
+                    None => return,
+                },
+                () = sleep_until(wake_at), if wake_at.is_some() => {}
+            }
+        }
+    }
+
+    pub(super) fn id(&self) -> &Id {
+        &self.lifecycle.record.id
+    }
+
+    /// Begins whatever is wanted and not yet under way. Doing it twice does nothing more.
+    fn advance(&mut self) {
+        let now = Instant::now();
+        let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
+        for id in ids {
+            self.advance_stop(&id, now);
+            self.advance_update(&id);
+            self.advance_removal(&id);
+        }
+        self.advance_pod();
+    }
+
+    /// Begins work that can take time. `settle` gets its outcome in a turn of its own, also that of a panic.
+    pub(super) fn begin<T: Send + 'static>(
+        &mut self,
+        doing: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+        settle: impl FnOnce(&mut Self, Result<T, PodError>) + Send + 'static,
+    ) {
+        self.work.spawn(async move {
+            let outcome = AssertUnwindSafe(work).catch_unwind().await;
+            let outcome = outcome.map_err(|panic| PodError::panicked(doing, panic.as_ref()));
+            let turn: Turn = Box::new(move |pod| settle(pod, outcome));
+            turn
+        });
+    }
+
+    /// Begins work whose outcome changes nothing.
+    pub(super) fn begin_unattended(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.begin("clean up", work, |pod, outcome| {
+            if let Err(error) = outcome {
+                tracing::error!(
+                    pod = pod.id().short(),
+                    error = error.text(),
+                    "cleaning up after a container failed"
+                );
+            }
+        });
+    }
+
+    /// Makes a change known: saves it, publishes it, then answers. A record that cannot be saved is logged: what has
+    /// happened in the kernel cannot be refused.
+    pub(super) fn commit(&mut self, operation: &'static str, change: Change) {
+        let Change {
+            pod,
+            containers,
+            answers,
+        } = change;
+        if pod || !containers.is_empty() {
+            failpoint_before(operation, "save");
+            for id in &containers {
+                let Some(container) = self.lifecycle.containers.get(id) else {
+                    continue;
+                };
+                if let Err(error) = self.save_container(&container.record) {
+                    tracing::error!(
+                        container = id.short(),
+                        error = error.text(),
+                        "cannot save a container's state; it is lost if the daemon restarts before the next change"
+                    );
+                }
+            }
+            if pod && let Err(error) = self.save_pod() {
+                tracing::error!(
+                    pod = self.id().short(),
+                    error = error.text(),
+                    "cannot save a pod's state; it is lost if the daemon restarts before the next change"
+                );
+            }
+            failpoint_before(operation, "publish");
+            self.publish();
+        }
+        if !answers.is_empty() {
+            failpoint_before(operation, "answer");
+        }
+        for (waiters, outcome) in answers {
+            waiters.answer(&outcome);
+        }
+    }
+
+    pub(super) fn save_pod(&self) -> Result<(), PodError> {
+        let id = self.id();
+        let saved = self.services.store.save_pod(id, &*self.lifecycle.record);
+        saved.map_err(|error| PodError::failed(format!("save the record of pod {}", id.short()), error))
+    }
+
+    pub(super) fn save_container(&self, record: &ContainerRecord) -> Result<(), PodError> {
+        let id = &record.id;
+        let saved = self.services.store.save_container(&record.pod, id, record);
+        saved.map_err(|error| PodError::failed(format!("save the record of container {}", id.short()), error))
+    }
+
+    /// Shows readers the pod as it is now.
+    pub(super) fn publish(&self) {
+        if let Some(view) = self.lifecycle.view() {
+            self.handle.publish(view);
+        }
+    }
+}
+
+/// The monitor's next event; none when the connection has ended, once.
+async fn next_event(events: &mut Option<Events>) -> Option<Event> {
+    match events {
+        Some(receiver) => {
+            let event = receiver.recv().await;
+            if event.is_none() {
+                *events = None;
+            }
+            event
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

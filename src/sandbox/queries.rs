@@ -1,0 +1,167 @@
+//! What readers see: views as the actors publish them. Nothing here waits for an actor.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use pausa_layer::Usage;
+
+use super::error::PodError;
+use super::record::PodView;
+use super::{Pods, ops, registry, status};
+use crate::blocking::blocking;
+use crate::container::{self, ContainerRecord};
+use crate::error::Failure;
+use crate::id::LookupError;
+use crate::proto::v1;
+use crate::require;
+
+impl Pods {
+    /// What is known of all pods. Those being created are not shown.
+    pub(super) fn views(&self) -> Vec<Arc<PodView>> {
+        let handles = self.registry.pods();
+        handles.iter().filter_map(|handle| handle.view()).collect()
+    }
+
+    /// What is known of one pod, by id or unique prefix.
+    pub(super) fn view(&self, id: &str) -> Result<Arc<PodView>, PodError> {
+        let handle = self.registry.pod(id)?;
+        let absent = || LookupError::NotFound {
+            what: registry::POD,
+            id: id.to_owned(),
+        };
+        Ok(handle.view().ok_or_else(absent)?)
+    }
+
+    /// What is known of one container, by id or unique prefix, and of its pod.
+    pub(super) fn container(&self, id: &str) -> Result<(Arc<PodView>, Arc<ContainerRecord>), PodError> {
+        let (full, handle) = self.registry.container(id)?;
+        let found = handle.view().and_then(|view| {
+            let record = view.containers.get(&full)?.clone();
+            Some((view, record))
+        });
+        let absent = || LookupError::NotFound {
+            what: registry::CONTAINER,
+            id: id.to_owned(),
+        };
+        Ok(found.ok_or_else(absent)?)
+    }
+
+    /// The pods that match.
+    pub fn list_pod_sandbox(&self, filter: &v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
+        let mut pods: Vec<_> = self
+            .views()
+            .iter()
+            .map(|view| status::list_item(&view.pod))
+            .collect();
+        pods.retain(|pod| filter.matches(pod));
+        pods
+    }
+
+    /// The containers that match.
+    pub fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {
+        let views = self.views();
+        let records = views.iter().flat_map(|view| view.containers.values());
+        let mut containers: Vec<_> = records.map(|record| container::list_item(record)).collect();
+        containers.retain(|container| filter.matches(container));
+        containers
+    }
+
+    /// PodSandboxStatus; `info` only if asked for.
+    ///
+    /// # Errors
+    /// There is no such pod.
+    pub fn pod_sandbox_status(
+        &self,
+        request: &v1::PodSandboxStatusRequest,
+    ) -> Result<v1::PodSandboxStatusResponse, Failure> {
+        require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
+        let view = self.view(&request.pod_sandbox_id)?;
+        let info = match request.verbose {
+            true => status::pod_info(&view.pod),
+            false => BTreeMap::new(),
+        };
+        Ok(v1::PodSandboxStatusResponse {
+            status: Some(status::status(&view.pod)),
+            info,
+            ..Default::default()
+        })
+    }
+
+    /// ContainerStatus; `info` only if asked for.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn container_status(
+        &self,
+        request: &v1::ContainerStatusRequest,
+    ) -> Result<v1::ContainerStatusResponse, Failure> {
+        require::text("container_id", &request.container_id)?;
+        let (_, record) = self.container(&request.container_id)?;
+        let info = match request.verbose {
+            true => status::container_info(&self.services, &record),
+            false => BTreeMap::new(),
+        };
+        Ok(v1::ContainerStatusResponse {
+            status: Some(container::status(&record)),
+            info,
+        })
+    }
+
+    /// UpdatePodSandboxResources. The pod's cgroup is kubelet's, and nobody behind this runtime has to know.
+    ///
+    /// # Errors
+    /// There is no such pod.
+    pub fn update_pod_sandbox_resources(
+        &self,
+        request: &v1::UpdatePodSandboxResourcesRequest,
+    ) -> Result<v1::UpdatePodSandboxResourcesResponse, Failure> {
+        require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
+        self.view(&request.pod_sandbox_id)?;
+        Ok(v1::UpdatePodSandboxResourcesResponse {})
+    }
+
+    /// UpdateRuntimeConfig: the node's pod CIDR, once kubelet knows it. An empty one says nothing.
+    ///
+    /// # Errors
+    /// It is not a list of networks, or cannot be used.
+    pub async fn update_runtime_config(
+        &self,
+        request: v1::UpdateRuntimeConfigRequest,
+    ) -> Result<v1::UpdateRuntimeConfigResponse, Failure> {
+        let config = request.runtime_config.unwrap_or_default();
+        let cidr = config.network_config.unwrap_or_default().pod_cidr;
+        if !cidr.is_empty() {
+            // Two with a comma on a dual-stack node.
+            if cidr.split(',').any(|net| net.trim().parse::<IpNet>().is_err()) {
+                return Err(require::invalid(format!(
+                    "the field runtime_config.network_config.pod_cidr is {cidr:?}, which is not a list of networks"
+                )));
+            }
+            self.services.network.set_pod_cidr(&cidr).await?;
+        }
+        Ok(v1::UpdateRuntimeConfigResponse {})
+    }
+
+    /// What the writable layers of all containers take on disk. Counts at every call; layers that vanish meanwhile do not
+    /// matter.
+    pub async fn writable_usage(&self) -> Usage {
+        let layout = self.services.store.layout().clone();
+        let views = self.views();
+        blocking(move || {
+            let mut sum = Usage::default();
+            for record in views.iter().flat_map(|view| view.containers.values()) {
+                let upper = layout.kept_container(&record.pod, &record.id).join("upper");
+                let usage = ops::open_directory(&upper)
+                    .ok()
+                    .and_then(|directory| pausa_layer::usage(directory.as_fd()).ok())
+                    .unwrap_or_default();
+                sum.bytes += usage.bytes;
+                sum.inodes += usage.inodes;
+            }
+            sum
+        })
+        .await
+    }
+}

@@ -1,0 +1,141 @@
+//! The background care of the node: one task from recovery to shutdown.
+//!
+//! ```text
+//!   every 5 s     ask the network whether it could serve (CNI STATUS), for NetworkReady
+//!   at once and   monitors      processes that hold a pod of ours of which there is no record
+//!   every 5 min   network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
+//!                 directories   of pods without a record, and what is mounted in them
+//!                 limits        that systemd has written over when it was reloaded
+//!                 memory        what the start, or work since the last round, needed and nobody uses any more
+//! ```
+//!
+//! Records are held against the kernel, and what nobody has a record of is removed, with one line in the log each.
+//!
+//! Must never touch what belongs to a pod that the registry knows, be it still in the making, on its way out or in
+//! debt (of a stopped pod only the network, which was taken from it before); nor that of a pod whose record is there but cannot be read;
+//! nor another daemon's: two of them share `/var/run/netns`, the process table and the cgroups. So nothing
+//! here goes by a name that both could use. A network namespace's place, for one, is known by its pod's record, which
+//! is saved before the place is made and removed after it: recovery finds it. Every step lists what there is
+//! *before* it asks who is known, because a pod is registered before anything of it is made.
+
+pub(super) mod directories;
+pub(super) mod monitors;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Pods;
+use crate::cgroups::Driver;
+use crate::container::{ContainerRecord, RunState};
+use crate::error::chain;
+
+/// How often the network is asked how it is.
+const PROBE: Duration = Duration::from_secs(5);
+/// How often the node is tidied.
+const TIDY: Duration = Duration::from_secs(5 * 60);
+
+/// The task that cares for the node. It ends with this.
+#[derive(Debug)]
+pub struct Reconciler {
+    task: JoinHandle<()>,
+}
+
+impl Reconciler {
+    /// Begins to reconcile the node, right after recovery.
+    pub fn begin(pods: Pods) -> Self {
+        let task = tokio::spawn(async move {
+            tokio::join!(probe(&pods), async {
+                let mut rounds = interval(TIDY);
+                rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    rounds.tick().await;
+                    restore_limits(&pods).await;
+                    tidy(&pods).await;
+                }
+            });
+        });
+        Self { task }
+    }
+
+    /// Ends it, wherever it is: what a round has not done, the next one does.
+    pub async fn end(self) {
+        self.task.abort();
+        // Cancelled, which is what was asked for.
+        drop(self.task.await);
+    }
+}
+
+async fn probe(pods: &Pods) {
+    let mut rounds = interval(PROBE);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        pods.services.network.probe().await;
+    }
+}
+
+/// One round.
+async fn tidy(pods: &Pods) {
+    // First, because the network leaves alone what still has a namespace.
+    let monitors = monitors::end_strays(pods).await;
+    let for_network = pods.clone();
+    let attachments = pods
+        .services
+        .network
+        .collect_garbage(move || {
+            let mut live = for_network.registry.attached();
+            live.append(&mut directories::unread(&for_network));
+            live
+        })
+        .await;
+    let attachments = attachments.unwrap_or_else(|error| {
+        tracing::warn!(
+            error = chain(&error),
+            "something of pods that are gone stays in the network; the next round tries again"
+        );
+        0
+    });
+    let for_directories = pods.clone();
+    let directories = tokio::task::spawn_blocking(move || directories::remove_strays(&for_directories)).await;
+    let directories = directories.unwrap_or_else(|error| {
+        tracing::error!(%error, "the search for directories without a record broke down");
+        0
+    });
+    if attachments + monitors + directories > 0 {
+        tracing::info!(
+            attachments,
+            monitors,
+            directories,
+            "removed what no pod has any more"
+        );
+    }
+    pausa_sys::return_free_pages();
+    pausa_sys::release_program();
+}
+
+/// Writes the limits of running containers again: on `daemon-reload` systemd writes its own idea of a scope into the files,
+/// and for some of them it has none.
+async fn restore_limits(pods: &Pods) {
+    if pods.services.cgroups.driver() != Driver::Systemd {
+        return;
+    }
+    for view in pods.views() {
+        let running = |record: &&Arc<ContainerRecord>| matches!(record.run, RunState::Running { .. });
+        for record in view.containers.values().filter(running) {
+            // Through the pod's queue, so that no change of the resources is overtaken.
+            if let Err(error) = pods.restore_resources(&record.id).await {
+                tracing::debug!(
+                    container = record.id.short(),
+                    error = error.text(),
+                    "did not check a container's limits; most likely it has ended"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
