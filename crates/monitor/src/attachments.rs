@@ -1,143 +1,76 @@
-//! Clients of a container's streams: they get its output as it comes and may type into it.
+//! The clients that are attached to a container: they receive its output and may write to its stdin.
 //!
 //! ```text
-//!   stdout, stderr ─▶ [log] ──the same bytes──▶ Tee ─▶ a pipe a client ──(full)──▶ let go: TooSlow
-//!                                                 └──(nobody reads any more)─────▶ let go: Left
-//!   client ─▶ its pipe ─▶ rest, while the container takes nothing ─▶ the container's input
-//!                 └──(its end)──▶ with stdin_once: the container's input ends, too
+//!   stdout, stderr ──same bytes as the log──▶ a pipe per client ──(full)──────▶ detached: TooSlow
+//!                                                  └──────(no reader left)────▶ detached: Left
+//!   client ─▶ its pipe ─▶ unwritten, while the container's stdin is full ─▶ the container's stdin
+//!                 └──(end of file)──▶ with stdin_once: the container's stdin is closed, too
 //! ```
 //!
-//! Invariants: neither log nor container ever waits for a client; what a client gets has no gaps, only an end;
-//! a client that leaves takes nothing with it but, with `stdin_once`, the input. Of a container with a terminal
-//! the client types into the terminal itself, whose master it is handed.
+//! Neither the log nor the container ever waits for a client. A client's output has no gaps: it ends instead. A client
+//! that leaves does not affect the container, except that with `stdin_once` its stdin is closed. The client of a container
+//! with a terminal gets the terminal's master and writes to that.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use pausa_monitor_protocol::{AttachPlan, Detachment, Event, ExitStatus, Failure, FailureKind, Reply};
+use pausa_monitor_protocol::{Detachment, Event, ExitStatus, Failure};
 use rustix::io::Errno;
 
-use crate::failure::{failure, internal};
+use crate::connections::Connections;
+use crate::failure::internal;
 use crate::log::Source;
-use crate::monitor::{Attached, Live, Monitor, Typed};
+use crate::plan_fds::{PlanFds, set_nonblocking};
 use crate::poll::{Poll, Token};
-use crate::start_container::{Sorted, check_id, clone_fd, running, set_nonblocking};
 
-/// Read at once of what a client types.
+/// Bytes read at once from a client.
 const CHUNK: usize = 4 * 1024;
-/// Chunks read before the others have their turn.
-const TURN: usize = 16;
+/// Most chunks that are read from a client before other descriptors are served.
+const CHUNKS_PER_TURN: usize = 16;
 
-/// Attaches a client. Also gives the master of the container's terminal, where it has one.
-///
-/// # Errors
-/// The container does not run, or the plan is wrong. The descriptors are closed then.
-pub(crate) fn attach(
-    monitor: &mut Monitor<'_>,
-    asker: u64,
-    plan: &AttachPlan,
-    fds: Vec<OwnedFd>,
-) -> Result<Option<OwnedFd>, Failure> {
-    check_id(&plan.id)?;
-    let mut everyone = monitor
-        .containers
-        .iter()
-        .filter_map(|container| container.live.as_ref());
-    if everyone.any(|live| live.attached.iter().any(|attached| attached.id == plan.id)) {
-        return Err(failure(
-            FailureKind::State,
-            format!("attach {} is there already", plan.id),
-        ));
-    }
-    let fds = Sorted::new(&plan.fds, fds)?;
-    for fd in [&fds.stdin, &fds.stdout, &fds.stderr].into_iter().flatten() {
-        set_nonblocking(fd)?;
-    }
-    let number = monitor.poll.number();
-    let live = running(monitor, &plan.container)?;
-    let terminal = live.streams.iter().find(|open| open.terminal);
-    let terminal = terminal.map(|open| clone_fd(open.stream.fd())).transpose()?;
-    // Without an input there is nothing to type into: the pipe is closed, and whoever writes to it learns so.
-    let typed = fds.stdin.filter(|_| live.input.is_some()).map(|fd| Typed {
-        number,
-        fd,
-        rest: Vec::new(),
-    });
-    let attached = Attached {
-        id: plan.id.clone(),
-        asker,
-        types: typed.is_some(),
-        typed,
-        stdout: fds.stdout,
-        stderr: fds.stderr,
-        over: None,
-    };
-    if let Some(typed) = &attached.typed {
-        let token = Token::Typed(number);
-        let watched = monitor.poll.add(typed.fd.as_fd(), token);
-        watched.map_err(internal("attach: epoll_ctl(EPOLL_CTL_ADD)"))?;
-    }
-    running(monitor, &plan.container)?.attached.push(attached);
-    Ok(terminal)
-}
-
-/// Lets a client of this connection go; that there is none such is as good.
-pub(crate) fn detach(monitor: &mut Monitor<'_>, asker: u64, id: &str) -> Reply {
-    let live = monitor
-        .containers
-        .iter_mut()
-        .filter_map(|container| container.live.as_mut());
-    for attached in live.flat_map(|live| &mut live.attached) {
-        if attached.asker == asker && attached.id == id {
-            attached.over = Some(Detachment::Left);
-        }
-    }
-    Reply::Done
-}
-
-/// Hands a container's output on to those who are attached.
+/// The attached clients of a container, and the container's stdin.
 #[derive(Debug)]
-pub(crate) struct Tee<'a> {
-    attached: &'a mut Vec<Attached>,
-    source: Source,
+pub(crate) struct Attachments {
+    clients: Vec<Client>,
+    stdin: Option<ContainerStdin>,
+    /// The first client that had the stdin closes it by leaving.
+    stdin_once: bool,
 }
 
-impl<'a> Tee<'a> {
-    /// For the output of this stream.
-    pub(crate) const fn new(attached: &'a mut Vec<Attached>, source: Source) -> Self {
-        Self { attached, source }
-    }
-
-    /// Gives everyone these bytes; who cannot take them all is let go.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        for attached in self
-            .attached
-            .iter_mut()
-            .filter(|attached| attached.over.is_none())
-        {
-            let place = attached.output(self.source);
-            let Some(fd) = place else { continue };
-            match put(fd, bytes) {
-                Put::All => {}
-                Put::Part(_) => attached.over = Some(Detachment::TooSlow),
-                Put::Closed => {
-                    *place = None;
-                    if attached.is_empty() {
-                        attached.over = Some(Detachment::Left);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The stream has ended: so it does for everyone, while the others go on.
-    pub(crate) fn end(&mut self) {
-        for attached in self.attached.iter_mut() {
-            *attached.output(self.source) = None;
-        }
-    }
+/// The writing end of a container's stdin. Held open while the container runs, since its reader would see end of file.
+#[derive(Debug)]
+struct ContainerStdin {
+    /// Non-blocking.
+    fd: OwnedFd,
+    number: u64,
+    /// It was full, and epoll reports when there is room.
+    is_full: bool,
 }
 
-impl Attached {
+#[derive(Debug)]
+struct Client {
+    id: String,
+    /// Number of the connection that has attached it.
+    connection: u64,
+    stdin: Option<ClientStdin>,
+    /// The client had the container's stdin at some time.
+    had_stdin: bool,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// Why it is being detached.
+    ended: Option<Detachment>,
+}
+
+/// The reading end of the pipe for a client's input.
+#[derive(Debug)]
+struct ClientStdin {
+    number: u64,
+    /// Non-blocking.
+    fd: OwnedFd,
+    /// Bytes that the container has not accepted yet. The client's pipe is not read while there are any.
+    unwritten: Vec<u8>,
+}
+
+impl Client {
     const fn output(&mut self, source: Source) -> &mut Option<OwnedFd> {
         match source {
             Source::Stdout => &mut self.stdout,
@@ -145,211 +78,255 @@ impl Attached {
         }
     }
 
-    const fn is_empty(&self) -> bool {
-        self.stdout.is_none() && self.stderr.is_none() && self.typed.is_none()
+    const fn has_no_stream(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none() && self.stdin.is_none()
+    }
+
+    fn detach(self, why: Detachment, connections: &mut Connections, poll: &Poll) {
+        if let Some(stdin) = &self.stdin {
+            poll.remove(stdin.fd.as_fd());
+        }
+        let attach = self.id;
+        connections.send_event(self.connection, Event::Detached { attach, why });
     }
 }
 
-/// What became of a write.
-enum Put {
+impl Attachments {
+    /// Takes the writing end of the container's stdin, if that is a pipe.
+    pub(crate) fn new(stdin: Option<OwnedFd>, stdin_once: bool, poll: &Poll) -> Self {
+        let stdin = stdin.map(|fd| ContainerStdin {
+            fd,
+            number: poll.next_number(),
+            is_full: false,
+        });
+        Self {
+            clients: Vec::new(),
+            stdin,
+            stdin_once,
+        }
+    }
+
+    pub(crate) fn contains(&self, id: &str) -> bool {
+        self.clients.iter().any(|client| client.id == id)
+    }
+
+    /// Attaches a client.
+    pub(crate) fn attach(
+        &mut self,
+        id: &str,
+        connection: u64,
+        fds: PlanFds,
+        poll: &Poll,
+    ) -> Result<(), Failure> {
+        for fd in [&fds.stdin, &fds.stdout, &fds.stderr].into_iter().flatten() {
+            set_nonblocking(fd)?;
+        }
+        // If the container has no stdin, the pipe is closed, and the client gets EPIPE when it writes.
+        let stdin = fds.stdin.filter(|_| self.stdin.is_some()).map(|fd| ClientStdin {
+            number: poll.next_number(),
+            fd,
+            unwritten: Vec::new(),
+        });
+        if let Some(stdin) = &stdin {
+            poll.add(stdin.fd.as_fd(), Token::AttachStdin(stdin.number))
+                .map_err(internal("attach: epoll_ctl(EPOLL_CTL_ADD)"))?;
+        }
+        self.clients.push(Client {
+            id: id.to_owned(),
+            connection,
+            had_stdin: stdin.is_some(),
+            stdin,
+            stdout: fds.stdout,
+            stderr: fds.stderr,
+            ended: None,
+        });
+        Ok(())
+    }
+
+    /// Marks a client of this connection as detached, if there is one of this id.
+    pub(crate) fn detach(&mut self, connection: u64, id: &str) {
+        for client in &mut self.clients {
+            if client.connection == connection && client.id == id {
+                client.ended = Some(Detachment::Left);
+            }
+        }
+    }
+
+    /// Copies output to all clients. A client whose pipe cannot take all of it is detached.
+    pub(crate) fn write_output(&mut self, source: Source, bytes: &[u8]) {
+        for client in self.clients.iter_mut().filter(|client| client.ended.is_none()) {
+            let output = client.output(source);
+            let Some(fd) = output else { continue };
+            match write(fd, bytes) {
+                Written::All => {}
+                Written::Part(_) => client.ended = Some(Detachment::TooSlow),
+                Written::Closed => {
+                    *output = None;
+                    if client.has_no_stream() {
+                        client.ended = Some(Detachment::Left);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes this output of all clients, since the container's has ended.
+    pub(crate) fn close_output(&mut self, source: Source) {
+        for client in &mut self.clients {
+            *client.output(source) = None;
+        }
+    }
+
+    /// Moves input of the client whose pipe has this number to the container's stdin. Returns false if there is none.
+    pub(crate) fn read_client_stdin(&mut self, number: u64, poll: &Poll) -> bool {
+        let has_number = |client: &Client| client.stdin.as_ref().is_some_and(|stdin| stdin.number == number);
+        let Some(index) = self.clients.iter().position(has_number) else {
+            return false;
+        };
+        let mut buffer = [0; CHUNK];
+        for _ in 0..CHUNKS_PER_TURN {
+            let Some(stdin) = &self.clients[index].stdin else {
+                break;
+            };
+            match rustix::io::read(&stdin.fd, &mut buffer) {
+                Ok(read @ 1..) => {
+                    if !self.write_stdin(index, &buffer[..read], poll) {
+                        break;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // End of file. The client may go on to read output.
+                Ok(_) | Err(_) => {
+                    self.end_client_stdin(index, poll);
+                    break;
+                }
+            }
+        }
+        true
+    }
+
+    /// Writes a client's input to the container. Returns false if no more can be written for now.
+    fn write_stdin(&mut self, index: usize, bytes: &[u8], poll: &Poll) -> bool {
+        let (Some(stdin), Some(client)) = (&mut self.stdin, &mut self.clients[index].stdin) else {
+            return false;
+        };
+        match write(&stdin.fd, bytes) {
+            Written::All => return true,
+            Written::Part(written) => {
+                poll.remove(client.fd.as_fd());
+                client.unwritten = bytes[written..].to_vec();
+                if !stdin.is_full {
+                    stdin.is_full = true;
+                    let token = Token::ContainerStdin(stdin.number);
+                    if poll.add_for_writing(stdin.fd.as_fd(), token).is_err() {
+                        self.close_stdin(poll);
+                    }
+                }
+            }
+            Written::Closed => self.close_stdin(poll),
+        }
+        false
+    }
+
+    /// Continues to write to the container's stdin, if it has this number. Returns false if it has not.
+    pub(crate) fn stdin_has_room(&mut self, number: u64, poll: &Poll) -> bool {
+        let Some(stdin) = self.stdin.as_mut().filter(|stdin| stdin.number == number) else {
+            return false;
+        };
+        let clients = self.clients.iter_mut().filter_map(|client| client.stdin.as_mut());
+        for client in clients.filter(|client| !client.unwritten.is_empty()) {
+            match write(&stdin.fd, &client.unwritten) {
+                Written::All => {
+                    client.unwritten = Vec::new();
+                    // Fails only for lack of memory. Then no more is read from this client.
+                    poll.add(client.fd.as_fd(), Token::AttachStdin(client.number))
+                        .ok();
+                }
+                Written::Part(written) => {
+                    client.unwritten.drain(..written);
+                    return true;
+                }
+                Written::Closed => {
+                    self.close_stdin(poll);
+                    return true;
+                }
+            }
+        }
+        stdin.is_full = false;
+        poll.remove(stdin.fd.as_fd());
+        true
+    }
+
+    /// The input of a client has ended.
+    fn end_client_stdin(&mut self, index: usize, poll: &Poll) {
+        let client = &mut self.clients[index];
+        if let Some(stdin) = client.stdin.take() {
+            poll.remove(stdin.fd.as_fd());
+        }
+        if client.has_no_stream() {
+            client.ended = Some(Detachment::Left);
+        }
+        if self.stdin_once {
+            self.close_stdin(poll);
+        }
+    }
+
+    /// Closes the container's stdin for good.
+    fn close_stdin(&mut self, poll: &Poll) {
+        if let Some(stdin) = self.stdin.take().filter(|stdin| stdin.is_full) {
+            poll.remove(stdin.fd.as_fd());
+        }
+        for stdin in self.clients.iter_mut().filter_map(|client| client.stdin.take()) {
+            poll.remove(stdin.fd.as_fd());
+        }
+    }
+
+    /// Detaches clients that have ended and clients whose connection is gone.
+    pub(crate) fn advance(&mut self, connections: &mut Connections, poll: &Poll) {
+        let ended = |client: &mut Client| {
+            if client.ended.is_none() && !connections.contains(client.connection) {
+                client.ended = Some(Detachment::Left);
+            }
+            client.ended.is_some()
+        };
+        let detached: Vec<Client> = self.clients.extract_if(.., ended).collect();
+        if self.stdin_once && detached.iter().any(|client| client.had_stdin) {
+            self.close_stdin(poll);
+        }
+        for client in detached {
+            let why = client.ended.unwrap_or(Detachment::Left);
+            client.detach(why, connections, poll);
+        }
+    }
+
+    /// Detaches all clients of a container that has exited, after all of its output has been written.
+    pub(crate) fn detach_all(&mut self, exit: ExitStatus, connections: &mut Connections, poll: &Poll) {
+        for client in self.clients.drain(..) {
+            let why = client.ended.unwrap_or(Detachment::Exited(exit));
+            client.detach(why, connections, poll);
+        }
+    }
+}
+
+/// The outcome of a write to a non-blocking descriptor.
+enum Written {
     All,
-    /// Only so much was taken; the rest would have to wait.
+    /// Only the first bytes; more would block.
     Part(usize),
-    /// Nobody reads any more.
+    /// The other end is closed.
     Closed,
 }
 
-/// Writes what a non-blocking descriptor takes.
-fn put(fd: &OwnedFd, bytes: &[u8]) -> Put {
+fn write(fd: &OwnedFd, bytes: &[u8]) -> Written {
     let mut done = 0;
     while done < bytes.len() {
         match rustix::io::write(fd, &bytes[done..]) {
             Ok(written) => done += written,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Put::Part(done),
-            Err(_) => return Put::Closed,
+            Err(Errno::AGAIN) => return Written::Part(done),
+            Err(_) => return Written::Closed,
         }
     }
-    Put::All
-}
-
-/// Reads a turn of what a client types and gives it to the container. It may be one that has just gone.
-pub(crate) fn typed(monitor: &mut Monitor<'_>, number: u64) {
-    let Monitor { containers, poll, .. } = monitor;
-    let types = |attached: &Attached| {
-        attached
-            .typed
-            .as_ref()
-            .is_some_and(|typed| typed.number == number)
-    };
-    let Some((live, place)) = containers.iter_mut().find_map(|container| {
-        let live = container.live.as_mut()?;
-        let place = live.attached.iter().position(types)?;
-        Some((live, place))
-    }) else {
-        return;
-    };
-    let mut buffer = [0; CHUNK];
-    for _ in 0..TURN {
-        let Some(typed) = &live.attached[place].typed else {
-            return;
-        };
-        match rustix::io::read(&typed.fd, &mut buffer) {
-            Ok(read @ 1..) => {
-                if !live.give(place, &buffer[..read], poll) {
-                    return;
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return,
-            // The client has nothing more to say, but may listen on.
-            Ok(_) | Err(_) => return live.stop_typing(place, poll),
-        }
-    }
-}
-
-/// A container's input that was full has room again.
-pub(crate) fn taken(monitor: &mut Monitor<'_>, number: u64) {
-    let Monitor { containers, poll, .. } = monitor;
-    let mut all = containers
-        .iter_mut()
-        .filter_map(|container| container.live.as_mut());
-    let same = |live: &&mut Live| live.input.as_ref().is_some_and(|input| input.number == number);
-    if let Some(live) = all.find(same) {
-        live.give_rests(poll);
-    }
-}
-
-impl Live {
-    /// Gives the container some input. False if there is to be no more for now.
-    fn give(&mut self, place: usize, bytes: &[u8], poll: &Poll) -> bool {
-        let (Some(input), Some(typed)) = (&mut self.input, &mut self.attached[place].typed) else {
-            return false;
-        };
-        match put(&input.fd, bytes) {
-            Put::All => return true,
-            Put::Part(written) => {
-                poll.remove(typed.fd.as_fd());
-                typed.rest = bytes[written..].to_vec();
-                if input.full {
-                    return false;
-                }
-                input.full = true;
-                if poll
-                    .add_for_room(input.fd.as_fd(), Token::Input(input.number))
-                    .is_err()
-                {
-                    self.close_input(poll);
-                }
-            }
-            Put::Closed => self.close_input(poll),
-        }
-        false
-    }
-
-    /// Gives what waits to the container, and reads on from those who have nothing waiting any more.
-    fn give_rests(&mut self, poll: &Poll) {
-        let Some(input) = &mut self.input else { return };
-        for typed in self
-            .attached
-            .iter_mut()
-            .filter_map(|attached| attached.typed.as_mut())
-        {
-            if typed.rest.is_empty() {
-                continue;
-            }
-            match put(&input.fd, &typed.rest) {
-                Put::All => {
-                    typed.rest = Vec::new();
-                    // Fails only for want of memory; then this client is not heard any more.
-                    poll.add(typed.fd.as_fd(), Token::Typed(typed.number)).ok();
-                }
-                Put::Part(written) => return drop(typed.rest.drain(..written)),
-                Put::Closed => return self.close_input(poll),
-            }
-        }
-        input.full = false;
-        poll.remove(input.fd.as_fd());
-    }
-
-    /// A client types no more.
-    fn stop_typing(&mut self, place: usize, poll: &Poll) {
-        let attached = &mut self.attached[place];
-        if let Some(typed) = attached.typed.take() {
-            poll.remove(typed.fd.as_fd());
-        }
-        if attached.is_empty() {
-            attached.over = Some(Detachment::Left);
-        }
-        if self.input_once {
-            self.close_input(poll);
-        }
-    }
-
-    /// Ends the container's input for good.
-    fn close_input(&mut self, poll: &Poll) {
-        if let Some(input) = self.input.take().filter(|input| input.full) {
-            poll.remove(input.fd.as_fd());
-        }
-        for typed in self
-            .attached
-            .iter_mut()
-            .filter_map(|attached| attached.typed.take())
-        {
-            poll.remove(typed.fd.as_fd());
-        }
-    }
-}
-
-/// Takes leave of those who are let go, and of those whose daemon has gone.
-pub(crate) fn advance(monitor: &mut Monitor<'_>) {
-    for place in 0..monitor.containers.len() {
-        let Monitor {
-            containers,
-            connections,
-            poll,
-            ..
-        } = monitor;
-        let Some(live) = &mut containers[place].live else {
-            continue;
-        };
-        let mut gone = Vec::new();
-        for mut attached in std::mem::take(&mut live.attached) {
-            if attached.over.is_none() && !connections.contains_key(&attached.asker) {
-                attached.over = Some(Detachment::Left);
-            }
-            match attached.over {
-                None => live.attached.push(attached),
-                Some(why) => gone.push((attached, why)),
-            }
-        }
-        if live.input_once && gone.iter().any(|(attached, _)| attached.types) {
-            live.close_input(poll);
-        }
-        for (attached, why) in gone {
-            leave(monitor, attached, why);
-        }
-    }
-}
-
-/// The container has exited, and all of its output has been handed on.
-pub(crate) fn end_all(monitor: &mut Monitor<'_>, container: usize, exit: ExitStatus) {
-    let live = monitor.containers[container].live.as_mut();
-    let all = live
-        .map(|live| std::mem::take(&mut live.attached))
-        .unwrap_or_default();
-    for attached in all {
-        let why = attached.over.unwrap_or(Detachment::Exited(exit));
-        leave(monitor, attached, why);
-    }
-}
-
-fn leave(monitor: &mut Monitor<'_>, attached: Attached, why: Detachment) {
-    if let Some(typed) = &attached.typed {
-        monitor.poll.remove(typed.fd.as_fd());
-    }
-    let Attached {
-        id: attach, asker, ..
-    } = attached;
-    monitor.tell_one(asker, Event::Detached { attach, why });
+    Written::All
 }

@@ -1,6 +1,6 @@
-//! From a fresh process to a monitor: descriptors, session, signals.
+//! Turns a new process into a monitor: descriptors, session, signals.
 //!
-//! Done before the first message is read, so that nothing of the daemon's is inherited by the pod.
+//! Done before the first message is read, so that the pod inherits nothing from the daemon.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -14,27 +14,24 @@ use rustix::process::DumpableBehavior;
 
 use crate::failure::from_nix;
 
-/// Why a process could not become a monitor. Read by whoever started it by hand.
+/// Why a process could not become a monitor.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    /// Standard input is something else.
+pub(crate) enum BootstrapError {
     #[error(
         "standard input is not a socket of pausa's monitor protocol; monitors are started by the pausa daemon"
     )]
     NoSocket,
-    /// A system call failed.
     #[error("cannot become a monitor: {call} failed")]
     Os {
-        /// The call with its arguments.
+        /// With its arguments.
         call: &'static str,
-        /// errno.
         #[source]
         errno: Errno,
     },
 }
 
-impl StartError {
-    /// Exit status, as in sysexits.h.
+impl BootstrapError {
+    /// The exit status, as in sysexits.h.
     pub(crate) const fn status(&self) -> u8 {
         match self {
             Self::NoSocket => 64,
@@ -42,7 +39,7 @@ impl StartError {
         }
     }
 
-    /// The error with what caused it.
+    /// The error with its cause.
     pub(crate) fn chain(&self) -> String {
         match self {
             Self::NoSocket => self.to_string(),
@@ -51,13 +48,13 @@ impl StartError {
     }
 }
 
-fn os(call: &'static str) -> impl FnOnce(Errno) -> StartError {
-    move |errno| StartError::Os { call, errno }
+fn os(call: &'static str) -> impl FnOnce(Errno) -> BootstrapError {
+    move |errno| BootstrapError::Os { call, errno }
 }
 
-/// The host's namespaces, kept open for containers that want them.
+/// The host's namespaces, kept open for containers that join them.
 #[derive(Debug)]
-pub(crate) struct HostFds {
+pub(crate) struct HostNamespaceFds {
     network: OwnedFd,
     ipc: OwnedFd,
     uts: OwnedFd,
@@ -65,8 +62,8 @@ pub(crate) struct HostFds {
     cgroup: OwnedFd,
 }
 
-impl HostFds {
-    fn open() -> Result<Self, StartError> {
+impl HostNamespaceFds {
+    fn open() -> Result<Self, BootstrapError> {
         let open = |path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         Ok(Self {
             network: open("/proc/self/ns/net").map_err(os("open(/proc/self/ns/net)"))?,
@@ -77,7 +74,6 @@ impl HostFds {
         })
     }
 
-    /// Lends them.
     pub(crate) fn borrow(&self) -> HostNamespaces<'_> {
         HostNamespaces {
             network: self.network.as_fd(),
@@ -89,51 +85,55 @@ impl HostFds {
     }
 }
 
-/// A monitor that has not served yet.
+/// What a new monitor starts with.
 #[derive(Debug)]
-pub(crate) struct Begun {
-    /// The daemon that started it.
-    pub(crate) first: OwnedFd,
+pub(crate) struct Bootstrap {
+    /// The connection of the daemon that started it.
+    pub(crate) first_connection: OwnedFd,
     /// SIGCHLD and SIGTERM.
     pub(crate) signals: SignalFd,
-    /// Where it came from.
-    pub(crate) host: HostFds,
+    pub(crate) host: HostNamespaceFds,
 }
 
-/// Allocations from this size on go back to the kernel when freed: among them the buffer of every packet
-/// received, which would otherwise stay for good.
+/// Allocations of at least this size are returned to the kernel when freed. Among them is the buffer of every received
+/// packet, which would otherwise stay for good.
 const RETURNED: u32 = 32 * 1024;
 
-/// Makes this process a monitor.
-pub(crate) fn become_monitor() -> Result<Begun, StartError> {
+pub(crate) fn bootstrap() -> Result<Bootstrap, BootstrapError> {
     let input = std::io::stdin();
     match rustix::net::sockopt::socket_type(&input) {
         Ok(SocketType::SEQPACKET) => {}
-        _ => return Err(StartError::NoSocket),
+        _ => return Err(BootstrapError::NoSocket),
     }
     pausa_sys::return_allocations_from(RETURNED);
     #[expect(unsafe_code, reason = "closes descriptors by number")]
     // SAFETY: by the contract of `run` no value in this process owns a descriptor above 2.
     let closed = unsafe { pausa_sys::close_from(3) };
     closed.map_err(os("close_range(3, ~0)"))?;
-    let first = rustix::io::fcntl_dupfd_cloexec(&input, 3).map_err(os("fcntl(0, F_DUPFD_CLOEXEC)"))?;
-    let flags = rustix::fs::fcntl_getfl(&first).map_err(os("fcntl(F_GETFL)"))?;
-    rustix::fs::fcntl_setfl(&first, flags | OFlags::NONBLOCK).map_err(os("fcntl(F_SETFL, O_NONBLOCK)"))?;
-    let host = HostFds::open()?;
+    let first_connection =
+        rustix::io::fcntl_dupfd_cloexec(&input, 3).map_err(os("fcntl(0, F_DUPFD_CLOEXEC)"))?;
+    let flags = rustix::fs::fcntl_getfl(&first_connection).map_err(os("fcntl(F_GETFL)"))?;
+    rustix::fs::fcntl_setfl(&first_connection, flags | OFlags::NONBLOCK)
+        .map_err(os("fcntl(F_SETFL, O_NONBLOCK)"))?;
+    let host = HostNamespaceFds::open()?;
     let signals = block_signals()?;
     leave_session()?;
-    // Last, so that everything before could be said on standard error.
+    // Last, so that earlier errors can be printed to standard error.
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(os("open(/dev/null)"))?;
     rustix::stdio::dup2_stdin(&null).map_err(os("dup2(/dev/null, 0)"))?;
     rustix::stdio::dup2_stdout(&null).map_err(os("dup2(/dev/null, 1)"))?;
     rustix::stdio::dup2_stderr(&null).map_err(os("dup2(/dev/null, 2)"))?;
-    Ok(Begun { first, signals, host })
+    Ok(Bootstrap {
+        first_connection,
+        signals,
+        host,
+    })
 }
 
-/// Blocks every signal and reads the two that matter from a descriptor: the kernel's news of children,
-/// and the host's request to end. What the container init starts gets an empty mask.
-fn block_signals() -> Result<SignalFd, StartError> {
+/// Blocks all signals and makes a descriptor for the two that the monitor handles: SIGCHLD, and SIGTERM of a host that
+/// shuts down. Processes of containers get an empty signal mask.
+fn block_signals() -> Result<SignalFd, BootstrapError> {
     SigSet::all()
         .thread_block()
         .map_err(from_nix)
@@ -146,19 +146,19 @@ fn block_signals() -> Result<SignalFd, StartError> {
         .map_err(os("signalfd(SIGCHLD, SIGTERM)"))
 }
 
-/// A session of its own, nobody's debuggee, heir of the pod's orphans, in nobody's way.
-fn leave_session() -> Result<(), StartError> {
+/// Makes a session, forbids tracing, becomes the reaper of the pod's orphans, and releases the working directory.
+fn leave_session() -> Result<(), BootstrapError> {
     match rustix::process::setsid() {
-        // EPERM: it leads its process group already, as when started from a shell.
+        // EPERM: the process already leads its process group, as when started from a shell.
         Ok(_) | Err(Errno::PERM) => {}
         Err(errno) => return Err(os("setsid()")(errno)),
     }
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(os("prctl(PR_SET_DUMPABLE, 0)"))?;
-    // Only whether there is an argument counts, not which process it names.
+    // Only the presence of the argument matters, not which process it names.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(os("prctl(PR_SET_CHILD_SUBREAPER, 1)"))?;
-    // It may have been started from a descriptor, whose number is a poor name.
+    // A program started from a memfd is named after its descriptor number otherwise.
     rustix::thread::set_name(c"pausa-monitor").map_err(os("prctl(PR_SET_NAME, pausa-monitor)"))?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::chdir("/").map_err(os("chdir(/)"))

@@ -1,30 +1,37 @@
-//! The processes of a container, by the kernel's own list.
-//!
-//! A container may make cgroups below its own, so they are looked through as well.
+//! The processes of a container, as listed by the kernel for its cgroup and the cgroups that the container has made below
+//! it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use pausa_container_init::ContainerFds;
 use pausa_monitor_protocol::Failure;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::failure::internal;
 
-/// How deep below a container's cgroup is looked.
+/// How many levels below a container's cgroup are searched.
 const DEPTH: u32 = 16;
 
-/// A container's cgroups.
+/// A container's cgroups: of v1, of v2, or neither.
 #[derive(Debug, Default)]
 pub(crate) struct Cgroup {
-    /// v1: `tasks` of each hierarchy, open for writing.
+    /// v1: the `tasks` file of each hierarchy, open for writing.
     pub(crate) tasks: Vec<OwnedFd>,
-    /// v2: the directory.
+    /// v2: the cgroup's directory.
     pub(crate) dir: Option<OwnedFd>,
 }
 
 impl Cgroup {
-    /// Kills everything in it at once, where the kernel can do that (v2, Linux 5.14). Whether it did so
-    /// is seen from [`Self::members`].
+    pub(crate) fn as_container_fds(&self) -> ContainerFds<'_> {
+        ContainerFds {
+            cgroup_tasks: self.tasks.iter().map(OwnedFd::as_fd).collect(),
+            cgroup_dir: self.dir.as_ref().map(OwnedFd::as_fd),
+            ..ContainerFds::default()
+        }
+    }
+
+    /// Kills all processes in it at once, if the kernel supports that (v2, Linux 5.14). [`Self::members`] shows the result.
     pub(crate) fn kill(&self) {
         let Some(dir) = &self.dir else {
             return;
@@ -36,13 +43,13 @@ impl Cgroup {
             Mode::empty(),
         );
         if let Ok(kill) = kill {
-            // Refused for a threaded cgroup: its processes are then killed one by one.
+            // Refused for a threaded cgroup, whose processes are then killed one by one.
             rustix::io::write(&kill, b"1").ok();
         }
     }
 
-    /// On v2, where the OOM kills of the cgroup above are counted, and with them those of this one.
-    pub(crate) fn oom_events_above(&self) -> Option<OwnedFd> {
+    /// v2: `memory.events` of the parent, which also counts the OOM kills of this cgroup.
+    pub(crate) fn parent_oom_events(&self) -> Option<OwnedFd> {
         let dir = self.dir.as_ref()?;
         rustix::fs::openat(
             dir,
@@ -53,7 +60,7 @@ impl Cgroup {
         .ok()
     }
 
-    /// All processes in it and below it. None if there is no way to know.
+    /// All processes in it and below it. None if the kernel cannot list them.
     pub(crate) fn members(&self) -> Option<Vec<i32>> {
         let mut found = Vec::new();
         if let Some(dir) = &self.dir {
@@ -63,7 +70,7 @@ impl Cgroup {
         let tasks = self.tasks.first()?;
         match directory_of(tasks) {
             Ok(dir) => collect(dir.as_fd(), DEPTH, &mut found),
-            // Removed, so it was empty.
+            // The cgroup was removed, so it was empty.
             Err(Errno::NOENT) => {}
             Err(_) => return None,
         }
@@ -71,10 +78,10 @@ impl Cgroup {
     }
 }
 
-/// Moves this process into cgroups of v1, given their open `tasks`. It has one thread, so that is all of it.
+/// Moves this process, which has one thread, into cgroups v1, given their open `tasks` files.
 ///
 /// # Errors
-/// The kernel refuses, for one a cpuset without CPUs.
+/// The kernel refuses it, for example if a cpuset has no CPUs.
 pub(crate) fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
     for file in tasks {
         let joined = rustix::io::write(file, b"0");
@@ -83,7 +90,7 @@ pub(crate) fn join(tasks: &[OwnedFd]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The directory of an open `tasks`, by the name the kernel gives it.
+/// Opens the directory of an open `tasks` file.
 fn directory_of(tasks: &OwnedFd) -> Result<OwnedFd, Errno> {
     let link = format!("/proc/self/fd/{}", tasks.as_raw_fd());
     let path = rustix::fs::readlink(link, Vec::new())?.into_bytes();
@@ -95,7 +102,7 @@ fn directory_of(tasks: &OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::fs::open(&path[..end], flags, Mode::empty())
 }
 
-/// Adds the processes of a cgroup and of those below it. What is removed meanwhile has none.
+/// Adds the processes of a cgroup and of the cgroups below it. Ignores cgroups that are removed meanwhile.
 fn collect(dir: BorrowedFd<'_>, depth: u32, found: &mut Vec<i32>) {
     let read = OFlags::RDONLY | OFlags::CLOEXEC;
     if let Ok(file) = rustix::fs::openat(dir, "cgroup.procs", read, Mode::empty()) {

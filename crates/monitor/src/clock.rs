@@ -1,7 +1,7 @@
-//! The wall clock, and how it is written into a log line.
+//! The wall clock and its form in a log line.
 //!
-//! Must never use a time zone: entries of one log would jump when the node's zone changes, and the
-//! zone database would have to be read inside every pod. RFC 3339 with `Z` is what kubelet parses.
+//! Times are in UTC, as RFC 3339 with `Z`, which kubelet parses. With a time zone, the entries of a log would jump when the
+//! node's zone changes, and every monitor would have to read the zone database.
 
 use rustix::time::ClockId;
 
@@ -19,7 +19,7 @@ pub(crate) fn now() -> i64 {
         .saturating_add(i64::from(u32::try_from(now.tv_nsec).unwrap_or(0)))
 }
 
-/// `2026-08-22T17:21:51.123456789Z`: always nine digits, always UTC.
+/// Formats a time as `2026-08-22T17:21:51.123456789Z`, always with nine decimal places.
 ///
 /// Years outside 0 to 9999 have no RFC 3339 form; 64 bits of nanoseconds end in 2262.
 pub(crate) fn rfc3339(nanoseconds: i64) -> [u8; RFC3339_LEN] {
@@ -37,7 +37,7 @@ pub(crate) fn rfc3339(nanoseconds: i64) -> [u8; RFC3339_LEN] {
     text
 }
 
-/// Writes the last digits of a number, as many as there is room for.
+/// Fills `place` with the last digits of a number.
 fn digits(place: &mut [u8], mut number: i64) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + u8::try_from(number.rem_euclid(10)).unwrap_or(0);
@@ -55,10 +55,10 @@ fn civil(day: i64) -> (i64, i64, i64) {
     let shifted = day + 719_468;
     let cycle = shifted.div_euclid(CYCLE);
     let of_cycle = shifted.rem_euclid(CYCLE);
-    // A day too many every 4 years (1460), one too few every 100 (36524), one more on the cycle's last day.
+    // Minus a leap day every 4 years (1460 days), plus one every 100 (36524), minus one on the cycle's last day.
     let year_of_cycle = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / (CYCLE - 1)) / 365;
     let of_year = of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-    // Months from March on are 153 days in every five.
+    // Counted from March, every five months have 153 days.
     let month_from_march = (5 * of_year + 2) / 153;
     let day_of_month = of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 {

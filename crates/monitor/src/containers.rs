@@ -1,187 +1,628 @@
-//! A container as its monitor knows it.
+//! The containers of a pod, from their start to the exit record.
 //!
 //! ```text
-//!   (Start) ─▶ Starting ──execve──▶ Running ──(first process reaped)──▶ Draining ──(output read, or time is
-//!                 │                                                        │        up; record on file)─▶ Exited
-//!                 └ fails: gone, as if never asked for                     │                          (Forget) ┘
-//!                                                                          └ what is left is killed
+//!   (Start) ─▶ Starting ──execve──▶ Running ──first process reaped──▶ Draining ──output read, or timeout;
+//!                 │                                                      │        exit record written─▶ Exited
+//!                 └ the start fails: removed                             │                      (Forget) ┘
+//!                                                                        └ remaining processes are killed
 //! ```
+//!
+//! The order at the end of a container is part of the contract: its remaining processes are killed, its output is read to
+//! the end and written, the OOM counter is read, the exit record is written, and only then is the exit reported. Any
+//! receiver of an exit event finds a complete log.
 
-use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use pausa_monitor_protocol::{ContainerReport, Detachment, ExitStatus, ProcessState};
+use pausa_container_init::Spawned;
+use pausa_monitor_protocol::{
+    AttachPlan, ContainerPlan, ContainerReport, Event, ExitRecord, ExitStatus, Failure, FailureKind,
+    ProcessState,
+};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
+use crate::attachments::Attachments;
 use crate::cgroup::Cgroup;
-use crate::log::{Stream, Writer};
+use crate::connections::Connections;
+use crate::failure::{failure, internal};
+use crate::log::{Buffers, Flow, Source, Stream, Writer};
 use crate::oom::OomWatch;
+use crate::plan_fds::{Pipes, PlanFds, duplicate, set_nonblocking};
+use crate::poll::{Poll, Token};
+use crate::{clock, exit_record};
 
-/// How far a container is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Stage {
-    /// Its first process has not reached `execve` yet.
-    Starting,
-    /// Its first process runs.
-    Running,
-    /// Its first process has ended; its last words are being read.
-    Draining {
-        /// How it ended; `oom_killed` is not known yet.
-        exit: ExitStatus,
-        /// When reading ends, whoever still holds the other end.
-        until: Instant,
-    },
-    /// All is told.
+/// Longest line of a log that a plan may ask to keep whole, in bytes.
+const LINE_MAX: usize = 1024 * 1024;
+/// How long output is read after a container's first process has ended. A process that holds a pipe open longer than
+/// this is outside of the cgroup or cannot be killed.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Shortest interval between two reports of dropped log bytes.
+const DROP_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// When to read again from a terminal that no process had open.
+const PARKED_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Container {
+    id: String,
+    /// The first process.
+    pid: i32,
+    /// Nanoseconds since the epoch.
+    started_at: i64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Live(Box<Live>),
     Exited(ExitStatus),
 }
 
-/// A container.
-#[derive(Debug)]
-pub(crate) struct Container {
-    /// Its id.
-    pub(crate) id: String,
-    /// Its first process.
-    pub(crate) pid: i32,
-    /// When it was started, nanoseconds since the epoch.
-    pub(crate) started_at: i64,
-    /// How far it is.
-    pub(crate) stage: Stage,
-    /// What it holds; none once it has exited.
-    pub(crate) live: Option<Live>,
-}
-
-/// What a container holds in the monitor until all is told about its exit.
+/// A container that has not exited, with what the monitor holds for it.
 #[derive(Debug)]
 pub(crate) struct Live {
-    /// Its first process.
-    pub(crate) pidfd: OwnedFd,
-    /// Where its processes are.
-    pub(crate) cgroup: Cgroup,
-    /// Where the kernel counts OOM kills.
-    pub(crate) oom: Option<OomWatch>,
-    /// It got a SIGKILL from here, which is not the OOM killer's.
-    pub(crate) told_to_die: bool,
-    /// Its output.
-    pub(crate) streams: Vec<OpenStream>,
-    /// Its input, where it is a pipe that somebody may still write to. Held open as long as the container
-    /// runs, or its reader would see an end.
-    pub(crate) input: Option<Input>,
-    /// The input ends when the first who was attached to it leaves.
-    pub(crate) input_once: bool,
-    /// Who is attached.
-    pub(crate) attached: Vec<Attached>,
-    /// Its log; none if its output is not wanted.
-    pub(crate) writer: Option<Writer>,
-    /// When a [`pausa_monitor_protocol::Event::LogDropped`] was last sent.
-    pub(crate) drop_told: Option<Instant>,
+    phase: Phase,
+    /// Of the first process.
+    pidfd: OwnedFd,
+    cgroup: Cgroup,
+    oom: Option<OomWatch>,
+    /// The monitor has sent SIGKILL, so a death by SIGKILL is not the OOM killer's.
+    sigkill_sent: bool,
+    /// Outputs that have not ended.
+    outputs: Vec<Output>,
+    attachments: Attachments,
+    /// None if the output is read and dropped.
+    writer: Option<Writer>,
+    /// Longest line of the log, in bytes.
+    max_line: usize,
+    /// When [`Event::LogDropped`] was last sent.
+    drop_reported: Option<Instant>,
 }
 
-/// A stream that has not ended.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// The first process has not reached `execve` yet.
+    Starting,
+    Running,
+    /// The first process has ended, and the rest of the output is being read.
+    Draining {
+        /// `oom_killed` is final only at the end.
+        exit: ExitStatus,
+        until: Instant,
+    },
+}
+
 #[derive(Debug)]
-pub(crate) struct OpenStream {
-    /// Its number in the poll.
-    pub(crate) number: u64,
-    /// The stream.
-    pub(crate) stream: Stream,
-    /// A terminal nobody has open at the moment: when to look again. Its container may open it again.
-    pub(crate) parked: Option<Instant>,
-    /// It is a terminal.
-    pub(crate) terminal: bool,
+struct Output {
+    number: u64,
+    stream: Stream,
+    is_terminal: bool,
+    /// The terminal was closed by all processes: when to read again, since the container may open it again.
+    parked: Option<Instant>,
 }
 
-impl Live {
-    /// Whether the OOM killer ended it, as far as is known when its first process has just ended.
-    pub(crate) fn is_oom_killed(&self, exit: ExitStatus) -> bool {
-        let unknown_killer = exit.signal == Signal::KILL.as_raw() && !self.told_to_die;
-        self.oom.as_ref().is_some_and(|oom| match unknown_killer {
-            true => oom.killed(),
-            false => oom.struck(),
-        })
+/// All containers that have been started and not forgotten, in the order of their starts.
+#[derive(Debug)]
+pub(crate) struct Containers {
+    poll: Rc<Poll>,
+    list: Vec<Container>,
+    buffers: Buffers,
+}
+
+impl Containers {
+    pub(crate) fn new(poll: Rc<Poll>) -> Self {
+        Self {
+            poll,
+            list: Vec::new(),
+            buffers: Buffers::default(),
+        }
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Result<&Container, Failure> {
+        let found = self.list.iter().find(|container| container.id == id);
+        found.ok_or_else(|| not_found(id))
+    }
+
+    fn get_mut(&mut self, id: &str) -> Result<&mut Container, Failure> {
+        let found = self.list.iter_mut().find(|container| container.id == id);
+        found.ok_or_else(|| not_found(id))
+    }
+
+    /// A container whose first process runs.
+    pub(crate) fn running(&self, id: &str) -> Result<&Live, Failure> {
+        match &self.get(id)?.state {
+            State::Live(live) => live.check_running(id).map(|()| &**live),
+            State::Exited(_) => Err(has_exited(id)),
+        }
+    }
+
+    pub(crate) fn reports(&self) -> Vec<ContainerReport> {
+        self.list.iter().map(Container::report).collect()
+    }
+
+    /// Ids of all containers that have not exited.
+    pub(crate) fn live_ids(&self) -> Vec<String> {
+        let live = self.list.iter().filter(|container| container.live().is_some());
+        live.map(|container| container.id.clone()).collect()
+    }
+
+    /// Ids of all containers whose first process has been started and that have not exited.
+    pub(crate) fn started_ids(&self) -> impl Iterator<Item = &str> {
+        let started = self.list.iter().filter(|container| {
+            container
+                .live()
+                .is_some_and(|live| !matches!(live.phase, Phase::Starting))
+        });
+        started.map(|container| container.id.as_str())
+    }
+
+    /// Adds a container whose first process has been cloned.
+    ///
+    /// # Errors
+    /// Its output cannot be read. The container is not added then.
+    pub(crate) fn add(
+        &mut self,
+        plan: &ContainerPlan,
+        process: (i32, OwnedFd),
+        fds: PlanFds,
+        pipes: Pipes,
+        oom: Option<OomWatch>,
+    ) -> Result<(), Failure> {
+        let max_line = plan.log.map_or(LINE_MAX, |log| {
+            usize::try_from(log.max_line).unwrap_or(LINE_MAX).min(LINE_MAX)
+        });
+        let outputs = pipes.outputs.into_iter();
+        let outputs = outputs.map(|(fd, source)| Output::new(fd, source, max_line, false, &self.poll));
+        let (pid, pidfd) = process;
+        let live = Live {
+            phase: Phase::Starting,
+            pidfd,
+            cgroup: fds.cgroup,
+            oom,
+            sigkill_sent: false,
+            outputs: outputs.collect::<Result<_, _>>()?,
+            attachments: Attachments::new(pipes.stdin, plan.io.stdin_once, &self.poll),
+            writer: fds
+                .log
+                .filter(|_| plan.log.is_some())
+                .map(|log| Writer::new(log.into())),
+            max_line,
+            drop_reported: None,
+        };
+        self.list.push(Container {
+            id: plan.id.clone(),
+            pid,
+            started_at: clock::now(),
+            state: State::Live(Box::new(live)),
+        });
+        Ok(())
+    }
+
+    /// The container's first process has passed `execve`. Takes its terminal.
+    pub(crate) fn set_running(&mut self, id: &str, spawned: &mut Spawned, at: i64) -> Result<(), Failure> {
+        let poll = Rc::clone(&self.poll);
+        let container = self.get_mut(id)?;
+        let State::Live(live) = &mut container.state else {
+            return Err(has_exited(id));
+        };
+        let pidfd = duplicate(&spawned.pidfd)?;
+        if let Some(terminal) = spawned.terminal.take() {
+            set_nonblocking(&terminal)?;
+            let output = Output::new(terminal, Source::Stdout, live.max_line, true, &poll)?;
+            live.outputs.push(output);
+        }
+        live.phase = Phase::Running;
+        live.pidfd = pidfd;
+        container.pid = spawned.pid;
+        container.started_at = at;
+        Ok(())
+    }
+
+    /// Removes a container whose start has failed.
+    pub(crate) fn remove(&mut self, id: &str) {
+        for container in self.list.extract_if(.., |container| container.id == id) {
+            for output in container.live().iter().flat_map(|live| &live.outputs) {
+                self.poll.remove(output.stream.fd());
+            }
+        }
+    }
+
+    /// Sends a signal to the first process, if it runs.
+    pub(crate) fn signal(&mut self, id: &str, signal: i32) -> Result<(), Failure> {
+        let State::Live(live) = &mut self.get_mut(id)?.state else {
+            return Ok(());
+        };
+        if !matches!(live.phase, Phase::Running) {
+            return Ok(());
+        }
+        live.sigkill_sent |= signal == Signal::KILL.as_raw();
+        match pausa_sys::signal_by_pidfd(live.pidfd.as_fd(), signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(internal(format!(
+                "signal container {id}: pidfd_send_signal({signal})"
+            ))(errno)),
+        }
+    }
+
+    /// Sends SIGTERM to the first process of every running container.
+    pub(crate) fn terminate_all(&self) {
+        for live in self.list.iter().filter_map(Container::live) {
+            if matches!(live.phase, Phase::Running) {
+                // ESRCH: it has just ended.
+                rustix::process::pidfd_send_signal(&live.pidfd, Signal::TERM).ok();
+            }
+        }
+    }
+
+    /// Notes that the monitor kills the container.
+    pub(crate) fn set_sigkill_sent(&mut self, id: &str) -> Result<(), Failure> {
+        if let State::Live(live) = &mut self.get_mut(id)?.state {
+            live.sigkill_sent = true;
+        }
+        Ok(())
+    }
+
+    /// Continues a container's log in another file.
+    ///
+    /// # Errors
+    /// The container does not exist, has exited or has no log, or not exactly one descriptor was sent.
+    pub(crate) fn reopen_log(&mut self, id: &str, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let State::Live(live) = &mut self.get_mut(id)?.state else {
+            return Err(has_exited(id));
+        };
+        let mut fds = fds.into_iter();
+        let (Some(file), None) = (fds.next(), fds.next()) else {
+            return Err(failure(
+                FailureKind::Protocol,
+                "reopen a log: exactly one descriptor must be sent",
+            ));
+        };
+        match &mut live.writer {
+            Some(writer) => {
+                writer.replace(file.into());
+                Ok(())
+            }
+            None => Err(failure(FailureKind::State, format!("container {id} has no log"))),
+        }
+    }
+
+    /// Forgets an exited container and deletes its exit record.
+    pub(crate) fn forget(&mut self, id: &str, exits: &OwnedFd) -> Result<(), Failure> {
+        if self.get(id)?.live().is_some() {
+            return Err(failure(
+                FailureKind::State,
+                format!("container {id} has not exited"),
+            ));
+        }
+        exit_record::delete(exits, id).map_err(internal(format!(
+            "forget container {id}: unlinkat(exits/{id}.json)"
+        )))?;
+        self.list.retain(|container| container.id != id);
+        Ok(())
+    }
+
+    /// Attaches a client to a running container. Returns the master of its terminal, if it has one.
+    ///
+    /// # Errors
+    /// The container does not run, or the plan is wrong. The descriptors are closed then.
+    pub(crate) fn attach(
+        &mut self,
+        connection: u64,
+        plan: &AttachPlan,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Option<OwnedFd>, Failure> {
+        let mut all = self.list.iter().filter_map(Container::live);
+        if all.any(|live| live.attachments.contains(&plan.id)) {
+            return Err(failure(
+                FailureKind::State,
+                format!("attach {} already exists", plan.id),
+            ));
+        }
+        let fds = PlanFds::new(&plan.fds, fds)?;
+        let poll = Rc::clone(&self.poll);
+        let State::Live(live) = &mut self.get_mut(&plan.container)?.state else {
+            return Err(has_exited(&plan.container));
+        };
+        live.check_running(&plan.container)?;
+        let terminal = live.outputs.iter().find(|output| output.is_terminal);
+        let terminal = terminal.map(|output| duplicate(output.stream.fd())).transpose()?;
+        live.attachments.attach(&plan.id, connection, fds, &poll)?;
+        Ok(terminal)
+    }
+
+    /// Detaches a client of this connection, if there is one of this id.
+    pub(crate) fn detach(&mut self, connection: u64, id: &str) {
+        for live in self.list.iter_mut().filter_map(Container::live_mut) {
+            live.attachments.detach(connection, id);
+        }
+    }
+
+    /// Reads input of an attached client. It may be detached meanwhile.
+    pub(crate) fn read_client_stdin(&mut self, number: u64) {
+        let mut all = self.list.iter_mut().filter_map(Container::live_mut);
+        let _: bool = all.any(|live| live.attachments.read_client_stdin(number, &self.poll));
+    }
+
+    /// Continues to write to a container's stdin. The container may have exited meanwhile.
+    pub(crate) fn stdin_has_room(&mut self, number: u64) {
+        let mut all = self.list.iter_mut().filter_map(Container::live_mut);
+        let _: bool = all.any(|live| live.attachments.stdin_has_room(number, &self.poll));
+    }
+
+    /// Detaches clients that are done.
+    pub(crate) fn advance_attachments(&mut self, connections: &mut Connections) {
+        for live in self.list.iter_mut().filter_map(Container::live_mut) {
+            live.attachments.advance(connections, &self.poll);
+        }
+    }
+
+    /// Reads some of an output. It may have ended meanwhile.
+    pub(crate) fn read_output(&mut self, number: u64) {
+        for live in self.list.iter_mut().filter_map(Container::live_mut) {
+            if let Some(index) = live.outputs.iter().position(|output| output.number == number) {
+                live.pump(index, &self.poll, &mut self.buffers);
+                return;
+            }
+        }
+    }
+
+    /// Returns large buffers to the kernel, when nothing was read for a while.
+    pub(crate) fn release_buffers(&mut self) {
+        self.buffers.release();
+    }
+
+    pub(crate) fn has_large_buffers(&self) -> bool {
+        self.buffers.are_large()
+    }
+
+    /// The first process of a container may have ended. Returns the container's id if this was one.
+    pub(crate) fn first_process_ended(&mut self, pid: i32, exit: ExitStatus) -> Option<String> {
+        let ended = self.list.iter_mut().find(|container| {
+            container.pid == pid
+                && container
+                    .live()
+                    .is_some_and(|live| matches!(live.phase, Phase::Running))
+        })?;
+        let id = ended.id.clone();
+        let live = ended.live_mut()?;
+        // Read the counter at once: a process that watches for empty cgroups, such as systemd, may remove this one. It is
+        // read again at the end, for processes that are killed meanwhile.
+        let oom_killed = live.is_oom_killed(exit);
+        live.phase = Phase::Draining {
+            exit: ExitStatus { oom_killed, ..exit },
+            until: Instant::now() + DRAIN_TIMEOUT,
+        };
+        Some(id)
+    }
+
+    /// Finishes containers whose output has ended or whose time is up, reports dropped log bytes, and reads parked
+    /// terminals again. A container that is being killed is not finished before its time is up.
+    pub(crate) fn advance(
+        &mut self,
+        is_being_killed: impl Fn(&str) -> bool,
+        connections: &mut Connections,
+        exits: Option<&OwnedFd>,
+    ) {
+        let now = Instant::now();
+        for container in &mut self.list {
+            let Container { id, state, .. } = container;
+            let State::Live(live) = state else { continue };
+            live.unpark(now, &self.poll);
+            let Phase::Draining { exit, until } = live.phase else {
+                live.report_dropped(id, now, false, connections);
+                continue;
+            };
+            if (live.outputs.is_empty() && !is_being_killed(id)) || now >= until {
+                let exit = live.finish(id, exit, connections, &self.poll, &mut self.buffers);
+                container.state = State::Exited(exit);
+                let record = ExitRecord {
+                    version: ExitRecord::VERSION,
+                    container: container.id.clone(),
+                    started_at: container.started_at,
+                    exit,
+                };
+                if let Some(exits) = exits {
+                    exit_record::write(exits, &record);
+                }
+                let container = record.container;
+                connections.broadcast(&Event::Exited { container, exit });
+            }
+        }
+    }
+
+    /// When [`Self::advance`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let deadlines = self.list.iter().filter_map(Container::live).flat_map(|live| {
+            let until = match live.phase {
+                Phase::Draining { until, .. } => Some(until),
+                Phase::Starting | Phase::Running => None,
+            };
+            let parked = live.outputs.iter().filter_map(|output| output.parked).min();
+            let has_dropped = live.writer.as_ref().is_some_and(Writer::has_dropped);
+            let reported = live.drop_reported.filter(|_| has_dropped);
+            [until, parked, reported.map(|at| at + DROP_REPORT_INTERVAL)]
+        });
+        deadlines.flatten().min()
     }
 }
 
 impl Container {
-    /// What a daemon is told of it.
-    pub(crate) fn report(&self) -> ContainerReport {
+    pub(crate) fn live(&self) -> Option<&Live> {
+        match &self.state {
+            State::Live(live) => Some(live),
+            State::Exited(_) => None,
+        }
+    }
+
+    fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.state {
+            State::Live(live) => Some(live),
+            State::Exited(_) => None,
+        }
+    }
+
+    fn report(&self) -> ContainerReport {
         ContainerReport {
             container: self.id.clone(),
             pid: self.pid,
             started_at: self.started_at,
-            state: match self.stage {
-                Stage::Starting => ProcessState::Starting,
-                // Still running to the outside until all is told: its log is not complete.
-                Stage::Running | Stage::Draining { .. } => ProcessState::Running,
-                Stage::Exited(exit) => ProcessState::Exited(exit),
+            state: match &self.state {
+                State::Exited(exit) => ProcessState::Exited(*exit),
+                State::Live(live) => match live.phase {
+                    Phase::Starting => ProcessState::Starting,
+                    // A draining container counts as running until its log is complete.
+                    Phase::Running | Phase::Draining { .. } => ProcessState::Running,
+                },
             },
+        }
+    }
+
+    /// The first process, unless it has been reaped.
+    pub(crate) fn first_process(&self) -> Option<(i32, &OwnedFd)> {
+        let live = self.live()?;
+        match live.phase {
+            Phase::Starting | Phase::Running => Some((self.pid, &live.pidfd)),
+            Phase::Draining { .. } => None,
         }
     }
 }
 
-/// A process run in a container beside its first.
-#[derive(Debug)]
-pub(crate) struct Exec {
-    /// Its id.
-    pub(crate) id: String,
-    /// Its container's id.
-    pub(crate) container: String,
-    /// Its process id.
-    pub(crate) pid: i32,
-    /// Its pidfd.
-    pub(crate) pidfd: OwnedFd,
-    /// Number of the connection that asked for it; none once that has ended and the outputs are read here.
-    pub(crate) asker: Option<u64>,
-    /// Reading ends of its streams, or the master of its terminal.
-    pub(crate) outputs: Vec<Output>,
+impl Live {
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    fn check_running(&self, id: &str) -> Result<(), Failure> {
+        match self.phase {
+            Phase::Running => Ok(()),
+            Phase::Starting => Err(failure(
+                FailureKind::State,
+                format!("container {id} is still being started"),
+            )),
+            Phase::Draining { .. } => Err(has_exited(id)),
+        }
+    }
+
+    /// Whether the OOM killer has ended the first process, as far as is known right after its end.
+    fn is_oom_killed(&self, exit: ExitStatus) -> bool {
+        let unexplained = exit.signal == Signal::KILL.as_raw() && !self.sigkill_sent;
+        self.oom.as_ref().is_some_and(|oom| match unexplained {
+            true => oom.explains_sigkill(),
+            false => oom.own_count_has_grown(),
+        })
+    }
+
+    /// Reads an output, logs it and copies it to the clients. Returns true if the output has ended and was closed.
+    fn pump(&mut self, index: usize, poll: &Poll, buffers: &mut Buffers) -> bool {
+        let output = &mut self.outputs[index];
+        let source = output.stream.source();
+        let attachments = &mut self.attachments;
+        let copy = |bytes: &[u8]| attachments.write_output(source, bytes);
+        if output.stream.pump(buffers, self.writer.as_mut(), copy) != Flow::Ended {
+            return false;
+        }
+        poll.remove(output.stream.fd());
+        if output.is_terminal && !matches!(self.phase, Phase::Draining { .. }) {
+            output.parked = Some(Instant::now() + PARKED_INTERVAL);
+            return false;
+        }
+        self.attachments.close_output(source);
+        output.stream.finish(self.writer.as_mut());
+        self.outputs.remove(index);
+        true
+    }
+
+    /// Registers parked terminals again whose time has come.
+    fn unpark(&mut self, now: Instant, poll: &Poll) {
+        let draining = matches!(self.phase, Phase::Draining { .. });
+        for output in &mut self.outputs {
+            if output.parked.is_some_and(|when| when <= now || draining) {
+                output.parked = None;
+                // Fails only if it is registered already.
+                poll.add(output.stream.fd(), Token::Output(output.number)).ok();
+            }
+        }
+    }
+
+    fn report_dropped(&mut self, id: &str, now: Instant, last: bool, connections: &mut Connections) {
+        let due = last
+            || self
+                .drop_reported
+                .is_none_or(|at| at + DROP_REPORT_INTERVAL <= now);
+        if let Some(writer) = &mut self.writer
+            && due
+            && let Some(dropped) = writer.take_dropped()
+        {
+            self.drop_reported = Some(now);
+            connections.broadcast(&Event::LogDropped {
+                container: id.to_owned(),
+                bytes: dropped.bytes,
+                errno: dropped.errno,
+            });
+        }
+    }
+
+    /// Completes the log and detaches the clients. Returns the final exit status.
+    fn finish(
+        &mut self,
+        id: &str,
+        exit: ExitStatus,
+        connections: &mut Connections,
+        poll: &Poll,
+        buffers: &mut Buffers,
+    ) -> ExitStatus {
+        while !self.outputs.is_empty() {
+            if !self.pump(0, poll, buffers) {
+                let mut output = self.outputs.remove(0);
+                poll.remove(output.stream.fd());
+                output.stream.finish(self.writer.as_mut());
+            }
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.complete_torn_entry();
+        }
+        let later_oom_kill = self.oom.as_ref().is_some_and(OomWatch::own_count_has_grown);
+        let exit = ExitStatus {
+            oom_killed: exit.oom_killed || later_oom_kill,
+            ..exit
+        };
+        self.report_dropped(id, Instant::now(), true, connections);
+        self.attachments.detach_all(exit, connections, poll);
+        exit
+    }
 }
 
-/// An output of an exec that its daemon reads as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Output {
-    /// Its number in the poll, once it is read here.
-    pub(crate) number: u64,
-    /// It.
-    pub(crate) fd: OwnedFd,
-    /// It is a terminal's master.
-    pub(crate) terminal: bool,
+impl Output {
+    /// Registers a non-blocking descriptor.
+    fn new(
+        fd: OwnedFd,
+        source: Source,
+        max_line: usize,
+        is_terminal: bool,
+        poll: &Poll,
+    ) -> Result<Self, Failure> {
+        let number = poll.next_number();
+        let stream = Stream::new(fd, source, max_line);
+        poll.add(stream.fd(), Token::Output(number))
+            .map_err(internal("read the container's output: epoll_ctl(EPOLL_CTL_ADD)"))?;
+        Ok(Self {
+            number,
+            stream,
+            is_terminal,
+            parked: None,
+        })
+    }
 }
 
-/// The writing end of a container's input.
-#[derive(Debug)]
-pub(crate) struct Input {
-    /// It, non-blocking.
-    pub(crate) fd: OwnedFd,
-    /// Its number in the poll.
-    pub(crate) number: u64,
-    /// It was full: the poll tells when there is room.
-    pub(crate) full: bool,
+fn not_found(id: &str) -> Failure {
+    failure(FailureKind::NotFound, format!("no container {id} in this pod"))
 }
 
-/// A client of a container's streams.
-#[derive(Debug)]
-pub(crate) struct Attached {
-    /// Its id.
-    pub(crate) id: String,
-    /// Number of the connection that asked for it.
-    pub(crate) asker: u64,
-    /// What the client types.
-    pub(crate) typed: Option<Typed>,
-    /// It has had the input: when it leaves, that may be over.
-    pub(crate) types: bool,
-    /// Where standard output goes, or the terminal's.
-    pub(crate) stdout: Option<OwnedFd>,
-    /// Where standard error goes.
-    pub(crate) stderr: Option<OwnedFd>,
-    /// It is over.
-    pub(crate) over: Option<Detachment>,
-}
-
-/// A pipe in which a client's input comes.
-#[derive(Debug)]
-pub(crate) struct Typed {
-    /// Its number in the poll.
-    pub(crate) number: u64,
-    /// It, non-blocking.
-    pub(crate) fd: OwnedFd,
-    /// What the container has not taken yet. While there is some, nothing more is read.
-    pub(crate) rest: Vec<u8>,
+fn has_exited(id: &str) -> Failure {
+    failure(FailureKind::State, format!("container {id} has exited"))
 }

@@ -1,9 +1,9 @@
-//! Failures as the daemon is told of them.
+//! Constructors of the failures that are sent to the daemon.
 
 use pausa_monitor_protocol::{Failure, FailureKind};
 use rustix::io::Errno;
 
-/// A failure that no system call caused.
+/// A failure without an errno.
 pub(crate) fn failure(kind: FailureKind, step: impl Into<String>) -> Failure {
     Failure {
         kind,
@@ -12,7 +12,7 @@ pub(crate) fn failure(kind: FailureKind, step: impl Into<String>) -> Failure {
     }
 }
 
-/// A system call of the monitor itself failed.
+/// A system call of the monitor itself has failed.
 pub(crate) fn internal(step: impl Into<String>) -> impl FnOnce(Errno) -> Failure {
     let step = step.into();
     move |errno| Failure {
@@ -22,7 +22,7 @@ pub(crate) fn internal(step: impl Into<String>) -> impl FnOnce(Errno) -> Failure
     }
 }
 
-/// The same for calls made through nix.
+/// Converts an errno of nix.
 pub(crate) fn from_nix(errno: nix::errno::Errno) -> Errno {
     Errno::from_raw_os_error(errno as i32)
 }

@@ -1,40 +1,42 @@
 //! The process that owns a pod: its namespaces, containers, logs and exit records.
 //!
-//! One per pod, in the pod's cgroup, single-threaded, a subreaper. Started by the daemon with a socket as
-//! its standard input; told what to do over it (see `pausa-monitor-protocol`) and from then on its own
-//! master: the daemon may die, be replaced and come back by the socket in the pod's directory.
+//! One per pod, in the pod's cgroup, single-threaded, a subreaper. The daemon starts it with a socket as its standard input
+//! and sends requests over it (see `pausa-monitor-protocol`). The monitor does not depend on the daemon afterwards: a new
+//! daemon connects to the socket in the pod's directory.
 //!
 //! ```text
-//!   main ─▶ [start] ─▶ [event_loop] ─┬─ signals ─────▶ [exits]      reap, drain, record, tell
-//!                                    ├─ connections ─▶ [requests] ─▶ [setup] [launches] [orders] [attach] [kill] [leave]
-//!                                    ├─ starts ──────▶ [launches]   until `execve`
-//!                                    ├─ streams ─────▶ [log]        read, format, append; [attach] hand on
-//!                                    ├─ input ───────▶ [attach]     from clients to the container
-//!                                    ├─ left execs ──▶ [left]       read and drop
-//!                                    └─ deadlines ───▶ [launches] [kill] [exits] [leave]
-//!                            all of them on [state]
+//!   main ─▶ bootstrap ─▶ event_loop ─▶ requests ─▶ start_container
+//!                             │            │             │
+//!                             └────────────┴─────────────┴─▶ monitor: routes between
+//!
+//!     starts      processes until `execve`      containers   from start to exit record; output ─▶ log, attachments
+//!     execs       and their orphaned output     kills        repeated until no process is left
+//!     pod         namespaces, pause, socket     shutdown     a state machine
+//!     connections replies and events            poll         epoll
 //! ```
 //!
-//! Must never: block on anything but epoll once the pod is set up, leave while a process of the pod runs,
-//! hold memory that it does not need, write to its own standard streams once it runs, panic.
+//! The parts do not call each other: what happens in one and matters to another passes through `monitor`. Imports have no
+//! circles.
+//!
+//! The monitor must never block on anything but epoll once the pod is set up, exit while a process of the pod runs, hold
+//! memory that it does not need, write to its own standard streams, or panic.
 
 mod attachments;
 mod bootstrap;
 mod cgroup;
 mod clock;
 mod connections;
-mod container_ops;
 mod containers;
-mod descriptors;
 mod event_loop;
 mod execs;
-mod exits;
+mod exit_record;
 mod failure;
 mod kills;
 mod log;
 mod monitor;
 mod oom;
 mod pause;
+mod plan_fds;
 mod pod;
 mod poll;
 mod process;
@@ -48,20 +50,23 @@ mod userns;
 
 use std::process::ExitCode;
 
-pub use spawner::{Builtin, Launch};
+pub use spawner::Spawner;
 
-/// Runs a monitor on the socket that is its standard input, until it is told to leave.
+/// Runs a monitor on the socket that is its standard input, until it has shut down.
 ///
-/// Status 64 means that it was not started as a monitor should be, 71 that the kernel refused it what it
-/// needs before it could serve anyone.
+/// Exit status 64 means that standard input is not such a socket, 71 that a system call failed before the monitor could
+/// serve.
 ///
 /// # Safety
 /// Called first in `main`: the process has one thread, now and until this function returns, and no value in it owns a
 /// descriptor above 2.
-#[expect(unsafe_code, reason = "a monitor closes descriptors and clones itself")]
-pub unsafe fn run(launch: &dyn Launch) -> ExitCode {
-    match bootstrap::become_monitor() {
-        Ok(begun) => event_loop::run(begun, launch),
+#[expect(
+    unsafe_code,
+    reason = "a monitor closes inherited descriptors and clones itself"
+)]
+pub unsafe fn run(spawner: Spawner) -> ExitCode {
+    match bootstrap::bootstrap() {
+        Ok(bootstrap) => event_loop::run(bootstrap, spawner),
         Err(error) => {
             eprintln!("pausa-monitor: {}", error.chain());
             ExitCode::from(error.status())

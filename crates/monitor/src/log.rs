@@ -1,17 +1,17 @@
-//! A container's output, from its pipes or terminal into a log file in CRI log format.
+//! Writes a container's output, from its pipes or terminal, to a log file in CRI log format.
 //!
 //! ```text
-//!   stdout ─┐ read(2)                                              write(2), O_APPEND
-//!           ├────────▶ [stream] rest of a line + new bytes ─▶ [format] entries ─▶ [writer] ─▶ log file
+//!   stdout ─┐ read(2)                                                   write(2), O_APPEND
+//!           ├────────▶ [stream] unfinished line + new bytes ─▶ [format] entries ─▶ [writer] ─▶ log file
 //!   stderr ─┘                       │
-//!                                   └─ an unfinished line stays here until its end comes
+//!                                   └─ keeps an unfinished line until its end arrives
 //! ```
 //!
-//! Invariants: any way of cutting the same output into reads gives the same entries; an entry is on file
-//! whole or (when the disk refuses) not at all; what the disk refuses is counted and dropped, and the
-//! container is never made to wait for it. Must never interpret what it carries beyond line ends.
+//! The entries do not depend on how the output is split into reads. An entry is written completely or, if the disk refuses
+//! it, not at all. Refused entries are counted and dropped, and the container never waits for the disk. Output is not
+//! interpreted beyond line ends.
 //!
-//! The format is the one kubelet reads (kubernetes/pkg/kubelet/kuberuntime/logs; design proposal
+//! The format is the one that kubelet reads (kubernetes/pkg/kubelet/kuberuntime/logs; design proposal
 //! kubelet-cri-logging): `<RFC 3339 with nanoseconds> <stdout|stderr> <P|F> <content>\n`.
 
 mod format;
@@ -19,5 +19,5 @@ mod stream;
 mod writer;
 
 pub(crate) use format::Source;
-pub(crate) use stream::{Flow, Stream, Work};
+pub(crate) use stream::{Buffers, Flow, Stream};
 pub(crate) use writer::Writer;

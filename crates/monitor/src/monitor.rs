@@ -1,161 +1,350 @@
-//! What a monitor knows. Changed only by the modules above, one event at a time.
+//! The state of a monitor, and the events that concern more than one part of it.
+//!
+//! Each part decides about its own: starts, containers, execs, kills, shutdown. What happens in one part and matters to
+//! another passes through here.
 
-mod plans;
-
-use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Instant;
 
-use pausa_monitor_protocol::{Event, Failure, FailureKind, FromMonitor, Reply};
+use pausa_container_init::Spawned;
+use pausa_monitor_protocol::{Event, ExitStatus, Failure, FailureKind, Reply, SOCKET_NAME};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, WaitStatus};
 
-use crate::bootstrap::HostFds;
-use crate::connections::Connection;
+use crate::bootstrap::HostNamespaceFds;
+use crate::connections::{Connections, ReplyTo};
+use crate::containers::Containers;
+use crate::execs::Execs;
 use crate::failure::failure;
-use crate::log::Work;
-use crate::pause::Pause;
-use crate::poll::{Poll, Token};
-use crate::spawner::Launch;
-use crate::userns::UserNamespace;
+use crate::kills::Kills;
+use crate::plan_fds::duplicate;
+use crate::pod::Setup;
+use crate::poll::Poll;
+use crate::shutdown::{KILL_TIMEOUT, Shutdown, Step};
+use crate::spawner::Spawner;
+use crate::starts::{Reaped, StartOutcome, StartTarget, StartTask, Starts};
+use crate::{clock, process};
 
-pub(crate) use crate::containers::{
-    Attached, Container, Exec, Input, Live, OpenStream, Output, Stage, Typed,
-};
-pub(crate) use plans::{Kill, Leaving, Started, Starting, Target, Way};
-
-/// Whom to answer, later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// Number of the connection.
-    pub(crate) connection: u64,
-    /// Id of the request.
-    pub(crate) id: u64,
-}
-
-/// A pod that is set up.
 #[derive(Debug)]
-pub(crate) struct Pod {
-    /// Its directory.
-    pub(crate) dir: OwnedFd,
-    /// The directory of exit records in it.
-    pub(crate) exits: OwnedFd,
-    /// The listening socket.
-    pub(crate) listener: OwnedFd,
-    /// The pause process, where there is one and it lives.
-    pub(crate) pause: Option<Pause>,
-    /// Its user namespace, where it has one.
-    pub(crate) users: Option<Rc<UserNamespace>>,
-}
-
-/// Whether the pod is set up.
-#[derive(Debug)]
-pub(crate) enum Setup {
-    /// Not asked for yet.
-    Open,
-    /// Begun and failed: namespaces may be half made, so it cannot be tried again.
-    Failed,
-    /// Done.
-    Done(Pod),
-}
-
-/// Everything.
-#[derive(Debug)]
-pub(crate) struct Monitor<'a> {
-    /// Who makes processes.
-    pub(crate) launch: &'a dyn Launch,
-    /// What is waited for.
-    pub(crate) poll: Poll,
-    /// The host's namespaces.
-    pub(crate) host: HostFds,
-    /// The pod.
+pub(crate) struct Monitor {
+    pub(crate) spawner: Spawner,
+    pub(crate) host: HostNamespaceFds,
+    pub(crate) poll: Rc<Poll>,
     pub(crate) setup: Setup,
-    /// Connections by number.
-    pub(crate) connections: BTreeMap<u64, Connection>,
-    /// Containers started and not forgotten, in the order they were started.
-    pub(crate) containers: Vec<Container>,
-    /// Processes that have not reached `execve` yet.
-    pub(crate) starting: Vec<Starting>,
-    /// Exec'd processes that run.
-    pub(crate) execs: Vec<Exec>,
-    /// Kills under way.
-    pub(crate) kills: Vec<Kill>,
-    /// The way out.
-    pub(crate) leaving: Option<Leaving>,
-    /// Buffers for logs.
-    pub(crate) work: Work,
+    pub(crate) connections: Connections,
+    pub(crate) containers: Containers,
+    pub(crate) starts: Starts,
+    pub(crate) execs: Execs,
+    kills: Kills,
+    shutdown: Option<Shutdown>,
 }
 
-impl Monitor<'_> {
-    /// The pod.
-    pub(crate) fn pod(&self) -> Result<&Pod, Failure> {
-        match &self.setup {
-            Setup::Done(pod) => Ok(pod),
-            Setup::Open => Err(failure(FailureKind::State, "the pod is not set up yet")),
-            Setup::Failed => Err(failure(FailureKind::State, "the pod's setup has failed")),
+impl Monitor {
+    pub(crate) fn new(spawner: Spawner, host: HostNamespaceFds) -> Result<Self, Errno> {
+        let poll = Rc::new(Poll::new()?);
+        Ok(Self {
+            spawner,
+            host,
+            setup: Setup::NotDone,
+            connections: Connections::new(Rc::clone(&poll)),
+            containers: Containers::new(Rc::clone(&poll)),
+            starts: Starts::new(Rc::clone(&poll)),
+            execs: Execs::new(Rc::clone(&poll)),
+            kills: Kills::default(),
+            shutdown: None,
+            poll,
+        })
+    }
+
+    /// Whether the monitor is to exit: it has shut down, or the daemon that started it is gone before there was a pod, so
+    /// that no daemon can ever connect.
+    pub(crate) fn is_over(&self) -> bool {
+        let unreachable = self.connections.is_empty() && self.setup.pod().is_err();
+        unreachable || self.shutdown.as_ref().is_some_and(Shutdown::is_done)
+    }
+
+    /// Refuses new processes during a shutdown.
+    pub(crate) fn check_not_shutting_down(&self) -> Result<(), Failure> {
+        match self.shutdown {
+            None => Ok(()),
+            Some(_) => Err(failure(FailureKind::State, "the pod is being shut down")),
         }
     }
 
-    /// The pod's user namespace, where it has one.
-    pub(crate) fn users(&self) -> Option<Rc<UserNamespace>> {
-        self.pod().ok()?.users.clone()
-    }
-
-    /// A container by its id.
-    pub(crate) fn container(&mut self, id: &str) -> Result<&mut Container, Failure> {
+    /// Does what is due. Called after every turn of the event loop.
+    pub(crate) fn advance(&mut self) {
+        self.execs.adopt_orphans(&self.connections);
+        self.containers.advance_attachments(&mut self.connections);
+        for outcome in self.starts.expire() {
+            self.settle_start(outcome);
+        }
+        for (waiters, result) in self.kills.advance(&self.containers, &self.execs) {
+            for waiter in waiters {
+                self.connections.reply(waiter, result.clone(), Vec::new());
+            }
+        }
+        let kills = &self.kills;
+        let exits = self.setup.pod().ok().map(|pod| &pod.exits);
         self.containers
-            .iter_mut()
-            .find(|container| container.id == id)
-            .ok_or_else(|| failure(FailureKind::NotFound, format!("no container {id} in this pod")))
+            .advance(|id| kills.is_killing_container(id), &mut self.connections, exits);
+        self.advance_shutdown();
     }
 
-    /// Answers a request. If the asker has gone, nobody is left to care.
-    pub(crate) fn answer(&mut self, to: Answer, result: Result<Reply, Failure>, fds: Vec<OwnedFd>) {
-        self.post(to.connection, FromMonitor::Reply { id: to.id, result }, fds);
+    /// When [`Self::advance`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.starts.deadline(),
+            self.kills.deadline(),
+            self.containers.deadline(),
+            self.shutdown.as_ref().and_then(Shutdown::deadline),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
-    /// Tells everyone who has said hello.
-    pub(crate) fn tell(&mut self, event: &Event) {
-        // No connection has this number.
-        self.tell_others(u64::MAX, event);
-    }
-
-    /// Tells everyone who has said hello but one.
-    pub(crate) fn tell_others(&mut self, but: u64, event: &Event) {
-        let listening: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(number, connection)| **number != but && connection.version.is_some())
-            .map(|(number, _)| *number)
-            .collect();
-        for number in listening {
-            self.tell_one(number, event.clone());
+    /// Settles a start that has ended: tells the requester, and the other connections, since one of them may have found the
+    /// container in the middle of its start.
+    pub(crate) fn settle_start(&mut self, outcome: StartOutcome) {
+        match outcome {
+            StartOutcome::Running(task, spawned) => self.start_succeeded(task, spawned),
+            StartOutcome::Failed(task, failure) => self.start_failed(task, failure),
         }
     }
 
-    /// Tells one.
-    pub(crate) fn tell_one(&mut self, number: u64, event: Event) {
-        self.post(number, FromMonitor::Event(event), Vec::new());
-    }
-
-    /// Ends a connection.
-    pub(crate) fn disconnect(&mut self, number: u64) {
-        if let Some(connection) = self.connections.remove(&number) {
-            self.poll.remove(connection.fd());
+    fn start_succeeded(&mut self, task: StartTask, mut spawned: Spawned) {
+        let at = clock::now();
+        let terminal = match &task.target {
+            StartTarget::Container(id) => self.containers.set_running(id, &mut spawned, at).map(|()| None),
+            StartTarget::Exec { hung_up: true, .. } => Ok(None),
+            StartTarget::Exec { .. } => spawned.terminal.as_ref().map(duplicate).transpose(),
+        };
+        let terminal = match terminal {
+            Ok(terminal) => terminal,
+            Err(failure) => {
+                process::kill(&spawned.pidfd);
+                return self.starts.await_death(task, failure, spawned.pid);
+            }
+        };
+        let Spawned {
+            pid,
+            pidfd,
+            terminal: master,
+        } = spawned;
+        let reply = Ok(Reply::Started { pid, at });
+        let reply_to = task.reply_to;
+        match task.target {
+            StartTarget::Container(container) => {
+                self.connections.reply(reply_to, reply, Vec::new());
+                let event = Event::Started { container, pid, at };
+                self.connections.broadcast_except(reply_to.connection, &event);
+            }
+            StartTarget::Exec {
+                id,
+                container,
+                outputs,
+                ..
+            } => {
+                let process = (pid, pidfd);
+                let asker = reply_to.connection;
+                self.execs
+                    .add(id.clone(), container, process, asker, outputs, terminal);
+                self.connections
+                    .reply(reply_to, reply, master.into_iter().collect());
+                self.execs.adopt_orphans(&self.connections);
+                for waiter in task.kill_waiters {
+                    // Cannot fail, since the exec exists.
+                    drop(self.kill_exec(&id, Some(waiter)));
+                }
+            }
         }
     }
 
-    fn post(&mut self, number: u64, message: FromMonitor, fds: Vec<OwnedFd>) {
-        let Some(connection) = self.connections.get_mut(&number) else {
+    fn start_failed(&mut self, task: StartTask, failure: Failure) {
+        if let StartTarget::Container(id) = task.target {
+            self.containers.remove(&id);
+            let event = Event::StartFailed {
+                container: id,
+                failure: failure.clone(),
+            };
+            self.connections
+                .broadcast_except(task.reply_to.connection, &event);
+        }
+        self.connections.reply(task.reply_to, Err(failure), Vec::new());
+        for waiter in task.kill_waiters {
+            self.connections.reply(waiter, Ok(Reply::Done), Vec::new());
+        }
+    }
+
+    fn cancel_starts(&mut self, wanted: impl Fn(&StartTarget) -> bool) {
+        for outcome in self.starts.cancel(wanted) {
+            self.settle_start(outcome);
+        }
+    }
+
+    /// Cancels the start of a container, unless its process has passed `execve`.
+    pub(crate) fn cancel_container_start(&mut self, id: &str) {
+        self.cancel_starts(|target| target.is_container(id));
+    }
+
+    /// Begins to kill all processes of a container, or joins the kill under way.
+    ///
+    /// # Errors
+    /// No such container.
+    pub(crate) fn kill_container(&mut self, id: &str, waiter: Option<ReplyTo>) -> Result<(), Failure> {
+        self.cancel_container_start(id);
+        self.containers.set_sigkill_sent(id)?;
+        self.kills.kill_container(id, waiter);
+        Ok(())
+    }
+
+    /// Begins to kill an exec'd process with its session and descendants.
+    ///
+    /// # Errors
+    /// No such exec, or it has ended.
+    pub(crate) fn kill_exec(&mut self, id: &str, waiter: Option<ReplyTo>) -> Result<(), Failure> {
+        self.cancel_starts(|target| target.is_exec(id));
+        if self.starts.await_exec_end(id, waiter) {
+            return Ok(());
+        }
+        let Some(exec) = self.execs.get(id) else {
+            return Err(failure(
+                FailureKind::NotFound,
+                format!("no exec {id} runs in this pod"),
+            ));
+        };
+        self.kills.kill_exec(exec, waiter);
+        Ok(())
+    }
+
+    /// Reaps all children that have ended.
+    pub(crate) fn reap(&mut self) {
+        let mut any = false;
+        // ECHILD: there are no children.
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            any = true;
+            self.child_ended(pid.as_raw_nonzero().get(), exit_status(status));
+        }
+        if any {
+            self.kills.hasten();
+        }
+    }
+
+    fn child_ended(&mut self, pid: i32, exit: ExitStatus) {
+        match self.starts.reaped(pid, exit) {
+            Reaped::Start(outcome) => {
+                if let Some(outcome) = outcome {
+                    self.settle_start(outcome);
+                }
+                return;
+            }
+            Reaped::Running(outcome) => self.settle_start(outcome),
+            Reaped::Other => {}
+        }
+        if self.setup.pause_ended(pid) {
+            self.connections.broadcast(&Event::PauseExited);
+        } else if let Some(exec) = self.execs.remove_ended(pid) {
+            self.connections.broadcast(&Event::ExecExited { exec, exit });
+        } else if let Some(container) = self.containers.first_process_ended(pid, exit) {
+            // Cannot fail, since the container exists.
+            drop(self.kill_container(&container, None));
+        }
+        // Any other child was an orphan of the pod.
+    }
+
+    /// Begins to shut down: kills everything.
+    pub(crate) fn shut_down(&mut self, waiter: ReplyTo) {
+        let now = Instant::now();
+        match &mut self.shutdown {
+            Some(shutdown) => shutdown.join(waiter, now),
+            None => self.shutdown = Some(Shutdown::by_request(waiter, now)),
+        }
+    }
+
+    /// Begins to shut down with the host: containers may end by themselves first.
+    pub(crate) fn terminate(&mut self) {
+        if self.shutdown.is_none() {
+            self.shutdown = Some(Shutdown::by_sigterm(Instant::now()));
+            self.cancel_starts(|_| true);
+            self.containers.terminate_all();
+        }
+    }
+
+    fn advance_shutdown(&mut self) {
+        if self.shutdown.is_none() {
+            return;
+        }
+        let left = self.unfinished();
+        let Some(shutdown) = &mut self.shutdown else {
             return;
         };
-        let sent = connection.post(message, fds).and_then(|waits| match waits {
-            false => Ok(()),
-            true => self
-                .poll
-                .also_writing(connection.fd(), Token::Connection(number), true)
-                .map_err(|_| crate::connections::Gone),
-        });
-        if sent.is_err() {
-            self.disconnect(number);
+        match shutdown.advance(Instant::now(), !left.is_empty()) {
+            Step::Wait => {}
+            Step::KillAll => self.kill_all(),
+            Step::Finish => {
+                let waiters = std::mem::take(&mut shutdown.waiters);
+                if let Ok(pod) = self.setup.pod() {
+                    // Later connects fail instead of waiting. The directory may be gone already.
+                    rustix::fs::unlinkat(&pod.dir, SOCKET_NAME, AtFlags::empty()).ok();
+                }
+                for waiter in waiters {
+                    self.connections.reply(waiter, Ok(Reply::Done), Vec::new());
+                }
+            }
+            Step::GiveUp => {
+                let waiters = std::mem::take(&mut shutdown.waiters);
+                self.shutdown = None;
+                let failure = failure(
+                    FailureKind::Internal,
+                    format!(
+                        "shut the pod down: still running {} s after SIGKILL: {}",
+                        KILL_TIMEOUT.as_secs(),
+                        left.join(", ")
+                    ),
+                );
+                for waiter in waiters {
+                    self.connections.reply(waiter, Err(failure.clone()), Vec::new());
+                }
+            }
         }
+    }
+
+    /// Everything that keeps the monitor from exiting.
+    fn unfinished(&self) -> Vec<String> {
+        let containers = self.containers.started_ids();
+        let containers = containers.map(|id| format!("container {id}"));
+        let execs = self.execs.ids().into_iter().map(|id| format!("exec {id}"));
+        let pause = self
+            .setup
+            .pause()
+            .map(|pause| format!("pause (process {})", pause.pid));
+        let starts = self.starts.descriptions();
+        containers.chain(execs).chain(pause).chain(starts).collect()
+    }
+
+    fn kill_all(&mut self) {
+        self.cancel_starts(|_| true);
+        for id in self.containers.live_ids() {
+            // Cannot fail, since the container exists.
+            drop(self.kill_container(&id, None));
+        }
+        for id in self.execs.ids() {
+            // Cannot fail either.
+            drop(self.kill_exec(&id, None));
+        }
+        if let Some(pause) = self.setup.pause() {
+            // The kernel kills everything in the shared PID namespace with it.
+            process::kill(&pause.pidfd);
+        }
+    }
+}
+
+fn exit_status(status: WaitStatus) -> ExitStatus {
+    let signal = status.terminating_signal().unwrap_or(0);
+    let code = status.exit_status().unwrap_or(128 + signal);
+    ExitStatus {
+        code,
+        signal,
+        oom_killed: false,
+        at: clock::now(),
     }
 }

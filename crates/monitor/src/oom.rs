@@ -1,23 +1,23 @@
-//! Whether the kernel's OOM killer struck in a container's cgroup.
+//! Detects whether the kernel's OOM killer has killed a process in a container's cgroup.
 //!
-//! The file is `memory.events` (v2) or `memory.oom_control` (v1); both count in a line `oom_kill N`. The
-//! count at the start is what it is compared with: a cgroup may be older than the container in it.
+//! The counter is the line `oom_kill N` of `memory.events` (v2) or `memory.oom_control` (v1). It is compared with its value
+//! at the container's start, since the cgroup may be older than the container.
 //!
-//! systemd removes a scope's cgroup as soon as nobody is in it, and on a busy node it may be faster than the read of
-//! the count. On v2 the cgroup above counts the kills of all below it, also of those that are gone: a container whose
-//! own count is lost and that was killed by nobody known has met the OOM killer if that number has grown. The kill of
-//! another container in the pod can be taken for its own then, and nothing worse.
+//! systemd removes a scope's cgroup as soon as it is empty, on a busy node possibly before the counter is read. On v2 the
+//! parent's counter includes all cgroups below it, removed ones too. So if a container's own counter is gone, and its
+//! first process died by a SIGKILL of unknown origin, a higher count of the parent means that the OOM killer sent it. At
+//! worst this attributes the OOM kill of another container in the pod to it.
 
 use std::os::fd::OwnedFd;
 
-/// A container's count of OOM kills.
+/// The OOM kills of a container since its start.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     own: Counter,
-    above: Option<Counter>,
+    parent: Option<Counter>,
 }
 
-/// A cgroup's count of OOM kills.
+/// A cgroup's counter of OOM kills.
 #[derive(Debug)]
 struct Counter {
     file: OwnedFd,
@@ -30,30 +30,30 @@ impl Counter {
         Self { file, before }
     }
 
-    /// Whether it has grown; none if the cgroup is gone.
+    /// Whether the count has grown; none if it cannot be read, because the cgroup is gone.
     fn has_grown(&self) -> Option<bool> {
         read(&self.file).map(|now| now > self.before)
     }
 }
 
 impl OomWatch {
-    /// Starts watching a container's file, and that of the cgroup above it where it is on v2.
-    pub(crate) fn new(own: OwnedFd, above: Option<OwnedFd>) -> Self {
+    /// Takes the counter files of a container's cgroup and, on v2, of the parent.
+    pub(crate) fn new(own: OwnedFd, parent: Option<OwnedFd>) -> Self {
         Self {
             own: Counter::new(own),
-            above: above.map(Counter::new),
+            parent: parent.map(Counter::new),
         }
     }
 
-    /// Whether it struck since. A file that cannot be read says no.
-    pub(crate) fn struck(&self) -> bool {
+    /// Whether the container's own counter has grown. A counter that cannot be read has not.
+    pub(crate) fn own_count_has_grown(&self) -> bool {
         self.own.has_grown().unwrap_or(false)
     }
 
-    /// The same of a container whose first process got a SIGKILL that nobody is known to have sent.
-    pub(crate) fn killed(&self) -> bool {
-        let above = || self.above.as_ref().and_then(Counter::has_grown);
-        self.own.has_grown().or_else(above).unwrap_or(false)
+    /// Whether the OOM killer has killed the first process, which died by a SIGKILL of unknown origin.
+    pub(crate) fn explains_sigkill(&self) -> bool {
+        let parent = || self.parent.as_ref().and_then(Counter::has_grown);
+        self.own.has_grown().or_else(parent).unwrap_or(false)
     }
 }
 

@@ -1,14 +1,14 @@
 //! The pause process: process 1 of a pod's shared PID namespace.
 //!
 //! ```text
-//!   monitor ──clone3──▶ ( an empty root, no descriptors, nobody, no capabilities )
+//!   monitor ──clone3──▶ ( an empty root, no descriptors, no user, no capabilities )
 //!     │ ◀── "ready" or errno ────────────┘        │ reaps orphans until SIGTERM, or until the monitor dies
 //! ```
 //!
-//! No program is loaded: it is this one, shared page by page. The containers of the pod see it, and one
-//! with CAP_SYS_PTRACE may look into it; so it must have nothing: no view of the host's files through
-//! `/proc/1/root`, no open descriptor, no privilege. If the monitor dies it dies with it, and the kernel
-//! kills all that runs in the namespace: nothing of a pod may run unattended.
+//! It is a clone of the monitor that shares its pages; no program is loaded. The containers of the pod see it, and one with
+//! CAP_SYS_PTRACE may trace it. So it must not hold anything: no way to the host's files through `/proc/1/root`, no open
+//! descriptor, no privilege. It dies with the monitor, and the kernel then kills all processes in the namespace: no process
+//! of a pod may run unattended.
 
 use std::os::fd::OwnedFd;
 
@@ -23,21 +23,19 @@ use rustix::process::{Gid, PidfdFlags, Uid, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::failure::internal;
-use crate::userns::{self, UserNamespace};
+use crate::userns::UserNamespace;
 
 /// A running pause process.
 #[derive(Debug)]
 pub(crate) struct Pause {
-    /// Its process id.
     pub(crate) pid: i32,
-    /// Its pidfd.
     pub(crate) pidfd: OwnedFd,
 }
 
-/// The user and group it runs as, which is nobody else's.
+/// The user and group that it runs as. No other process uses them.
 const NOBODY: u32 = 65_535;
 
-/// What it does before it is ready, in order; the index of the failing one is what it reports.
+/// The steps before it is ready. The child reports the index of a failed step.
 const STEPS: [&str; 6] = [
     "prctl(PR_SET_NAME, pause)",
     "change its root to an empty one",
@@ -47,12 +45,12 @@ const STEPS: [&str; 6] = [
     "close its descriptors",
 ];
 
-/// Starts it, with the caller as its parent, in a user namespace where one is given, and returns when it is ready.
+/// Starts the pause process, in the pod's user namespace if it has one, and returns when it is ready.
 ///
 /// # Errors
-/// The step that failed; then nothing is left.
-pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
-    let (news, report) =
+/// The step that failed. Nothing is left then.
+pub(crate) fn start(userns: Option<&UserNamespace>) -> Result<Pause, Failure> {
+    let (reports, report) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(internal("start pause: pipe2(O_CLOEXEC)"))?;
     let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map_err(internal("start pause: pidfd_open(self)"))?;
@@ -61,14 +59,14 @@ pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
         mount: true,
         ..CloneArgs::default()
     };
-    let forked = match users {
+    let forked = match userns {
         None => {
             #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
             // SAFETY: the monitor has one thread, see `run`.
             let forked = unsafe { pausa_sys::clone(&arguments) };
             forked.map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?
         }
-        Some(users) => userns::clone_inside(users, arguments)?,
+        Some(userns) => userns.clone_inside(arguments)?,
     };
     let (pid, pidfd) = match forked {
         Forked::Child => pausa_sys::exit_now(child(&parent, &report)),
@@ -76,18 +74,18 @@ pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
     };
     drop(report);
     let mut text = [0; 5];
-    let read = rustix::io::read(&news, &mut text).unwrap_or(0);
+    let read = rustix::io::read(&reports, &mut text).unwrap_or(0);
     if text[..read] == [READY] {
         return Ok(Pause { pid, pidfd });
     }
-    // Not waited for here: it is reaped like any orphan.
+    // Not reaped here, but like an orphan of the pod.
     crate::process::kill(&pidfd);
     let [step, errno @ ..] = text;
     Err(Failure {
         kind: FailureKind::Internal,
         step: format!(
             "start pause: {}",
-            STEPS.get(usize::from(step)).unwrap_or(&"it has died")
+            STEPS.get(usize::from(step)).unwrap_or(&"it died")
         ),
         errno: if read == text.len() {
             i32::from_ne_bytes(errno)
@@ -99,7 +97,7 @@ pub(crate) fn start(users: Option<&UserNamespace>) -> Result<Pause, Failure> {
 
 const READY: u8 = 255;
 
-/// The child. Its result is its exit status.
+/// Runs in the child. Returns the exit status.
 fn child(parent: &OwnedFd, report: &OwnedFd) -> i32 {
     if let Err((step, errno)) = prepare(parent) {
         let [a, b, c, d] = errno.raw_os_error().to_ne_bytes();
@@ -114,7 +112,7 @@ fn child(parent: &OwnedFd, report: &OwnedFd) -> i32 {
     if closed.is_err() {
         return 1;
     }
-    attend()
+    reap_orphans()
 }
 
 fn prepare(parent: &OwnedFd) -> Result<(), (u8, Errno)> {
@@ -122,9 +120,9 @@ fn prepare(parent: &OwnedFd) -> Result<(), (u8, Errno)> {
     rustix::thread::set_name(c"pause").map_err(at(0))?;
     empty_root().map_err(at(1))?;
     drop_privileges().map_err(at(2))?;
-    // After the change of user, which takes it back (prctl(2)).
+    // After the change of user, which clears it (prctl(2)).
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(at(3))?;
-    // getppid() is 0 for process 1: whether the parent died before the line above, its pidfd tells.
+    // The parent may have died before the line above. getppid() is 0 for process 1 in any case, so its pidfd is polled.
     let mut fds = [PollFd::new(parent, PollFlags::IN)];
     match rustix::event::poll(
         &mut fds,
@@ -140,14 +138,14 @@ fn prepare(parent: &OwnedFd) -> Result<(), (u8, Errno)> {
     }
 }
 
-/// An empty read-only root and nothing else, in the new mount namespace.
+/// Makes an empty read-only root the only mount of the new mount namespace.
 fn empty_root() -> Result<(), Errno> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    // Any directory that is always there will do: it is left at once.
+    // Any directory that always exists serves as the mount point.
     rustix::mount::mount("pause", "/proc", "tmpfs", flags, c"nr_inodes=2,mode=555")?;
     rustix::process::chdir("/proc")?;
-    // Puts the old root on top of the new one, where it is taken away (pivot_root(2), NOTES).
+    // Puts the old root on top of the new one, from where it is unmounted (pivot_root(2), NOTES).
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")
@@ -157,7 +155,7 @@ fn drop_privileges() -> Result<(), Errno> {
     rustix::thread::set_no_new_privs(true)?;
     for capability in CapabilitySet::all() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
-            // EINVAL: this kernel does not know it.
+            // EINVAL: this kernel does not know the capability.
             Ok(()) | Err(Errno::INVAL) => {}
             Err(errno) => return Err(errno),
         }
@@ -177,8 +175,8 @@ fn drop_privileges() -> Result<(), Errno> {
     )
 }
 
-/// Reaps until told to leave. All signals are blocked, as the monitor has them.
-fn attend() -> i32 {
+/// Reaps orphans until SIGTERM. All signals are blocked, as in the monitor.
+fn reap_orphans() -> i32 {
     let mut awaited = SigSet::empty();
     awaited.add(Signal::SIGCHLD);
     awaited.add(Signal::SIGTERM);

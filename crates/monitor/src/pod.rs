@@ -1,11 +1,10 @@
-//! Makes the pod: what happens once, before any container.
+//! The pod: its set-up, which happens once and before any container, and what the monitor holds of it.
 //!
-//! Order matters: namespaces first, then what lives in them; the pause process last, so that it is in all
-//! of them; the socket after everything, so that whoever can connect finds a pod. In a pod with a user namespace
-//! a child that is root there does the first two, and the monitor joins what it has made: see [`userns`].
+//! Order matters. Namespaces come first, then what is set in them. The pause process comes after that, so that it is in all
+//! of them, and the socket last, so that a daemon that connects finds a complete pod. In a pod with a user namespace the
+//! first two steps are done by a child that is root there, and the monitor joins the namespaces: see [`userns`].
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::rc::Rc;
 
 use pausa_monitor_protocol::{EXITS_DIR, Failure, FailureKind, PodPlan, SOCKET_NAME};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -13,40 +12,87 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::failure::{failure, internal};
-use crate::monitor::Pod;
-use crate::pause;
+use crate::pause::{self, Pause};
 use crate::userns::{self, UserNamespace};
 
-/// Makes the pod in this directory.
-///
-/// # Errors
-/// The step that failed. What was made until then goes with this process.
-pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd) -> Result<Pod, Failure> {
-    let exits = exits_directory(&dir)?;
-    let users = plan.users.map(UserNamespace::make).transpose()?.map(Rc::new);
-    match &users {
-        None => make_and_furnish(plan)?,
-        Some(users) => userns::make_inside(users, plan, make_and_furnish)?,
-    }
-    adjust_oom_score(plan.oom_score_adj)?;
-    let pause = if plan.shared_pid {
-        Some(pause::start(users.as_deref())?)
-    } else {
-        None
-    };
-    let listener = listen(&dir)?;
-    Ok(Pod {
-        dir,
-        exits,
-        listener,
-        pause,
-        users,
-    })
+/// Whether the pod is set up.
+#[derive(Debug)]
+pub(crate) enum Setup {
+    NotDone,
+    /// Some namespaces may exist already, so that it cannot be tried again.
+    Failed,
+    Done(Pod),
 }
 
-/// The namespaces and what is set in them.
-fn make_and_furnish(plan: &PodPlan) -> Result<(), Failure> {
-    namespaces(plan)?;
+/// A pod that is set up.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) dir: OwnedFd,
+    /// The directory of exit records in `dir`.
+    pub(crate) exits: OwnedFd,
+    /// The socket for daemons.
+    pub(crate) listener: OwnedFd,
+    /// The pause process, if the pod shares its PID namespace and the process lives.
+    pub(crate) pause: Option<Pause>,
+    pub(crate) userns: Option<UserNamespace>,
+}
+
+impl Setup {
+    pub(crate) fn pod(&self) -> Result<&Pod, Failure> {
+        match self {
+            Self::Done(pod) => Ok(pod),
+            Self::NotDone => Err(failure(FailureKind::State, "the pod is not set up yet")),
+            Self::Failed => Err(failure(FailureKind::State, "the pod's setup has failed")),
+        }
+    }
+
+    pub(crate) fn pause(&self) -> Option<&Pause> {
+        self.pod().ok()?.pause.as_ref()
+    }
+
+    /// Forgets the pause process if it is the one that has ended.
+    pub(crate) fn pause_ended(&mut self, pid: i32) -> bool {
+        match self {
+            Self::Done(pod) => pod.pause.take_if(|pause| pause.pid == pid).is_some(),
+            Self::NotDone | Self::Failed => false,
+        }
+    }
+}
+
+impl Pod {
+    /// Sets up a pod in this directory.
+    ///
+    /// # Errors
+    /// The step that failed. What was made until then ends with this process.
+    pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd) -> Result<Self, Failure> {
+        let exits = exits_directory(&dir)?;
+        let userns = plan.users.map(UserNamespace::make).transpose()?;
+        match &userns {
+            None => make_namespaces(plan)?,
+            Some(userns) => userns::make_inside(userns, plan, make_namespaces)?,
+        }
+        adjust_oom_score(plan.oom_score_adj)?;
+        let pause = match plan.shared_pid {
+            true => Some(pause::start(userns.as_ref())?),
+            false => None,
+        };
+        let listener = listen(&dir)?;
+        Ok(Self {
+            dir,
+            exits,
+            listener,
+            pause,
+            userns,
+        })
+    }
+}
+
+/// Makes the namespaces and sets hostname, loopback and sysctls in them.
+fn make_namespaces(plan: &PodPlan) -> Result<(), Failure> {
+    let (network, ipc, uts) = (plan.new_network, plan.new_ipc, plan.hostname.is_some());
+    pausa_sys::unshare_pod(network, ipc, uts).map_err(internal(format!(
+        "make the pod's namespaces: unshare(network: {network}, ipc: {ipc}, uts: {uts})"
+    )))?;
     if let Some(hostname) = &plan.hostname {
         rustix::system::sethostname(hostname.as_bytes())
             .map_err(internal(format!("set the hostname: sethostname({hostname:?})")))?;
@@ -67,21 +113,11 @@ fn exits_directory(dir: &OwnedFd) -> Result<OwnedFd, Failure> {
         .map_err(internal("make the pod's directory: openat(exits, O_DIRECTORY)"))
 }
 
-fn namespaces(plan: &PodPlan) -> Result<(), Failure> {
-    let (network, ipc, uts) = (plan.new_network, plan.new_ipc, plan.hostname.is_some());
-    if !(network || ipc || uts) {
-        return Ok(());
-    }
-    pausa_sys::unshare_pod(network, ipc, uts).map_err(internal(format!(
-        "make the pod's namespaces: unshare(network: {network}, ipc: {ipc}, uts: {uts})"
-    )))
-}
-
-/// Sets the OOM killer's opinion of the monitor and, by inheritance, of the pause process.
+/// Sets oom_score_adj of the monitor and, by inheritance, of the pause process.
 fn adjust_oom_score(score: i32) -> Result<(), Failure> {
     match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
         Ok(()) => Ok(()),
-        // Lowering takes CAP_SYS_RESOURCE; without it the score stays what the daemon's is.
+        // Lowering needs CAP_SYS_RESOURCE. Without it the score stays that of the daemon.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(Failure {
             kind: FailureKind::Internal,
@@ -91,7 +127,7 @@ fn adjust_oom_score(score: i32) -> Result<(), Failure> {
     }
 }
 
-/// The socket for daemons to come. A stale one of an earlier monitor of this pod is replaced.
+/// Makes the socket for daemons. Replaces a stale one of an earlier monitor of this pod.
 fn listen(dir: &OwnedFd) -> Result<OwnedFd, Failure> {
     let step = |call: &str| internal(format!("listen for daemons: {call}"));
     let socket = rustix::net::socket_with(
@@ -105,7 +141,7 @@ fn listen(dir: &OwnedFd) -> Result<OwnedFd, Failure> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(step("unlinkat(monitor.sock)")(errno)),
     }
-    // By way of the directory's descriptor: its own path may be longer than a socket's address can be.
+    // Through the directory's descriptor: the directory's path may be too long for a socket address.
     let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
     let address = SocketAddrUnix::new(path).map_err(|_| {
         failure(
@@ -114,7 +150,7 @@ fn listen(dir: &OwnedFd) -> Result<OwnedFd, Failure> {
         )
     })?;
     rustix::net::bind(&socket, &address).map_err(step("bind(monitor.sock)"))?;
-    // Nobody can connect before listen(2).
+    // No process can connect before listen(2).
     rustix::fs::chmodat(dir, SOCKET_NAME, Mode::RUSR | Mode::WUSR, AtFlags::empty())
         .map_err(step("fchmodat(monitor.sock, 0600)"))?;
     rustix::net::listen(&socket, 16).map_err(step("listen(monitor.sock, 16)"))?;

@@ -1,5 +1,6 @@
-//! epoll(7) with tokens that say what a descriptor is.
+//! epoll(7) with tokens that say what each descriptor is for.
 
+use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -7,25 +8,22 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
-/// What an event is about.
+/// The subject of an event. Numbers come from [`Poll::next_number`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// The signal descriptor.
     Signals,
-    /// The listening socket.
     Listener,
-    /// A connection, by its number.
     Connection(u64),
-    /// A container's stream, by its number.
-    Stream(u64),
-    /// A process on its way to `execve`, by its number.
-    Launch(u64),
-    /// An output of an exec whose daemon has gone, by its number.
-    Left(u64),
-    /// What a client types, by its number.
-    Typed(u64),
-    /// A container's input that was full, by its number.
-    Input(u64),
+    /// An output of a container.
+    Output(u64),
+    /// A process on its way to `execve`.
+    Start(u64),
+    /// An output of an exec whose daemon is gone.
+    OrphanedOutput(u64),
+    /// The input from an attached client.
+    AttachStdin(u64),
+    /// A container's stdin, while it is full.
+    ContainerStdin(u64),
 }
 
 impl Token {
@@ -34,11 +32,11 @@ impl Token {
             Self::Signals => 0,
             Self::Listener => 1,
             Self::Connection(number) => number << 3 | 2,
-            Self::Stream(number) => number << 3 | 3,
-            Self::Launch(number) => number << 3 | 4,
-            Self::Left(number) => number << 3 | 5,
-            Self::Typed(number) => number << 3 | 6,
-            Self::Input(number) => number << 3 | 7,
+            Self::Output(number) => number << 3 | 3,
+            Self::Start(number) => number << 3 | 4,
+            Self::OrphanedOutput(number) => number << 3 | 5,
+            Self::AttachStdin(number) => number << 3 | 6,
+            Self::ContainerStdin(number) => number << 3 | 7,
         }
     }
 
@@ -48,38 +46,37 @@ impl Token {
             0 => Self::Signals,
             1 => Self::Listener,
             2 => Self::Connection(number),
-            3 => Self::Stream(number),
-            4 => Self::Launch(number),
-            5 => Self::Left(number),
-            6 => Self::Typed(number),
-            _ => Self::Input(number),
+            3 => Self::Output(number),
+            4 => Self::Start(number),
+            5 => Self::OrphanedOutput(number),
+            6 => Self::AttachStdin(number),
+            _ => Self::ContainerStdin(number),
         }
     }
 }
 
-/// An epoll instance and the source of numbers for its tokens.
+/// An epoll instance, and the source of the numbers in its tokens. Shared by all that register descriptors.
 #[derive(Debug)]
 pub(crate) struct Poll {
     epoll: OwnedFd,
-    last: u64,
+    last_number: Cell<u64>,
 }
 
-/// Most events taken at once.
+/// Most events returned at once.
 const EVENTS: usize = 32;
 
 impl Poll {
-    /// A new one.
     pub(crate) fn new() -> Result<Self, Errno> {
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            last: 0,
+            last_number: Cell::new(0),
         })
     }
 
     /// A number never used before.
-    pub(crate) const fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
+    pub(crate) fn next_number(&self) -> u64 {
+        self.last_number.update(|last| last + 1);
+        self.last_number.get()
     }
 
     /// Waits for input (level-triggered).
@@ -92,8 +89,8 @@ impl Poll {
         )
     }
 
-    /// Waits for room to write, and nothing else.
-    pub(crate) fn add_for_room(&self, fd: BorrowedFd<'_>, token: Token) -> Result<(), Errno> {
+    /// Waits for room to write (level-triggered).
+    pub(crate) fn add_for_writing(&self, fd: BorrowedFd<'_>, token: Token) -> Result<(), Errno> {
         epoll::add(
             &self.epoll,
             fd,
@@ -102,8 +99,8 @@ impl Poll {
         )
     }
 
-    /// Waits for room to write as well, or no longer.
-    pub(crate) fn also_writing(&self, fd: BorrowedFd<'_>, token: Token, writing: bool) -> Result<(), Errno> {
+    /// Adds or removes waiting for room to write, in addition to input.
+    pub(crate) fn set_writing(&self, fd: BorrowedFd<'_>, token: Token, writing: bool) -> Result<(), Errno> {
         let flags = if writing {
             EventFlags::IN | EventFlags::OUT
         } else {
@@ -112,9 +109,10 @@ impl Poll {
         epoll::modify(&self.epoll, fd, EventData::new_u64(token.encode()), flags)
     }
 
-    /// Waits no longer. To be done before closing: a child on its way to `execve` may still have a copy.
+    /// Stops waiting for a descriptor. Must be called before the descriptor is closed: while a child on its way to `execve`
+    /// holds a copy, closing does not remove it from epoll.
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
-        // ENOENT, the only failure there can be, is what is wanted.
+        // The only possible failure is ENOENT: it was not registered.
         epoll::delete(&self.epoll, fd).ok();
     }
 
@@ -128,7 +126,7 @@ impl Poll {
             flags: EventFlags::empty(),
             data: EventData::new_u64(0),
         }; EVENTS];
-        // EINTR is the only failure there can be, and then nothing has happened.
+        // The only possible failure is EINTR: no event.
         let count = epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()).unwrap_or(0);
         events[..count]
             .iter()

@@ -1,150 +1,143 @@
-//! From a request to what does it.
+//! From a request to the part of the monitor that serves it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use pausa_monitor_protocol::{
     Failure, FailureKind, OLDEST_PLANS, PROTOCOL_VERSION, PodPlan, Reply, Request, ToMonitor, negotiated,
 };
 
+use crate::connections::ReplyTo;
 use crate::failure::{failure, internal};
-use crate::monitor::{Answer, Monitor, Setup};
+use crate::monitor::Monitor;
+use crate::pod::{Pod, Setup};
 use crate::poll::Token;
-use crate::{attachments, container_ops, execs, kills, pod, shutdown, start_container};
+use crate::start_container::{check_id, start_container, start_exec};
 
-/// An answer given at once, with what goes along; none if it comes later.
-type Outcome = Result<Option<(Reply, Vec<OwnedFd>)>, Failure>;
+/// A reply with its descriptors; none if the request is answered later.
+type Answer = Option<(Reply, Vec<OwnedFd>)>;
 
-/// Does what is asked and answers, now or later.
-pub(crate) fn serve(monitor: &mut Monitor<'_>, connection: u64, message: ToMonitor, fds: Vec<OwnedFd>) {
-    let answer = Answer {
+/// Serves a request and answers it, now or later.
+pub(crate) fn serve(monitor: &mut Monitor, connection: u64, message: ToMonitor, fds: Vec<OwnedFd>) {
+    let reply_to = ReplyTo {
         connection,
-        id: message.id,
+        request: message.id,
     };
-    match perform(monitor, answer, message.request, fds) {
+    match perform(monitor, reply_to, message.request, fds) {
         Ok(None) => {}
-        Ok(Some((reply, fds))) => monitor.answer(answer, Ok(reply), fds),
-        Err(failure) => monitor.answer(answer, Err(failure), Vec::new()),
+        Ok(Some((reply, fds))) => monitor.connections.reply(reply_to, Ok(reply), fds),
+        Err(failure) => monitor.connections.reply(reply_to, Err(failure), Vec::new()),
     }
 }
 
-fn perform(monitor: &mut Monitor<'_>, answer: Answer, request: Request, fds: Vec<OwnedFd>) -> Outcome {
-    if let Request::Hello { version } = request {
-        return now(Ok(hello(monitor, answer.connection, version)));
-    }
-    let version = monitor
-        .connections
-        .get(&answer.connection)
-        .and_then(|connection| connection.version);
-    match version {
-        None => {
-            return Err(failure(
-                FailureKind::Protocol,
-                "Hello has to come first on every connection",
-            ));
-        }
-        Some(version) if version < OLDEST_PLANS && takes_plan(&request) => return Err(too_old(version)),
-        Some(_) => {}
-    }
-    match request {
-        Request::Hello { .. } => Ok(None),
-        Request::Setup(plan) => now(set_up(monitor, &plan, fds)),
-        Request::Start(plan) => later(start_container::start(monitor, answer, &plan, fds)),
-        Request::Exec(plan) => later(start_container::exec(monitor, answer, *plan, fds)),
-        Request::Signal { container, signal } => now(container_ops::signal(monitor, &container, signal)),
-        Request::KillAll { container } => later(kills::container(monitor, &container, Some(answer))),
-        Request::KillExec { exec } => later(kills::exec(monitor, &exec, Some(answer))),
-        Request::ReopenLog { container } => now(container_ops::reopen_log(monitor, &container, fds)),
-        Request::Forget { container } => now(container_ops::forget(monitor, &container)),
-        Request::Shutdown => {
-            shutdown::asked(monitor, answer);
-            Ok(None)
-        }
-        Request::HangUp { exec } => now(Ok(execs::hang_up(monitor, &exec))),
-        Request::Attach(plan) => {
-            let terminal = attachments::attach(monitor, answer.connection, &plan, fds)?;
-            Ok(Some((Reply::Done, terminal.into_iter().collect())))
-        }
-        Request::Detach { attach } => now(Ok(attachments::detach(monitor, answer.connection, &attach))),
-    }
-}
-
-fn now(result: Result<Reply, Failure>) -> Outcome {
-    result.map(|reply| Some((reply, Vec::new())))
-}
-
-fn later(result: Result<(), Failure>) -> Outcome {
-    result.map(|()| None)
-}
-
-/// A request that this version does not know, or that it knows in another form, can still be answered.
-pub(crate) fn refuse(monitor: &mut Monitor<'_>, answer: Answer) {
-    let told = failure(
+/// Answers a request that this version does not know, or knows in another form.
+pub(crate) fn refuse(monitor: &mut Monitor, reply_to: ReplyTo) {
+    let failure = failure(
         FailureKind::Protocol,
         format!(
             "this monitor speaks version {PROTOCOL_VERSION} of the protocol, which does not have this request or not in this form"
         ),
     );
-    monitor.answer(answer, Err(told), Vec::new());
+    monitor.connections.reply(reply_to, Err(failure), Vec::new());
 }
 
-const fn takes_plan(request: &Request) -> bool {
-    matches!(
+fn perform(
+    monitor: &mut Monitor,
+    reply_to: ReplyTo,
+    request: Request,
+    fds: Vec<OwnedFd>,
+) -> Result<Answer, Failure> {
+    let connection = reply_to.connection;
+    let done = |()| Some((Reply::Done, Vec::new()));
+    let later = |()| None;
+    if !matches!(request, Request::Hello { .. }) {
+        check_version(monitor.connections.version(connection), &request)?;
+    }
+    match request {
+        Request::Hello { version } => Ok(Some((hello(monitor, connection, version), Vec::new()))),
+        Request::Setup(plan) => set_up(monitor, &plan, fds).map(done),
+        Request::Start(plan) => start_container(monitor, reply_to, &plan, fds).map(later),
+        Request::Exec(plan) => start_exec(monitor, reply_to, *plan, fds).map(later),
+        Request::Signal { container, signal } => {
+            monitor.cancel_container_start(&container);
+            monitor.containers.signal(&container, signal).map(done)
+        }
+        Request::KillAll { container } => monitor.kill_container(&container, Some(reply_to)).map(later),
+        Request::KillExec { exec } => monitor.kill_exec(&exec, Some(reply_to)).map(later),
+        Request::ReopenLog { container } => monitor.containers.reopen_log(&container, fds).map(done),
+        Request::Forget { container } => {
+            let pod = monitor.setup.pod()?;
+            monitor.containers.forget(&container, &pod.exits).map(done)
+        }
+        Request::Shutdown => {
+            monitor.shut_down(reply_to);
+            Ok(None)
+        }
+        Request::HangUp { exec } => {
+            monitor.starts.hang_up(&exec);
+            monitor.execs.hang_up(&exec);
+            Ok(done(()))
+        }
+        Request::Attach(plan) => {
+            check_id(&plan.id)?;
+            let terminal = monitor.containers.attach(connection, &plan, fds)?;
+            Ok(Some((Reply::Done, terminal.into_iter().collect())))
+        }
+        Request::Detach { attach } => {
+            monitor.containers.detach(connection, &attach);
+            Ok(done(()))
+        }
+    }
+}
+
+fn check_version(version: Option<u32>, request: &Request) -> Result<(), Failure> {
+    let has_plan = matches!(
         request,
         Request::Setup(_) | Request::Start(_) | Request::Exec(_) | Request::Attach(_)
-    )
-}
-
-fn too_old(version: u32) -> Failure {
-    failure(
-        FailureKind::Protocol,
-        format!(
-            "the daemon speaks version {version} of the protocol, but this monitor takes plans from version {OLDEST_PLANS} on: make the pod anew"
+    );
+    let message = match version {
+        None => "Hello must be the first request on a connection".to_owned(),
+        Some(version) if version < OLDEST_PLANS && has_plan => format!(
+            "the daemon speaks version {version} of the protocol, but this monitor accepts plans from version {OLDEST_PLANS} on: recreate the pod"
         ),
-    )
+        Some(_) => return Ok(()),
+    };
+    Err(failure(FailureKind::Protocol, message))
 }
 
-/// Any version will do for what never changes; see the protocol's rules.
-fn hello(monitor: &mut Monitor<'_>, connection: u64, version: u32) -> Reply {
-    if let Some(connection) = monitor.connections.get_mut(&connection) {
-        connection.version = Some(negotiated(version, PROTOCOL_VERSION));
-    }
+/// Any version is accepted: most requests are the same in all of them, see the protocol's rules.
+fn hello(monitor: &mut Monitor, connection: u64, version: u32) -> Reply {
+    monitor
+        .connections
+        .set_version(connection, negotiated(version, PROTOCOL_VERSION));
     Reply::Hello {
         version: PROTOCOL_VERSION,
         pid: rustix::process::getpid().as_raw_nonzero().get(),
-        pause: monitor
-            .pod()
-            .ok()
-            .and_then(|pod| pod.pause.as_ref())
-            .map(|pause| pause.pid),
-        containers: monitor
-            .containers
-            .iter()
-            .map(crate::monitor::Container::report)
-            .collect(),
+        pause: monitor.setup.pause().map(|pause| pause.pid),
+        containers: monitor.containers.reports(),
     }
 }
 
-fn set_up(monitor: &mut Monitor<'_>, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<Reply, Failure> {
-    if !matches!(monitor.setup, Setup::Open) {
+fn set_up(monitor: &mut Monitor, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    if !matches!(monitor.setup, Setup::NotDone) {
         return Err(failure(
             FailureKind::State,
-            "the pod has been set up already, or its setup has failed",
+            "the pod has already been set up, or its setup has failed",
         ));
     }
     let mut fds = fds.into_iter();
     let Some(dir) = fds.next() else {
         return Err(failure(
             FailureKind::Protocol,
-            "set the pod up: its directory has to come along as a descriptor",
+            "set up the pod: the descriptor of its directory is missing",
         ));
     };
     monitor.setup = Setup::Failed;
     crate::cgroup::join(fds.as_slice())?;
-    let pod = pod::set_up(plan, dir)?;
+    let pod = Pod::set_up(plan, dir)?;
     monitor
         .poll
-        .add(std::os::fd::AsFd::as_fd(&pod.listener), Token::Listener)
+        .add(pod.listener.as_fd(), Token::Listener)
         .map_err(internal("listen for daemons: epoll_ctl(EPOLL_CTL_ADD)"))?;
     monitor.setup = Setup::Done(pod);
-    Ok(Reply::Done)
+    Ok(())
 }

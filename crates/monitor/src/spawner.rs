@@ -1,66 +1,36 @@
-//! Who makes processes: the one thing of a monitor that tests put something else in place of.
+//! The functions that start processes. Tests replace them by functions that need no root.
 
-use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 
 use pausa_container_init::{ContainerFds, PodContext, Progress, Streams};
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure};
 
-/// Makes processes from plans, without waiting until they have reached `execve`.
-pub trait Launch: Debug {
-    /// As [`pausa_container_init::spawn_init`].
-    ///
-    /// # Errors
-    /// As there.
-    fn spawn(
-        &self,
-        plan: &ContainerPlan,
-        fds: &ContainerFds<'_>,
-        streams: &Streams<'_>,
-        pod: &PodContext<'_>,
-    ) -> Result<Progress, Failure>;
+/// Starts a container's first process, see [`pausa_container_init::spawn_init`].
+type SpawnInit =
+    unsafe fn(&ContainerPlan, &ContainerFds<'_>, &Streams<'_>, &PodContext<'_>) -> Result<Progress, Failure>;
+/// Starts one more process in a container, see [`pausa_container_init::spawn_exec`].
+type SpawnExec =
+    unsafe fn(&ExecPlan, BorrowedFd<'_>, &ContainerFds<'_>, &Streams<'_>) -> Result<Progress, Failure>;
 
-    /// As [`pausa_container_init::spawn_exec`].
-    ///
-    /// # Errors
-    /// As there.
-    fn exec(
-        &self,
-        plan: &ExecPlan,
-        container: BorrowedFd<'_>,
-        fds: &ContainerFds<'_>,
-        streams: &Streams<'_>,
-    ) -> Result<Progress, Failure>;
+/// Starts processes without waiting for their `execve`. Both functions need a process with one thread.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "see the types of the fields")]
+pub struct Spawner {
+    pub init: SpawnInit,
+    pub exec: SpawnExec,
 }
 
-/// The built-in container init.
-#[derive(Debug, Clone, Copy)]
-pub struct Builtin;
-
-impl Launch for Builtin {
-    fn spawn(
-        &self,
-        plan: &ContainerPlan,
-        fds: &ContainerFds<'_>,
-        streams: &Streams<'_>,
-        pod: &PodContext<'_>,
-    ) -> Result<Progress, Failure> {
-        #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
-        // SAFETY: the monitor has one thread, see `run`.
-        let pending = unsafe { pausa_container_init::spawn_init(plan, fds, streams, pod) };
-        pending.map(Progress::Waiting)
-    }
-
-    fn exec(
-        &self,
-        plan: &ExecPlan,
-        container: BorrowedFd<'_>,
-        fds: &ContainerFds<'_>,
-        streams: &Streams<'_>,
-    ) -> Result<Progress, Failure> {
-        #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
-        // SAFETY: the monitor has one thread, see `run`.
-        let pending = unsafe { pausa_container_init::spawn_exec(plan, container, fds, streams) };
-        pending.map(Progress::Waiting)
-    }
+impl Spawner {
+    /// Starts processes by `pausa-container-init`.
+    #[expect(unsafe_code, reason = "passes a contract on to the caller")]
+    pub const CONTAINER_INIT: Self = Self {
+        // SAFETY: the contract of the field is that of the function.
+        init: |plan, fds, streams, pod| unsafe {
+            pausa_container_init::spawn_init(plan, fds, streams, pod).map(Progress::Waiting)
+        },
+        // SAFETY: as above.
+        exec: |plan, container, fds, streams| unsafe {
+            pausa_container_init::spawn_exec(plan, container, fds, streams).map(Progress::Waiting)
+        },
+    };
 }

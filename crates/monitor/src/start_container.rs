@@ -1,213 +1,142 @@
-//! Beginning to start containers and further processes in them; [`starts`] sees them through.
+//! The requests Start and Exec: check the plan, make pipes, spawn the process and hand it to `starts`.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use pausa_container_init::{ContainerFds, PodContext, Streams};
+use pausa_container_init::{ContainerFds, PodContext, Progress};
 use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, Namespace};
 
-use crate::failure::{failure, internal};
-use crate::log::{Source, Stream, Writer};
-use crate::monitor::{Answer, Container, Input, Live, Monitor, OpenStream, Stage, Started};
+use crate::connections::ReplyTo;
+use crate::failure::failure;
+use crate::monitor::Monitor;
 use crate::oom::OomWatch;
-use crate::poll::Token;
+use crate::plan_fds::{Pipes, PlanFds, duplicate};
+use crate::process;
+use crate::starts::StartTarget;
 use crate::userns::UserNamespace;
-use crate::{clock, starts};
 
-pub(crate) use crate::descriptors::{Pipes, Sorted, lend};
-pub(crate) use crate::descriptors::{clone_fd, set_nonblocking};
-pub(crate) use crate::starts::{advance, deadline, give_up_all, kill_exec, pump, reaped, settle, unfinished};
-
-/// Longest line of a log that a plan may ask to be kept whole.
-const LINE_MAX: usize = 1024 * 1024;
-/// Longest id.
+/// Longest id, in bytes.
 const ID_MAX: usize = 128;
 
-/// Begins to start a container. It is there from now on, as one that is starting; who asked is answered when
-/// it runs or has failed.
+/// Begins to start a container, which exists from now on. The request is answered when the container runs or its start
+/// has failed.
 ///
 /// # Errors
 /// Nothing is left behind then.
-pub(crate) fn start(
-    monitor: &mut Monitor<'_>,
-    answer: Answer,
+pub(crate) fn start_container(
+    monitor: &mut Monitor,
+    reply_to: ReplyTo,
     plan: &ContainerPlan,
     fds: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
-    may_start(monitor, &plan.id)?;
-    let mut fds = Sorted::new(&plan.fds, fds)?;
-    let mut pipes = Pipes::new(plan)?;
-    let target = match &plan.namespaces.pid {
-        Namespace::Container(id) => Some(clone_fd(&running(monitor, id)?.pidfd)?),
-        _ => None,
-    };
-    let above = fds.cgroup.oom_events_above();
-    let oom = fds.oom.take().map(|own| OomWatch::new(own, above));
-    let context = PodContext {
-        host: monitor.host.borrow(),
-        pause: monitor.pod()?.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
-        target: target.as_ref().map(OwnedFd::as_fd),
-    };
-    let users = monitor.users();
-    let lent = ContainerFds {
-        userns: users.as_deref().map(UserNamespace::lend),
-        ..fds.lend()
-    };
-    let progress = monitor.launch.spawn(plan, &lent, &pipes.lend(), &context)?;
-    let max_line = longest_line(plan);
-    let outputs = std::mem::take(&mut pipes.outputs).into_iter();
-    let streams = outputs.map(|(fd, source)| watch(monitor, fd, source, max_line, false));
-    let held = streams.collect::<Result<Vec<_>, _>>().and_then(|streams| {
-        let (pid, pidfd) = starts::hold(&progress)?;
-        Ok((streams, pid, pidfd))
-    });
-    let (streams, pid, pidfd) = match held {
-        Ok(held) => held,
-        Err(failure) => {
-            starts::abandon(progress);
-            return Err(failure);
-        }
-    };
-    let number = monitor.poll.number();
-    let full = false;
-    let input = pipes.stdin.take().map(|fd| Input { fd, number, full });
-    monitor.containers.push(Container {
-        id: plan.id.clone(),
-        pid,
-        started_at: clock::now(),
-        stage: Stage::Starting,
-        live: Some(Live {
-            pidfd,
-            cgroup: std::mem::take(&mut fds.cgroup),
-            oom,
-            told_to_die: false,
-            streams,
-            input,
-            input_once: plan.io.stdin_once,
-            attached: Vec::new(),
-            writer: fds.log.take().filter(|_| plan.log.is_some()).map(Writer::new),
-            drop_told: None,
-        }),
-    });
-    let what = Started::Container {
-        id: plan.id.clone(),
-        max_line,
-    };
-    starts::take_up(monitor, answer, what, progress);
-    Ok(())
-}
-
-fn longest_line(plan: &ContainerPlan) -> usize {
-    let asked = plan
-        .log
-        .map(|log| usize::try_from(log.max_line).unwrap_or(LINE_MAX));
-    asked.unwrap_or(LINE_MAX).min(LINE_MAX)
-}
-
-fn may_start(monitor: &mut Monitor<'_>, id: &str) -> Result<(), Failure> {
-    if monitor.leaving.is_some() {
-        return Err(failure(FailureKind::State, "the pod is being shut down"));
-    }
-    monitor.pod()?;
-    check_id(id)?;
-    if monitor.container(id).is_ok() {
+    monitor.check_not_shutting_down()?;
+    let pod = monitor.setup.pod()?;
+    check_id(&plan.id)?;
+    if monitor.containers.get(&plan.id).is_ok() {
         return Err(failure(
             FailureKind::State,
-            format!("container {id} has been started already"),
+            format!("container {} has already been started", plan.id),
         ));
+    }
+    let mut fds = PlanFds::new(&plan.fds, fds)?;
+    let pipes = Pipes::new(plan)?;
+    let target = match &plan.namespaces.pid {
+        Namespace::Container(id) => Some(duplicate(monitor.containers.running(id)?.pidfd())?),
+        _ => None,
+    };
+    let parent_oom_events = fds.cgroup.parent_oom_events();
+    let oom_events = fds.oom_events.take();
+    let oom = oom_events.map(|own| OomWatch::new(own, parent_oom_events));
+    let context = PodContext {
+        host: monitor.host.borrow(),
+        pause: pod.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
+        target: target.as_ref().map(OwnedFd::as_fd),
+    };
+    let container_fds = ContainerFds {
+        userns: pod.userns.as_ref().map(UserNamespace::borrow),
+        ..fds.as_container_fds()
+    };
+    #[expect(unsafe_code, reason = "spawning clones the process")]
+    // SAFETY: the monitor has one thread, see `run`.
+    let progress = unsafe { (monitor.spawner.init)(plan, &container_fds, &pipes.for_child(), &context) }?;
+    let added =
+        process_of(&progress).and_then(|process| monitor.containers.add(plan, process, fds, pipes, oom));
+    if let Err(failure) = added {
+        // The process is reaped like an orphan of the pod.
+        match progress {
+            Progress::Waiting(pending) => drop(pending.cancel()),
+            Progress::Running(spawned) => process::kill(&spawned.pidfd),
+            Progress::Failed(_) => {}
+        }
+        return Err(failure);
+    }
+    let target = StartTarget::Container(plan.id.clone());
+    if let Some(outcome) = monitor.starts.begin(reply_to, target, progress) {
+        monitor.settle_start(outcome);
     }
     Ok(())
 }
 
-/// What is not an id of ours is not taken as one.
+/// Begins to start one more process in a container. The request is answered when the process runs or its start has failed.
+///
+/// # Errors
+/// Nothing is left behind then.
+pub(crate) fn start_exec(
+    monitor: &mut Monitor,
+    reply_to: ReplyTo,
+    plan: ExecPlan,
+    fds: Vec<OwnedFd>,
+) -> Result<(), Failure> {
+    monitor.check_not_shutting_down()?;
+    check_id(&plan.id)?;
+    if monitor.execs.get(&plan.id).is_some() || monitor.starts.contains_exec(&plan.id) {
+        return Err(failure(
+            FailureKind::State,
+            format!("exec {} already runs", plan.id),
+        ));
+    }
+    let fds = PlanFds::new(&plan.fds, fds)?;
+    let userns = monitor.setup.pod()?.userns.as_ref();
+    let live = monitor.containers.running(&plan.container)?;
+    let container_fds = ContainerFds {
+        userns: userns.map(UserNamespace::borrow),
+        ..live.cgroup().as_container_fds()
+    };
+    let container = live.pidfd().as_fd();
+    #[expect(unsafe_code, reason = "spawning clones the process")]
+    // SAFETY: the monitor has one thread, see `run`.
+    let progress = unsafe { (monitor.spawner.exec)(&plan, container, &container_fds, &fds.as_streams()) }?;
+    let target = StartTarget::Exec {
+        id: plan.id,
+        container: plan.container,
+        outputs: fds.output_readers,
+        hung_up: false,
+    };
+    if let Some(outcome) = monitor.starts.begin(reply_to, target, progress) {
+        monitor.settle_start(outcome);
+    }
+    Ok(())
+}
+
+/// Refuses invalid ids. Ids become file names.
 pub(crate) fn check_id(id: &str) -> Result<(), Failure> {
     match is_id(id) {
         true => Ok(()),
-        false => Err(failure(FailureKind::Protocol, format!("{id:?} cannot be an id"))),
+        false => Err(failure(FailureKind::Protocol, format!("invalid id {id:?}"))),
     }
 }
 
-/// Ids become file names.
 fn is_id(id: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     !id.is_empty() && id.len() <= ID_MAX && !id.starts_with('.') && id.bytes().all(allowed)
 }
 
-/// What a container holds, if its first process runs.
-pub(crate) fn running<'a>(monitor: &'a mut Monitor<'_>, id: &str) -> Result<&'a mut Live, Failure> {
-    let container = monitor.container(id)?;
-    match (container.stage, &mut container.live) {
-        (Stage::Running, Some(live)) => Ok(live),
-        (Stage::Starting, _) => Err(failure(
-            FailureKind::State,
-            format!("container {id} is still being started"),
-        )),
-        _ => Err(failure(FailureKind::State, format!("container {id} has exited"))),
+/// The process of a start, with a duplicate of its pidfd.
+fn process_of(progress: &Progress) -> Result<(i32, OwnedFd), Failure> {
+    match progress {
+        Progress::Waiting(pending) => Ok((pending.pid(), duplicate(pending.pidfd())?)),
+        Progress::Running(spawned) => Ok((spawned.pid, duplicate(&spawned.pidfd)?)),
+        Progress::Failed(failed) => Err(failed.failure.clone()),
     }
-}
-
-/// Begins to read from a container's output.
-pub(crate) fn watch(
-    monitor: &mut Monitor<'_>,
-    fd: OwnedFd,
-    source: Source,
-    max_line: usize,
-    terminal: bool,
-) -> Result<OpenStream, Failure> {
-    let number = monitor.poll.number();
-    let stream = Stream::new(fd, source, max_line);
-    monitor
-        .poll
-        .add(stream.fd(), Token::Stream(number))
-        .map_err(internal("read the container's output: epoll_ctl(EPOLL_CTL_ADD)"))?;
-    Ok(OpenStream {
-        number,
-        stream,
-        parked: None,
-        terminal,
-    })
-}
-
-/// Begins to run one more process in a container; who asked is answered when it runs or has failed.
-///
-/// # Errors
-/// Nothing is left behind then.
-pub(crate) fn exec(
-    monitor: &mut Monitor<'_>,
-    answer: Answer,
-    plan: ExecPlan,
-    fds: Vec<OwnedFd>,
-) -> Result<(), Failure> {
-    if monitor.leaving.is_some() {
-        return Err(failure(FailureKind::State, "the pod is being shut down"));
-    }
-    check_id(&plan.id)?;
-    if monitor.execs.iter().any(|exec| exec.id == plan.id) || starts::starts_exec(monitor, &plan.id) {
-        return Err(failure(
-            FailureKind::State,
-            format!("exec {} runs already", plan.id),
-        ));
-    }
-    let fds = Sorted::new(&plan.fds, fds)?;
-    let (launch, users) = (monitor.launch, monitor.users());
-    let live = running(monitor, &plan.container)?;
-    let streams = Streams {
-        stdin: fds.stdin.as_ref().map(OwnedFd::as_fd),
-        stdout: fds.stdout.as_ref().map(OwnedFd::as_fd),
-        stderr: fds.stderr.as_ref().map(OwnedFd::as_fd),
-    };
-    let lent = ContainerFds {
-        userns: users.as_deref().map(UserNamespace::lend),
-        ..lend(&live.cgroup)
-    };
-    let progress = launch.exec(&plan, live.pidfd.as_fd(), &lent, &streams)?;
-    let what = Started::Exec {
-        id: plan.id,
-        container: plan.container,
-        outputs: fds.readers,
-        hung_up: false,
-    };
-    starts::take_up(monitor, answer, what, progress);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,382 +1,325 @@
-//! From a process that was begun to one that has passed `execve`, or to nothing.
+//! Processes on their way to `execve`.
 //!
 //! ```text
-//!   begun ─▶ Pending ──execve──▶ a container or exec that runs; answered
-//!               │ it fails, takes too long, is called off, or the container's signal comes: killed
+//!   begun ─▶ SettingUp ──execve──▶ StartOutcome::Running
+//!               │ failure, timeout, cancelled: killed
 //!               ▼
-//!            Ending ──reaped, or 1 s──▶ answered, forgotten
-//!                          └ one that hangs in the kernel is kept in mind until it is reaped
+//!            Killed ──reaped, or 1 s──▶ StartOutcome::Failed
+//!                          └ a process that hangs in the kernel is remembered until it is reaped
 //! ```
 //!
-//! Whoever asked may be gone when the answer is there; then the other daemons are told, since a new one may
-//! have found the container as one that is starting.
+//! Must never decide what becomes of a process that runs: that is for the receiver of the outcome.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pausa_container_init::{Failed, Progress, Spawned};
-use pausa_monitor_protocol::{Event, ExitStatus, Failure, Reply};
+use pausa_container_init::{Pending, Progress, Spawned};
+use pausa_monitor_protocol::{ExitStatus, Failure};
 
+use crate::connections::ReplyTo;
 use crate::failure::internal;
-use crate::log::Source;
-use crate::monitor::{Answer, Exec, Monitor, Output, Stage, Started, Starting, Way};
-use crate::poll::Token;
-use crate::start_container::{clone_fd, set_nonblocking, watch};
-use crate::{clock, execs, kills, process};
+use crate::poll::{Poll, Token};
 
-/// How long a killed process may take to be reaped before the failure is told all the same.
-const REAPED: Duration = Duration::from_secs(1);
+/// How long the failure of a start waits for its killed process to be reaped.
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The process of a start, with a descriptor of ours.
-pub(crate) fn hold(progress: &Progress) -> Result<(i32, OwnedFd), Failure> {
-    let hold = |fd| {
-        rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(internal("keep a process: fcntl(F_DUPFD_CLOEXEC)"))
-    };
-    match progress {
-        Progress::Waiting(pending) => Ok((pending.pid(), hold(pending.pidfd())?)),
-        Progress::Running(spawned) => Ok((spawned.pid, hold(spawned.pidfd.as_fd())?)),
-        Progress::Failed(failed) => Err(failed.failure.clone()),
+/// What a process is being started for.
+#[derive(Debug)]
+pub(crate) enum StartTarget {
+    /// The first process of the container of this id.
+    Container(String),
+    /// One more process in a container.
+    Exec {
+        id: String,
+        container: String,
+        /// Reading ends of its streams.
+        outputs: Vec<OwnedFd>,
+        /// The client has left: the monitor keeps no copy of its streams.
+        hung_up: bool,
+    },
+}
+
+impl StartTarget {
+    pub(crate) fn is_container(&self, wanted: &str) -> bool {
+        matches!(self, Self::Container(id) if id == wanted)
+    }
+
+    pub(crate) fn is_exec(&self, wanted: &str) -> bool {
+        matches!(self, Self::Exec { id, .. } if id == wanted)
+    }
+
+    fn describe(&self, pid: i32) -> String {
+        match self {
+            Self::Container(id) => format!("process {pid} of the start of container {id}"),
+            Self::Exec { id, .. } => format!("process {pid} of the start of exec {id}"),
+        }
     }
 }
 
-/// Ends a process that nobody will ask for. It is reaped as one that nobody knows.
-pub(crate) fn abandon(progress: Progress) {
-    match progress {
-        Progress::Waiting(pending) => drop(pending.cancel()),
-        Progress::Running(spawned) => process::kill(&spawned.pidfd),
-        Progress::Failed(_) => {}
-    }
-}
-
-/// Sees a process through.
-pub(crate) fn take_up(monitor: &mut Monitor<'_>, answer: Answer, what: Started, progress: Progress) {
-    let task = Task {
-        number: monitor.poll.number(),
-        answer,
-        what,
-        killers: Vec::new(),
-    };
-    go_on(monitor, task, progress);
-}
-
-/// What does not change on the way.
-struct Task {
+/// A start, without its progress.
+#[derive(Debug)]
+pub(crate) struct StartTask {
     number: u64,
-    answer: Answer,
-    what: Started,
-    killers: Vec<Answer>,
+    pub(crate) reply_to: ReplyTo,
+    pub(crate) target: StartTarget,
+    /// Requests for the end of the process.
+    pub(crate) kill_waiters: Vec<ReplyTo>,
 }
 
-impl Task {
-    fn on(self, way: Way) -> Starting {
-        let Self {
-            number,
-            answer,
-            what,
-            killers,
-        } = self;
-        Starting {
-            number,
-            answer,
-            what,
-            killers,
-            way,
+#[derive(Debug)]
+struct Starting {
+    task: StartTask,
+    phase: StartPhase,
+}
+
+#[derive(Debug)]
+enum StartPhase {
+    SettingUp(Pending),
+    /// The process was killed and is not reaped yet.
+    Killed {
+        pid: i32,
+        failure: Failure,
+        /// When the start counts as failed even if the process is not reaped.
+        until: Instant,
+    },
+}
+
+impl Starting {
+    fn pid(&self) -> i32 {
+        match &self.phase {
+            StartPhase::SettingUp(pending) => pending.pid(),
+            StartPhase::Killed { pid, .. } => *pid,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match &self.phase {
+            StartPhase::SettingUp(pending) => pending.deadline(),
+            StartPhase::Killed { until, .. } => *until,
         }
     }
 }
 
-/// Takes a start out of the list, and its process out of the poll.
-fn take(monitor: &mut Monitor<'_>, place: usize) -> (Task, Way) {
-    let Starting {
-        number,
-        answer,
-        what,
-        killers,
-        way,
-    } = monitor.starting.remove(place);
-    if let Way::Pending(pending) = &way {
-        monitor.poll.remove(pending.as_fd());
-    }
-    let task = Task {
-        number,
-        answer,
-        what,
-        killers,
-    };
-    (task, way)
+/// The end of a start.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum StartOutcome {
+    Running(StartTask, Spawned),
+    Failed(StartTask, Failure),
 }
 
-fn go_on(monitor: &mut Monitor<'_>, task: Task, progress: Progress) {
-    match progress {
-        Progress::Waiting(pending) => {
-            let watched = match pending.is_closed() {
-                true => Ok(()),
-                false => monitor.poll.add(pending.as_fd(), Token::Launch(task.number)),
-            };
-            match watched {
-                Ok(()) => monitor.starting.push(task.on(Way::Pending(pending))),
-                Err(errno) => {
-                    let why = internal("watch a process: epoll_ctl(EPOLL_CTL_ADD)")(errno);
-                    let failed = pending.cancel();
-                    end(
-                        monitor,
-                        task,
-                        Failed {
-                            failure: why,
-                            ..failed
-                        },
-                    );
-                }
-            }
-        }
-        Progress::Running(spawned) => run(monitor, task, spawned),
-        Progress::Failed(failed) => end(monitor, task, failed),
-    }
+/// What a reaped child was.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Reaped {
+    /// No process of a start.
+    Other,
+    /// The process of a start that has failed or goes on with another process.
+    Start(Option<StartOutcome>),
+    /// A process that had passed `execve`, which is only known now.
+    Running(StartOutcome),
 }
 
-/// It has been killed: waits until it is reaped.
-fn end(monitor: &mut Monitor<'_>, task: Task, failed: Failed) {
-    // Until it is reaped its number stays its own: no pidfd is needed any more.
-    let Failed { failure, pid, .. } = failed;
-    monitor.starting.push(task.on(Way::Ending {
-        pid,
-        failure: Some(failure),
-        until: Instant::now() + REAPED,
-    }));
+/// All starts under way.
+#[derive(Debug)]
+pub(crate) struct Starts {
+    poll: Rc<Poll>,
+    list: Vec<Starting>,
+    /// Processes of failed starts that have not died yet, with their descriptions.
+    hung: Vec<(i32, String)>,
 }
 
-/// It runs.
-fn run(monitor: &mut Monitor<'_>, task: Task, mut spawned: Spawned) {
-    let at = clock::now();
-    let kept = match &task.what {
-        Started::Container { id, max_line } => {
-            container_runs(monitor, id, *max_line, at, &mut spawned).map(|()| None)
-        }
-        Started::Exec { hung_up: true, .. } => Ok(None),
-        Started::Exec { .. } => spawned.terminal.as_ref().map(clone_fd).transpose(),
-    };
-    let Spawned { pid, pidfd, terminal } = spawned;
-    let kept = match kept {
-        Ok(kept) => kept,
-        Err(failure) => {
-            process::kill(&pidfd);
-            return end(monitor, task, Failed { failure, pid, pidfd });
-        }
-    };
-    let reply = Ok(Reply::Started { pid, at });
-    match task.what {
-        Started::Container { id, .. } => {
-            monitor.answer(task.answer, reply, Vec::new());
-            let container = id;
-            monitor.tell_others(task.answer.connection, &Event::Started { container, pid, at });
-        }
-        Started::Exec {
-            id,
-            container,
-            outputs,
-            ..
-        } => {
-            let terminal_kept = kept.map(|fd| (fd, true));
-            let outputs = outputs.into_iter().map(|fd| (fd, false)).chain(terminal_kept);
-            let outputs = outputs.map(|(fd, terminal)| Output {
-                number: monitor.poll.number(),
-                fd,
-                terminal,
-            });
-            let exec = Exec {
-                outputs: outputs.collect(),
-                id: id.clone(),
-                container,
-                pid,
-                pidfd,
-                asker: Some(task.answer.connection),
-            };
-            monitor.execs.push(exec);
-            monitor.answer(task.answer, reply, terminal.into_iter().collect());
-            execs::check(monitor);
-            for killer in task.killers {
-                // Cannot fail: it is there.
-                drop(kills::exec(monitor, &id, Some(killer)));
-            }
+impl Starts {
+    pub(crate) const fn new(poll: Rc<Poll>) -> Self {
+        Self {
+            poll,
+            list: Vec::new(),
+            hung: Vec::new(),
         }
     }
-}
 
-/// Reads from its terminal, where it has one, and counts it as running.
-fn container_runs(
-    monitor: &mut Monitor<'_>,
-    id: &str,
-    max_line: usize,
-    at: i64,
-    spawned: &mut Spawned,
-) -> Result<(), Failure> {
-    let stream = match spawned.terminal.take() {
-        Some(terminal) => {
-            set_nonblocking(&terminal)?;
-            Some(watch(monitor, terminal, Source::Stdout, max_line, true)?)
-        }
-        None => None,
-    };
-    let pidfd = clone_fd(&spawned.pidfd)?;
-    let container = monitor.container(id)?;
-    container.stage = Stage::Running;
-    container.pid = spawned.pid;
-    container.started_at = at;
-    if let Some(live) = &mut container.live {
-        live.pidfd = pidfd;
-        live.streams.extend(stream);
-    }
-    Ok(())
-}
-
-/// Tells that a start has failed; nothing is left of what it was to become.
-fn fail(monitor: &mut Monitor<'_>, task: &Task, failure: Failure) {
-    if let Started::Container { id, .. } = &task.what {
-        if let Some(place) = monitor
-            .containers
-            .iter()
-            .position(|container| container.id == *id)
-        {
-            let container = monitor.containers.remove(place);
-            let streams = container.live.iter().flat_map(|live| &live.streams);
-            streams.for_each(|open| monitor.poll.remove(open.stream.fd()));
-        }
-        let event = Event::StartFailed {
-            container: id.clone(),
-            failure: failure.clone(),
+    /// Takes a process that has been cloned.
+    pub(crate) fn begin(
+        &mut self,
+        reply_to: ReplyTo,
+        target: StartTarget,
+        progress: Progress,
+    ) -> Option<StartOutcome> {
+        let task = StartTask {
+            number: self.poll.next_number(),
+            reply_to,
+            target,
+            kill_waiters: Vec::new(),
         };
-        monitor.tell_others(task.answer.connection, &event);
+        self.step(task, progress)
     }
-    monitor.answer(task.answer, Err(failure), Vec::new());
-    for killer in &task.killers {
-        monitor.answer(*killer, Ok(Reply::Done), Vec::new());
-    }
-}
 
-/// Takes in what the process of this number has reported. It may be one that has just gone.
-pub(crate) fn pump(monitor: &mut Monitor<'_>, number: u64) {
-    if let Some(place) = monitor.starting.iter().position(|start| start.number == number) {
-        look(monitor, place);
-    }
-}
-
-fn look(monitor: &mut Monitor<'_>, place: usize) {
-    match take(monitor, place) {
-        (task, Way::Pending(pending)) => go_on(monitor, task, pending.advance()),
-        (task, ending) => monitor.starting.push(task.on(ending)),
-    }
-}
-
-/// A child that has ended may be one of these. False where it counts as a container's or exec's process,
-/// be it only since now.
-pub(crate) fn reaped(monitor: &mut Monitor<'_>, pid: i32, exit: ExitStatus) -> bool {
-    let Some(place) = monitor.starting.iter().position(|start| start.pid() == pid) else {
-        return false;
-    };
-    let (task, way) = take(monitor, place);
-    match way {
-        Way::Pending(pending) => {
-            let signal = (exit.signal != 0).then_some(exit.signal);
-            match pending.reaped(signal.is_none().then_some(exit.code), signal) {
-                Progress::Running(spawned) => {
-                    run(monitor, task, spawned);
-                    return false;
+    fn step(&mut self, task: StartTask, progress: Progress) -> Option<StartOutcome> {
+        match progress {
+            Progress::Waiting(pending) => {
+                let registered = match pending.is_closed() {
+                    true => Ok(()),
+                    false => self.poll.add(pending.as_fd(), Token::Start(task.number)),
+                };
+                match registered {
+                    Ok(()) => {
+                        let phase = StartPhase::SettingUp(pending);
+                        self.list.push(Starting { task, phase });
+                    }
+                    Err(errno) => {
+                        let failure = internal("watch a process: epoll_ctl(EPOLL_CTL_ADD)")(errno);
+                        self.await_death(task, failure, pending.cancel().pid);
+                    }
                 }
-                Progress::Failed(failed) => fail(monitor, &task, failed.failure),
-                waiting @ Progress::Waiting(_) => go_on(monitor, task, waiting),
+                None
             }
-        }
-        Way::Ending { failure, .. } => {
-            if let Some(failure) = failure {
-                fail(monitor, &task, failure);
+            Progress::Running(spawned) => Some(StartOutcome::Running(task, spawned)),
+            Progress::Failed(failed) => {
+                self.await_death(task, failed.failure, failed.pid);
+                None
             }
         }
     }
-    true
-}
 
-/// Gives up on those whose time is over.
-pub(crate) fn advance(monitor: &mut Monitor<'_>) {
-    let now = Instant::now();
-    let late = |start: &Starting| start.deadline().is_some_and(|when| when <= now);
-    while let Some(place) = monitor.starting.iter().position(late) {
-        match take(monitor, place) {
-            (task, Way::Pending(pending)) => go_on(monitor, task, pending.advance()),
-            (mut task, Way::Ending { pid, failure, until }) => {
-                if let Some(failure) = failure {
-                    fail(monitor, &task, failure);
-                    task.killers.clear();
+    /// The start has failed and its process has been killed: waits until it is reaped. No pidfd is needed, since the process
+    /// id is not reused before that.
+    pub(crate) fn await_death(&mut self, task: StartTask, failure: Failure, pid: i32) {
+        let phase = StartPhase::Killed {
+            pid,
+            failure,
+            until: Instant::now() + REAP_TIMEOUT,
+        };
+        self.list.push(Starting { task, phase });
+    }
+
+    /// Takes a start off the list, and its process out of epoll.
+    fn take(&mut self, index: usize) -> Starting {
+        let starting = self.list.remove(index);
+        if let StartPhase::SettingUp(pending) = &starting.phase {
+            self.poll.remove(pending.as_fd());
+        }
+        starting
+    }
+
+    /// Reads the reports of a process. Its start may have ended meanwhile.
+    pub(crate) fn read_reports(&mut self, number: u64) -> Option<StartOutcome> {
+        let has_number = |starting: &Starting| starting.task.number == number;
+        let index = self.list.iter().position(has_number)?;
+        match self.take(index) {
+            Starting {
+                task,
+                phase: StartPhase::SettingUp(pending),
+            } => self.step(task, pending.advance()),
+            killed => {
+                self.list.push(killed);
+                None
+            }
+        }
+    }
+
+    /// A child has been reaped.
+    pub(crate) fn reaped(&mut self, pid: i32, exit: ExitStatus) -> Reaped {
+        if let Some(index) = self.hung.iter().position(|(hung, _)| *hung == pid) {
+            self.hung.remove(index);
+            return Reaped::Start(None);
+        }
+        let Some(index) = self.list.iter().position(|starting| starting.pid() == pid) else {
+            return Reaped::Other;
+        };
+        let Starting { task, phase } = self.take(index);
+        match phase {
+            StartPhase::Killed { failure, .. } => Reaped::Start(Some(StartOutcome::Failed(task, failure))),
+            StartPhase::SettingUp(pending) => {
+                let signal = (exit.signal != 0).then_some(exit.signal);
+                let code = signal.is_none().then_some(exit.code);
+                match pending.reaped(code, signal) {
+                    Progress::Running(spawned) => Reaped::Running(StartOutcome::Running(task, spawned)),
+                    Progress::Failed(failed) => {
+                        Reaped::Start(Some(StartOutcome::Failed(task, failed.failure)))
+                    }
+                    waiting @ Progress::Waiting(_) => Reaped::Start(self.step(task, waiting)),
                 }
-                let failure = None;
-                monitor
-                    .starting
-                    .push(task.on(Way::Ending { pid, failure, until }));
             }
         }
     }
-}
 
-/// When to call [`advance`] even if nothing happens.
-pub(crate) fn deadline(monitor: &Monitor<'_>) -> Option<Instant> {
-    monitor.starting.iter().filter_map(Starting::deadline).min()
-}
-
-/// Ends the start of this container, unless it has come to its end.
-pub(crate) fn settle(monitor: &mut Monitor<'_>, id: &str) {
-    call_off(
-        monitor,
-        |what| matches!(what, Started::Container { id: other, .. } if other == id),
-    );
-}
-
-/// Whether an exec of this id is being started.
-pub(crate) fn starts_exec(monitor: &Monitor<'_>, id: &str) -> bool {
-    monitor.starting.iter().any(|start| is_exec(&start.what, id))
-}
-
-fn is_exec(what: &Started, id: &str) -> bool {
-    matches!(what, Started::Exec { id: other, .. } if other == id)
-}
-
-/// Ends the start of this exec; who asks is answered when it is gone. False if none is being started.
-pub(crate) fn kill_exec(monitor: &mut Monitor<'_>, id: &str, answer: Option<Answer>) -> bool {
-    call_off(monitor, |what| is_exec(what, id));
-    let start = monitor
-        .starting
-        .iter_mut()
-        .find(|start| is_exec(&start.what, id) && start.is_told_later());
-    if let Some(start) = start {
-        start.killers.extend(answer);
-        return true;
+    /// When [`Self::expire`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.list.iter().map(Starting::deadline).min()
     }
-    false
-}
 
-/// Ends all starts.
-pub(crate) fn give_up_all(monitor: &mut Monitor<'_>) {
-    call_off(monitor, |_| true);
-}
+    /// Ends starts whose time is over.
+    pub(crate) fn expire(&mut self) -> Vec<StartOutcome> {
+        let now = Instant::now();
+        let mut outcomes = Vec::new();
+        while let Some(index) = self.list.iter().position(|starting| starting.deadline() <= now) {
+            let Starting { task, phase } = self.take(index);
+            match phase {
+                StartPhase::SettingUp(pending) => outcomes.extend(self.step(task, pending.advance())),
+                StartPhase::Killed { pid, failure, .. } => {
+                    self.hung.push((pid, task.target.describe(pid)));
+                    outcomes.push(StartOutcome::Failed(task, failure));
+                }
+            }
+        }
+        outcomes
+    }
 
-fn call_off(monitor: &mut Monitor<'_>, wanted: impl Fn(&Started) -> bool) {
-    let pending = |start: &Starting| wanted(&start.what) && matches!(start.way, Way::Pending(_));
-    while let Some(place) = monitor.starting.iter().position(pending) {
-        if let (task, Way::Pending(pending)) = take(monitor, place) {
+    /// Cancels starts. A process that has passed `execve` meanwhile is among the outcomes.
+    pub(crate) fn cancel(&mut self, wanted: impl Fn(&StartTarget) -> bool) -> Vec<StartOutcome> {
+        let cancellable = |starting: &Starting| {
+            wanted(&starting.task.target) && matches!(starting.phase, StartPhase::SettingUp(_))
+        };
+        let mut outcomes = Vec::new();
+        while let Some(index) = self.list.iter().position(cancellable) {
+            let Starting { task, phase } = self.take(index);
+            let StartPhase::SettingUp(pending) = phase else {
+                break;
+            };
             let progress = match pending.advance() {
                 Progress::Waiting(pending) => Progress::Failed(pending.cancel()),
                 decided => decided,
             };
-            go_on(monitor, task, progress);
+            outcomes.extend(self.step(task, progress));
+        }
+        outcomes
+    }
+
+    /// Whether an exec of this id is being started.
+    pub(crate) fn contains_exec(&self, id: &str) -> bool {
+        let mut starting = self.list.iter();
+        starting.any(|starting| starting.task.target.is_exec(id))
+    }
+
+    /// Lets a request wait for the end of an exec that is being started. Returns false if there is none.
+    pub(crate) fn await_exec_end(&mut self, id: &str, waiter: Option<ReplyTo>) -> bool {
+        let mut tasks = self.list.iter_mut().map(|starting| &mut starting.task);
+        let Some(task) = tasks.find(|task| task.target.is_exec(id)) else {
+            return false;
+        };
+        task.kill_waiters.extend(waiter);
+        true
+    }
+
+    /// Closes the monitor's copies of the streams of an exec that is being started.
+    pub(crate) fn hang_up(&mut self, wanted: &str) {
+        for starting in &mut self.list {
+            if let StartTarget::Exec {
+                id, outputs, hung_up, ..
+            } = &mut starting.task.target
+                && id == wanted
+            {
+                outputs.clear();
+                *hung_up = true;
+            }
         }
     }
-}
 
-/// What is left of starts, for whoever wants to leave.
-pub(crate) fn unfinished(monitor: &Monitor<'_>) -> impl Iterator<Item = String> {
-    monitor.starting.iter().map(|start| {
-        let (kind, id) = match &start.what {
-            Started::Container { id, .. } => ("container", id),
-            Started::Exec { id, .. } => ("exec", id),
-        };
-        format!("process {} of the start of {kind} {id}", start.pid())
-    })
+    /// Describes all processes that are not reaped, for a failed shutdown.
+    pub(crate) fn descriptions(&self) -> impl Iterator<Item = String> {
+        let starting = self.list.iter();
+        let starting = starting.map(|starting| starting.task.target.describe(starting.pid()));
+        starting.chain(self.hung.iter().map(|(_, description)| description.clone()))
+    }
 }

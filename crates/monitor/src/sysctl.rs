@@ -1,7 +1,7 @@
 //! Sysctls of the pod's namespaces.
 //!
-//! Names come from pod specs. They are checked letter by letter and resolved beneath `/proc/sys`
-//! without symlinks, so that none can name another file.
+//! Names come from pod specs. Each is checked letter by letter and resolved beneath `/proc/sys` without symbolic links, so
+//! that it cannot name another file.
 
 use std::os::fd::OwnedFd;
 
@@ -10,13 +10,13 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::failure::{failure, internal};
 
-/// Longest name accepted.
+/// Longest name that is accepted, in bytes.
 const NAME_MAX: usize = 256;
 
-/// Writes each of these in the caller's namespaces.
+/// Writes sysctls in the caller's namespaces.
 ///
 /// # Errors
-/// Names the sysctl. A name or value that is not allowed is the plan's fault.
+/// Names the sysctl. An invalid name or value is a failure of kind `Start`.
 pub(crate) fn write_all(sysctls: &[(String, String)]) -> Result<(), Failure> {
     if sysctls.is_empty() {
         return Ok(());
@@ -38,7 +38,7 @@ fn write(base: &OwnedFd, name: &str, value: &str) -> Result<(), Failure> {
     let path = path(name).ok_or_else(|| {
         failure(
             FailureKind::Start,
-            format!("set sysctl {name:?}: not a sysctl's name"),
+            format!("set sysctl {name:?}: not a valid name of a sysctl"),
         )
     })?;
     let file = rustix::fs::openat2(
@@ -53,7 +53,7 @@ fn write(base: &OwnedFd, name: &str, value: &str) -> Result<(), Failure> {
         step: format!("set sysctl {name}: openat2(/proc/sys/{path}, O_WRONLY)"),
         errno: errno.raw_os_error(),
     })?;
-    // One write(2): the kernel takes a sysctl's value whole or not at all.
+    // A single write(2): the kernel accepts a value only as a whole.
     rustix::io::write(&file, value.as_bytes())
         .map(drop)
         .map_err(|errno| Failure {
@@ -63,8 +63,8 @@ fn write(base: &OwnedFd, name: &str, value: &str) -> Result<(), Failure> {
         })
 }
 
-/// The path beneath `/proc/sys`, by the rule of sysctl(8): the first separator is the one that separates;
-/// the other one is then part of a name, as in `net/ipv4/conf/eth0.1/forwarding`.
+/// The path beneath `/proc/sys`, by the rule of sysctl(8): whichever of `.` and `/` comes first is the separator, and the
+/// other one is part of a name, as in `net/ipv4/conf/eth0.1/forwarding`.
 fn path(name: &str) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-/".contains(&byte);
     if name.len() > NAME_MAX || !name.bytes().all(allowed) {

@@ -1,7 +1,7 @@
 //! The pod's user namespace.
 //!
-//! The monitor stays outside of it: it writes to cgroups, logs and records that nobody inside may touch. What has to
-//! be made by the namespace's own root, so that it belongs to it, is made by children that live for a moment:
+//! The monitor stays outside of it, since it writes to cgroups, logs and records that no process inside may change.
+//! Namespaces that belong to the user namespace are made by short-lived children that are root there:
 //!
 //! ```text
 //!   monitor                       child, root inside
@@ -11,7 +11,7 @@
 //!   kill ───────────────────────▶
 //! ```
 //!
-//! Must never run with an id map that the daemon has not checked.
+//! The daemon has checked the id map.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -26,21 +26,17 @@ use rustix::thread::LinkNameSpaceType;
 use crate::failure::{failure, internal};
 use crate::process;
 
-/// A user namespace and its map.
+/// A user namespace and its id map.
 #[derive(Debug)]
 pub(crate) struct UserNamespace {
     fd: OwnedFd,
     range: IdRange,
 }
 
-/// Longest failure that a child tells.
+/// Longest failure that a child reports, in bytes.
 const TEXT_MAX: usize = 1024;
 
 impl UserNamespace {
-    /// Makes one.
-    ///
-    /// # Errors
-    /// The call that failed.
     pub(crate) fn make(range: IdRange) -> Result<Self, Failure> {
         let fd = pausa_sys::user_namespace(range.first, range.length).map_err(|error| {
             let hint = match error.errno {
@@ -52,35 +48,85 @@ impl UserNamespace {
         Ok(Self { fd, range })
     }
 
-    /// Lends it to a container.
-    pub(crate) fn lend(&self) -> pausa_container_init::UserNamespace<'_> {
+    pub(crate) fn borrow(&self) -> pausa_container_init::UserNamespace<'_> {
         pausa_container_init::UserNamespace {
             fd: self.fd.as_fd(),
             range: self.range,
         }
     }
+
+    /// Clones a child of the monitor that starts as root of the user namespace.
+    ///
+    /// # Errors
+    /// The call that failed; then there is no child.
+    pub(crate) fn clone_inside(&self, args: CloneArgs<'_>) -> Result<Forked, Failure> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(internal(
+            "make a process in the pod's user namespace: pipe2(O_CLOEXEC)",
+        ))?;
+        let args = CloneArgs {
+            sibling: true,
+            ..args
+        };
+        #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+        // SAFETY: the monitor has one thread, see `run`.
+        let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
+        let helper =
+            match forked.map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
+                Forked::Child => match clone_as_root(self.fd.as_fd(), &args) {
+                    Ok(Forked::Child) => return Ok(Forked::Child),
+                    result => {
+                        let number = match result {
+                            Ok(Forked::Parent(child)) => child.pid,
+                            Ok(Forked::Child) => 0,
+                            Err(failure) => -failure.errno,
+                        };
+                        rustix::io::write(&write, &number.to_ne_bytes()).ok();
+                        pausa_sys::exit_now(0)
+                    }
+                },
+                Forked::Parent(helper) => helper,
+            };
+        drop(write);
+        let mut number = [0; 4];
+        let read_result = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut number));
+        let exited = rustix::process::waitid(WaitId::PidFd(helper.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let step = "make a process in the pod's user namespace: setns(CLONE_NEWUSER), clone3(CLONE_PARENT)";
+        read_result.map_err(internal(step))?;
+        exited.map_err(internal(step))?;
+        match i32::from_ne_bytes(number) {
+            // It is a child of the monitor and not reaped yet, so the process id is not reused.
+            pid if pid > 0 => {
+                let pid = Pid::from_raw(pid).ok_or_else(|| failure(FailureKind::Internal, step))?;
+                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(internal(step))?;
+                let pid = pid.as_raw_nonzero().get();
+                Ok(Forked::Parent(Child { pid, pidfd }))
+            }
+            0 => Err(failure(FailureKind::Internal, step)),
+            errno => Err(internal(step)(Errno::from_raw_os_error(-errno))),
+        }
+    }
 }
 
-/// Becomes root inside.
-fn enter(users: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Enters the user namespace and becomes root there.
+fn enter(userns: BorrowedFd<'_>) -> Result<(), Failure> {
     let step = |call: &str| internal(format!("enter the pod's user namespace: {call}"));
-    rustix::thread::move_into_link_name_space(users, Some(LinkNameSpaceType::User))
+    rustix::thread::move_into_link_name_space(userns, Some(LinkNameSpaceType::User))
         .map_err(step("setns(CLONE_NEWUSER)"))?;
     rustix::thread::set_thread_groups(&[]).map_err(step("setgroups(0)"))?;
     let (gid, uid) = (Gid::ROOT, Uid::ROOT);
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(step("setresgid(0, 0, 0)"))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(step("setresuid(0, 0, 0)"))?;
-    // Everything of the monitor's is in this process's memory; a change of user may have made it dumpable.
+    // This process holds a copy of the monitor's memory, and the change of user may have made it dumpable.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(step("prctl(PR_SET_DUMPABLE, 0)"))
 }
 
-/// Has the pod's namespaces made by `make` inside, and joins them.
+/// Calls `make`, which makes the pod's namespaces, in a child inside the user namespace, and joins those namespaces.
 ///
 /// # Errors
-/// What `make` says, or the step that failed.
+/// The failure of `make`, or the step that failed.
 pub(crate) fn make_inside(
-    users: &UserNamespace,
+    userns: &UserNamespace,
     plan: &PodPlan,
     make: fn(&PodPlan) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -99,15 +145,17 @@ pub(crate) fn make_inside(
     let child = match forked.map_err(internal("make the pod's namespaces: clone3(2)"))? {
         Forked::Child => {
             drop(ours);
-            tell(&theirs, enter(users.fd.as_fd()).and_then(|()| make(plan)));
+            send_result(&theirs, enter(userns.fd.as_fd()).and_then(|()| make(plan)));
             wait_for_end(&theirs);
             pausa_sys::exit_now(0)
         }
         Forked::Parent(child) => child,
     };
     drop(theirs);
-    let joined = hear(&ours).and_then(|()| join(plan, &child));
-    end(&child);
+    let joined = receive_result(&ours).and_then(|()| join(plan, &child));
+    process::kill(&child.pidfd);
+    // The child has no reason to hang. If it does, it is reaped like an orphan of the pod.
+    rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).ok();
     joined
 }
 
@@ -123,8 +171,8 @@ fn join(plan: &PodPlan, child: &Child) -> Result<(), Failure> {
     ))
 }
 
-/// `kind errno text`, all of it one packet; empty kind: done.
-fn tell(socket: &OwnedFd, result: Result<(), Failure>) {
+/// Sends a packet with `kind errno text`, or a single zero for success.
+fn send_result(socket: &OwnedFd, result: Result<(), Failure>) {
     let packet = match result {
         Ok(()) => vec![0],
         Err(Failure { kind, step, errno }) => {
@@ -135,18 +183,18 @@ fn tell(socket: &OwnedFd, result: Result<(), Failure>) {
             packet
         }
     };
-    // A monitor that is gone cannot be told anything.
+    // Fails only if the monitor has died.
     rustix::net::send(socket, &packet, SendFlags::NOSIGNAL).ok();
 }
 
-fn hear(socket: &OwnedFd) -> Result<(), Failure> {
+fn receive_result(socket: &OwnedFd) -> Result<(), Failure> {
     let mut buffer = [0; TEXT_MAX];
     let length = rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut buffer))
         .map_err(internal("make the pod's namespaces: read(child)"))?;
     let Some((kind, rest)) = buffer[..length].split_first() else {
         return Err(failure(
             FailureKind::Internal,
-            "make the pod's namespaces: the child in the user namespace has died",
+            "make the pod's namespaces: the child in the user namespace died",
         ));
     };
     let Some((errno, text)) = rest.split_first_chunk() else {
@@ -163,70 +211,14 @@ fn hear(socket: &OwnedFd) -> Result<(), Failure> {
     })
 }
 
-/// Waits until the other side has closed its end.
+/// Waits until the other end of the socket is closed.
 fn wait_for_end(socket: &OwnedFd) {
     let mut hung_up = [PollFd::new(socket, PollFlags::empty())];
     while !matches!(poll(&mut hung_up, None), Ok(1)) {}
 }
 
-fn end(child: &Child) {
-    process::kill(&child.pidfd);
-    // It has no reason to hang; if it does, it is reaped like any orphan.
-    rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).ok();
-}
-
-/// Clones a child of the monitor that begins inside, as root there.
-///
-/// # Errors
-/// The call that failed; then there is no child.
-pub(crate) fn clone_inside(users: &UserNamespace, args: CloneArgs<'_>) -> Result<Forked, Failure> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(internal(
-        "make a process in the pod's user namespace: pipe2(O_CLOEXEC)",
-    ))?;
-    let args = CloneArgs {
-        sibling: true,
-        ..args
-    };
-    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-    // SAFETY: the monitor has one thread, see `run`.
-    let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
-    let helper = match forked.map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
-        Forked::Child => match clone_as_root(users, &args) {
-            Ok(Forked::Child) => return Ok(Forked::Child),
-            result => {
-                let number = match result {
-                    Ok(Forked::Parent(child)) => child.pid,
-                    Ok(Forked::Child) => 0,
-                    Err(failure) => -failure.errno,
-                };
-                rustix::io::write(&write, &number.to_ne_bytes()).ok();
-                pausa_sys::exit_now(0)
-            }
-        },
-        Forked::Parent(helper) => helper,
-    };
-    drop(write);
-    let mut number = [0; 4];
-    let heard = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut number));
-    let exited = rustix::process::waitid(WaitId::PidFd(helper.pidfd.as_fd()), WaitIdOptions::EXITED);
-    let step = "make a process in the pod's user namespace: setns(CLONE_NEWUSER), clone3(CLONE_PARENT)";
-    heard.map_err(internal(step))?;
-    exited.map_err(internal(step))?;
-    match i32::from_ne_bytes(number) {
-        // It is our child, and nobody but us can reap it: the number is still its own.
-        pid if pid > 0 => {
-            let pid = Pid::from_raw(pid).ok_or_else(|| failure(FailureKind::Internal, step))?;
-            let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(internal(step))?;
-            let pid = pid.as_raw_nonzero().get();
-            Ok(Forked::Parent(Child { pid, pidfd }))
-        }
-        0 => Err(failure(FailureKind::Internal, step)),
-        errno => Err(internal(step)(Errno::from_raw_os_error(-errno))),
-    }
-}
-
-fn clone_as_root(users: &UserNamespace, args: &CloneArgs<'_>) -> Result<Forked, Failure> {
-    enter(users.fd.as_fd())?;
+fn clone_as_root(userns: BorrowedFd<'_>, args: &CloneArgs<'_>) -> Result<Forked, Failure> {
+    enter(userns)?;
     #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
     // SAFETY: this process is a child of the monitor, cloned with one thread, and has not started another.
     let forked = unsafe { pausa_sys::clone(args) };

@@ -32,7 +32,7 @@ fn descendants_are_relatives_and_others_are_not() {
     kill_listed(&found, || found.clone());
     child.kill().unwrap();
     child.wait().unwrap();
-    let gone = || process::kin(sleep).is_none_or(|kin| kin.state == 'Z');
+    let gone = || process::stat(sleep).is_none_or(|stat| stat.state == 'Z');
     while !gone() {
         std::thread::yield_now();
     }

@@ -1,24 +1,23 @@
-//! Lines to log entries; pure.
+//! Turns lines into log entries. Pure functions.
 //!
-//! A line of at most `max` bytes is one `F` entry. A longer one is cut into `P` entries of exactly `max`
-//! bytes and a last `F` entry that is never empty. `\r\n` ends a line as `\n` does. What has no line end
-//! when the output ends is written as `P`, so that readers add no newline of their own.
+//! A line of at most `max` bytes becomes one `F` entry. A longer line is split into `P` entries of exactly `max` bytes and
+//! a last `F` entry that is not empty. `\r\n` ends a line as `\n` does. An unfinished line at the end of the output is
+//! written as `P`, so that readers do not add a newline.
 
 use crate::clock::{self, RFC3339_LEN};
 
-/// Bytes before an entry's content: time, stream name, tag and three spaces.
+/// Number of bytes before an entry's content: time, stream name, tag and three spaces.
 pub(crate) const HEAD_LEN: usize = RFC3339_LEN + 10;
 
-/// Which stream an entry is of.
+/// The stream of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Standard output, or the terminal.
+    /// Also the output of a terminal.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
-/// The two beginnings an entry can have at one moment.
+/// The parts before the content of entries from one read: of `F` and of `P` entries.
 #[derive(Debug)]
 pub(crate) struct Heads {
     full: [u8; HEAD_LEN],
@@ -26,7 +25,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// For entries of this stream read at this time (nanoseconds since the epoch).
+    /// For entries of a stream that were read at a time, in nanoseconds since the epoch.
     pub(crate) fn new(at: i64, source: Source) -> Self {
         let mut full = [b' '; HEAD_LEN];
         full[..RFC3339_LEN].copy_from_slice(&clock::rfc3339(at));
@@ -41,8 +40,8 @@ impl Heads {
     }
 }
 
-/// Appends the entries of all lines that end in `input`, and the `P` entries of an unfinished one that is
-/// already too long. Returns how many bytes of `input` are dealt with; at most `max` + 1 are left.
+/// Appends the entries of all finished lines in `input`, and the `P` entries of an unfinished line that is already too
+/// long. Returns the number of bytes consumed; at most `max` + 1 bytes are left.
 pub(crate) fn entries(input: &[u8], heads: &Heads, max: usize, out: &mut Vec<u8>) -> usize {
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', input) {
@@ -56,20 +55,20 @@ pub(crate) fn entries(input: &[u8], heads: &Heads, max: usize, out: &mut Vec<u8>
     start
 }
 
-/// Appends what is left when the output has ended.
+/// Appends the entries of an unfinished line at the end of the output.
 pub(crate) fn last_entries(rest: &[u8], heads: &Heads, max: usize, out: &mut Vec<u8>) {
     for piece in rest.chunks(max) {
         entry(&heads.partial, piece, out);
     }
 }
 
-/// One line with its end.
+/// Appends the entries of one line, which includes its end.
 fn line(line: &[u8], heads: &Heads, max: usize, out: &mut Vec<u8>) {
     let mut content = &line[..line.len() - 1];
     if let [before @ .., b'\r'] = content {
         content = before;
     } else if content.len() <= max {
-        // The common case needs one copy less.
+        // The common case, with one copy less.
         out.extend_from_slice(&heads.full);
         out.extend_from_slice(line);
         return;
@@ -82,8 +81,8 @@ fn line(line: &[u8], heads: &Heads, max: usize, out: &mut Vec<u8>) {
     entry(&heads.full, content, out);
 }
 
-/// Whether an unfinished line has more than `max` bytes of content whatever comes next: a `\r` at its end
-/// may yet turn out to be part of the line's end.
+/// Whether an unfinished line certainly has more than `max` bytes of content. A `\r` at its end may be part of the line's
+/// end.
 fn exceeds(unfinished: &[u8], max: usize) -> bool {
     match unfinished.len().saturating_sub(max) {
         0 => false,

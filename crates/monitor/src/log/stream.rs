@@ -1,8 +1,8 @@
-//! One stream of a container: its reading end and the line that is not finished yet.
+//! An output stream of a container: its reading end and the unfinished line.
 //!
-//! Reads are bounded per turn, so that a container that writes without pause starves neither its
-//! neighbours nor the daemon's requests. The buffers are the monitor's, not the stream's: one small pair
-//! while little is written, one large pair during a burst, given back to the kernel after it.
+//! Reads are bounded per turn, so that a container that writes without pause delays neither other containers nor requests.
+//! All streams share one pair of buffers, which is small while little is written, large during a burst, and returned to the
+//! kernel afterwards.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,62 +10,60 @@ use rustix::io::Errno;
 
 use super::format::{self, HEAD_LEN, Heads, Source};
 use super::writer::Writer;
-use crate::attachments::Tee;
 use crate::clock;
 
-/// Read at once while little is written.
+/// Bytes read at once while little is written.
 const SMALL: usize = 4 * 1024;
-/// Read at once during a burst. This, what becomes of it and the pipe together stay in a core's own cache:
-/// twice as much is a quarter slower.
+/// Bytes read at once during a burst. Input, output and pipe together fit into a core's private cache. Twice this size is a
+/// quarter slower.
 const LARGE: usize = 128 * 1024;
-/// Read from one stream before the others have their turn.
-const TURN: usize = 1024 * 1024;
-/// Size of a pipe whose writer has once filled it; the kernel's default is 64 KiB. See [`LARGE`].
+/// Most bytes read from a stream before other descriptors are served.
+const BYTES_PER_TURN: usize = 1024 * 1024;
+/// Size of a pipe that its writer has filled once. The kernel's default is 64 KiB. See [`LARGE`].
 const WIDE_PIPE: usize = 256 * 1024;
-/// How much in a pipe at once means that its writer is faster than its reader.
+/// A read of this size shows that the writer is faster than the reader.
 const FULL_PIPE: usize = 64 * 1024;
 
-/// How it stands with a stream after its turn.
+/// The state of a stream after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// There may be more.
+    /// There may be more to read.
     More,
-    /// Nothing to read now.
+    /// There is nothing to read now.
     Quiet,
-    /// Nothing to read ever again: no writer is left.
+    /// No writer is left.
     Ended,
 }
 
-/// Buffers for reading and formatting, shared by all streams of a pod.
+/// Buffers for input and log entries, shared by all streams of a pod.
 #[derive(Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct Buffers {
     input: Vec<u8>,
     output: Vec<u8>,
-    burst: bool,
+    large: bool,
 }
 
-impl Work {
-    /// Gives the large buffers back; done when nothing was to read for a while.
-    pub(crate) fn rest(&mut self) {
-        if self.burst {
+impl Buffers {
+    /// Returns large buffers to the kernel.
+    pub(crate) fn release(&mut self) {
+        if self.large {
             *self = Self::default();
         }
     }
 
-    /// Whether large buffers are held.
-    pub(crate) const fn in_burst(&self) -> bool {
-        self.burst
+    pub(crate) const fn are_large(&self) -> bool {
+        self.large
     }
 
-    const fn reading(&self) -> usize {
-        if self.burst { LARGE } else { SMALL }
+    const fn read_size(&self) -> usize {
+        if self.large { LARGE } else { SMALL }
     }
 
-    /// Makes room for a read after what is kept of the one before.
+    /// Makes room for a read after the first `kept` bytes.
     fn reserve(&mut self, kept: usize) {
-        let needed = kept + self.reading();
+        let needed = kept + self.read_size();
         if self.input.len() < needed {
-            // Not resized in place: untouched pages of a new large allocation cost nothing.
+            // Not resized in place: the untouched pages of a new large allocation use no memory.
             let mut larger = vec![0; needed];
             larger[..kept].copy_from_slice(&self.input[..kept]);
             self.input = larger;
@@ -73,7 +71,7 @@ impl Work {
     }
 }
 
-/// The reading end of a pipe or a terminal's master.
+/// The reading end of a pipe, or the master of a terminal.
 #[derive(Debug)]
 pub(crate) struct Stream {
     fd: OwnedFd,
@@ -84,7 +82,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Reads from this non-blocking descriptor; lines longer than `max` are split.
+    /// Takes a non-blocking descriptor. Lines longer than `max` bytes are split.
     pub(crate) fn new(fd: OwnedFd, source: Source, max: usize) -> Self {
         Self {
             fd,
@@ -95,59 +93,56 @@ impl Stream {
         }
     }
 
-    /// The descriptor, to wait for.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// Which stream it is.
     pub(crate) const fn source(&self) -> Source {
         self.source
     }
 
-    /// Reads what is there, but not more than a turn's worth, and logs it; without a writer, drops it. Whoever
-    /// is attached gets it as it is.
+    /// Reads at most a turn's worth of output, logs it, and passes it to `copy`. Without a writer it is not logged.
     pub(crate) fn pump(
         &mut self,
-        work: &mut Work,
+        buffers: &mut Buffers,
         mut writer: Option<&mut Writer>,
-        tee: &mut Tee<'_>,
+        mut copy: impl FnMut(&[u8]),
     ) -> Flow {
         let mut kept = self.unfinished.len();
-        if work.input.len() < kept {
-            work.input = self.unfinished.clone();
+        if buffers.input.len() < kept {
+            buffers.input = self.unfinished.clone();
         } else {
-            work.input[..kept].copy_from_slice(&self.unfinished);
+            buffers.input[..kept].copy_from_slice(&self.unfinished);
         }
-        let mut left = TURN;
+        let mut left = BYTES_PER_TURN;
         let flow = loop {
-            work.reserve(kept);
-            let wanted = work.reading();
-            let read = match rustix::io::read(&self.fd, &mut work.input[kept..kept + wanted]) {
+            buffers.reserve(kept);
+            let wanted = buffers.read_size();
+            let read = match rustix::io::read(&self.fd, &mut buffers.input[kept..kept + wanted]) {
                 Ok(0) => break Flow::Ended,
                 Ok(read) => read,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => break Flow::Quiet,
-                // EIO: no one has the terminal open any more. Anything else will not get better.
+                // EIO: no process has the terminal open. Other errors are permanent, too.
                 Err(_) => break Flow::Ended,
             };
-            tee.write(&work.input[kept..kept + read]);
-            kept = self.log(work, kept + read, writer.as_deref_mut());
+            copy(&buffers.input[kept..kept + read]);
+            kept = self.log(buffers, kept + read, writer.as_deref_mut());
             left = left.saturating_sub(read);
             if read < wanted && read < FULL_PIPE {
                 break Flow::Quiet;
             }
-            work.burst = true;
+            buffers.large = true;
             self.widen(read);
             if left == 0 {
                 break Flow::More;
             }
         };
-        self.keep(&work.input[..kept]);
+        self.keep(&buffers.input[..kept]);
         flow
     }
 
-    /// Logs what is left of the last line, at the stream's end.
+    /// Logs the unfinished line at the end of the stream.
     pub(crate) fn finish(&mut self, writer: Option<&mut Writer>) {
         let rest = std::mem::take(&mut self.unfinished);
         if let Some(writer) = writer {
@@ -157,13 +152,13 @@ impl Stream {
         }
     }
 
-    /// Logs the finished lines of the first `len` bytes and moves the rest to the front.
-    fn log(&self, work: &mut Work, len: usize, writer: Option<&mut Writer>) -> usize {
+    /// Logs the finished lines of the first `len` bytes of input and moves the rest to the front. Returns its length.
+    fn log(&self, buffers: &mut Buffers, len: usize, writer: Option<&mut Writer>) -> usize {
         let Some(writer) = writer else {
             return 0;
         };
-        let Work { input, output, burst } = work;
-        if *burst && output.capacity() < LARGE {
+        let Buffers { input, output, large } = buffers;
+        if *large && output.capacity() < LARGE {
             *output = Vec::with_capacity(2 * LARGE + HEAD_LEN);
         }
         output.clear();
@@ -174,18 +169,18 @@ impl Stream {
         len - done
     }
 
-    /// Keeps an unfinished line in no more memory than it needs.
+    /// Keeps an unfinished line in an allocation of its size.
     fn keep(&mut self, rest: &[u8]) {
         if self.unfinished.as_slice() != rest {
             self.unfinished = rest.to_vec();
         }
     }
 
-    /// A wider pipe saves a writer that is faster than its reader most of its waiting.
+    /// Enlarges a pipe whose writer is faster than its reader, so that the writer waits less.
     fn widen(&mut self, read: usize) {
         if !self.wide && read >= FULL_PIPE {
             self.wide = true;
-            // Refused for terminals and where the user has too many wide pipes: it is as good as it was.
+            // Fails for terminals, and if the user has too many large pipes. Then the pipe keeps its size.
             rustix::pipe::fcntl_setpipe_size(&self.fd, WIDE_PIPE).ok();
         }
     }

@@ -1,67 +1,57 @@
-//! Whole entries into a file that may refuse them.
+//! Writes whole entries to a file that may refuse them.
 //!
 //! ```text
-//!   Clean ──(a write stops inside an entry)──▶ Owing ──(its rest is written)──▶ Clean
-//!     │                                          │
-//!     └── entries the file refuses are counted and dropped ──┘
+//!   whole ──(a write stops inside an entry)──▶ torn ──(its rest is written)──▶ whole
+//!     │                                         │
+//!     └─ entries that the file refuses are counted and dropped ─┘
 //! ```
 //!
-//! A full disk can take half an entry. Its other half is kept and written before anything else, so that
-//! no line is torn or written twice; everything whole that was refused is dropped. Must never wait and
-//! never fail: the container's output has to flow whatever the disk does.
+//! A full disk may accept a part of an entry. The rest of that entry is kept and written before anything else, so that no
+//! line is torn or duplicated. Whole entries that are refused are dropped. Writing never waits and never fails, since the
+//! container must not wait for the disk.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 
 use rustix::io::Errno;
 
-/// Where a log goes. Files, and what tests put in their place.
-pub(crate) trait Sink {
-    /// Appends some of these bytes and says how many.
-    fn append(&mut self, bytes: &[u8]) -> Result<usize, Errno>;
-}
-
-impl Sink for OwnedFd {
-    fn append(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        rustix::io::write(self, bytes)
-    }
-}
-
-/// Bytes that could not be written.
+/// Log bytes that could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dropped {
-    /// How many, heads of entries included.
+    /// Includes the parts before the content of entries.
     pub(crate) bytes: u64,
-    /// What the last failing write said.
+    /// Of the last failed write.
     pub(crate) errno: i32,
 }
 
-/// Writes entries to a log file.
+/// Writes entries to a log file. Tests use another writer in its place.
 #[derive(Debug)]
-pub(crate) struct Writer<S = OwnedFd> {
-    sink: S,
-    owed: Vec<u8>,
+pub(crate) struct Writer<W = File> {
+    file: W,
+    /// The rest of a torn entry.
+    torn: Vec<u8>,
     dropped: u64,
     errno: i32,
 }
 
-impl<S: Sink> Writer<S> {
-    /// Appends to this file, which must be open for appending.
-    pub(crate) const fn new(sink: S) -> Self {
+impl<W: Write> Writer<W> {
+    /// Takes a file that is open for appending.
+    pub(crate) const fn new(file: W) -> Self {
         Self {
-            sink,
-            owed: Vec::new(),
+            file,
+            torn: Vec::new(),
             dropped: 0,
             errno: 0,
         }
     }
 
-    /// Writes a batch of whole entries, or as many of them as the file takes.
+    /// Writes a batch of whole entries, or as many of them as the file accepts.
     pub(crate) fn write(&mut self, entries: &[u8]) {
-        if !self.settle() {
+        if !self.complete_torn_entry() {
             self.count(entries.len());
             return;
         }
-        let written = self.put(entries);
+        let written = self.write_bytes(entries);
         let (done, refused) = entries.split_at(written);
         if refused.is_empty() {
             return;
@@ -70,26 +60,26 @@ impl<S: Sink> Writer<S> {
             None | Some(b'\n') => 0,
             Some(_) => memchr::memchr(b'\n', refused).map_or(refused.len(), |end| end + 1),
         };
-        self.owed = refused[..torn].to_vec();
+        self.torn = refused[..torn].to_vec();
         self.count(refused.len() - torn);
     }
 
-    /// Goes on in another file. An entry torn in the old one is completed there or given up.
-    pub(crate) fn replace(&mut self, sink: S) {
-        self.settle();
-        let lost = std::mem::take(&mut self.owed).len();
+    /// Continues in another file. A torn entry is completed in the old file or dropped.
+    pub(crate) fn replace(&mut self, file: W) {
+        self.complete_torn_entry();
+        let lost = std::mem::take(&mut self.torn).len();
         self.count(lost);
-        self.sink = sink;
+        self.file = file;
     }
 
-    /// Completes a torn entry; true if nothing is owed any more.
-    pub(crate) fn settle(&mut self) -> bool {
-        if !self.owed.is_empty() {
-            let owed = std::mem::take(&mut self.owed);
-            let written = self.put(&owed);
-            self.owed = owed[written..].to_vec();
+    /// Writes the rest of a torn entry. Returns true if no entry is torn any more.
+    pub(crate) fn complete_torn_entry(&mut self) -> bool {
+        if !self.torn.is_empty() {
+            let torn = std::mem::take(&mut self.torn);
+            let written = self.write_bytes(&torn);
+            self.torn = torn[written..].to_vec();
         }
-        self.owed.is_empty()
+        self.torn.is_empty()
     }
 
     /// Whether anything was dropped since the last [`Self::take_dropped`].
@@ -97,7 +87,7 @@ impl<S: Sink> Writer<S> {
         self.dropped > 0
     }
 
-    /// What was dropped, counted from now on anew.
+    /// The bytes dropped since the last call.
     pub(crate) fn take_dropped(&mut self) -> Option<Dropped> {
         let bytes = std::mem::take(&mut self.dropped);
         (bytes > 0).then_some(Dropped {
@@ -110,19 +100,19 @@ impl<S: Sink> Writer<S> {
         self.dropped = self.dropped.saturating_add(bytes as u64);
     }
 
-    /// Writes until all is written or the file refuses; returns how many bytes were written.
-    fn put(&mut self, bytes: &[u8]) -> usize {
+    /// Writes until everything is written or the file refuses. Returns the number of bytes written.
+    fn write_bytes(&mut self, bytes: &[u8]) -> usize {
         let mut done = 0;
         while done < bytes.len() {
-            match self.sink.append(&bytes[done..]) {
+            match self.file.write(&bytes[done..]) {
                 Ok(0) => {
                     self.errno = Errno::NOSPC.raw_os_error();
                     break;
                 }
                 Ok(written) => done += written,
-                Err(Errno::INTR) => {}
-                Err(errno) => {
-                    self.errno = errno.raw_os_error();
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.errno = error.raw_os_error().unwrap_or(0);
                     break;
                 }
             }

@@ -20,10 +20,10 @@ fn only_a_kill_since_the_start_counts() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"oom_kill 2\n").unwrap();
     let watch = OomWatch::new(OwnedFd::from(file.try_clone().unwrap()), None);
-    assert!(!watch.struck());
+    assert!(!watch.own_count_has_grown());
     file.rewind().unwrap();
     file.write_all(b"oom_kill 3\n").unwrap();
-    assert!(watch.struck());
+    assert!(watch.own_count_has_grown());
 }
 
 fn count(file: &mut File, kills: u32) -> OwnedFd {
@@ -32,32 +32,35 @@ fn count(file: &mut File, kills: u32) -> OwnedFd {
     OwnedFd::from(file.try_clone().unwrap())
 }
 
-/// A cgroup that is gone: its open file can be read no more.
+/// The counter of a cgroup that is gone: reading its open file fails.
 fn gone(dir: &tempfile::TempDir) -> OwnedFd {
     OwnedFd::from(File::create(dir.path().join("gone")).unwrap())
 }
 
 #[test]
-fn the_cgroup_above_knows_what_one_that_is_gone_cannot_tell() {
+fn the_parents_count_replaces_that_of_a_cgroup_that_is_gone() {
     let dir = tempfile::tempdir().unwrap();
-    let mut above = tempfile::tempfile().unwrap();
-    let watch = OomWatch::new(gone(&dir), Some(count(&mut above, 4)));
-    assert!(!watch.killed(), "somebody else's SIGKILL");
-    count(&mut above, 5);
-    assert!(watch.killed());
+    let mut parent = tempfile::tempfile().unwrap();
+    let watch = OomWatch::new(gone(&dir), Some(count(&mut parent, 4)));
     assert!(
-        !watch.struck(),
-        "one that was told to end is not asked about above"
+        !watch.explains_sigkill(),
+        "a SIGKILL that is not the OOM killer's"
     );
-    assert!(!OomWatch::new(gone(&dir), None).killed());
+    count(&mut parent, 5);
+    assert!(watch.explains_sigkill());
+    assert!(
+        !watch.own_count_has_grown(),
+        "the parent's count only matters for an unexplained SIGKILL"
+    );
+    assert!(!OomWatch::new(gone(&dir), None).explains_sigkill());
 }
 
 #[test]
-fn a_count_of_its_own_is_believed_first() {
-    let (mut own, mut above) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    let watch = OomWatch::new(count(&mut own, 0), Some(count(&mut above, 0)));
-    count(&mut above, 1);
-    assert!(!watch.killed(), "another container's");
+fn the_own_count_takes_precedence() {
+    let (mut own, mut parent) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    let watch = OomWatch::new(count(&mut own, 0), Some(count(&mut parent, 0)));
+    count(&mut parent, 1);
+    assert!(!watch.explains_sigkill(), "another container's");
     count(&mut own, 1);
-    assert!(watch.killed());
+    assert!(watch.explains_sigkill());
 }

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
-use super::{Kin, kin, parse};
+use super::{Stat, parse, stat};
 
 #[test]
 fn a_name_may_hold_brackets() {
     assert_eq!(
         parse(b"12 (a) b) S 3 4 5 0 -1"),
-        Some(Kin {
+        Some(Stat {
             parent: 3,
             session: 5,
             state: 'S'
@@ -17,17 +17,17 @@ fn a_name_may_hold_brackets() {
 #[test]
 fn this_process_has_its_parent_and_session() {
     let own = i32::try_from(std::process::id()).unwrap();
-    let kin = kin(own).unwrap();
+    let stat = stat(own).unwrap();
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-    assert_eq!(kin.parent, parent);
-    // 0 where the session's leader is outside this PID namespace, as in many CI systems; libc can say so.
+    assert_eq!(stat.parent, parent);
+    // 0 if the session's leader is outside of this PID namespace, as in many CI systems.
     let session = nix::unistd::getsid(None).unwrap().as_raw();
-    assert_eq!(kin.session, session);
+    assert_eq!(stat.session, session);
 }
 
 proptest! {
     #[test]
     fn garbage_is_no_process_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-        prop_assert!(parse(&bytes).is_none_or(|kin| bytes.contains(&b')') && kin.state.is_ascii()));
+        prop_assert!(parse(&bytes).is_none_or(|stat| bytes.contains(&b')') && stat.state.is_ascii()));
     }
 }

@@ -1,6 +1,6 @@
 //! For tests: a monitor whose containers are plain processes on the host.
 //!
-//! Everything but namespaces and file systems is as in the real one, and most of it needs no root.
+//! Everything but namespaces and file systems is as in the real monitor, and most of it needs no root.
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -8,40 +8,22 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use pausa_container_init::{ContainerFds, PodContext, Progress, Spawned, Streams};
-use pausa_monitor::Launch;
-use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, ProcessPlan};
+use pausa_container_init::{ContainerFds, Progress, Spawned, Streams};
+use pausa_monitor::Spawner;
+use pausa_monitor_protocol::{Failure, FailureKind, ProcessPlan};
 
 fn main() -> ExitCode {
-    #[expect(unsafe_code, reason = "a monitor closes descriptors and clones itself")]
-    // SAFETY: the process has just begun: it has one thread and has opened nothing.
-    let status = unsafe { pausa_monitor::run(&Plain) };
+    let spawner = Spawner {
+        init: |plan, fds, streams, _| run(&plan.process, fds, streams),
+        exec: |plan, _, fds, streams| run(&plan.process, fds, streams),
+    };
+    #[expect(
+        unsafe_code,
+        reason = "a monitor closes inherited descriptors and clones itself"
+    )]
+    // SAFETY: the process has just started: it has one thread and has opened nothing.
+    let status = unsafe { pausa_monitor::run(spawner) };
     status
-}
-
-#[derive(Debug)]
-struct Plain;
-
-impl Launch for Plain {
-    fn spawn(
-        &self,
-        plan: &ContainerPlan,
-        fds: &ContainerFds<'_>,
-        streams: &Streams<'_>,
-        _: &PodContext<'_>,
-    ) -> Result<Progress, Failure> {
-        run(&plan.process, fds, streams)
-    }
-
-    fn exec(
-        &self,
-        plan: &ExecPlan,
-        _: BorrowedFd<'_>,
-        fds: &ContainerFds<'_>,
-        streams: &Streams<'_>,
-    ) -> Result<Progress, Failure> {
-        run(&plan.process, fds, streams)
-    }
 }
 
 fn stdio(fd: Option<BorrowedFd<'_>>) -> Result<Stdio, std::io::Error> {
@@ -63,9 +45,8 @@ fn run(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> Res
 
 fn start(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> std::io::Result<Spawned> {
     let words: Vec<&std::ffi::OsStr> = plan.args.iter().map(|word| OsStrExt::from_bytes(word)).collect();
-    // It leads a process group but no session: that would take code between fork and exec.
-    // Nor does it clear the signal mask, which is inherited: so the monitor's is opened for a moment, but
-    // for SIGCHLD, which would be lost.
+    // The process leads a process group but no session, which would need code between fork and exec. For the same reason it
+    // inherits the signal mask, so the monitor unblocks all signals for a moment, except SIGCHLD, which would be lost.
     let mut keep = SigSet::empty();
     keep.add(Signal::SIGCHLD);
     let blocked = keep.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;

@@ -4,8 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::pipe::PipeFlags;
 
-use super::{Flow, Source, Stream, Work};
-use crate::attachments::Tee;
+use super::{Buffers, Flow, Source, Stream};
 use crate::log::Writer;
 
 fn pipe() -> (OwnedFd, OwnedFd) {
@@ -23,47 +22,47 @@ fn contents(mut log: File) -> String {
         .join("\n")
 }
 
-/// A turn without anybody attached.
-fn pump(stream: &mut Stream, work: &mut Work, writer: Option<&mut Writer>) -> Flow {
-    stream.pump(work, writer, &mut Tee::new(&mut Vec::new(), Source::Stdout))
+/// A turn without attached clients.
+fn pump(stream: &mut Stream, buffers: &mut Buffers, writer: Option<&mut Writer>) -> Flow {
+    stream.pump(buffers, writer, |_| {})
 }
 
 #[test]
 fn an_unfinished_line_waits_for_its_end_even_over_a_new_file() {
     let (read, write) = pipe();
     let (old, new) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-    let mut writer = Writer::new(OwnedFd::from(old.try_clone().unwrap()));
+    let mut writer = Writer::new(old.try_clone().unwrap());
     let mut stream = Stream::new(read, Source::Stdout, 16384);
-    let mut work = Work::default();
+    let mut buffers = Buffers::default();
     rustix::io::write(&write, b"one\ntw").unwrap();
-    assert_eq!(pump(&mut stream, &mut work, Some(&mut writer)), Flow::Quiet);
-    writer.replace(OwnedFd::from(new.try_clone().unwrap()));
+    assert_eq!(pump(&mut stream, &mut buffers, Some(&mut writer)), Flow::Quiet);
+    writer.replace(new.try_clone().unwrap());
     rustix::io::write(&write, b"o\nend").unwrap();
     drop(write);
-    pump(&mut stream, &mut work, Some(&mut writer));
-    assert_eq!(pump(&mut stream, &mut work, Some(&mut writer)), Flow::Ended);
+    pump(&mut stream, &mut buffers, Some(&mut writer));
+    assert_eq!(pump(&mut stream, &mut buffers, Some(&mut writer)), Flow::Ended);
     stream.finish(Some(&mut writer));
     assert_eq!(contents(old), "F one");
     assert_eq!(contents(new), "F two\nP end");
 }
 
 #[test]
-fn a_burst_takes_large_buffers_and_rest_gives_them_back() {
+fn a_burst_uses_large_buffers_that_are_released() {
     let (read, write) = pipe();
     let log = tempfile::tempfile().unwrap();
-    let mut writer = Writer::new(OwnedFd::from(log.try_clone().unwrap()));
+    let mut writer = Writer::new(log.try_clone().unwrap());
     let mut stream = Stream::new(read, Source::Stderr, 16384);
-    let mut work = Work::default();
+    let mut buffers = Buffers::default();
     let line = [b"x".repeat(99).as_slice(), b"\n"].concat();
     let mut written = 0;
     while rustix::io::write(&write, &line).is_ok() {
         written += 1;
     }
-    while pump(&mut stream, &mut work, Some(&mut writer)) == Flow::More {}
-    assert!(work.in_burst());
-    work.rest();
-    assert!(!work.in_burst());
-    assert_eq!(work.input.capacity(), 0);
+    while pump(&mut stream, &mut buffers, Some(&mut writer)) == Flow::More {}
+    assert!(buffers.are_large());
+    buffers.release();
+    assert!(!buffers.are_large());
+    assert_eq!(buffers.input.capacity(), 0);
     assert_eq!(contents(log).lines().count(), written);
 }
 
@@ -71,10 +70,10 @@ fn a_burst_takes_large_buffers_and_rest_gives_them_back() {
 fn without_a_log_the_output_is_drained_all_the_same() {
     let (read, write) = pipe();
     let mut stream = Stream::new(read, Source::Stdout, 16384);
-    let mut work = Work::default();
+    let mut buffers = Buffers::default();
     rustix::io::write(&write, b"no end").unwrap();
-    assert_eq!(pump(&mut stream, &mut work, None), Flow::Quiet);
+    assert_eq!(pump(&mut stream, &mut buffers, None), Flow::Quiet);
     assert!(stream.unfinished.is_empty());
     drop(write);
-    assert_eq!(pump(&mut stream, &mut work, None), Flow::Ended);
+    assert_eq!(pump(&mut stream, &mut buffers, None), Flow::Ended);
 }

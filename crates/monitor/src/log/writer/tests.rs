@@ -1,16 +1,18 @@
+use std::io::Write;
+
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::{Dropped, Sink, Writer};
+use super::{Dropped, Writer};
 
-/// A file that takes what its script says, call by call, and everything after its end.
+/// A file that accepts as many bytes per call as its script says, and everything after its end.
 struct Scripted {
     script: Vec<Option<usize>>,
     file: Vec<u8>,
 }
 
-impl Sink for Scripted {
-    fn append(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+impl Write for Scripted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let room = if self.script.is_empty() {
             Some(usize::MAX)
         } else {
@@ -19,6 +21,10 @@ impl Sink for Scripted {
         let taken = room.ok_or(Errno::NOSPC)?.min(bytes.len());
         self.file.extend_from_slice(&bytes[..taken]);
         Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -33,9 +39,9 @@ fn writer(script: &[Option<usize>]) -> Writer<Scripted> {
 fn a_torn_entry_is_completed_before_the_next_one() {
     let mut writer = writer(&[Some(3), None]);
     writer.write(b"one\ntwo\n");
-    assert_eq!(writer.sink.file, b"one");
+    assert_eq!(writer.file.file, b"one");
     writer.write(b"three\n");
-    assert_eq!(writer.sink.file, b"one\nthree\n");
+    assert_eq!(writer.file.file, b"one\nthree\n");
     assert_eq!(
         writer.take_dropped(),
         Some(Dropped {
@@ -52,7 +58,7 @@ fn a_full_disk_drops_entries_and_goes_on() {
     writer.write(b"lost\n");
     writer.write(b"lost too\n");
     writer.write(b"kept\n");
-    assert_eq!(writer.sink.file, b"kept\n");
+    assert_eq!(writer.file.file, b"kept\n");
     assert_eq!(writer.take_dropped().map(|dropped| dropped.bytes), Some(14));
 }
 
@@ -60,7 +66,7 @@ fn a_full_disk_drops_entries_and_goes_on() {
 fn a_short_write_is_continued() {
     let mut writer = writer(&[Some(1), Some(2), Some(1)]);
     writer.write(b"whole\n");
-    assert_eq!(writer.sink.file, b"whole\n");
+    assert_eq!(writer.file.file, b"whole\n");
     assert!(!writer.has_dropped());
 }
 
@@ -73,7 +79,7 @@ fn the_other_file_begins_with_a_whole_entry() {
         file: Vec::new(),
     });
     writer.write(b"next\n");
-    assert_eq!(writer.sink.file, b"next\n");
+    assert_eq!(writer.file.file, b"next\n");
     assert_eq!(writer.take_dropped().map(|dropped| dropped.bytes), Some(2));
 }
 
@@ -97,16 +103,16 @@ proptest! {
             total += bytes.len();
             writer.write(&bytes);
         }
-        writer.settle();
-        let counted = usize::try_from(writer.dropped).unwrap() + writer.owed.len();
-        prop_assert_eq!(writer.sink.file.len() + counted, total);
-        let text = String::from_utf8(writer.sink.file.clone()).unwrap();
+        writer.complete_torn_entry();
+        let counted = usize::try_from(writer.dropped).unwrap() + writer.torn.len();
+        prop_assert_eq!(writer.file.file.len() + counted, total);
+        let text = String::from_utf8(writer.file.file.clone()).unwrap();
         let mut expected = all.iter();
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for line in text[..whole].split_inclusive('\n') {
             prop_assert!(expected.any(|entry| entry == line), "{line:?} is no entry, twice or out of order");
         }
         let torn = &text[whole..];
-        prop_assert!(torn.is_empty() == writer.owed.is_empty());
+        prop_assert!(torn.is_empty() == writer.torn.is_empty());
     }
 }

@@ -2,7 +2,7 @@ use std::os::fd::OwnedFd;
 
 use pausa_monitor_protocol::{FailureKind, FdRole};
 
-use super::Sorted;
+use super::PlanFds;
 
 fn fds(count: usize) -> Vec<OwnedFd> {
     (0..count).map(|_| tempfile::tempfile().unwrap().into()).collect()
@@ -17,9 +17,9 @@ fn descriptors_are_sorted_by_role() {
         FdRole::CgroupTasks,
         FdRole::CgroupTasks,
     ];
-    let sorted = Sorted::new(&roles, fds(5)).unwrap();
-    assert_eq!(sorted.lend().mounts.len(), 2);
-    assert_eq!(sorted.lend().cgroup_tasks.len(), 2);
+    let sorted = PlanFds::new(&roles, fds(5)).unwrap();
+    assert_eq!(sorted.as_container_fds().mounts.len(), 2);
+    assert_eq!(sorted.as_container_fds().cgroup_tasks.len(), 2);
     assert!(sorted.log.is_some() && sorted.root.is_none());
 }
 
@@ -31,7 +31,7 @@ fn descriptors_that_do_not_fit_the_plan_are_refused() {
         (vec![FdRole::Mount(1)], 1),
         (vec![FdRole::Mount(0), FdRole::Mount(0)], 2),
     ] {
-        let failure = Sorted::new(&roles, fds(count)).unwrap_err();
+        let failure = PlanFds::new(&roles, fds(count)).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Protocol, "{roles:?}");
     }
 }

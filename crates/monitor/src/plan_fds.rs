@@ -1,4 +1,4 @@
-//! The descriptors of a plan by role, and those that a container's streams take beside them.
+//! The descriptors that come with a plan, sorted by role, and the pipes that the monitor makes for a container.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,26 +12,28 @@ use crate::cgroup::Cgroup;
 use crate::failure::{failure, internal};
 use crate::log::Source;
 
-/// The descriptors of a plan, by role.
+/// The descriptors of a plan. `output_readers` are the reading ends that an exec's plan may send along.
 #[derive(Debug, Default)]
-pub(crate) struct Sorted {
+pub(crate) struct PlanFds {
     pub(crate) root: Option<OwnedFd>,
     pub(crate) mounts: Vec<(u32, OwnedFd)>,
     pub(crate) log: Option<OwnedFd>,
     pub(crate) cgroup: Cgroup,
-    pub(crate) oom: Option<OwnedFd>,
+    pub(crate) oom_events: Option<OwnedFd>,
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
-    pub(crate) readers: Vec<OwnedFd>,
+    pub(crate) output_readers: Vec<OwnedFd>,
 }
 
-impl Sorted {
+impl PlanFds {
+    /// # Errors
+    /// Number or roles of the descriptors do not match the plan.
     pub(crate) fn new(roles: &[FdRole], fds: Vec<OwnedFd>) -> Result<Self, Failure> {
         let wrong = |what: String| failure(FailureKind::Protocol, what);
         if roles.len() != fds.len() {
             return Err(wrong(format!(
-                "the plan names {} descriptors, {} came",
+                "the plan names {} descriptors, but {} were sent",
                 roles.len(),
                 fds.len()
             )));
@@ -42,7 +44,7 @@ impl Sorted {
                 FdRole::Root => &mut sorted.root,
                 FdRole::Log => &mut sorted.log,
                 FdRole::CgroupDir => &mut sorted.cgroup.dir,
-                FdRole::OomEvents => &mut sorted.oom,
+                FdRole::OomEvents => &mut sorted.oom_events,
                 FdRole::Stdin => &mut sorted.stdin,
                 FdRole::Stdout => &mut sorted.stdout,
                 FdRole::Stderr => &mut sorted.stderr,
@@ -55,7 +57,7 @@ impl Sorted {
                     continue;
                 }
                 FdRole::OutputReader => {
-                    sorted.readers.push(fd);
+                    sorted.output_readers.push(fd);
                     continue;
                 }
             };
@@ -72,33 +74,41 @@ impl Sorted {
         Ok(sorted)
     }
 
-    pub(crate) fn lend(&self) -> ContainerFds<'_> {
+    /// What container-init needs of them to start a container.
+    pub(crate) fn as_container_fds(&self) -> ContainerFds<'_> {
         ContainerFds {
             root: self.root.as_ref().map(OwnedFd::as_fd),
             mounts: self.mounts.iter().map(|(_, fd)| fd.as_fd()).collect(),
-            ..lend(&self.cgroup)
+            ..self.cgroup.as_container_fds()
+        }
+    }
+
+    /// The streams of an exec.
+    pub(crate) fn as_streams(&self) -> Streams<'_> {
+        Streams {
+            stdin: self.stdin.as_ref().map(OwnedFd::as_fd),
+            stdout: self.stdout.as_ref().map(OwnedFd::as_fd),
+            stderr: self.stderr.as_ref().map(OwnedFd::as_fd),
         }
     }
 }
 
-pub(crate) fn lend(cgroup: &Cgroup) -> ContainerFds<'_> {
-    ContainerFds {
-        cgroup_tasks: cgroup.tasks.iter().map(OwnedFd::as_fd).collect(),
-        cgroup_dir: cgroup.dir.as_ref().map(OwnedFd::as_fd),
-        ..ContainerFds::default()
-    }
-}
-
-/// The pipes of a container without a terminal: the child's ends and ours.
+/// The pipes of a container without a terminal.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
+    /// The child's ends: stdin, stdout, stderr.
     child: [Option<OwnedFd>; 3],
+    /// The monitor's ends, non-blocking.
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) outputs: Vec<(OwnedFd, Source)>,
 }
 
 impl Pipes {
     pub(crate) fn new(plan: &ContainerPlan) -> Result<Self, Failure> {
+        let pipe = || {
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+                .map_err(internal("make the streams: pipe2(O_CLOEXEC)"))
+        };
         let mut pipes = Self::default();
         if plan.io.terminal {
             return Ok(pipes);
@@ -109,16 +119,16 @@ impl Pipes {
             pipes.child[0] = Some(read);
             pipes.stdin = Some(write);
         }
-        for (place, source) in [(1, Source::Stdout), (2, Source::Stderr)] {
+        for (index, source) in [(1, Source::Stdout), (2, Source::Stderr)] {
             let (read, write) = pipe()?;
             set_nonblocking(&read)?;
-            pipes.child[place] = Some(write);
+            pipes.child[index] = Some(write);
             pipes.outputs.push((read, source));
         }
         Ok(pipes)
     }
 
-    pub(crate) fn lend(&self) -> Streams<'_> {
+    pub(crate) fn for_child(&self) -> Streams<'_> {
         let [stdin, stdout, stderr] = self.child.each_ref().map(|fd| fd.as_ref().map(OwnedFd::as_fd));
         Streams {
             stdin,
@@ -128,22 +138,18 @@ impl Pipes {
     }
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(internal("make the streams: pipe2(O_CLOEXEC)"))
+/// Duplicates a descriptor, with close-on-exec.
+pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Failure> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(internal("duplicate a descriptor: fcntl(F_DUPFD_CLOEXEC)"))
 }
 
-/// Another descriptor of the same.
-pub(crate) fn clone_fd(fd: impl AsFd) -> Result<OwnedFd, Failure> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(internal("keep a descriptor: fcntl(F_DUPFD_CLOEXEC)"))
-}
-
-/// Makes reads and writes through this descriptor, and all others of the same open file, never wait.
+/// Makes an open file description non-blocking, for every descriptor of it.
 pub(crate) fn set_nonblocking(fd: &OwnedFd) -> Result<(), Failure> {
     let set = || -> Result<(), Errno> {
         let flags = rustix::fs::fcntl_getfl(fd)?;
         rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)
     };
-    set().map_err(internal("set a stream up: fcntl(F_SETFL, O_NONBLOCK)"))
+    set().map_err(internal("set up a stream: fcntl(F_SETFL, O_NONBLOCK)"))
 }
 
 #[cfg(test)]
