@@ -19,7 +19,7 @@ mod failure;
 mod image;
 mod output;
 mod serve;
-mod services;
+pub(crate) mod services;
 mod units;
 
 const EXIT_CODES: &str = "\

@@ -16,7 +16,6 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::image::Images;
 use crate::proto::v1;
 use crate::sandbox::Pods;
 
@@ -43,10 +42,11 @@ pub struct NodeInfo {
 /// Everything that is served on the CRI socket.
 #[derive(Debug, Clone)]
 pub struct Services {
-    /// Pods and containers.
+    /// Pods and containers, and the image store that they are made from.
     pub pods: Pods,
-    /// Images.
-    pub images: Images,
     /// What needs no asking.
     pub node: Arc<NodeInfo>,
 }
+
+#[cfg(test)]
+mod tests;

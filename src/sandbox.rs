@@ -48,6 +48,7 @@ use registry::Registry;
 
 use crate::error::{ErrorKind, Kinded};
 use crate::id::LookupError;
+use crate::image::Images;
 
 /// All pods of this node.
 #[derive(Debug, Clone)]
@@ -67,6 +68,11 @@ impl Pods {
         };
         let recovered = recover::recover(&pods).await;
         (pods, recovered)
+    }
+
+    /// The images that containers are made from.
+    pub fn images(&self) -> &Images {
+        &self.services.images
     }
 
     /// The modules that pods are made with.
@@ -90,3 +96,6 @@ fn gone_is_done(outcome: Result<(), PodError>) -> Result<(), PodError> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,6 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(images.clone()))));
     let services = Services {
         pods,
-        images: images.clone(),
         node: Arc::new(NodeInfo {
             config,
             cgroup_driver: driver,

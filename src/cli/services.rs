@@ -22,7 +22,7 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
 const EXEC_DRAIN: Duration = Duration::from_secs(1);
 
 /// Builds what is served. Returns when recovery is done, so that READY means ready.
-pub(super) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
+pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     let images = Images::open(ImagesConfig {
         root: config.root.clone(),
         registry_config_dir: config.registry_config_dir.clone(),

@@ -30,7 +30,7 @@ impl Admin for Services {
             Err(status) => Err(std::io::Error::other(status)),
         });
         let import = async {
-            let imported = self.images.import(StreamReader::new(archive)).await?;
+            let imported = self.pods.images().import(StreamReader::new(archive)).await?;
             let images = imported.into_iter().map(|image| admin::ImportedImage {
                 id: image.id,
                 names: image.names,
@@ -47,14 +47,19 @@ impl Admin for Services {
     async fn pull(&self, request: Request<admin::PullRequest>) -> Reply<Self::PullStream> {
         let request = request.into_inner();
         let reference = request.reference.clone();
-        call("Pull", &reference, pull::begin(self.images.clone(), request)).await
+        call(
+            "Pull",
+            &reference,
+            pull::begin(self.pods.images().clone(), request),
+        )
+        .await
     }
 
     async fn pulls(&self, _: Request<admin::PullsRequest>) -> Reply<admin::PullsResponse> {
         let list = async {
             Ok::<_, Failure>(admin::PullsResponse {
-                pulls: self.images.pulls().into_iter().map(Into::into).collect(),
-                kept: self.images.kept().into_iter().map(Into::into).collect(),
+                pulls: self.pods.images().pulls().into_iter().map(Into::into).collect(),
+                kept: self.pods.images().kept().into_iter().map(Into::into).collect(),
             })
         };
         call("Pulls", "", list).await
@@ -64,7 +69,7 @@ impl Admin for Services {
         let reference = request.into_inner().reference;
         let check = async {
             require::text("reference", &reference)?;
-            let explanation = explanation::json(&self.images.explain(&reference).await?);
+            let explanation = explanation::json(&self.pods.images().explain(&reference).await?);
             Ok::<_, Failure>(admin::CheckResponse { explanation })
         };
         call("Check", &reference, check).await
@@ -75,8 +80,8 @@ impl Admin for Services {
         let verify = async {
             require::text("image", &image)?;
             let report = match repair {
-                true => self.images.repair(&image).await?,
-                false => self.images.verify(&image).await?,
+                true => self.pods.images().repair(&image).await?,
+                false => self.pods.images().verify(&image).await?,
             };
             Ok::<_, Failure>(report.into())
         };
@@ -84,7 +89,13 @@ impl Admin for Services {
     }
 
     async fn incomplete(&self, _: Request<admin::IncompleteRequest>) -> Reply<admin::IncompleteResponse> {
-        let images = self.images.incomplete().into_iter().map(Into::into).collect();
+        let images = self
+            .pods
+            .images()
+            .incomplete()
+            .into_iter()
+            .map(Into::into)
+            .collect();
         let list = async { Ok::<_, Failure>(admin::IncompleteResponse { images }) };
         call("Incomplete", "", list).await
     }
@@ -94,7 +105,7 @@ impl Admin for Services {
     async fn export(&self, request: Request<admin::ExportRequest>) -> Reply<Self::ExportStream> {
         let request = request.into_inner();
         let names = request.images.join(" ");
-        let export = async { export::begin(self.images.clone(), request) };
+        let export = async { export::begin(self.pods.images().clone(), request) };
         call("Export", &names, export).await
     }
 
@@ -102,7 +113,7 @@ impl Admin for Services {
         let dry_run = request.into_inner().dry_run;
         let count = |images: usize| u64::try_from(images).unwrap_or(u64::MAX);
         let prune = async {
-            let report = self.images.prune(dry_run).await;
+            let report = self.pods.images().prune(dry_run).await;
             Ok::<_, Failure>(admin::PruneResponse {
                 images: report.images.into_iter().map(Into::into).collect(),
                 in_use: count(report.in_use),

@@ -64,3 +64,6 @@ fn panicked(rpc: &'static str, panic: &(dyn std::any::Any + Send)) -> Status {
     );
     Status::internal(format!("{rpc} panicked, which is a bug in pausa: {text}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ impl ImageService for Services {
     async fn list_images(&self, request: Request<v1::ListImagesRequest>) -> Reply<v1::ListImagesResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let images = self.images.images(filter.image.as_ref());
+            let images = self.pods.images().images(filter.image.as_ref());
             Ok::<_, Failure>(v1::ListImagesResponse { images })
         };
         call("ListImages", "", list).await
@@ -31,7 +31,7 @@ impl ImageService for Services {
     ) -> Reply<Self::StreamImagesStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let images = self.images.images(filter.image.as_ref());
+            let images = self.pods.images().images(filter.image.as_ref());
             Ok::<_, Failure>(messages(images, |images| v1::StreamImagesResponse { images }))
         };
         call("StreamImages", "", list).await
@@ -43,7 +43,7 @@ impl ImageService for Services {
         let name = name(request.image.as_ref());
         let status = async {
             let image = require::image("image", request.image)?;
-            let status = self.images.status(&image, request.verbose)?;
+            let status = self.pods.images().status(&image, request.verbose)?;
             let found = |(image, info)| v1::ImageStatusResponse {
                 image: Some(image),
                 info,
@@ -59,7 +59,11 @@ impl ImageService for Services {
         let name = name(request.image.as_ref());
         let pull = async {
             let image = require::image("image", request.image)?;
-            let image_ref = self.images.pull(&image.image, request.auth.as_ref()).await?;
+            let image_ref = self
+                .pods
+                .images()
+                .pull(&image.image, request.auth.as_ref())
+                .await?;
             Ok::<_, Failure>(v1::PullImageResponse { image_ref })
         };
         call_with("PullImage", &name, status::from_pull_failure, pull).await
@@ -71,7 +75,7 @@ impl ImageService for Services {
         let name = name(request.image.as_ref());
         let removal = async {
             let image = require::image("image", request.image)?;
-            self.images.remove(&image.image).await?;
+            self.pods.images().remove(&image.image).await?;
             Ok::<_, Failure>(v1::RemoveImageResponse {})
         };
         call("RemoveImage", &name, removal).await
@@ -81,8 +85,8 @@ impl ImageService for Services {
     async fn image_fs_info(&self, _: Request<v1::ImageFsInfoRequest>) -> Reply<v1::ImageFsInfoResponse> {
         let info = async {
             let writable = self.pods.writable_usage().await;
-            let unpacking = self.images.on_the_way().await;
-            Ok::<_, Failure>(self.images.fs_info(Usage {
+            let unpacking = self.pods.images().on_the_way().await;
+            Ok::<_, Failure>(self.pods.images().fs_info(Usage {
                 bytes: writable.bytes.saturating_add(unpacking.bytes),
                 inodes: writable.inodes.saturating_add(unpacking.inodes),
             }))

@@ -426,3 +426,6 @@ impl Container {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::monitor::MonitorError;
 
 impl Lifecycle {
     /// A container's first process has ended.
-    fn exited(&mut self, id: &Id, exit: ExitStatus) -> Change {
+    pub(super) fn exited(&mut self, id: &Id, exit: ExitStatus) -> Change {
         let Some(container) = self.containers.get_mut(id) else {
             return Change::default();
         };
@@ -31,7 +31,7 @@ impl Lifecycle {
     }
 
     /// Whether an earlier daemon asked for the start that is under way, so that its outcome comes as an event.
-    fn awaits_start_event(&self, id: &Id) -> bool {
+    pub(super) fn awaits_start_event(&self, id: &Id) -> bool {
         let phase = self.containers.get(id).map(|container| &container.phase);
         matches!(
             phase,

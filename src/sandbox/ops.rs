@@ -28,3 +28,11 @@ pub(in crate::sandbox) use files::{open_directory, unbind_netns, unmount};
 pub(in crate::sandbox) use remove_container::{read_exit_record, remove_layer, remove_layers};
 pub(in crate::sandbox) use start_container::Started;
 pub(in crate::sandbox) use stop_pod::needs_teardown;
+
+// What the tests of the lifecycle drive it with.
+#[cfg(test)]
+pub(in crate::sandbox) use {
+    run_pod::CreateFailure,
+    stop_container::StopStep,
+    stop_pod::{PodStep, next_step as next_pod_step},
+};

@@ -158,3 +158,32 @@ pub(crate) fn map(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, 
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect()
 }
+
+/// Starts the daemon so that it dies at the failpoint `point`, has it `act`, and waits for its death; fails if it never gets
+/// there. The daemon is running again afterwards.
+pub(crate) async fn die_at<T>(node: &Node, point: &str, act: impl AsyncFnOnce() -> T) {
+    node.daemon(daemon::Daemon::kill);
+    node.daemon(|daemon| daemon.restart_with(&[("PAUSA_FAILPOINT", point)]));
+    // Some points are passed at the start already.
+    let answers = eventually("it answers or is dead", async || {
+        if node.daemon(|daemon| daemon.ended().is_some()) {
+            return Some(false);
+        }
+        let answer = node
+            .runtime()
+            .version(pausa::proto::v1::VersionRequest::default())
+            .await;
+        answer.is_ok().then_some(true)
+    })
+    .await;
+    if answers {
+        drop(act().await);
+    }
+    eventually(&format!("the daemon dies at {point}"), async || {
+        node.daemon(|daemon| daemon.ended())
+    })
+    .await;
+    node.daemon(daemon::Daemon::forget);
+    node.daemon(daemon::Daemon::restart);
+    node.until_it_answers().await;
+}

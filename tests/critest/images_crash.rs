@@ -8,7 +8,7 @@ use pausa::proto::v1;
 
 use crate::harness::daemon::Daemon;
 use crate::harness::node::{Node, reference, spec};
-use crate::harness::{eventually, ok, on_own_node};
+use crate::harness::{die_at, eventually, ok, on_own_node};
 
 /// Steps of a pull, in order; a number says which time it is passed.
 const PULL: [&str; 12] = [
@@ -33,31 +33,6 @@ const REMOVAL: [&str; 4] = [
     "layer-moved-away",
 ];
 const IMAGE: &str = "whiteouts";
-
-/// Starts the daemon so that it dies at `point`, has it `act`, and waits for its death. It is running again afterwards.
-async fn die_at<T>(node: &Node, point: &str, act: impl AsyncFnOnce() -> T) {
-    node.daemon(Daemon::kill);
-    node.daemon(|daemon| daemon.restart_with(&[("PAUSA_FAILPOINT", point)]));
-    // Some points are passed at the start already.
-    let answers = eventually("it answers or is dead", async || {
-        if node.daemon(|daemon| daemon.ended().is_some()) {
-            return Some(false);
-        }
-        let answer = node.runtime().version(v1::VersionRequest::default()).await;
-        answer.is_ok().then_some(true)
-    })
-    .await;
-    if answers {
-        drop(act().await);
-    }
-    eventually(&format!("the daemon dies at {point}"), async || {
-        node.daemon(|daemon| daemon.ended())
-    })
-    .await;
-    node.daemon(Daemon::forget);
-    node.daemon(Daemon::restart);
-    node.until_it_answers().await;
-}
 
 fn pull_request() -> v1::PullImageRequest {
     v1::PullImageRequest {

@@ -28,6 +28,7 @@ mod log_files;
 mod metrics;
 mod mounts;
 mod namespaces;
+mod pod_crash;
 mod port_forward;
 mod process;
 mod process_users;

@@ -30,8 +30,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Client {
-    async fn connect(door: &Door) -> Self {
-        let mut socket = UnixStream::connect(&door.socket).await.unwrap();
+    async fn connect(server: &Server) -> Self {
+        let mut socket = UnixStream::connect(&server.socket).await.unwrap();
         socket
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .await
@@ -108,12 +108,12 @@ impl Client {
 
 #[tokio::test]
 async fn clients_that_call_the_server_by_its_path_are_served() {
-    let door = Door::open().await;
-    let path = door.socket.to_str().unwrap();
+    let server = Server::start().await;
+    let path = server.socket.to_str().unwrap();
     let relative = &path[1..];
     let escaped = path.replace('/', "%2F");
     for authority in [path, relative, &escaped, "", "localhost", "localhost:80"] {
-        let mut client = Client::connect(&door).await;
+        let mut client = Client::connect(&server).await;
         // From the second request on the fields are references into the dynamic table.
         for stream in [1, 3, 5, 7] {
             client.send(stream, authority).await;
@@ -126,13 +126,14 @@ async fn clients_that_call_the_server_by_its_path_are_served() {
 
 #[tokio::test]
 async fn a_broken_client_is_told_so_by_http2() {
-    let door = Door::open().await;
-    let mut client = Client::connect(&door).await;
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
     // An index into a table that is empty.
     let broken = frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0xff, 0x40]);
     client.socket.write_all(&broken).await.unwrap();
     assert_eq!(client.receive(1).await, Err(GOAWAY));
-    door.runtime()
+    server
+        .runtime()
         .await
         .version(v1::VersionRequest::default())
         .await

@@ -1,42 +1,51 @@
-use super::*;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
-fn wait() -> v1::ExecSyncRequest {
-    v1::ExecSyncRequest {
-        container_id: "c".into(),
-        cmd: vec!["wait".into()],
-        timeout: 0,
+use super::*;
+use crate::proto::admin::ImportRequest;
+
+/// A request under way: an import whose archive has not come yet.
+async fn import(server: &Server) -> (mpsc::Sender<ImportRequest>, JoinHandle<Result<(), tonic::Status>>) {
+    let (archive, pieces) = mpsc::channel(1);
+    let mut admin = server.admin().await;
+    let importing = tokio::spawn(async move { admin.import(ReceiverStream::new(pieces)).await.map(drop) });
+    let chunk = vec![b'x'; 1024];
+    for _ in 0..2 {
+        // The second piece has room once the first was taken: the request has arrived.
+        archive
+            .send(ImportRequest { chunk: chunk.clone() })
+            .await
+            .unwrap();
     }
+    (archive, importing)
 }
 
 #[tokio::test]
 async fn a_running_request_is_answered_before_the_end() {
-    let door = Door::open().await;
-    let mut runtime = door.runtime().await;
-    let exec = tokio::spawn(async move { runtime.exec_sync(wait()).await });
-    door.fake.waiting.acquire().await.unwrap().forget();
-    door.stop.send(()).unwrap();
-    door.fake.release.add_permits(1);
-    exec.await.unwrap().unwrap();
-    door.serving.await.unwrap().unwrap();
-    assert!(!door.socket.exists());
+    let server = Server::start().await;
+    let (archive, importing) = import(&server).await;
+    server.stop.send(()).unwrap();
+    drop(archive);
+    let status = importing.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    server.serving.await.unwrap().unwrap();
+    assert!(!server.socket.exists());
 }
 
 #[tokio::test]
 async fn an_endless_request_does_not_keep_the_daemon() {
-    let door = Door::open_with(Duration::from_millis(20)).await;
-    let mut runtime = door.runtime().await;
-    let exec = tokio::spawn(async move { runtime.exec_sync(wait()).await });
-    door.fake.waiting.acquire().await.unwrap().forget();
-    door.stop.send(()).unwrap();
-    door.serving.await.unwrap().unwrap();
-    exec.abort();
+    let server = Server::start_with(Duration::from_millis(20)).await;
+    let (_archive, importing) = import(&server).await;
+    server.stop.send(()).unwrap();
+    server.serving.await.unwrap().unwrap();
+    importing.abort();
 }
 
 #[tokio::test]
 async fn an_idle_client_does_not_keep_the_daemon() {
-    let door = Door::open().await;
-    let mut runtime = door.runtime().await;
+    let server = Server::start().await;
+    let mut runtime = server.runtime().await;
     runtime.version(v1::VersionRequest::default()).await.unwrap();
-    door.stop.send(()).unwrap();
-    door.serving.await.unwrap().unwrap();
+    server.stop.send(()).unwrap();
+    server.serving.await.unwrap().unwrap();
 }
