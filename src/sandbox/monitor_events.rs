@@ -169,6 +169,11 @@ impl Pod {
             return;
         }
         self.commit("lose_container", change);
+        self.kill_unwatched(id);
+    }
+
+    /// Kills what still runs of a container that counts as ended and that no monitor watches.
+    pub(super) fn kill_unwatched(&mut self, id: &Id) {
         self.handle.execs().forget(id);
         let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
         self.begin_unattended(async move { ops::kill_cgroup(&services, &pod, &id).await });

@@ -166,13 +166,20 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
             .find(|report| report.container == record.id.as_str());
         let (record, phase) = recovered(record, report, this_boot, crate::state::now());
         let id = record.id.clone();
-        let unwatched = matches!(phase, ContainerPhase::Running(_)) && report.is_none();
+        let (running, exited) = (
+            matches!(phase, ContainerPhase::Running(_)),
+            matches!(phase, ContainerPhase::Exited),
+        );
+        let watched = report.is_some();
         let leases = leases(&pods.services, &record);
         pods.registry.enter_container(id.clone(), handle.clone());
         let container = Container::new(record, phase, leases);
         actor.lifecycle.containers.insert(id.clone(), container);
-        if unwatched {
+        if running && !watched {
             actor.lose_container(&id, "the pod's monitor died while no daemon was running");
+        } else if exited && this_boot && reports.is_none() {
+            // The daemon may have died between the record of a lost container and the end of its processes.
+            actor.kill_unwatched(&id);
         }
     }
     let change = actor.lifecycle.recovered(unfinished, this_boot);
