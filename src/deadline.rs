@@ -1,7 +1,7 @@
-//! The client's deadline: until when an answer is of use to whoever asked.
+//! The client's deadline: until when it waits for an answer.
 //!
 //! gRPC sends it with the request (`grpc-timeout`). It ends the waiting, never the work: a moment before it
-//! passes, whoever waits on the client's behalf gives up and says what the work is doing. The deadline
+//! passes, the request's wait ends, with an error that says what the work is doing. The deadline
 //! travels with the request's task, so that rooms need not hand it through; work that runs in tasks of its
 //! own does not see it.
 

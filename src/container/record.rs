@@ -14,9 +14,7 @@ use crate::proto::v1;
 pub struct ContainerRecord {
     /// Form of this record.
     pub version: u32,
-    /// Its id.
     pub id: Id,
-    /// Its pod.
     pub pod: Id,
     /// What was asked for, unchanged.
     pub config: v1::ContainerConfig,
@@ -33,7 +31,7 @@ pub struct ContainerRecord {
     /// The images of its image volumes, by the index of their mount in the configuration: their ids.
     #[serde(default)]
     pub volumes: BTreeMap<usize, String>,
-    /// Who its first process is.
+    /// User and groups of its first process.
     pub user: v1::LinuxContainerUser,
     /// The signal that asks it to stop.
     pub stop_signal: i32,

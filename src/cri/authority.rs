@@ -38,7 +38,7 @@ pub(super) use io::LenientAuthority;
 
 /// What a client says first (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Largest frame h2 takes unless told otherwise, and the largest we send on.
+/// Largest frame h2 takes by default, and the largest we send on.
 const MAX_FRAME: usize = 16_384;
 /// Largest encoded header block that is looked at; real ones have a few hundred bytes.
 const MAX_BLOCK: usize = 64 * 1024;
@@ -71,7 +71,7 @@ struct Frames {
     block: Option<Block>,
 }
 
-/// A header block in the making. Its frames' bytes stay in `held` until it is whole.
+/// A header block that is still incomplete. Its frames' bytes stay in `held` until it is whole.
 struct Block {
     stream: [u8; 4],
     end_stream: bool,

@@ -1,11 +1,11 @@
-//! Opens the socket and serves on it until told to stop.
+//! Opens the socket and serves on it until the shutdown.
 //!
 //! ```text
 //!  bind / inherited ──▶ serve ──shutdown──▶ draining ──all answered, or drain limit──▶ closed
 //! ```
 //!
 //! READY=1 goes out when requests can be answered, STOPPING=1 when draining begins (sd_notify(3)). While
-//! draining, no connection is accepted, clients are told (GOAWAY), and running requests may finish.
+//! draining, no connection is accepted, clients get GOAWAY, and running requests may finish.
 //!
 //! Must never: take the socket from a daemon that is alive.
 
@@ -45,7 +45,6 @@ pub enum ServeError {
     /// The gRPC server gave up.
     #[error("the gRPC server on the CRI socket ended")]
     Server {
-        /// Why.
         #[source]
         source: tonic::transport::Error,
     },

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pausa_monitor_protocol::socket::{self, SocketError};
@@ -64,6 +64,8 @@ struct Greeting {
 struct Connection {
     socket: AsyncFd<OwnedFd>,
     last: AtomicU64,
+    /// The monitor's process id, once it has greeted.
+    pid: AtomicI32,
     /// None once the connection has ended.
     waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
 }
@@ -115,6 +117,7 @@ pub(super) async fn greet(
     let connection = Arc::new(Connection {
         socket,
         last: AtomicU64::new(0),
+        pid: AtomicI32::new(0),
         waiting: Mutex::new(Some(HashMap::new())),
     });
     let (sender, events) = mpsc::unbounded_channel();
@@ -141,6 +144,7 @@ pub(super) async fn greet(
             request: "Hello",
         });
     };
+    connection.pid.store(pid, Ordering::Relaxed);
     let monitor = Monitor {
         connection,
         greeting: Greeting {
@@ -198,7 +202,6 @@ impl Monitor {
     /// As [`Self::request`], for the terminal that comes along with the answer, where one does.
     ///
     /// # Errors
-    /// As there.
     pub async fn request_terminal(
         &self,
         request: Request,
@@ -300,13 +303,10 @@ impl Connection {
         }
     }
 
-    /// Whoever waits for an answer that cannot be understood is told so; an event is passed over.
+    /// Fails the request whose reply is of a later version and cannot be read; an event of a later version is ignored.
     fn pass_over(&self, head: &[u8]) {
         let id = FromMonitor::id_of(head);
-        tracing::debug!(
-            reply = id,
-            "a monitor of a later version tells what this daemon does not know"
-        );
+        tracing::debug!(reply = id, "ignored a message of a monitor of a later version");
         let asker = id.and_then(|id| self.waiting.lock().as_mut()?.remove(&id));
         if let Some(asker) = asker {
             let step =
@@ -349,7 +349,11 @@ impl Connection {
                 Err(SocketError::Unknown { head, .. }) => self.pass_over(&head),
                 Err(error) => {
                     if !matches!(error, SocketError::Closed) {
-                        tracing::warn!(error = %crate::error::chain(&error), "a monitor is given up");
+                        tracing::warn!(
+                            pid = self.pid.load(Ordering::Relaxed),
+                            error = crate::error::chain(&error),
+                            "cannot read from a pod's monitor: it counts as dead from now on"
+                        );
                     }
                     return None;
                 }
@@ -377,6 +381,6 @@ async fn read(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>)
             FromMonitor::Event(event) => drop(events.send(event)),
         }
     }
-    // Drops the senders: whoever waits learns that nobody will answer.
+    // Drops the senders: every request under way fails.
     connection.waiting.lock().take();
 }

@@ -15,7 +15,6 @@ pub enum MonitorError {
     Prepare {
         /// The call with its arguments.
         call: &'static str,
-        /// errno.
         #[source]
         source: io::Error,
     },
@@ -26,7 +25,6 @@ pub enum MonitorError {
         pod: String,
         /// The call with its arguments.
         call: &'static str,
-        /// errno.
         #[source]
         source: io::Error,
     },
@@ -37,7 +35,6 @@ pub enum MonitorError {
         path: String,
         /// The call.
         call: &'static str,
-        /// errno.
         #[source]
         source: io::Error,
     },
@@ -46,7 +43,6 @@ pub enum MonitorError {
     Socket {
         /// Its process id, 0 if it is not known yet.
         pid: i32,
-        /// Why.
         #[source]
         source: SocketError,
     },
@@ -58,7 +54,7 @@ pub enum MonitorError {
     },
     /// The monitor is too old for this.
     #[error(
-        "cannot {what} in this pod any more: its monitor {pid} speaks version {theirs} of the protocol, and plans are written since version {oldest}; the pod goes on, make it anew when you can"
+        "cannot {what} in this pod any more: its monitor {pid} speaks version {theirs} of the protocol, and plans are written since version {oldest}; the pod goes on; recreate it when you can"
     )]
     Version {
         /// Its process id.

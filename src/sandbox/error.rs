@@ -24,7 +24,6 @@ pub(super) enum PodError {
     State {
         /// `pod sandbox` or `container`.
         what: &'static str,
-        /// Its id.
         id: String,
         /// The state it is in.
         state: &'static str,
@@ -70,7 +69,6 @@ pub(super) enum PodError {
     TimedOut {
         /// What was waited for.
         what: String,
-        /// How long.
         seconds: u64,
         /// What it is doing instead.
         detail: String,
@@ -107,7 +105,6 @@ pub(super) enum PodError {
     Gone {
         /// `pod sandbox` or `container`.
         what: &'static str,
-        /// Its id.
         id: String,
     },
 }

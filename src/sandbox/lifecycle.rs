@@ -115,7 +115,7 @@ impl Change {
     }
 }
 
-/// What clients want of a pod. It is never taken back, except that a failed removal or teardown has to be asked for
+/// What clients want of a pod. It only ever grows, except that a failed removal or teardown has to be asked for
 /// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Desired {

@@ -37,7 +37,6 @@ use pausa_monitor_protocol::Event;
 /// What the actor does next with its pod.
 pub(super) type Turn = Box<dyn FnOnce(&mut Pod) + Send>;
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Pod {
     pub(super) services: Arc<Services>,
@@ -81,7 +80,7 @@ impl Pod {
                 Some(done) = self.work.join_next(), if !self.work.is_empty() => match done {
                     Ok(turn) => turn(&mut self),
                     // Work catches its own panics: this is the daemon going down.
-                    Err(error) => tracing::error!(pod = self.id().short(), %error, "work on a pod was cancelled"),
+                    Err(error) => tracing::error!(pod = self.id().short(), %error, "work on the pod was cancelled"),
                 },
                 event = next_event(&mut self.events) => match event {
                     Some(event) => self.monitor_event(event),

@@ -1,22 +1,26 @@
-//! The background care of the node: one task from recovery to shutdown.
+//! Reconciliation of the node in the background: one task from recovery to shutdown.
 //!
 //! ```text
 //!   every 5 s     ask the network whether it could serve (CNI STATUS), for NetworkReady
-//!   at once and   monitors      processes that hold a pod of ours of which there is no record
+//!   at once and   monitors      processes that hold a pod of ours without a record
 //!   every 5 min   network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
 //!                 directories   of pods without a record, and what is mounted in them
-//!                 limits        that systemd has written over when it was reloaded
-//!                 memory        what the start, or work since the last round, needed and nobody uses any more
+//!                 limits        that systemd has overwritten when it was reloaded
+//!                 memory        that the start, or work since the last round, has used and nobody uses any more
 //! ```
 //!
-//! Records are held against the kernel, and what nobody has a record of is removed, with one line in the log each.
+//! Records are compared with the kernel, and what has no record is removed, with one line in the log each.
 //!
-//! Must never touch what belongs to a pod that the registry knows, be it still in the making, on its way out or in
-//! debt (of a stopped pod only the network, which was taken from it before); nor that of a pod whose record is there but cannot be read;
-//! nor another daemon's: two of them share `/var/run/netns`, the process table and the cgroups. So nothing
-//! here goes by a name that both could use. A network namespace's place, for one, is known by its pod's record, which
-//! is saved before the place is made and removed after it: recovery finds it. Every step lists what there is
-//! *before* it asks who is known, because a pod is registered before anything of it is made.
+//! Must never touch:
+//! * what belongs to a pod that the registry knows, also while it is being created or removed. Of a stopped pod only the
+//!   network may go, because the pod was detached before;
+//! * what belongs to a pod whose record exists but cannot be read;
+//! * another daemon's: two daemons share `/var/run/netns`, the process table and the cgroups, so nothing here goes by a name
+//!   that both could use. A network namespace, for example, is found through its pod's record, which is saved before the
+//!   namespace is bound and removed after it is unbound.
+//!
+//! Every step lists what exists *before* it asks which pods are known, because a pod is registered before anything of it is
+//! made.
 
 pub(super) mod directories;
 pub(super) mod monitors;
@@ -32,12 +36,12 @@ use crate::cgroups::Driver;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
 
-/// How often the network is asked how it is.
+/// How often the network is asked for its state.
 const PROBE: Duration = Duration::from_secs(5);
-/// How often the node is tidied.
-const TIDY: Duration = Duration::from_secs(5 * 60);
+/// How often the node is reconciled.
+const ROUND: Duration = Duration::from_secs(5 * 60);
 
-/// The task that cares for the node. It ends with this.
+/// The task that reconciles the node.
 #[derive(Debug)]
 pub struct Reconciler {
     task: JoinHandle<()>,
@@ -48,12 +52,12 @@ impl Reconciler {
     pub fn begin(pods: Pods) -> Self {
         let task = tokio::spawn(async move {
             tokio::join!(probe(&pods), async {
-                let mut rounds = interval(TIDY);
+                let mut rounds = interval(ROUND);
                 rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     rounds.tick().await;
                     restore_limits(&pods).await;
-                    tidy(&pods).await;
+                    reconcile(&pods).await;
                 }
             });
         });
@@ -78,7 +82,7 @@ async fn probe(pods: &Pods) {
 }
 
 /// One round.
-async fn tidy(pods: &Pods) {
+async fn reconcile(pods: &Pods) {
     // First, because the network leaves alone what still has a namespace.
     let monitors = monitors::end_strays(pods).await;
     let for_network = pods.clone();
@@ -94,14 +98,14 @@ async fn tidy(pods: &Pods) {
     let attachments = attachments.unwrap_or_else(|error| {
         tracing::warn!(
             error = chain(&error),
-            "something of pods that are gone stays in the network; the next round tries again"
+            "cannot remove network attachments of pods that are gone; the next round tries again"
         );
         0
     });
     let for_directories = pods.clone();
     let directories = tokio::task::spawn_blocking(move || directories::remove_strays(&for_directories)).await;
     let directories = directories.unwrap_or_else(|error| {
-        tracing::error!(%error, "the search for directories without a record broke down");
+        tracing::error!(%error, "the search for directories without a record panicked; the next round tries again");
         0
     });
     if attachments + monitors + directories > 0 {
@@ -109,7 +113,7 @@ async fn tidy(pods: &Pods) {
             attachments,
             monitors,
             directories,
-            "removed what no pod has any more"
+            "removed what belonged to no pod"
         );
     }
     pausa_sys::return_free_pages();

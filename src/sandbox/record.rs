@@ -17,7 +17,6 @@ use crate::proto::v1;
 pub(super) struct PodRecord {
     /// Form of this record.
     pub version: u32,
-    /// Its id.
     pub id: Id,
     /// What was asked for, unchanged.
     pub config: v1::PodSandboxConfig,
@@ -133,7 +132,6 @@ impl std::fmt::Display for PodName {
 /// What readers see of a pod: never changes, is replaced as a whole.
 #[derive(Debug, Clone)]
 pub(super) struct PodView {
-    /// The pod.
     pub pod: Arc<PodRecord>,
     /// Its containers, those being made left out.
     pub containers: BTreeMap<Id, Arc<ContainerRecord>>,

@@ -129,7 +129,7 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
             pod = record.id.short(),
             other = holder.id.short(),
             name = %handle.name,
-            "two pod records have the same name: the later one is left out"
+            "two pod records have the same name: the later one is not managed"
         );
         return;
     }

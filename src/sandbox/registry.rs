@@ -1,4 +1,4 @@
-//! Who there is: pods and containers by id, by unique prefix and by name.
+//! Pods and containers by id, by unique prefix and by name.
 //!
 //! One lock, held for look-ups and insertions only, never across a system call or an await.
 
@@ -73,13 +73,13 @@ impl Registry {
         find(&self.lock().containers, CONTAINER, given).map(|(id, handle)| (id.clone(), Arc::clone(handle)))
     }
 
-    /// Whether there is a pod of this id, be it in the making or on its way out.
+    /// Whether there is a pod of this id, including one that is being created or removed.
     pub(super) fn knows(&self, pod: &Id) -> bool {
         self.lock().pods.contains_key(pod)
     }
 
-    /// The pods that may have a network, those in the making and those in debt among them. A pod that was detached
-    /// is none of them, although it is still there: its daemon may have died before its address was free.
+    /// The pods that may be attached to a network, including those that are being created and those whose detaching has
+    /// failed. A detached pod is left out although it is still there: its daemon may have died before its address was freed.
     pub(super) fn attached(&self) -> BTreeSet<String> {
         let pods = self.pods();
         let detached = |handle: &PodHandle| handle.view().is_some_and(|view| view.pod.detached());

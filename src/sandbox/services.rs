@@ -16,13 +16,10 @@ use crate::streaming::Streaming;
 /// The modules below this one, and its settings.
 #[derive(Debug)]
 pub struct Services {
-    /// Records.
     pub store: Store,
-    /// Images.
     pub images: Images,
     /// The network of pods.
     pub network: Network,
-    /// cgroups.
     pub cgroups: Cgroups,
     /// The monitor's program.
     pub monitors: MonitorBinary,

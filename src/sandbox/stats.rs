@@ -5,7 +5,7 @@
 //!                        └─▶ read     cgroups and /proc, on the blocking pool ─▶ rates ─▶ words (CRI)
 //! ```
 //!
-//! Who has numbers:
+//! Which fields are set:
 //! * a running container: all; any other: attributes and writable layer, the rest unset, in lists too (crictl and
 //!   kubelet tell them apart by that);
 //! * a ready pod: all. CPU, memory and processes come from the cgroup that kubelet made for it

@@ -1,7 +1,7 @@
 //! What a pod's configuration must look like, checked before anything is made.
 //!
 //! Pure. Every refusal names the field as CRI has it and says what would be right. What depends on the node
-//! (the form of `cgroup_parent`, a network that exists) is refused by the room that knows.
+//! (the form of `cgroup_parent`, a network that exists) is refused by the module that knows.
 
 use std::net::IpAddr;
 

@@ -21,7 +21,7 @@ use crate::proto::admin::pull_response::Event;
 use crate::proto::{admin, v1};
 use crate::require;
 
-/// How often a client is told at most: faster than this nobody can read.
+/// The shortest time between two reports: nobody can read faster.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 type Pulling = Pin<Box<dyn Future<Output = Result<String, Failure>> + Send>>;
@@ -55,7 +55,7 @@ pub(super) async fn begin(
     Ok(Box::pin(stream::unfold(progress, Progress::next)))
 }
 
-/// What one client is told.
+/// The progress that one client is sent.
 struct Progress {
     images: Images,
     /// What the reference may mean: one of these is in the list of pulls.

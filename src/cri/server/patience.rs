@@ -8,7 +8,6 @@ use tower::{Layer, Service};
 
 use crate::deadline;
 
-/// See the module.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PatienceLayer;
 
@@ -20,7 +19,6 @@ impl<S> Layer<S> for PatienceLayer {
     }
 }
 
-/// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Patience<S> {
     inner: S,

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{ForeignRawFd, PidfdFlags, PidfdGetfdFlags};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Who may enter the directory of a socket that we make.
+/// Mode of a directory that is made for the socket.
 const DIR_MODE: u32 = 0o755;
 /// root and its group may connect: whoever can is root on this node.
 const SOCKET_MODE: u32 = 0o660;

@@ -534,7 +534,7 @@ impl Drop for Attachment {
                 Request::Detach { attach: id }
             }
         };
-        // Without a runtime the daemon is on its way out, and its connections end by that.
+        // Without a runtime the daemon is stopping, which ends its connections.
         if let (false, Ok(runtime)) = (self.over, tokio::runtime::Handle::try_current()) {
             let monitor = Arc::clone(&self.monitor);
             // A monitor that has died has let go of everything.

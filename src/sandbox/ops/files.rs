@@ -37,7 +37,7 @@ pub(super) fn hostname(config: &v1::PodSandboxConfig) -> String {
     text::hostname(&config.hostname, &host).to_owned()
 }
 
-/// DNS as the network room has it.
+/// The pod's DNS configuration as the network module takes it.
 pub(super) fn dns(config: &v1::PodSandboxConfig) -> Option<text::DnsConfig> {
     config.dns_config.as_ref().map(|dns| text::DnsConfig {
         servers: dns.servers.clone(),
@@ -138,7 +138,7 @@ pub(in crate::sandbox) fn unbind_netns(path: &Path) {
     unmount(path);
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "cannot remove the file that a network namespace was bound to");
+            tracing::warn!(path = %path.display(), %error, "cannot remove the file that a network namespace was bound to; it stays, empty");
         }
         _ => {}
     }

@@ -76,7 +76,7 @@ impl Pods {
 /// Connects to a port inside this network namespace; none: the node's.
 ///
 /// # Errors
-/// Nobody listens, with what each address said.
+/// Nothing listens; the message has the error of each address.
 async fn connect(netns: Option<&Path>, port: u16) -> Result<OwnedFd, Failure> {
     let mut reasons = Vec::new();
     for address in LOOPBACK {

@@ -95,7 +95,7 @@ impl Pods {
                     return Ok(handle.id.clone());
                 }
                 Err(holder) => match holder.ask(Pod::await_ready).await {
-                    // It was on its way out and is gone: its name is free now.
+                    // It was being removed and is gone: its name is free now.
                     Err(PodError::Gone { .. }) if !self.registry.knows(&holder.id) => {}
                     Err(error) => return Err(error),
                     Ok(()) => return same_as(&holder, &config, &handler),
@@ -161,8 +161,8 @@ enum Readiness {
     NotReady,
 }
 
-/// Decides about a client that wants the pod to be ready. One on its way out is waited for, so that its name can be
-/// used again.
+/// Decides about a client that wants the pod to be ready. The end of a pod that is being removed is waited for, so that its
+/// name can be used again.
 fn decide(pod: &Lifecycle) -> Readiness {
     match (pod.desired, pod.record.state) {
         (Desired::Removed, _) | (_, PodState::Creating) => Readiness::Wait,
@@ -194,7 +194,7 @@ impl Lifecycle {
         record.monitor_pid = monitor_pid;
     }
 
-    /// The record of the created pod could not be saved. Nobody was told of the pod: it is removed like any other.
+    /// The record of the created pod could not be saved. No client knows of the pod yet: it is removed like any other.
     pub(in crate::sandbox) fn discard(&mut self) {
         self.enter(PodPhase::NotReady);
         self.desired = Desired::Removed;
@@ -546,7 +546,7 @@ pub(super) fn cgroup_parent(config: &v1::PodSandboxConfig) -> &str {
     config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
 }
 
-/// What the network room needs to know of a pod.
+/// What the network module needs to know of a pod.
 pub(in crate::sandbox) fn pod_network(record: &PodRecord, netns: &Path) -> PodNetwork {
     let config = &record.config;
     let name = record.name();

@@ -135,7 +135,7 @@ impl Lifecycle {
         step
     }
 
-    /// Everybody who waits for the end of a container that does not end is told; their requests may be repeated.
+    /// Answers everybody who waits for the end of a container that does not end. They may ask again.
     pub(in crate::sandbox) fn report_stuck(&mut self, id: &Id, error: &PodError) {
         let failed = Err(error.clone());
         if let Some(container) = self.containers.get_mut(id) {

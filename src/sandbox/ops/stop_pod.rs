@@ -59,7 +59,7 @@ pub(in crate::sandbox) enum PodStep {
     /// Nothing, or it waits for something under way.
     Nothing,
     TearDown,
-    /// It is stopped: whoever asked for that can be answered.
+    /// It is stopped: the clients that asked for that can be answered.
     ReportStopped,
     Forget,
 }

@@ -34,7 +34,7 @@ fn remove(pods: &Pods, id: &Id) -> bool {
         Ok(()) => {
             tracing::warn!(
                 pod = id.short(),
-                "directories of a pod without a record were removed"
+                "removed the directories of a pod without a record"
             );
             true
         }
@@ -42,7 +42,7 @@ fn remove(pods: &Pods, id: &Id) -> bool {
             tracing::error!(
                 pod = id.short(),
                 error,
-                "directories of a pod without a record stay"
+                "cannot remove the directories of a pod without a record; the next round tries again"
             );
             false
         }
@@ -81,7 +81,7 @@ pub(in crate::sandbox) fn unmount_below(dir: &Path) {
     let mut mounts = mountinfo::parse(&table);
     mounts.retain(|mount| mount.mount_point.starts_with(&dir));
     for mount in mounts.iter().rev() {
-        tracing::warn!(path = %mount.mount_point.display(), "a mount without a record is taken away");
+        tracing::warn!(path = %mount.mount_point.display(), "unmounting what is mounted in the directory of a pod without a record");
         ops::unmount(&mount.mount_point);
     }
 }

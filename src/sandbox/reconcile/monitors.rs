@@ -1,8 +1,8 @@
-//! Monitors that nobody can reach.
+//! Monitors that no daemon will ever connect to.
 //!
-//! A monitor whose daemon dies before it was told to make a pod ends by itself: its only connection is gone. One that
-//! was just making the pod goes on, and listens; if by then the next daemon has looked for it in vain, nobody will
-//! ever come. It is found in the process table, by the pod's id among its arguments.
+//! A monitor whose daemon dies before the Setup request ends by itself: its only connection is gone. One that is just
+//! serving that request goes on and then listens; the next daemon may have looked for it before. It is found in the process
+//! table, by the pod's id among its arguments.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -35,13 +35,13 @@ pub(in crate::sandbox) async fn kill_leftover(pod: &Id) {
         tracing::warn!(
             pod = pod.short(),
             pid = process.pid.as_raw_nonzero(),
-            "killing a monitor that nobody can reach"
+            "killing a monitor that no daemon can connect to"
         );
         if !process.ends_by(Signal::KILL).await {
             tracing::error!(
                 pod = pod.short(),
                 pid = process.pid.as_raw_nonzero(),
-                "a monitor that was sent KILL is still there; see /proc/PID/wchan"
+                "a monitor does not end after SIGKILL; /proc/PID/wchan says what it waits for"
             );
         }
     }
@@ -68,7 +68,7 @@ pub(super) async fn end_strays(pods: &Pods) -> usize {
             tracing::error!(
                 pod = process.pod.short(),
                 pid,
-                "a monitor without a record does not die"
+                "a monitor without a record does not end after SIGKILL; the next round tries again"
             );
             continue;
         }
@@ -76,7 +76,7 @@ pub(super) async fn end_strays(pods: &Pods) -> usize {
         tracing::warn!(
             pod = process.pod.short(),
             pid,
-            "a monitor without a record was ended"
+            "ended a monitor without a record, and what ran in its pod"
         );
         remove_traces(pods, parent, process.pod).await;
     }
@@ -98,7 +98,7 @@ async fn remove_traces(pods: &Pods, parent: Option<String>, pod: Id) {
     if let Ok(Err(error)) = removed.await {
         tracing::warn!(
             error = chain(&error),
-            "the cgroup of a monitor without a record stays"
+            "cannot remove the cgroup of a monitor without a record; it stays, empty"
         );
     }
 }
@@ -122,7 +122,7 @@ async fn find(wanted: impl Fn(&Id) -> bool + Send + 'static) -> Vec<Process> {
             Vec::new()
         }
         Err(error) => {
-            tracing::error!(%error, "the search for monitors without a record broke down");
+            tracing::error!(%error, "the search for monitors without a record panicked; the next round tries again");
             Vec::new()
         }
     }
@@ -147,7 +147,7 @@ impl Process {
         (pod_of(&read()?).as_ref() == Some(&pod)).then_some(Self { pod, pid, handle })
     }
 
-    /// Whether it has this directory open, be it removed by now: only the daemon that has the directory can have
+    /// Whether it has this directory open, which may be removed by now: only the daemon that has the directory can have
     /// given it to the monitor.
     fn holds(&self, dir: &Path) -> bool {
         let fds = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero()));

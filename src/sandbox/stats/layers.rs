@@ -74,7 +74,7 @@ impl Layers {
         self.known.lock()
     }
 
-    /// Chooses what to measure; nobody else is told to measure it until [`Self::done`].
+    /// Chooses what to measure; nobody else measures it until [`Self::done`].
     fn due<'a>(&self, wanted: impl IntoIterator<Item = &'a Id>, now: Instant) -> Due {
         let mut known = self.lock();
         let mut due = Due::default();
@@ -130,7 +130,7 @@ pub(super) async fn measured(
         };
         let work = tokio::task::spawn_blocking(move || round.run());
         if due.first || wait == Wait::Current {
-            // Too late, or broken down: what is known is the answer, and the work goes on or is said to have failed.
+            // Too late, or failed: what is known is the answer. The work goes on, or has logged its failure.
             drop(tokio::time::timeout(PATIENCE, work).await);
         }
     }
@@ -177,7 +177,7 @@ fn measure(tree: &Path) -> Option<Measured> {
         }
     }
     let error = problem.map(|error| crate::error::chain(&error));
-    tracing::debug!(tree = %tree.display(), error, "a writable layer could not be measured");
+    tracing::debug!(tree = %tree.display(), error, "cannot measure a writable layer; the last measurement stays");
     None
 }
 

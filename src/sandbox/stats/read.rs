@@ -53,7 +53,7 @@ impl Reader {
             tracing::warn!(
                 container,
                 error = chain(&error),
-                "a container has no usage to show"
+                "cannot read a container's usage; it is listed without numbers"
             );
             None
         });
@@ -73,7 +73,11 @@ impl Reader {
             .collect();
         let sample = self.pod_sample(pod, &listed).unwrap_or_else(|error| {
             let pod = pod.id.short();
-            tracing::warn!(pod, error = chain(&error), "a pod has no usage to show");
+            tracing::warn!(
+                pod,
+                error = chain(&error),
+                "cannot read a pod's usage; it is listed without numbers"
+            );
             None
         });
         let rate = self.rate(&pod.id, sample.as_ref());
