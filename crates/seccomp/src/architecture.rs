@@ -1,4 +1,4 @@
-//! What a profile is resolved for: the machine, the container's capabilities and the kernel.
+//! The target of a profile: the machine, the container's capabilities and the kernel.
 //!
 //! Only the architectures a node can run are here. The 32-bit relatives of each (x86 and x32, arm) are ABIs
 //! of the same kernel and live in [`crate::table`].
@@ -44,12 +44,12 @@ impl Architecture {
     }
 }
 
-/// What is known of the container and the node when its profile is resolved.
+/// The properties of container and node that a profile depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// The node's architecture.
     pub architecture: Architecture,
-    /// The container's bounding set: what it can ever have, not what its first process has.
+    /// The container's bounding set, not the capabilities of its first process.
     pub capabilities: &'a Capabilities,
     /// The running kernel.
     pub kernel: KernelVersion,

@@ -19,7 +19,7 @@
 //! * Conditions of a rule must all hold, unless two are on the same argument: then each is a rule by itself.
 //! * Names that no architecture has are ignored and reported by [`Program::unknown_syscalls`].
 //! * A number above the largest one the profile names for its ABI is a system call that the author of the
-//!   profile did not know. It gets `ENOSYS`, so that a C library falls back to what it used before, unless
+//!   profile did not know. It gets `ENOSYS`, so that a C library falls back to older calls, unless
 //!   the default action lets calls through (ALLOW, LOG, TRACE).
 //! * The native architecture is always part of the filter. Others in the list count where this kernel can run
 //!   them (x86 and x32 beside x86_64, arm beside aarch64). A call through any ABI that is not listed, x32
@@ -34,7 +34,7 @@
 //! said, and where several rules with several conditions each meet on one call. There libseccomp merges them
 //! into one tree and may miss a rule that matches.
 //!
-//! Must never: return a program the kernel refuses, or let a call through that the profile does not.
+//! Must never return a program that the kernel refuses, or allow a call that the profile does not allow.
 
 mod assembler;
 mod conditions;
@@ -56,8 +56,7 @@ const SECCOMP_FILTER_FLAG_SPEC_ALLOW: u32 = 1 << 2;
 
 /// Compiles `seccomp` for a node of the architecture `native`.
 ///
-/// What the rules mean exactly, and where the profile is silent, stands at the head of this module: the same
-/// as under runc.
+/// The meaning of rules and of gaps in the profile is that of runc; the head of this module has the details.
 ///
 /// # Errors
 /// When the profile uses SCMP_ACT_NOTIFY, has an argument index above 5 or a return value out of range, or
@@ -70,7 +69,7 @@ pub fn compile(seccomp: &LinuxSeccomp, native: Architecture) -> Result<Program, 
 
     let mut asm = Assembler::default();
     let mut conditions = Conditions::default();
-    // The assembler works backwards, so what is tried first comes last.
+    // The assembler works backwards, so the first test comes last.
     let mut blocks = Vec::new();
     for (abi, with_x32) in blocks_of(seccomp, native).into_iter().rev() {
         let ranges = Ranges::new(&rules, abi, with_x32, &mut conditions);

@@ -1,9 +1,8 @@
-//! RuntimeDefault: what a container may call when nobody says otherwise.
+//! RuntimeDefault: the system calls of a container without a profile of its own.
 //!
 //! An allow list with EPERM for the rest. A container that ran under containerd's or Docker's default profile
 //! runs under this one: the set of calls follows what those allow (moby `profiles/seccomp`, containerd
-//! `contrib/seccomp`, both as of 2026), arranged here by subject. The reasons for what is **not** in it are
-//! the kernel's: a call is left out when it is not namespaced (clocks, modules, keyrings, swap, reboot), opens
+//! `contrib/seccomp`, both as of 2026), arranged here by subject. A call is **not** in it when it is not namespaced (clocks, modules, keyrings, swap, reboot), opens
 //! a large and often attacked interface (io_uring, bpf, userfaultfd, perf), or makes new namespaces and mounts.
 //! Calls which the kernel guards with a capability come with that capability, because the filter has nothing
 //! to add then; capabilities(7) says which.

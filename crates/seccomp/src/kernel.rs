@@ -24,7 +24,7 @@ impl KernelVersion {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a kernel version: it must start with two numbers, as 6.18 or 5.15.0-91-generic do")]
 pub struct ParseKernelVersionError {
-    /// What was given, cut to a readable length.
+    /// The given text, shortened.
     pub text: String,
 }
 

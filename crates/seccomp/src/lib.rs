@@ -6,9 +6,8 @@
 //! RuntimeDefault ────────────default_profile──────────────────────┘
 //! ```
 //!
-//! A profile asks for things that are only known per container: the architecture, the capabilities, the
-//! kernel. [`Target`] carries them; what comes out is the plain `linux.seccomp` of the OCI runtime spec, so
-//! that every runtime handler gets the same. [`compile`] turns that into the classic BPF program which the
+//! A profile depends on properties of the container and the node: architecture, capabilities, kernel. [`Target`] has
+//! them; the result is the plain `linux.seccomp` of the OCI runtime spec, so that every runtime handler gets the same. [`compile`] turns that into the classic BPF program which the
 //! built-in handler installs with `seccomp(SECCOMP_SET_MODE_FILTER, flags, program)`.
 //!
 //! Pure functions: this crate reads no file, asks the kernel nothing and holds no `unsafe`. Profiles are

@@ -1,11 +1,11 @@
 //! Profiles as people write them: Docker's JSON, or the plain OCI form, which is a subset of it.
 //!
 //! A profile in Docker's form depends on the container: each rule may name capabilities, architectures and a
-//! kernel version with which it is there or is not. [`Profile::resolve`] decides that for one [`Target`]. This is
+//! kernel version that include or exclude it. [`Profile::resolve`] decides that for one [`Target`]. This is
 //! the form that Kubernetes `Localhost` profiles, `docker run --security-opt seccomp=` and Podman use.
 //!
-//! Must never: read a file, or skip silently what it does not understand in the value of a known field. Unknown
-//! fields are skipped, as all other readers of the format do.
+//! Must never read a file, or silently skip an unknown value of a known field. Unknown fields are skipped, as in all other
+//! readers of the format.
 
 mod document;
 
@@ -18,14 +18,14 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSyscall};
 /// The largest profile that is read, in bytes. Docker's default profile has 15 thousand.
 pub const MAX_PROFILE_SIZE: usize = 1 << 20;
 
-/// A profile that has been read and waits to be resolved.
+/// A parsed profile, to be resolved.
 #[derive(Clone, Debug)]
 pub struct Profile {
     document: Document,
     rules: Vec<Conditional>,
 }
 
-/// A rule and when it is there.
+/// A rule and its conditions.
 #[derive(Clone, Debug)]
 struct Conditional {
     syscall: LinuxSyscall,
@@ -36,7 +36,7 @@ struct Conditional {
 }
 
 impl Profile {
-    /// Reads a profile.
+    /// Parses a profile.
     ///
     /// # Errors
     /// When it is larger than [`MAX_PROFILE_SIZE`], is not JSON of the expected form, or contradicts itself.

@@ -1,18 +1,14 @@
 //! System call numbers by name for every ABI the crate compiles for.
 //!
-//! The tables end at Linux 6.18. A newer kernel's calls are unknown here: a profile that names one has the
+//! The table ends at Linux 6.18. A newer kernel's calls are unknown here: a profile that names one has the
 //! name reported and no rule for it, and the filter answers `ENOSYS` (see [`crate::compile`]).
 
-mod aarch64;
-mod arm;
-mod x32;
-mod x86;
-mod x86_64;
+mod syscalls;
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use syscalls::SYSCALLS;
 
-/// A way to call the kernel: an architecture as seccomp(2) tells them apart, and x32.
+/// An ABI of the kernel: an architecture as seccomp(2) distinguishes them, or x32. The variants are in the order of the
+/// columns of [`SYSCALLS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Abi {
     X86_64,
@@ -23,17 +19,14 @@ pub(crate) enum Abi {
 }
 
 impl Abi {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 5] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm];
 
-    /// Every system call, sorted by name.
-    pub(crate) const fn syscalls(self) -> &'static [(&'static str, u32)] {
-        match self {
-            Self::X86_64 => x86_64::SYSCALLS,
-            Self::X86 => x86::SYSCALLS,
-            Self::X32 => x32::SYSCALLS,
-            Self::Aarch64 => aarch64::SYSCALLS,
-            Self::Arm => arm::SYSCALLS,
-        }
+    /// Every system call of this ABI, sorted by name; for x32 without its marker bit.
+    pub(crate) fn syscalls(self) -> impl Iterator<Item = (&'static str, u32)> {
+        SYSCALLS
+            .iter()
+            .filter_map(move |(name, numbers)| Some((*name, Numbers(*numbers).on(self)?)))
     }
 
     /// The number of a system call, for x32 without its marker bit.
@@ -51,8 +44,8 @@ impl Abi {
         }
     }
 
-    /// Where numbers stop to say anything about age: x32 keeps its own variants at 512 and above, arm its
-    /// private calls at `0xf0000` and above. New system calls are numbered below.
+    /// The first number that says nothing about a call's age: x32 keeps its own variants at 512 and above, arm
+    /// its private calls at `0xf0000` and above. New system calls are numbered below.
     pub(crate) const fn private_from(self) -> u32 {
         match self {
             Self::X32 => 512,
@@ -67,14 +60,31 @@ impl Abi {
     }
 }
 
-/// The old multiplexed way to reach a system call on 32-bit x86.
+/// The numbers of one system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Numbers([i32; 5]);
+
+impl Numbers {
+    /// The number on one ABI, for x32 without its marker bit.
+    pub(crate) fn on(self, abi: Abi) -> Option<u32> {
+        u32::try_from(self.0[abi as usize]).ok()
+    }
+}
+
+/// A system call's numbers, or None if no ABI has a call of this name.
+pub(crate) fn numbers(name: &str) -> Option<Numbers> {
+    let index = SYSCALLS.binary_search_by_key(&name, |(known, _)| known).ok()?;
+    SYSCALLS.get(index).map(|(_, numbers)| Numbers(*numbers))
+}
+
+/// How a system call is reached through socketcall(2) or ipc(2) on 32-bit x86.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Multiplexed {
     /// `socketcall` or `ipc`.
     pub(crate) through: &'static str,
-    /// What the first argument holds.
+    /// The first argument, under `mask`.
     pub(crate) selector: u32,
-    /// Which bits of the first argument select: ipc(2) has a version above.
+    /// The bits of the first argument that select the call: ipc(2) keeps a version in the upper ones.
     pub(crate) mask: u32,
 }
 
@@ -125,57 +135,6 @@ pub(crate) fn multiplexed(name: &str) -> Option<Multiplexed> {
         "shmctl" => ipc(24),
         _ => return None,
     })
-}
-
-/// The numbers of one system call, by ABI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Numbers {
-    x86_64: Option<u32>,
-    x86: Option<u32>,
-    x32: Option<u32>,
-    aarch64: Option<u32>,
-    arm: Option<u32>,
-}
-
-impl Numbers {
-    /// The number on one ABI, for x32 without its marker bit.
-    pub(crate) fn on(self, abi: Abi) -> Option<u32> {
-        match abi {
-            Abi::X86_64 => self.x86_64,
-            Abi::X86 => self.x86,
-            Abi::X32 => self.x32,
-            Abi::Aarch64 => self.aarch64,
-            Abi::Arm => self.arm,
-        }
-    }
-
-    fn set(&mut self, abi: Abi, number: u32) {
-        let slot = match abi {
-            Abi::X86_64 => &mut self.x86_64,
-            Abi::X86 => &mut self.x86,
-            Abi::X32 => &mut self.x32,
-            Abi::Aarch64 => &mut self.aarch64,
-            Abi::Arm => &mut self.arm,
-        };
-        *slot = Some(number);
-    }
-}
-
-/// All tables by name. A profile has hundreds of names, each wanted on up to three ABIs: one look-up serves
-/// them all.
-static BY_NAME: LazyLock<HashMap<&'static str, Numbers>> = LazyLock::new(|| {
-    let mut by_name: HashMap<_, Numbers> = HashMap::with_capacity(600);
-    for abi in Abi::ALL {
-        for (name, number) in abi.syscalls() {
-            by_name.entry(*name).or_default().set(abi, *number);
-        }
-    }
-    by_name
-});
-
-/// A system call's numbers, or None if it is one on no ABI.
-pub(crate) fn numbers(name: &str) -> Option<Numbers> {
-    BY_NAME.get(name).copied()
 }
 
 #[cfg(test)]

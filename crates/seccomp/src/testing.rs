@@ -105,7 +105,7 @@ pub(crate) fn evaluate(seccomp: &LinuxSeccomp, native: Architecture, call: &Call
         return default;
     }
     let private = |n: u32| (abi == Abi::X32 && n >= 512) || (abi == Abi::Arm && n >= 0xf_0000);
-    let known = |n: u32| abi.syscalls().iter().any(|(_, number)| *number == n);
+    let known = |n: u32| abi.syscalls().any(|(_, number)| number == n);
     let names = seccomp.syscalls().iter().flatten().flat_map(LinuxSyscall::names);
     let largest = names
         .filter_map(|name| abi.number(name))

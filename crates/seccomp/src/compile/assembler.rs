@@ -75,7 +75,7 @@ impl Assembler {
         self.push(AND, 0, 0, mask)
     }
 
-    /// Makes sure that what is assembled next runs into `target`.
+    /// Makes the next assembled instruction continue with `target`.
     pub(super) fn follow_with(&mut self, target: Label) {
         if self.skips(target) > 0 {
             self.jump(target);

@@ -18,7 +18,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// What the rules of one system call amount to, in the order they are tried.
+    /// The verdict of the rules of one system call, which are in the order they are tried.
     pub(super) fn verdict(
         &mut self,
         rules: &Rules<'_>,

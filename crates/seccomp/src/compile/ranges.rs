@@ -1,7 +1,7 @@
 //! What one architecture's filter answers to each number, as ranges of equal answers.
 //!
 //! x86_64 and x32 share an architecture value; x32 numbers have a bit set, so both are one list, and without
-//! x32 the upper part is one range that kills. -1 is what a tracer writes to skip a call and belongs to the
+//! x32 the upper part is one range that kills. -1, which a tracer writes to skip a call, belongs to the
 //! native ABI, though it has the bit set.
 //!
 //! Invariant: ranges start at 0, ascend, cover every number, and neighbours differ.
@@ -65,12 +65,8 @@ impl Ranges {
             default
         };
         let first_newer = largest.map_or(0, |largest| largest + 1);
-        let private = abi
-            .syscalls()
-            .iter()
-            .map(|(_, number)| *number)
-            .filter(|n| *n >= abi.private_from());
-        for number in private {
+        let private = abi.syscalls().filter(|(_, number)| *number >= abi.private_from());
+        for (_, number) in private {
             if let Err(index) = exact.binary_search_by_key(&number, |(known, _)| *known) {
                 exact.insert(index, (number, default));
             }

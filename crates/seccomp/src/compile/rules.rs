@@ -13,7 +13,7 @@ const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 /// The kernel's `MAX_ERRNO`; it silently turns anything larger into this.
 const MAX_ERRNO: u32 = 4095;
-/// `SECCOMP_RET_DATA`: what a tracer can be given.
+/// `SECCOMP_RET_DATA`, the data for a tracer.
 const MAX_DATA: u32 = 0xffff;
 const ARGUMENTS: usize = 6;
 
@@ -42,7 +42,7 @@ pub(super) enum Test {
     Greater { value: u64, expect: bool },
 }
 
-/// Conditions that must all hold, and what is returned if they do.
+/// Conditions that must all hold, and the action if they do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) conditions: Vec<Condition>,
@@ -52,11 +52,11 @@ pub(super) struct Rule {
 /// One entry of the profile's `syscalls`.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    /// Of each name that is a system call anywhere.
+    /// Of each name that some ABI has.
     pub(super) numbers: Vec<Numbers>,
-    /// None if they would be redundant.
+    /// Empty if they would be redundant.
     pub(super) rules: Vec<usize>,
-    /// What it means for socketcall(2) and ipc(2) of 32-bit x86: the call by name, and the rule.
+    /// The rules for socketcall(2) and ipc(2) of 32-bit x86, with the name of the call.
     pub(super) multiplexed: Vec<(&'static str, usize)>,
 }
 
@@ -64,10 +64,10 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
     pub(super) default: u32,
-    /// What a system call gets that is newer than the profile.
+    /// The action for system calls newer than the profile.
     pub(super) newer: u32,
     pub(super) entries: Vec<Entry>,
-    /// Names that are a system call nowhere.
+    /// Names that no ABI has.
     pub(super) unknown: Vec<&'a str>,
     all: Vec<Rule>,
 }
@@ -208,7 +208,7 @@ fn condition(arg: &LinuxSeccompArg, place: impl Fn() -> Place) -> Result<Conditi
         LinuxSeccompOperator::ScmpCmpLt => Test::GreaterOrEqual { value, expect: false },
         LinuxSeccompOperator::ScmpCmpGt => Test::Greater { value, expect: true },
         LinuxSeccompOperator::ScmpCmpLe => Test::Greater { value, expect: false },
-        // Here `value` is the mask. What it hides does not count in the second value either.
+        // Here `value` is the mask, which also applies to the second value.
         LinuxSeccompOperator::ScmpCmpMaskedEq => Test::Equal {
             mask: value,
             value: arg.value_two().unwrap_or(0) & value,

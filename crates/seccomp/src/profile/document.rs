@@ -15,7 +15,7 @@ pub(super) struct Document {
     pub(super) architectures: Vec<String>,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(super) arch_map: Vec<ArchMap>,
-    /// None and empty differ: without a list there are default flags.
+    /// `None` means the default flags, an empty list no flags.
     pub(super) flags: Option<Vec<LinuxSeccompFilterFlag>>,
     pub(super) listener_path: Option<PathBuf>,
     pub(super) listener_metadata: Option<String>,
@@ -58,7 +58,7 @@ pub(super) struct Filter {
     pub(super) min_kernel: Option<String>,
 }
 
-/// A capability by its name in a profile. One that the OCI runtime spec does not know is held by nobody.
+/// A capability by its name in a profile. No container has one that the OCI runtime spec does not know.
 pub(super) fn capability(name: &str) -> Option<Capability> {
     name.strip_prefix("CAP_").unwrap_or(name).parse().ok()
 }
