@@ -2,9 +2,9 @@
 //!
 //! Headers are taken apart with the `tar` crate; its readers and its `unpack` are not used, because they hold
 //! extensions of any size in memory and split pax records at newlines. Where formats contradict each other this reader
-//! does what the tools do that built and published the image (Go's archive/tar): GNU long names win over pax, pax wins
+//! follows the tools that build and publish images (Go's archive/tar): GNU long names win over pax, pax wins
 //! over the header, links, devices and directories have no data whatever their size says, global headers are ignored.
-//! Two readers that disagree about one byte see different files.
+//! Readers that disagree about one byte see different files.
 
 mod build;
 
@@ -15,7 +15,7 @@ use crate::error::Limit;
 use crate::pax::{self, Pax};
 use crate::sparse::{self, MapFault, MapReader};
 use crate::stream::{BLOCK, Producer, Source, Stream};
-use crate::tape::Tape;
+use crate::tar_split::TarSplitWriter;
 use crate::{Compression, Error, Limits, number};
 
 use build::{RawHeader, metadata};
@@ -50,23 +50,23 @@ impl<'l, S: Source> Archive<'l, S> {
         }
     }
 
-    /// Has everything that is read recorded.
-    pub(crate) fn record(mut self, tape: Option<Tape>) -> Self {
-        self.stream.tape = tape;
+    /// Records everything read.
+    pub(crate) fn record(mut self, tar_split: Option<TarSplitWriter>) -> Self {
+        self.stream.tar_split = tar_split;
         self
     }
 
-    /// The data of the current entry will be found in the file at this physical path.
-    pub(crate) fn held_in(&mut self, physical: &[u8], regions: Option<&[Region]>) {
-        if let Some(tape) = &mut self.stream.tape {
-            tape.file(physical, self.left, regions);
+    /// The data of the current entry is stored in the file at this physical path.
+    pub(crate) fn stored_in(&mut self, physical: &[u8], regions: Option<&[Region]>) {
+        if let Some(tar_split) = &mut self.stream.tar_split {
+            tar_split.file(physical, self.left, regions);
         }
     }
 
     /// The next entry, or `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        if let Some(tape) = &mut self.stream.tape {
-            tape.check()?;
+        if let Some(tar_split) = &mut self.stream.tar_split {
+            tar_split.check()?;
         }
         let mut pending = Pending::default();
         loop {
@@ -82,8 +82,8 @@ impl<'l, S: Source> Archive<'l, S> {
                     &self.stream.entry,
                 ));
             }
-            let size =
-                number::unsigned(header.size()).ok_or_else(|| self.stream.fault("its size is no number"))?;
+            let size = number::unsigned(header.size())
+                .ok_or_else(|| self.stream.fault("its size is not a number"))?;
             match header.kind() {
                 b'x' => pending.pax = self.pax(size)?,
                 b'L' => pending.long_name = Some(self.long_name(size)?),
@@ -107,17 +107,17 @@ impl<'l, S: Source> Archive<'l, S> {
         Ok(&available[..available.len().min(most)])
     }
 
-    /// Takes note that `length` bytes of data were used.
+    /// Marks `length` bytes of data as used.
     pub(crate) fn consume(&mut self, length: usize) {
         self.stream.consume(length);
         self.left -= length as u64;
     }
 
-    /// Reads whatever follows the archive; yields the length of the whole stream, and its source.
+    /// Reads to the end of the stream; returns its length and its source.
     pub(crate) fn drain(mut self) -> Result<(u64, S), Error> {
         self.stream.drain()?;
-        if let Some(tape) = self.stream.tape.take() {
-            tape.finish()?;
+        if let Some(tar_split) = self.stream.tar_split.take() {
+            tar_split.finish()?;
         }
         Ok((self.stream.offset(), self.stream.into_source()))
     }
@@ -251,7 +251,7 @@ impl<'l, S: Source> Archive<'l, S> {
         Ok(entry)
     }
 
-    /// Reads the map of a sparse file, wherever it stands.
+    /// Reads the map of a sparse file from its location in the archive.
     fn sparse(&mut self, header: &RawHeader, pax: Pax, entry: &mut Entry) -> Result<(), Error> {
         let (regions, size) = if header.kind() == b'S' {
             let regions = self.old_map(header, &entry.path)?;

@@ -1,8 +1,8 @@
-//! Whether a layer on disk still is what was unpacked: the archive made again must hash to the diff id, and everything it
-//! describes must be there with the owner, mode, times and attributes it says.
+//! Verifies a layer on disk: the reproduced archive must hash to the diff id, and everything in it must be in the directory with
+//! the same owner, mode, times and attributes.
 //!
-//! Reads, and changes nothing. The archive's own digest decides about contents; the entries are trusted only because of it,
-//! so nothing is reported whole before the last byte was hashed.
+//! Only reads. The contents are verified by the archive's digest, and so are the entries themselves: no layer is reported intact
+//! before the last byte was hashed.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,9 +17,9 @@ use crate::metadata::{OPAQUE, is_kept};
 use crate::parents::{Parent, Parents, is_whiteout};
 use crate::path::{self, Meaning};
 use crate::stream::{Producer, Source};
-use crate::{Compression, DiffId, Error, Limits, Replay, Unpacked, usage};
+use crate::{Compression, DiffId, Error, Limits, TarSplitReader, Unpacked, usage};
 
-/// What a layer was when it was unpacked.
+/// The state of a layer when it was unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
     /// [`Unpacked::diff_id`]
@@ -40,18 +40,19 @@ impl From<&Unpacked> for Expected {
     }
 }
 
-/// Compares the layer in `dir` with what was recorded on `tape` when it was unpacked. Blocks as long as reading it takes.
+/// Compares the layer in `dir` with the tar-split file written when it was unpacked. Blocks while it reads the whole layer.
 ///
 /// # Errors
-/// Of the kinds Corrupt, Refused, Limit and Input where the layer or its tape is damaged; System where it could not be read.
+/// Of the kinds Corrupt, Refused, Limit and Input if the layer or its tar-split file is damaged; System if it cannot be read.
 pub fn check(
     dir: BorrowedFd<'_>,
-    tape: impl Read,
+    tar_split: impl Read,
     expected: &Expected,
     limits: &Limits,
 ) -> Result<(), Error> {
-    let replay = Replay::new(tape, dir).map_err(|source| unwrapped(Error::Input { offset: 0, source }))?;
-    let producer = Producer::new(replay, Compression::None, limits)?;
+    let reader = TarSplitReader::new(tar_split, dir)
+        .map_err(|source| unwrapped(Error::Input { offset: 0, source }))?;
+    let producer = Producer::new(reader, Compression::None, limits)?;
     let mut archive = Archive::new(producer, limits);
     let mut checker = Checker {
         limits,
@@ -63,10 +64,7 @@ pub fn check(
     let (_, producer) = found.map_err(unwrapped)?;
     checker.directories()?;
     if producer.digest() != *expected.diff_id.as_bytes() {
-        return Err(Error::damaged(
-            b".",
-            "has other contents than when it was unpacked",
-        ));
+        return Err(Error::damaged(b".", "has changed since it was unpacked"));
     }
     if checker.dropped > expected.dropped_xattrs {
         return Err(Error::damaged(b".", "has lost extended attributes"));
@@ -79,7 +77,7 @@ pub fn check(
     Ok(())
 }
 
-/// A failure of the layer's own, which went through a reader as an I/O error.
+/// Extracts an error of this crate that passed through a reader as an I/O error.
 fn unwrapped(error: Error) -> Error {
     match error {
         Error::Input { offset, source } => match source.downcast::<Error>() {
@@ -93,12 +91,12 @@ fn unwrapped(error: Error) -> Error {
 struct Checker<'a> {
     limits: &'a Limits,
     parents: Parents<'a>,
-    /// By physical path; of several entries the last one holds.
+    /// By physical path; the last of several entries counts.
     directories: BTreeMap<Vec<u8>, Metadata>,
     dropped: u64,
 }
 
-/// One entry and where it should be.
+/// One entry and its expected location.
 struct Found<'e> {
     entry: &'e Entry,
     parent: &'e Parent,
@@ -160,7 +158,7 @@ impl Checker<'_> {
             Kind::Directory | Kind::Hardlink => true,
         };
         if !fits {
-            return Err(Error::damaged(&entry.path, "is of another type"));
+            return Err(Error::damaged(&entry.path, "has another type"));
         }
         if entry.kind == Kind::Regular && u64::try_from(stat.st_size) != Ok(entry.size) {
             return Err(Error::damaged(&entry.path, "has another size"));
@@ -191,7 +189,10 @@ impl Checker<'_> {
         };
         let (target, own) = (target.stat()?, found.stat()?);
         if (target.st_dev, target.st_ino) != (own.st_dev, own.st_ino) {
-            return Err(Error::damaged(&entry.path, "is no link to its target any more"));
+            return Err(Error::damaged(
+                &entry.path,
+                "is not a link to its target any more",
+            ));
         }
         Ok(())
     }
@@ -231,7 +232,7 @@ fn proc(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// Says of what is not there that it is gone.
+/// Turns the error for a missing file into damage.
 fn missing(error: Error) -> Error {
     match error {
         Error::System {
@@ -247,7 +248,7 @@ fn opaque(parent: &Parent, entry: &[u8]) -> Result<(), Error> {
     let mut value = [0; 2];
     match getxattr(proc(parent.fd.as_fd()), OPAQUE, &mut value[..]) {
         Ok(1) if value[0] == b'y' => Ok(()),
-        Ok(_) | Err(Errno::NODATA) => Err(Error::damaged(entry, "does not hide what lies below any more")),
+        Ok(_) | Err(Errno::NODATA) => Err(Error::damaged(entry, "does not hide the layers below any more")),
         Err(errno) => Err(Error::system(
             entry,
             "getxattr(\"trusted.overlay.opaque\")",
@@ -256,7 +257,7 @@ fn opaque(parent: &Parent, entry: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// A later entry may have made an opaque directory of it.
+/// A later entry may have turned the whiteout into an opaque directory.
 fn whiteout(found: &Found<'_>) -> Result<(), Error> {
     let stat = found.stat()?;
     if is_whiteout(&stat) || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -264,7 +265,7 @@ fn whiteout(found: &Found<'_>) -> Result<(), Error> {
     }
     Err(Error::damaged(
         &found.entry.path,
-        "does not hide what lies below any more",
+        "does not hide the layers below any more",
     ))
 }
 
@@ -286,7 +287,7 @@ fn same(stat: &Stat, metadata: &Metadata, entry: &[u8]) -> Result<(), Error> {
         return Err(Error::damaged(entry, what));
     }
     let (seconds, nanoseconds) = metadata.mtime;
-    // Beyond these no file system is bound to keep a time, nor all its digits.
+    // File systems may not keep times outside this range, nor all digits.
     let kept = (0..1 << 31).contains(&seconds);
     let digits = [0, u64::from(nanoseconds)];
     if kept && (stat.st_mtime != seconds || !digits.contains(&stat.st_mtime_nsec)) {
@@ -295,7 +296,7 @@ fn same(stat: &Stat, metadata: &Metadata, entry: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many attributes are not there; one with another value is damage.
+/// The number of missing attributes. An attribute with another value is damage.
 fn xattrs(
     metadata: &Metadata,
     entry: &[u8],
@@ -310,7 +311,7 @@ fn xattrs(
             missing += 1;
             continue;
         }
-        // The kernel keeps access lists in a form of its own.
+        // The kernel converts access lists to its own form.
         if key.starts_with(b"system.") {
             continue;
         }

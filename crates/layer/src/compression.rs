@@ -37,7 +37,7 @@ impl fmt::Display for Compression {
 }
 
 impl Compression {
-    /// Decides by the first bytes of a blob; what is unknown is taken for plain tar, whose headers carry a checksum.
+    /// Decides by the first bytes of a blob; an unknown format counts as plain tar, whose headers have a checksum.
     fn of(magic: &[u8]) -> Self {
         match *magic {
             [0x1f, 0x8b, ..] => Self::Gzip,

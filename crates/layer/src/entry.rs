@@ -40,7 +40,7 @@ pub(crate) struct Entry {
     pub(crate) link: Vec<u8>,
     pub(crate) kind: Kind,
     pub(crate) metadata: Metadata,
-    /// Size of the file, holes included; 0 for what is no regular file.
+    /// Size of the file, holes included; 0 for anything but a regular file.
     pub(crate) size: u64,
     /// The data regions where the file is sparse.
     pub(crate) regions: Option<Vec<Region>>,

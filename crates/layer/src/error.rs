@@ -1,4 +1,4 @@
-//! What can go wrong with a layer, told so that the person reading a pod's event knows whose fault it is.
+//! The crate's error. Messages tell the reader of a pod's event whether the image, the registry or the node is at fault.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,19 +8,19 @@ use rustix::io::Errno;
 
 use crate::Compression;
 
-/// The bytes of a path as an archive gave them. Shown escaped and shortened: names may hold control characters.
+/// The bytes of a path in an archive. Displayed escaped and shortened: names may hold control characters.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct EntryPath(Vec<u8>);
 
 impl EntryPath {
     const SHOWN: usize = 256;
 
-    /// Takes the bytes of a name.
+    /// A path of these bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
     }
 
-    /// The name as it stood in the archive.
+    /// The bytes as in the archive.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -44,7 +44,7 @@ impl fmt::Debug for EntryPath {
     }
 }
 
-/// Which of [`crate::Limits`] was exceeded.
+/// The exceeded one of [`crate::Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
@@ -89,14 +89,13 @@ impl fmt::Display for Limit {
 
 /// Why a layer could not be unpacked, measured or removed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 #[non_exhaustive]
 pub enum Error {
     /// The source of the stream failed; the archive itself may be fine.
     #[error("read of the layer stream failed after {offset} uncompressed bytes; fetch the layer again")]
     Input {
-        /// Uncompressed bytes seen before.
         offset: u64,
-        /// What the reader said.
         #[source]
         source: io::Error,
     },
@@ -105,161 +104,96 @@ pub enum Error {
         "{compression} data of the layer is damaged after {offset} uncompressed bytes; fetch the layer again"
     )]
     Decompress {
-        /// The format that was being read.
         compression: Compression,
-        /// Uncompressed bytes seen before.
         offset: u64,
-        /// What the decoder said.
         #[source]
         source: io::Error,
     },
     /// The archive ends within a header or within a file.
     #[error("layer archive ends at byte {offset}, in the middle of entry {path}; fetch the layer again")]
-    Truncated {
-        /// Uncompressed bytes seen.
-        offset: u64,
-        /// The last entry that had begun.
-        path: EntryPath,
-    },
-    /// A block that should be a tar header is none.
+    Truncated { offset: u64, path: EntryPath },
+    /// A block is not a tar header.
     #[error("no tar header at byte {offset} of the layer archive, after entry {path}: {fault}")]
     Header {
-        /// Where the block begins.
         offset: u64,
-        /// The entry before.
         path: EntryPath,
-        /// What is wrong with the block.
         fault: &'static str,
     },
     /// A field of an entry's header has no acceptable value.
     #[error("entry {path} of the layer has an unusable {field}")]
-    Field {
-        /// The entry.
-        path: EntryPath,
-        /// The tar field or pax key.
-        field: &'static str,
-    },
+    Field { path: EntryPath, field: &'static str },
     /// The path of an entry leads out of the layer.
     #[error("entry {path} of the layer climbs out of it with \"..\"; the image is faulty or hostile")]
-    Escape {
-        /// The entry.
-        path: EntryPath,
-    },
+    Escape { path: EntryPath },
     /// The target of a hard link leads out of the layer.
     #[error("hard link {path} of the layer points out of it, to {target}; the image is faulty or hostile")]
-    LinkEscape {
-        /// The entry.
-        path: EntryPath,
-        /// The target it names.
-        target: EntryPath,
-    },
+    LinkEscape { path: EntryPath, target: EntryPath },
     /// A hard link names something that this layer does not contain or that cannot have one.
     #[error("linkat({target}, {path}, 0) failed: a hard link's target must be a file of the same layer")]
     LinkTarget {
-        /// The entry.
         path: EntryPath,
-        /// The target it names.
         target: EntryPath,
-        /// The kernel's answer.
         #[source]
         source: Errno,
     },
-    /// A parent of an entry exists in this layer and is no directory.
-    #[error("entry {path} of the layer lies below {parent}, which is no directory")]
-    ParentNotDirectory {
-        /// The entry.
-        path: EntryPath,
-        /// The parent.
-        parent: EntryPath,
-    },
+    /// A parent of an entry exists in this layer and is not a directory.
+    #[error("entry {path} of the layer lies below {parent}, which is not a directory")]
+    ParentNotDirectory { path: EntryPath, parent: EntryPath },
     /// The parents of an entry lead through too many symbolic links.
     #[error("entry {path} of the layer lies below more than {allowed} symbolic links")]
-    ParentLoop {
-        /// The entry.
-        path: EntryPath,
-        /// How many are followed.
-        allowed: usize,
-    },
+    ParentLoop { path: EntryPath, allowed: usize },
     /// The archive's root is to become something other than a directory.
     #[error("entry {path} of the layer would replace the root directory")]
-    Root {
-        /// The entry.
-        path: EntryPath,
-    },
+    Root { path: EntryPath },
     /// A whiteout that names nothing that could be hidden.
     #[error("whiteout {path} of the layer names nothing")]
-    Whiteout {
-        /// The entry.
-        path: EntryPath,
-    },
+    Whiteout { path: EntryPath },
     /// A type of entry that has no place in an image.
     #[error("entry {path} of the layer has the unknown type {kind:#04x}")]
-    Unsupported {
-        /// The entry.
-        path: EntryPath,
-        /// The type flag of its header.
-        kind: u8,
-    },
+    Unsupported { path: EntryPath, kind: u8 },
     /// The layer is larger than allowed.
     #[error("layer exceeds the limit of {allowed} {limit} at entry {path}; the image is faulty or hostile")]
     Limit {
-        /// What was counted.
         limit: Limit,
-        /// How much is allowed.
         allowed: u64,
-        /// The entry at which it was exceeded.
         path: EntryPath,
     },
     /// The kernel refused to create or to change something.
     #[error("{call} for entry {path} of the layer failed")]
     System {
-        /// The entry, or the name within a tree.
         path: EntryPath,
-        /// The system call with its arguments.
         call: Cow<'static, str>,
-        /// The kernel's answer.
         #[source]
         source: Errno,
     },
     /// A tree to be removed or measured contains a mount point.
     #[error("{path} is a mount point; unmount it first")]
-    MountPoint {
-        /// The name within the tree.
-        path: EntryPath,
-    },
+    MountPoint { path: EntryPath },
     /// A tree changed while it was walked, so that the way back is not the way there.
     #[error("directory {path} was moved while its tree was walked; try again when nothing writes to it")]
-    Moved {
-        /// The name within the tree.
-        path: EntryPath,
-    },
-    /// A layer on disk is not what was unpacked.
+    Moved { path: EntryPath },
+    /// A layer on disk differs from the unpacked archive.
     #[error("{path} {what}: the layer on disk is damaged; pull the image again")]
     Damaged {
-        /// The name within the layer; "." is the layer itself.
         path: EntryPath,
-        /// What is wrong with it, as the end of a sentence.
         what: Cow<'static, str>,
     },
-    /// What was to be made of a layer could not be written.
+    /// An output file could not be written.
     #[error("{what} could not be written")]
     Output {
-        /// What it was.
         what: &'static str,
-        /// What the writer said.
         #[source]
         source: io::Error,
     },
     /// The thread that decompresses could not be started.
     #[error("no thread could be started for decompression")]
     Thread {
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
 }
 
-/// What a caller can do about an [`Error`].
+/// The kind of an [`Error`], for callers that act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -276,7 +210,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// Whose fault it is.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Input { .. } => ErrorKind::Input,

@@ -1,4 +1,4 @@
-//! What one layer may cost. The defaults are far above what honest images need and far below what harms a node.
+//! Limits for one layer. The defaults are far above the needs of honest images and far below any harm to a node.
 
 /// Upper bounds for one layer; going beyond any of them ends the unpacking with [`crate::Error::Limit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Limits {
     pub sparse_regions: usize,
     /// Bytes held in memory to set the times of directories at the end.
     pub directory_memory: usize,
-    /// Window of a zstd frame as a power of two: what the decoder may allocate.
+    /// Window of a zstd frame as a power of two, which bounds the decoder's memory.
     pub zstd_window_log: u32,
 }
 

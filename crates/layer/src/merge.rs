@@ -1,9 +1,9 @@
-//! Directories that a layer has only because something lies in them, and what they are called in the layers below.
+//! Implied directories: a layer has entries in them but no entry for them. Their metadata comes from the layers below.
 //!
 //! In an overlay the topmost directory of a name decides about mode, owner and attributes. A layer that puts a file into
-//! `/tmp` without describing `/tmp` would take the sticky bit away from all images that have it. A layer is shared by images with
-//! different layers below, so the layer itself cannot be right for all of them. What can be is one more layer on top of
-//! an image's own, with nothing in it but these directories.
+//! `/tmp` without an entry for `/tmp` would remove the sticky bit in all images that have the layer. A layer is shared by images
+//! with different layers below, so the layer itself cannot be right for all of them. Instead each image gets one more layer
+//! on top of its own, with nothing in it but these directories.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -17,22 +17,22 @@ use crate::error::EntryPath;
 use crate::metadata::{self, DEFAULT_ACL, Fresh, OPAQUE, Target, is_kept};
 use crate::{Error, path};
 
-/// Directories one image may need; with more of them, those beyond keep the modes they have.
+/// Limit for one image; directories beyond it keep their default metadata.
 const DIRECTORIES_MAX: usize = 20_000;
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A layer as unpacked, and its [`implied`](crate::Unpacked::implied) directories.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "named and documented in `Unpacked`")]
 pub struct Stacked<'a> {
-    /// Its directory.
+    /// The layer's directory.
     pub dir: BorrowedFd<'a>,
-    /// As the unpacker said.
     pub implied: &'a [EntryPath],
 }
 
-/// What one layer says about a path.
-enum Said {
-    /// Nothing; those below decide.
+/// A path in one layer.
+enum Found {
+    /// Not in this layer; those below decide.
     Nothing,
     /// A directory, described or implied; those below show through it.
     Directory(OwnedFd),
@@ -42,11 +42,11 @@ enum Said {
     Hidden,
 }
 
-/// Makes, in the empty directory `into`, every directory that one of `layers` (lowest first) implies and another below it
-/// describes otherwise. Yields how many there are; without any, no layer on top is needed.
+/// Creates, in the empty directory `into`, every directory that one of `layers` (lowest first) implies and a layer below it
+/// has with other metadata. Returns how many there are; if there are none, no layer on top is needed.
 ///
 /// # Errors
-/// [`Error::System`] where a layer cannot be read or `into` not be written.
+/// [`Error::System`] if a layer cannot be read or `into` cannot be written.
 pub fn describe_implied(layers: &[Stacked<'_>], into: BorrowedFd<'_>) -> Result<u64, Error> {
     let merger = Merger {
         layers,
@@ -55,7 +55,7 @@ pub fn describe_implied(layers: &[Stacked<'_>], into: BorrowedFd<'_>) -> Result<
             .map(|layer| layer.implied.iter().map(EntryPath::as_bytes).collect())
             .collect(),
     };
-    // Parents sort before what lies in them.
+    // Parents sort before their children.
     let wanted: BTreeSet<&[u8]> = merger.implied.iter().skip(1).flatten().copied().collect();
     let mut made = BTreeSet::new();
     for physical in wanted.into_iter().take(DIRECTORIES_MAX) {
@@ -93,14 +93,14 @@ struct Merger<'a> {
 }
 
 impl Merger<'_> {
-    /// Whether the topmost directory of this name is implied, and the one it stands for another.
+    /// Whether the topmost directory of this name is implied, and the one it hides has other metadata.
     fn is_wrong(&self, physical: &[u8]) -> Result<bool, Error> {
         for (at, layer) in self.layers.iter().enumerate().rev() {
-            match say(layer.dir, physical)? {
-                Said::Nothing => {}
-                Said::Hidden | Said::Opaque(_) => return Ok(false),
-                Said::Directory(_) if !self.implied[at].contains(physical) => return Ok(false),
-                Said::Directory(_) => {
+            match look_up(layer.dir, physical)? {
+                Found::Nothing => {}
+                Found::Hidden | Found::Opaque(_) => return Ok(false),
+                Found::Directory(_) if !self.implied[at].contains(physical) => return Ok(false),
+                Found::Directory(_) => {
                     let described = self.described(physical)?;
                     return Ok(described.is_some_and(|metadata| metadata != implied_metadata(metadata.mtime)));
                 }
@@ -109,14 +109,14 @@ impl Merger<'_> {
         Ok(false)
     }
 
-    /// What the topmost description of this directory that can be seen says.
+    /// The metadata of the topmost visible directory of this name that has an entry.
     fn described(&self, physical: &[u8]) -> Result<Option<Metadata>, Error> {
         for (at, layer) in self.layers.iter().enumerate().rev() {
-            let (fd, last) = match say(layer.dir, physical)? {
-                Said::Nothing => continue,
-                Said::Hidden => return Ok(None),
-                Said::Directory(fd) => (fd, false),
-                Said::Opaque(fd) => (fd, true),
+            let (fd, last) = match look_up(layer.dir, physical)? {
+                Found::Nothing => continue,
+                Found::Hidden => return Ok(None),
+                Found::Directory(fd) => (fd, false),
+                Found::Opaque(fd) => (fd, true),
             };
             if !self.implied[at].contains(physical) {
                 return read(&fd, physical).map(Some);
@@ -164,7 +164,7 @@ impl Merger<'_> {
     }
 }
 
-/// What an implied directory is.
+/// The metadata of an implied directory.
 fn implied_metadata(mtime: (i64, u32)) -> Metadata {
     Metadata {
         mode: 0o755,
@@ -173,8 +173,8 @@ fn implied_metadata(mtime: (i64, u32)) -> Metadata {
     }
 }
 
-/// Goes down one layer by plain names, as the overlay does.
-fn say(layer: BorrowedFd<'_>, physical: &[u8]) -> Result<Said, Error> {
+/// Looks up a path in one layer by plain names, as the overlay does.
+fn look_up(layer: BorrowedFd<'_>, physical: &[u8]) -> Result<Found, Error> {
     let mut at: Option<OwnedFd> = None;
     let mut opaque = false;
     for component in physical.split(|byte| *byte == b'/') {
@@ -182,21 +182,21 @@ fn say(layer: BorrowedFd<'_>, physical: &[u8]) -> Result<Said, Error> {
         let dir = at.as_ref().map_or(layer, |fd| fd.as_fd());
         let next = match openat(dir, &name, HANDLE, Mode::empty()) {
             Ok(next) => next,
-            Err(Errno::NOENT) if opaque => return Ok(Said::Hidden),
-            Err(Errno::NOENT) => return Ok(Said::Nothing),
+            Err(Errno::NOENT) if opaque => return Ok(Found::Hidden),
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
             Err(errno) => return Err(Error::system(physical, "openat(O_PATH | O_NOFOLLOW)", errno)),
         };
         let stat = fstat(&next).map_err(|errno| Error::system(physical, "fstat", errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Ok(Said::Hidden);
+            return Ok(Found::Hidden);
         }
         opaque |= is_opaque(&next);
         at = Some(next);
     }
     Ok(match at {
-        Some(fd) if opaque => Said::Opaque(fd),
-        Some(fd) => Said::Directory(fd),
-        None => Said::Nothing,
+        Some(fd) if opaque => Found::Opaque(fd),
+        Some(fd) => Found::Directory(fd),
+        None => Found::Nothing,
     })
 }
 
@@ -227,7 +227,7 @@ fn read(fd: &OwnedFd, physical: &[u8]) -> Result<Metadata, Error> {
     };
     let mut xattrs = Vec::new();
     for name in names[..length].split(|byte| *byte == 0) {
-        // A host's label is not the image's.
+        // The host's label is not part of the image.
         if name.is_empty() || name == b"security.selinux" || !is_kept(name) {
             continue;
         }

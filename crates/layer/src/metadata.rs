@@ -1,7 +1,7 @@
-//! Owner, mode, attributes and times, in the one order that keeps them all: chown clears setuid, setgid and
+//! Owner, mode, attributes and times, in the only order that preserves them all: chown clears setuid, setgid and
 //! `security.capability`, so it comes first; then the mode, then attributes, then times.
 //!
-//! Calls that would change nothing are left out: they are most of what an unpacker does.
+//! Calls that would change nothing are left out: they would be most of an unpacker's calls.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -17,10 +17,10 @@ use crate::entry::Metadata;
 /// Marks a directory that hides everything of its name in the layers below.
 pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// The access list that a directory passes on, acl(5).
+/// The default access list of a directory, acl(5).
 pub(crate) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
-/// Opens a directory, not through a link, so that its metadata can be changed.
+/// Opens a directory without following a link, to change its metadata.
 pub(crate) fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(parent, name, flags, Mode::empty())
@@ -50,7 +50,7 @@ pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {
     }
 }
 
-/// Something just created, or about to be brought up to date.
+/// An object whose metadata is to be set.
 pub(crate) enum Target<'a> {
     /// Open for writing or a directory.
     Open(BorrowedFd<'a>),
@@ -58,7 +58,7 @@ pub(crate) enum Target<'a> {
     Named { parent: BorrowedFd<'a>, name: &'a [u8] },
 }
 
-/// How the new object came to be, which says what need not be set again.
+/// Metadata that a new object has already.
 #[derive(Clone, Copy)]
 pub(crate) struct Fresh {
     /// Owned by root already.
@@ -68,7 +68,7 @@ pub(crate) struct Fresh {
 }
 
 impl Target<'_> {
-    /// Sets everything but times; yields how many attributes could not be kept.
+    /// Sets everything but times; returns how many attributes could not be kept.
     pub(crate) fn apply(&self, metadata: &Metadata, fresh: Fresh, entry: &[u8]) -> Result<u64, Error> {
         let chown = !fresh.owned || metadata.uid != 0 || metadata.gid != 0;
         if chown {
@@ -86,7 +86,7 @@ impl Target<'_> {
         }
         let mut dropped = 0;
         for (name, value) in &metadata.xattrs {
-            // Set at the end: what is created in the directory would inherit it.
+            // Set at the end, because objects created in the directory would inherit it.
             if name != DEFAULT_ACL && !self.keep_xattr(name, value, entry)? {
                 dropped += 1;
             }
@@ -94,7 +94,7 @@ impl Target<'_> {
         Ok(dropped)
     }
 
-    /// Sets one attribute; false if it is none that is kept, or none that this file system has for such a file.
+    /// Sets one attribute; false if it is not kept, or if this file system does not support it for such a file.
     pub(crate) fn keep_xattr(&self, name: &[u8], value: &[u8], entry: &[u8]) -> Result<bool, Error> {
         if !is_kept(name) {
             return Ok(false);

@@ -1,9 +1,9 @@
-//! A layer directory as an archive again, the same bytes for the same tree: names in byte order, one way to write every
-//! field, pax records only where a header cannot say it.
+//! Writes a layer directory as a new archive, the same bytes for the same tree: names in byte order, one way to write every
+//! field, pax records only if a header cannot hold the value.
 //!
-//! The kernel's overlay format goes back to what image archives have: character devices 0:0 to `.wh.NAME`, opaque directories
-//! to `.wh..wh..opq` first in them. The digest differs from that of the archive the layer came from; where that matters,
-//! [`crate::Replay`] makes the original. Nothing is written to the layer, and no link is followed.
+//! The kernel's overlay format is converted to that of image archives: character devices 0:0 to `.wh.NAME`, opaque directories
+//! to `.wh..wh..opq` as their first entry. The digest differs from that of the archive the layer came from; if that matters,
+//! [`crate::TarSplitReader`] reproduces the original. Nothing is written to the layer, and no link is followed.
 
 mod header;
 
@@ -24,23 +24,23 @@ use sha2::{Digest, Sha256};
 use crate::entry::Region;
 use crate::metadata::{OPAQUE, is_kept};
 use crate::parents::is_whiteout;
-use crate::{DiffId, Error, path, tape};
+use crate::{DiffId, Error, path, tar_split};
 
 use header::{Attribute, Header};
 
-/// An archive that was written.
+/// A written archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packed {
-    /// Its digest.
+    /// The archive's digest.
     pub diff_id: DiffId,
-    /// Its length.
+    /// The archive's length.
     pub bytes: u64,
 }
 
 /// Writes the layer in `dir` as an archive. Blocks.
 ///
 /// # Errors
-/// [`Error::Output`] where `out` fails; others where the layer cannot be read.
+/// [`Error::Output`] if `out` fails; others if the layer cannot be read.
 pub fn pack(dir: BorrowedFd<'_>, out: impl Write) -> Result<Packed, Error> {
     let mut packer = Packer {
         root: dir,
@@ -149,7 +149,7 @@ impl<W: Write> Packer<'_, W> {
         })
     }
 
-    /// Writes what is no directory; yields the path of what is one.
+    /// Writes a child that is not a directory; returns the path of one that is.
     fn child(&mut self, parent: &[u8], name: &CString) -> Result<Option<Vec<u8>>, Error> {
         let path = path::join(parent, name.to_bytes());
         let at = self.open(parent)?;
@@ -192,7 +192,7 @@ impl<W: Write> Packer<'_, W> {
                 header.device(major(stat.st_rdev), minor(stat.st_rdev));
             }
             FileType::Fifo => {}
-            // Sockets are in no archive, so none was unpacked.
+            // Archives hold no sockets, so none was unpacked.
             _ => return Ok(None),
         }
         self.header(&header, 0)?;
@@ -200,7 +200,7 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn file(&mut self, mut header: Header, path: &[u8], stat: &Stat) -> Result<(), Error> {
-        let file: File = tape::open_file(self.root, path)?.into();
+        let file: File = tar_split::open_file(self.root, path)?.into();
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let occupied = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         let holes = if occupied < size {
@@ -275,7 +275,7 @@ fn type_flag(kind: FileType) -> u8 {
     }
 }
 
-/// The attributes of an image's own, by name. A host's labels are the host's.
+/// The attributes of the image, by name, without the host's labels.
 fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<Attribute>, Error> {
     let mut names = vec![0; 64 << 10];
     let length = match llistxattr(proc, &mut names[..]) {
@@ -285,7 +285,6 @@ fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<Attribute>, Error> {
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0) {
-        // Access lists go as the attributes that they are.
         if name.is_empty() || name == b"security.selinux" || !is_kept(name) {
             continue;
         }
@@ -299,7 +298,7 @@ fn attributes(proc: &[u8], path: &[u8]) -> Result<Vec<Attribute>, Error> {
     Ok(found)
 }
 
-/// Where a file has data; none if it has no holes after all.
+/// The data regions of a file; `None` if it has no holes after all.
 fn regions(file: &File, path: &[u8], size: u64) -> Result<Option<Vec<Region>>, Error> {
     let mut regions = Vec::new();
     let mut at = 0;

@@ -1,9 +1,9 @@
-//! Handles of the directories that entries lie in.
+//! Handles of the parent directories of entries.
 //!
-//! The plain way is one openat2(2) that refuses links of any kind. Archives may put an entry below a symbolic link of
-//! their own ("lib -> usr/lib", then "lib/x"); then the way is walked component by component, links being resolved as
-//! if the layer's root were the process's root: ".." stops there and absolute targets begin there. The walk yields the
-//! *physical* path, free of links, and only physical paths are remembered for later.
+//! Usually one openat2(2) that refuses links of any kind is enough. Archives may put an entry below a symbolic link of
+//! their own ("lib -> usr/lib", then "lib/x"); then the path is walked component by component, and links are resolved as
+//! if the layer's root were the process's root: ".." stops there and absolute targets begin there. The walk returns the
+//! *physical* path, free of links, and only physical paths are kept for later.
 //!
 //! Invariants: no lookup follows a link in the kernel; every physical path obeys the limits on length and depth, so
 //! the tree can always be opened from its root in one call; a handle in the cache is reachable by its key, for the
@@ -35,7 +35,7 @@ pub(crate) struct Parent {
     pub(crate) fd: OwnedFd,
     /// Physical path; empty for the root.
     pub(crate) path: Vec<u8>,
-    /// What is created here inherits the group.
+    /// New objects in it inherit the group.
     pub(crate) setgid: bool,
 }
 
@@ -45,17 +45,17 @@ pub(crate) struct Parents<'a> {
     limits: &'a Limits,
     /// Most recently used last.
     cache: Vec<(Vec<u8>, Rc<Parent>)>,
-    /// Directories that exist only because something lies in them.
+    /// Directories without an entry of their own.
     pub(crate) implied: BTreeSet<Vec<u8>>,
     /// How many directories were created for that reason.
     pub(crate) created: u64,
-    /// A whiteout of this layer had to give way.
+    /// A whiteout of this layer was replaced.
     pub(crate) unlinked: bool,
     /// Bytes of names held until the end, here and by the writer.
     remembered: usize,
 }
 
-/// A way being walked.
+/// A path being walked.
 struct Way<'e> {
     entry: &'e [u8],
     create: bool,
@@ -83,7 +83,7 @@ impl<'a> Parents<'a> {
         self.cache.clear();
     }
 
-    /// The directory with this clean path. Missing ones are created if asked for, or else ENOENT is the answer.
+    /// The directory with this clean path. A missing one is created if `create`, otherwise the error is ENOENT.
     pub(crate) fn open(&mut self, wanted: &[u8], entry: &[u8], create: bool) -> Result<Rc<Parent>, Error> {
         if let Some(at) = self.cache.iter().rposition(|(path, _)| path == wanted) {
             let hit = self.cache.remove(at);
@@ -155,7 +155,7 @@ impl<'a> Parents<'a> {
         })
     }
 
-    /// One component further: into a directory, through a link, or into a directory made for the purpose.
+    /// Walks one component: into a directory, through a link, or into a new directory.
     fn step(&mut self, way: &mut Way<'_>, name: &[u8]) -> Result<(), Error> {
         let physical = path::join(&way.path, name);
         let open = |at: &OwnedFd| openat(at, name, HANDLE | OFlags::NOFOLLOW, Mode::empty());
@@ -176,7 +176,7 @@ impl<'a> Parents<'a> {
             }
             FileType::Symlink => self.follow(way, &next),
             _ if is_whiteout(&stat) && way.create => {
-                // What was hidden below stays hidden: the directory begins empty.
+                // The layers below stay hidden: the directory begins empty.
                 unlinkat(&way.at, name, AtFlags::empty())
                     .map_err(|errno| Error::system(way.entry, "unlinkat(whiteout)", errno))?;
                 self.unlinked = true;

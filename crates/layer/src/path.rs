@@ -1,6 +1,6 @@
-//! Names of entries: made relative and free of "." and "..", and read for what a whiteout means.
+//! Names of entries: made relative and free of "." and "..", and recognised as whiteouts.
 //!
-//! Pure functions. What passes here has no component that a kernel lookup could take for anything but a plain name.
+//! Pure functions. A clean path has only components that a kernel lookup takes as plain names.
 
 use crate::error::{EntryPath, Limit};
 use crate::{Error, Limits};
@@ -10,7 +10,7 @@ const RESERVED: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Joins the plain components of `raw` by single slashes; empty means the root. Absolute names become relative, ".."
-/// takes back one component and is refused where there is none.
+/// removes one component and is refused if there is none.
 pub(crate) fn clean(raw: &[u8], limits: &Limits) -> Result<Vec<u8>, Error> {
     if raw.contains(&0) {
         return Err(Error::field(raw, "path"));
@@ -60,7 +60,7 @@ pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     [parent, b"/", name].concat()
 }
 
-/// What an entry's clean path stands for.
+/// The meaning of an entry's clean path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Meaning<'a> {
     /// Itself.
@@ -75,7 +75,7 @@ pub(crate) enum Meaning<'a> {
     Nothing,
 }
 
-/// Reads the meaning off a clean path.
+/// The meaning of a clean path.
 pub(crate) fn meaning(clean: &[u8]) -> Meaning<'_> {
     let (parent, last) = split(clean);
     if parent

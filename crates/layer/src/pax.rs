@@ -28,7 +28,7 @@ pub(crate) struct PaxSparse {
     pub(crate) name: Option<Vec<u8>>,
     /// `GNU.sparse.realsize` (1.0) or `GNU.sparse.size` (0.x).
     pub(crate) size: Option<u64>,
-    /// 0.x: the map is in the header. `None` where there is none.
+    /// 0.x: the map is in the header. `None` without a map.
     pub(crate) regions: Option<Vec<Region>>,
     /// 0.0: an offset still without its length.
     offset: Option<u64>,

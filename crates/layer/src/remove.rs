@@ -15,9 +15,9 @@ mod crowd;
 /// How often a directory may turn out to have been refilled, or read incompletely, before it counts as busy.
 const RETRIES: u32 = 64;
 
-/// Removes `name`, and everything below it, from the directory `dir`. What is not there counts as removed.
+/// Removes `name`, and everything below it, from the directory `dir`. A missing name counts as removed.
 ///
-/// A large tree is removed by several threads. A mount point anywhere in it is an error; what was visited before it is gone
+/// A large tree is removed by several threads. A mount point anywhere in it is an error; anything visited before it is gone
 /// then.
 pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
     let bytes = name.as_bytes();

@@ -37,7 +37,7 @@ pub(crate) fn old(slots: &[GnuSparseHeader], regions: &mut Vec<Region>) -> Optio
     Some(())
 }
 
-/// Collects the lines of a 1.0 map, which stands before the data: a count, then an offset and a length per region.
+/// Collects the lines of a 1.0 map, which precedes the data: a count, then an offset and a length per region.
 #[derive(Debug, Default)]
 pub(crate) struct MapReader {
     line: Vec<u8>,

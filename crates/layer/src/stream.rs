@@ -1,7 +1,7 @@
-//! The uncompressed bytes of a layer in large pieces, on their way from the decoder to the archive reader.
+//! The uncompressed bytes of a layer in large pieces, between the decoder and the archive reader.
 //!
-//! A thread of its own decompresses and digests ahead, so that both cost no time beside the system calls of the
-//! writer; a handful of buffers goes round between the two. Invariant: every piece but the last is full, and its
+//! A separate thread decompresses and digests ahead, in parallel with the system calls of the writer; a few buffers
+//! circulate between the two. Invariant: every piece but the last is full, and its
 //! length is a multiple of tar's block size, so a header never straddles two pieces.
 
 use std::io::Read;
@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 
 use crate::compression::Decoder;
 use crate::error::{EntryPath, Limit};
-use crate::tape::Tape;
+use crate::tar_split::TarSplitWriter;
 use crate::{Compression, Error, Limits};
 
-/// Tar's unit.
+/// Tar's block size.
 pub(crate) const BLOCK: usize = 512;
 const _: () = assert!(Piece::SIZE.is_multiple_of(BLOCK));
 
@@ -39,7 +39,7 @@ impl Piece {
     }
 }
 
-/// Where pieces come from.
+/// A source of pieces.
 pub(crate) trait Source {
     /// Exchanges a spent piece for the next one.
     fn exchange(&mut self, spent: Piece) -> Result<Piece, Error>;
@@ -61,7 +61,7 @@ impl<R: Read> Producer<R> {
         })
     }
 
-    /// Runs until the stream ends or the other side has gone away; yields the digest of what was read.
+    /// Runs until the stream ends or the other side is dropped; returns the digest of everything read.
     pub(crate) fn run(
         mut self,
         full: &SyncSender<Result<Piece, Error>>,
@@ -102,13 +102,13 @@ pub(crate) struct Remote {
 
 impl Source for Remote {
     fn exchange(&mut self, spent: Piece) -> Result<Piece, Error> {
-        // The producer stops listening once the end is in the channel: then nobody needs the buffer.
+        // The producer stops receiving once the end is in the channel, and the buffer is not needed.
         drop(self.spent.send(spent));
         self.full.recv().unwrap_or_else(|_| Ok(Piece::new()))
     }
 }
 
-/// A cursor over the pieces. Knows the current entry for the sake of errors only.
+/// A cursor over the pieces. Knows the current entry only for errors.
 pub(crate) struct Stream<S> {
     source: S,
     piece: Option<Piece>,
@@ -117,8 +117,8 @@ pub(crate) struct Stream<S> {
     allowed: u64,
     /// The entry being read.
     pub(crate) entry: Vec<u8>,
-    /// Takes note of everything consumed.
-    pub(crate) tape: Option<Tape>,
+    /// Records everything consumed.
+    pub(crate) tar_split: Option<TarSplitWriter>,
 }
 
 impl<S: Source> Stream<S> {
@@ -130,16 +130,16 @@ impl<S: Source> Stream<S> {
             offset: 0,
             allowed: limits.archive_bytes,
             entry: Vec::new(),
-            tape: None,
+            tar_split: None,
         }
     }
 
-    /// How many bytes were consumed.
+    /// Bytes consumed so far.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What is buffered and not yet consumed; empty only at the end of the stream.
+    /// The buffered bytes that are not yet consumed; empty only at the end of the stream.
     pub(crate) fn available(&mut self) -> Result<&[u8], Error> {
         let spent = match self.piece.take() {
             Some(piece) if self.at < piece.filled || piece.is_last() => piece,
@@ -156,10 +156,10 @@ impl<S: Source> Stream<S> {
         Ok(&piece.bytes[self.at..piece.filled])
     }
 
-    /// Takes note that the first `length` available bytes were used.
+    /// Marks the first `length` available bytes as used.
     pub(crate) fn consume(&mut self, length: usize) {
-        if let (Some(tape), Some(piece)) = (&mut self.tape, &self.piece) {
-            tape.pass(&piece.bytes[self.at..self.at + length]);
+        if let (Some(tar_split), Some(piece)) = (&mut self.tar_split, &self.piece) {
+            tar_split.record(&piece.bytes[self.at..self.at + length]);
         }
         self.at += length;
         self.offset += length as u64;
@@ -178,7 +178,7 @@ impl<S: Source> Stream<S> {
         Ok(Some(block))
     }
 
-    /// Leaves out exactly `length` bytes.
+    /// Skips exactly `length` bytes.
     pub(crate) fn skip(&mut self, mut length: u64) -> Result<(), Error> {
         while length > 0 {
             let available = self.available()?.len();

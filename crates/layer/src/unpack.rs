@@ -9,11 +9,11 @@ use std::thread;
 use crate::archive::Archive;
 use crate::error::EntryPath;
 use crate::stream::{Piece, Producer, Remote};
-use crate::tape::{self, Tape};
+use crate::tar_split::{self, TarSplitWriter};
 use crate::writer::Writer;
 use crate::{Compression, Error, Limits};
 
-/// Buffers that go round between the two threads.
+/// Buffers that circulate between the two threads.
 const PIECES: usize = 4;
 
 /// SHA-256 of a layer's uncompressed archive, as an image config lists it under `rootfs.diff_ids`.
@@ -21,12 +21,12 @@ const PIECES: usize = 4;
 pub struct DiffId([u8; 32]);
 
 impl DiffId {
-    /// A digest known from elsewhere.
+    /// A known digest.
     pub fn from_bytes(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// The bare digest.
+    /// The digest without the algorithm.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -38,10 +38,10 @@ impl fmt::Display for DiffId {
     }
 }
 
-/// What became of a layer.
+/// An unpacked layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpacked {
-    /// To be compared with the image config before the directory is used.
+    /// Compare it with the image config before you use the directory.
     pub diff_id: DiffId,
     /// Bytes of the uncompressed archive.
     pub archive_bytes: u64,
@@ -49,14 +49,14 @@ pub struct Unpacked {
     pub size_on_disk: u64,
     /// Inodes of the directory, itself included.
     pub files: u64,
-    /// Directories that the archive does not describe but has entries in. They were made root's with mode 0755; in
-    /// an overlay they cover the mode, owner and attributes of the same directory in the layers below: see
+    /// Directories that the archive has entries in but no entry for. They belong to root with mode 0755; in an
+    /// overlay they hide the mode, owner and attributes of the same directory in the layers below: see
     /// [`describe_implied`](crate::describe_implied).
     pub implied: Vec<EntryPath>,
-    /// The archive hides everything of the layers below. The kernel ignores this on a layer's root: leave those
+    /// The archive hides everything in the layers below. The kernel ignores this on a layer's root: leave those
     /// layers out of the mount.
     pub opaque_root: bool,
-    /// Extended attributes that were not kept: the overlay's own, unknown namespaces, or not supported here.
+    /// Extended attributes that were not kept: the overlay's own, in unknown namespaces, or unsupported by the file system.
     pub dropped_xattrs: u64,
     /// The directory holds the contents of every file of the archive: no entry replaced another.
     pub reproducible: bool,
@@ -64,8 +64,11 @@ pub struct Unpacked {
 
 /// Unpacks a layer into the empty directory `into`, converting whiteouts to the kernel's overlay format.
 ///
-/// Blocks. On failure `into` holds a part of the layer, for the caller to remove. The reader's own end (timeouts,
-/// cancelling) is the caller's: an error on the writing side waits for a read in progress to return.
+/// Blocks. On failure `into` holds a part of the layer, which the caller removes. Timeouts and cancellation of the reader are
+/// up to the caller: an error on the writing side waits until a read in progress returns.
+///
+/// # Errors
+/// If the stream cannot be read or decompressed, the archive is malformed, hostile or over `limits`, or the kernel refuses.
 pub fn unpack<R: Read + Send>(
     reader: R,
     compression: Compression,
@@ -75,17 +78,17 @@ pub fn unpack<R: Read + Send>(
     run(reader, compression, into, limits, None)
 }
 
-/// As [`unpack`], and writes to `tape` what [`Replay`](crate::Replay) needs to make the archive again. Is it not
-/// [`Unpacked::reproducible`], the tape is worthless.
+/// Does the same as [`unpack`] and writes to `tar_split` what [`TarSplitReader`](crate::TarSplitReader) needs to reproduce the
+/// archive. If the result is not [`Unpacked::reproducible`], discard the tar-split file.
 pub fn unpack_recorded<R: Read + Send>(
     reader: R,
     compression: Compression,
     into: BorrowedFd<'_>,
     limits: &Limits,
-    tape: impl Write + Send + 'static,
+    tar_split: impl Write + Send + 'static,
 ) -> Result<Unpacked, Error> {
-    let tape = Tape::new(Box::new(tape)).map_err(tape::unwritten)?;
-    run(reader, compression, into, limits, Some(tape))
+    let writer = TarSplitWriter::new(Box::new(tar_split)).map_err(tar_split::unwritten)?;
+    run(reader, compression, into, limits, Some(writer))
 }
 
 fn run<R: Read + Send>(
@@ -93,7 +96,7 @@ fn run<R: Read + Send>(
     compression: Compression,
     into: BorrowedFd<'_>,
     limits: &Limits,
-    tape: Option<Tape>,
+    tar_split: Option<TarSplitWriter>,
 ) -> Result<Unpacked, Error> {
     let (full_in, full) = sync_channel(PIECES);
     let (spent, spent_out) = sync_channel(PIECES);
@@ -113,7 +116,7 @@ fn run<R: Read + Send>(
             })
             .map_err(|source| Error::Thread { source })?;
         let written = write(
-            Archive::new(Remote { full, spent }, limits).record(tape),
+            Archive::new(Remote { full, spent }, limits).record(tar_split),
             into,
             limits,
         );
@@ -137,7 +140,7 @@ fn write(mut archive: Archive<'_, Remote>, into: BorrowedFd<'_>, limits: &Limits
 }
 
 impl Unpacked {
-    /// All but the digest, which the other thread yields.
+    /// Everything but the digest, which comes from the other thread.
     pub(crate) fn without_digest(archive_bytes: u64, size_on_disk: u64, files: u64) -> Self {
         Self {
             diff_id: DiffId([0; 32]),

@@ -1,4 +1,4 @@
-//! What a tree occupies on disk, and how to make it durable.
+//! The disk usage of a tree, and making it durable.
 
 use std::collections::HashSet;
 use std::ffi::CStr;

@@ -24,13 +24,13 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 /// What to do at each object.
 pub(crate) trait Visitor {
-    /// Something that is no directory.
+    /// Anything but a directory.
     fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Error>;
     /// A directory, before its contents.
     fn enter(&mut self, stat: &Stat) -> Result<(), Error>;
     /// A directory after its contents; true asks to walk it once more.
     fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> Result<bool, Error>;
-    /// Whether somebody may change the tree meanwhile.
+    /// Whether other processes may change the tree meanwhile.
     fn is_lenient(&self) -> bool {
         false
     }
@@ -85,7 +85,7 @@ pub(crate) fn walk(root: OwnedFd, visitor: &mut impl Visitor) -> Result<(), Erro
     Ok(())
 }
 
-/// What an object that somebody removed or replaced answers.
+/// Whether the errno means that the object was removed or replaced meanwhile.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
 }
@@ -111,7 +111,7 @@ fn up(directory: &OwnedFd, name: &CStr, identity: (u64, u64)) -> Result<OwnedFd,
     Ok(parent)
 }
 
-/// Goes down from `start` again, along `frames`. Frames whose directory is no longer there are dropped.
+/// Walks down from `start` again, along `frames`. Frames whose directory is gone are dropped.
 fn return_to(start: &OwnedFd, frames: &mut Vec<Frame>) -> Result<OwnedFd, Error> {
     let mut at = openat(start, c".", DIRECTORY, Mode::empty())
         .map_err(|errno| Error::system(b".", "openat(\".\")", errno))?;

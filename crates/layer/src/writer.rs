@@ -128,7 +128,7 @@ impl<'a> Writer<'a> {
 
     /// Sets the times of directories and sums up.
     pub(crate) fn finish(mut self, archive_bytes: u64) -> Result<Unpacked, Error> {
-        // Reverse order puts what lies in a directory before it.
+        // Reverse order puts children before their directory.
         for (physical, late) in std::mem::take(&mut self.late).into_iter().rev() {
             let fd = self.open_directory(&physical)?;
             let target = Target::Open(fd.as_fd());
@@ -154,7 +154,7 @@ impl<'a> Writer<'a> {
         Ok(unpacked)
     }
 
-    /// Creates something by `make`, after removing what stands in its way; true if something did.
+    /// Creates an object by `make`, after removing an existing one of that name; true if there was one.
     fn create<T>(
         &mut self,
         place: &Place<'_>,
@@ -240,7 +240,7 @@ impl<'a> Writer<'a> {
         self.inodes += 1;
         self.bytes += UNIT;
         if opaque {
-            // What was here hid everything of this name below, and the directory must go on doing so.
+            // The removed object hid everything of this name in the layers below; the directory must do so too.
             self.set_opaque(&physical, &entry.path)?;
         }
         let setgid = place.parent.setgid;

@@ -1,6 +1,6 @@
 //! Images as archives: an OCI layout in a tar (image-layout.md), with the `manifest.json` that `docker load` reads as well.
 //!
-//! The store keeps no compressed layers, so an export holds plain ones. A layer's archive is made again from its tape, byte by
+//! The store keeps no compressed layers, so an export holds plain ones. A layer's archive is reproduced from its tar-split file, byte by
 //! byte: same diff id, same config, same image id, and whoever compresses layers may. Where that is impossible, because the
 //! original had entries that replaced each other, the tree is packed anew; then diff id, config and image id change, and the
 //! result says so.

@@ -1,6 +1,6 @@
 //! A layer's way from bytes to its place: unpacked in `staging/`, held against the diff id, renamed into `layers/`.
 //!
-//! What lies beside the unpacked tree is made while it is unpacked: the tape from which its archive can be made again, or
+//! What lies beside the unpacked tree is made while it is unpacked: the tar-split file, from which its archive can be reproduced, or
 //! where that is impossible the digest of the tree, and the names of directories the archive only implies.
 //!
 //! Nothing here is durable yet: that is done once for all layers of an image, before its record, without which a layer
@@ -69,9 +69,10 @@ pub(crate) fn unpack<R: Read + Send>(
     let staging = Staging::new(&layout)?;
     let dir = files::open_dir(&staging.0.join(FS))?;
     let path = staging.0.join(TAR_SPLIT);
-    let tape = File::create_new(&path).map_err(io_error("open(O_EXCL)", &path))?;
+    let tar_split = File::create_new(&path).map_err(io_error("open(O_EXCL)", &path))?;
     let limits = Limits::default();
-    let unpacked = pausa_layer::unpack_recorded(&mut *input, Compression::Detect, dir.as_fd(), &limits, tape);
+    let unpacked =
+        pausa_layer::unpack_recorded(&mut *input, Compression::Detect, dir.as_fd(), &limits, tar_split);
     let expected = format!("sha256:{}", ticket.hex());
     // A broken or wrong blob explains whatever the unpacker stumbled over.
     let ended = end(input);
@@ -106,12 +107,12 @@ fn describe(
     dir: BorrowedFd<'_>,
     unpacked: &Unpacked,
 ) -> Result<LayerRecord, ImageError> {
-    let tape = staging.join(TAR_SPLIT);
+    let tar_split = staging.join(TAR_SPLIT);
     let tree = if unpacked.reproducible {
         None
     } else {
         // Rare: the archive holds files that another entry replaced.
-        files::remove_file(&tape)?;
+        files::remove_file(&tar_split)?;
         let packed = pausa_layer::pack(dir, io::sink()).map_err(failed(hex))?;
         Some(hex::encode(packed.diff_id.as_bytes()))
     };

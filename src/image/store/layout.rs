@@ -3,7 +3,7 @@
 //! ```text
 //!  layers/DIFFID/fs/        an unpacked layer, a lower directory of overlay mounts
 //!  layers/DIFFID/layer.json its sizes
-//!  layers/DIFFID/tape       what makes its archive again, for verification and export
+//!  layers/DIFFID/tape       its tar-split file: reproduces its archive, for verification and export
 //!  layers/DIFFID/implied    directories its archive does not describe
 //!  tops/ID/                 the layer on top of an image's own: what those directories are called below
 //!  images/ID.json           an image's record: names, layers
@@ -125,7 +125,7 @@ impl Layout {
 
 /// The directory of a layer's content.
 pub(crate) const FS: &str = "fs";
-/// The file of a layer's tape.
+/// A layer's tar-split file.
 pub(crate) const TAR_SPLIT: &str = "tape";
 /// The file with the names of a layer's implied directories, separated by zeros.
 pub(crate) const IMPLIED: &str = "implied";

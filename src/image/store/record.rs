@@ -39,7 +39,7 @@ pub(crate) struct LayerRecord {
     /// Extended attributes of the archive that the tree does not have.
     #[serde(default)]
     pub(crate) dropped_xattrs: u64,
-    /// Hex digits of the digest of the tree packed anew, where there is no tape.
+    /// Hex digits of the digest of the tree packed anew, if there is no tar-split file.
     #[serde(default)]
     pub(crate) tree: Option<String>,
     /// Has directories that its archive does not describe.

@@ -1,6 +1,6 @@
 //! Whether what is on disk is what was unpacked: one layer, one document.
 //!
-//! Reads only. A layer is held against its own archive, made again from its tape ([`pausa_layer::check`]), or where that is
+//! Reads only. A layer is verified against its own archive, reproduced from its tar-split file ([`pausa_layer::check`]), or where that is
 //! impossible against the digest its tree had when it was unpacked.
 
 use std::fs::File;
@@ -71,8 +71,8 @@ fn compare(layout: &Layout, record: &LayerRecord) -> Result<(), pausa_layer::Err
             Err(damaged("is not as it was when it was unpacked"))
         };
     }
-    let tape = layout.layer(&record.diff_id).join(TAR_SPLIT);
-    let tape = File::open(tape).map_err(|_| damaged("has lost the record of its archive"))?;
+    let tar_split = layout.layer(&record.diff_id).join(TAR_SPLIT);
+    let tar_split = File::open(tar_split).map_err(|_| damaged("has lost its tar-split file"))?;
     let mut digest = [0; 32];
     hex::decode_to_slice(&record.diff_id, &mut digest).map_err(|_| damaged("has a name that is none"))?;
     let expected = Expected {
@@ -80,7 +80,7 @@ fn compare(layout: &Layout, record: &LayerRecord) -> Result<(), pausa_layer::Err
         files: record.files,
         dropped_xattrs: record.dropped_xattrs,
     };
-    pausa_layer::check(dir.as_fd(), tape, &expected, &Limits::default())
+    pausa_layer::check(dir.as_fd(), tar_split, &expected, &Limits::default())
 }
 
 /// Whether a failure says something about the layer rather than about this process.

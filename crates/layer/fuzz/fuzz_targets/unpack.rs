@@ -1,5 +1,5 @@
 //! Any bytes as a layer that is written to disk (as root; otherwise most of it is refused by the kernel): nothing beside the
-//! directory may change, and what could be unpacked must verify and be made again byte by byte.
+//! directory may change, and what could be unpacked must verify and be reproduced byte for byte.
 #![no_main]
 
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 
 use libfuzzer_sys::fuzz_target;
-use pausa_layer::{Compression, Expected, Limits, Replay, check, unpack_recorded};
+use pausa_layer::{Compression, Expected, Limits, TarSplitReader, check, unpack_recorded};
 
 fn repair(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512) {
@@ -24,10 +24,10 @@ fuzz_target!(|bytes: Vec<u8>| {
     let temp = tempfile::tempdir_in("/dev/shm").expect("a directory");
     let root = temp.path().join("layer");
     std::fs::create_dir(&root).expect("a directory");
-    let tape = temp.path().join("tape");
+    let tar_split = temp.path().join("tar-split");
     let dir = File::open(&root).expect("a directory");
     let limits = Limits { content_bytes: 1 << 24, ..Limits::default() };
-    let recorder = File::create(&tape).expect("a file");
+    let recorder = File::create(&tar_split).expect("a file");
     let unpacked = unpack_recorded(&bytes[..], Compression::None, dir.as_fd(), &limits, recorder);
     let beside = std::fs::read_dir(temp.path()).expect("a directory").count();
     assert_eq!(beside, 2);
@@ -35,10 +35,10 @@ fuzz_target!(|bytes: Vec<u8>| {
     if !unpacked.reproducible {
         return;
     }
-    let tape = || File::open(&tape).expect("a tape");
+    let tar_split = || File::open(&tar_split).expect("a tar-split");
     let mut again = Vec::new();
-    let mut replay = Replay::new(tape(), dir.as_fd()).expect("a tape");
+    let mut replay = TarSplitReader::new(tar_split(), dir.as_fd()).expect("a tar-split");
     replay.read_to_end(&mut again).expect("an archive");
     assert!(again == bytes);
-    check(dir.as_fd(), tape(), &Expected::from(&unpacked), &limits).expect("a whole layer");
+    check(dir.as_fd(), tar_split(), &Expected::from(&unpacked), &limits).expect("a whole layer");
 });

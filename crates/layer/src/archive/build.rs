@@ -58,7 +58,7 @@ impl RawHeader {
         Ok(match self.kind() {
             // Before POSIX, a directory was a file whose name ends in a slash.
             0 if path.ends_with(b"/") => Kind::Directory,
-            // POSIX: who does not know contiguous files ('7') takes them for regular ones.
+            // POSIX: contiguous files ('7') may be treated as regular ones.
             0 | b'0' | b'7' | b'S' => Kind::Regular,
             b'1' => Kind::Hardlink,
             b'2' => Kind::Symlink,
@@ -118,7 +118,7 @@ pub(super) fn metadata(header: &RawHeader, pax: &mut Pax, path: &[u8]) -> Result
     })
 }
 
-/// The highest id means "leave it" to chown, so nobody can own a file by it.
+/// The highest id means "no change" to chown, so no file can belong to it.
 fn id(pax: Option<u64>, field: &[u8]) -> Option<u32> {
     let value = match pax {
         Some(value) => value,

@@ -5,28 +5,28 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::testing::{Site, Tar, privileged};
-use crate::{Compression, Error, Expected, Limits, Replay, Unpacked, check, unpack_recorded};
+use crate::{Compression, Error, Expected, Limits, TarSplitReader, Unpacked, check, unpack_recorded};
 
 fn unpack(site: &Site, archive: &[u8]) -> Result<Unpacked, Error> {
     let dir = File::open(&site.root).unwrap();
-    let tape = File::create(site.temp.path().join("tape")).unwrap();
+    let tar_split = File::create(site.temp.path().join("tar-split")).unwrap();
     unpack_recorded(
         archive,
         Compression::Detect,
         dir.as_fd(),
         &Limits::default(),
-        tape,
+        tar_split,
     )
 }
 
-fn tape(site: &Site) -> File {
-    File::open(site.temp.path().join("tape")).unwrap()
+fn tar_split(site: &Site) -> File {
+    File::open(site.temp.path().join("tar-split")).unwrap()
 }
 
 fn again(site: &Site) -> Vec<u8> {
     let dir = File::open(&site.root).unwrap();
     let mut bytes = Vec::new();
-    Replay::new(tape(site), dir.as_fd())
+    TarSplitReader::new(tar_split(site), dir.as_fd())
         .unwrap()
         .read_to_end(&mut bytes)
         .unwrap();
@@ -37,7 +37,7 @@ fn verdict(site: &Site, unpacked: &Unpacked) -> Result<(), Error> {
     let dir = File::open(&site.root).unwrap();
     check(
         dir.as_fd(),
-        tape(site),
+        tar_split(site),
         &Expected::from(unpacked),
         &Limits::default(),
     )
@@ -86,7 +86,7 @@ fn an_archive_is_made_again_byte_by_byte_and_whole_layers_are_whole() {
     assert!(again(&site) == archive);
     verdict(&site, &unpacked).unwrap();
     // Far smaller than the headers alone.
-    let length = tape(&site).metadata().unwrap().len();
+    let length = tar_split(&site).metadata().unwrap().len();
     assert!(length < 2048, "{length}");
 }
 
@@ -129,7 +129,7 @@ fn every_damage_is_found_and_named() {
         ("null", "is gone", |root| {
             fs::remove_file(root.join("null")).unwrap();
         }),
-        ("linked", "is no link", |root| {
+        ("linked", "is not a link", |root| {
             fs::remove_file(root.join("linked")).unwrap();
             fs::copy(root.join("d/large"), root.join("linked")).unwrap();
         }),
@@ -178,13 +178,13 @@ fn truncate(path: &Path, length: u64) {
 }
 
 #[test]
-fn a_damaged_tape_is_damage_and_never_a_whole_layer() {
+fn a_damaged_tar_split_is_damage_and_never_a_whole_layer() {
     if !privileged() {
         return;
     }
     let site = Site::new();
     let unpacked = unpack(&site, &everything()).unwrap();
-    let path = site.temp.path().join("tape");
+    let path = site.temp.path().join("tar-split");
     let whole = fs::read(&path).unwrap();
     for at in (0..whole.len()).step_by(7) {
         let mut bytes = whole.clone();
@@ -212,7 +212,7 @@ fn an_archive_whose_entries_replace_each_other_is_not_called_reproducible() {
     assert!(!unpack(&site, &archive).unwrap().reproducible);
 }
 
-/// A whiteout that gives way to a directory is no contents: the archive can be made again, and the counts are right.
+/// A directory that replaces a whiteout hides no contents: the archive is reproducible, and the counts are right.
 #[test]
 fn a_whiteout_below_which_something_lies_is_whole() {
     if !privileged() {

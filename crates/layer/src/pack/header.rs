@@ -171,7 +171,7 @@ fn time((seconds, nanoseconds): (i64, u64)) -> String {
     if nanoseconds == 0 {
         return seconds.to_string();
     }
-    // Before the epoch, what is behind the point counts away from it.
+    // Before the epoch, the fraction counts away from it.
     let (sign, seconds, nanoseconds) = if seconds < 0 {
         ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanoseconds)
     } else {

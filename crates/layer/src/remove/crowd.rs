@@ -17,7 +17,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use crate::Error;
 use crate::walk::{self, Visitor};
 
-/// Most threads for one tree: enough to keep a disk busy; more only stand in each other's way.
+/// Most threads for one tree: enough to keep a disk busy; more only block each other.
 const THREADS: usize = 8;
 /// Bytes of names that are handed out together.
 const BATCH: usize = 1024;
@@ -39,7 +39,7 @@ impl Batch {
     }
 }
 
-/// Unlinks every file below the directory `name` of `dir`, as far as that is possible. What is no directory is left alone.
+/// Unlinks every file below the directory `name` of `dir`, as far as that is possible. Anything but a directory is left alone.
 ///
 /// # Errors
 /// When the tree cannot be walked: a mount point in it, most of all.

@@ -26,7 +26,7 @@ impl Writer<'_> {
         let mode = Mode::from_raw_mode(bits);
         let call = || format!("openat(O_CREAT | O_EXCL | O_NOFOLLOW, {bits:04o})");
         let (file, _) = self.create(place, call, |at, name| openat(at, name, flags, mode))?;
-        archive.held_in(&place.physical(), entry.regions.as_deref());
+        archive.stored_in(&place.physical(), entry.regions.as_deref());
         match &entry.regions {
             None => {
                 copy(file.as_fd(), entry, archive)?;

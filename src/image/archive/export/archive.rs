@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 
 use bytes::Bytes;
 use pausa_distribution::{Algorithm, Digest, Hasher};
-use pausa_layer::{EntryPath, Replay};
+use pausa_layer::{EntryPath, TarSplitReader};
 use tokio::sync::mpsc;
 
 use super::unwritten;
@@ -165,16 +165,16 @@ fn replay<W: Write>(
     out: &mut Hashed<'_, W>,
 ) -> Result<(), ImageError> {
     let path = layout.layer(&record.diff_id).join(TAR_SPLIT);
-    let tape = File::open(&path).map_err(io_error("open", &path))?;
+    let tar_split = File::open(&path).map_err(io_error("open", &path))?;
     // A damaged layer is told from a reader that went away.
     let failed = |error: io::Error| match error.downcast::<pausa_layer::Error>() {
         Ok(damage) => unreadable(record)(damage),
         Err(error) => io_error("read", &path)(error),
     };
-    let mut replay = Replay::new(tape, dir.as_fd()).map_err(failed)?;
+    let mut archive = TarSplitReader::new(tar_split, dir.as_fd()).map_err(failed)?;
     let mut buffer = vec![0; CHUNK];
     loop {
-        match replay.read(&mut buffer).map_err(failed)? {
+        match archive.read(&mut buffer).map_err(failed)? {
             0 => return Ok(()),
             read => out.write_all(&buffer[..read]).map_err(unwritten)?,
         }

@@ -133,24 +133,24 @@ fn block() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whatever can be unpacked is called whole afterwards, and is made again byte by byte unless it is said that it cannot.
+/// Whatever can be unpacked passes the check afterwards, and is reproduced byte for byte if it is reproducible.
 fn recorded(bytes: &[u8]) -> Result<(), TestCaseError> {
     let site = Site::new();
     let dir = std::fs::File::open(&site.root).unwrap();
     let dir = std::os::fd::AsFd::as_fd(&dir);
-    let path = site.temp.path().join("tape");
-    let tape = std::fs::File::create(&path).unwrap();
+    let path = site.temp.path().join("tar-split");
+    let tar_split = std::fs::File::create(&path).unwrap();
     let limits = Limits::default();
-    let unpacked = crate::unpack_recorded(bytes, Compression::Detect, dir, &limits, tape);
+    let unpacked = crate::unpack_recorded(bytes, Compression::Detect, dir, &limits, tar_split);
     let Some(unpacked) = unpacked.ok().filter(|unpacked| unpacked.reproducible) else {
         return Ok(());
     };
     let mut again = Vec::new();
-    let tape = || std::fs::File::open(&path).unwrap();
-    let mut replay = crate::Replay::new(tape(), dir).unwrap();
+    let tar_split = || std::fs::File::open(&path).unwrap();
+    let mut replay = crate::TarSplitReader::new(tar_split(), dir).unwrap();
     std::io::Read::read_to_end(&mut replay, &mut again).unwrap();
     prop_assert!(again == bytes);
-    let checked = crate::check(dir, tape(), &crate::Expected::from(&unpacked), &limits);
+    let checked = crate::check(dir, tar_split(), &crate::Expected::from(&unpacked), &limits);
     prop_assert!(checked.is_ok(), "{:?}", checked);
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! What an archive was made of besides the contents of its files: with it, the archive can be made again from the
-//! directory, byte by byte.
+//! Everything of an archive but the contents of its files, so that the archive can be reproduced byte for byte from the
+//! unpacked directory. The idea is that of vbatts/tar-split, the format is our own.
 //!
 //! ```text
-//!   archive   header │ data of "a" │ padding, header, pax │ data of "b" │ padding, zeros
-//!   tape      bytes  │ file "a"    │ bytes                │ file "b"    │ bytes, end
+//!   archive     header │ data of "a" │ padding, header, pax │ data of "b" │ padding, zeros
+//!   tar-split   bytes  │ file "a"    │ bytes                │ file "b"    │ bytes, end
 //! ```
 //!
-//! A tape is some percent of the headers' size (zstd). It is the store's own file, but disks lie: a tape that cannot be read
-//! is damage, never a reason to trust the layer. It holds good only while every file of it is there as it was written: an
-//! archive whose later entries replaced earlier ones cannot be made again ([`crate::Unpacked::reproducible`]).
+//! A tar-split file takes a few percent of the headers' size (zstd). It is the store's own file, but disks fail: a tar-split file
+//! that cannot be read is damage, never a reason to trust the layer. It works only while every file of the archive is in the
+//! directory: an archive whose later entries replaced earlier ones cannot be reproduced
+//! ([`crate::Unpacked::reproducible`]).
 
 use std::ffi::CString;
 use std::fs::File;
@@ -30,36 +31,36 @@ const FILE: u8 = 2;
 const END: u8 = 3;
 /// Longest run of bytes in one record.
 const RUN: usize = 64 << 10;
-/// Longest path, and most regions, that are believed when a tape is read.
+/// Longest path, and most regions, that are accepted when a tar-split file is read.
 const PATH_MAX: usize = 1 << 16;
 const REGIONS_MAX: u64 = 1 << 20;
 
-/// Records an archive while it is read.
-pub(crate) struct Tape {
+/// Writes the tar-split file of an archive while the archive is read.
+pub(crate) struct TarSplitWriter {
     out: Encoder<'static, Box<dyn Write + Send>>,
     run: Vec<u8>,
-    /// Bytes of a file to pass over: they are in the directory.
-    held: u64,
+    /// Bytes to leave out: the content of a file.
+    skip: u64,
     failure: Option<io::Error>,
 }
 
-impl Tape {
+impl TarSplitWriter {
     pub(crate) fn new(out: Box<dyn Write + Send>) -> io::Result<Self> {
         let mut out = Encoder::new(out, 1)?;
         out.write_all(MAGIC)?;
         Ok(Self {
             out,
             run: Vec::with_capacity(RUN),
-            held: 0,
+            skip: 0,
             failure: None,
         })
     }
 
-    /// Takes note of bytes that were read.
-    pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
-        let held = usize::try_from(self.held).unwrap_or(usize::MAX).min(bytes.len());
-        self.held -= held as u64;
-        bytes = &bytes[held..];
+    /// Records bytes of the archive.
+    pub(crate) fn record(&mut self, mut bytes: &[u8]) {
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        self.skip -= skipped as u64;
+        bytes = &bytes[skipped..];
         while !bytes.is_empty() {
             let length = bytes.len().min(RUN - self.run.len());
             self.run.extend_from_slice(&bytes[..length]);
@@ -70,13 +71,13 @@ impl Tape {
         }
     }
 
-    /// The `length` bytes to come are those of a file.
+    /// Records that the next `length` bytes are the content of the file at this physical path.
     pub(crate) fn file(&mut self, physical: &[u8], length: u64, regions: Option<&[Region]>) {
         if length == 0 {
             return;
         }
         self.flush_run();
-        self.held = length;
+        self.skip = length;
         let whole = [Region { offset: 0, length }];
         let regions = regions.unwrap_or(&whole);
         let mut record = vec![FILE];
@@ -90,7 +91,7 @@ impl Tape {
         self.put(&record);
     }
 
-    /// A failure to write so far.
+    /// The first failure to write, if there was one.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         match self.failure.take() {
             Some(source) => Err(unwritten(source)),
@@ -128,9 +129,8 @@ impl Tape {
     }
 }
 
-/// A tape that could not be written.
 pub(crate) fn unwritten(source: io::Error) -> Error {
-    let what = "the record from which a layer's archive can be made again";
+    let what = "the tar-split file of a layer";
     Error::Output { what, source }
 }
 
@@ -138,7 +138,7 @@ fn put_length(into: &mut Vec<u8>, length: usize) {
     into.extend_from_slice(&(length as u64).to_le_bytes());
 }
 
-/// What is being read.
+/// The record being read.
 enum Part {
     Run { left: u64 },
     File(Open),
@@ -153,74 +153,74 @@ struct Open {
     current: Region,
 }
 
-/// The archive made again, as a stream. What is damaged ends it with an [`Error::Damaged`] inside the I/O error.
-pub struct Replay<'d, R: Read> {
+/// Reproduces the archive as a stream. Damage ends it with an [`Error::Damaged`] inside the I/O error.
+pub struct TarSplitReader<'d, R: Read> {
     root: BorrowedFd<'d>,
-    tape: Decoder<'static, BufReader<R>>,
+    split: Decoder<'static, BufReader<R>>,
     part: Part,
 }
 
-impl<R: Read> std::fmt::Debug for Replay<'_, R> {
+impl<R: Read> std::fmt::Debug for TarSplitReader<'_, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replay").finish_non_exhaustive()
+        f.debug_struct("TarSplitReader").finish_non_exhaustive()
     }
 }
 
-impl<'d, R: Read> Replay<'d, R> {
-    /// From a tape and the directory that was unpacked while it was recorded.
+impl<'d, R: Read> TarSplitReader<'d, R> {
+    /// From a tar-split file and the directory that was unpacked while it was recorded.
     ///
     /// # Errors
-    /// When the tape cannot be read or is none.
-    pub fn new(tape: R, root: BorrowedFd<'d>) -> io::Result<Self> {
-        let mut tape = Decoder::new(tape)?;
+    /// If the file cannot be read or is not a tar-split file.
+    pub fn new(split: R, root: BorrowedFd<'d>) -> io::Result<Self> {
+        let mut split = Decoder::new(split)?;
         let mut magic = [0; MAGIC.len()];
-        tape.read_exact(&mut magic).map_err(broken)?;
+        split.read_exact(&mut magic).map_err(broken)?;
         if magic != MAGIC {
-            return Err(damaged(b".", "has a record of its archive that is none"));
+            return Err(damaged(b".", "has a tar-split file of an unknown format"));
         }
-        let mut replay = Self {
+        let mut reader = Self {
             root,
-            tape,
+            split,
             part: Part::End,
         };
-        replay.next()?;
-        Ok(replay)
+        reader.next()?;
+        Ok(reader)
     }
 
     fn number(&mut self) -> io::Result<u64> {
         let mut bytes = [0; 8];
-        self.tape.read_exact(&mut bytes).map_err(broken)?;
+        self.split.read_exact(&mut bytes).map_err(broken)?;
         Ok(u64::from_le_bytes(bytes))
     }
 
     fn next(&mut self) -> io::Result<()> {
         let mut tag = [0];
-        self.tape.read_exact(&mut tag).map_err(broken)?;
+        self.split.read_exact(&mut tag).map_err(broken)?;
         self.part = match tag[0] {
             RAW => Part::Run { left: self.number()? },
             FILE => Part::File(self.open()?),
             END => Part::End,
-            _ => return Err(damaged(b".", "has a damaged record of its archive")),
+            _ => return Err(damaged(b".", "has a damaged tar-split file")),
         };
         Ok(())
     }
 
     fn open(&mut self) -> io::Result<Open> {
-        let senseless = || damaged(b".", "has a damaged record of its archive");
+        let invalid = || damaged(b".", "has a damaged tar-split file");
         let length = usize::try_from(self.number()?).unwrap_or(usize::MAX);
         if length > PATH_MAX {
-            return Err(senseless());
+            return Err(invalid());
         }
         let mut path = vec![0; length];
-        self.tape.read_exact(&mut path).map_err(broken)?;
+        self.split.read_exact(&mut path).map_err(broken)?;
         let count = self.number()?;
         if count > REGIONS_MAX {
-            return Err(senseless());
+            return Err(invalid());
         }
         let mut regions = Vec::new();
         for _ in 0..count {
             let (offset, length) = (self.number()?, self.number()?);
-            offset.checked_add(length).ok_or_else(senseless)?;
+            offset.checked_add(length).ok_or_else(invalid)?;
             regions.push(Region { offset, length });
         }
         let file = open_file(self.root, &path).map_err(io::Error::other)?;
@@ -241,7 +241,7 @@ pub(crate) fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Er
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let file = openat2(root, &name, flags, Mode::empty(), resolve).map_err(|errno| match errno {
         Errno::NOENT | Errno::NOTDIR => Error::damaged(path, "is gone"),
-        Errno::LOOP | Errno::NXIO | Errno::NODEV => Error::damaged(path, "is no file any more"),
+        Errno::LOOP | Errno::NXIO | Errno::NODEV => Error::damaged(path, "is not a regular file any more"),
         errno => Error::System {
             path: shown(),
             call: "openat2(O_RDONLY, RESOLVE_NO_SYMLINKS)".into(),
@@ -250,7 +250,7 @@ pub(crate) fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Er
     })?;
     let stat = fstat(&file).map_err(|errno| Error::system(path, "fstat", errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Error::damaged(path, "is no file any more"));
+        return Err(Error::damaged(path, "is not a regular file any more"));
     }
     Ok(file)
 }
@@ -259,11 +259,11 @@ fn damaged(path: &[u8], what: &'static str) -> io::Error {
     io::Error::other(Error::damaged(path, what))
 }
 
-/// The tape itself cannot be read.
+/// The tar-split file itself cannot be read.
 fn broken(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(_) => error,
-        None => damaged(b".", "has a damaged record of its archive"),
+        None => damaged(b".", "has a damaged tar-split file"),
     }
 }
 
@@ -288,7 +288,7 @@ impl Open {
     }
 }
 
-impl<R: Read> Read for Replay<'_, R> {
+impl<R: Read> Read for TarSplitReader<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() {
             return Ok(0);
@@ -298,9 +298,9 @@ impl<R: Read> Read for Replay<'_, R> {
                 Part::End => return Ok(0),
                 Part::Run { left } => {
                     let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(into.len());
-                    let read = self.tape.read(&mut into[..wanted]).map_err(broken)?;
+                    let read = self.split.read(&mut into[..wanted]).map_err(broken)?;
                     if read == 0 && wanted > 0 {
-                        return Err(damaged(b".", "has a record of its archive that ends too early"));
+                        return Err(damaged(b".", "has a tar-split file that ends early"));
                     }
                     *left -= read as u64;
                     read
