@@ -168,14 +168,12 @@ impl Images {
                 "start the thread that records images of",
                 layout.base(),
             ))?;
-        let client = ClientConfig {
-            stall_timeout: config.stall_timeout,
-            proxies: Proxies::from_env(),
-            ..ClientConfig::default()
-        };
+        let mut client = ClientConfig::default();
+        client.stall_timeout = config.stall_timeout;
+        client.proxies = Proxies::from_env();
         let registries = Arc::new(registries(&config.registry_config_dir, &config.registries_conf));
         let inner = Inner {
-            client: Client::new(Arc::clone(&registries) as Arc<_>, client),
+            client: Client::new(Arc::clone(&registries), client),
             registries,
             layout,
             layers,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pausa_distribution::{Explanation, Found, Proxies, explain};
+use pausa_distribution::{Explanation, Proxies, explain};
 
 use super::Images;
 use super::error::{ImageError, shortened};
@@ -17,9 +17,7 @@ impl Images {
     pub async fn explain(&self, text: &str) -> Result<Explanation, ImageError> {
         let (registries, given) = (Arc::clone(&self.inner.registries), text.to_owned());
         let told = blocking("reading registry configuration", move || {
-            Ok(explain(&*registries, &given, &Proxies::from_env(), |_| {
-                Found::default()
-            }))
+            Ok(explain(&registries, &given, &Proxies::from_env()))
         });
         told.await?.map_err(|source| ImageError::Reference {
             reference: shortened(text),

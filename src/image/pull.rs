@@ -25,7 +25,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference, Resolver as _};
+use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 

@@ -1,29 +1,24 @@
-//! A blob as a stream that mends itself.
+//! A blob as a stream that resumes after failures.
 //!
 //! ```text
 //!  open ──answer──▶ flowing ──all bytes──▶ done
 //!   ▲                  │ break, stall, early end, wrong range
-//!   └──Range: at──── failed ──budget spent, nobody left──▶ error, and nothing after it
+//!   └──Range: at──── failed ──budget spent, no endpoint left──▶ error
 //! ```
 //!
-//! Invariants: bytes come out in order, none twice, none missing, never more than the descriptor's size. Whether they are the
-//! right ones only their digest can tell, and that is [`VerifyingReader`](crate::VerifyingReader)'s work.
-//! The consumer's own slowness never counts as a stall: time runs only while a byte is awaited.
+//! Invariants: every byte comes out once and in order, never more than the descriptor's size. The digest is not verified here,
+//! but by [`VerifyingReader`](crate::VerifyingReader).
+//! A slow consumer never counts as a stall: time runs only while this waits for data.
 //!
-//! A large blob is asked for in parts. A server that answers the first with a part gets the next ones at the same time
-//! ([`ahead`]); one that answers with the whole is read to its end.
+//! A large blob is requested in parts. If the server answers the first request with a part, the next ones are requested at the
+//! same time ([`ahead`]); if it answers with the whole blob, that is read to the end.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use reqwest::{Method, StatusCode};
-use tokio::io::AsyncRead;
-use tokio_util::io::StreamReader;
 
 use crate::body::Body;
 use crate::client::{Client, current};
@@ -37,27 +32,82 @@ use crate::transport::{self, Ask, Route};
 
 pub(crate) mod ahead;
 mod range;
-mod servers;
 
 #[cfg(test)]
 mod tests;
 
 use ahead::{Ahead, Part, Whole};
 use range::content_range;
-pub use servers::Servers;
 
-/// So many bytes since the last break show that the connection is worth another full budget of retries.
+/// After this many bytes since the last failure the budget of retries is restored.
 const PROGRESS: u64 = 1024 * 1024;
+
+/// The source of the bytes at the moment.
+enum Delivery {
+    /// An answer's body up to `end`.
+    Body {
+        body: Box<Body>,
+        /// Bytes to discard first, if the server ignored the range.
+        skip: u64,
+        end: u64,
+    },
+    /// A part fetched ahead.
+    Part(Part),
+}
+
+impl Delivery {
+    fn end(&self) -> u64 {
+        match self {
+            Self::Body { end, .. } => *end,
+            Self::Part(part) => part.end,
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Body { body, .. } => body.chunk().await,
+            Self::Part(part) => part.chunk().await,
+        }
+    }
+
+    /// Removes the bytes from `chunk` that the consumer has already.
+    fn skip(&mut self, chunk: &mut Bytes) {
+        if let Self::Body { skip, .. } = self {
+            let skipped = length(chunk).min(*skip);
+            *skip -= skipped;
+            chunk.advance(usize::try_from(skipped).unwrap_or(chunk.len()));
+        }
+    }
+}
 
 /// The bytes of a blob as they arrive. Dropping it ends the transfer.
 pub struct BlobStream {
-    chunks: BoxStream<'static, Result<Bytes, Error>>,
-    servers: Servers,
+    /// The bases of their endpoints.
+    servers: BTreeSet<String>,
+    client: Client,
+    failover: Failover,
+    reference: Reference,
+    credentials: Credentials,
+    digest: Digest,
+    size: u64,
+    /// The next byte the consumer gets.
+    position: u64,
+    /// Position at the last failure.
+    failed_at: u64,
+    /// The current endpoint refused a range: request the whole blob and skip.
+    whole: bool,
+    /// Something failed: no more parallel requests.
+    sequential: bool,
+    ahead: Ahead,
+    delivery: Option<Delivery>,
 }
 
 impl fmt::Debug for BlobStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BlobStream")
+        f.debug_struct("BlobStream")
+            .field("digest", &self.digest)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,9 +128,8 @@ impl BlobStream {
                 found: offset,
             });
         }
-        let servers = Servers::default();
-        let mut download = Download {
-            servers: servers.clone(),
+        let mut stream = Self {
+            servers: BTreeSet::new(),
             client,
             failover,
             reference,
@@ -88,110 +137,29 @@ impl BlobStream {
             digest,
             size,
             position: offset,
-            broken_at: offset,
+            failed_at: offset,
             whole: false,
-            alone: false,
+            sequential: false,
             ahead: Ahead::default(),
             delivery: None,
         };
         // Opened here, so that a missing blob is the caller's error and not the first read's.
         if offset < size {
-            download.connect().await?;
+            stream.connect().await?;
         }
-        let chunks = stream::try_unfold(download, |mut download| async move {
-            Ok(download.next().await?.map(|chunk| (chunk, download)))
-        });
-        Ok(Self {
-            chunks: chunks.boxed(),
-            servers,
-        })
+        Ok(stream)
     }
 
-    /// Who delivers, for [`Client::distrust`] when the bytes turn out to be wrong.
-    pub fn servers(&self) -> Servers {
-        self.servers.clone()
+    /// The servers that delivered bytes so far, for [`Client::distrust`] if the bytes turn out to be wrong.
+    pub fn servers(&self) -> Vec<String> {
+        self.servers.iter().cloned().collect()
     }
 
-    /// The next bytes; `None` when all have come.
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// If no endpoint could deliver them within the retry policy. There is nothing more to read then.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        self.chunks.next().await.transpose()
-    }
-
-    /// The same as a reader. Its errors wrap an [`Error`].
-    pub fn into_reader(self) -> impl AsyncRead + Send + Unpin + 'static {
-        StreamReader::new(self.chunks.map(|chunk| chunk.map_err(io::Error::from)))
-    }
-}
-
-impl Stream for BlobStream {
-    type Item = Result<Bytes, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.chunks.poll_next_unpin(cx)
-    }
-}
-
-/// Where bytes come from just now.
-enum Delivery {
-    /// An answer's body up to `end`.
-    Body {
-        body: Box<Body>,
-        /// Bytes to throw away first, where the server ignored the range.
-        skip: u64,
-        end: u64,
-    },
-    /// A part that was fetched ahead.
-    Part(Part),
-}
-
-impl Delivery {
-    fn end(&self) -> u64 {
-        match self {
-            Self::Body { end, .. } => *end,
-            Self::Part(part) => part.end,
-        }
-    }
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        match self {
-            Self::Body { body, .. } => body.chunk().await,
-            Self::Part(part) => part.chunk().await,
-        }
-    }
-
-    /// Shortens `chunk` by what the consumer has already.
-    fn skip(&mut self, chunk: &mut Bytes) {
-        if let Self::Body { skip, .. } = self {
-            let skipped = length(chunk).min(*skip);
-            *skip -= skipped;
-            chunk.advance(usize::try_from(skipped).unwrap_or(chunk.len()));
-        }
-    }
-}
-
-struct Download {
-    servers: Servers,
-    client: Client,
-    failover: Failover,
-    reference: Reference,
-    credentials: Credentials,
-    digest: Digest,
-    size: u64,
-    /// The next byte the consumer gets.
-    position: u64,
-    /// Where the last break was.
-    broken_at: u64,
-    /// The current endpoint refused a range: ask for everything and skip.
-    whole: bool,
-    /// Something went wrong: no more parts ahead of their turn.
-    alone: bool,
-    ahead: Ahead,
-    delivery: Option<Delivery>,
-}
-
-impl Download {
-    /// The next piece for the consumer.
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.position < self.size {
             if self.delivery.is_none() {
                 match self.ahead.take(self.position) {
@@ -202,15 +170,15 @@ impl Download {
             match self.read().await {
                 Ok(Some(chunk)) => return Ok(Some(chunk)),
                 Ok(None) => {}
-                // A part is tried once, and only the endpoint itself is judged by its errors.
-                Err(_) if matches!(self.delivery, Some(Delivery::Part(_))) => self.go_alone(),
-                Err(error) => self.broke(error).await?,
+                // A part is tried once, and its errors do not count against the endpoint.
+                Err(_) if matches!(self.delivery, Some(Delivery::Part(_))) => self.go_sequential(),
+                Err(error) => self.failed(error).await?,
             }
         }
         Ok(None)
     }
 
-    /// Asks until some endpoint begins to deliver from `position`.
+    /// Requests until an endpoint begins to deliver from `position`.
     async fn connect(&mut self) -> Result<(), Error> {
         loop {
             let route = current(&self.failover, &self.reference)?;
@@ -222,25 +190,25 @@ impl Download {
                 Err(Error::Status { status: 416, .. }) if !self.whole => {
                     self.whole = true;
                 }
-                // Ranges that nobody needs must not fail a download.
-                Err(Error::Answer { .. }) if self.until().is_some() => self.go_alone(),
-                Err(error) => self.broke(error).await?,
+                // Bad answers to optional ranges must not fail the download.
+                Err(Error::Answer { .. }) if self.until().is_some() => self.go_sequential(),
+                Err(error) => self.failed(error).await?,
             }
         }
     }
 
-    /// From here on one request after the other.
-    fn go_alone(&mut self) {
+    /// Makes only one request at a time from here on.
+    fn go_sequential(&mut self) {
         self.delivery = None;
         self.ahead.clear();
-        self.alone = true;
+        self.sequential = true;
     }
 
-    /// Goes on with `delivery`, and fetches ahead of it what it does not bring.
+    /// Continues with `delivery`, and requests the parts behind it.
     fn begin(&mut self, delivery: Delivery) {
         let end = delivery.end();
         self.delivery = Some(delivery);
-        if end == self.size || self.alone {
+        if end == self.size || self.sequential {
             return;
         }
         if let Some(route) = self.failover.current() {
@@ -255,25 +223,25 @@ impl Download {
         }
     }
 
-    async fn broke(&mut self, error: Error) -> Result<(), Error> {
-        self.go_alone();
+    async fn failed(&mut self, error: Error) -> Result<(), Error> {
+        self.go_sequential();
         self.whole = false;
-        if self.position - self.broken_at >= PROGRESS {
+        if self.position - self.failed_at >= PROGRESS {
             self.failover.progressed();
         }
-        self.broken_at = self.position;
+        self.failed_at = self.position;
         self.failover.failed(error).await
     }
 
-    /// The end of the range to ask for, where the rest is worth several requests.
+    /// The end of the range to request, if the rest is worth several requests.
     fn until(&self) -> Option<u64> {
         let policy = self.client.ranges();
         let large = self.size - self.position >= policy.from_size.max(policy.part.saturating_add(1));
-        (large && policy.at_once > 1 && !self.whole && !self.alone)
+        (large && policy.at_once > 1 && !self.whole && !self.sequential)
             .then(|| self.position.saturating_add(policy.part))
     }
 
-    async fn request(&self, route: &Route) -> Result<Delivery, Error> {
+    async fn request(&mut self, route: &Route) -> Result<Delivery, Error> {
         let until = self.until();
         let from = ((self.position > 0 || until.is_some()) && !self.whole).then_some(self.position);
         let ask = Ask {
@@ -294,11 +262,11 @@ impl Download {
                     reason: "its Content-Range is not the range asked for",
                 })?;
                 self.check_size(range.total.unwrap_or(self.size))?;
-                // A server may give less than was asked for; the rest is asked for next.
+                // A server may return less than was requested; the rest is requested next.
                 (0, range.end().min(until.unwrap_or(self.size)).min(self.size))
             }
             (true, None) => {
-                let reason = "it is a part where the whole was asked for";
+                let reason = "it is a partial response to a request for the whole blob";
                 return Err(Error::Answer { target, reason });
             }
             (false, _) => {
@@ -306,7 +274,7 @@ impl Download {
                 (self.position, self.size)
             }
         };
-        self.servers.add(route.endpoint.base.as_str());
+        self.servers.insert(route.endpoint.base.to_string());
         Ok(Delivery::Body {
             body: Box::new(Body::new(response, target, route.stall)),
             skip,
@@ -325,7 +293,7 @@ impl Download {
         })
     }
 
-    /// The next piece from the open body; `None` where it held nothing for the consumer.
+    /// The next piece from the open body; `None` if it has nothing for the consumer.
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(delivery) = self.delivery.as_mut() else {
             return Ok(None);
@@ -361,7 +329,7 @@ impl Download {
         Ok(Some(chunk))
     }
 
-    /// After the last byte there must be none. Answers without a length are the ones that can surprise here.
+    /// Checks that nothing follows the last byte: a response without a length may have more.
     async fn finish(&mut self) -> Result<(), Error> {
         let Some(Delivery::Body { mut body, .. }) = self.delivery.take() else {
             return Ok(());

@@ -1,7 +1,7 @@
-//! The body of an answer as it comes in, watched for stalls.
+//! The body of a response, with detection of stalls.
 //!
-//! In every `stall` spent waiting there must arrive [`MIN_PROGRESS`] bytes, so that a server cannot hold a transfer for ever by
-//! a byte now and then. Time during which nobody waits (a slow disk) does not count.
+//! At least [`MIN_PROGRESS`] bytes must arrive in every `stall` spent waiting, so that a server cannot hold a transfer for ever
+//! with a byte now and then. Time during which the reader does not wait (a slow disk) does not count.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,9 @@ use reqwest::Response;
 
 use crate::error::{Error, Target};
 
-/// Bytes that show a body to be alive.
+/// Fewer bytes in the stall limit count as a stall.
 const MIN_PROGRESS: usize = 1024;
-/// A body that is read whole may take so many times the stall limit in all.
+/// A body that is read whole may take this many times the stall limit.
 const WHOLE_FACTOR: u32 = 5;
 
 pub(crate) struct Body {
@@ -34,7 +34,6 @@ impl Body {
         }
     }
 
-    /// The request this answers.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -61,7 +60,7 @@ impl Body {
         Ok(chunk)
     }
 
-    /// All of it, at most `limit` bytes.
+    /// The whole body, at most `limit` bytes.
     pub(crate) async fn whole(mut self, what: &'static str, limit: usize) -> Result<Vec<u8>, Error> {
         let begun = Instant::now();
         let mut bytes = Vec::new();

@@ -1,7 +1,7 @@
 //! `WWW-Authenticate` (RFC 9110, section 11.6.1): the schemes a server offers with their parameters.
 //!
-//! The header is hostile input: parsing never fails and never panics, it stops at the first thing it does not understand and
-//! keeps what came before; numbers and lengths are bounded.
+//! The header is hostile input: parsing never fails and never panics, it stops at the first syntax error and keeps the challenges
+//! before it; numbers and lengths are bounded.
 
 #[cfg(test)]
 mod tests;
@@ -73,7 +73,7 @@ fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// `= value` with the blanks that RFC 9110 tolerates; `None` where this is no parameter.
+/// `= value` with the blanks that RFC 9110 tolerates; `None` if this is not a parameter.
 fn param_value(text: &str) -> Option<(String, &str)> {
     let text = text
         .trim_start_matches([' ', '\t'])
@@ -100,7 +100,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// `Negotiate dGVzdA==` carries one bare word instead of parameters: step over it.
+/// Skips the single word after a scheme like `Negotiate dGVzdA==`.
 fn skip_token68(text: &str) -> &str {
     let trimmed = text.trim_start_matches([' ', '\t']);
     let end = trimmed

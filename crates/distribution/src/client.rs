@@ -1,7 +1,7 @@
 //! The client: resolves references, fetches manifests and small blobs whole, opens large blobs as streams.
 //!
-//! Everything returned whole is verified against its digest. Streams are not: wrap them in a
-//! [`VerifyingReader`](crate::VerifyingReader). How much goes on at once is the caller's business.
+//! Everything returned whole is verified against its digest. Streams are not: read them through a
+//! [`VerifyingReader`](crate::VerifyingReader). The caller limits how many operations run at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use tokio::sync::Semaphore;
 
-use crate::blob::ahead::{self, RangePolicy};
+use crate::blob::ahead::RangePolicy;
 use crate::body::Body;
 use crate::connect::Connections;
 use crate::credentials::Credentials;
@@ -24,37 +24,34 @@ use crate::manifest::{self, Document, Manifest};
 use crate::platform::Platform;
 use crate::proxy::Proxies;
 use crate::reference::Reference;
+use crate::registries::Registries;
 use crate::resolver::Resolver;
 use crate::retry::{Failover, RetryPolicy};
 use crate::token::Tokens;
 use crate::transport::{self, Ask, Route};
+use crate::verify::same;
 
 mod blobs;
-mod probe;
-
-pub use probe::Probe;
 
 #[cfg(test)]
 mod tests;
 
 /// Largest manifest or index, the specification's recommended limit.
 const MAX_MANIFEST: usize = 4 * 1024 * 1024;
-/// How many indexes may stand between a reference and its manifest.
+/// How many indexes may be between a reference and its manifest.
 const MAX_NESTING: usize = 3;
 
-/// Time limits and patience.
+/// Time limits, retries and proxies.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Longest time for DNS, TCP and TLS, unless `hosts.toml` says otherwise.
+    /// Time limit for DNS, TCP and TLS together, unless `hosts.toml` says otherwise.
     pub connect_timeout: Duration,
-    /// Longest time without a byte from a server that is connected.
+    /// Time limit for waiting without receiving data from a connected server.
     pub stall_timeout: Duration,
-    /// Repeating what failed.
-    pub retry: RetryPolicy,
-    /// Proxies, where `hosts.toml` names none.
+    pub(crate) retry: RetryPolicy,
+    /// Used for servers for which `hosts.toml` names no proxy.
     pub proxies: Proxies,
-    /// Fetching large blobs in parts.
-    pub ranges: RangePolicy,
+    pub(crate) ranges: RangePolicy,
 }
 
 impl Default for ClientConfig {
@@ -69,31 +66,30 @@ impl Default for ClientConfig {
     }
 }
 
-/// A manifest or index as it came, verified.
+/// A verified manifest or index.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// The digest of `bytes`.
     pub digest: Digest,
-    /// What it is.
+    /// Media type of the document.
     pub media_type: String,
-    /// The document, byte for byte.
+    /// The document as received.
     pub bytes: Bytes,
-    /// The document, read.
-    pub document: Document,
-    /// Host of the endpoint that had it.
+    document: Document,
+    /// Host of the endpoint that served it.
     pub endpoint: String,
 }
 
 /// A reference followed down to the manifest of one platform.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// What the reference itself points to: an index or the manifest.
+    /// The document that the reference itself points to: an index or the manifest.
     pub target: Resolved,
     /// The manifest's digest.
     pub digest: Digest,
-    /// The manifest, byte for byte.
+    /// The manifest as received.
     pub bytes: Bytes,
-    /// The manifest, read.
+    /// The manifest, parsed.
     pub manifest: Manifest,
 }
 
@@ -102,7 +98,8 @@ pub(crate) struct Inner {
     connections: Connections,
     pub(crate) tokens: Tokens,
     distrusted: Distrust,
-    room: Arc<Semaphore>,
+    /// One for each part of a blob that may be in memory.
+    part_permits: Arc<Semaphore>,
     config: ClientConfig,
 }
 
@@ -122,14 +119,18 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that asks `resolver` whom to ask.
-    pub fn new(resolver: Arc<dyn Resolver>, config: ClientConfig) -> Self {
+    /// A client that reads `registries` for every operation.
+    pub fn new(registries: Arc<Registries>, config: ClientConfig) -> Self {
+        Self::with_resolver(registries, config)
+    }
+
+    pub(crate) fn with_resolver(resolver: Arc<dyn Resolver>, config: ClientConfig) -> Self {
         let inner = Inner {
             resolver,
             connections: Connections::new(config.proxies.clone()),
             tokens: Tokens::default(),
             distrusted: Distrust::default(),
-            room: ahead::room(&config.ranges),
+            part_permits: Arc::new(Semaphore::new(config.ranges.in_memory)),
             config,
         };
         Self {
@@ -138,30 +139,12 @@ impl Client {
     }
 
     /// What `reference` points to: by its digest if it has one, else by its tag.
-    pub async fn resolve(&self, reference: &Reference, credentials: &Credentials) -> Result<Resolved, Error> {
+    async fn resolve(&self, reference: &Reference, credentials: &Credentials) -> Result<Resolved, Error> {
         self.document(reference, reference.digest(), credentials).await
     }
 
-    /// The digest `reference` points to, without fetching (registries do not count this against their pull limits).
-    /// `None` where the registry does not say: then [`resolve`](Self::resolve) does.
-    pub async fn head(
-        &self,
-        reference: &Reference,
-        credentials: &Credentials,
-    ) -> Result<Option<Digest>, Error> {
-        let mut failover = self.failover(reference, reference.digest().is_none()).await?;
-        loop {
-            let route = current(&failover, reference)?;
-            let ask = manifest_ask(Method::HEAD, &route, reference, reference.digest());
-            match transport::ask(&route, &ask, &self.inner.tokens, credentials).await {
-                Ok(response) => return Ok(content_digest(response.headers())),
-                Err(error) => failover.failed(error).await?,
-            }
-        }
-    }
-
     /// The manifest or index called `digest` in the repository of `reference`.
-    pub async fn fetch_manifest(
+    async fn fetch_manifest(
         &self,
         reference: &Reference,
         digest: &Digest,
@@ -204,7 +187,7 @@ impl Client {
         }
         Err(Error::Document {
             digest: target.digest,
-            reason: "indexes point to indexes too many times",
+            reason: "its indexes are nested too deeply",
         })
     }
 
@@ -217,7 +200,7 @@ impl Client {
         let mut failover = self.failover(reference, digest.is_none()).await?;
         loop {
             let route = current(&failover, reference)?;
-            let ask = manifest_ask(Method::GET, &route, reference, digest);
+            let ask = manifest_ask(&route, reference, digest);
             match self.document_from(&route, &ask, digest, credentials).await {
                 Ok(resolved) => return Ok(resolved),
                 Err(error) => failover.failed(error).await?,
@@ -241,7 +224,7 @@ impl Client {
             .await?;
         let digest = match digest.or(announced.as_ref()) {
             Some(expected) => {
-                verified(expected, &bytes)
+                same(expected, Digest::of(expected.algorithm(), &bytes))
                     .map_err(|error| error.delivered_by(&[route.endpoint.base.to_string()]))?;
                 expected.clone()
             }
@@ -257,7 +240,7 @@ impl Client {
         })
     }
 
-    /// The endpoints for `reference`, ready to be asked. Reads configuration, so it happens where blocking is allowed.
+    /// The endpoints for `reference`. Reads configuration files on a blocking thread.
     async fn failover(&self, reference: &Reference, by_tag: bool) -> Result<Failover, Error> {
         let inner = Arc::clone(&self.inner);
         let wanted = reference.clone();
@@ -298,14 +281,14 @@ impl Inner {
 }
 
 /// The request for the manifest that `digest`, or else the tag, names at that endpoint.
-fn manifest_ask(method: Method, route: &Route, reference: &Reference, digest: Option<&Digest>) -> Ask {
+fn manifest_ask(route: &Route, reference: &Reference, digest: Option<&Digest>) -> Ask {
     let selector = match (digest, &route.endpoint.tag) {
         (Some(digest), _) => digest.to_string(),
         (None, Some(tag)) => tag.clone(),
         (None, None) => reference.selector(),
     };
     Ask {
-        method,
+        method: Method::GET,
         tail: format!("manifests/{selector}"),
         accept: Some(manifest::ACCEPT),
         from: None,
@@ -323,18 +306,6 @@ fn no_endpoint(reference: &Reference, by_tag: bool) -> Error {
 
 pub(crate) fn current(failover: &Failover, reference: &Reference) -> Result<Arc<Route>, Error> {
     failover.current().ok_or_else(|| no_endpoint(reference, false))
-}
-
-fn verified(expected: &Digest, bytes: &[u8]) -> Result<(), Error> {
-    let found = Digest::of(expected.algorithm(), bytes);
-    if found == *expected {
-        Ok(())
-    } else {
-        Err(Error::DigestMismatch {
-            expected: expected.clone(),
-            found,
-        })
-    }
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

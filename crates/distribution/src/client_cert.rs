@@ -1,7 +1,6 @@
-//! Which of several client certificates is shown: the first whose issuer the server says it trusts, as Go's clients do.
+//! The choice among several client certificates: the first whose issuer the server trusts, as in Go's clients.
 //!
-//! A server that names no issuers gets the first certificate; one that names only others gets none, and says itself what it
-//! thinks of that.
+//! A server that names no issuers gets the first certificate; one that names only other issuers gets none.
 
 use std::sync::Arc;
 

@@ -1,20 +1,20 @@
-//! HTTP clients, one for each set of TLS settings, and the TLS below them (rustls with aws-lc-rs, chosen here and not for the
-//! whole process).
+//! HTTP clients, one for each set of TLS settings, with rustls and aws-lc-rs, which are chosen here and not for the whole
+//! process.
 //!
-//! Clients are kept for [`MAX_AGE`]: long enough for connections to be reused, short enough for a renewed CA bundle of the
-//! system to take effect without a restart.
+//! A client is reused for [`MAX_AGE`]: long enough to reuse connections, short enough for a renewed system CA bundle to take
+//! effect without a restart.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-
 use url::Url;
 
 use crate::client_cert::ClientCerts;
@@ -58,7 +58,7 @@ impl Connections {
         }
     }
 
-    /// The client to talk to `endpoint` with. May read the system's CA bundle: call it where blocking is allowed.
+    /// The client for `endpoint`. May block: it may read the system's CA bundle.
     pub(crate) fn client(
         &self,
         endpoint: &Endpoint,
@@ -69,7 +69,7 @@ impl Connections {
             dial_timeout: endpoint.dial_timeout.unwrap_or(dial_timeout),
             proxy: endpoint.proxy.clone(),
         };
-        if let Some((born, client)) = self.lock().clients.get(&key)
+        if let Some((born, client)) = self.pool.lock().clients.get(&key)
             && born.elapsed() < MAX_AGE
         {
             return Ok(client.clone());
@@ -78,17 +78,12 @@ impl Connections {
             host: endpoint.host(),
             source,
         })?;
-        let mut pool = self.lock();
+        let mut pool = self.pool.lock();
         pool.clients.retain(|_, (born, _)| born.elapsed() < MAX_AGE);
         if pool.clients.len() < MAX_CLIENTS {
             pool.clients.insert(key, (Instant::now(), client.clone()));
         }
         Ok(client)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Pool> {
-        // A panic elsewhere leaves at worst a missing entry.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn build(&self, key: &Key) -> Result<reqwest::Client, Cause> {
@@ -146,9 +141,10 @@ impl Connections {
         Ok(ClientCerts(keys))
     }
 
-    /// The system's roots, and those of `extra` besides.
+    /// The system's roots and those in `extra`.
     fn roots(&self, extra: &[Vec<u8>]) -> Result<Arc<RootCertStore>, Cause> {
         let known = self
+            .pool
             .lock()
             .roots
             .clone()
@@ -160,11 +156,11 @@ impl Connections {
                 let found = rustls_native_certs::load_native_certs();
                 let (added, ignored) = roots.add_parsable_certificates(found.certs);
                 for error in &found.errors {
-                    tracing::warn!(%error, "part of the system's CA bundle cannot be read");
+                    tracing::warn!(%error, "cannot read part of the system's CA bundle; registries with certificates from it will be refused");
                 }
                 tracing::debug!(added, ignored, "loaded the system's CA bundle");
                 let roots = Arc::new(roots);
-                self.lock().roots = Some((Instant::now(), Arc::clone(&roots)));
+                self.pool.lock().roots = Some((Instant::now(), Arc::clone(&roots)));
                 roots
             }
         };
@@ -181,17 +177,17 @@ impl Connections {
     }
 }
 
-/// The certificates of a PEM bundle, at least one.
+/// The certificates of a PEM bundle; an error if it has none.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Cause> {
     let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
     if found.is_empty() {
-        Err("a file that should hold certificates has none".into())
+        Err("a certificate file holds no certificates".into())
     } else {
         Ok(found)
     }
 }
 
-/// `skip_verify = true`: any certificate will do, but its holder must still prove to have the key.
+/// `skip_verify = true`: accepts any certificate, but its holder must still prove possession of the key.
 #[derive(Debug)]
 struct AcceptAny {
     provider: Arc<CryptoProvider>,
@@ -234,26 +230,4 @@ impl ServerCertVerifier for AcceptAny {
             .signature_verification_algorithms
             .supported_schemes()
     }
-}
-
-/// Whether a request failed because the other side does not speak TLS at all.
-pub(crate) fn is_no_tls(error: &reqwest::Error) -> bool {
-    if !error.is_connect() {
-        return false;
-    }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(current) = cause {
-        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
-            return matches!(tls, rustls::Error::InvalidMessage(_));
-        }
-        cause = match current.downcast_ref::<std::io::Error>() {
-            Some(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => return true,
-            // An io::Error hides what it wraps from `source`.
-            Some(io) => io
-                .get_ref()
-                .map(|inner| inner as &(dyn std::error::Error + 'static)),
-            None => current.source(),
-        };
-    }
-    false
 }

@@ -1,10 +1,10 @@
-//! What a caller may authenticate with, and how CRI's `AuthConfig` becomes it.
+//! Credentials of a caller, and their form in CRI's `AuthConfig`.
 //!
-//! Invariants: no secret is ever printed (Debug shows only the kind); credentials are used only to answer a challenge, so a
-//! server that asks for none never sees them.
+//! Invariants: no secret is ever printed (Debug shows only the kind); credentials are sent only in answer to a challenge, so a
+//! server that requires none never sees them.
 //!
 //! Without a server address they are for the reference's host and the mirrors that the node's administrator configured for it,
-//! as in containerd; with one for that server alone. A host that a redirect points to never gets them.
+//! as in containerd; with a server address they are for that server only. The target of a redirect never gets them.
 
 use std::fmt;
 
@@ -20,33 +20,28 @@ mod tests;
 
 /// How to authenticate at a registry.
 #[derive(Clone, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
 #[non_exhaustive]
 pub enum Credentials {
-    /// Nothing; a token server may still hand out an anonymous token.
+    /// No credentials; a token server may still issue an anonymous token.
     #[default]
     Anonymous,
     /// User name and password, for the registry or its token server.
-    Basic {
-        /// The user.
-        username: String,
-        /// The password.
-        password: String,
-    },
+    Basic { username: String, password: String },
     /// An OAuth2 refresh token for the registry's token server.
     IdentityToken(String),
     /// A bearer token for the registry itself.
     RegistryToken(String),
-    /// The same, for one host: at others, mirrors too, there are none.
+    /// Credentials for one host: other hosts, mirrors included, get none.
     Only {
-        /// The host, as in a reference.
+        /// As in a reference.
         host: String,
-        /// What it gets.
         credentials: Box<Self>,
     },
 }
 
 impl Credentials {
-    /// What `endpoint` gets of this. Whoever is named by the credentials gets them, whether registry or mirror.
+    /// The credentials for `endpoint`. A server that the credentials name gets them, whether registry or mirror.
     pub(crate) fn at(&self, endpoint: &Endpoint) -> &Self {
         match self {
             Self::Only { host, credentials } => {
@@ -58,7 +53,7 @@ impl Credentials {
         }
     }
 
-    /// The parts of it that nobody may see.
+    /// The parts that must not be shown.
     pub(crate) fn secrets(&self) -> Vec<String> {
         match self {
             Self::Anonymous => Vec::new(),
@@ -70,17 +65,6 @@ impl Credentials {
             }
             Self::IdentityToken(token) | Self::RegistryToken(token) => vec![token.clone()],
             Self::Only { credentials, .. } => credentials.secrets(),
-        }
-    }
-
-    /// In words.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Anonymous => "none",
-            Self::Basic { .. } => "user name and password",
-            Self::IdentityToken(_) => "identity token",
-            Self::RegistryToken(_) => "registry token",
-            Self::Only { credentials, .. } => credentials.kind(),
         }
     }
 }
@@ -97,20 +81,17 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The fields of CRI's `AuthConfig`, as they are on the wire (empty means not given).
+/// The fields of CRI's `AuthConfig` as on the wire: empty means not given.
 #[derive(Clone, Default)]
+#[expect(missing_docs, reason = "the fields are those of the CRI message")]
 pub struct AuthFields {
-    /// `username`.
     pub username: String,
-    /// `password`.
     pub password: String,
-    /// `auth`: base64 of `user:password`.
+    /// Base64 of `user:password`.
     pub auth: String,
-    /// `server_address`: the registry these are for; empty means whichever is asked.
+    /// The registry they are for; empty means any that is asked.
     pub server_address: String,
-    /// `identity_token`.
     pub identity_token: String,
-    /// `registry_token`.
     pub registry_token: String,
 }
 
@@ -123,8 +104,11 @@ impl fmt::Debug for AuthFields {
 }
 
 impl AuthFields {
-    /// The credentials that these are. With a server address they are for that server alone: the registry of that name, or a
-    /// mirror at that address. Without one they are for whoever configuration puts in the way.
+    /// The credentials in these fields. With a server address they are for that server only: the registry of that name, or a
+    /// mirror at that address. Without one they are for every endpoint of the reference.
+    ///
+    /// # Errors
+    /// If `auth` is not base64 of `user:password`.
     pub fn credentials(&self) -> Result<Credentials, Error> {
         let credentials = self.unbound()?;
         if self.server_address.is_empty() || credentials == Credentials::Anonymous {
@@ -136,7 +120,7 @@ impl AuthFields {
         })
     }
 
-    /// Whether there are no credentials in it.
+    /// Whether the fields hold no credentials.
     pub fn is_empty(&self) -> bool {
         let secrets = [
             &self.username,
@@ -173,7 +157,7 @@ fn decode(auth: &str) -> Result<Credentials, Error> {
     let bytes = STANDARD
         .decode(auth.trim())
         .map_err(|_| invalid("auth is not base64"))?;
-    let text = String::from_utf8(bytes).map_err(|_| invalid("auth is not base64 of a text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid("auth is not base64 of UTF-8 text"))?;
     let (username, password) = text
         .split_once(':')
         .ok_or_else(|| invalid("auth is not base64 of user:password"))?;
@@ -191,7 +175,7 @@ pub(crate) fn server_host(address: &str) -> &str {
     canonical(rest.split('/').next().unwrap_or(rest))
 }
 
-/// Docker Hub goes by three names.
+/// Docker Hub has three names.
 fn canonical(host: &str) -> &str {
     match host {
         "index.docker.io" | "registry-1.docker.io" => DEFAULT_HOST,

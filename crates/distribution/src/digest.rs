@@ -1,6 +1,6 @@
-//! Content digests (OCI image spec, descriptor.md "Digests"): parsed once, valid ever after.
+//! Content digests (OCI image spec, descriptor.md "Digests").
 //!
-//! Never holds an algorithm that cannot be computed here: a digest that exists can be verified.
+//! Invariant: the algorithm is one that this crate can compute, so every digest can be verified.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,22 +8,22 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::error::Error;
+use crate::text::excerpt;
 
 #[cfg(test)]
 mod tests;
 
-/// The hash functions OCI registers.
+/// The hash functions that the OCI image spec registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// SHA-256, what every registry speaks.
+    /// Used by every registry.
     Sha256,
-    /// SHA-512, optional in the specification.
+    /// Optional in the specification.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name as it stands before the colon.
+    /// The name before the colon.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -39,7 +39,7 @@ impl Algorithm {
     }
 }
 
-/// `algorithm:hex`, validated. Comparing and hashing are on the text, so it serves as a key.
+/// `algorithm:hex`, validated.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest {
@@ -50,9 +50,7 @@ pub struct Digest {
 impl Digest {
     /// The SHA-256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        hasher.update(bytes);
-        hasher.finish()
+        Self::of(Algorithm::Sha256, bytes)
     }
 
     /// The digest of `bytes` by `algorithm`.
@@ -85,12 +83,20 @@ impl fmt::Debug for Digest {
     }
 }
 
-impl FromStr for Digest {
-    type Err = Error;
+/// The text is not a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{text}\" is not a digest: {reason}")]
+pub struct DigestError {
+    text: String,
+    reason: &'static str,
+}
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |reason| Error::Digest {
-            text: crate::error::excerpt(text.as_bytes()),
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let invalid = |reason| DigestError {
+            text: excerpt(text.as_bytes()),
             reason,
         };
         let (name, hex) = text.split_once(':').ok_or_else(|| invalid("there is no colon"))?;
@@ -113,9 +119,9 @@ impl FromStr for Digest {
 }
 
 impl TryFrom<String> for Digest {
-    type Error = Error;
+    type Error = DigestError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, DigestError> {
         text.parse()
     }
 }
@@ -126,7 +132,7 @@ impl From<Digest> for String {
     }
 }
 
-/// Whether `text` is not empty and only `0-9a-f`.
+/// Whether `text` is a non-empty string of `0-9a-f`.
 pub(crate) fn is_lower_hex(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -134,7 +140,7 @@ pub(crate) fn is_lower_hex(text: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Computes a [`Digest`] while bytes flow by.
+/// Computes a [`Digest`] incrementally.
 #[derive(Clone)]
 pub struct Hasher(State);
 
@@ -145,7 +151,7 @@ enum State {
 }
 
 impl Hasher {
-    /// An empty hash of the given kind.
+    /// A hash of no bytes yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
             Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
@@ -153,7 +159,7 @@ impl Hasher {
         })
     }
 
-    /// Takes in the next bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(hash) => hash.update(bytes),
@@ -161,7 +167,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was taken in.
+    /// The digest of all bytes given to [`update`](Self::update).
     pub fn finish(self) -> Digest {
         let (algorithm, hex) = match self.0 {
             State::Sha256(hash) => (Algorithm::Sha256, hex::encode(hash.finalize())),

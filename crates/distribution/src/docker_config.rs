@@ -1,9 +1,9 @@
-//! Docker's `config.json`, which holds what `docker login` was told: for the command line, and for a daemon that mends by itself
-//! what kubelet once pulled. With each pull kubelet brings the credentials.
+//! Docker's `config.json`, in which `docker login` stores credentials: for the command line, and for repairs by the daemon itself
+//! of images that kubelet pulled. With each pull kubelet sends the credentials.
 //!
 //! Understands `auths` (with `identitytoken`, and names with namespaces as in containers-auth.json(5)), `credHelpers` and
-//! `credsStore`. Helpers are programs called `docker-credential-NAME`; they get the server's name on standard input and nothing
-//! else, and have [`HELPER_TIME`] to answer.
+//! `credsStore`. Helpers are programs called `docker-credential-NAME`; they get only the server's name on standard input,
+//! and have [`HELPER_TIME`] to answer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +17,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use crate::credentials::{AuthFields, server_host};
-use crate::error::{Error, excerpt};
+use crate::error::Error;
 use crate::hosts::{is_absent, read};
 use crate::reference::{DEFAULT_HOST, Reference};
+use crate::text::excerpt;
 
 #[cfg(test)]
 mod tests;
@@ -27,17 +28,17 @@ mod tests;
 /// How long a helper may take; some ask a cloud's metadata service.
 const HELPER_TIME: Duration = Duration::from_secs(30);
 const MAX_ANSWER: u64 = 64 * 1024;
-/// What Docker calls its Hub in this file, and what helpers are asked for.
+/// Docker Hub's name in this file and for helpers.
 const HUB: &str = "https://index.docker.io/v1/";
 /// The user name with which a helper says that the secret is an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Credentials for a registry and where they were found.
+/// Credentials for a registry and their source.
 #[derive(Clone, Debug)]
 pub struct Login {
     /// Fit for CRI's `AuthConfig`; the server address is the registry's host.
     pub fields: AuthFields,
-    /// The file or the helper, for people.
+    /// The file or the helper, for messages.
     pub from: String,
 }
 
@@ -89,11 +90,11 @@ struct Answer {
 }
 
 impl DockerConfig {
-    /// The file that `REGISTRY_AUTH_FILE` names, else `config.json` in `DOCKER_CONFIG`, else that in `~/.docker`. Empty where there
-    /// is none.
+    /// The file that `REGISTRY_AUTH_FILE` names, else `config.json` in `DOCKER_CONFIG`, else that in `~/.docker`. A missing file
+    /// is empty.
     ///
     /// # Errors
-    /// If the file cannot be read or is no such file.
+    /// If the file cannot be read or parsed.
     pub fn load_default() -> Result<Self, Error> {
         let dir = |name: &str| {
             std::env::var_os(name)
@@ -109,21 +110,21 @@ impl DockerConfig {
         }
     }
 
-    /// The file at `path`; empty where there is none.
+    /// The file at `path`; a missing file is empty.
     ///
     /// # Errors
-    /// If the file cannot be read or is no such file.
+    /// If the file cannot be read or parsed.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let bytes = match read(path) {
             Ok(bytes) => bytes,
             Err(Error::ConfigRead { source, .. }) if is_absent(&source) => return Ok(Self::default()),
             Err(error) => return Err(error),
         };
-        // The parser's own words may quote a secret.
+        // The parser's message may quote a secret.
         let file = serde_json::from_slice(&bytes).map_err(|error| Error::ConfigSyntax {
             path: path.to_owned(),
             line: error.line(),
-            reason: "it is no config.json of Docker".to_owned(),
+            reason: "it is not a Docker config.json".to_owned(),
         })?;
         Ok(Self {
             path: path.to_owned(),
@@ -165,7 +166,7 @@ impl DockerConfig {
         }))
     }
 
-    /// The entry of the longest name that `reference` begins with, then those of the host alone in any spelling.
+    /// The entry of the longest name that `reference` begins with, else one of the host alone in any spelling.
     fn written(&self, reference: &Reference) -> Option<&Entry> {
         let name = reference.name();
         let mut rest = name.as_str();
@@ -198,7 +199,7 @@ impl DockerConfig {
         };
         if !helper.chars().all(plain) {
             return Err(failed(
-                "its name has characters that no program's name has".to_owned(),
+                "its name has characters that are not allowed in a helper's name".to_owned(),
             ));
         }
         let name = format!("docker-credential-{helper}");
@@ -221,7 +222,7 @@ impl DockerConfig {
             };
         }
         let answer: Answer =
-            serde_json::from_slice(&said).map_err(|_| failed("its answer is no credential".to_owned()))?;
+            serde_json::from_slice(&said).map_err(|_| failed("its answer is not a credential".to_owned()))?;
         Ok(Some(if answer.username == TOKEN_USER {
             AuthFields {
                 identity_token: answer.secret,
@@ -251,7 +252,7 @@ impl Entry {
     }
 }
 
-/// Whether the helper succeeded and what it said. It is killed if nobody waits for it any more.
+/// Whether the helper succeeded, and its output. It is killed if the future is dropped.
 async fn run(program: &Path, server: &str) -> io::Result<(bool, Vec<u8>)> {
     let mut child = Command::new(program)
         .arg("get")
@@ -261,7 +262,7 @@ async fn run(program: &Path, server: &str) -> io::Result<(bool, Vec<u8>)> {
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // A helper that needs no question may close its input at once.
+        // A helper may close its input without reading it.
         drop(input.write_all(server.as_bytes()).await);
     }
     let mut said = Vec::new();

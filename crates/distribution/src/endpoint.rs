@@ -1,4 +1,4 @@
-//! One server that may have an image, and how it is reached.
+//! One server that may have an image, and how to reach it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,61 +11,57 @@ use crate::reference::{DEFAULT_HOST, Reference};
 
 /// What an endpoint may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Fetching by digest.
-    pub pull: bool,
-    /// Turning a tag into a digest: only for those trusted to say what a tag means.
-    pub resolve: bool,
+pub(crate) struct Capabilities {
+    /// Fetch by digest.
+    pub(crate) pull: bool,
+    /// Turn a tag into a digest: only for servers that are trusted to say what a tag means.
+    pub(crate) resolve: bool,
 }
 
 impl Capabilities {
-    /// Everything this client does.
-    pub const ALL: Self = Self {
+    pub(crate) const ALL: Self = Self {
         pull: true,
         resolve: true,
     };
 }
 
-/// Whether and how plain HTTP comes in.
+/// When an endpoint that stands in for the one before it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
-    /// Asked in its turn, like any other.
+pub(crate) enum Fallback {
+    /// Asked in its turn: not a stand-in.
     None,
-    /// Asked only if the endpoint before it answered, but not in TLS (loopback registries).
+    /// Asked only if the endpoint before it was reached but does not speak TLS (loopback registries).
     AfterNoTls,
-    /// Asked only if no TLS connection came about with the endpoint before it (registries that are configured as insecure).
+    /// Asked only if no TLS connection to the endpoint before it could be made (registries configured as insecure).
     AfterNoConnection,
 }
 
-/// What an endpoint is to the image's name.
+/// How an endpoint relates to the registry in the image's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Stands in for the registry.
+pub(crate) enum Role {
     Mirror,
-    /// The registry itself, wherever configuration says that it is.
+    /// The registry itself, at the address that configuration gives.
     Registry,
 }
 
-/// Which line of which file an endpoint comes from.
+/// Where an endpoint is configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    /// The file, or the directory of certificates; `None` for what holds without configuration.
-    pub file: Option<PathBuf>,
+pub(crate) struct Source {
+    /// The file, or the directory of certificates; `None` for the default without configuration.
+    pub(crate) file: Option<PathBuf>,
     /// The dotted key in the file; empty for a directory.
-    pub key: String,
-    /// Certificates and keys that were read for it.
-    pub certificates: Vec<PathBuf>,
-    /// File and table of `registries.conf` that led here.
-    pub rule: Option<String>,
+    pub(crate) key: String,
+    /// Certificates and keys read for it.
+    pub(crate) certificates: Vec<PathBuf>,
+    /// File and table of `registries.conf` that lead to it.
+    pub(crate) rule: Option<String>,
 }
 
-/// A client certificate and its key. Never printed.
+/// A client certificate chain and its key in PEM. Never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ClientPem {
-    /// PEM with the certificate chain.
-    pub chain: Vec<u8>,
-    /// PEM with the private key.
-    pub key: Vec<u8>,
+pub(crate) struct ClientPem {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 impl fmt::Debug for ClientPem {
@@ -76,13 +72,11 @@ impl fmt::Debug for ClientPem {
 
 /// TLS as configured for one endpoint: contents, not paths, so that rotated files take effect.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct TlsSettings {
-    /// PEM bundles trusted besides the system's roots.
-    pub ca: Vec<Vec<u8>>,
-    /// Client certificates; the first is presented.
-    pub client: Vec<ClientPem>,
-    /// Accept any certificate.
-    pub skip_verify: bool,
+pub(crate) struct TlsSettings {
+    /// PEM bundles trusted in addition to the system's roots.
+    pub(crate) ca: Vec<Vec<u8>>,
+    pub(crate) client: Vec<ClientPem>,
+    pub(crate) skip_verify: bool,
 }
 
 impl fmt::Debug for TlsSettings {
@@ -99,33 +93,28 @@ impl fmt::Debug for TlsSettings {
 
 /// One server that may have the image.
 #[derive(Clone)]
-pub struct Endpoint {
-    /// Everything up to and with `/v2`, without a slash at the end.
-    pub base: Url,
-    /// The repository as this server calls it.
-    pub repository: String,
-    /// Sent as `ns=`: the reference's host, where this server is a mirror of it.
-    pub namespace: Option<String>,
-    /// What it may be used for.
-    pub capabilities: Capabilities,
-    /// How to speak TLS with it.
-    pub tls: TlsSettings,
+pub(crate) struct Endpoint {
+    /// Up to and including `/v2`, without a slash at the end.
+    pub(crate) base: Url,
+    /// The repository on this server.
+    pub(crate) repository: String,
+    /// Sent as `ns=`: the reference's host, if this server is a mirror of it.
+    pub(crate) namespace: Option<String>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) tls: TlsSettings,
     /// Sent with every request to this server (not to those it redirects to). May hold secrets.
-    pub headers: HeaderMap,
-    /// Limit for connecting; the client's own where `None`.
-    pub dial_timeout: Option<Duration>,
-    /// Whether this is the plain twin of the endpoint before it.
-    pub fallback: Fallback,
-    /// The tag as this server calls it, where configuration renames tags too.
-    pub tag: Option<String>,
-    /// The proxy on the way to this server, whatever the environment says. May hold a password.
-    pub proxy: Option<Url>,
-    /// Mirror or registry.
-    pub role: Role,
+    pub(crate) headers: HeaderMap,
+    /// Time limit for connecting; `None` means the client's.
+    pub(crate) dial_timeout: Option<Duration>,
+    pub(crate) fallback: Fallback,
+    /// The tag on this server, if configuration renames it.
+    pub(crate) tag: Option<String>,
+    /// Overrides the proxy of the environment. May hold a password.
+    pub(crate) proxy: Option<Url>,
+    pub(crate) role: Role,
     /// The host in the image's name.
-    pub registry: String,
-    /// Where it is configured.
-    pub source: Source,
+    pub(crate) registry: String,
+    pub(crate) source: Source,
 }
 
 impl fmt::Debug for Endpoint {
@@ -141,8 +130,8 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// A plain endpoint at `base` for `reference`, without any special settings.
-    pub fn new(base: Url, reference: &Reference) -> Self {
+    /// An endpoint at `base` for `reference` without special settings.
+    pub(crate) fn new(base: Url, reference: &Reference) -> Self {
         let host = authority(&base);
         let own = host == reference.host() || host == api_host(reference.host());
         Self {
@@ -162,8 +151,7 @@ impl Endpoint {
         }
     }
 
-    /// Host and port as shown to people.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         authority(&self.base)
     }
 
@@ -191,7 +179,7 @@ pub(crate) fn authority(url: &Url) -> String {
     }
 }
 
-/// The name under which a registry's API is reached.
+/// The host that serves a registry's API.
 pub(crate) fn api_host(host: &str) -> &str {
     if host == DEFAULT_HOST {
         "registry-1.docker.io"
@@ -200,7 +188,7 @@ pub(crate) fn api_host(host: &str) -> &str {
     }
 }
 
-/// Whether the URL stays on this machine.
+/// Whether the URL's host is loopback.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

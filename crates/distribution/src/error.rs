@@ -3,275 +3,165 @@
 //! Never holds a secret: no query strings (signed URLs), no header values, no request bodies. A server's words are cut to
 //! 200 characters and stripped of control characters before they get here, because kubelet puts them into pod events.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError};
+use crate::endpoint::authority;
 use crate::reference::ReferenceError;
-
-mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use words::{Kind, Target};
-
-use words::{advice, quoted};
-pub(crate) use words::{chain_all, excerpt};
-
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is no image reference.
-    #[error("\"{text}\" is not an image reference: {reason}")]
-    Reference {
-        /// The text as given, shortened.
-        text: String,
-        /// The broken rule.
-        reason: ReferenceError,
-    },
-    /// The text is no digest.
-    #[error("\"{text}\" is not a digest: {reason}")]
-    Digest {
-        /// The text as given, shortened.
-        text: String,
-        /// The broken rule.
-        reason: &'static str,
-    },
+    /// The text is not an image reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The text is not a digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// A configuration file cannot be read.
     #[error("cannot read {}, which registry configuration needs; check that the file exists and its mode", path.display())]
-    ConfigRead {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A configuration file is not valid TOML or has keys nobody knows.
-    #[error("{} line {line} is no valid registry configuration: {reason}; correct the file, no restart is needed", path.display())]
+    ConfigRead { path: PathBuf, source: io::Error },
+    /// A configuration file is not valid TOML or has unknown keys.
+    #[error("{} line {line} is not valid registry configuration: {reason}; correct the file, no restart is needed", path.display())]
     ConfigSyntax {
-        /// The file.
         path: PathBuf,
-        /// Where, counted from 1.
         line: usize,
-        /// What is wrong. Quotes no values: a header may be a secret.
+        /// Quotes no values of the file: a header may be a secret.
         reason: String,
     },
-    /// A value in a configuration file makes no sense.
+    /// A value in a configuration file is invalid.
     #[error("{}: {key} = \"{value}\" {reason}; correct the file, no restart is needed", path.display())]
     ConfigValue {
-        /// The file.
         path: PathBuf,
-        /// Dotted key.
         key: String,
-        /// The value as given.
         value: String,
-        /// What is wrong with it.
         reason: &'static str,
     },
     /// Configuration forbids the image.
     #[error("pulling {reference} is forbidden: {} blocks \"{prefix}\"", path.display())]
     Blocked {
-        /// The image.
         reference: String,
-        /// The file.
         path: PathBuf,
-        /// The prefix of its table.
         prefix: String,
     },
-    /// A name without a host that configuration does not let stand.
+    /// Configuration does not say what a name without a host means.
     #[error("the short name \"{name}\" {reason} in {}; give the full name", path.display())]
     ShortName {
-        /// As given, shortened.
         name: String,
-        /// The file.
         path: PathBuf,
-        /// Why it is refused.
         reason: &'static str,
     },
     /// The credentials given with the request cannot be used.
     #[error(
         "the registry credentials of this request cannot be used: {reason}; correct the image pull secret"
     )]
-    Credentials {
-        /// What is wrong with them.
-        reason: &'static str,
-    },
-    /// A credential helper does not help.
+    Credentials { reason: &'static str },
+    /// A credential helper failed.
     #[error(
-        "{program} gives no credentials for {host}: {reason}; check it by hand: echo {host} | {program} get"
+        "{program} returned no credentials for {host}: {reason}; try it by hand: echo {host} | {program} get"
     )]
     Helper {
-        /// The program.
         program: String,
-        /// The registry.
         host: String,
-        /// What went wrong.
         reason: String,
     },
     /// TLS settings cannot be turned into a client.
     #[error("the TLS settings for {host} cannot be used; check ca and client in its hosts.toml")]
     Tls {
-        /// Host they are for.
         host: String,
-        /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Registry configuration leaves nobody to ask.
+    /// Registry configuration leaves no server to ask.
     #[error("no endpoint of {host} may {capability}; check capabilities in its hosts.toml")]
-    NoEndpoint {
-        /// The reference's host.
-        host: String,
-        /// What was to be done.
-        capability: &'static str,
-    },
+    NoEndpoint { host: String, capability: &'static str },
     /// The server answered with an error status.
     #[error("{target} was answered {status}{}; {}", quoted(excerpt), advice(*status))]
     Status {
-        /// The request.
         target: Target,
-        /// The HTTP status.
         status: u16,
-        /// The server's words, shortened.
         excerpt: String,
-        /// When the server says another try makes sense.
         retry_after: Option<Duration>,
     },
-    /// The server wants authentication that cannot be given.
+    /// The server requires authentication that cannot be given.
     #[error(
-        "{target} wants authentication ({offered}) and {reason}; check the image pull secret for this registry"
+        "{target} requires authentication ({offered}), but {reason}; check the image pull secret for this registry"
     )]
     Challenge {
-        /// The request.
         target: Target,
-        /// The schemes it offers.
         offered: String,
-        /// Why none fits.
         reason: &'static str,
     },
-    /// The connection failed before or during the answer.
+    /// The connection failed before or during the response.
     #[error(
         "{target} failed on the network; check DNS, proxy, firewall and certificates between this node and the host"
     )]
-    Transport {
-        /// The request.
-        target: Target,
-        /// What the HTTP client said, without the URL.
-        source: reqwest::Error,
-    },
-    /// Nothing arrived for too long.
-    #[error("{target}: no byte arrived for {} s while waiting for {step}; the registry or the way to it is stuck", after.as_secs_f32())]
+    Transport { target: Target, source: reqwest::Error },
+    /// No data arrived for `after` while waiting for `step`.
+    #[error("{target}: no byte arrived for {} s while waiting for {step}; the registry or the connection to it is stuck", after.as_secs_f32())]
     Stalled {
-        /// The request.
         target: Target,
-        /// What was awaited.
         step: &'static str,
-        /// The limit that passed.
         after: Duration,
     },
-    /// The body ended before all bytes had come.
+    /// The body ended early.
     #[error(
-        "{target} ended after {at} of {size} bytes; the connection was cut by the registry or something before it"
+        "{target} ended after {at} of {size} bytes; the registry, or a proxy in front of it, closed the connection"
     )]
-    Ended {
-        /// The request.
-        target: Target,
-        /// Bytes there were.
-        at: u64,
-        /// Bytes there should be.
-        size: u64,
-    },
+    Ended { target: Target, at: u64, size: u64 },
     /// A redirect that must not be followed.
     #[error("{target} was answered with a redirect that is not followed: {reason}")]
-    Redirect {
-        /// The request.
-        target: Target,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The answer breaks the specification.
+    Redirect { target: Target, reason: &'static str },
+    /// The response breaks the distribution specification.
     #[error("{target} was answered with something unusable: {reason}; tell the registry's operator")]
-    Answer {
-        /// The request.
-        target: Target,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A manifest, index or config is not what it should be.
+    Answer { target: Target, reason: &'static str },
+    /// A manifest, index or image config is malformed.
     #[error("{digest} is not a usable image document: {reason}; the image must be pushed again")]
-    Document {
-        /// Which one.
-        digest: Digest,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// The answer is larger than its kind may be.
+    Document { digest: Digest, reason: &'static str },
+    /// The response is larger than allowed for its kind.
     #[error("{target} was answered with more than the {limit} bytes allowed for a {what}")]
     TooLarge {
-        /// The request.
         target: Target,
-        /// What was asked for.
         what: &'static str,
-        /// The limit.
         limit: u64,
     },
-    /// The bytes are not those of the digest.
+    /// The bytes do not have the expected digest.
     #[error(
         "the bytes of {expected} hash to {found}; a mirror, proxy or the registry returned damaged data, try again or remove that mirror"
     )]
-    DigestMismatch {
-        /// The digest asked for.
-        expected: Digest,
-        /// The digest of what came.
-        found: Digest,
-    },
-    /// The number of bytes is not that of the descriptor.
+    DigestMismatch { expected: Digest, found: Digest },
+    /// The number of bytes differs from the descriptor's.
     #[error(
         "{digest} has {found} bytes where its descriptor says {expected}; a mirror, proxy or the registry returned damaged data"
     )]
     SizeMismatch {
-        /// The blob.
         digest: Digest,
-        /// Size in the descriptor.
         expected: u64,
-        /// Size seen or announced.
         found: u64,
     },
-    /// Damaged bytes, with those who delivered them.
+    /// Damaged data, with the servers that delivered it.
     #[error("{servers} delivered damaged data")]
-    Damaged {
-        /// Hosts or addresses.
-        servers: String,
-        /// What is wrong with the bytes.
-        source: Box<Self>,
-    },
+    Damaged { servers: String, source: Box<Self> },
     /// No manifest for this platform.
     #[error("the image is not built for {wanted}; it has {available}")]
-    Platform {
-        /// The platform looked for.
-        wanted: String,
-        /// Those in the index.
-        available: String,
-    },
-    /// Refused on purpose.
+    Platform { wanted: String, available: String },
+    /// The image uses a feature that is refused on purpose.
     #[error("{what} is not supported; {advice}")]
-    Unsupported {
-        /// What came.
-        what: String,
-        /// What to do instead.
-        advice: &'static str,
-    },
-    /// Several endpoints were asked and none could help. The last one is the registry itself unless configured away.
+    Unsupported { what: String, advice: &'static str },
+    /// Every endpoint failed; `tried` is in the order asked. The last one is the registry itself unless configuration removes it.
     #[error("{}", chain_all(tried))]
-    AllFailed {
-        /// One error for each endpoint, in the order asked.
-        tried: Vec<Self>,
-    },
+    AllFailed { tried: Vec<Self> },
 }
 
 impl Error {
-    /// What callers must tell apart.
+    /// The kind of failure, for callers that act on it.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Reference { .. } | Self::Digest { .. } | Self::ShortName { .. } => Kind::InvalidReference,
@@ -308,13 +198,13 @@ impl Error {
             }
             Self::Platform { .. } => Kind::NoMatchingPlatform,
             Self::Unsupported { .. } => Kind::Unsupported,
-            // The last endpoint is the authority; mirrors may fail as they like.
+            // The last endpoint is the registry itself; its answer counts, not the mirrors'.
             Self::AllFailed { tried } => tried.last().map_or(Kind::Unavailable, Self::kind),
         }
     }
 
     /// How long the server asked to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
             Self::AllFailed { tried } => tried.last().and_then(Self::retry_after),
@@ -322,7 +212,7 @@ impl Error {
         }
     }
 
-    /// The same with those who delivered the bytes, if it is about damaged ones.
+    /// Adds the servers that delivered the data if the error is about damaged data.
     #[must_use]
     pub fn delivered_by(self, servers: &[String]) -> Self {
         let damage = matches!(self, Self::DigestMismatch { .. } | Self::SizeMismatch { .. });
@@ -335,12 +225,12 @@ impl Error {
         }
     }
 
-    /// The same without `secrets` in what the server said, should it have repeated them.
+    /// Removes `secrets` from the server's words, in case it repeated them.
     pub(crate) fn without(mut self, secrets: &[String]) -> Self {
         if let Self::Status { excerpt, .. } = &mut self {
             for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
                 *excerpt = excerpt.replace(secret.as_str(), "…");
-                // The excerpt may end within it.
+                // The excerpt may end in the middle of a secret.
                 let cut = (4..secret.len()).rev().filter_map(|end| secret.get(..end));
                 if let Some(begun) = cut.into_iter().find(|begun| excerpt.ends_with(begun)) {
                     let length = excerpt.len() - begun.len();
@@ -352,12 +242,12 @@ impl Error {
         self
     }
 
-    /// Whether the server was reached and does not speak TLS.
+    /// Whether the server was reached but does not speak TLS.
     pub(crate) fn is_no_tls(&self) -> bool {
-        matches!(self, Self::Transport { source, .. } if crate::connect::is_no_tls(source))
+        matches!(self, Self::Transport { source, .. } if is_no_tls(source))
     }
 
-    /// Whether no connection came about: nobody listens, or it is not TLS that is spoken there.
+    /// Whether no TLS connection could be made: no server listens, or it does not speak TLS.
     pub(crate) fn is_no_connection(&self) -> bool {
         self.is_no_tls() || matches!(self, Self::Transport { source, .. } if source.is_connect())
     }
@@ -379,4 +269,115 @@ impl From<Error> for io::Error {
         };
         Self::new(kind, error)
     }
+}
+
+/// What callers distinguish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The registry requires credentials, or other ones.
+    Unauthorized,
+    /// The registry does not know the image, manifest or blob.
+    NotFound,
+    /// The registry asks to slow down.
+    RateLimited,
+    /// The image is not built for the wanted platform.
+    NoMatchingPlatform,
+    /// The network, a timeout or the registry failed; a later try may succeed.
+    Unavailable,
+    /// The data received does not have the expected digest or size.
+    DigestMismatch,
+    /// A reference or digest does not parse.
+    InvalidReference,
+    /// The image uses a feature that this client refuses on purpose.
+    Unsupported,
+    /// The registry's answer breaks the distribution or image specification.
+    InvalidAnswer,
+    /// The node's configuration forbids the image.
+    Blocked,
+    /// The node's configuration or the given credentials are unusable.
+    Config,
+}
+
+/// The request an error is about. Has no query string, so it is safe to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    method: &'static str,
+    /// With the port if the URL has one.
+    host: String,
+    path: String,
+}
+
+impl Target {
+    pub(crate) fn new(method: &'static str, url: &url::Url) -> Self {
+        Self {
+            method,
+            host: authority(url),
+            path: url.path().chars().take(300).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} at {}", self.method, self.path, self.host)
+    }
+}
+
+fn advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "check the image pull secret and that it may pull this repository",
+        404 | 410 => "check the image's name and tag, and whether it is private",
+        429 => "the registry limits the rate: log in, use a mirror, or wait",
+        500..=599 => "the registry has an internal problem, try again later",
+        _ => "the registry does not accept this request",
+    }
+}
+
+fn quoted(excerpt: &str) -> String {
+    if excerpt.is_empty() {
+        String::new()
+    } else {
+        format!(" (\"{excerpt}\")")
+    }
+}
+
+/// Each error with its causes, one after the other.
+pub(crate) fn chain_all(tried: &[Error]) -> String {
+    let texts: Vec<String> = tried
+        .iter()
+        .map(|error| {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(error);
+            while let Some(inner) = cause {
+                text.push_str(": ");
+                text.push_str(&inner.to_string());
+                cause = inner.source();
+            }
+            text
+        })
+        .collect();
+    texts.join("; then ")
+}
+
+/// Whether a request failed because the server does not speak TLS.
+fn is_no_tls(error: &reqwest::Error) -> bool {
+    if !error.is_connect() {
+        return false;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(current) = cause {
+        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidMessage(_));
+        }
+        cause = match current.downcast_ref::<io::Error>() {
+            Some(io) if io.kind() == io::ErrorKind::UnexpectedEof => return true,
+            // An io::Error does not show the error it wraps in `source`.
+            Some(io) => io
+                .get_ref()
+                .map(|inner| inner as &(dyn std::error::Error + 'static)),
+            None => current.source(),
+        };
+    }
+    false
 }

@@ -1,35 +1,35 @@
-//! Whom a pull would ask, as data: for `pausa image check` and for people who wonder.
+//! The servers that a pull would ask, as data for `pausa image check`.
 //!
-//! Reads configuration exactly as a pull does and asks nobody. Holds no secret: of headers only the names, of credentials only
-//! the kind and where they come from, of proxies no password.
+//! Reads configuration exactly as a pull does and sends no request. Holds no secret: only the names of headers, and proxies
+//! without their password. Credentials come with each pull and are not part of it.
 
 use serde::Serialize;
 
-use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Fallback, Role};
 use crate::error::Error;
 use crate::proxy::{Proxies, shown};
 use crate::reference::Reference;
-use crate::resolver::Resolver;
+use crate::registries::Registries;
+use crate::resolver::Resolver as _;
 
 #[cfg(test)]
 mod tests;
 
-/// What a name means and whom a pull of it would ask.
+/// What a name means, and the servers that a pull of it would ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The name as given.
+    /// The name that was asked about.
     pub given: String,
     /// The references it may mean, in the order a pull tries them.
     pub references: Vec<Path>,
 }
 
-/// The way to one reference.
+/// The servers for one reference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Path {
     /// The full name.
     pub reference: String,
-    /// Why no pull is possible: blocked, or a mistake in a file.
+    /// Why no pull is possible: blocked, or an error in a file.
     pub refused: Option<String>,
     /// Whether it is refused because configuration blocks it.
     pub blocked: bool,
@@ -37,30 +37,30 @@ pub struct Path {
     pub endpoints: Vec<Step>,
 }
 
-/// One server on the way.
+/// One server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// Where its API begins, `/v2` and all.
+    /// Base URL of its API, with `/v2`.
     pub url: String,
-    /// The repository as it is called there.
+    /// The repository on this server.
     pub repository: String,
-    /// The tag as it is called there, where configuration renames it.
+    /// The tag on this server, if configuration renames it.
     pub tag: Option<String>,
     /// `mirror` or `registry`.
     pub role: &'static str,
     /// Whether this pull asks it: a reference by tag needs `resolve`, what follows needs `pull`.
     pub asked: bool,
-    /// When it is asked, if not in its turn.
+    /// The condition for asking it, if there is one.
     pub condition: Option<&'static str>,
     /// Fetching by digest is allowed.
     pub pull: bool,
     /// Resolving tags is allowed.
     pub resolve: bool,
-    /// The file that names it; `None` for what holds without configuration.
+    /// The file that names it; `None` for the default without configuration.
     pub file: Option<String>,
     /// The key in that file.
     pub key: Option<String>,
-    /// The table of `registries.conf` that led there.
+    /// The table of `registries.conf` that leads to it.
     pub rule: Option<String>,
     /// `plain HTTP`, `TLS, verified` or `TLS, any certificate`.
     pub transport: &'static str,
@@ -70,39 +70,22 @@ pub struct Step {
     pub client_certificate: bool,
     /// Names of additional headers.
     pub headers: Vec<String>,
-    /// Limit for connecting in milliseconds, if it is configured.
+    /// Configured time limit for connecting, in milliseconds.
     pub dial_timeout_ms: Option<u64>,
-    /// The proxy on the way, without password.
+    /// The proxy, without password.
     pub proxy: Option<String>,
-    /// What it would be given if it asked for authentication.
-    pub credentials: &'static str,
-    /// Where these come from, if there are any.
-    pub credentials_from: Option<String>,
 }
 
-/// Credentials and where they were found.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// What a pull would use.
-    pub credentials: Credentials,
-    /// In words: a file, a helper, the request.
-    pub from: Option<String>,
-}
-
-/// Explains `text`. `found` says which credentials a pull of a reference would have.
+/// Explains `text`. May block on files.
 ///
 /// # Errors
-/// When `text` is no name. What is wrong with configuration stands in the answer.
-pub fn explain(
-    resolver: &dyn Resolver,
-    text: &str,
-    proxies: &Proxies,
-    mut found: impl FnMut(&Reference) -> Found,
-) -> Result<Explanation, Error> {
-    let references = resolver
+/// When `text` is not a name or registry configuration cannot be read. An error in the configuration of one server is part of
+/// the explanation.
+pub fn explain(registries: &Registries, text: &str, proxies: &Proxies) -> Result<Explanation, Error> {
+    let references = registries
         .names(text)?
         .iter()
-        .map(|reference| path(resolver, reference, proxies, &found(reference)))
+        .map(|reference| path(registries, reference, proxies))
         .collect();
     Ok(Explanation {
         given: text.to_owned(),
@@ -110,9 +93,9 @@ pub fn explain(
     })
 }
 
-fn path(resolver: &dyn Resolver, reference: &Reference, proxies: &Proxies, found: &Found) -> Path {
+fn path(registries: &Registries, reference: &Reference, proxies: &Proxies) -> Path {
     let by_tag = reference.digest().is_none();
-    let (endpoints, refused) = match resolver.endpoints(reference) {
+    let (endpoints, refused) = match registries.endpoints(reference) {
         Ok(endpoints) => (endpoints, None),
         Err(error) => (Vec::new(), Some(error)),
     };
@@ -122,15 +105,14 @@ fn path(resolver: &dyn Resolver, reference: &Reference, proxies: &Proxies, found
         refused: refused.map(|error| crate::error::chain_all(&[error])),
         endpoints: endpoints
             .iter()
-            .map(|endpoint| step(endpoint, by_tag, proxies, found))
+            .map(|endpoint| step(endpoint, by_tag, proxies))
             .collect(),
     }
 }
 
-fn step(endpoint: &Endpoint, by_tag: bool, proxies: &Proxies, found: &Found) -> Step {
+fn step(endpoint: &Endpoint, by_tag: bool, proxies: &Proxies) -> Step {
     let able = endpoint.capabilities;
     let secure = endpoint.base.scheme() == "https";
-    let credentials = found.credentials.at(endpoint);
     let proxy = endpoint.proxy.as_ref().or_else(|| proxies.of(&endpoint.base));
     let path = |path: &std::path::PathBuf| path.display().to_string();
     let source = &endpoint.source;
@@ -145,8 +127,8 @@ fn step(endpoint: &Endpoint, by_tag: bool, proxies: &Proxies, found: &Found) -> 
         asked: able.pull && (able.resolve || !by_tag),
         condition: match endpoint.fallback {
             Fallback::None => None,
-            Fallback::AfterNoTls => Some("if the one before does not speak TLS"),
-            Fallback::AfterNoConnection => Some("if no TLS connection with the one before comes about"),
+            Fallback::AfterNoTls => Some("if the previous one does not speak TLS"),
+            Fallback::AfterNoConnection => Some("if no TLS connection to the previous one can be made"),
         },
         pull: able.pull,
         resolve: able.resolve,
@@ -165,10 +147,5 @@ fn step(endpoint: &Endpoint, by_tag: bool, proxies: &Proxies, found: &Found) -> 
             .dial_timeout
             .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
         proxy: proxy.map(shown),
-        credentials: credentials.kind(),
-        credentials_from: found
-            .from
-            .clone()
-            .filter(|_| *credentials != Credentials::Anonymous),
     }
 }

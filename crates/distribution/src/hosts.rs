@@ -1,10 +1,10 @@
-//! containerd's `certs.d`: `<dir>/<host>/hosts.toml` says which servers stand in for a registry and how to reach them.
+//! containerd's `certs.d`: `<dir>/<host>/hosts.toml` names the mirrors of a registry and says how to reach them.
 //!
 //! Looked up in this order: `<host>_<port>_`, `<host>:<port>`, `_default` (docs/hosts.md of containerd). The files are small
-//! and read at every use, which is what makes changes live; there is no cache to go stale. Without a `hosts.toml` a
-//! directory's `*.crt`, `*.cert` and `*.key` count as in Docker's layout.
+//! and read at every use, so changes take effect at once. Without a `hosts.toml` the directory's `*.crt`, `*.cert` and `*.key`
+//! are used as in Docker's layout.
 //!
-//! Unknown keys are errors: a mistyped `skip_verify` must not go unnoticed. Never falls back silently on a bad file.
+//! Unknown keys are errors: a mistyped `skip_verify` must not go unnoticed. Never ignores a bad file silently.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,26 +22,26 @@ mod tests;
 
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// A resolver on directories in containerd's `certs.d` layout; the first that knows the host is used.
+/// Directories in containerd's `certs.d` layout; the first one with the host is used.
 #[derive(Clone, Debug, Default)]
-pub struct HostsDir {
+pub(crate) struct HostsDir {
     roots: Vec<PathBuf>,
 }
 
 impl HostsDir {
-    /// Reads from `roots`, usually `/etc/containerd/certs.d` or an own directory. None at all means defaults only.
-    pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
+    /// Without `roots` every registry has its defaults.
+    pub(crate) fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
             roots: roots.into_iter().collect(),
         }
     }
 
-    /// One more directory, looked into after the others.
+    /// Adds a directory, searched after the others.
     pub(crate) fn add_root(&mut self, root: PathBuf) {
         self.roots.push(root);
     }
 
-    /// A directory for the host itself in any root goes before `_default` in any.
+    /// A directory for the host itself in any root is preferred to `_default` in any root.
     fn directory(&self, host: &str, with_default: bool) -> Result<Option<PathBuf>, Error> {
         let own = names(host);
         let default = with_default.then(|| vec!["_default".to_owned()]);
@@ -62,7 +62,7 @@ impl HostsDir {
         Ok(None)
     }
 
-    /// The endpoints for `reference`; `_default` may be left out.
+    /// The endpoints for `reference`, without those of `_default` unless `with_default`.
     pub(crate) fn endpoints_of(
         &self,
         reference: &Reference,
@@ -73,7 +73,7 @@ impl HostsDir {
         };
         let path = directory.join("hosts.toml");
         match read(&path) {
-            // An empty file is like none, as in containerd.
+            // An empty file counts as missing, as in containerd.
             Ok(bytes) if bytes.is_empty() => docker_endpoints(&directory, reference),
             Ok(bytes) => file::endpoints(&path, &bytes, reference),
             Err(Error::ConfigRead { source, .. }) if is_absent(&source) => {
@@ -90,7 +90,7 @@ impl Resolver for HostsDir {
     }
 }
 
-/// Directory names for a host. The reference's grammar keeps slashes and `..` out of it.
+/// Directory names for a host. The grammar of references excludes slashes and `..`.
 fn names(host: &str) -> Vec<String> {
     let mut names = Vec::with_capacity(2);
     if let Some((name, port)) = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
@@ -107,7 +107,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
     )
 }
 
-/// A configuration file's bytes; more than a megabyte is not one.
+/// A configuration file's content, at most [`MAX_FILE`] bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
@@ -124,7 +124,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Where a file stops being what it should be. Quotes no values: a header may be a secret.
+/// The error for a file that cannot be parsed. Quotes no values: a header may be a secret.
 pub(crate) fn syntax(path: &Path, bytes: &[u8], error: &toml::de::Error) -> Error {
     let before = error
         .span()
@@ -139,7 +139,7 @@ pub(crate) fn syntax(path: &Path, bytes: &[u8], error: &toml::de::Error) -> Erro
     Error::ConfigSyntax {
         path: path.to_owned(),
         line,
-        reason: crate::error::excerpt(reason.as_bytes()),
+        reason: crate::text::excerpt(reason.as_bytes()),
     }
 }
 

@@ -1,14 +1,14 @@
-//! Tells whether a text that names an image may be an image id: `sha256:hex`, 64 hexadecimal digits, or a prefix of them.
+//! Image ids as names of images: `sha256:hex`, 64 hexadecimal digits, or a prefix of them.
 //!
-//! Only the shape is judged. A short prefix (`cafe`) can be a repository name as well: callers ask their store for the name
-//! first and take the prefix only if exactly one id begins with it.
+//! Only the form is checked. A short prefix (`cafe`) can be a repository name as well: callers look up the name first and use
+//! the prefix only if exactly one id begins with it.
 
 use crate::digest::{Digest, is_lower_hex};
 
 #[cfg(test)]
 mod tests;
 
-/// A text that has the shape of an image id.
+/// A text in the form of an image id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageId {
     /// All 64 digits were given.
@@ -18,7 +18,7 @@ pub enum ImageId {
 }
 
 impl ImageId {
-    /// `None` where `text` cannot be an id.
+    /// `None` if `text` cannot be an id.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         if !is_lower_hex(hex) {

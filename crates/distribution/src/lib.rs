@@ -1,16 +1,16 @@
 //! OCI distribution client: references, registry configuration, authentication, manifests and blobs.
 //!
-//! What a container runtime needs to pull: it never pushes. Follows the OCI distribution spec ("Pull") and the OCI image
+//! Only what a container runtime needs to pull; it never pushes. Follows the OCI distribution spec ("Pull") and the OCI image
 //! spec, and speaks Docker's schema 2 with registries that still do.
 //!
 //! ```text
-//! Reference ──Resolver (hosts.toml)──▶ endpoints ──▶ Failover ──▶ transport (redirects, auth, timeouts) ──▶ registry
-//!                                                      ▲                         │
-//!                                                      └── next one, or again ◀──┘
+//! Reference ──Registries (registries.conf, hosts.toml)──▶ endpoints ──▶ Failover ──▶ transport (redirects, auth, timeouts) ──▶ registry
+//!                                                                          ▲                         │
+//!                                                                          └─ next one, or again ◀───┘
 //! ```
 //!
-//! Rules of this crate: whatever a registry says is hostile (sizes bounded, digests verified, text cleaned before it gets into
-//! an error); secrets go to nobody but the host they are for and into no message; nothing waits for ever.
+//! Rules of this crate: a registry's responses are hostile input (sizes are bounded, digests verified, text is cleaned before it
+//! gets into an error); a secret goes only to the host that it is for and never into a message; every wait has a limit.
 
 mod blob;
 mod body;
@@ -34,6 +34,7 @@ mod reference;
 mod registries;
 mod resolver;
 mod retry;
+mod text;
 mod token;
 mod transport;
 mod verify;
@@ -41,24 +42,17 @@ mod verify;
 #[cfg(test)]
 mod test_server;
 
-pub use blob::ahead::RangePolicy;
-pub use blob::{BlobStream, Servers};
-pub use client::{Client, ClientConfig, Image, Probe, Resolved};
+pub use blob::BlobStream;
+pub use client::{Client, ClientConfig, Image, Resolved};
 pub use credentials::{AuthFields, Credentials};
-pub use digest::{Algorithm, Digest, Hasher};
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use docker_config::{DockerConfig, Login};
-pub use endpoint::{Capabilities, ClientPem, Endpoint, Fallback, Role, Source, TlsSettings};
 pub use error::{Error, Kind, Target};
-pub use explain::{Explanation, Found, Path, Step, explain};
-pub use hosts::HostsDir;
+pub use explain::{Explanation, Path, Step, explain};
 pub use image_id::ImageId;
-pub use manifest::{
-    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, Index, Manifest, OCI_INDEX, OCI_MANIFEST,
-};
+pub use manifest::{Descriptor, Document, Index, Manifest, OCI_INDEX};
 pub use platform::Platform;
 pub use proxy::Proxies;
-pub use reference::{DEFAULT_HOST, Reference, ReferenceError};
+pub use reference::{Reference, ReferenceError};
 pub use registries::Registries;
-pub use resolver::Resolver;
-pub use retry::RetryPolicy;
 pub use verify::VerifyingReader;

@@ -1,7 +1,7 @@
 //! Manifests and indexes (OCI image spec manifest.md, image-index.md; Docker image manifest v2, schema 2), read strictly.
 //!
 //! A document that could be read as two kinds at once is refused (CVE-2021-41190), as is schema 1. Nothing here touches the
-//! network, and nothing is written: documents are kept as the bytes that came.
+//! network, and nothing is serialised: documents are kept as received.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ mod tests;
 /// OCI image index.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// OCI image manifest.
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Docker manifest list.
-pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker image manifest, schema 2.
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// What a manifest request accepts.
+/// The `Accept` header of manifest requests.
 pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -32,20 +32,18 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
 /// Points at content by digest, size and media type (descriptor.md).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Descriptor {
-    /// What the content is.
     pub media_type: String,
-    /// Its digest.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// In bytes.
     pub size: u64,
-    /// Where else it lies ("foreign layers"); never followed.
+    /// Other locations of the content ("foreign layers"); never followed.
     #[serde(default)]
     pub urls: Vec<String>,
-    /// In an index: what the manifest is for.
+    /// In an index: the manifest's platform.
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// Free notes.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -53,15 +51,15 @@ pub struct Descriptor {
 /// An image manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Manifest {
-    /// The image config (or, for an artifact, whatever it brings).
+    /// The image config, or an artifact's own config.
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
-    /// Set for artifacts that are no images.
+    /// Set for artifacts that are not images.
     #[serde(default)]
     pub artifact_type: Option<String>,
-    /// Free notes.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -69,10 +67,10 @@ pub struct Manifest {
 /// An image index or manifest list.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Index {
     /// The manifests to choose from.
     pub manifests: Vec<Descriptor>,
-    /// Free notes.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -96,7 +94,7 @@ impl Index {
         {
             Some((descriptor, _)) => Ok(descriptor),
             None => Err(Error::Platform {
-                wanted: crate::error::excerpt(wanted.to_string().as_bytes()),
+                wanted: crate::text::excerpt(wanted.to_string().as_bytes()),
                 available: available(&offered),
             }),
         }
@@ -112,7 +110,7 @@ fn available(offered: &[(&Descriptor, &Platform)]) -> String {
     if names.is_empty() {
         "no platform at all".to_owned()
     } else {
-        crate::error::excerpt(names.join(", ").as_bytes())
+        crate::text::excerpt(names.join(", ").as_bytes())
     }
 }
 
@@ -128,24 +126,27 @@ fn is_attestation(descriptor: &Descriptor) -> bool {
             .is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
 }
 
-/// A document of either kind.
+/// A manifest or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// One image.
     Manifest(Manifest),
-    /// A choice of images.
+    /// Several images to choose from.
     Index(Index),
 }
 
 impl Document {
-    /// Reads `bytes`, which hash to `digest` and came with `content_type`. Also says which media type it is.
+    /// Parses `bytes`, which hash to `digest` and came with `content_type`. Also returns the media type.
+    ///
+    /// # Errors
+    /// If the document is malformed, ambiguous or of an unsupported kind.
     pub fn parse(bytes: &[u8], content_type: Option<&str>, digest: &Digest) -> Result<(Self, String), Error> {
         let invalid = |reason| Error::Document {
             digest: digest.clone(),
             reason,
         };
         let probe: Probe =
-            serde_json::from_slice(bytes).map_err(|_| invalid("it is no JSON object of that kind"))?;
+            serde_json::from_slice(bytes).map_err(|_| invalid("it is not a JSON object of that kind"))?;
         let media_type = probe.media_type(content_type).ok_or_else(|| {
             invalid("neither its media type nor its fields say whether it is a manifest or an index")
         })?;
@@ -172,7 +173,7 @@ impl Document {
             ),
             other => {
                 return Err(Error::Unsupported {
-                    what: format!("the manifest type {}", crate::error::excerpt(other.as_bytes())),
+                    what: format!("the manifest type {}", crate::text::excerpt(other.as_bytes())),
                     advice: "images must be OCI or Docker schema 2 manifests or indexes",
                 });
             }
@@ -181,7 +182,7 @@ impl Document {
     }
 }
 
-/// Just enough of a document to say what it is.
+/// The fields that identify the kind of a document.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Probe {
@@ -193,7 +194,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// The document's own word first: it is covered by the digest, the header is not.
+    /// The document's own media type is preferred: it is covered by the digest, the header is not.
     fn media_type(&self, content_type: Option<&str>) -> Option<String> {
         if let Some(own) = self.media_type.as_deref().filter(|own| !own.is_empty()) {
             return Some(own.to_owned());

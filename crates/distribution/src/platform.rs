@@ -1,7 +1,7 @@
-//! Platforms (OCI image spec, image-index.md "platform") and which manifest of an index runs here.
+//! Platforms (OCI image spec, image-index.md "platform") and the choice of an index's manifest for a platform.
 //!
-//! A platform yields an ordered list of what it can run, best first; the index entry that comes first in that list wins, and
-//! among equals the one that stands first in the index. Attestation entries (`unknown/unknown`) never win.
+//! A platform has an ordered list of platforms whose programs it can run, best first; the index entry that comes first in that
+//! list is chosen, and among equal entries the first of the index. Attestation entries (`unknown/unknown`) are never chosen.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// A platform from its parts.
+    /// A platform from Go's names and a version of the architecture.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         Self {
             os: os.into(),
@@ -32,7 +32,7 @@ impl Platform {
         }
     }
 
-    /// What this node runs: its processor's level counts, so that an image built for `amd64/v3` is taken where it can run.
+    /// This node's platform, with the processor's level, so that an image built for `amd64/v3` is chosen if it can run.
     pub fn host() -> Self {
         Self::new("linux", std::env::consts::ARCH, level()).normalised()
     }
@@ -70,7 +70,7 @@ impl Platform {
         }
     }
 
-    /// Everything this platform can run, best first.
+    /// The platforms whose programs this platform can run, best first.
     fn runs(&self) -> Vec<Self> {
         let own = self.normalised();
         let level = |default: u32| {

@@ -1,9 +1,9 @@
-//! Proxies from the environment, as Go's `httpproxy` reads it: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, each also in small
-//! letters, and `ALL_PROXY` where one of the first two is missing.
+//! Proxies from the environment, with the rules of Go's `httpproxy`: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, each also in lower
+//! case, and `ALL_PROXY` if one of the first two is missing.
 //!
 //! `NO_PROXY` is a list of hosts (`example.com` with its subdomains, `.example.com` the subdomains only), addresses, networks
 //! (`10.0.0.0/8`), any of them with a port, or `*`. Loopback is never proxied: a proxy elsewhere has another loopback.
-//! A `proxy` in `hosts.toml` goes before all of this.
+//! A `proxy` in `hosts.toml` takes precedence.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ enum Except {
     Domain(String, bool, Option<u16>),
 }
 
-/// Which proxy is used for which URL.
+/// The proxies by URL.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
     http: Option<Url>,
@@ -45,13 +45,12 @@ impl fmt::Debug for Proxies {
 }
 
 impl Proxies {
-    /// What this process was started with. A proxy that is no URL is logged and left out.
+    /// From the environment of this process. An invalid proxy is logged and ignored.
     pub fn from_env() -> Self {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// The same from anything that knows variables.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let value = |name: &str| {
             let found = lookup(name).filter(|value| !value.is_empty());
             found.or_else(|| lookup(&name.to_ascii_lowercase()).filter(|value| !value.is_empty()))
@@ -63,7 +62,7 @@ impl Proxies {
                 // The value may hold a password.
                 tracing::warn!(
                     variable = name,
-                    "its value is no address of a proxy and is ignored"
+                    "ignored a proxy variable: its value is not the address of a proxy"
                 );
             }
             url
@@ -76,8 +75,8 @@ impl Proxies {
         }
     }
 
-    /// The proxy on the way to `url`.
-    pub fn of(&self, url: &Url) -> Option<&Url> {
+    /// The proxy for `url`.
+    pub(crate) fn of(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {
             "https" => self.https.as_ref(),
             _ => self.http.as_ref(),

@@ -1,8 +1,8 @@
 //! Image references, normalised as users of Docker know them: `busybox` is `docker.io/library/busybox:latest`.
 //!
-//! Invariants: the host and the repository are never empty and hold only characters that may stand in a URL path as they
-//! are; there is a tag or a digest. Where both were given the digest decides what is fetched and the tag is only remembered.
-//! Never looks anything up: short names beyond `docker.io` are the affair of registry configuration.
+//! Invariants: host and repository are never empty and hold only characters that a URL path may hold unescaped; there is a tag
+//! or a digest. With both, the digest decides what is fetched, and the tag is only kept.
+//! Never looks anything up: other meanings of short names come from registry configuration.
 //!
 //! Grammar: the OCI distribution spec ("Pulling manifests", `<name>` and `<reference>`) and distribution's reference package.
 
@@ -11,44 +11,53 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use crate::digest::{Digest, is_lower_hex};
-use crate::error::Error;
+use crate::text::excerpt;
 
 #[cfg(test)]
 mod tests;
 
-/// Host of references that name none.
-pub const DEFAULT_HOST: &str = "docker.io";
+/// Host of references without a host.
+pub(crate) const DEFAULT_HOST: &str = "docker.io";
 const DEFAULT_TAG: &str = "latest";
 const MAX_NAME: usize = 255;
 const MAX_TAG: usize = 128;
 
-/// Why a text is no image reference.
+/// The text is not an image reference.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{text}\" is not an image reference: {rule}")]
+pub struct ReferenceError {
+    text: String,
+    rule: Rule,
+}
+
+impl ReferenceError {
+    pub(crate) fn new(text: &str, rule: Rule) -> Self {
+        Self {
+            text: excerpt(text.as_bytes()),
+            rule,
+        }
+    }
+}
+
+/// The rule that a text breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReferenceError {
-    /// Nothing where a name should be.
+pub(crate) enum Rule {
     #[error("the name is empty")]
     Empty,
-    /// Longer than a registry accepts.
     #[error("host and repository together are longer than {MAX_NAME} characters")]
     TooLong,
-    /// The repository has capital letters.
     #[error("the repository must be lower case")]
     UpperCase,
-    /// The repository breaks the grammar.
     #[error("the repository may hold a-z and 0-9, separated by '/', '.', '-', '_' or '__'")]
     Repository,
-    /// The host is neither a DNS name nor an address with an optional port.
-    #[error("the registry host is no DNS name or address with an optional port")]
+    #[error("the registry host is not a DNS name or address with an optional port")]
     Host,
-    /// The tag breaks the grammar.
     #[error(
         "the tag must be 1 to {MAX_TAG} characters of A-Z, a-z, 0-9, '_', '.', '-' and not begin with '.' or '-'"
     )]
     Tag,
-    /// What stands after the `@` is no digest.
-    #[error("what follows '@' is no sha256 or sha512 digest")]
+    #[error("what follows '@' is not a sha256 or sha512 digest")]
     Digest,
-    /// 64 hexadecimal digits are an image id and cannot be a name.
     #[error("64 hexadecimal digits are an image id, not a name")]
     ImageId,
 }
@@ -63,12 +72,12 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Whether `text` names no host, so that configuration may say which is meant.
+    /// Whether `text` has no host, so that configuration decides which one is meant.
     pub fn is_short(text: &str) -> bool {
         names_host(text).is_none()
     }
 
-    /// `text` without tag and digest, and these with their separators.
+    /// Splits `text` into the name, and tag and digest with their separators.
     pub(crate) fn split_name(text: &str) -> (&str, &str) {
         let name = text.split_once('@').map_or(text, |(name, _)| name);
         let last = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -79,7 +88,7 @@ impl Reference {
         text.split_at_checked(end).unwrap_or((text, ""))
     }
 
-    /// The registry's name as in the reference (`docker.io`, `localhost:5000`), not the address that serves it.
+    /// The registry as the reference names it (`docker.io`, `localhost:5000`), not the address that serves it.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -94,27 +103,17 @@ impl Reference {
         self.tag.as_deref()
     }
 
-    /// The digest, if the reference has one.
+    /// The digest; decides what is fetched even if there is a tag.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// `host/repository`: what repoTags and repoDigests begin with.
+    /// `host/repository`, the prefix of repoTags and repoDigests.
     pub fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
 
-    /// The same repository at `digest`, the tag forgotten.
-    pub fn with_digest(&self, digest: Digest) -> Self {
-        Self {
-            host: self.host.clone(),
-            repository: self.repository.clone(),
-            tag: None,
-            digest: Some(digest),
-        }
-    }
-
-    /// What stands after `/manifests/` in a request: the digest, else the tag.
+    /// The last part of `/manifests/…` in a request: the digest, else the tag.
     pub(crate) fn selector(&self) -> String {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),
@@ -138,22 +137,16 @@ impl fmt::Display for Reference {
 }
 
 impl FromStr for Reference {
-    type Err = Error;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        parse(text).map_err(|reason| Error::Reference {
-            text: crate::error::excerpt(text.as_bytes()),
-            reason,
-        })
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        parse(text).map_err(|rule| ReferenceError::new(text, rule))
     }
 }
 
-fn parse(text: &str) -> Result<Reference, ReferenceError> {
+fn parse(text: &str) -> Result<Reference, Rule> {
     let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (
-            rest,
-            Some(digest.parse::<Digest>().map_err(|_| ReferenceError::Digest)?),
-        ),
+        Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().map_err(|_| Rule::Digest)?)),
         None => (text, None),
     };
     // A colon before the last slash belongs to the host's port.
@@ -162,11 +155,11 @@ fn parse(text: &str) -> Result<Reference, ReferenceError> {
         _ => (rest, None),
     };
     if name.is_empty() {
-        return Err(ReferenceError::Empty);
+        return Err(Rule::Empty);
     }
     let id = |hex: &str| hex.len() == 64 && is_lower_hex(hex);
     if id(name) || (name == "sha256" && tag.is_some_and(id)) {
-        return Err(ReferenceError::ImageId);
+        return Err(Rule::ImageId);
     }
     let (host, repository) = split_host(name);
     check_host(host)?;
@@ -176,11 +169,11 @@ fn parse(text: &str) -> Result<Reference, ReferenceError> {
     };
     check_repository(&repository)?;
     if host.len() + 1 + repository.len() > MAX_NAME {
-        return Err(ReferenceError::TooLong);
+        return Err(Rule::TooLong);
     }
     let tag = match tag {
         Some(tag) if is_tag(tag) => Some(tag.to_owned()),
-        Some(_) => return Err(ReferenceError::Tag),
+        Some(_) => return Err(Rule::Tag),
         None if digest.is_none() => Some(DEFAULT_TAG.to_owned()),
         None => None,
     };
@@ -206,13 +199,13 @@ fn split_host(name: &str) -> (&str, &str) {
     }
 }
 
-fn check_host(host: &str) -> Result<(), ReferenceError> {
+fn check_host(host: &str) -> Result<(), Rule> {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
-            address.parse::<Ipv6Addr>().map_err(|_| ReferenceError::Host)?;
+            address.parse::<Ipv6Addr>().map_err(|_| Rule::Host)?;
             match port {
                 "" => return Ok(()),
-                _ => ("ipv6", port.strip_prefix(':').ok_or(ReferenceError::Host)?),
+                _ => ("ipv6", port.strip_prefix(':').ok_or(Rule::Host)?),
             }
         }
         None => match host.split_once(':') {
@@ -222,7 +215,7 @@ fn check_host(host: &str) -> Result<(), ReferenceError> {
     };
     // `u16::from_str` alone would let "+80" pass.
     if !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err() {
-        return Err(ReferenceError::Host);
+        return Err(Rule::Host);
     }
     let label = |l: &str| {
         !l.is_empty()
@@ -233,18 +226,18 @@ fn check_host(host: &str) -> Result<(), ReferenceError> {
     if name.split('.').all(label) {
         Ok(())
     } else {
-        Err(ReferenceError::Host)
+        Err(Rule::Host)
     }
 }
 
-fn check_repository(repository: &str) -> Result<(), ReferenceError> {
+fn check_repository(repository: &str) -> Result<(), Rule> {
     if repository.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(ReferenceError::UpperCase);
+        return Err(Rule::UpperCase);
     }
     if repository.split('/').all(is_component) {
         Ok(())
     } else {
-        Err(ReferenceError::Repository)
+        Err(Rule::Repository)
     }
 }
 

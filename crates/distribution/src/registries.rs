@@ -1,13 +1,13 @@
-//! `registries.conf` (containers-registries.conf(5), version 2): which repositories stand for a name, which names are
-//! blocked, and what short names mean. Version 1 files are understood as far as they go.
+//! `registries.conf` (containers-registries.conf(5), version 2): the repositories behind a name, blocked names, and the meaning
+//! of short names. Also reads version 1.
 //!
 //! ```text
 //!  name ──short?──▶ aliases, search registries ──▶ reference ──rule by prefix──▶ mirrors, location ──▶ hosts.toml ──▶ endpoints
 //!                                                                   └─ blocked ──▶ refused
 //! ```
 //!
-//! This file says *which* repositories, [`HostsDir`] says how the servers of each are reached: where both speak of a host,
-//! the mirrors named here come first, each reached as its own `hosts.toml` says, then those of the registry's `hosts.toml`.
+//! This file names the repositories, [`HostsDir`] says how to reach the servers of each. If both configure a host, the mirrors
+//! named here come first, each reached as its own `hosts.toml` says, then those of the registry's `hosts.toml`.
 //!
 //! The files are small and read at every use. A drop-in replaces the search list, merges aliases and replaces rules of the
 //! same prefix as a whole (containers-registries.conf.d(5)).
@@ -30,7 +30,7 @@ mod tests;
 use rule::Rule;
 use short::ShortNames;
 
-/// Everything that all files say together.
+/// The content of all files.
 #[derive(Debug, Default)]
 struct Loaded {
     rules: Vec<Rule>,
@@ -38,7 +38,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    /// The rule with the longest prefix that `reference` begins with.
+    /// The rule with the longest matching prefix, and where the prefix ends in the name.
     fn rule(&self, reference: &Reference) -> Option<(&Rule, usize)> {
         let name = rule::spelled(reference);
         let mut best: Option<(&Rule, usize)> = None;
@@ -68,18 +68,33 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Reads `hosts` only.
-    pub fn new(hosts: HostsDir) -> Self {
-        Self { hosts, conf: None }
+    /// Reads only the `hosts.toml` files in `certs_d`, directories in containerd's layout.
+    pub fn new(certs_d: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self {
+            hosts: HostsDir::new(certs_d),
+            conf: None,
+        }
     }
 
-    /// Reads the file at `path` too, with its drop-ins in `<path>.d`, and certificates from `certs.d` beside it. If it must not be
-    /// missing, it is `required`.
+    /// Also reads the `registries.conf` at `path`, its drop-ins in `<path>.d`, and certificates from `certs.d` beside it. If it is
+    /// `required`, a missing file is an error.
     #[must_use]
     pub fn with_conf(mut self, path: PathBuf, required: bool) -> Self {
         self.hosts.add_root(path.with_file_name("certs.d"));
         self.conf = Some(Place { path, required });
         self
+    }
+
+    /// The references that `text` may mean, in the order to try: more than one only for short names. May block on files.
+    ///
+    /// # Errors
+    /// If `text` is not a name, if configuration does not allow the short name, or if it cannot be read.
+    pub fn names(&self, text: &str) -> Result<Vec<Reference>, Error> {
+        // Most names have a host, and then no file needs to be read.
+        if self.conf.is_none() || !Reference::is_short(text) {
+            return Ok(vec![text.parse()?]);
+        }
+        self.load()?.short.names(text)
     }
 
     fn load(&self) -> Result<Loaded, Error> {
@@ -89,7 +104,7 @@ impl Registries {
         }
     }
 
-    /// The endpoints for one repository that stands for `reference`.
+    /// The endpoints for one repository in place of `reference`.
     fn reach(&self, target: &Target<'_>, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
         let own = target.physical.host() == reference.host();
         let mut endpoints = self.hosts.endpoints_of(&target.physical, own)?;
@@ -152,18 +167,10 @@ impl Resolver for Registries {
         endpoints.extend(self.reach(&target, reference)?);
         Ok(endpoints)
     }
-
-    fn names(&self, text: &str) -> Result<Vec<Reference>, Error> {
-        // Most names have a host, and then no file needs to be read.
-        if self.conf.is_none() || !Reference::is_short(text) {
-            return Ok(vec![text.parse()?]);
-        }
-        self.load()?.short.names(text)
-    }
 }
 
-/// `insecure = true`: any certificate will do, and plain HTTP where no TLS connection comes about. What a `hosts.toml` says
-/// of the host is more exact and stays.
+/// `insecure = true`: any certificate is accepted, and plain HTTP is used if no TLS connection can be made. The more specific
+/// settings of a `hosts.toml` take precedence.
 fn insecure(endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     let mut found = Vec::with_capacity(endpoints.len() * 2);
     for mut endpoint in endpoints {

@@ -1,8 +1,7 @@
-//! Who is asked for an image: an ordered list of endpoints for a reference.
+//! From a reference to the endpoints that may have the image, in the order to ask them.
 //!
-//! [`Resolver`] is the seam between registry configuration and the client. [`HostsDir`](crate::HostsDir) reads containerd's
-//! `certs.d` layout; other formats only have to yield [`Endpoint`]s. Resolvers are asked anew for every operation, so
-//! configuration is live.
+//! [`Resolver`] is what the client needs of registry configuration: [`Registries`](crate::Registries), or the
+//! [`HostsDir`](crate::hosts::HostsDir) below it. It is called for every operation, so that configuration is live.
 
 use std::fmt;
 
@@ -10,30 +9,23 @@ use url::Url;
 
 use crate::endpoint::{Endpoint, Fallback, api_host, is_loopback};
 use crate::error::Error;
-use crate::reference::Reference;
+use crate::reference::{Reference, ReferenceError, Rule};
 
 #[cfg(test)]
 mod tests;
 
-/// Turns a reference into the endpoints to ask, in order. Never empty on success. May block on files.
-pub trait Resolver: fmt::Debug + Send + Sync {
-    /// The endpoints for `reference`.
+/// Turns a reference into the endpoints to ask.
+pub(crate) trait Resolver: fmt::Debug + Send + Sync {
+    /// The endpoints for `reference` in order, at least one. May block on files.
     fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error>;
-
-    /// The references that `text` may mean, in the order to try: more than one only for short names.
-    fn names(&self, text: &str) -> Result<Vec<Reference>, Error> {
-        Ok(vec![text.parse()?])
-    }
 }
 
 /// The registry itself, as it is reached without any configuration.
 pub(crate) fn default_endpoints(reference: &Reference) -> Result<Vec<Endpoint>, Error> {
     let host = api_host(reference.host());
     let base = |scheme: &str| {
-        Url::parse(&format!("{scheme}://{host}/v2")).map_err(|_| Error::Reference {
-            text: crate::error::excerpt(reference.to_string().as_bytes()),
-            reason: crate::reference::ReferenceError::Host,
-        })
+        Url::parse(&format!("{scheme}://{host}/v2"))
+            .map_err(|_| Error::from(ReferenceError::new(&reference.to_string(), Rule::Host)))
     };
     let secure = base("https")?;
     let mut endpoints = Vec::with_capacity(2);
@@ -42,7 +34,7 @@ pub(crate) fn default_endpoints(reference: &Reference) -> Result<Vec<Endpoint>, 
         let mut endpoint = Endpoint::new(url, reference);
         // `host:443` loses its port in a URL and would look like a mirror of itself.
         endpoint.namespace = None;
-        // Who listens on loopback has this node anyway; certificates for it are rarely more than self-signed.
+        // A server on loopback is on this node, and its certificate is rarely more than self-signed.
         endpoint.tls.skip_verify = local;
         endpoints.push(endpoint);
     };

@@ -1,13 +1,13 @@
-//! Which endpoint is asked next, and when to give up.
+//! The endpoint to ask next, and when to give up.
 //!
 //! ```text
 //!   asked ──transient error──▶ next endpoint ──after the last──▶ wait (exponential, jittered) ──▶ first endpoint
-//!     └────final error (404, 401, bad answer)──▶ endpoint is out for this operation
-//!   no endpoint left, or the budget of rounds spent ──▶ the errors of all
+//!     └────final error (404, 401, bad answer)──▶ endpoint is not asked again in this operation
+//!   no endpoint left, or the budget of rounds spent ──▶ the errors of all endpoints
 //! ```
 //!
-//! Progress gives the budget back, so that a long download survives any number of rare breaks but not a server that breaks
-//! all the time.
+//! Progress restores the budget, so that a long download survives any number of rare failures but not a server that fails all
+//! the time.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -20,18 +20,17 @@ use crate::transport::Route;
 #[cfg(test)]
 mod tests;
 
-/// Longest wait a server may ask for before the caller is told instead.
+/// If a server asks for a longer wait than this, its error is returned instead.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// How often and how fast failed requests are repeated.
 #[derive(Clone, Copy, Debug)]
-pub struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// Rounds over all endpoints without progress.
-    pub rounds: u32,
-    /// Wait after the first round; doubles with every further one.
-    pub first_wait: Duration,
-    /// Longest wait.
-    pub longest_wait: Duration,
+    pub(crate) rounds: u32,
+    /// Wait after the first round; doubles with every further one, up to `longest_wait`.
+    pub(crate) first_wait: Duration,
+    pub(crate) longest_wait: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -51,7 +50,7 @@ struct Lane {
     out: bool,
 }
 
-/// Endpoints in order with what became of each.
+/// Endpoints in order, with the last error of each.
 #[derive(Debug)]
 pub(crate) struct Failover {
     lanes: Vec<Lane>,
@@ -61,7 +60,7 @@ pub(crate) struct Failover {
 }
 
 impl Failover {
-    /// Begins with the first of `routes`; there must be one, the resolver's contract.
+    /// Begins with the first of `routes`. There must be one.
     pub(crate) fn new(routes: Vec<Route>, policy: RetryPolicy) -> Self {
         let lanes = routes
             .into_iter()
@@ -79,17 +78,12 @@ impl Failover {
         }
     }
 
-    /// The route to try now; `None` only if there were none at all.
+    /// The route to try now; `None` only if there are no routes.
     pub(crate) fn current(&self) -> Option<Arc<Route>> {
         self.lanes.get(self.at).map(|lane| Arc::clone(&lane.route))
     }
 
-    /// All routes, in order.
-    pub(crate) fn routes(&self) -> impl Iterator<Item = Arc<Route>> {
-        self.lanes.iter().map(|lane| Arc::clone(&lane.route))
-    }
-
-    /// Moves the routes that `doubtful` picks behind the others. The plain twin of a route stays behind it.
+    /// Moves the routes for which `doubtful` holds behind the others. The plain-HTTP twin of a route stays behind it.
     pub(crate) fn put_last(&mut self, doubtful: impl Fn(&Route) -> bool) {
         let mut last = false;
         let mut keyed: Vec<(bool, Lane)> = Vec::with_capacity(self.lanes.len());
@@ -100,7 +94,7 @@ impl Failover {
             last |= doubtful(&lane.route);
             keyed.push((last, lane));
         }
-        // A twin that is doubted takes the route before it along.
+        // A doubtful twin takes the route before it along.
         for at in (1..keyed.len()).rev() {
             let twin = keyed[at].0 && keyed[at].1.route.endpoint.fallback != Fallback::None;
             keyed[at - 1].0 |= twin;
@@ -109,16 +103,16 @@ impl Failover {
         self.lanes = keyed.into_iter().map(|(_, lane)| lane).collect();
     }
 
-    /// Bytes worth mentioning arrived: whatever failed before is forgiven.
+    /// Restores the budget of rounds after progress.
     pub(crate) fn progressed(&mut self) {
         self.round = 0;
     }
 
-    /// Takes in the current route's error and moves on, waiting where a round is over. `Err` when there is no hope.
+    /// Records the current route's error and moves on to the next route, waiting after a full round. Fails when no route is left.
     pub(crate) async fn failed(&mut self, error: Error) -> Result<(), Error> {
         let transient = error.is_transient();
         let pause = error.retry_after();
-        let told = error.to_string();
+        let text = error.to_string();
         if let Some(lane) = self.lanes.get_mut(self.at) {
             let patient = pause.is_none_or(|pause| pause <= MAX_RETRY_AFTER);
             lane.out = !transient || !patient || error.is_no_tls();
@@ -126,7 +120,7 @@ impl Failover {
         }
         if let Some(next) = (self.at + 1..self.lanes.len()).find(|at| self.eligible(*at)) {
             self.at = next;
-            tracing::debug!(error = told, "asking the next registry endpoint");
+            tracing::debug!(error = text, "asking the next registry endpoint");
             return Ok(());
         }
         self.round += 1;
@@ -136,7 +130,7 @@ impl Failover {
         };
         self.at = first;
         tracing::debug!(
-            error = told,
+            error = text,
             round = self.round,
             "asking all registry endpoints again"
         );
@@ -173,7 +167,7 @@ impl Failover {
         }
     }
 
-    /// The errors of all endpoints, the expected "no TLS here" of a plain registry left out.
+    /// The errors of all endpoints without the expected TLS error of a plain-HTTP registry.
     fn verdict(&mut self) -> Error {
         let mut tried: Vec<Error> = self
             .lanes
@@ -190,7 +184,7 @@ impl Failover {
     }
 }
 
-/// Between half and all of `wait`, so that nodes that failed together do not come back together.
+/// Between half and all of `wait`, so that nodes that failed together do not retry together.
 fn jittered(wait: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(0u8) % 512).unwrap_or(0);
     wait / 2 + (wait / 1024).saturating_mul(random)

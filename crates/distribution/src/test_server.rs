@@ -273,7 +273,7 @@ pub(crate) fn config() -> ClientConfig {
 
 /// A client that asks `servers` in order.
 pub(crate) fn client(servers: &[&Server]) -> Client {
-    Client::new(
+    Client::with_resolver(
         Arc::new(Fixed(servers.iter().map(|s| s.url()).collect())),
         config(),
     )

@@ -1,20 +1,19 @@
 //! Answers to challenges: Basic, and bearer tokens from a token server (distribution's token and OAuth2 specifications).
 //!
-//! Tokens are remembered by realm, service, scope and the very credentials they were got with: a pod never uses what another
-//! pod's secret earned. The cache is bounded and lives in memory only. Who needs a token that somebody else is asking for
-//! already waits for that one.
+//! Tokens are cached by realm, service, scope and the credentials used for them: a pod never uses a token obtained with another
+//! pod's secret. The cache is bounded and in memory only. Concurrent requests for the same token share one request to the token
+//! server.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use tokio::sync::watch;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
+use tokio::sync::watch;
 use url::Url;
 
 use crate::body::Body;
@@ -27,15 +26,15 @@ use crate::transport::{self, Route};
 
 const MAX_ENTRIES: usize = 1024;
 const MAX_ANSWER: usize = 1024 * 1024;
-/// What the specification says where the server does not.
+/// The specification's default, in seconds, if the server says nothing.
 const DEFAULT_LIFE: u64 = 60;
 const MAX_LIFE: u64 = 3600;
 /// A token is not used in its last seconds: it must still be valid when it arrives.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// What an endpoint asked for when it was last asked for a repository.
+/// The authentication that an endpoint requires for a repository.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Wish {
+enum Scheme {
     Basic,
     Bearer {
         realm: String,
@@ -52,88 +51,84 @@ struct Entry {
 #[derive(Default)]
 struct Known {
     /// By the endpoint's base and the repository.
-    wishes: HashMap<(String, String), Wish>,
-    /// By the wish and the credentials: endpoints with one token server share its tokens.
+    schemes: HashMap<(String, String), Scheme>,
+    /// Endpoints with the same token server share its tokens.
     tokens: HashMap<Key, Entry>,
-    /// Tokens that are being asked for; the receiver gets the header, or ends without.
-    asked: HashMap<Key, watch::Receiver<Option<HeaderValue>>>,
+    /// Requests to token servers in flight. The receiver gets the header, or is closed without one after a failure.
+    pending: HashMap<Key, watch::Receiver<Option<HeaderValue>>>,
 }
 
-/// What is wished for, and with which credentials.
-type Key = (Wish, Digest);
+/// The scheme, and the fingerprint of the credentials.
+type Key = (Scheme, Digest);
 
-/// Who asks a token server.
+/// How a request gets its token.
 enum Turn<'a> {
-    /// Nobody needs to.
-    Known(HeaderValue),
-    /// The caller, for everybody.
-    Ask(Asking<'a>),
-    /// Somebody else does.
+    /// From the cache.
+    Cached(HeaderValue),
+    /// By asking the token server.
+    Ask(PendingRequest<'a>),
+    /// From a request in flight.
     Wait(watch::Receiver<Option<HeaderValue>>),
 }
 
-/// The duty to ask. Dropped without an answer, those who wait ask for themselves.
-struct Asking<'a> {
+/// A request to the token server that others may wait for. If it is dropped without an answer, they ask for themselves.
+struct PendingRequest<'a> {
     tokens: &'a Tokens,
     key: Key,
     answer: watch::Sender<Option<HeaderValue>>,
 }
 
-impl Drop for Asking<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        self.tokens.lock().asked.remove(&self.key);
+        self.tokens.0.lock().pending.remove(&self.key);
     }
 }
 
-/// The answers known to work.
+/// Cached answers to challenges.
 #[derive(Default)]
 pub(crate) struct Tokens(Mutex<Known>);
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tokens({})", self.lock().tokens.len())
+        write!(f, "Tokens({})", self.0.lock().tokens.len())
     }
 }
 
 impl Tokens {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The `Authorization` that worked last time.
     pub(crate) fn known(&self, endpoint: &Endpoint, credentials: &Credentials) -> Option<HeaderValue> {
-        let known = self.lock();
-        let wish = known.wishes.get(&place(endpoint))?;
-        if let Some(header) = without_server(wish, credentials) {
+        let known = self.0.lock();
+        let scheme = known.schemes.get(&place(endpoint))?;
+        if let Some(header) = without_server(scheme, credentials) {
             return header.ok();
         }
-        let entry = known.tokens.get(&(wish.clone(), fingerprint(credentials)))?;
+        let entry = known.tokens.get(&(scheme.clone(), fingerprint(credentials)))?;
         (entry.until > Instant::now()).then(|| entry.header.clone())
     }
 
-    /// Drops an answer that turned out not to work.
+    /// Drops an answer that was refused.
     pub(crate) fn forget(&self, endpoint: &Endpoint, credentials: &Credentials) {
-        let mut known = self.lock();
-        if let Some(wish) = known.wishes.remove(&place(endpoint)) {
-            known.tokens.remove(&(wish, fingerprint(credentials)));
+        let mut known = self.0.lock();
+        if let Some(scheme) = known.schemes.remove(&place(endpoint)) {
+            known.tokens.remove(&(scheme, fingerprint(credentials)));
         }
     }
 
-    /// Who is to ask for the token of `key`; `tried` is one that does not work.
+    /// How to get the token of `key`, which is not the refused one in `tried`.
     fn turn(&self, key: &Key, tried: Option<&HeaderValue>) -> Turn<'_> {
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         if let Some(entry) = known.tokens.get(key) {
             if Some(&entry.header) != tried && entry.until > Instant::now() {
-                return Turn::Known(entry.header.clone());
+                return Turn::Cached(entry.header.clone());
             }
             known.tokens.remove(key);
         }
-        if let Some(asked) = known.asked.get(key) {
+        if let Some(asked) = known.pending.get(key) {
             return Turn::Wait(asked.clone());
         }
         let (answer, asked) = watch::channel(None);
-        known.asked.insert(key.clone(), asked);
-        Turn::Ask(Asking {
+        known.pending.insert(key.clone(), asked);
+        Turn::Ask(PendingRequest {
             tokens: self,
             key: key.clone(),
             answer,
@@ -142,7 +137,7 @@ impl Tokens {
 
     fn remember(&self, key: Key, header: HeaderValue, life: Duration) {
         let now = Instant::now();
-        let mut known = self.lock();
+        let mut known = self.0.lock();
         let tokens = &mut known.tokens;
         if tokens.len() >= MAX_ENTRIES {
             tokens.retain(|_, entry| entry.until > now);
@@ -157,7 +152,7 @@ impl Tokens {
         tokens.insert(key, Entry { header, until });
     }
 
-    /// The `Authorization` that answers `challenges`, got from a token server if they say so. `tried` is what did not do.
+    /// The `Authorization` that answers `challenges`, from a token server if they name one. `tried` was refused.
     pub(crate) async fn answer(
         &self,
         route: &Route,
@@ -171,36 +166,36 @@ impl Tokens {
             offered: offered(challenges),
             reason,
         };
-        let wish = wish(challenges, &route.endpoint)
-            .ok_or_else(|| refused("that is neither Basic nor Bearer with a realm"))?;
+        let scheme = scheme(challenges, &route.endpoint)
+            .ok_or_else(|| refused("it is neither Basic nor Bearer with a realm"))?;
         {
-            let mut known = self.lock();
-            if known.wishes.len() >= MAX_ENTRIES {
-                known.wishes.clear();
+            let mut known = self.0.lock();
+            if known.schemes.len() >= MAX_ENTRIES {
+                known.schemes.clear();
             }
-            known.wishes.insert(place(&route.endpoint), wish.clone());
+            known.schemes.insert(place(&route.endpoint), scheme.clone());
         }
-        if let Some(header) = without_server(&wish, credentials) {
+        if let Some(header) = without_server(&scheme, credentials) {
             return header.map_err(refused);
         }
-        let key = (wish, fingerprint(credentials));
-        let asking = match self.turn(&key, tried) {
-            Turn::Known(header) => return Ok(header),
-            Turn::Ask(asking) => Some(asking),
+        let key = (scheme, fingerprint(credentials));
+        let pending = match self.turn(&key, tried) {
+            Turn::Cached(header) => return Ok(header),
+            Turn::Ask(pending) => Some(pending),
             Turn::Wait(mut asked) => {
                 let answer = asked.wait_for(Option::is_some).await;
                 if let Some(header) = answer.ok().and_then(|answer| answer.clone()) {
                     return Ok(header);
                 }
-                // Who asked has failed or gone away, and said so to its own caller only.
+                // That request failed or was dropped; only its own caller knows why.
                 None
             }
         };
         let (token, life) = fetch(route, &key.0, credentials, &refused).await?;
         let header = sensitive(&token).map_err(refused)?;
         self.remember(key, header.clone(), life);
-        if let Some(asking) = asking {
-            asking.answer.send_replace(Some(header.clone()));
+        if let Some(pending) = pending {
+            pending.answer.send_replace(Some(header.clone()));
         }
         Ok(header)
     }
@@ -210,8 +205,8 @@ fn place(endpoint: &Endpoint) -> (String, String) {
     (endpoint.base.as_str().to_owned(), endpoint.repository.clone())
 }
 
-/// What `challenges` ask for. A token goes before a password.
-fn wish(challenges: &[Challenge], endpoint: &Endpoint) -> Option<Wish> {
+/// The scheme that `challenges` require. A token is preferred to a password.
+fn scheme(challenges: &[Challenge], endpoint: &Endpoint) -> Option<Scheme> {
     let bearer = challenges
         .iter()
         .find(|c| c.scheme == "bearer" && c.param("realm").is_some());
@@ -220,30 +215,30 @@ fn wish(challenges: &[Challenge], endpoint: &Endpoint) -> Option<Wish> {
             Some(scope) if !scope.is_empty() => scope.to_owned(),
             _ => format!("repository:{}:pull", endpoint.repository),
         };
-        return Some(Wish::Bearer {
+        return Some(Scheme::Bearer {
             realm: bearer.param("realm").unwrap_or_default().to_owned(),
             service: bearer.param("service").map(str::to_owned),
             scope,
         });
     }
     let basic = challenges.iter().any(|c| c.scheme == "basic");
-    basic.then_some(Wish::Basic)
+    basic.then_some(Scheme::Basic)
 }
 
-/// The answer that needs no token server, if there is one, or why there can be none.
-fn without_server(wish: &Wish, credentials: &Credentials) -> Option<Result<HeaderValue, &'static str>> {
-    match (wish, credentials) {
-        (_, Credentials::Only { .. }) => Some(Err("its credentials were not chosen by host")),
-        (Wish::Basic, Credentials::Basic { username, password }) => {
+/// The answer if it needs no token server, or why there is none. `None` if a token server must be asked.
+fn without_server(scheme: &Scheme, credentials: &Credentials) -> Option<Result<HeaderValue, &'static str>> {
+    match (scheme, credentials) {
+        (_, Credentials::Only { .. }) => Some(Err("the credentials are not bound to a host")),
+        (Scheme::Basic, Credentials::Basic { username, password }) => {
             Some(sensitive(&basic(username, password)))
         }
-        (Wish::Basic, Credentials::Anonymous) => Some(Err("no credentials were given")),
-        (Wish::Basic, Credentials::IdentityToken(_)) => Some(Err("an identity token cannot answer that")),
-        (Wish::Basic, Credentials::RegistryToken(_)) => Some(Err("a registry token cannot answer that")),
-        (Wish::Bearer { .. }, Credentials::RegistryToken(token)) => {
+        (Scheme::Basic, Credentials::Anonymous) => Some(Err("no credentials were given")),
+        (Scheme::Basic, Credentials::IdentityToken(_)) => Some(Err("an identity token cannot answer that")),
+        (Scheme::Basic, Credentials::RegistryToken(_)) => Some(Err("a registry token cannot answer that")),
+        (Scheme::Bearer { .. }, Credentials::RegistryToken(token)) => {
             Some(sensitive(&format!("Bearer {token}")))
         }
-        (Wish::Bearer { .. }, _) => None,
+        (Scheme::Bearer { .. }, _) => None,
     }
 }
 
@@ -285,7 +280,7 @@ fn offered(challenges: &[Challenge]) -> String {
     if names.is_empty() {
         "without saying how".to_owned()
     } else {
-        crate::error::excerpt(names.join(", ").as_bytes())
+        crate::text::excerpt(names.join(", ").as_bytes())
     }
 }
 
@@ -299,25 +294,25 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-/// Asks the token server that `wish` names.
+/// Requests a token from the token server that `scheme` names.
 async fn fetch(
     route: &Route,
-    wish: &Wish,
+    scheme: &Scheme,
     credentials: &Credentials,
     refused: &(impl Fn(&'static str) -> Error + Sync),
 ) -> Result<(String, Duration), Error> {
-    let Wish::Bearer {
+    let Scheme::Bearer {
         realm,
         service,
         scope,
-    } = wish
+    } = scheme
     else {
-        return Err(refused("that is no token server"));
+        return Err(refused("it has no token server"));
     };
-    let mut url = Url::parse(realm).map_err(|_| refused("its token server's address is no URL"))?;
-    // The registry names the realm: it must not lead credentials (or us) where a redirect may not.
+    let mut url = Url::parse(realm).map_err(|_| refused("its token server's address is not a URL"))?;
+    // The registry names the realm: it must not send credentials or requests where a redirect may not lead.
     transport::allowed(&route.endpoint.base, &url)
-        .map_err(|_| refused("its token server is less safe than itself"))?;
+        .map_err(|_| refused("its token server is less secure than the registry"))?;
     let mut fields = vec![("scope", scope.as_str())];
     if let Some(service) = service {
         fields.push(("service", service));
@@ -336,7 +331,7 @@ async fn fetch(
         reason,
     };
     let answer: TokenAnswer =
-        serde_json::from_slice(&body).map_err(|_| unusable("it is not the JSON of a token server"))?;
+        serde_json::from_slice(&body).map_err(|_| unusable("it is not the JSON of a token response"))?;
     let token = answer
         .token
         .filter(|t| !t.is_empty())
@@ -347,7 +342,7 @@ async fn fetch(
     Ok((format!("Bearer {token}"), life.saturating_sub(MARGIN)))
 }
 
-/// What to send to the token server at `url`. Secrets never get into the URL.
+/// The request for the token server at `url`. Secrets never get into the URL.
 fn token_request<'a>(
     http: &reqwest::Client,
     url: &mut Url,

@@ -16,7 +16,8 @@ use url::Url;
 use crate::challenge::{self, Challenge};
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, is_loopback};
-use crate::error::{Error, Target, excerpt};
+use crate::error::{Error, Target};
+use crate::text::excerpt;
 use crate::token::Tokens;
 
 const MAX_REDIRECTS: usize = 5;
@@ -28,13 +29,13 @@ const EXCERPT_TIME: Duration = Duration::from_secs(5);
 pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
     pub(crate) http: reqwest::Client,
-    /// Longest time without a byte.
+    /// Time limit for waiting without receiving data.
     pub(crate) stall: Duration,
-    /// Longest time until the head of an answer: connecting and stalling.
+    /// Time limit until the head of a response: connecting and stalling.
     pub(crate) patience: Duration,
 }
 
-/// What is asked of a registry.
+/// A request to a registry.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     pub(crate) method: Method,
@@ -94,13 +95,13 @@ async fn ask_with(
     }
     let target = ask.target(route);
     let challenges = challenges(&answer.response);
-    // Takes in the body too, so that the connection can be used again.
+    // Reads the body too, so that the connection can be reused.
     let refused = success(answer, known.as_ref()).await;
     let authorization = tokens
         .answer(route, &target, &challenges, credentials, known.as_ref())
         .await?;
     if Some(&authorization) == known.as_ref() {
-        // The very same again would only count as one more wrong password.
+        // Sending the same again would only count as one more wrong password.
         tokens.forget(&route.endpoint, credentials);
         return refused;
     }
@@ -114,7 +115,7 @@ async fn ask_with(
 struct Answer {
     response: Response,
     target: Target,
-    /// Whether it came from the endpoint itself and not from where a redirect led.
+    /// Whether it came from the endpoint itself and not from the target of a redirect.
     own: bool,
 }
 
@@ -126,7 +127,7 @@ async fn follow(route: &Route, ask: &Ask, authorization: Option<&HeaderValue>) -
         let target = Target::new(name(&ask.method), &url);
         let mut headers = ask.headers();
         if own {
-            // What the protocol needs stands over what the configuration adds.
+            // The protocol's headers override configured ones.
             let mut configured = route.endpoint.headers.clone();
             configured.extend(headers);
             headers = configured;
@@ -184,7 +185,7 @@ fn name(method: &Method) -> &'static str {
     if *method == Method::HEAD { "HEAD" } else { "GET" }
 }
 
-/// Where a redirect leads, if the answer is one that may be followed.
+/// The target of the redirect, if the response is one.
 fn redirect(response: &Response, from: &Url, target: &Target) -> Result<Option<Url>, Error> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -203,12 +204,12 @@ fn redirect(response: &Response, from: &Url, target: &Target) -> Result<Option<U
     Ok(Some(to))
 }
 
-/// Whether a server at `from` may send us to `to`.
+/// Whether a server at `from` may redirect to `to`.
 pub(crate) fn allowed(from: &Url, to: &Url) -> Result<(), &'static str> {
     match (from.scheme(), to.scheme()) {
         ("https", "https") | ("http", "http" | "https") => {}
         ("https", "http") => return Err("it leads from HTTPS to plain HTTP"),
-        _ => return Err("it leads to something that is not HTTP"),
+        _ => return Err("it leads to a URL that is not HTTP"),
     }
     if is_this_node(to) && !is_this_node(from) {
         return Err("it leads from another host into this node");
@@ -239,7 +240,7 @@ fn challenges(response: &Response) -> Vec<Challenge> {
         .collect()
 }
 
-/// The answer if it is a good one; otherwise its error, without what was sent as `authorization`.
+/// The response if its status is a success; otherwise its error, from which `authorization` is removed.
 async fn success(answer: Answer, authorization: Option<&HeaderValue>) -> Result<Response, Error> {
     if answer.response.status().is_success() {
         return Ok(answer.response);
@@ -265,7 +266,7 @@ pub(crate) async fn failure(mut response: Response, target: Target) -> Error {
             }
         }
     };
-    // Too slow an explanation is none.
+    // A body that comes too slowly is left out of the error.
     drop(tokio::time::timeout(EXCERPT_TIME, reading).await);
     Error::Status {
         target,

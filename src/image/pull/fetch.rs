@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pausa_distribution::{self as distribution, Client, Credentials, Descriptor, Digest, Hasher, Reference};
+use pausa_distribution::{Client, Credentials, Descriptor, Digest, Reference, VerifyingReader};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::task::{JoinError, JoinHandle};
 
@@ -255,8 +255,8 @@ async fn from_file(
         let Some(digest) = digest else {
             return unpack(ticket, &mut input, |_| Ok(()));
         };
-        let mut input = Verified::new(input, digest, size);
-        unpack(ticket, &mut input, |input| input.finish("the archive"))
+        let mut input = VerifyingReader::new(input, digest, size);
+        unpack(ticket, &mut input, |input| finish_verified(input, "the archive"))
     };
     effort.start(work).finish().await
 }
@@ -291,60 +291,18 @@ impl Read for Counted {
     }
 }
 
-/// Hashes what is read.
-pub(crate) struct Verified<R> {
-    pub(crate) inner: R,
-    hasher: Hasher,
-    expected: Digest,
-    size: u64,
-    seen: u64,
-}
-
-impl<R: Read> Verified<R> {
-    pub(crate) fn new(inner: R, expected: Digest, size: u64) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(expected.algorithm()),
-            expected,
-            size,
-            seen: 0,
-        }
+/// Reads `input` to its end, as archives may have trailing data, and compares digest and size.
+pub(crate) fn finish_verified<R: Read>(
+    input: &mut VerifyingReader<R>,
+    reference: &str,
+) -> Result<(), ImageError> {
+    if io::copy(input, &mut io::sink()).is_err() {
+        return Err(ImageError::Stopped {
+            doing: "fetching a layer",
+        });
     }
-
-    /// Reads the rest, which archives may have, and compares.
-    pub(crate) fn finish(&mut self, reference: &str) -> Result<(), ImageError> {
-        let failed = |source| ImageError::Fetch {
-            reference: reference.to_owned(),
-            source: Box::new(source),
-        };
-        if io::copy(self, &mut io::sink()).is_err() {
-            return Err(ImageError::Stopped {
-                doing: "fetching a layer",
-            });
-        }
-        if self.seen != self.size {
-            return Err(failed(distribution::Error::SizeMismatch {
-                digest: self.expected.clone(),
-                expected: self.size,
-                found: self.seen,
-            }));
-        }
-        let found = self.hasher.clone().finish();
-        if found != self.expected {
-            return Err(failed(distribution::Error::DigestMismatch {
-                expected: self.expected.clone(),
-                found,
-            }));
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Verified<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(into)?;
-        self.hasher.update(&into[..length]);
-        self.seen += u64::try_from(length).unwrap_or(u64::MAX);
-        Ok(length)
-    }
+    input.verify().map_err(|source| ImageError::Fetch {
+        reference: reference.to_owned(),
+        source: Box::new(source),
+    })
 }

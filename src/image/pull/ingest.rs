@@ -13,12 +13,12 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use pausa_distribution::{self as distribution, BlobStream, Descriptor, Digest};
+use pausa_distribution::{self as distribution, BlobStream, Descriptor, Digest, VerifyingReader};
 use tokio::sync::{mpsc, watch};
 
 use crate::image::error::{ImageError, is_retryable};
 use crate::image::pull::chunk_reader::{Message, chunk_channel};
-use crate::image::pull::fetch::{PullContext, Remote, UnpackTask, Verified, blocking};
+use crate::image::pull::fetch::{PullContext, Remote, UnpackTask, blocking, finish_verified};
 use crate::image::pull::progress::{LayerState, LayerTracker};
 use crate::image::pull::unpack::unpack;
 use crate::image::store::layers::{Layer, Ticket};
@@ -132,19 +132,18 @@ pub(crate) async fn fetch(
     track: &LayerTracker,
 ) -> Result<Arc<Layer>, ImageError> {
     let name = remote.reference.to_string();
-    let stream = open(remote, blob, 0).await?;
-    let servers = stream.servers();
+    let mut stream = open(remote, blob, 0).await?;
     let (sender, chunks) = chunk_channel::<distribution::Error>();
     let (digest, size) = (blob.digest.clone(), blob.size);
     let (diff_id, bell) = (ticket.hex().to_owned(), ticket.bell());
     let work = effort.start(move || {
-        let mut input = Verified::new(chunks, digest, size);
-        unpack(ticket, &mut input, |input| match input.inner.failure.take() {
+        let mut input = VerifyingReader::new(chunks, digest, size);
+        unpack(ticket, &mut input, |input| match input.get_mut().failure.take() {
             Some(source) => Err(ImageError::Fetch {
                 reference: name.clone(),
                 source: Box::new(source),
             }),
-            None => input.finish(&name),
+            None => finish_verified(input, &name),
         })
     });
     let feed = Ingest {
@@ -161,9 +160,9 @@ pub(crate) async fn fetch(
         feed: Some(feed),
         effort,
     };
-    match run(feeding, Some(stream), remote, track).await {
+    match run(feeding, Some(&mut stream), remote, track).await {
         Err(error) if error.is_damage() => {
-            let servers = servers.list();
+            let servers = stream.servers();
             remote.client.distrust(&blob.digest, &servers);
             Err(error.delivered_by(&servers))
         }
@@ -190,7 +189,7 @@ pub(crate) async fn resume(
     track.resume(done);
     let _slot = effort.slot().await;
     track.enter(LayerState::Fetching);
-    let stream = match missing {
+    let mut stream = match missing {
         false => None,
         true => match open(remote, blob, done).await {
             Ok(stream) => Some(stream),
@@ -203,7 +202,7 @@ pub(crate) async fn resume(
         },
     };
     tracing::info!(layer = blob.digest.to_string(), from = done, "resuming a layer");
-    let layer = run(feeding, stream, remote, track).await?;
+    let layer = run(feeding, stream.as_mut(), remote, track).await?;
     blocking("making a layer durable", move || {
         pausa_layer::sync_tree(disk.as_fd()).map_err(|source| ImageError::Unpack {
             diff_id: format!("sha256:{}", layer.record().diff_id),
@@ -231,11 +230,11 @@ fn fetch_error(remote: &Remote, source: distribution::Error) -> ImageError {
 /// Sends what comes from `stream`, and waits for the thread.
 async fn run(
     mut feeding: ActiveIngest<'_>,
-    stream: Option<BlobStream>,
+    stream: Option<&mut BlobStream>,
     remote: &Remote,
     track: &LayerTracker,
 ) -> Result<Arc<Layer>, ImageError> {
-    let Some(mut stream) = stream else {
+    let Some(stream) = stream else {
         return feeding.finish().await;
     };
     loop {

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pausa_distribution::{HostsDir, ImageId, Reference, Registries, Resolver as _};
+use pausa_distribution::{ImageId, Reference, Registries};
 
 use crate::config::DEFAULT_REGISTRIES_CONF;
 use crate::image::Images;
@@ -16,7 +16,7 @@ use crate::image::store::index::{Index, IndexedImage};
 /// The registry configuration of a node: `hosts.toml` in `hosts`, and the `registries.conf` at `conf`, empty for none. Only the
 /// default one may be missing: a file that somebody names may forbid images.
 pub fn registries(hosts: &Path, conf: &Path) -> Registries {
-    let registries = Registries::new(HostsDir::new([hosts.to_owned()]));
+    let registries = Registries::new([hosts.to_owned()]);
     if conf.as_os_str().is_empty() {
         return registries;
     }

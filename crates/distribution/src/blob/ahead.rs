@@ -1,19 +1,19 @@
-//! Parts of a large blob fetched ahead of their turn, each over a request of its own.
+//! Parts of a large blob fetched ahead of their turn, each by a request of its own.
 //!
 //! ```text
 //!   consumer ◀── head (streamed) │ part │ part │ part      at most `at_once` requests for a blob, the head with them
 //!                                └── in memory, at most `in_memory` parts for all blobs of a client ──┘
 //! ```
 //!
-//! One connection is often limited by its round trip or by the store behind the registry; several are not. Parts are tried
-//! once: whatever goes wrong with one is the download's affair, which goes on alone from where it is.
+//! One connection is often limited by its round trip or by the storage behind the registry; several are not. Each part is tried
+//! once: after any failure the download continues from its position with one request at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use super::length;
@@ -26,15 +26,15 @@ use crate::transport::{self, Ask, Route};
 
 /// How large blobs are fetched.
 #[derive(Clone, Copy, Debug)]
-pub struct RangePolicy {
-    /// Blobs with so many bytes still to come are fetched in parts.
-    pub from_size: u64,
+pub(crate) struct RangePolicy {
+    /// Blobs with at least this many bytes to come are fetched in parts.
+    pub(crate) from_size: u64,
     /// Bytes of a part.
-    pub part: u64,
-    /// Requests for one blob at the same time; 1 fetches nothing ahead.
-    pub at_once: usize,
+    pub(crate) part: u64,
+    /// Concurrent requests for one blob; 1 fetches nothing ahead.
+    pub(crate) at_once: usize,
     /// Parts in memory, for all blobs of a client.
-    pub in_memory: usize,
+    pub(crate) in_memory: usize,
 }
 
 impl Default for RangePolicy {
@@ -48,15 +48,15 @@ impl Default for RangePolicy {
     }
 }
 
-/// A part on its way.
+/// A part that is being fetched.
 pub(super) struct Part {
     pub(super) first: u64,
     /// The byte after its last.
     pub(super) end: u64,
     chunks: mpsc::UnboundedReceiver<Result<Bytes, Error>>,
     task: JoinHandle<()>,
-    /// Given back when the part is consumed or dropped.
-    _room: OwnedSemaphorePermit,
+    /// Released when the part is dropped.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Part {
@@ -66,7 +66,7 @@ impl Drop for Part {
 }
 
 impl Part {
-    /// The next piece; `None` after the last one, which the caller must check.
+    /// The next piece; `None` after the last one. The caller checks that the part is complete.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         self.chunks.recv().await.transpose()
     }
@@ -78,7 +78,7 @@ pub(super) struct Ahead {
     parts: VecDeque<Part>,
 }
 
-/// What all parts of a blob have in common.
+/// What all parts of a blob share.
 pub(super) struct Whole {
     pub(super) client: Client,
     pub(super) route: Arc<Route>,
@@ -92,17 +92,17 @@ impl Ahead {
         self.parts.clear();
     }
 
-    /// The part that begins at `position`, if it is on its way.
+    /// The part that begins at `position`, if it is being fetched.
     pub(super) fn take(&mut self, position: u64) -> Option<Part> {
         self.parts.pop_front().filter(|part| part.first == position)
     }
 
-    /// Starts parts behind `end`, as many as policy and memory allow.
+    /// Starts to fetch parts from `end` on, as many as the policy allows.
     pub(super) fn fill(&mut self, whole: &Arc<Whole>, end: u64) {
         let policy = whole.client.ranges();
         let mut first = self.parts.back().map_or(end, |part| part.end);
         while self.parts.len() + 1 < policy.at_once && first < whole.size {
-            let Ok(room) = Arc::clone(whole.client.room()).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(whole.client.part_permits()).try_acquire_owned() else {
                 return;
             };
             let end = first.saturating_add(policy.part).min(whole.size);
@@ -113,16 +113,11 @@ impl Ahead {
                 end,
                 chunks,
                 task,
-                _room: room,
+                _permit: permit,
             });
             first = end;
         }
     }
-}
-
-/// Room for the parts of a client.
-pub(crate) fn room(policy: &RangePolicy) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(policy.in_memory))
 }
 
 async fn deliver(
@@ -132,7 +127,7 @@ async fn deliver(
     sender: mpsc::UnboundedSender<Result<Bytes, Error>>,
 ) {
     if let Err(error) = copy(&whole, first, end, &sender).await {
-        // Without a receiver the part is not wanted any more.
+        // Without a receiver the part has been dropped.
         drop(sender.send(Err(error)));
     }
 }
@@ -173,7 +168,7 @@ async fn copy(
         if at > end {
             return Err(Error::Answer {
                 target: body.target().clone(),
-                reason: "it is longer than its Content-Range says",
+                reason: "it is longer than its Content-Range",
             });
         }
         if sender.send(Ok(chunk)).is_err() {

@@ -2,7 +2,7 @@
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap};
 
-/// Which part of a blob came.
+/// The part of a blob in a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ContentRange {
     pub(super) first: u64,
@@ -16,7 +16,7 @@ impl ContentRange {
         self.last.saturating_add(1)
     }
 
-    /// Whether it is exactly that part of a blob of that size.
+    /// Whether it is exactly the part from `first` to before `end` of a blob of `size` bytes.
     pub(super) fn is(self, first: u64, end: u64, size: u64) -> bool {
         self.first == first && self.end() == end && self.total.is_none_or(|total| total == size)
     }

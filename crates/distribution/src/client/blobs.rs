@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::{Client, no_endpoint, verified};
+use super::{Client, no_endpoint};
 use crate::blob::BlobStream;
 use crate::blob::ahead::RangePolicy;
 use crate::credentials::Credentials;
@@ -13,12 +13,13 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
+use crate::verify::same;
 
-/// How often a small blob is fetched whose bytes are not those of its digest.
+/// How often a small blob is fetched if its bytes do not have the expected digest.
 const SMALL_TRIES: usize = 2;
 
 impl Client {
-    /// A whole blob, verified: image configs and other small things up to `limit` bytes.
+    /// A whole, verified blob of at most `limit` bytes: image configs and other small documents.
     pub async fn fetch_small(
         &self,
         reference: &Reference,
@@ -27,7 +28,7 @@ impl Client {
         credentials: &Credentials,
     ) -> Result<Bytes, Error> {
         if usize::try_from(descriptor.size).map_or(true, |size| size > limit) {
-            let reason = "its descriptor announces more bytes than such a document may have";
+            let reason = "its descriptor announces more bytes than allowed for such a document";
             return Err(Error::Document {
                 digest: descriptor.digest.clone(),
                 reason,
@@ -40,10 +41,13 @@ impl Client {
             while let Some(chunk) = stream.chunk().await? {
                 bytes.extend_from_slice(&chunk);
             }
-            match verified(&descriptor.digest, &bytes) {
+            match same(
+                &descriptor.digest,
+                Digest::of(descriptor.digest.algorithm(), &bytes),
+            ) {
                 Ok(()) => return Ok(bytes.into()),
                 Err(error) => {
-                    let servers = stream.servers().list();
+                    let servers = stream.servers();
                     self.distrust(&descriptor.digest, &servers);
                     damaged = Some(error.delivered_by(&servers));
                 }
@@ -52,8 +56,8 @@ impl Client {
         Err(damaged.unwrap_or_else(|| no_endpoint(reference, false)))
     }
 
-    /// Remembers for a while that these servers ([`BlobStream::servers`]) delivered other bytes than those of `digest`: the
-    /// next try asks others first.
+    /// Remembers for a while that these servers ([`BlobStream::servers`]) delivered damaged data for `digest`: the next try asks
+    /// others first.
     pub fn distrust(&self, digest: &Digest, servers: &[String]) {
         self.inner.distrusted.add(digest, servers);
     }
@@ -62,12 +66,12 @@ impl Client {
         &self.inner.config.ranges
     }
 
-    pub(crate) fn room(&self) -> &Arc<Semaphore> {
-        &self.inner.room
+    pub(crate) fn part_permits(&self) -> &Arc<Semaphore> {
+        &self.inner.part_permits
     }
 
-    /// Opens a blob from byte `offset` on. It resumes by itself when connections break and changes to other endpoints when
-    /// one does not recover. Not verified here.
+    /// Opens a blob at byte `offset`. The stream resumes when a connection fails, and changes to another endpoint if one does not
+    /// recover. It does not verify the digest.
     pub async fn fetch_blob(
         &self,
         reference: &Reference,

@@ -21,7 +21,11 @@ fn what_cannot_be_verified_is_refused() {
         &upper,
     ] {
         let error = text.parse::<Digest>().unwrap_err();
-        assert_eq!(error.kind(), crate::Kind::InvalidReference, "{text}");
+        assert_eq!(
+            crate::Error::from(error).kind(),
+            crate::Kind::InvalidReference,
+            "{text}"
+        );
     }
 }
 

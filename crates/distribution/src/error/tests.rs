@@ -1,5 +1,4 @@
 use super::*;
-use proptest::prelude::*;
 
 fn status(status: u16) -> Error {
     let url = url::Url::parse("https://r.example:5000/v2/a/manifests/b?signature=secret").unwrap();
@@ -34,13 +33,4 @@ fn the_last_endpoint_decides_the_kind() {
     assert_eq!(error.kind(), Kind::NotFound);
     assert!(error.to_string().contains("; then "));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
-}
-
-proptest! {
-    #[test]
-    fn an_excerpt_is_short_and_plain(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
-        let text = excerpt(&bytes);
-        prop_assert!(text.chars().count() <= 200);
-        prop_assert!(!text.chars().any(char::is_control));
-    }
 }

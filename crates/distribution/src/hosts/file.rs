@@ -1,7 +1,7 @@
 //! One `hosts.toml`: its keys, and how they become endpoints.
 //!
 //! ```toml
-//! server = "https://registry.example"      # who is asked last; https://<host> if absent
+//! server = "https://registry.example"      # asked last; https://<host> if absent
 //! [host."https://mirror.example"]          # asked first, in the order of the file
 //!   capabilities = ["pull", "resolve"]
 //!   ca = "mirror.pem"                      # relative to the file
@@ -28,7 +28,7 @@ struct HostsFile {
     server: Option<String>,
     #[serde(default)]
     host: BTreeMap<Spanned<String>, Settings>,
-    // The settings of `server` stand at the top. `flatten` would lose `deny_unknown_fields`.
+    // The settings of `server` are at the top level. `flatten` would lose `deny_unknown_fields`.
     capabilities: Option<Vec<String>>,
     ca: Option<OneOrMany>,
     client: Option<Client>,
@@ -134,7 +134,7 @@ impl Context<'_> {
         }
     }
 
-    /// The endpoint for one server; two where a loopback address may turn out to speak plain HTTP.
+    /// The endpoint for one server; two if a loopback address may speak plain HTTP.
     fn endpoint(&self, key: &str, address: &str, settings: &Settings) -> Result<Vec<Endpoint>, Error> {
         let bare = !address.contains("://");
         let text = if bare {
@@ -142,16 +142,12 @@ impl Context<'_> {
         } else {
             address.to_owned()
         };
-        let mut base = Url::parse(&text).map_err(|_| self.invalid(key, address, "is no URL"))?;
+        let mut base = Url::parse(&text).map_err(|_| self.invalid(key, address, "is not a URL"))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none_or(str::is_empty) {
-            return Err(self.invalid(key, address, "is no http or https URL"));
+            return Err(self.invalid(key, address, "is not an http or https URL"));
         }
         if !base.username().is_empty() || base.password().is_some() || base.query().is_some() {
-            return Err(self.invalid(
-                "the URL of a host",
-                "…",
-                "may hold neither credentials nor a query",
-            ));
+            return Err(self.invalid("the URL of a host", "…", "must not hold credentials or a query"));
         }
         let path = base.path().trim_end_matches('/').to_owned();
         if settings.override_path == Some(true) || path.ends_with("/v2") {
@@ -196,7 +192,7 @@ impl Context<'_> {
                 self.invalid(
                     &sub("dial_timeout"),
                     text,
-                    "is no duration such as 500ms, 3s or 1m30s",
+                    "is not a duration such as 500ms, 3s or 1m30s",
                 )
             })?);
         }
@@ -212,9 +208,9 @@ impl Context<'_> {
             match name.to_ascii_lowercase().as_str() {
                 "pull" => found.pull = true,
                 "resolve" => found.resolve = true,
-                // Known, and nothing this client does.
+                // Known, but this client never pushes.
                 "push" => {}
-                _ => return Err(self.invalid(key, name, "is none of pull, resolve, push")),
+                _ => return Err(self.invalid(key, name, "is not one of pull, resolve, push")),
             }
         }
         Ok(found)
@@ -275,7 +271,7 @@ impl Context<'_> {
                     key: self.load(key, read)?,
                 },
                 _ => {
-                    return Err(self.invalid(key, &files.join(", "), "is no pair of certificate and key"));
+                    return Err(self.invalid(key, &files.join(", "), "is not a pair of certificate and key"));
                 }
             });
         }
@@ -286,7 +282,7 @@ impl Context<'_> {
         let mut headers = HeaderMap::new();
         for (name, values) in given {
             let header = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| self.invalid(key, name, "is no name of an HTTP header"))?;
+                .map_err(|_| self.invalid(key, name, "is not the name of an HTTP header"))?;
             for value in values.as_slice() {
                 // The value may be a secret: it stays out of the error.
                 let mut value = HeaderValue::from_str(value)
@@ -299,8 +295,8 @@ impl Context<'_> {
     }
 }
 
-/// An endpoint with its plain twin where one makes sense: an address on loopback without a scheme, and an `http` address with
-/// TLS settings, which containerd takes for "TLS if it speaks that".
+/// An endpoint with a plain-HTTP twin if it needs one: an address on loopback without a scheme, and an `http` address with TLS
+/// settings, for which containerd tries TLS first.
 fn with_twin(mut endpoint: Endpoint, bare: bool) -> Vec<Endpoint> {
     let ambiguous = endpoint.base.scheme() == "http"
         && endpoint.tls != TlsSettings::default()

@@ -10,23 +10,23 @@ mod tests;
 /// Schemes a proxy may have.
 const PROXY_SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
 
-/// The address of a proxy, judged as containerd does: an absolute URL without path, query and fragment. The reasons quote
+/// The address of a proxy, with containerd's checks: an absolute URL without path, query and fragment. The reasons quote
 /// nothing, because the URL may hold a password.
 pub(super) fn proxy(text: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(text).map_err(|_| "is no absolute URL")?;
+    let url = Url::parse(text).map_err(|_| "is not an absolute URL")?;
     if !PROXY_SCHEMES.contains(&url.scheme()) {
-        return Err("has a scheme that is none of http, https, socks5, socks5h");
+        return Err("has a scheme other than http, https, socks5, socks5h");
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host");
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err("may have neither path nor query nor fragment");
+        return Err("must not have a path, query or fragment");
     }
     Ok(url)
 }
 
-/// Go's durations, as far as they make sense here: numbers with `us`, `ms`, `s`, `m` or `h`, one after the other.
+/// Go's durations without nanoseconds and signs: a sequence of numbers with `us`, `ms`, `s`, `m` or `h`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -62,7 +62,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     Some(total)
 }
 
-/// `1.25` of a unit that has so many microseconds.
+/// `1.25` of a unit of `unit` microseconds.
 fn micros(number: &str, unit: u64) -> Option<u64> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && part.is_empty() {

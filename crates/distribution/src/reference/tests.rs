@@ -45,7 +45,6 @@ fn the_digest_wins_and_the_tag_is_remembered() {
         bare.to_string(),
         format!("docker.io/library/busybox@sha256:{HEX}")
     );
-    assert_eq!(reference.with_digest(reference.digest().unwrap().clone()), bare);
 }
 
 #[test]
@@ -53,37 +52,35 @@ fn what_is_no_reference_says_why() {
     let long = format!("quay.io/{}", "a".repeat(248));
     let long_tag = format!("a:{}", "t".repeat(129));
     for (given, reason) in [
-        ("", ReferenceError::Empty),
-        (":tag", ReferenceError::Empty),
-        ("Busybox", ReferenceError::UpperCase),
-        ("quay.io/Foo/bar", ReferenceError::UpperCase),
-        ("a//b", ReferenceError::Repository),
-        ("a/", ReferenceError::Repository),
-        ("quay.io/", ReferenceError::Repository),
-        ("a___b", ReferenceError::Repository),
-        ("a._b", ReferenceError::Repository),
-        ("a b", ReferenceError::Repository),
-        ("a/../b", ReferenceError::Repository),
-        ("a?b=c", ReferenceError::Repository),
-        ("ä", ReferenceError::Repository),
-        ("-a.io/b", ReferenceError::Host),
-        ("a..io/b", ReferenceError::Host),
-        ("a.io:99999/b", ReferenceError::Host),
-        ("a.io:+80/b", ReferenceError::Host),
-        ("a.io:/b", ReferenceError::Host),
-        ("user@a.io/b", ReferenceError::Digest),
-        ("[::g]:1/b", ReferenceError::Host),
-        ("a:", ReferenceError::Tag),
-        ("a:.b", ReferenceError::Tag),
-        ("a@sha256:00", ReferenceError::Digest),
-        (HEX, ReferenceError::ImageId),
-        (&long, ReferenceError::TooLong),
-        (&long_tag, ReferenceError::Tag),
+        ("", Rule::Empty),
+        (":tag", Rule::Empty),
+        ("Busybox", Rule::UpperCase),
+        ("quay.io/Foo/bar", Rule::UpperCase),
+        ("a//b", Rule::Repository),
+        ("a/", Rule::Repository),
+        ("quay.io/", Rule::Repository),
+        ("a___b", Rule::Repository),
+        ("a._b", Rule::Repository),
+        ("a b", Rule::Repository),
+        ("a/../b", Rule::Repository),
+        ("a?b=c", Rule::Repository),
+        ("ä", Rule::Repository),
+        ("-a.io/b", Rule::Host),
+        ("a..io/b", Rule::Host),
+        ("a.io:99999/b", Rule::Host),
+        ("a.io:+80/b", Rule::Host),
+        ("a.io:/b", Rule::Host),
+        ("user@a.io/b", Rule::Digest),
+        ("[::g]:1/b", Rule::Host),
+        ("a:", Rule::Tag),
+        ("a:.b", Rule::Tag),
+        ("a@sha256:00", Rule::Digest),
+        (HEX, Rule::ImageId),
+        (&long, Rule::TooLong),
+        (&long_tag, Rule::Tag),
     ] {
-        match given.parse::<Reference>() {
-            Err(Error::Reference { reason: found, .. }) => assert_eq!(found, reason, "{given}"),
-            other => panic!("{given}: {other:?}"),
-        }
+        let error = given.parse::<Reference>().unwrap_err();
+        assert_eq!(error.rule, reason, "{given}");
     }
     assert!(
         format!("quay.io/{}", "a".repeat(247))

@@ -1,4 +1,4 @@
-//! The files: their keys, checks, and how drop-ins go over the main file.
+//! The files: keys, checks, and how drop-ins override the main file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +24,7 @@ struct File {
     short_name_mode: Option<String>,
     /// Version 1.
     registries: Option<First>,
-    // Known, and nothing that a runtime for kubelet uses: kubelet brings the credentials.
+    // Known, but not used by a runtime for kubelet, which sends the credentials.
     #[serde(rename = "credential-helpers")]
     _credential_helpers: Option<Vec<String>>,
     #[serde(rename = "additional-layer-store-auth-helper")]
@@ -125,7 +125,7 @@ fn apply(loaded: &mut Loaded, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         Some("enforcing") => loaded.short.mode = Mode::Enforcing,
         Some("permissive" | "disabled") => loaded.short.mode = Mode::Permissive,
         Some(other) => {
-            let reason = "is none of enforcing, permissive, disabled";
+            let reason = "is not one of enforcing, permissive, disabled";
             return Err(check.invalid("short-name-mode", other, reason));
         }
     }
@@ -139,7 +139,7 @@ fn apply(loaded: &mut Loaded, path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
     for table in file.registry {
         let rule = check.rule(table)?;
-        // Only a drop-in can replace: within one file the first of a prefix counts.
+        // Only a drop-in can replace a rule: within one file the first one of a prefix counts.
         match loaded.rules.iter_mut().find(|old| old.prefix == rule.prefix) {
             Some(old) if old.file != rule.file => *old = rule,
             Some(_) => {}
@@ -172,7 +172,7 @@ impl Check<'_> {
             return Err(self.invalid(
                 "registries",
                 "",
-                "is of version 1 and cannot stand beside version 2",
+                "is of version 1 and cannot be mixed with version 2",
             ));
         }
         if !first.search.registries.is_empty() {
@@ -196,7 +196,7 @@ impl Check<'_> {
         Ok(file)
     }
 
-    /// A location or prefix without what does not belong to it.
+    /// A location or prefix without a trailing slash.
     fn place(&self, key: &str, text: &str) -> Result<String, Error> {
         if text.contains("://") {
             return Err(self.invalid(key, text, "may have no scheme"));
@@ -212,7 +212,7 @@ impl Check<'_> {
         let host = self.place(key, host)?;
         let whole = format!("{host}/a");
         if host.contains('/') || Reference::is_short(&whole) || whole.parse::<Reference>().is_err() {
-            return Err(self.invalid(key, &host, "is no host with an optional port"));
+            return Err(self.invalid(key, &host, "is not a host with an optional port"));
         }
         Ok(host)
     }
@@ -223,12 +223,12 @@ impl Check<'_> {
             return Err(self.invalid(
                 &key,
                 full,
-                "has a name that is no short name without tag and digest",
+                "has a name that is not a short name without tag and digest",
             ));
         }
         let bare = Reference::split_name(full).1.is_empty();
         if !bare || Reference::is_short(full) || full.parse::<Reference>().is_err() {
-            return Err(self.invalid(&key, full, "is no full name without tag and digest"));
+            return Err(self.invalid(&key, full, "is not a full name without tag and digest"));
         }
         Ok(())
     }
@@ -251,10 +251,18 @@ impl Check<'_> {
         if let Some(domain) = prefix.strip_prefix('*')
             && (!domain.starts_with('.') || domain.len() < 2 || domain.contains(['*', '/', ':', '@']))
         {
-            return Err(self.invalid("registry.prefix", &prefix, "is no wildcard such as *.example.com"));
+            return Err(self.invalid(
+                "registry.prefix",
+                &prefix,
+                "is not a wildcard such as *.example.com",
+            ));
         }
         if prefix.get(1..).is_some_and(|rest| rest.contains('*')) {
-            return Err(self.invalid("registry.prefix", &prefix, "has a * that does not stand first"));
+            return Err(self.invalid(
+                "registry.prefix",
+                &prefix,
+                "has a * that is not the first character",
+            ));
         }
         let mut mirrors = Vec::with_capacity(table.mirror.len());
         for mirror in table.mirror {
@@ -277,7 +285,7 @@ impl Check<'_> {
 
     fn pull_from(&self, key: &str, text: &str, by_digest_only: bool) -> Result<PullFrom, Error> {
         if by_digest_only && !text.is_empty() {
-            let reason = "cannot stand beside mirror-by-digest-only";
+            let reason = "cannot be combined with mirror-by-digest-only";
             return Err(self.invalid(&format!("{key}.pull-from-mirror"), text, reason));
         }
         match text {
@@ -288,7 +296,7 @@ impl Check<'_> {
             _ => Err(self.invalid(
                 &format!("{key}.pull-from-mirror"),
                 text,
-                "is none of all, digest-only, tag-only",
+                "is not one of all, digest-only, tag-only",
             )),
         }
     }

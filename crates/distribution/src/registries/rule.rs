@@ -1,11 +1,11 @@
-//! One `[[registry]]` table: which names it is for, and what stands in for them.
+//! One `[[registry]]` table: the names it applies to, and their mirrors.
 
 use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::reference::Reference;
 
-/// For which pulls a mirror is asked (`pull-from-mirror`).
+/// The pulls for which a mirror is asked (`pull-from-mirror`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PullFrom {
     /// `all`.
@@ -25,7 +25,7 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// What the reference as the user gave it allows; blobs and child manifests follow it, although they have digests.
+    /// Whether the mirror serves pulls of the user's reference. Blobs and child manifests follow it, although they have digests.
     pub(super) fn serves(&self, reference: &Reference) -> bool {
         match self.pull {
             PullFrom::All => true,
@@ -40,7 +40,7 @@ impl Mirror {
 pub(super) struct Rule {
     pub(super) file: PathBuf,
     pub(super) prefix: String,
-    /// `None` only with a wildcard: the name as it is.
+    /// `None` if the name is not rewritten.
     pub(super) location: Option<String>,
     pub(super) insecure: bool,
     pub(super) blocked: bool,
@@ -51,7 +51,7 @@ impl Rule {
     /// Where the prefix ends in `name`, if it begins with it.
     pub(super) fn matches(&self, name: &str) -> Option<usize> {
         let end = match self.prefix.strip_prefix('*') {
-            // `.example.com` must end the host, whatever number of labels stands before it.
+            // The host must end with `.example.com`, after any number of labels.
             Some(domain) => {
                 let host = name.split('/').next().unwrap_or(name);
                 let bare = host.split(':').next().unwrap_or(host);
@@ -90,7 +90,7 @@ impl Rule {
     }
 }
 
-/// The reference as prefixes are compared with it: the digest decides, so a tag beside it does not count.
+/// The reference in the form that prefixes are compared with: with a digest the tag is left out.
 pub(super) fn spelled(reference: &Reference) -> String {
     match (reference.digest(), reference.tag()) {
         (Some(digest), _) => format!("{}@{digest}", reference.name()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::error::Error;
 use crate::reference::Reference;
 
-/// What to do with a short name that has no alias and more than one search registry. Nobody can be asked here, so
+/// The treatment of a short name without an alias and with more than one search registry. There is no user to ask here, so
 /// `permissive` and `disabled` are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -15,11 +15,11 @@ pub(super) enum Mode {
     Enforcing,
 }
 
-/// What all files say about short names.
+/// The settings for short names in all files.
 #[derive(Debug, Default)]
 pub(super) struct ShortNames {
     pub(super) aliases: BTreeMap<String, String>,
-    /// With the file that has it.
+    /// With the file that sets it.
     pub(super) search: Option<(Vec<String>, PathBuf)>,
     pub(super) mode: Mode,
 }
@@ -36,7 +36,7 @@ impl ShortNames {
             return Ok(vec![plain]);
         };
         let refused = |reason| Error::ShortName {
-            name: crate::error::excerpt(text.as_bytes()),
+            name: crate::text::excerpt(text.as_bytes()),
             path: file.clone(),
             reason,
         };
@@ -51,7 +51,7 @@ impl ShortNames {
         }
         hosts
             .iter()
-            .map(|host| format!("{host}/{text}").parse())
+            .map(|host| Ok(format!("{host}/{text}").parse()?))
             .collect()
     }
 }

@@ -10,8 +10,8 @@ fn setup(files: &[(&str, &str)]) -> (tempfile::TempDir, Registries) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    let hosts = HostsDir::new([dir.path().join("hosts")]);
-    let registries = Registries::new(hosts).with_conf(dir.path().join("registries.conf"), false);
+    let registries =
+        Registries::new([dir.path().join("hosts")]).with_conf(dir.path().join("registries.conf"), false);
     (dir, registries)
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd as _;
 
 use bytes::Bytes;
-use pausa_distribution::{Algorithm, Digest, Hasher};
+use pausa_distribution::{Algorithm, Digest, DigestError, Hasher};
 use pausa_layer::{EntryPath, TarSplitReader};
 use tokio::sync::mpsc;
 
@@ -134,10 +134,12 @@ impl Archive {
 pub(crate) fn measure(layout: &Layout, record: &LayerRecord) -> Result<LayerBlob, ImageError> {
     if record.tree.is_none() && record.archive_bytes > 0 {
         let diff_id = format!("sha256:{}", record.diff_id);
-        let digest = diff_id.parse().map_err(|source| ImageError::Reference {
-            reference: diff_id.clone(),
-            source: Box::new(source),
-        })?;
+        let digest = diff_id
+            .parse()
+            .map_err(|source: DigestError| ImageError::Reference {
+                reference: diff_id.clone(),
+                source: Box::new(source.into()),
+            })?;
         return Ok(LayerBlob {
             digest,
             size: record.archive_bytes,

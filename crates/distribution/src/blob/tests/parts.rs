@@ -16,7 +16,7 @@ fn large(servers: &[&Server], in_memory: usize) -> Client {
     };
     let config = ClientConfig { ranges, ..config() };
     let urls = servers.iter().map(|server| server.url()).collect();
-    Client::new(Arc::new(Fixed(urls)), config)
+    Client::with_resolver(Arc::new(Fixed(urls)), config)
 }
 
 async fn fetch(client: &Client, server: &Server, blob: &[u8]) -> Result<Vec<u8>, Error> {
@@ -49,8 +49,8 @@ async fn parts_come_together_in_order() {
             .flatten()
             .filter_map(|(first, last)| Some(last.as_ref()? + 1 - first));
         assert_eq!(longest.max(), usize::try_from(PART).ok());
-        // Everything is given back.
-        assert_eq!(client.room().available_permits(), in_memory);
+        // Every permit was released.
+        assert_eq!(client.part_permits().available_permits(), in_memory);
     }
 }
 
@@ -136,7 +136,7 @@ async fn who_delivers_damaged_bytes_is_asked_last_next_time() {
         .fetch_blob(&reference(&mirror), &wanted, 0, &Credentials::Anonymous)
         .await
         .unwrap();
-    assert_eq!(stream.servers().list(), [format!("{}/v2", mirror.url())]);
+    assert_eq!(stream.servers(), [format!("{}/v2", mirror.url())]);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_distrusted_plain_registry_on_loopback_stays_behind_its_tls_twin() {
     let blob = blob();
     let served = blob.clone();
     let server = server(move |_, request| Reply::ranged(&served, request)).await;
-    let client = Client::new(Arc::new(crate::hosts::HostsDir::default()), config());
+    let client = Client::with_resolver(Arc::new(crate::hosts::HostsDir::default()), config());
     let wanted = descriptor(&blob);
     client.distrust(&wanted.digest, &[format!("{}/v2", server.url())]);
     assert!(fetch(&client, &server, &blob).await.unwrap() == blob);

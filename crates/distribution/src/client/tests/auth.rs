@@ -287,7 +287,7 @@ async fn endpoints_of_one_token_server_share_its_tokens() {
     let name = reference(&second);
     let client = client(&[&first]);
     client.resolve(&name, &user()).await.unwrap();
-    let other = Client::new(Arc::new(crate::test_server::Fixed(vec![second.url()])), config());
+    let other = Client::with_resolver(Arc::new(crate::test_server::Fixed(vec![second.url()])), config());
     other.resolve(&name, &user()).await.unwrap();
     assert_eq!(tokens.requests().len(), 2);
     // The same client with other credentials gets its own.
@@ -325,7 +325,7 @@ async fn a_proxy_of_the_environment_is_used_and_gets_its_password() {
         ..config()
     };
     let fixed = crate::test_server::Fixed(vec!["http://registry.test".to_owned()]);
-    let client = Client::new(Arc::new(fixed), config);
+    let client = Client::with_resolver(Arc::new(fixed), config);
     let name: Reference = "registry.test/a:1".parse().unwrap();
     client.resolve(&name, &Credentials::Anonymous).await.unwrap();
     let request = &proxy.requests()[0];

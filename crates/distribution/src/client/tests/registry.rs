@@ -109,10 +109,6 @@ async fn round_trip(registry: &Registry, scheme: &str, client: &Client, credenti
         .await;
     let reference = registry.reference();
     let digest = Digest::sha256(manifest.as_bytes());
-    assert_eq!(
-        client.head(&reference, credentials).await.unwrap(),
-        Some(digest.clone())
-    );
     let image = client
         .image(&reference, &Platform::host(), credentials)
         .await
@@ -153,7 +149,7 @@ fn value(descriptor: &Descriptor) -> serde_json::Value {
 }
 
 fn patient(hosts: HostsDir) -> Client {
-    Client::new(
+    Client::with_resolver(
         Arc::new(hosts),
         ClientConfig {
             stall_timeout: Duration::from_secs(30),
