@@ -1,6 +1,6 @@
 //! A queue of bytes that shares large pieces and gathers small ones.
 //!
-//! A shared piece keeps the whole buffer alive that it was cut from, so only pieces that are a fair part of such a buffer
+//! A shared piece keeps the whole buffer alive that it was cut from, so only pieces that are a large part of such a buffer
 //! are shared: the memory of a queue stays within a small multiple of its length, whatever the peer sends.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug)]
 pub(crate) struct Chunks {
     shared: VecDeque<Bytes>,
-    /// What came after the last shared piece.
+    /// Bytes after the last shared piece.
     gathered: BytesMut,
     length: usize,
     share_from: usize,
@@ -33,7 +33,7 @@ impl Chunks {
         self.length
     }
 
-    /// Whether there is none.
+    /// Whether the queue is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -57,7 +57,7 @@ impl Chunks {
         self.gathered.extend_from_slice(piece);
     }
 
-    /// Takes at most `max` bytes from the front; `None` if there is none or none is asked for.
+    /// Takes at most `max` bytes from the front; `None` if the queue is empty or `max` is 0.
     pub(crate) fn pop(&mut self, max: usize) -> Option<Bytes> {
         if max == 0 || self.length == 0 {
             return None;
@@ -71,7 +71,7 @@ impl Chunks {
         Some(piece)
     }
 
-    /// Forgets everything; how much that was.
+    /// Discards everything and returns how many bytes that was.
     pub(crate) fn clear(&mut self) -> usize {
         self.shared.clear();
         self.gathered = BytesMut::new();

@@ -11,7 +11,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use crate::Violation;
 use crate::dictionary::{DICTIONARY, DICTIONARY_ID};
 
-/// Holds the dictionary and a little of what was sent before.
+/// Holds the dictionary and a little of the previous output.
 const SEND_WINDOW_BITS: u8 = 11;
 /// The first bytes of a zlib stream (RFC 1950, section 2.2): deflate with that window, a dictionary follows, check bits.
 const STREAM_HEAD: [u8; 2] = [(SEND_WINDOW_BITS - 8) << 4 | 8, 0x30];
@@ -60,7 +60,7 @@ impl Deflater {
     }
 }
 
-/// A compressor whose past is the dictionary and so many empty blocks, as far as its window reaches.
+/// A compressor primed with the dictionary and that many empty blocks, as far as its window reaches.
 fn compressor(stored: usize) -> Compress {
     let reach = (1 << SEND_WINDOW_BITS) / EMPTY.len();
     let past = [&DICTIONARY[..], &EMPTY.repeat(stored.min(reach))].concat();

@@ -1,8 +1,8 @@
 //! One end of a connection as a state machine: no sockets, no clocks, no tasks.
 //!
-//! Bytes from the peer go in by [`Connection::receive`] and come out as [`Event`]s. What the application does
-//! (open, reply, write, finish, reset, release) becomes bytes that [`Connection::take_output`] hands out. Whoever drives
-//! it owns the byte stream and the time.
+//! [`Connection::receive`] turns bytes from the peer into [`Event`]s. What the application does
+//! (open, reply, write, finish, reset, release) becomes bytes that [`Connection::take_output`] returns. The driver owns
+//! the byte stream and the time.
 //!
 //! A stream, as this end sees it; each direction ends by itself, and RST_STREAM from either side ends both:
 //!
@@ -27,9 +27,9 @@
 //! The connection: open, then `GOAWAY` received (the peer opens nothing more, nor do we), sent (what the peer still opens
 //! is ignored), or failed (a [`Violation`]; GOAWAY is in the output, nothing more is read).
 //!
-//! Invariants: a window the peer takes part in is never overrun; stream memory is freed with the stream; the bytes the
-//! peer can make us hold are bounded by [`Config::session_window`] plus one call's input, and answers it can make us write by
-//! a constant, as long as whoever drives the connection reads only when it [wants input](Connection::wants_input).
+//! Invariants: we never overrun a window if the peer uses flow control; a stream's memory is freed with the stream; the
+//! received bytes we hold are bounded by [`Config::session_window`] plus one call's input, and the answers we queue by a
+//! constant, as long as the driver reads only when the connection [wants input](Connection::wants_input).
 
 mod output;
 mod receive;
@@ -53,63 +53,41 @@ use stream::{Sending, StreamState};
 /// Answers (PING, RST_STREAM, WINDOW_UPDATE) waiting to be sent, beyond which nothing more is read.
 const ANSWERS_LIMIT: usize = 64 * 1024;
 
-/// What the peer did.
+/// An action of the peer. With `fin` the peer sends nothing more on the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
 #[non_exhaustive]
 pub enum Event {
-    /// It opened a stream: reply or reset.
+    /// It opened a stream: reply to it or reset it.
     Opened {
-        /// The stream.
         stream: StreamId,
-        /// Its headers.
         headers: Headers,
-        /// The peer sends nothing on it.
         fin: bool,
     },
     /// It accepted our stream.
     Replied {
-        /// The stream.
         stream: StreamId,
-        /// Its headers.
         headers: Headers,
-        /// The peer sends nothing on it.
         fin: bool,
     },
     /// It sent more headers.
     Headers {
-        /// The stream.
         stream: StreamId,
-        /// The headers.
         headers: Headers,
-        /// The peer sends nothing more.
         fin: bool,
     },
     /// It sent bytes. They count until [`Connection::release`].
     Data {
-        /// The stream.
         stream: StreamId,
-        /// The bytes.
         data: Bytes,
-        /// The peer sends nothing more.
         fin: bool,
     },
-    /// The stream is gone: the peer reset it, or broke the protocol on it and was told so.
-    Reset {
-        /// The stream.
-        stream: StreamId,
-        /// The reason, the peer's or ours.
-        status: RstStatus,
-    },
+    /// The stream has ended: the peer reset it, or broke the protocol on it, for which we reset it.
+    Reset { stream: StreamId, status: RstStatus },
     /// It answered our PING.
-    Pong {
-        /// The id of the PING.
-        id: u32,
-    },
-    /// It opens no more streams and takes none. Our streams it never looked at have been reset before.
-    GoAway {
-        /// The reason.
-        status: GoAwayStatus,
-    },
+    Pong { id: u32 },
+    /// It opens and accepts no more streams. Streams of ours that it never processed have been reset before.
+    GoAway { status: GoAwayStatus },
 }
 
 /// One end of a connection.
@@ -203,7 +181,7 @@ impl Connection {
     /// Opens a stream.
     ///
     /// # Errors
-    /// The connection or the peer takes no more streams, or the headers are too large.
+    /// If the connection or the peer accepts no more streams, or the headers are too large.
     pub fn open(&mut self, headers: Headers) -> Result<StreamId, Error> {
         if self.sent_go_away || self.received_go_away {
             return Err(Error::Closed);
@@ -237,7 +215,7 @@ impl Connection {
     pub fn reply(&mut self, stream: StreamId, headers: Headers) -> Result<(), Error> {
         self.check(&headers)?;
         match self.streams.get_mut(&stream) {
-            Some(state) if !state.replied && !self.role.gives(stream.value()) => state.replied = true,
+            Some(state) if !state.replied && !self.role.owns(stream.value()) => state.replied = true,
             _ => return Err(Error::NotOpen { stream }),
         }
         self.put(&Frame::SynReply {
@@ -248,14 +226,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends a stream at once; what it had still to send is forgotten. Nothing happens if it is gone.
+    /// Ends a stream at once and discards its unsent bytes. Does nothing if the stream has ended.
     pub fn reset(&mut self, stream: StreamId, status: RstStatus) {
         if self.remove(stream) {
             self.put(&Frame::RstStream { stream, status });
         }
     }
 
-    /// Sends a PING; the id its answer will have.
+    /// Sends a PING and returns the id of its answer.
     pub fn ping(&mut self) -> u32 {
         let id = self.next_ping;
         self.next_ping = if id > StreamId::MAX - 2 {
@@ -267,8 +245,8 @@ impl Connection {
         id
     }
 
-    /// Says that no new streams are wanted. Goes out before data still queued: spdystream stops reading at GOAWAY, so
-    /// call it when [`Self::is_flushed`].
+    /// Sends GOAWAY: we accept no new streams. It is sent before queued data, and spdystream stops reading at GOAWAY, so call
+    /// it when [`Self::is_flushed`].
     pub fn go_away(&mut self, status: GoAwayStatus) {
         if !self.sent_go_away {
             self.sent_go_away = true;
@@ -285,21 +263,21 @@ impl Connection {
         self.streams.len()
     }
 
-    /// Whether the peer has said GOAWAY.
+    /// Whether the peer has sent GOAWAY.
     #[must_use]
     pub const fn is_going_away(&self) -> bool {
         self.received_go_away
     }
 
-    /// Whether more bytes should be read from the byte stream: not while answers pile up, and not while the peer has
-    /// overrun the session's window, which holds it back.
+    /// Whether more bytes should be read from the byte stream: not while too many answers are queued, and not while the peer
+    /// has overrun the session's window.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         let held_back = self.unread > self.config.announced_session_window() as usize;
         !held_back && self.output.len() < ANSWERS_LIMIT
     }
 
-    /// Whether control frames wait to be taken.
+    /// Whether control frames are queued.
     #[must_use]
     pub const fn has_answers(&self) -> bool {
         !self.output.is_empty()
@@ -311,7 +289,7 @@ impl Connection {
         self.unread
     }
 
-    /// Whether the input so far ends with a frame.
+    /// Whether the input so far ends at the end of a frame.
     #[must_use]
     pub const fn is_between_frames(&self) -> bool {
         self.decoder.is_between_frames()
@@ -328,7 +306,7 @@ impl Connection {
 
     fn remove(&mut self, stream: StreamId) -> bool {
         let known = self.streams.remove(&stream).is_some();
-        if known && !self.role.gives(stream.value()) {
+        if known && !self.role.owns(stream.value()) {
             self.peer_streams -= 1;
         }
         known

@@ -6,7 +6,7 @@
 //!   │ Head ├─────────▶│ type │                   │ Control │
 //!   └──┬───┘          └──┬───┘ unknown           └─────────┘
 //!      │ data            └──────────▶ Skip: drops as many bytes as announced, back to Head
-//!      └──▶ Data: hands on what is there, back to Head when all announced bytes have come
+//!      └──▶ Data: returns available bytes, back to Head after all announced bytes
 //! ```
 //!
 //! A control frame is gathered up to [`Limits::control_frame`]; DATA is never gathered. After a [`DecodeError::Stream`]
@@ -18,7 +18,7 @@ use crate::compress::Inflater;
 use crate::frame::{FLAG_CLEAR, FLAG_FIN, FLAG_UNIDIRECTIONAL, HEAD, VERSION, kind};
 use crate::{Frame, GoAwayStatus, Headers, Limits, RstStatus, Setting, StreamId, Violation};
 
-/// What is wrong with the bytes, and how far it reaches.
+/// An error in the bytes, and whether it concerns a stream or the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The rest of the connection can be read, but this stream must be reset.
@@ -26,7 +26,7 @@ pub enum DecodeError {
     Stream {
         /// The stream.
         stream: StreamId,
-        /// What is wrong.
+        /// The violation.
         #[source]
         violation: Violation,
     },

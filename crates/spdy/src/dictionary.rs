@@ -89,7 +89,7 @@ const fn build() -> [u8; 1423] {
     let mut at = 0;
     let mut word = 0;
     while word < WORDS.len() {
-        // No word is longer than 255 bytes: three zero bytes stand already.
+        // No word is longer than 255 bytes: the three upper bytes are zero already.
         all[at + 3] = WORDS[word].len().to_le_bytes()[0];
         at = append(&mut all, at + 4, WORDS[word].as_bytes());
         word += 1;

@@ -6,7 +6,7 @@ use crate::compress::Deflater;
 use crate::frame::{FLAG_CLEAR, FLAG_FIN, FLAG_UNIDIRECTIONAL, HEAD, MAX_LENGTH, VERSION, kind};
 use crate::{Error, Frame, Headers, StreamId};
 
-/// One direction's encoder. Its header compression has memory: what it encodes must be sent, all and in order.
+/// One direction's encoder. Its header compression has state: everything it encodes must be sent, in order.
 #[derive(Debug, Default)]
 pub struct Encoder {
     deflater: Deflater,
@@ -86,8 +86,8 @@ impl Encoder {
         out: &mut BytesMut,
         fixed: impl FnOnce(&mut BytesMut),
     ) -> Result<(), Error> {
-        // Looked at before it is compressed: what the deflater has seen must be sent. Deflate adds less than 1 % to
-        // what it cannot compress.
+        // Checked before compression, because everything that the deflater has seen must be sent. Deflate adds less than 1 %
+        // to incompressible input.
         fitting(headers.block_len().saturating_mul(2))?;
         let mut block = BytesMut::new();
         headers.write_block(&mut block);

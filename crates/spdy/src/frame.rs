@@ -1,4 +1,4 @@
-//! What a frame says, apart from its bytes (draft 3, section 2.6).
+//! Frames, apart from their encoding (draft 3, section 2.6).
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ pub(crate) const MAX_LENGTH: usize = 0xff_ffff;
 pub(crate) const FLAG_FIN: u8 = 0x01;
 /// The receiver of SYN_STREAM may not send on the stream.
 pub(crate) const FLAG_UNIDIRECTIONAL: u8 = 0x02;
-/// SETTINGS: forget what was stored before.
+/// SETTINGS: discard stored settings.
 pub(crate) const FLAG_CLEAR: u8 = 0x01;
 
 /// Numbers of the control frames.
@@ -29,98 +29,74 @@ pub(crate) mod kind {
     pub(crate) const WINDOW_UPDATE: u16 = 9;
 }
 
-/// SETTINGS: streams the sender lets its peer have open at once.
+/// SETTINGS: streams that the receiver may have open at once.
 pub(crate) const SETTING_MAX_STREAMS: u32 = 4;
-/// SETTINGS: the window streams to the sender begin with.
+/// SETTINGS: the initial window of streams to the sender.
 pub(crate) const SETTING_INITIAL_WINDOW: u32 = 7;
 
 /// One pair of a SETTINGS frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Setting {
-    /// Flags about persistence, which nobody uses on such connections.
     pub flags: u8,
-    /// What is set, 24 bits.
+    /// 24 bits.
     pub id: u32,
-    /// To what.
     pub value: u32,
 }
 
-/// A frame, or of DATA as much as was there.
+/// A frame, or a piece of a DATA frame. With `fin` the sender sends nothing more on the stream; of a DATA frame only the last
+/// piece has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub enum Frame {
     /// Opens a stream.
     SynStream {
-        /// Its id.
         stream: StreamId,
-        /// The stream it belongs to, 0 for none.
+        /// The associated stream, 0 for none.
         associated: u32,
-        /// 0 (first) to 7.
+        /// 0 (highest) to 7.
         priority: u8,
-        /// The sender sends nothing more on it.
         fin: bool,
-        /// The receiver may send nothing on it.
         unidirectional: bool,
-        /// What it is for.
         headers: Headers,
     },
     /// Accepts a stream.
     SynReply {
-        /// Its id.
         stream: StreamId,
-        /// The sender sends nothing more on it.
         fin: bool,
-        /// Any answer.
         headers: Headers,
     },
     /// Ends a stream at once.
-    RstStream {
-        /// Its id.
-        stream: StreamId,
-        /// The reason.
-        status: RstStatus,
-    },
-    /// Says what the sender allows.
-    Settings {
-        /// Forget what was stored before.
-        clear: bool,
-        /// What is set.
-        settings: Vec<Setting>,
-    },
-    /// Asks for the same frame back, or is that answer.
+    RstStream { stream: StreamId, status: RstStatus },
+    /// The sender's settings.
+    Settings { clear: bool, settings: Vec<Setting> },
+    /// Requests the same frame as an answer, or is the answer.
     Ping {
-        /// Odd if the client asks, even if the server does.
+        /// Odd for the client's requests, even for the server's.
         id: u32,
     },
     /// No new streams from now on.
     GoAway {
-        /// The last stream of the receiver that the sender has looked at, 0 for none.
+        /// The last stream of the receiver that the sender has processed, 0 for none.
         last_good: u32,
-        /// The reason.
         status: GoAwayStatus,
     },
     /// More headers of a stream.
     Headers {
-        /// Its id.
         stream: StreamId,
-        /// The sender sends nothing more on it.
         fin: bool,
-        /// The headers.
         headers: Headers,
     },
     /// Lets the receiver send more.
     WindowUpdate {
-        /// On which stream; on the session if absent.
+        /// `None` for the session.
         stream: Option<StreamId>,
-        /// How many bytes more.
         delta: u32,
     },
     /// Bytes of a stream.
     Data {
-        /// Its id.
         stream: StreamId,
-        /// The sender sends nothing more on it; set with the last piece of the frame.
         fin: bool,
-        /// The bytes, or those of the frame that were there.
         data: Bytes,
     },
 }

@@ -1,4 +1,4 @@
-//! Header blocks: names with values, in the order they came, and their form on the wire (draft 3, section 2.6.10).
+//! Header blocks: names with values in the order received, and their form on the wire (draft 3, section 2.6.10).
 //!
 //! A parsed block has names of printable lower-case ASCII, each once. Several values of a name are separated by NUL.
 
@@ -13,7 +13,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// No headers: what Kubernetes' servers reply with.
+    /// No headers, as in the replies of Kubernetes' servers.
     #[must_use]
     pub const fn new() -> Self {
         Self { fields: Vec::new() }
@@ -30,7 +30,7 @@ impl Headers {
         std::str::from_utf8(value.split(|byte| *byte == 0).next()?).ok()
     }
 
-    /// Sets a name (made lower-case) to a value, in place of what it had; NUL in the value separates several values.
+    /// Sets the value of a name, which is converted to lower case; NUL in the value separates several values.
     /// A name that cannot be sent (empty or not printable ASCII) is ignored.
     pub fn set(&mut self, name: &str, value: &str) {
         if !sendable(name) {
@@ -54,7 +54,7 @@ impl Headers {
         self.fields.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no headers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
@@ -69,7 +69,7 @@ impl Headers {
             .sum::<usize>()
     }
 
-    /// Writes the block, uncompressed. Its length was checked by who sends it.
+    /// Writes the block, uncompressed. The sender has checked its length.
     pub(crate) fn write_block(&self, out: &mut BytesMut) {
         out.reserve(self.block_len());
         put_length(out, self.fields.len());

@@ -1,18 +1,18 @@
-//! Who is who on a connection: the role of an end and the ids of streams.
+//! The role of an end of a connection, and the ids of streams.
 
 use std::fmt;
 
 /// Which end of the connection this is. The client opens odd streams and sends odd pings, the server even ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The end that asked for the upgrade.
+    /// The end that requested the upgrade.
     Client,
     /// The end that answered it.
     Server,
 }
 
 impl Role {
-    /// The first id this end gives, to streams and to pings.
+    /// This end's first id, for streams and PINGs.
     pub(crate) const fn first_id(self) -> u32 {
         match self {
             Self::Client => 1,
@@ -20,8 +20,8 @@ impl Role {
         }
     }
 
-    /// Whether an id is one that this end gives.
-    pub(crate) const fn gives(self, id: u32) -> bool {
+    /// Whether an id belongs to this end.
+    pub(crate) const fn owns(self, id: u32) -> bool {
         id % 2 == self.first_id() % 2
     }
 }
@@ -34,7 +34,7 @@ impl StreamId {
     /// The largest id.
     pub const MAX: u32 = 0x7fff_ffff;
 
-    /// An id from its number; none for 0 and for what does not fit into 31 bits.
+    /// An id from its number; `None` for 0 and for numbers of more than 31 bits.
     #[must_use]
     pub const fn new(value: u32) -> Option<Self> {
         if value == 0 || value > Self::MAX {
@@ -44,7 +44,7 @@ impl StreamId {
         }
     }
 
-    /// The id as it is on the wire.
+    /// The number on the wire.
     #[must_use]
     pub const fn value(self) -> u32 {
         self.0

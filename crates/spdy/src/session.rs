@@ -18,25 +18,24 @@
 //! # }
 //! ```
 //!
-//! One task (`driver`) owns the byte stream. It and the streams' halves share the [`Connection`] and the queues of what
-//! has been received under one lock, held for a few assignments and never across an await or a system call. A half that
-//! changes something wakes the task; the task wakes the halves that can go on.
+//! One task (`driver`) owns the byte stream. It shares the [`Connection`] and the queues of received bytes with the halves of
+//! streams under one lock, held for a few assignments and never across an await or a system call. A half that changes
+//! something wakes the task; the task wakes the halves that can continue.
 //!
 //! ```text
 //!   Session, Incoming, RecvHalf, SendHalf ──▶ shared: Connection + slots ◀── driver ◀──▶ byte stream
 //! ```
 //!
-//! Bounds, for each connection: unread bytes as [`Config::session_window`] says, plus one read; unsent bytes
-//! [`Config::send_buffer`] for each stream, plus one batch. A stream nobody reads stalls no other one while the peer keeps
-//! windows; with a peer that does not, all stall once it has filled the session's window by itself (without windows there
-//! is no way to tell the peer which stream to hold back).
+//! Bounds, for each connection: at most [`Config::session_window`] unread bytes plus one read; at most
+//! [`Config::send_buffer`] unsent bytes for each stream plus one batch. A stream that is not read stalls no other one if the
+//! peer keeps to its windows; with a peer that does not, all stall once it has filled the session's window (without windows
+//! there is no way to tell the peer which stream to hold back).
 
 mod driver;
 mod incoming;
 mod recv;
 mod send;
 mod shared;
-mod slot;
 mod stream;
 
 use std::future::poll_fn;
@@ -51,19 +50,18 @@ use driver::Driver;
 pub use incoming::Incoming;
 pub use recv::RecvHalf;
 pub use send::SendHalf;
-use shared::{Phase, Shared};
+use shared::Shared;
 pub use stream::Stream;
 
-/// A connection. It is driven by a task of its own; dropping the session ends the task, the connection and with it all
-/// streams, whose halves then fail with `ConnectionAborted`.
+/// A connection, driven by a task of its own. Dropping the session ends the task, the connection and all streams, whose halves
+/// then fail with `ConnectionAborted`.
 #[derive(Debug)]
 pub struct Session {
     shared: Arc<Shared>,
 }
 
 impl Session {
-    /// Starts the protocol on a connection that has been upgraded already. Switch Nagle's algorithm off before
-    /// (`TCP_NODELAY`): frames are small and complete.
+    /// Starts the protocol on a connection that has been upgraded. Set `TCP_NODELAY` before: frames are small and complete.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -77,8 +75,8 @@ impl Session {
         Self { shared }
     }
 
-    /// The next stream the peer opens; `None` once none can come any more (GOAWAY received, connection ended; see
-    /// [`Self::closed`] for why). Cancel-safe.
+    /// The next stream that the peer opens; `None` when it can open no more (GOAWAY received, connection ended; see
+    /// [`Self::closed`] for the reason). Cancel-safe.
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             let changed = self.shared.changed.notified();
@@ -89,7 +87,7 @@ impl Session {
                 if let Some((id, headers)) = state.next_incoming() {
                     return Some(Incoming::new(Arc::clone(&self.shared), id, headers));
                 }
-                if state.phase != Phase::Running || state.connection.is_going_away() {
+                if !state.is_running() || state.connection.is_going_away() {
                     return None;
                 }
             }
@@ -97,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Opens a stream and waits for the peer's reply. Dropped while it waits, it resets the stream.
+    /// Opens a stream and waits for the peer's reply. If it is cancelled, it resets the stream.
     ///
     /// # Errors
     /// The peer refused it, or the connection ended.
@@ -132,16 +130,16 @@ impl Session {
         self.shared.lock().connection.open_streams()
     }
 
-    /// Ends the connection in order: what was written before is sent, streams still open are reset, then GOAWAY, then the
-    /// end of the byte stream; then what the peer still sends is read and dropped until it closes too, lest the system
-    /// answers it with a reset that overtakes our last words. All that takes [`Config::close_timeout`] at most.
+    /// Ends the connection in order: sends bytes written before, resets open streams, sends GOAWAY and ends the byte stream. Then
+    /// it reads and discards until the peer closes too; otherwise the system would answer the peer with a reset that may overtake
+    /// our last frames. Takes [`Config::close_timeout`] at most.
     pub async fn close(self) {
         self.shared.lock().start_closing();
         drop(self.closed().await);
     }
 
-    /// Waits for the end of the connection: `Ok` for GOAWAY, a clean end of the byte stream or `close`. May be called by
-    /// any number of tasks, also after the end.
+    /// Waits for the end of the connection: `Ok` for GOAWAY, a clean end of the byte stream or `close`. Any number of tasks may
+    /// call it, also after the end.
     ///
     /// # Errors
     /// Why the connection failed.
@@ -150,7 +148,7 @@ impl Session {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if let Some(end) = self.shared.lock().end.clone() {
+            if let Some(end) = self.shared.lock().end().cloned() {
                 return end;
             }
             changed.await;

@@ -6,15 +6,15 @@
 pub enum RstStatus {
     /// The peer broke the protocol on this stream.
     ProtocolError,
-    /// A frame came for a stream that is not open.
+    /// A frame for a stream that is not open.
     InvalidStream,
-    /// The stream was refused before anything was done for it.
+    /// The stream was refused before it was processed.
     RefusedStream,
     /// The peer speaks another version.
     UnsupportedVersion,
-    /// Who opened the stream needs it no longer.
+    /// The end that opened the stream does not need it any more.
     Cancel,
-    /// The end that resets failed.
+    /// The end that resets the stream failed.
     InternalError,
     /// More data than the window allowed.
     FlowControlError,
@@ -24,7 +24,7 @@ pub enum RstStatus {
     StreamAlreadyClosed,
     /// A frame larger than the receiver's limit.
     FrameTooLarge,
-    /// A number this crate has no name for.
+    /// Any other number.
     Other(u32),
 }
 
@@ -74,9 +74,9 @@ pub enum GoAwayStatus {
     Ok,
     /// The peer broke the protocol.
     ProtocolError,
-    /// The end that goes failed.
+    /// The end that sends GOAWAY failed.
     InternalError,
-    /// A number this crate has no name for.
+    /// Any other number.
     Other(u32),
 }
 

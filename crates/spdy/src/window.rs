@@ -1,11 +1,11 @@
 //! Flow-control windows, of streams and of the session (draft 3.1, section 2.6.8).
 //!
-//! Invariant: no window is ever above 2^31-1. A send window may be below zero: SETTINGS may take away what was used
-//! already, and a peer that does not take part is not waited for.
+//! Invariant: no window is ever above 2^31-1. A send window may be negative: SETTINGS may reduce it below the bytes sent,
+//! and windows of a peer without flow control are not obeyed.
 
 use crate::{StreamId, Violation};
 
-/// What the peer lets us send.
+/// The peer's window for our bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendWindow(i64);
 
@@ -19,7 +19,7 @@ impl SendWindow {
         usize::try_from(self.0).unwrap_or(0)
     }
 
-    /// Bytes have been sent.
+    /// Counts sent bytes.
     pub(crate) fn spend(&mut self, bytes: usize) {
         self.0 = self.0.saturating_sub_unsigned(bytes as u64);
     }
@@ -35,7 +35,7 @@ impl SendWindow {
     }
 }
 
-/// What we let the peer send. Credit is given back in halves of the window, not byte by byte.
+/// Our window for the peer's bytes. Credit is sent in halves of the window, not byte by byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecvWindow {
     available: i64,
@@ -52,13 +52,13 @@ impl RecvWindow {
         }
     }
 
-    /// Bytes have come. False if they are more than the window allowed.
+    /// Counts received bytes. False if they exceed the window.
     pub(crate) fn receive(&mut self, bytes: usize) -> bool {
         self.available = self.available.saturating_sub_unsigned(bytes as u64);
         self.available >= 0
     }
 
-    /// Bytes have been read, which is credit owed to the peer.
+    /// Counts read bytes, which become credit for the peer.
     pub(crate) fn release(&mut self, bytes: usize) {
         self.owed = self.owed.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }

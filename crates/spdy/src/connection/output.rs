@@ -1,4 +1,4 @@
-//! Bytes on their way to the peer, as pieces for a vectored write.
+//! Bytes to be written to the peer, as pieces for a vectored write.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -12,7 +12,7 @@ const COPY_UP_TO: usize = 512;
 #[derive(Debug, Default)]
 pub struct Output {
     pieces: VecDeque<Bytes>,
-    /// What came after the last piece.
+    /// Bytes after the last piece.
     tail: BytesMut,
     length: usize,
 }

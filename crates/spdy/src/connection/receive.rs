@@ -1,4 +1,4 @@
-//! The way in: frames, what they change, and events.
+//! Receiving: frames, their effects, and events.
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,11 +9,11 @@ use crate::{
 };
 
 impl Connection {
-    /// Takes bytes from the front of `input` until something happened; `None` when all of it is used up (but for a
-    /// beginning of a frame). Call it until `None`, then read more.
+    /// Takes bytes from the front of `input` until the next event; `None` when no whole frame is left. Call it until `None`,
+    /// then read more.
     ///
     /// # Errors
-    /// The peer broke the protocol in a way that ends the connection. GOAWAY is in the output; every further call fails.
+    /// If the peer broke the protocol in a way that ends the connection. GOAWAY is in the output; every further call fails.
     pub fn receive(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -43,7 +43,7 @@ impl Connection {
         }
     }
 
-    /// The application has read, or will never read, so many bytes of a stream.
+    /// The application has read, or will never read, this many bytes of a stream.
     pub fn release(&mut self, stream: StreamId, bytes: usize) {
         if bytes == 0 {
             return;
@@ -56,8 +56,8 @@ impl Connection {
         self.credit(Some(stream));
     }
 
-    /// Gives the session and one stream what they are owed. A peer that overruns windows and has never shown that it knows
-    /// of any gets nothing (it would not look); what it is owed stays owed, should it show that later.
+    /// Sends the due WINDOW_UPDATEs for the session and one stream. A peer that overruns windows and has never used flow control
+    /// gets none, because it would ignore them; they stay due in case it uses flow control later.
     fn credit(&mut self, stream: Option<StreamId>) {
         let knows = self.streams_take_part || self.session_takes_part;
         if self.sent_go_away || self.overruns && !knows {
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// The peer has shown that it takes part. What it was owed so far, and was thought not to want, it gets now.
+    /// The peer uses flow control. Sends the WINDOW_UPDATEs that were held back.
     fn peer_takes_part(&mut self) {
         if !std::mem::replace(&mut self.streams_take_part, true) && self.overruns {
             let mut open: Vec<_> = self.streams.keys().copied().collect();
@@ -111,7 +111,7 @@ impl Connection {
             Frame::Ping { id: 0 } => Err(Violation::ZeroId {
                 frame: crate::frame::kind::PING,
             }),
-            Frame::Ping { id } if self.role.gives(id) => Ok(Some(Event::Pong { id })),
+            Frame::Ping { id } if self.role.owns(id) => Ok(Some(Event::Pong { id })),
             Frame::Ping { id } => {
                 self.put(&Frame::Ping { id });
                 Ok(None)
@@ -126,7 +126,7 @@ impl Connection {
         fin: bool,
         unidirectional: bool,
     ) -> Result<Option<Event>, Violation> {
-        if self.role.gives(stream.value()) || stream.value() <= self.last_peer_id {
+        if self.role.owns(stream.value()) || stream.value() <= self.last_peer_id {
             return Err(Violation::StreamId { stream });
         }
         if self.sent_go_away {
@@ -152,7 +152,7 @@ impl Connection {
     }
 
     fn replied(&mut self, stream: StreamId, headers: Headers, fin: bool) -> Option<Event> {
-        if !self.role.gives(stream.value()) {
+        if !self.role.owns(stream.value()) {
             return self.fail(stream, RstStatus::ProtocolError);
         }
         match self.streams.get_mut(&stream) {
@@ -192,7 +192,7 @@ impl Connection {
         Ok(event)
     }
 
-    /// A frame that only an open stream may get: the event, or what the frame deserves.
+    /// Handles a frame that is valid only on an open stream: returns the event, or fails the stream.
     fn on_open_stream(&mut self, stream: StreamId, fin: bool, event: Event) -> Option<Event> {
         match self.streams.get_mut(&stream) {
             Some(state) if state.received_all => self.fail(stream, RstStatus::StreamAlreadyClosed),
@@ -205,10 +205,10 @@ impl Connection {
         }
     }
 
-    /// A frame for a stream we do not know: late if it was open once, wrong if it never was.
+    /// Handles a frame for an unknown stream: ignored if the stream was open once, an error if it never was.
     fn stray(&mut self, stream: StreamId) -> Option<Event> {
         let id = stream.value();
-        let was_open = if self.role.gives(id) {
+        let was_open = if self.role.owns(id) {
             id < self.next_id
         } else {
             id <= self.last_peer_id
@@ -222,7 +222,7 @@ impl Connection {
         None
     }
 
-    /// Resets a stream the peer broke.
+    /// Resets a stream on which the peer broke the protocol.
     fn fail(&mut self, stream: StreamId, status: RstStatus) -> Option<Event> {
         let known = self.remove(stream);
         self.put(&Frame::RstStream { stream, status });
@@ -230,7 +230,7 @@ impl Connection {
     }
 
     fn note_peer_id(&mut self, stream: StreamId) {
-        if !self.role.gives(stream.value()) {
+        if !self.role.owns(stream.value()) {
             self.last_peer_id = self.last_peer_id.max(stream.value());
         }
     }
@@ -246,7 +246,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Applies to streams that are open already, too, and may make their windows negative.
+    /// Also changes the windows of open streams, which may become negative.
     fn initial_window(&mut self, window: u32) -> Result<(), Violation> {
         if window > StreamId::MAX {
             return Err(Violation::WindowOverflow);
@@ -282,11 +282,11 @@ impl Connection {
         Ok(None)
     }
 
-    /// Streams of ours above `last_good` were never looked at: they are reset as if refused.
+    /// The peer never processed our streams above `last_good`: they are reset as if refused.
     fn gone(&mut self, last_good: u32, status: GoAwayStatus) -> Option<Event> {
         self.received_go_away = true;
         let mut refused: Vec<_> = self.streams.keys().copied().collect();
-        refused.retain(|id| self.role.gives(id.value()) && id.value() > last_good);
+        refused.retain(|id| self.role.owns(id.value()) && id.value() > last_good);
         refused.sort_unstable();
         for stream in refused {
             self.remove(stream);

@@ -1,4 +1,4 @@
-//! The way out: queues of streams, windows, frames.
+//! Sending: queues of streams, windows, frames.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::{Connection, Output, Sending, StreamState};
 use crate::encode::data_head;
 use crate::{Error, RstStatus, StreamId};
 
-/// The largest payload of a DATA frame: what Go's `io.Copy` reads at once, and what other streams wait for on a slow link.
+/// The largest payload of a DATA frame: the buffer size of Go's `io.Copy`. Other streams wait for one frame on a slow link.
 const MAX_PAYLOAD: usize = 32 * 1024;
 
 enum Turn {
@@ -19,10 +19,10 @@ enum Turn {
 }
 
 impl Connection {
-    /// How many bytes a stream takes now: what is left of [`crate::Config::send_buffer`].
+    /// How many bytes a stream accepts now: the rest of [`crate::Config::send_buffer`].
     ///
     /// # Errors
-    /// The stream is gone, finished or not replied to.
+    /// If the stream has ended, is finished or has no reply yet.
     pub fn room(&self, stream: StreamId) -> Result<usize, Error> {
         match self.streams.get(&stream) {
             Some(state) if state.sending == Sending::Open && self.may_send(stream, state) => {
@@ -52,7 +52,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends our direction of a stream behind what is queued.
+    /// Ends our direction of a stream behind the queued bytes.
     ///
     /// # Errors
     /// As [`Self::room`].
@@ -62,8 +62,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Nobody cares for the stream any more. What was finished is still sent, with its FIN; then, unless the peer has ended
-    /// its direction too, the stream is reset (CANCEL). What was not finished is not sent.
+    /// Both halves of the stream were dropped. A finished direction is still sent, with its FIN; then, unless the peer has ended
+    /// its direction too, the stream is reset (CANCEL). Without `finish`, queued bytes are discarded.
     pub fn abandon(&mut self, stream: StreamId) {
         match self.streams.get_mut(&stream) {
             Some(state) if state.sending == Sending::Finishing => state.abandoned = true,
@@ -72,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// Moves what can be sent now to the end of `target`, until that holds `max` bytes or a little more. Streams take
+    /// Moves frames that can be sent now to the end of `target`, until it holds `max` bytes or a little more. Streams take
     /// turns, a frame each.
     pub fn take_output(&mut self, max: usize, target: &mut Output) {
         self.drained.clear();
@@ -99,12 +99,12 @@ impl Connection {
         self.output.is_empty() && !self.streams.values().any(StreamState::has_output)
     }
 
-    /// Streams that have got room by the last [`Self::take_output`].
+    /// Streams that have more room since the last [`Self::take_output`].
     pub fn take_drained(&mut self) -> Vec<StreamId> {
         std::mem::take(&mut self.drained)
     }
 
-    /// Puts a stream into the list of those with something to send.
+    /// Adds a stream to the list of streams with something to send.
     pub(super) fn list(&mut self, stream: StreamId) {
         if let Some(state) = self.streams.get_mut(&stream)
             && !state.listed
@@ -160,7 +160,7 @@ impl Connection {
     }
 
     fn sending(&mut self, stream: StreamId) -> Result<&mut StreamState, Error> {
-        let ours = self.role.gives(stream.value());
+        let ours = self.role.owns(stream.value());
         self.streams
             .get_mut(&stream)
             .filter(|state| state.sending == Sending::Open && (state.replied || ours))
@@ -168,6 +168,6 @@ impl Connection {
     }
 
     fn may_send(&self, stream: StreamId, state: &StreamState) -> bool {
-        state.replied || self.role.gives(stream.value())
+        state.replied || self.role.owns(stream.value())
     }
 }

@@ -1,9 +1,9 @@
-//! What the connection knows of one stream.
+//! The connection's state of one stream.
 
 use crate::chunks::Chunks;
 use crate::window::{RecvWindow, SendWindow};
 
-/// Pieces an application hands over that are smaller are gathered into one frame.
+/// Smaller pieces from the application are gathered into one frame.
 const SHARE_FROM: usize = 2 * 1024;
 
 /// Our direction of a stream.
@@ -13,7 +13,7 @@ pub(super) enum Sending {
     Open,
     /// FIN follows when the queue is empty.
     Finishing,
-    /// FIN is on its way, or the stream is unidirectional.
+    /// FIN was sent, or the stream is unidirectional.
     Finished,
 }
 
@@ -23,14 +23,14 @@ pub(super) struct StreamState {
     /// SYN_REPLY has been sent (peer's stream) or received (ours).
     pub(super) replied: bool,
     pub(super) sending: Sending,
-    /// The peer's FIN has come.
+    /// The peer's FIN was received.
     pub(super) received_all: bool,
     pub(super) send: SendWindow,
     pub(super) recv: RecvWindow,
     pub(super) queue: Chunks,
-    /// Is in the list of streams with something to send.
+    /// Whether it is in the list of streams with something to send.
     pub(super) listed: bool,
-    /// Is to be reset once FIN is on its way.
+    /// To be reset once FIN is sent.
     pub(super) abandoned: bool,
 }
 

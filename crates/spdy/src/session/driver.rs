@@ -1,6 +1,6 @@
-//! The task that owns the byte stream: reads, writes, and watches the clock.
+//! The task that owns the byte stream: reads, writes, and checks the timer.
 //!
-//! Everything it waits for wakes it as a whole; then it writes, reads and looks at the clock until none of these goes on.
+//! Everything it waits for wakes the whole task; then it writes, reads and checks the timer until none of them makes progress.
 
 mod clock;
 
@@ -21,13 +21,13 @@ use clock::Clock;
 
 /// Reads grow to this while they fill their buffer, so that bulk data costs few system calls.
 pub(super) const LARGEST_READ: usize = 128 * 1024;
-/// And shrink to this, so that an idle connection holds little.
+/// And shrink to this, so that an idle connection holds little memory.
 const SMALLEST_READ: usize = 4 * 1024;
-/// What is taken from the streams' queues at once.
+/// Bytes taken from the queues of streams at once.
 const BATCH: usize = 256 * 1024;
 /// Pieces for one vectored write.
 const SLICES: usize = 64;
-/// Rounds before other tasks get their turn.
+/// Rounds before the task yields to others.
 const ROUNDS: usize = 32;
 /// Bytes of a PING frame.
 const PING_FRAME: usize = 12;
@@ -47,13 +47,14 @@ pub(super) struct Driver<T> {
     unflushed: bool,
 }
 
-/// What a look at the shared state told.
+/// The shared state as [`Driver::look`] saw it.
 struct Look {
-    phase: Phase,
+    ended: bool,
+    closing: bool,
     wants_input: bool,
-    /// Nothing is left to be sent, in the streams' queues either.
+    /// Nothing is left to send, in the queues of streams either.
     flushed: bool,
-    /// The peer has said GOAWAY and all streams are gone.
+    /// The peer has sent GOAWAY and all streams have ended.
     finished: bool,
 }
 
@@ -74,52 +75,52 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// Drives the connection to its end.
     pub(super) async fn run(mut self) {
-        let running = poll_fn(|cx| self.poll(cx, Phase::Running)).await;
+        let running = poll_fn(|cx| self.poll(cx, false)).await;
         let result = match running {
             Ok(()) => self.close().await,
             Err(error) => {
-                self.last_words().await;
+                self.send_last_frames().await;
                 Err(error)
             }
         };
-        // A clean end of the byte stream is no failure. (The end of a dropped session is noted already.)
+        // A clean end of the byte stream is not a failure. (The end of a dropped session is recorded already.)
         let result = if matches!(result, Err(Error::Closed)) {
             Ok(())
         } else {
             result
         };
-        let went = self.shared.lock().went;
-        self.shared.end(match went {
+        let went_away = self.shared.lock().went_away;
+        self.shared.end(match went_away {
             Some(status) if status != GoAwayStatus::Ok => Err(Error::GoAway { status }),
             _ => result,
         });
     }
 
-    /// In order: what is queued, resets, GOAWAY, the end; then listens until the peer ends too. Bounded in time.
+    /// Sends, in this order, the queues, resets, GOAWAY and the end of the byte stream; then reads until the peer ends too. Bounded
+    /// in time.
     async fn close(&mut self) -> Result<(), Error> {
         let limit = self.config.close_timeout;
         self.shared.lock().start_closing();
         let orderly = async {
-            poll_fn(|cx| self.poll(cx, Phase::Closing)).await?;
-            self.say_goodbye(GoAwayStatus::Ok);
-            // A peer that has gone already does not hear it, which is no failure.
+            poll_fn(|cx| self.poll(cx, true)).await?;
+            self.reset_and_go_away(GoAwayStatus::Ok);
+            // A peer that has closed already does not get it, which is not a failure.
             if poll_fn(|cx| self.poll_rest(cx)).await.is_ok() {
                 self.drain().await;
             }
             Ok(())
         };
-        // Whoever does not take our last words in time goes without them.
         tokio::time::timeout(limit, orderly).await.unwrap_or(Ok(()))
     }
 
-    /// After a failure: the GOAWAY that says so, if the peer takes it at once.
-    async fn last_words(&mut self) {
-        self.say_goodbye(GoAwayStatus::Ok);
+    /// Sends resets and GOAWAY after a failure, as far as the byte stream takes them without waiting.
+    async fn send_last_frames(&mut self) {
+        self.reset_and_go_away(GoAwayStatus::Ok);
         let rest = poll_fn(|cx| Poll::Ready(self.poll_rest(cx)));
         drop(rest.await);
     }
 
-    fn say_goodbye(&mut self, status: GoAwayStatus) {
+    fn reset_and_go_away(&mut self, status: GoAwayStatus) {
         let mut state = self.shared.lock();
         let open: Vec<_> = state.slots.keys().copied().collect();
         for stream in open {
@@ -128,18 +129,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         state.connection.go_away(status);
     }
 
-    /// Until `phase` is over: `Ok` when the next one is to begin.
-    fn poll(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<Result<(), Error>> {
+    /// Drives the running or the closing phase to its end: `Ok` when the next phase begins.
+    fn poll(&mut self, cx: &mut Context<'_>, closing: bool) -> Poll<Result<(), Error>> {
         for _ in 0..ROUNDS {
             let look = self.look(cx);
-            if look.phase == Phase::Ended {
+            if look.ended {
                 return Poll::Ready(Err(Error::Closed));
             }
-            if look.finished || look.phase != phase {
+            if look.finished || look.closing != closing {
                 return Poll::Ready(Ok(()));
             }
             let wrote = self.poll_write(cx)?;
-            if phase == Phase::Closing && look.flushed && self.is_written() {
+            if closing && look.flushed && self.is_written() {
                 return Poll::Ready(Ok(()));
             }
             let read = look.wants_input && self.poll_read(cx)?;
@@ -151,12 +152,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Poll::Pending
     }
 
-    /// Takes output, wakes writers that have room again, and sees what is to be done.
+    /// Takes output, wakes writers that have room again, and reports the state.
     fn look(&mut self, cx: &Context<'_>) -> Look {
         let mut wakers = Vec::new();
         let mut state = self.shared.lock();
         state.register_driver(cx);
-        // What cannot be written is left where it is counted: there it holds back writers, and the peer.
+        // Output that cannot be written stays in the connection, where it counts and so holds back writers and the peer.
         if self.out.len() < BATCH {
             state.connection.take_output(BATCH, &mut self.out);
         }
@@ -170,9 +171,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
         let connection = &state.connection;
         let look = Look {
-            phase: state.phase,
+            ended: state.end().is_some(),
+            closing: matches!(state.phase, Phase::Closing),
             wants_input: connection.wants_input(),
-            flushed: state.phase == Phase::Closing && connection.is_flushed(),
+            flushed: matches!(state.phase, Phase::Closing) && connection.is_flushed(),
             finished: connection.is_going_away() && connection.open_streams() == 0,
         };
         drop(state);
@@ -184,7 +186,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.out.is_empty() && self.flat.is_empty()
     }
 
-    /// Writes what was taken. True if something was written.
+    /// Writes the taken output. True if something was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut progress = false;
         while !self.is_written() {
@@ -223,7 +225,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Poll::Ready(Ok(written))
     }
 
-    /// Reads once and handles what came. True if something came.
+    /// Reads once and handles the input. True if there was some.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Error> {
         if self.input.capacity() - self.input.len() < self.read_size / 2 {
             self.input.reserve(self.read_size);
@@ -271,7 +273,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         result
     }
 
-    /// The end of the byte stream: clean between frames. Either way nothing can be sent any more that would be answered.
+    /// The error for the end of the byte stream, which is clean between frames.
     fn end_of_input(&self) -> Error {
         let whole = self.input.is_empty() && self.shared.lock().connection.is_between_frames();
         if whole { Error::Closed } else { Error::Truncated }
@@ -291,7 +293,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Writes what is left, then ends our side.
+    /// Writes the rest, then ends our side.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.shared.lock().connection.take_output(BATCH, &mut self.out);
         self.poll_write(cx)?;
@@ -303,7 +305,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             .map_err(|error| failed("shut down", error))
     }
 
-    /// Reads and drops until the peer ends.
+    /// Reads and discards until the peer ends.
     async fn drain(&mut self) {
         loop {
             self.input.clear();
@@ -315,7 +317,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 }
 
 impl<T> Drop for Driver<T> {
-    /// Whatever ends the task (a panic, the end of the runtime): nobody waits for ever.
+    /// Ends the session however the task ends (a panic, the end of the runtime), so that no half waits for ever.
     fn drop(&mut self) {
         self.shared.end(Err(Error::Closed));
     }

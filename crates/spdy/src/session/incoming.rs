@@ -1,4 +1,4 @@
-//! A stream of the peer, not answered yet.
+//! A stream of the peer that has not been answered.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use super::Stream;
 use super::shared::Shared;
 use crate::{Headers, RstStatus, StreamId};
 
-/// A stream the peer has opened and we have not answered. Dropping it refuses it. What the peer sends meanwhile is kept.
+/// A stream that the peer has opened and we have not answered. Dropping it refuses it. Bytes that the peer sends meanwhile are
+/// kept.
 #[derive(Debug)]
 #[must_use = "a stream that is dropped is refused"]
 pub struct Incoming {
@@ -26,20 +27,20 @@ impl Incoming {
         }
     }
 
-    /// Its id.
+    /// The id of the stream.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.id
     }
 
-    /// What the peer opened it with.
+    /// The headers that the peer opened it with.
     #[must_use]
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
     /// Sends SYN_REPLY. Nothing can be sent on a stream before (spdystream would drop it). If the peer has reset the stream
-    /// meanwhile, its halves say so; headers larger than [`crate::Limits::header_block`] reset it, too.
+    /// meanwhile, its halves fail; headers larger than [`crate::Limits::header_block`] reset it, too.
     pub fn accept(mut self, headers: Headers) -> Stream {
         self.answered = true;
         {

@@ -10,12 +10,11 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio::task::coop;
 
-use super::shared::Shared;
-use super::slot::register;
+use super::shared::{Shared, register};
 use crate::{Error, RstStatus, StreamId};
 
-/// What comes from the peer. Ends (0 bytes, `None`) with the peer's FIN; fails with `ConnectionReset` after RST_STREAM
-/// and `ConnectionAborted` after the end of the connection, in both cases only when all that came before is read.
+/// Bytes from the peer. Ends (0 bytes, `None`) with the peer's FIN; fails with `ConnectionReset` after RST_STREAM and
+/// `ConnectionAborted` after the end of the connection, in both cases only after everything received before has been read.
 ///
 /// [`Self::chunk`] and `AsyncBufRead` (`tokio::io::copy_buf`) do not copy; `AsyncRead` does.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl RecvHalf {
         self.id
     }
 
-    /// The next bytes as they came, `None` at the end. Cancel-safe.
+    /// The next bytes as received, `None` at the end. Cancel-safe.
     ///
     /// # Errors
     /// The stream was reset or the connection ended.
@@ -55,7 +54,7 @@ impl RecvHalf {
         self.shared.lock().reset(self.id, status);
     }
 
-    /// Ready when `current` has bytes, or has none because the end has come.
+    /// Ready when `current` has bytes, or when it is empty because the stream has ended.
     fn poll_current(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.current.is_empty() {
             return Poll::Ready(Ok(()));
@@ -70,7 +69,7 @@ impl RecvHalf {
             self.current = chunk;
         } else if !slot.ended {
             register(&mut slot.reader, cx);
-            let failed = slot.reset.is_some() || state.end.is_some();
+            let failed = slot.reset.is_some() || state.end().is_some();
             let Some(failure) = state.failure(self.id).filter(|_| failed) else {
                 return Poll::Pending;
             };

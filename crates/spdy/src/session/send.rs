@@ -11,15 +11,14 @@ use tokio::io::AsyncWrite;
 use tokio::task::coop;
 use tokio::time::Instant;
 
-use super::shared::{Shared, State};
-use super::slot::register;
+use super::shared::{Shared, State, register};
 use crate::{Error, RstStatus, StreamId};
 
-/// What goes to the peer. `shutdown` sends FIN behind what was written; writing fails with `ConnectionReset` after
+/// Bytes to the peer. `shutdown` sends FIN behind the written bytes; writing fails with `ConnectionReset` after
 /// RST_STREAM, `ConnectionAborted` after the end of the connection and `BrokenPipe` after `shutdown`.
 ///
 /// [`Self::send`] does not copy; `AsyncWrite` does. Both wait while [`crate::Config::send_buffer`] bytes of this stream are
-/// not yet on their way. What was written is sent without a flush; `flush` and `shutdown` do not wait.
+/// not sent yet. Written bytes are sent without a flush; `flush` and `shutdown` do not wait.
 #[derive(Debug)]
 pub struct SendHalf {
     shared: Arc<Shared>,
@@ -37,7 +36,7 @@ impl SendHalf {
         self.id
     }
 
-    /// Sends bytes without copying them. When it is cancelled, a beginning of them may have been sent.
+    /// Sends bytes without copying them. If it is cancelled, the first of them may have been sent.
     ///
     /// # Errors
     /// The stream was reset or the connection ended.
@@ -54,12 +53,12 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Waits until the stream can carry nothing any more: reset by either end, or the connection ended. For who has
-    /// nothing to send and wants to know when the peer goes.
+    /// Waits until the stream is reset by either end or the connection ends. Shows an end of the peer to a caller that has nothing
+    /// to send.
     pub async fn closed(&mut self) {
         poll_fn(|cx| {
             let mut state = self.shared.lock();
-            if state.end.is_some() {
+            if state.end().is_some() {
                 return Poll::Ready(());
             }
             match state.slots.get_mut(&self.id) {

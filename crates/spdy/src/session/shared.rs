@@ -1,4 +1,7 @@
-//! What the driver and the streams' halves share, under one lock.
+//! The state that the driver and the halves of streams share, under one lock.
+//!
+//! A [`Slot`] is not a second protocol state: the [`Connection`] forgets a stream as soon as both directions have ended, but the
+//! application may still have bytes to read, and the end or the reset behind them.
 //!
 //! ```text
 //!   Running ──start_closing──▶ Closing ──▶ Ended
@@ -6,28 +9,29 @@
 //! ```
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::slot::{Slot, register};
+use crate::chunks::Chunks;
 use crate::{Connection, Error, Event, GoAwayStatus, Headers, RstStatus, StreamId};
 
-/// PINGs of ours that may wait for answers at once; older ones are given up.
+/// Our PINGs that may wait for an answer at once; older ones fail.
 const PINGS: usize = 16;
 
-/// How far a session has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The phase of a session.
+#[derive(Clone, Debug)]
 pub(super) enum Phase {
     Running,
     Closing,
-    Ended,
+    /// With the reason: `Ok` for GOAWAY, a clean end of the byte stream or `close`.
+    Ended(Result<(), Error>),
 }
 
-/// The lock, and the bell for who waits for the session rather than for a stream.
+/// The lock, and the notification for tasks that wait for the session rather than for a stream.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -42,8 +46,7 @@ impl Shared {
             incoming: VecDeque::new(),
             pings: VecDeque::new(),
             phase: Phase::Running,
-            end: None,
-            went: None,
+            went_away: None,
             driver: None,
             last_activity: Instant::now(),
         };
@@ -54,18 +57,18 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Ends everything; only the first end counts.
     pub(super) fn end(&self, result: Result<(), Error>) {
-        let wakers = self.lock().end(result);
+        let wakers = self.lock().set_end(result);
         wakers.into_iter().for_each(Waker::wake);
         self.changed.notify_waiters();
     }
 }
 
-/// What is under the lock.
+/// The state under the lock.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) connection: Connection,
@@ -74,21 +77,30 @@ pub(super) struct State {
     incoming: VecDeque<StreamId>,
     pings: VecDeque<(u32, oneshot::Sender<()>)>,
     pub(super) phase: Phase,
-    /// How the session ended.
-    pub(super) end: Option<Result<(), Error>>,
-    /// What the peer said with GOAWAY.
-    pub(super) went: Option<GoAwayStatus>,
+    /// The status of the peer's GOAWAY.
+    pub(super) went_away: Option<GoAwayStatus>,
     driver: Option<Waker>,
     pub(super) last_activity: Instant,
 }
 
 impl State {
-    /// Keeps the driver's waker.
     pub(super) fn register_driver(&mut self, cx: &Context<'_>) {
         register(&mut self.driver, cx);
     }
 
-    /// Lets the driver look at what has changed. Waking only marks its task; it cannot run into the lock held here.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    /// How the session ended, if it has.
+    pub(super) fn end(&self) -> Option<&Result<(), Error>> {
+        match &self.phase {
+            Phase::Ended(end) => Some(end),
+            Phase::Running | Phase::Closing => None,
+        }
+    }
+
+    /// Makes the driver look at the changed state. Waking only schedules its task, so it does not need the lock now.
     pub(super) fn wake_driver(&mut self) {
         if let Some(waker) = self.driver.take() {
             waker.wake();
@@ -96,14 +108,14 @@ impl State {
     }
 
     pub(super) fn start_closing(&mut self) {
-        if self.phase == Phase::Running {
+        if self.is_running() {
             self.phase = Phase::Closing;
             self.wake_driver();
         }
     }
 
     pub(super) fn open(&mut self, headers: Headers) -> Result<StreamId, Error> {
-        if self.phase != Phase::Running {
+        if !self.is_running() {
             return Err(Error::Closed);
         }
         let id = self.connection.open(headers)?;
@@ -123,7 +135,7 @@ impl State {
         if let Some(status) = slot.reset {
             return Poll::Ready(Err(Error::Reset { stream: id, status }));
         }
-        if let Some(end) = &self.end {
+        if let Phase::Ended(end) = &self.phase {
             return Poll::Ready(Err(end.clone().err().unwrap_or(Error::Closed)));
         }
         register(&mut slot.reader, cx);
@@ -131,7 +143,7 @@ impl State {
     }
 
     pub(super) fn ping(&mut self) -> Result<oneshot::Receiver<()>, Error> {
-        if self.phase != Phase::Running {
+        if !self.is_running() {
             return Err(Error::Closed);
         }
         let (sender, receiver) = oneshot::channel();
@@ -149,16 +161,19 @@ impl State {
         Some((id, std::mem::take(&mut slot.headers)))
     }
 
-    /// What a failed half answers.
+    /// The error for a half of a stream, if the stream or the session has failed.
     pub(super) fn failure(&self, id: StreamId) -> Option<Error> {
         if let Some(status) = self.slots.get(&id).and_then(|slot| slot.reset) {
             return Some(Error::Reset { stream: id, status });
         }
-        (self.phase != Phase::Running)
-            .then(|| self.end.clone().and_then(Result::err).unwrap_or(Error::Closed))
+        match &self.phase {
+            Phase::Running => None,
+            Phase::Closing | Phase::Ended(Ok(())) => Some(Error::Closed),
+            Phase::Ended(Err(error)) => Some(error.clone()),
+        }
     }
 
-    /// Credit for the peer; wakes the driver if it can do something now.
+    /// Gives the peer credit; wakes the driver if it can act on that.
     pub(super) fn release(&mut self, id: StreamId, bytes: usize) {
         let held_back = !self.connection.wants_input();
         self.connection.release(id, bytes);
@@ -178,7 +193,7 @@ impl State {
         self.wake_driver();
     }
 
-    /// Nobody reads the stream any more.
+    /// The reading half was dropped.
     pub(super) fn drop_reader(&mut self, id: StreamId) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.has_reader = false;
@@ -188,7 +203,7 @@ impl State {
         }
     }
 
-    /// Nobody writes to the stream any more.
+    /// The writing half was dropped.
     pub(super) fn drop_writer(&mut self, id: StreamId) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.has_writer = false;
@@ -208,8 +223,8 @@ impl State {
         }
     }
 
-    /// Brings an event to its stream; who is to be woken goes to `wakers`. True if somebody waiting for the session
-    /// should look.
+    /// Passes an event to its stream and adds the tasks to wake to `wakers`. True if the event concerns tasks that wait for the
+    /// session.
     pub(super) fn dispatch(&mut self, event: Event, wakers: &mut Vec<Waker>) -> bool {
         match event {
             Event::Opened { stream, headers, fin } => {
@@ -234,12 +249,12 @@ impl State {
                 if let Some(at) = self.pings.iter().position(|(asked, _)| *asked == id)
                     && let Some((_, sender)) = self.pings.remove(at)
                 {
-                    // Who asked may have stopped waiting.
+                    // The asking task may have stopped waiting.
                     sender.send(()).ok();
                 }
             }
             Event::GoAway { status } => {
-                self.went = Some(status);
+                self.went_away = Some(status);
                 return true;
             }
         }
@@ -277,12 +292,11 @@ impl State {
         }
     }
 
-    fn end(&mut self, result: Result<(), Error>) -> Vec<Waker> {
-        if self.end.is_some() {
+    fn set_end(&mut self, result: Result<(), Error>) -> Vec<Waker> {
+        if self.end().is_some() {
             return Vec::new();
         }
-        self.phase = Phase::Ended;
-        self.end = Some(result);
+        self.phase = Phase::Ended(result);
         self.pings.clear();
         for id in std::mem::take(&mut self.incoming) {
             self.slots.remove(&id);
@@ -293,5 +307,51 @@ impl State {
             wakers.extend(slot.writer.take());
         }
         wakers
+    }
+}
+
+/// Smaller pieces are copied out of the read buffer, because a piece keeps the whole buffer alive.
+const SHARE_FROM: usize = super::driver::LARGEST_READ / 8;
+
+/// A stream as its halves see it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Of SYN_STREAM or SYN_REPLY, until they are taken.
+    pub(super) headers: Headers,
+    pub(super) replied: bool,
+    /// Received bytes that have not been read.
+    pub(super) unread: Chunks,
+    /// FIN was received.
+    pub(super) ended: bool,
+    /// RST_STREAM was received or sent.
+    pub(super) reset: Option<RstStatus>,
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    /// Whether the half exists.
+    pub(super) has_reader: bool,
+    pub(super) has_writer: bool,
+}
+
+impl Slot {
+    pub(super) fn new(headers: Headers) -> Self {
+        Self {
+            headers,
+            replied: false,
+            unread: Chunks::new(SHARE_FROM),
+            ended: false,
+            reset: None,
+            reader: None,
+            writer: None,
+            has_reader: true,
+            has_writer: true,
+        }
+    }
+}
+
+/// Stores the waker of the task that waits now.
+pub(super) fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
     }
 }

@@ -1,4 +1,4 @@
-//! One stream: two halves and what the peer said when it began.
+//! One stream: two halves and the peer's headers.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use super::shared::Shared;
 use super::{RecvHalf, SendHalf};
 use crate::{Headers, RstStatus, StreamId};
 
-/// An open stream, both directions. Dropped before both directions have ended, it is reset (CANCEL), after what was
-/// finished by `shutdown` has been sent.
+/// An open stream, both directions. If it is dropped before both directions have ended, it is reset (CANCEL), after bytes
+/// finished by `shutdown` have been sent.
 #[derive(Debug)]
 pub struct Stream {
     headers: Headers,
@@ -28,20 +28,20 @@ impl Stream {
         self.headers = headers;
     }
 
-    /// Its id.
+    /// The id of the stream.
     #[must_use]
     pub fn id(&self) -> StreamId {
         self.recv.id()
     }
 
-    /// What the peer sent with it: in SYN_STREAM if it opened the stream, in SYN_REPLY if we did.
+    /// The peer's headers: of SYN_STREAM if it opened the stream, of SYN_REPLY if we did.
     #[must_use]
     pub fn headers(&self) -> &Headers {
         &self.headers
     }
 
-    /// Gives the directions into different hands. The stream is reset (as for a dropped [`Stream`]) when both are
-    /// dropped. A receiving half dropped alone discards what still comes; a sending half dropped alone sends nothing, not
+    /// Splits the stream into its directions. The stream is reset (as for a dropped [`Stream`]) when both are
+    /// dropped. A receiving half dropped alone discards further input; a sending half dropped alone sends nothing, not
     /// even FIN.
     #[must_use]
     pub fn split(self) -> (RecvHalf, SendHalf) {

@@ -171,7 +171,7 @@ async fn a_slow_peer_is_asked_and_not_given_up() {
         assert_eq!(ping[11], id);
     }
     raw.write_all(&ping).await.unwrap();
-    assert!(session.shared.lock().end.is_none());
+    assert!(session.shared.lock().end().is_none());
 }
 
 #[tokio::test(start_paused = true)]
