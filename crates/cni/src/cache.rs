@@ -1,21 +1,21 @@
 //! The result cache: one file per attachment, in the format and at the place of the reference library.
 //!
-//! `cnitool`, network plugins and another runtime after a migration read and write the same files, so the format is
-//! not ours to change: `<dir>/results/<network>-<container>-<interface>`, JSON of kind `cniCacheV1`. A file is
-//! written to a temporary name and renamed, so a reader sees all or nothing. There is no fsync: a lost or damaged
-//! entry only means that DEL runs with the current configuration, which is why a damaged entry counts as missing.
+//! `cnitool`, network plugins and another runtime after a migration read and write the same files, so the format must
+//! not change: `<dir>/results/<network>-<container>-<interface>`, JSON of kind `cniCacheV1`. A file is replaced as a
+//! whole, so a reader sees all or nothing. There is no fsync: if an entry is lost or damaged, DEL runs with the current
+//! configuration, which is why a damaged entry counts as missing.
 
 #[cfg(test)]
 mod tests;
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use pausa_sys::{Durability, replace_file};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -31,23 +31,21 @@ pub struct ResultCache {
     results: PathBuf,
 }
 
-/// What is kept of an attachment.
+/// A cached attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the cache format")]
 pub struct CachedAttachment {
     kind: String,
-    /// The attachment's container, for us the pod sandbox.
+    /// For Kubernetes the pod sandbox's id.
     #[serde(rename = "containerId")]
     pub container_id: String,
     /// The configuration list that ADD used.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub config: Vec<u8>,
-    /// The interface in the pod.
     #[serde(rename = "ifName")]
     pub if_name: String,
-    /// The network's name.
     #[serde(rename = "networkName")]
     pub network_name: String,
-    /// The network namespace's path.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netns: String,
     /// `CNI_ARGS` of ADD.
@@ -56,13 +54,13 @@ pub struct CachedAttachment {
     /// Capability arguments of ADD.
     #[serde(rename = "capabilityArgs", default, skip_serializing_if = "Option::is_none")]
     pub capability_args: Option<Map<String, Value>>,
-    /// What the chain answered.
+    /// The chain's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }
 
 impl CachedAttachment {
-    /// An entry for an attachment that has just been made.
+    /// An entry for a new attachment.
     #[must_use]
     pub fn new(container_id: &str, if_name: &str, network_name: &str, config: Vec<u8>) -> Self {
         Self {
@@ -80,7 +78,7 @@ impl CachedAttachment {
 }
 
 impl ResultCache {
-    /// The cache below `dir`, which is made when the first entry is written.
+    /// The cache below `dir`, which is created with the first entry.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self {
@@ -91,9 +89,8 @@ impl ResultCache {
     /// Writes an entry.
     ///
     /// # Errors
-    /// The directory or file cannot be written.
+    /// If the directory or file cannot be written.
     pub fn save(&self, entry: &CachedAttachment) -> Result<(), Error> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| Error::Cache {
@@ -108,14 +105,9 @@ impl ResultCache {
             .create(&self.results)
             .map_err(failed(&self.results))?;
         let path = self.path(&entry.network_name, &entry.container_id, &entry.if_name);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.results.join(format!(".{}-{number}.tmp", std::process::id()));
-        let written = write_new(&temporary, entry).and_then(|()| std::fs::rename(&temporary, &path));
-        if written.is_err() {
-            // The first error is the one to tell; the leftover is not an entry.
-            drop(std::fs::remove_file(&temporary));
-        }
-        written.map_err(failed(&path))
+        let bytes = serde_json::to_vec(entry).map_err(|error| failed(&path)(error.into()))?;
+        replace_file(rustix::fs::CWD, &path, &bytes, Durability::Process)
+            .map_err(|error| failed(&path)(io::Error::other(error)))
     }
 
     /// Reads an entry; a missing or damaged one is `None`.
@@ -140,7 +132,7 @@ impl ResultCache {
         }
     }
 
-    /// Removes an entry; a missing one is fine.
+    /// Removes an entry if there is one.
     ///
     /// # Errors
     /// The file is there and cannot be removed.
@@ -156,7 +148,7 @@ impl ResultCache {
         }
     }
 
-    /// Every readable entry.
+    /// All readable entries.
     ///
     /// # Errors
     /// The directory is there but cannot be read.
@@ -164,7 +156,7 @@ impl ResultCache {
         self.matching(|_| true)
     }
 
-    /// The entries of one container, whatever their network is called now.
+    /// The entries of one container, also if their network has been renamed.
     ///
     /// # Errors
     /// The directory is there but cannot be read.
@@ -203,16 +195,6 @@ impl ResultCache {
     fn path(&self, network: &str, container: &str, if_name: &str) -> PathBuf {
         self.results.join(format!("{network}-{container}-{if_name}"))
     }
-}
-
-fn write_new(path: &Path, entry: &CachedAttachment) -> io::Result<()> {
-    let bytes = serde_json::to_vec(entry)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(&bytes)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -93,7 +93,7 @@ impl NetworkConfigList {
         &self.plugins
     }
 
-    /// The list's JSON as read, what the result cache keeps.
+    /// The list's JSON as read, for the result cache.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

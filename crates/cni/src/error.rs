@@ -1,4 +1,4 @@
-//! What can go wrong between us and a network's plugins.
+//! The crate's error.
 //!
 //! One enum for the crate. Messages name the file, plugin and command; the source is never repeated in the text.
 
@@ -9,85 +9,60 @@ use std::time::Duration;
 
 use crate::plugin::Command;
 
-/// An error of this crate. [`Error::kind`] tells the cases apart that a caller treats differently.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 #[non_exhaustive]
 pub enum Error {
     /// A configuration file or directory cannot be read.
     #[error("cannot read the CNI configuration {}", path.display())]
     ReadConfig {
-        /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
-    /// A configuration file is larger than any sane one.
+    /// A configuration file is too large.
     #[error("CNI configuration {} is larger than {limit} bytes", path.display())]
-    ConfigTooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// A configuration file is no JSON object.
+    ConfigTooLarge { path: PathBuf, limit: u64 },
+    /// A configuration file is not a JSON object.
     #[error("CNI configuration {} is not a JSON object", path.display())]
     ParseConfig {
-        /// The file.
         path: PathBuf,
-        /// Where the parser stopped.
         #[source]
         source: serde_json::Error,
     },
     /// A field of a configuration is missing or has a value that CNI does not allow.
     #[error("CNI configuration {}: `{field}` must be {expected}", path.display())]
     InvalidConfig {
-        /// The file.
         path: PathBuf,
-        /// The field, with its place in the list.
         field: String,
-        /// What CNI wants there.
         expected: &'static str,
     },
     /// A parameter of an attachment cannot be given to plugins.
     #[error("CNI parameter {field} is {value:?}, must be {expected}")]
     InvalidParameter {
-        /// The parameter's name in the specification.
         field: &'static str,
-        /// What was given.
         value: String,
-        /// What CNI allows.
         expected: &'static str,
     },
     /// No plugin directory holds the plugin.
     #[error(
         "CNI plugin {plugin:?} is in none of the plugin directories {searched:?}: install it or fix `type`"
     )]
-    PluginNotFound {
-        /// The `type` of the configuration.
-        plugin: String,
-        /// Where we looked.
-        searched: Vec<PathBuf>,
-    },
+    PluginNotFound { plugin: String, searched: Vec<PathBuf> },
     /// The plugin could not be started.
     #[error("cannot start CNI plugin {} for {command}", path.display())]
     Spawn {
-        /// The binary.
         path: PathBuf,
-        /// The CNI command.
         command: Command,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
     /// Talking to the running plugin failed.
     #[error("lost contact with CNI plugin {plugin:?} during {command}")]
     Io {
-        /// The plugin's type.
         plugin: String,
-        /// The CNI command.
         command: Command,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
@@ -97,23 +72,16 @@ pub enum Error {
         tail(stderr)
     )]
     Timeout {
-        /// The plugin's type.
         plugin: String,
-        /// The CNI command.
         command: Command,
-        /// Time given to the whole chain.
         limit: Duration,
-        /// The end of what the plugin wrote to stderr.
         stderr: String,
     },
     /// The plugin wrote more than any result needs.
     #[error("CNI plugin {plugin:?} answered {command} with more than {limit} bytes")]
     OutputTooLarge {
-        /// The plugin's type.
         plugin: String,
-        /// The CNI command.
         command: Command,
-        /// The limit in bytes.
         limit: usize,
     },
     /// The plugin reported an error in the way the specification has for it.
@@ -123,17 +91,11 @@ pub enum Error {
         tail(stderr)
     )]
     Plugin {
-        /// The plugin's type.
         plugin: String,
-        /// The CNI command.
         command: Command,
-        /// The plugin's error code; 1 to 99 are CNI's, 100 and above the plugin's own.
         code: u32,
-        /// The plugin's short message.
         msg: String,
-        /// The plugin's longer explanation, may be empty.
         details: String,
-        /// The end of what the plugin wrote to stderr.
         stderr: String,
     },
     /// The plugin ended with an exit code or signal, but without an error object.
@@ -142,44 +104,34 @@ pub enum Error {
         tail(stderr)
     )]
     Crashed {
-        /// The plugin's type.
         plugin: String,
-        /// The CNI command.
         command: Command,
-        /// How it ended.
         status: ExitStatus,
-        /// The end of what the plugin wrote to stderr.
         stderr: String,
     },
     /// The plugin succeeded, but its result cannot be understood.
-    #[error("CNI plugin {plugin:?} answered {command} with something that is no CNI result")]
+    #[error("CNI plugin {plugin:?} answered {command} with something that is not a CNI result")]
     InvalidResult {
-        /// The plugin's type.
         plugin: String,
-        /// The CNI command.
         command: Command,
-        /// What is wrong with it.
         #[source]
         source: serde_json::Error,
     },
     /// The result cache cannot be used.
     #[error("cannot {operation} the CNI result cache {}", path.display())]
     Cache {
-        /// What was tried.
         operation: &'static str,
-        /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
 }
 
-/// What a caller may want to tell apart.
+/// The kind of failure, for callers that act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The node's configuration is at fault; retrying does not help until somebody changes it.
+    /// The node's configuration is at fault; a retry does not help before it is changed.
     Config,
     /// The caller gave a parameter that CNI does not allow.
     InvalidParameter,
@@ -194,7 +146,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// The case this error belongs to.
+    /// The kind of this error.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {

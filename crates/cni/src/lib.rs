@@ -1,15 +1,15 @@
 //! Container Network Interface: configuration lists, plugin calls and the result cache.
 //!
 //! This crate is the runtime's half of CNI: it reads a configuration directory ([`ConfDir`]), runs the chain of
-//! plugins for an attachment ([`Runtime`]) and keeps what they answered where every CNI tool looks for it
+//! plugins for an attachment ([`Runtime`]) and keeps their results where every CNI tool looks for them
 //! ([`ResultCache`]). A plugin type resolves to a binary of the plugin directories or to an [`InProcess`]
-//! implementation the caller brings along.
+//! implementation of the caller.
 //!
 //! It must never trust a plugin's output (its size and time are bounded, its JSON may be anything), never look for
 //! a plugin anywhere but in the plugin directories, and never leave a plugin's process behind when a call ends,
 //! times out or is cancelled.
 //!
-//! Specification: <https://www.cni.dev/docs/spec/> (1.1.0; 0.3.0 and later are spoken).
+//! Specification: <https://www.cni.dev/docs/spec/> (1.1.0; 0.3.0 and later are supported).
 
 mod cache;
 mod config;

@@ -1,8 +1,8 @@
-//! Plugins: the commands they know, how a type resolves to one, and one call of one plugin.
+//! Plugins: commands, the resolution of a type to a plugin, and one call of one plugin.
 //!
 //! A type resolves to an [`InProcess`] implementation when the runtime has one for it, otherwise to a binary found
 //! by its plain name in the plugin directories. Both get the same configuration and parameters and answer with the
-//! same JSON; [`process`] holds what is particular to processes.
+//! same JSON; [`process`] has the details of processes.
 //!
 //! See <https://www.cni.dev/docs/spec/#section-2-execution-protocol>.
 
@@ -17,18 +17,18 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 
-/// A command of the protocol, what goes into `CNI_COMMAND`.
+/// A command of the protocol, the value of `CNI_COMMAND`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Add the pod to the network.
     Add,
     /// Remove the pod from the network.
     Del,
-    /// Verify that what ADD made is still there.
+    /// Verify that the result of ADD is still in place.
     Check,
-    /// Tell whether ADD could work now.
+    /// Report whether ADD could work now.
     Status,
-    /// Drop whatever belongs to none of the valid attachments.
+    /// Remove resources that belong to none of the valid attachments.
     Gc,
 }
 
@@ -46,8 +46,8 @@ impl fmt::Display for Command {
 
 /// One call of one plugin.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct Call {
-    /// The command.
     pub command: Command,
     /// `CNI_CONTAINERID`, empty for STATUS and GC.
     pub container_id: String,
@@ -74,21 +74,21 @@ pub struct Failure {
 
 /// A plugin type implemented in this process. It is called on a thread that may block.
 pub trait InProcess: fmt::Debug + Send + Sync {
-    /// Does what the binary of this type would do. The value is the result of ADD and not looked at otherwise.
+    /// Does the same as the binary of this type. The value is the result of ADD; other commands' values are ignored.
     ///
     /// # Errors
-    /// What the binary would have reported.
+    /// The error that the binary would report.
     fn call(&self, call: &Call) -> Result<Value, Failure>;
 }
 
-/// What a type resolved to.
+/// A resolved type.
 #[derive(Debug, Clone)]
 pub(crate) enum Resolved {
     Binary(PathBuf),
     InProcess(Arc<dyn InProcess>),
 }
 
-/// Finds the binary of a type. The caller has made sure that the type is a plain file name.
+/// Finds the binary of a type. The caller has checked that the type is a plain file name.
 pub(crate) fn find(plugin: &str, bin_dirs: &[PathBuf]) -> Result<PathBuf, Error> {
     let executable = |path: &Path| {
         path.metadata()
@@ -104,7 +104,7 @@ pub(crate) fn find(plugin: &str, bin_dirs: &[PathBuf]) -> Result<PathBuf, Error>
         })
 }
 
-/// Runs an implementation of this process where it may block.
+/// Runs an implementation of this process on a blocking thread.
 pub(crate) async fn run_in_process(
     plugin: &str,
     implementation: Arc<dyn InProcess>,
@@ -122,7 +122,7 @@ pub(crate) async fn run_in_process(
     };
     match outcome {
         Ok(outcome) => outcome.map_err(failed),
-        // Only a panic or the runtime's end gets here; the plugin is what failed either way.
+        // A panic or the end of the tokio runtime: either way the plugin failed.
         Err(error) => Err(Error::Io {
             plugin: plugin.to_owned(),
             command,

@@ -1,4 +1,4 @@
-//! Results of ADD: what the plugins made, as types and as the JSON that goes from plugin to plugin.
+//! Results of ADD, as types and as the JSON that is passed from plugin to plugin.
 //!
 //! Between plugins the JSON itself travels, so that fields we do not know survive; [`AddResult`] is the view that
 //! the runtime needs. Go programs write `null` for empty lists and `""` for missing addresses: both are accepted.
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::version::Version;
 
-/// What a chain of plugins made, in the form of version 1.x.
+/// The result of a chain of plugins, in the form of version 1.x.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AddResult {
     /// Version of the result as written.
@@ -154,7 +154,7 @@ impl AddResult {
     /// Reads a result of any version we speak.
     ///
     /// # Errors
-    /// The value is no object, or an address or route in it is none.
+    /// If the value is not an object, or an address or route in it is invalid.
     pub fn from_value(value: &Value) -> Result<Self, serde_json::Error> {
         Self::deserialize(value)
     }

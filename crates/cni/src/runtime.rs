@@ -1,9 +1,9 @@
 //! The runtime's side of the protocol: chains of plugins for one attachment, and the node-wide commands.
 //!
-//! ADD runs the chain in order and hands each result to the next plugin; its result is in the cache before ADD
-//! succeeds. DEL runs the chain in reverse with the configuration and arguments ADD used, as far as the cache knows
-//! them, and forgets the attachment only when every plugin succeeded. This module retries nothing and undoes nothing:
-//! after a failed ADD the caller must DEL.
+//! ADD runs the chain in order and passes each result to the next plugin; the result is in the cache before ADD
+//! succeeds. DEL runs the chain in reverse with the configuration and arguments of ADD, if the cache has them, and
+//! removes the cache entry only when every plugin succeeded. This module retries nothing and undoes nothing: after a
+//! failed ADD the caller must call DEL.
 //!
 //! See <https://www.cni.dev/docs/spec/#section-3-execution-of-network-configurations>.
 
@@ -22,14 +22,14 @@ use crate::plugin::process::{self, Deadline};
 use crate::plugin::{self, Call, Command, InProcess, Resolved};
 use crate::result::{AddResult, at_version};
 
-/// How long a whole chain may take.
+/// Time limits for a whole chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named after the commands")]
 pub struct Timeouts {
-    /// ADD.
     pub add: Duration,
-    /// DEL, per configuration list.
+    /// Per configuration list.
     pub del: Duration,
-    /// CHECK, STATUS and GC.
+    /// For CHECK, STATUS and GC.
     pub other: Duration,
 }
 
@@ -54,17 +54,16 @@ pub struct Request {
     pub if_name: String,
     /// `CNI_ARGS`, in order.
     pub args: Vec<(String, String)>,
-    /// Capability arguments; each plugin gets those that it declares.
+    /// Capability arguments; each plugin gets those it declares.
     pub capability_args: Map<String, Value>,
 }
 
-/// Names an attachment of a network, as GC wants it.
+/// An attachment of a network as GC names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of the specification")]
 pub struct AttachmentId {
-    /// The attachment's container.
     #[serde(rename = "containerID")]
     pub container_id: String,
-    /// The interface in it.
     #[serde(rename = "ifname")]
     pub if_name: String,
 }
@@ -79,7 +78,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// A runtime that finds plugins in `bin_dirs` and keeps results below `cache_dir`.
+    /// A runtime that looks for plugins in `bin_dirs` and keeps results below `cache_dir`.
     #[must_use]
     pub fn new(bin_dirs: Vec<PathBuf>, cache_dir: &Path) -> Self {
         let cache = ResultCache::new(cache_dir);
@@ -91,14 +90,14 @@ impl Runtime {
         }
     }
 
-    /// The same with other time limits.
+    /// Sets other time limits.
     #[must_use]
     pub const fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// The same with `plugin_type` implemented by this process; a binary of that name is no longer used.
+    /// Implements `plugin_type` in this process; a binary of that name is not used any more.
     #[must_use]
     pub fn with_in_process(mut self, plugin_type: &str, implementation: Arc<dyn InProcess>) -> Self {
         self.in_process.insert(plugin_type.to_owned(), implementation);
@@ -125,7 +124,7 @@ impl Runtime {
         for plugin in network.plugins() {
             let call = call(network, plugin, Command::Add, request, previous.as_ref());
             let value = self.run(plugin, call, deadline).await?;
-            // Reading it now names the plugin at fault, instead of the next one choking on it.
+            // Parsed here so that the error names the plugin at fault and not the next one.
             AddResult::from_value(&value).map_err(|source| Error::InvalidResult {
                 plugin: plugin.plugin_type().to_owned(),
                 command: Command::Add,
@@ -138,8 +137,8 @@ impl Runtime {
         Ok(result)
     }
 
-    /// Removes the pod from its network, with the configuration that ADD used if the cache has it, else with
-    /// `network`. Without both there is nothing to call. Success means that nothing is left, also the second time.
+    /// Removes the pod from its network, with the configuration of ADD if the cache has it, else with `network`. With
+    /// neither it does nothing. Idempotent: success means that nothing is left.
     ///
     /// # Errors
     /// The first plugin that fails ends the chain; the cache entry stays for the next try.
@@ -188,10 +187,10 @@ impl Runtime {
         Ok(())
     }
 
-    /// Verifies an attachment. Does nothing where the network's version or administrator has no CHECK.
+    /// Verifies an attachment. Does nothing if the network's version has no CHECK or its configuration disables it.
     ///
     /// # Errors
-    /// The first plugin that is not content.
+    /// The first plugin's error.
     pub async fn check(&self, network: &NetworkConfigList, request: &Request) -> Result<(), Error> {
         validate(request)?;
         if !network.version().has_check() || network.disable_check() {
@@ -210,7 +209,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Asks the plugins whether they could serve ADD. Networks before 1.1 cannot be asked and count as ready.
+    /// Asks the plugins whether they could serve ADD. Networks before 1.1 have no STATUS and count as ready.
     ///
     /// # Errors
     /// The first plugin that is not ready.
@@ -226,8 +225,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Tells the plugins which attachments are valid, so that they drop what belongs to others. Every plugin is
-    /// called even if one fails. Does nothing where the network's version or administrator has no GC.
+    /// Tells the plugins which attachments are valid, so that they remove the resources of all others. Every plugin is
+    /// called even if one fails. Does nothing if the network's version has no GC or its configuration disables it.
     ///
     /// # Errors
     /// The first plugin's error, after all have been called.
@@ -298,17 +297,15 @@ impl Runtime {
     }
 }
 
-/// Runs file access where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+/// Runs `work` on a blocking thread. A panic in it continues in the caller.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
-        Err(error) => Err(Error::Cache {
-            operation: "use",
-            path: PathBuf::new(),
-            source: std::io::Error::other(error),
-        }),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The tokio runtime is shutting down and drops this future too.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

@@ -62,7 +62,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The text is no version that this crate speaks.
+/// The text is not a version that this crate supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownVersion;
 

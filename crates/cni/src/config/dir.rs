@@ -1,8 +1,8 @@
-//! A directory of network configurations, read anew each time it is asked for.
+//! A directory of network configurations, read at every use.
 //!
-//! There is no watch that could die: the directory may be missing, be a symlink, be replaced or be filled later.
+//! There is no watch that could fail: the directory may be missing, be a symlink, be replaced or be filled later.
 //! Reading a handful of small files costs less than a plugin's start by far. The first valid file in lexical order
-//! wins; what is wrong with the invalid ones is kept for whoever explains the node's state.
+//! wins; the errors of invalid ones are kept to explain the node's state.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub struct ConfDir {
     path: PathBuf,
 }
 
-/// What a configuration directory holds at one moment.
+/// The content of a configuration directory.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The network to use: of the first valid file.

@@ -1,6 +1,6 @@
 //! One run of a plugin's binary: environment, stdin, bounded stdout and stderr, deadline.
 //!
-//! The process leads a group of its own; when the call times out or its future is dropped, the whole group is
+//! The process leads its own process group; when the call times out or its future is dropped, the whole group is
 //! killed, so that a shell script's children go too. Starting is `posix_spawn`: nothing here may need `pre_exec`.
 //! stdout is capped (more is an error), of stderr the last few KiB are kept (more is read and dropped, so that a
 //! talkative plugin does not block).
@@ -23,7 +23,7 @@ use crate::error::Error;
 
 /// Largest answer accepted.
 pub(crate) const MAX_STDOUT: usize = 1 << 20;
-/// What is kept of stderr for error messages.
+/// Bytes of stderr kept for error messages.
 const STDERR_TAIL: usize = 2 << 10;
 /// How long output is awaited after the plugin's end, when something it left behind still holds the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(crate) struct Deadline {
 impl Deadline {
     pub(crate) fn after(limit: Duration) -> Self {
         let now = Instant::now();
-        // A limit beyond what the clock can hold means a limit nobody waits for.
+        // A limit that the clock cannot represent counts as no limit.
         let at = now
             .checked_add(limit)
             .unwrap_or_else(|| now + Duration::from_secs(86_400));
@@ -50,7 +50,7 @@ impl Deadline {
     }
 }
 
-/// Runs the binary and returns what it wrote, parsed; `Null` when it wrote nothing.
+/// Runs the binary and returns its parsed output; `Null` if there is none.
 pub(crate) async fn run(
     plugin: &str,
     path: &Path,
@@ -73,7 +73,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = &mut io => child.wait().await,
             status = child.wait() => {
-                // A timeout here only means that a descendant kept the pipe: what was read is all there is.
+                // A timeout here means that a descendant holds the pipe; the output is complete.
                 drop(timeout(DRAIN, io).await);
                 status
             }
@@ -204,7 +204,7 @@ fn joined_paths(dirs: &[PathBuf]) -> OsString {
         .join(std::ffi::OsStr::new(":"))
 }
 
-/// A plugin that does not read its configuration is not an error of ours: what it answers decides.
+/// A plugin that does not read its configuration is not an error here: its answer decides.
 async fn feed(stdin: Option<ChildStdin>, input: String) {
     if let Some(mut stdin) = stdin {
         drop(stdin.write_all(input.as_bytes()).await);
