@@ -30,7 +30,7 @@ pub(crate) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) ->
     bytes
 }
 
-/// The message of a change, acknowledged by the kernel.
+/// The message for a request, which the kernel acknowledges.
 pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
     let create = NLM_F_CREATE | NLM_F_EXCL;
     let (message, flags) = match request {
@@ -90,12 +90,12 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
     encode(message, flags | NLM_F_ACK, sequence)
 }
 
-/// Asks for one link, by name.
+/// Queries one link by name.
 pub(crate) fn link_query(name: &str, sequence: u32) -> Vec<u8> {
     encode(RouteNetlinkMessage::GetLink(named(name)), 0, sequence)
 }
 
-/// Asks for every link.
+/// Lists all links.
 pub(crate) fn links_query(sequence: u32) -> Vec<u8> {
     encode(
         RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -104,7 +104,7 @@ pub(crate) fn links_query(sequence: u32) -> Vec<u8> {
     )
 }
 
-/// Asks for the addresses of a link.
+/// Lists the addresses of a link.
 pub(crate) fn addresses_query(index: u32, sequence: u32) -> Vec<u8> {
     let mut message = AddressMessage::default();
     message.header.index = index;
@@ -140,7 +140,7 @@ fn hardware(link: &mut LinkMessage, mac: Option<[u8; 6]>, mtu: Option<u32>) {
 }
 
 fn veth_pair(veth: &Veth<'_>) -> LinkMessage {
-    // The peer cannot be set up here: the kernel makes it before the pair is complete.
+    // The peer cannot be set up here: the kernel creates it before the pair is complete.
     let mut peer = named(veth.peer_name);
     peer.attributes
         .push(LinkAttribute::NetNsFd(veth.peer_netns.as_raw_fd()));

@@ -1,8 +1,8 @@
-//! Reaching into another network namespace.
+//! Work in another network namespace.
 //!
-//! A network namespace is a property of a thread. Changing it on a thread that lives on (a worker of an async
-//! runtime) would make everything that runs there later act inside a pod: so a thread is made for it, which ends
-//! before the call returns. The caller's own namespace is never left.
+//! A network namespace is a property of a thread. If a long-lived thread (a worker of an async runtime) changed it,
+//! everything that runs on the thread later would act inside a pod. So the work gets a new thread, which ends before the
+//! call returns. The caller's own thread never changes its namespace.
 
 use std::os::fd::BorrowedFd;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// Runs `work` on a thread of its own inside the network namespace `netns` and waits for it.
 ///
 /// # Errors
-/// The thread cannot be started, or `netns` is no network namespace that we may enter.
+/// The thread cannot be started, or `netns` is not a network namespace that we may enter.
 ///
 /// # Panics
 /// When `work` panics.

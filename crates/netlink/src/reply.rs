@@ -18,18 +18,16 @@ const TYPE_MASK: u16 = 0x3fff;
 
 /// A network interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of ip-link(8)")]
 pub struct Link {
-    /// Its index in its namespace.
     pub index: u32,
-    /// Its name.
     pub name: String,
-    /// Its hardware address, where it has one.
+    /// Its hardware address, if it has one.
     pub mac: Option<[u8; 6]>,
-    /// Its MTU.
     pub mtu: u32,
     /// Index of the bridge it is attached to.
     pub master: Option<u32>,
-    /// What made it: `bridge`, `veth` and so on; empty for hardware.
+    /// `bridge`, `veth` and so on; empty for hardware.
     pub kind: String,
     /// Whether an administrator set it up.
     pub up: bool,
@@ -37,12 +35,10 @@ pub struct Link {
 
 /// An address of a network interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
 pub struct Address {
-    /// Index of the interface.
     pub index: u32,
-    /// The address.
     pub address: IpAddr,
-    /// Length of its network's prefix.
     pub prefix: u8,
 }
 

@@ -1,4 +1,4 @@
-//! What can be asked for. A request says what it is in words, so that an error can name it.
+//! Requests to the kernel. A request's `Display` form goes into errors.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,69 +6,33 @@ use std::os::fd::BorrowedFd;
 
 /// A change to links, addresses or routes.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the variants say what the fields are")]
 #[non_exhaustive]
 pub enum Request<'a> {
-    /// Creates a bridge, up. With `mac` it keeps that address whatever is attached to it later.
+    /// Creates a bridge and sets it up. With `mac` it keeps this address; without, the address follows the attached links.
     CreateBridge {
-        /// Its name.
         name: &'a str,
-        /// Its hardware address.
         mac: Option<[u8; 6]>,
-        /// Its MTU.
         mtu: Option<u32>,
     },
     /// Creates a veth pair.
     CreateVeth(Veth<'a>),
     /// Sets a link up.
-    SetUp {
-        /// The link's index.
-        index: u32,
-    },
+    SetUp { index: u32 },
     /// Sets a link down.
-    SetDown {
-        /// The link's index.
-        index: u32,
-    },
+    SetDown { index: u32 },
     /// Attaches a link to a bridge, or detaches it with 0.
-    SetMaster {
-        /// The link's index.
-        index: u32,
-        /// The bridge's index.
-        master: u32,
-    },
+    SetMaster { index: u32, master: u32 },
     /// Whether a bridge sends frames back out of the port they came from.
-    SetHairpin {
-        /// The port's index.
-        index: u32,
-        /// On or off.
-        on: bool,
-    },
-    /// Deletes a link; the other end of a veth pair goes with it.
-    DeleteLink {
-        /// Its name.
-        name: &'a str,
-    },
-    /// Gives a link an address.
-    AddAddress {
-        /// The link's index.
-        index: u32,
-        /// The address.
-        address: IpAddr,
-        /// Length of its network's prefix.
-        prefix: u8,
-    },
-    /// Takes an address from a link.
-    DeleteAddress {
-        /// The link's index.
-        index: u32,
-        /// The address.
-        address: IpAddr,
-        /// Length of its network's prefix.
-        prefix: u8,
-    },
-    /// Adds a route to the main table; it replaces none.
+    SetHairpin { index: u32, on: bool },
+    /// Deletes a link, with both ends of a veth pair.
+    DeleteLink { name: &'a str },
+    /// Adds an address to a link.
+    AddAddress { index: u32, address: IpAddr, prefix: u8 },
+    /// Deletes an address from a link.
+    DeleteAddress { index: u32, address: IpAddr, prefix: u8 },
+    /// Adds a route to the main table; fails if it exists.
     AddRoute {
-        /// The link's index.
         index: u32,
         /// Destination and its prefix; `0.0.0.0/0` or `::/0` is the default route.
         destination: (IpAddr, u8),
@@ -80,15 +44,15 @@ pub enum Request<'a> {
 /// A veth pair with one end on the host and the other directly in a pod.
 #[derive(Debug, Clone)]
 pub struct Veth<'a> {
-    /// Name of the end here. It is made up.
+    /// Name of the end on the host, which is set up.
     pub name: &'a str,
-    /// Bridge that the end here is attached to.
+    /// Bridge that the end on the host is attached to.
     pub master: Option<u32>,
-    /// Name of the other end.
+    /// Name of the end in the pod.
     pub peer_name: &'a str,
-    /// Network namespace of the other end.
+    /// The pod's network namespace.
     pub peer_netns: BorrowedFd<'a>,
-    /// Hardware address of the other end.
+    /// Hardware address of the end in the pod.
     pub peer_mac: Option<[u8; 6]>,
     /// MTU of both ends.
     pub mtu: Option<u32>,

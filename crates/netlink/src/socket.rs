@@ -18,10 +18,10 @@ use crate::netns::in_netns;
 use crate::reply::{Address, Link};
 use crate::request::Request;
 
-/// What the kernel fills at most with one part of an answer.
+/// The kernel's limit for one part of an answer.
 const BUFFER: usize = 32 << 10;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a listing is begun anew when it changed while it was read.
+/// How often a listing is repeated if it changed while it was read.
 const RETRIES: u32 = 8;
 
 const NLMSG_ERROR: u16 = 2;
@@ -31,7 +31,7 @@ const NLM_F_DUMP_INTR: u16 = 16;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 
-/// A connection to the routing tables of one network namespace: the one of the thread that opened it.
+/// A connection to the routing tables of one network namespace, that of the thread which opened it.
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -57,7 +57,7 @@ impl Netlink {
     /// Opens a connection to the calling thread's network namespace.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// If the socket cannot be created.
     pub fn open() -> Result<Self, Error> {
         let failed = |operation| move |source| Error::Socket { operation, source };
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("socket(AF_NETLINK, NETLINK_ROUTE)"))?;
@@ -82,15 +82,15 @@ impl Netlink {
     /// Opens a connection to the network namespace `netns`. The calling thread stays where it is.
     ///
     /// # Errors
-    /// The namespace cannot be entered or the socket not be made.
+    /// If the namespace cannot be entered or the socket cannot be created.
     pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self, Error> {
         in_netns(netns, Self::open)?
     }
 
-    /// Sends all requests at once. The kernel handles them in order and goes on after one that it refuses.
+    /// Sends all requests at once. The kernel handles them in order and continues after a refused one.
     ///
     /// # Errors
-    /// The first request that was refused.
+    /// The error of the first refused request.
     pub fn execute(&mut self, requests: &[Request<'_>]) -> Result<(), Error> {
         let Some(last) = requests.last() else {
             return Ok(());
@@ -122,10 +122,10 @@ impl Netlink {
         outcome
     }
 
-    /// The link of this name.
+    /// The link with this name.
     ///
     /// # Errors
-    /// The kernel's answer cannot be had; a missing link is `None`.
+    /// If the kernel does not answer. A missing link is `None`.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>, Error> {
         let describe = || format!("look up link {name}");
         self.sequence = self.sequence.wrapping_add(1);
@@ -151,10 +151,10 @@ impl Netlink {
         }
     }
 
-    /// Every link of the namespace.
+    /// All links of the namespace.
     ///
     /// # Errors
-    /// The kernel's answer cannot be had.
+    /// If the kernel does not answer.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
         self.dump("list links", RTM_NEWLINK, message::links_query, Link::parse)
     }
@@ -162,7 +162,7 @@ impl Netlink {
     /// The addresses of a link.
     ///
     /// # Errors
-    /// The kernel's answer cannot be had.
+    /// If the kernel does not answer.
     pub fn addresses(&mut self, index: u32) -> Result<Vec<Address>, Error> {
         let query = |sequence| message::addresses_query(index, sequence);
         let mut addresses = self.dump("list addresses", RTM_NEWADDR, query, Address::parse)?;
@@ -215,7 +215,7 @@ impl Netlink {
         })
     }
 
-    /// Receives one datagram and hands over its messages.
+    /// Receives one datagram and passes its messages to `take`.
     fn receive(
         &self,
         what: &str,
@@ -251,7 +251,7 @@ impl Netlink {
                 sequence: message.sequence_number(),
                 payload: message.payload(),
             })?;
-            // Messages are aligned to four bytes; one without a length would never end.
+            // Messages are aligned to four bytes; a zero length would loop for ever.
             let length = usize::try_from(message.length()).unwrap_or(usize::MAX).max(16);
             rest = rest.get(length.saturating_add(3) & !3..).unwrap_or_default();
         }
