@@ -5,7 +5,7 @@
 
 mod mounts;
 
-use oci_spec::runtime::{LinuxSeccomp, Mount, PosixRlimit, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{Mount, PosixRlimit, PosixRlimitType, Spec};
 use pausa_monitor_protocol::{
     ContainerPlan, IoPlan, LogPlan, NamespacePlan, ProcessPlan, Propagation, Rlimit,
 };
@@ -49,7 +49,6 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
     let spec = input.spec;
     let missing = |field: &'static str| OciError::spec(field, "", "it is missing");
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
-    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let bytes = |list: &Option<Vec<String>>| {
         let list = list.as_deref().unwrap_or_default();
@@ -71,36 +70,8 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
         readonly_paths: readonly_paths(spec, input.cgroups, bytes(linux.readonly_paths())),
         io: input.io,
         log: input.log,
-        process: process_plan(spec, process, linux.seccomp().as_ref(), input.programs)?,
+        process: exec_process(spec, input.programs)?,
     })
-}
-
-/// A further process in a container, with the identity of its first one.
-///
-/// # Errors
-/// As [`compile`], or nothing to run.
-pub fn exec_process(
-    spec: &Spec,
-    args: &[String],
-    terminal: bool,
-    programs: &SeccompPrograms,
-) -> Result<ProcessPlan, OciError> {
-    let missing = || OciError::spec("process", "", "it is missing");
-    let first = spec.process().as_ref().ok_or_else(missing)?;
-    if args.first().is_none_or(String::is_empty) {
-        return Err(OciError::NoCommand);
-    }
-    for arg in args {
-        process::no_nul("cmd", arg)?;
-    }
-    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let mut plan = process_plan(spec, first, filter, programs)?;
-    plan.args = args.iter().map(|arg| arg.clone().into_bytes()).collect();
-    plan.terminal = terminal;
-    if terminal {
-        process::add_term(&mut plan.env);
-    }
-    Ok(plan)
 }
 
 /// The spec's, and on cgroup v1 the directory that holds the hierarchies: mount points are made in it, so it can
@@ -122,12 +93,15 @@ fn readonly_paths(spec: &Spec, cgroups: &Layout, mut paths: Vec<Vec<u8>>) -> Vec
     paths
 }
 
-fn process_plan(
-    spec: &Spec,
-    process: &Process,
-    filter: Option<&LinuxSeccomp>,
-    programs: &SeccompPrograms,
-) -> Result<ProcessPlan, OciError> {
+/// The plan of a container's process. An exec has the same identity, environment, limits and filter; its caller
+/// replaces `args`, `terminal` and `terminal_size`.
+///
+/// # Errors
+/// A spec whose process cannot be carried out, or a seccomp filter that cannot be compiled.
+pub fn exec_process(spec: &Spec, programs: &SeccompPrograms) -> Result<ProcessPlan, OciError> {
+    let missing = || OciError::spec("process", "", "it is missing");
+    let process = spec.process().as_ref().ok_or_else(missing)?;
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let user = process.user();
     let args = process.args().as_deref().unwrap_or_default();
     if args.is_empty() {

@@ -342,7 +342,7 @@ impl Target {
             None => {
                 // An earlier daemon has started the container.
                 let spec = read_spec(&self.services, &self.record)?;
-                let plan = oci::exec_process(&spec, &command, false, &self.services.seccomp);
+                let plan = oci::exec_process(&spec, &self.services.seccomp);
                 let plan = Arc::new(plan.map_err(|error| PodError::failed("plan the command", error))?);
                 execs.remember(self.record.id.clone(), Arc::clone(&plan));
                 plan
