@@ -25,12 +25,14 @@ mod tool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net};
+use pausa_sys::remove_leftovers;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -210,7 +212,8 @@ impl Bridge {
         &self,
         live: impl FnOnce() -> BTreeSet<String>,
     ) -> Result<usize, NetworkError> {
-        self.pool.sweep()?;
+        sweep(&self.pool.dir)?;
+        sweep(&self.ports.dir)?;
         let mut known: BTreeSet<String> = self.pool.owners()?;
         known.extend(self.ports.owners()?);
         let (mut removed, mut first) = (0, Ok(()));
@@ -260,4 +263,18 @@ impl Bridge {
         let range = *self.pod_range.lock().unwrap_or_else(PoisonError::into_inner);
         range.unwrap_or(self.config.subnet).trunc()
     }
+}
+
+/// Removes the temporary files that earlier daemons left in a directory of records.
+fn sweep(dir: &Path) -> Result<(), NetworkError> {
+    let removed = match File::open(dir) {
+        Ok(dir) => remove_leftovers(dir.as_fd()).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    };
+    removed.map(drop).map_err(|source| NetworkError::State {
+        operation: "clean up",
+        path: dir.to_owned(),
+        source,
+    })
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use ipnet::Ipv4Net;
+use pausa_sys::AtomicFileError;
 
 use crate::error::{ErrorKind, Kinded};
 
@@ -161,6 +162,17 @@ pub enum NetworkError {
         #[source]
         undo: Box<Self>,
     },
+}
+
+impl NetworkError {
+    /// A file of the bridge's that could not be replaced.
+    pub(super) fn unreplaced(error: AtomicFileError) -> Self {
+        Self::State {
+            operation: error.operation,
+            path: error.path,
+            source: error.errno.into(),
+        }
+    }
 }
 
 impl Kinded for NetworkError {

@@ -4,10 +4,11 @@
 //! record tried: the copy below `<state>` is the one that counts until the reboot.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use pausa_sys::Durability;
 
 use super::record::{make_private_dir, replace};
 
@@ -116,10 +117,5 @@ fn run(shared: &Shared) {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), super::StateError> {
     let Some(dir) = path.parent() else { return Ok(()) };
     make_private_dir(dir)?;
-    replace(path, bytes, true)?;
-    // The rename itself must reach the disk; if it does not, the old record is what a reboot finds.
-    if let Ok(dir) = fs::File::open(dir) {
-        drop(dir.sync_all());
-    }
-    Ok(())
+    replace(path, bytes, Durability::PowerCut)
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pausa_sys::{Durability, replace_file};
+use rustix::fs::CWD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -158,7 +160,8 @@ impl Store {
             source,
         })?;
         make_private_dir(dir)?;
-        replace(&path, &bytes, false)?;
+        // The directory is emptied by a reboot, and the mirror keeps what has to outlive one.
+        replace(&path, &bytes, Durability::Process)?;
         self.mirror.copy(kept.join(name), bytes);
         Ok(())
     }
@@ -269,20 +272,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
     })
 }
 
-/// Writes a file beside and renames it into place.
-pub(super) fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<(), StateError> {
-    let temporary = path.with_extension("tmp");
-    let written = (|| {
-        let mut file = fs::File::create(&temporary)?;
-        io::Write::write_all(&mut file, bytes)?;
-        if sync { file.sync_data() } else { Ok(()) }
-    })();
-    if let Err(error) = written {
-        // A half-written file is of no use to anybody; the failure itself is what is reported.
-        drop(fs::remove_file(&temporary));
-        return Err(failed("write", &temporary)(error));
-    }
-    fs::rename(&temporary, path).map_err(failed("replace", path))
+pub(super) fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StateError> {
+    replace_file(CWD, path, bytes, durability).map_err(|error| StateError::Io {
+        action: error.operation,
+        path: error.path,
+        source: error.errno.into(),
+    })
 }
 
 /// Makes a directory and its parents, mode 0700.

@@ -1,9 +1,9 @@
 //! The result cache: one file per attachment, in the format and at the place of the reference library.
 //!
-//! `cnitool`, network plugins and another runtime after a migration read and write the same files, so the format must
-//! not change: `<dir>/results/<network>-<container>-<interface>`, JSON of kind `cniCacheV1`. A file is replaced as a
-//! whole, so a reader sees all or nothing. There is no fsync: if an entry is lost or damaged, DEL runs with the current
-//! configuration, which is why a damaged entry counts as missing.
+//! `cnitool`, network plugins and another runtime after a migration read and write the same files, so the format is
+//! not ours to change: `<dir>/results/<network>-<container>-<interface>`, JSON of kind `cniCacheV1`. A file is
+//! written to a temporary name and renamed, so a reader sees all or nothing. There is no fsync: a lost or damaged
+//! entry only means that DEL runs with the current configuration, which is why a damaged entry counts as missing.
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use pausa_sys::{Durability, replace_file};
+use rustix::fs::CWD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -31,21 +32,23 @@ pub struct ResultCache {
     results: PathBuf,
 }
 
-/// A cached attachment.
+/// What is kept of an attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are those of the cache format")]
 pub struct CachedAttachment {
     kind: String,
-    /// For Kubernetes the pod sandbox's id.
+    /// The attachment's container, for us the pod sandbox.
     #[serde(rename = "containerId")]
     pub container_id: String,
     /// The configuration list that ADD used.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub config: Vec<u8>,
+    /// The interface in the pod.
     #[serde(rename = "ifName")]
     pub if_name: String,
+    /// The network's name.
     #[serde(rename = "networkName")]
     pub network_name: String,
+    /// The network namespace's path.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netns: String,
     /// `CNI_ARGS` of ADD.
@@ -54,13 +57,13 @@ pub struct CachedAttachment {
     /// Capability arguments of ADD.
     #[serde(rename = "capabilityArgs", default, skip_serializing_if = "Option::is_none")]
     pub capability_args: Option<Map<String, Value>>,
-    /// The chain's result.
+    /// What the chain answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }
 
 impl CachedAttachment {
-    /// An entry for a new attachment.
+    /// An entry for an attachment that has just been made.
     #[must_use]
     pub fn new(container_id: &str, if_name: &str, network_name: &str, config: Vec<u8>) -> Self {
         Self {
@@ -78,7 +81,7 @@ impl CachedAttachment {
 }
 
 impl ResultCache {
-    /// The cache below `dir`, which is created with the first entry.
+    /// The cache below `dir`, which is made when the first entry is written.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self {
@@ -89,7 +92,7 @@ impl ResultCache {
     /// Writes an entry.
     ///
     /// # Errors
-    /// If the directory or file cannot be written.
+    /// The directory or file cannot be written.
     pub fn save(&self, entry: &CachedAttachment) -> Result<(), Error> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -106,8 +109,12 @@ impl ResultCache {
             .map_err(failed(&self.results))?;
         let path = self.path(&entry.network_name, &entry.container_id, &entry.if_name);
         let bytes = serde_json::to_vec(entry).map_err(|error| failed(&path)(error.into()))?;
-        replace_file(rustix::fs::CWD, &path, &bytes, Durability::Process)
-            .map_err(|error| failed(&path)(io::Error::other(error)))
+        // Without an entry DEL runs with the current configuration: not worth an fsync in every ADD.
+        replace_file(CWD, &path, &bytes, Durability::Process).map_err(|error| Error::Cache {
+            operation: error.operation,
+            path: error.path,
+            source: error.errno.into(),
+        })
     }
 
     /// Reads an entry; a missing or damaged one is `None`.
@@ -132,7 +139,7 @@ impl ResultCache {
         }
     }
 
-    /// Removes an entry if there is one.
+    /// Removes an entry; a missing one is fine.
     ///
     /// # Errors
     /// The file is there and cannot be removed.
@@ -148,7 +155,7 @@ impl ResultCache {
         }
     }
 
-    /// All readable entries.
+    /// Every readable entry.
     ///
     /// # Errors
     /// The directory is there but cannot be read.
@@ -156,7 +163,7 @@ impl ResultCache {
         self.matching(|_| true)
     }
 
-    /// The entries of one container, also if their network has been renamed.
+    /// The entries of one container, whatever their network is called now.
     ///
     /// # Errors
     /// The directory is there but cannot be read.

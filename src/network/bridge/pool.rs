@@ -11,27 +11,25 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::Ipv4Net;
+use pausa_sys::{Durability, StagedFile, replace_file};
+use rustix::fs::CWD;
 
 use super::NetworkError;
 
 const LAST: &str = "last_reserved_ip.0";
 const RANGE: &str = "pod_cidr";
-/// Begins the names of files that are not complete yet.
-const TEMPORARY: &str = ".new-";
 /// A reservation is a few dozen bytes; more is not ours.
 const MAX_RESERVATION: u64 = 4096;
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    dir: PathBuf,
-    number: AtomicU64,
+    pub(super) dir: PathBuf,
     known: Mutex<Option<Known>>,
 }
 
@@ -50,7 +48,6 @@ impl Pool {
     pub(super) const fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            number: AtomicU64::new(0),
             known: Mutex::new(None),
         }
     }
@@ -68,11 +65,13 @@ impl Pool {
         if let Some(address) = self.remembered(pod)?.into_iter().find(is_ours) {
             return Ok(address);
         }
-        let temporary = self.write_temporary(&format!("{pod}\r\n{interface}"))?;
-        let reserved = self.link_free(&temporary, subnet);
-        // The reservation has the file under its own name now; without one the file is nothing.
-        fs::remove_file(&temporary).map_err(self.failed("remove", &temporary))?;
-        let address = reserved?;
+        let text = format!("{pod}\r\n{interface}");
+        // Neither a pod nor its address outlives a power cut. The file is never committed: a reservation is a link to
+        // it, under the first address that is free.
+        let staged = StagedFile::write(CWD, &self.dir.join(LAST), text.as_bytes(), Durability::Process)
+            .map_err(NetworkError::unreplaced)?;
+        let address = self.link_free(staged.temporary(), subnet)?;
+        drop(staged);
         self.with_known(|known| known.entry(pod.to_owned()).or_default().insert(address));
         self.replace(LAST, &address.to_string())?;
         Ok(address)
@@ -124,18 +123,6 @@ impl Pool {
     /// Every pod that has an address.
     pub(super) fn owners(&self) -> Result<BTreeSet<String>, NetworkError> {
         Ok(self.reservations()?.into_iter().map(|(_, owner)| owner).collect())
-    }
-
-    /// Removes what a crash left of unfinished reservations.
-    pub(super) fn sweep(&self) -> Result<(), NetworkError> {
-        let own = format!("{TEMPORARY}{}-", std::process::id());
-        for name in self.names()? {
-            if name.starts_with(TEMPORARY) && !name.starts_with(&own) {
-                let path = self.dir.join(&name);
-                fs::remove_file(&path).map_err(self.failed("remove", &path))?;
-            }
-        }
-        Ok(())
     }
 
     /// Remembers the range that kubelet assigned.
@@ -221,21 +208,9 @@ impl Pool {
     }
 
     fn replace(&self, name: &str, text: &str) -> Result<(), NetworkError> {
-        let temporary = self.write_temporary(text)?;
-        let path = self.dir.join(name);
-        fs::rename(&temporary, &path).map_err(self.failed("replace", &path))
-    }
-
-    fn write_temporary(&self, text: &str) -> Result<PathBuf, NetworkError> {
-        let number = self.number.fetch_add(1, Ordering::Relaxed);
-        // Two pools of one process (a test, a configuration being replaced) must not meet: the address tells them
-        // apart, and a name that a crash left behind is not an obstacle.
-        let name = format!("{TEMPORARY}{}-{:p}-{number}", std::process::id(), self);
-        let path = self.dir.join(name);
-        File::create(&path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(self.failed("write", &path))?;
-        Ok(path)
+        // Both files are hints: allocation goes on without them, and kubelet sends the range again.
+        replace_file(CWD, &self.dir.join(name), text.as_bytes(), Durability::Process)
+            .map_err(NetworkError::unreplaced)
     }
 
     #[expect(

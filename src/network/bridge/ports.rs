@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pausa_sys::{Durability, replace_file};
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
 use super::super::types::{PodNetwork, Protocol};
@@ -63,7 +65,7 @@ pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
 /// One file per pod.
 #[derive(Debug)]
 pub(super) struct PortRecords {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Which pod has which port.
     taken: Mutex<BTreeMap<Place, String>>,
 }
@@ -114,18 +116,15 @@ impl PortRecords {
     }
 
     fn save(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
-        let path = self.dir.join(pod);
-        let temporary = self.dir.join(format!(".new-{pod}"));
-        let write = || {
-            fs::create_dir_all(&self.dir)?;
-            fs::write(&temporary, serde_json::to_vec(ports)?)?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(|source| NetworkError::State {
+        let failed = |source| NetworkError::State {
             operation: "write",
-            path: path.clone(),
+            path: self.dir.join(pod),
             source,
-        })
+        };
+        fs::create_dir_all(&self.dir).map_err(failed)?;
+        let bytes = serde_json::to_vec(ports).map_err(|error| failed(error.into()))?;
+        // Neither the pod nor its firewall rules outlive a power cut.
+        replace_file(CWD, &self.dir.join(pod), &bytes, Durability::Process).map_err(NetworkError::unreplaced)
     }
 
     /// A pod without a record has no ports; a damaged record cannot come from us and counts as none.

@@ -61,7 +61,7 @@ fn many_at_once_get_different_addresses() {
         .names()
         .unwrap()
         .into_iter()
-        .filter(|name| name.starts_with(TEMPORARY))
+        .filter(|name| name.starts_with(".new-"))
         .count();
     assert_eq!(leftovers, 0);
 }
@@ -73,7 +73,7 @@ fn what_a_crash_left_is_swept_and_foreign_files_are_not_addresses() {
     fs::write(dir.path().join(".new-1-0x0-0"), "half").unwrap();
     fs::write(dir.path().join("lock"), "").unwrap();
     fs::write(dir.path().join(LAST), "not an address").unwrap();
-    pool.sweep().unwrap();
+    super::super::sweep(dir.path()).unwrap();
     assert!(!dir.path().join(".new-1-0x0-0").exists());
     assert!(dir.path().join("lock").exists());
     assert_eq!(
