@@ -1,20 +1,20 @@
 //! The network of pods: an interface, addresses and host ports for a network namespace that is already there.
 //!
-//! Two back ends, one face. `cni` runs whatever conflist the administrator or a network add-on installed; `bridge`
-//! makes a bridge and veth pairs itself, with nothing to install. Loopback is set up in process either way.
+//! There are two back ends. `cni` runs the conflist that the administrator or a network add-on installed; `bridge`
+//! creates a bridge and veth pairs itself, with nothing to install. Loopback is set up in process with both.
 //!
-//! What this room must never do: enter a pod's namespace on a thread that lives on, keep anything half-made after a
-//! failed or abandoned [`Network::attach`], or block a thread of the async runtime on the kernel or on a program.
+//! Must never: enter a pod's namespace on a thread that is used again, leave a partial attachment after a failed or
+//! abandoned [`Network::attach`], or block a thread of the async runtime on the kernel or on a program.
 //!
 //! ```text
 //!             attach                    detach
 //!   nothing ───────────▶ attached ───────────────▶ nothing
 //!      ▲                    │
-//!      └── undo, when it failed or nobody took the attachment any more
+//!      └── undo, when it failed or its caller was dropped
 //! ```
 //!
-//! Every step back is idempotent and works when the namespace is already gone. What could not be undone is returned
-//! as [`NetworkError::NotUndone`]: a debt of the caller's, who retries [`Network::detach`].
+//! Every undo is idempotent and works without the namespace. [`NetworkError::NotUndone`] means that a detach is
+//! pending: the caller retries [`Network::detach`].
 //!
 //! Specifications: CNI 1.1.0 (<https://www.cni.dev/docs/spec/>), CRI `PodSandboxConfig`.
 
@@ -41,15 +41,16 @@ pub use bridge::BridgeConfig;
 pub use error::NetworkError;
 pub use types::{Attachment, NetworkConfig, NetworkMode, NotReady, PodNetwork, PortMapping, Protocol};
 
+use crate::blocking::blocking;
 use bridge::Bridge;
 use cni::Cni;
 
 /// The interface of every pod, as Kubernetes and the other runtimes name it.
 const INTERFACE: &str = "eth0";
-/// How often [`Network::wait_ready`] looks.
+/// How often [`Network::wait_ready`] checks.
 const READY_POLL: Duration = Duration::from_millis(200);
-/// How often the end of a removal in the background is looked for, by the few who wait for it.
-const LEAVING_POLL: Duration = Duration::from_millis(2);
+/// How often [`Network::settle`] and an attach of the same pod check for the end of a detach in the background.
+const DETACH_POLL: Duration = Duration::from_millis(2);
 
 /// The network of this node's pods. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,18 +64,8 @@ enum Backend {
     Bridge(Arc<Bridge>),
 }
 
-/// Runs work that calls the kernel or programs where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, NetworkError> + Send + 'static,
-) -> Result<T, NetworkError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(source) => Err(NetworkError::Interrupted { source }),
-    }
-}
-
 impl Network {
-    /// The network a configuration describes. Nothing is touched until the first pod comes.
+    /// The network of a configuration. Nothing is changed before the first pod.
     #[must_use]
     pub fn new(config: NetworkConfig) -> Self {
         let backend = match config.mode {
@@ -84,11 +75,11 @@ impl Network {
         Self { backend }
     }
 
-    /// Attaches a pod. When it fails, or when the caller goes away before it has the attachment, everything is
-    /// undone: in the second case in the background. A repeated attach gives the pod what it has, or makes it anew.
+    /// Attaches a pod. If it fails, everything is undone; if the caller is dropped before it has the attachment, in the
+    /// background. A repeated attach returns what the pod has, or creates it again.
     ///
     /// # Errors
-    /// Why the pod has no network. [`NetworkError::NotUndone`] says that something is left to detach.
+    /// Why the pod has no network. After [`NetworkError::NotUndone`] something is left to detach.
     pub async fn attach(&self, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
         pod.validate()?;
         let (mut answer, waiter) = oneshot::channel();
@@ -96,14 +87,14 @@ impl Network {
         tokio::spawn(async move {
             let outcome = network.try_attach(&pod, answer.closed()).await;
             let outcome = match outcome {
-                Ok(attachment) => Ok(Untaken {
+                Ok(attachment) => Ok(Undelivered {
                     attachment: Some(attachment),
                     network,
                     pod,
                 }),
                 Err(cause) => Err(network.undo(&pod, cause).await),
             };
-            // A caller that has gone: dropping an attachment nobody took undoes it.
+            // If the caller is gone, dropping the undelivered attachment undoes it.
             drop(answer.send(outcome));
         });
         match waiter.await {
@@ -123,10 +114,10 @@ impl Network {
                 outcome = cni.attach(pod) => outcome,
                 () = abandoned => Err(NetworkError::Abandoned),
             },
-            // A few milliseconds on a thread that cannot be stopped half-way: let it finish, then undo.
+            // It takes a few milliseconds on a thread that cannot be stopped: an abandoned one finishes and is undone.
             Backend::Bridge(bridge) => {
-                while bridge.is_leaving(Some(&pod.pod_id)) {
-                    sleep(LEAVING_POLL).await;
+                while bridge.is_detaching(Some(&pod.pod_id)) {
+                    sleep(DETACH_POLL).await;
                 }
                 let (bridge, pod) = (Arc::clone(bridge), pod.clone());
                 blocking(move || bridge.attach(&pod)).await
@@ -151,9 +142,9 @@ impl Network {
         }
     }
 
-    /// Detaches a pod: success means that nothing is left that anybody could want, also for a pod that was never
-    /// attached. The bridge deletes the veth pair and frees the address right after ([`Self::settle`] waits for
-    /// that). Without the pod's namespace, plugins are told so by an empty path.
+    /// Detaches a pod; one that was never attached counts as detached. Afterwards its host ports are free. The bridge
+    /// deletes the veth pair and frees the address in the background ([`Self::settle`] waits for that). Without the
+    /// pod's namespace, plugins get an empty path.
     ///
     /// # Errors
     /// What could not be undone; everything else was. Call again later.
@@ -170,7 +161,7 @@ impl Network {
                         tracing::warn!(
                             pod = again,
                             error = crate::error::chain(&error),
-                            "the network of an ended pod is not removed yet; garbage collection will retry"
+                            "cannot remove the network of a stopped pod; its address stays reserved, and garbage collection will retry"
                         );
                     }
                 });
@@ -179,20 +170,20 @@ impl Network {
         }
     }
 
-    /// Waits until removals in the background have ended: for an orderly end of the daemon, and for tests.
+    /// Waits for detaches in the background, at the daemon's shutdown and in tests.
     pub async fn settle(&self) {
         if let Backend::Bridge(bridge) = &self.backend {
-            while bridge.is_leaving(None) {
-                sleep(LEAVING_POLL).await;
+            while bridge.is_detaching(None) {
+                sleep(DETACH_POLL).await;
             }
         }
     }
 
-    /// Whether pods can be attached now, as far as can be told without asking a plugin; for the NetworkReady
-    /// condition. The last answer of [`Self::probe`] counts.
+    /// Whether pods can be attached now, for the NetworkReady condition: the configuration as it is, and the result of
+    /// the last [`Self::probe`]. No plugin is run.
     ///
     /// # Errors
-    /// Why not.
+    /// Why pods cannot be attached.
     pub fn readiness(&self) -> Result<(), NotReady> {
         match &self.backend {
             Backend::Cni(cni) => cni.readiness(),
@@ -200,8 +191,7 @@ impl Network {
         }
     }
 
-    /// Asks the plugins whether they could serve (CNI STATUS, 1.1 and later), for [`Self::readiness`] to tell. To be
-    /// called every few seconds by whoever owns the node's status.
+    /// Runs CNI STATUS (1.1 and later) for [`Self::readiness`]. The daemon calls it every few seconds.
     pub async fn probe(&self) {
         if let Backend::Cni(cni) = &self.backend {
             cni.probe().await;
@@ -211,7 +201,7 @@ impl Network {
     /// Waits until pods can be attached, at most `limit`.
     ///
     /// # Errors
-    /// Why they still cannot.
+    /// Why pods still cannot be attached.
     pub async fn wait_ready(&self, limit: Duration) -> Result<(), NotReady> {
         let begin = Instant::now();
         loop {
@@ -227,7 +217,7 @@ impl Network {
         }
     }
 
-    /// What the verbose form of CRI `Status` tells: `cniconfig` and `lastCNILoadStatus`, as tools know them.
+    /// For the verbose form of CRI `Status`: `cniconfig` and `lastCNILoadStatus`, as in containerd.
     #[must_use]
     pub fn describe(&self) -> Value {
         match &self.backend {
@@ -236,11 +226,11 @@ impl Network {
         }
     }
 
-    /// Takes the node's pod ranges from CRI `UpdateRuntimeConfig` (comma separated). The bridge gives new pods
+    /// Sets the node's pod ranges from CRI `UpdateRuntimeConfig` (comma separated). The bridge gives new pods
     /// addresses of the first IPv4 range, also after a restart; plugins that declare `ipRanges` get all of them.
     ///
     /// # Errors
-    /// A range is none, or it cannot be saved.
+    /// A range is invalid or cannot be saved.
     pub async fn set_pod_cidr(&self, cidr: &str) -> Result<(), NetworkError> {
         let ranges = types::parse_ranges(cidr)?;
         match &self.backend {
@@ -255,12 +245,12 @@ impl Network {
         }
     }
 
-    /// Removes what belongs to no pod any more and tells plugins which pods there are (CNI GC). `live` must give
-    /// every pod, including those that are just being attached; it is asked once, *after* the attachments were
-    /// listed, so that a pod that comes meanwhile is in it. Returns how many dead attachments were removed.
+    /// Removes attachments whose pod no longer exists and sends plugins the list of pods (CNI GC). `live` returns every
+    /// pod, including those being attached; it is called once, *after* the attachments were listed, so that it includes
+    /// pods that were added meanwhile. Returns how many attachments were removed.
     ///
     /// # Errors
-    /// The first thing that could not be removed, after everything was tried.
+    /// The first failure, after everything was tried.
     pub async fn collect_garbage(
         &self,
         live: impl FnOnce() -> BTreeSet<String> + Send + 'static,
@@ -275,33 +265,33 @@ impl Network {
     }
 }
 
-/// An attachment on its way to the caller. Dropped untaken, it is undone.
-struct Untaken {
+/// An attachment on its way to the caller. If it is dropped before, it is undone.
+struct Undelivered {
     attachment: Option<Attachment>,
     network: Network,
     pod: PodNetwork,
 }
 
-impl Untaken {
+impl Undelivered {
     fn take(mut self) -> Result<Attachment, NetworkError> {
         self.attachment.take().ok_or(NetworkError::Abandoned)
     }
 }
 
-impl Drop for Untaken {
+impl Drop for Undelivered {
     fn drop(&mut self) {
         if self.attachment.take().is_none() {
             return;
         }
         let (network, pod) = (self.network.clone(), self.pod.clone());
-        // Without a runtime the daemon is ending; what is left is found by the next one's garbage collection.
+        // Without a runtime the daemon is shutting down; the next one's garbage collection finds the attachment.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = network.detach(&pod, true).await {
                     tracing::warn!(
                         pod = pod.pod_id,
                         error = crate::error::chain(&error),
-                        "an attachment nobody waited for could not be undone; garbage collection will retry"
+                        "cannot undo the attachment of an abandoned request; garbage collection will retry"
                     );
                 }
             });

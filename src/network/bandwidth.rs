@@ -1,6 +1,6 @@
 //! Bandwidth limits of a pod, from its annotations to CNI's `bandwidth` capability argument.
 //!
-//! Values are Kubernetes resource quantities in bits per second; between 1k and 1P, as kubelet demands.
+//! Values are Kubernetes resource quantities in bits per second, from 1k to 1P as in kubelet.
 //! See <https://www.cni.dev/docs/conventions/>.
 
 #[cfg(test)]
@@ -16,7 +16,7 @@ const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
 const LEAST: u64 = 1_000;
 const MOST: u64 = 1_000_000_000_000_000;
-/// The plugin wants a burst; the other runtimes give the largest that it takes, and so pods are used to it.
+/// The plugin requires a burst; like other runtimes, pausa gives the largest.
 const BURST: u32 = u32::MAX;
 
 /// The capability argument, or nothing for a pod without limits.

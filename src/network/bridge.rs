@@ -1,21 +1,20 @@
-//! The built-in network: one bridge, an address pool on disk, veth pairs, masquerading and host ports. IPv4.
+//! The built-in network: one bridge, an address pool on disk, veth pairs, masquerading and host ports. IPv4 only.
 //!
 //! ```text
 //!   pod netns                host netns
 //!   eth0 10.88.0.5/16 ═veth═ pv<pod id> ── pausa0 10.88.0.1/16 ── forwarding, table pausa_<bridge> ── the world
 //! ```
 //!
-//! Order of attach: address (saved), link, host ports (saved, then made). Order of detach: link, host ports, address
-//! last, so that an address is never given away while something still leads to it. Each step finds out by itself
-//! what is there: after a `kill -9` at any point detach and garbage collection know everything from disk and kernel.
+//! Order of attach: address (saved), link, host ports (saved, then opened). Order of detach: link, host ports, address
+//! last, so that an address is never reused while something still leads to it. Each step looks at the current state:
+//! after a `kill -9` at any point, detach and garbage collection find everything on disk and in the kernel.
 //!
-//! Deleting a veth pair takes the kernel a grace period, some 20 ms, which nobody needs to wait for: detach closes
-//! the host ports and leaves the rest to the background ([`Bridge::begin_detach`], [`Bridge::finish_detach`]). The
-//! address stays reserved until the pair is gone; an attach of the same pod waits; after a crash garbage collection
-//! ends what was begun.
+//! Deleting a veth pair takes the kernel a grace period, some 20 ms. Therefore detach closes the host ports and does the
+//! rest in the background ([`Bridge::begin_detach`], [`Bridge::finish_detach`]). The address stays reserved until the
+//! pair is deleted; an attach of the same pod waits; after a crash garbage collection completes the detach.
 //!
-//! Everything is looked at anew for each pod, so a bridge or table that somebody deleted comes back with the next
-//! pod. Daemons side by side need different bridge names and subnets; every name here derives from the bridge's.
+//! Bridge and firewall rules are checked for each pod, so that a deleted bridge or table is restored with the next pod.
+//! Two daemons on a node need different bridge names and subnets; all other names derive from the bridge's.
 
 mod firewall;
 mod link;
@@ -29,9 +28,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net};
+use parking_lot::{Mutex, MutexGuard};
 use pausa_sys::remove_leftovers;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,13 +50,13 @@ use ports::PortRecords;
 pub struct BridgeConfig {
     /// The bridge's name.
     pub name: String,
-    /// Where pods get their addresses from, unless kubelet says otherwise; the first address is the bridge's.
+    /// The range of pod addresses unless kubelet sets one; the first address is the bridge's.
     pub subnet: Ipv4Net,
-    /// Where addresses and host ports are written down.
+    /// The directory for records of addresses and host ports.
     pub state_dir: PathBuf,
-    /// MTU of the bridge and the pods; the kernel's choice when missing.
+    /// MTU of the bridge and the pods; the kernel's default if missing.
     pub mtu: Option<u32>,
-    /// Whether pods speak to the world under the host's address.
+    /// Whether traffic of pods leaves the node under the host's address.
     pub masquerade: bool,
 }
 
@@ -80,10 +79,10 @@ pub(super) struct Bridge {
     pool: Pool,
     ports: PortRecords,
     firewall: Firewall,
-    /// What kubelet assigned to this node, if it did.
+    /// The range that kubelet assigned to this node.
     pod_range: Mutex<Option<Ipv4Net>>,
-    /// Pods that are being removed in the background, and by how many calls.
-    leaving: Mutex<BTreeMap<String, usize>>,
+    /// Pods that are being detached in the background, with the number of calls.
+    detaching: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Bridge {
@@ -100,7 +99,7 @@ impl Bridge {
             ports,
             firewall,
             pod_range,
-            leaving: Mutex::default(),
+            detaching: Mutex::default(),
         }
     }
 
@@ -138,7 +137,7 @@ impl Bridge {
         })
     }
 
-    /// The same form that a CNI chain would have answered with.
+    /// The attachment as a CNI result.
     fn result(
         &self,
         pod: &PodNetwork,
@@ -165,38 +164,38 @@ impl Bridge {
         let ports = self.close_ports(pod_id);
         link?;
         ports?;
-        // Only now: as long as something leads to the address, nobody else may have it.
+        // Last: the address must not be reused while something leads to it.
         self.pool.release(pod_id)
     }
 
-    /// Frees what another pod may want at once, the host ports. [`Self::finish_detach`] must follow.
+    /// Frees the host ports, which another pod may want at once. [`Self::finish_detach`] must follow.
     pub(super) fn begin_detach(&self, pod_id: &str) -> Result<(), NetworkError> {
         self.close_ports(pod_id)?;
-        *self.leaving().entry(pod_id.to_owned()).or_default() += 1;
+        *self.detaching().entry(pod_id.to_owned()).or_default() += 1;
         Ok(())
     }
 
-    /// Removes the rest. An error leaves the address reserved, which garbage collection finds.
+    /// Removes the rest. After an error the address stays reserved, and garbage collection finds it.
     pub(super) fn finish_detach(&self, pod_id: &str) -> Result<(), NetworkError> {
         let outcome = self.detach(pod_id);
-        let mut leaving = self.leaving();
-        if let Some(calls) = leaving.get_mut(pod_id) {
+        let mut detaching = self.detaching();
+        if let Some(calls) = detaching.get_mut(pod_id) {
             *calls = calls.saturating_sub(1);
             if *calls == 0 {
-                leaving.remove(pod_id);
+                detaching.remove(pod_id);
             }
         }
         outcome
     }
 
-    /// Whether the pod, or any pod, is still being removed.
-    pub(super) fn is_leaving(&self, pod_id: Option<&str>) -> bool {
-        let leaving = self.leaving();
-        pod_id.map_or_else(|| !leaving.is_empty(), |pod_id| leaving.contains_key(pod_id))
+    /// Whether this pod, or any pod, is being detached in the background.
+    pub(super) fn is_detaching(&self, pod_id: Option<&str>) -> bool {
+        let detaching = self.detaching();
+        pod_id.map_or_else(|| !detaching.is_empty(), |pod_id| detaching.contains_key(pod_id))
     }
 
-    fn leaving(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    fn detaching(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.detaching.lock()
     }
 
     fn close_ports(&self, pod_id: &str) -> Result<(), NetworkError> {
@@ -207,7 +206,7 @@ impl Bridge {
         self.ports.remove(pod_id)
     }
 
-    /// `live` is asked after everything was listed: who reserves from then on is not looked at.
+    /// `live` is called after everything was listed, so that later reservations are not considered.
     pub(super) fn collect_garbage(
         &self,
         live: impl FnOnce() -> BTreeSet<String>,
@@ -217,14 +216,17 @@ impl Bridge {
         let mut known: BTreeSet<String> = self.pool.owners()?;
         known.extend(self.ports.owners()?);
         let (mut removed, mut first) = (0, Ok(()));
-        // In this order: whoever is no pod any more began to leave before.
+        // In this order: a pod that is no longer live began its detach before.
         let live = live();
-        let leaving = self.leaving().clone();
-        for pod in known.difference(&live).filter(|pod| !leaving.contains_key(*pod)) {
+        let detaching = self.detaching().clone();
+        for pod in known
+            .difference(&live)
+            .filter(|pod| !detaching.contains_key(*pod))
+        {
             match self.detach(pod) {
                 Ok(()) => removed += 1,
                 Err(error) if first.is_ok() => first = Err(error),
-                // The first error is reported; the others come again with the next collection.
+                // Only the first error is reported; the next collection retries all of them.
                 Err(_) => {}
             }
         }
@@ -245,7 +247,7 @@ impl Bridge {
         let Some(range) = first else { return Ok(()) };
         pool::gateway(range)?;
         self.pool.save_range(range)?;
-        *self.pod_range.lock().unwrap_or_else(PoisonError::into_inner) = Some(range);
+        *self.pod_range.lock() = Some(range);
         Ok(())
     }
 
@@ -260,7 +262,7 @@ impl Bridge {
     }
 
     fn subnet(&self) -> Ipv4Net {
-        let range = *self.pod_range.lock().unwrap_or_else(PoisonError::into_inner);
+        let range = *self.pod_range.lock();
         range.unwrap_or(self.config.subnet).trunc()
     }
 }

@@ -1,10 +1,10 @@
-//! Pods on whatever network CNI configures.
+//! Attaches pods with CNI plugins.
 //!
-//! The configuration directory is read at every use: there is no watch that could die or be late. A pod is taken
-//! off the network it was put on (the result cache knows it), also when the configuration has changed since.
+//! The configuration directory is read at every use: there is no watch that could fail or lag. A pod is detached from
+//! the network it was attached to, which the result cache has, even if the configuration has changed since.
 //!
-//! Invariant of garbage collection: an attachment whose network namespace still exists is never touched, whoever
-//! made it. Other runtimes and tools keep their attachments in the same cache.
+//! Invariant of garbage collection: an attachment whose network namespace still exists is never touched. Other runtimes
+//! and tools have their attachments in the same cache.
 
 mod loopback;
 
@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use pausa_cni::{AddResult, AttachmentId, CachedAttachment, ConfDir, NetworkConfigList, Request, Runtime};
 use pausa_netlink::{LOOPBACK, Netlink};
 use serde_json::{Map, Value, json};
@@ -24,13 +25,14 @@ use tokio::time::timeout;
 
 use super::error::NetworkError;
 use super::types::{Attachment, NetworkConfig, NotReady, PodNetwork};
-use super::{INTERFACE, bandwidth, blocking};
+use super::{INTERFACE, bandwidth};
+use crate::blocking::blocking;
 use crate::error::chain;
 
-/// The reason that kubelet and its users know.
+/// The reason that kubelet and containerd use.
 const NOT_READY: &str = "NetworkPluginNotReady";
-/// How long garbage collection waits for a moment in which no plugin is at work.
-const ALONE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long garbage collection waits for a moment without ADD and DEL.
+const EXCLUSIVE_WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Cni {
@@ -38,10 +40,10 @@ pub(super) struct Cni {
     bin_dirs: Vec<PathBuf>,
     runtime: Runtime,
     pod_ranges: Mutex<Vec<IpNet>>,
-    /// The configuration that last failed STATUS, and how.
-    unwell: Mutex<Option<(Vec<u8>, String)>>,
-    /// Pods come and go side by side; garbage is collected alone.
-    turn: RwLock<()>,
+    /// The configuration whose last STATUS failed, and the error.
+    failed_status: Mutex<Option<(Vec<u8>, String)>>,
+    /// ADD and DEL take it shared, GC exclusively.
+    gc_lock: RwLock<()>,
 }
 
 impl Cni {
@@ -53,13 +55,13 @@ impl Cni {
             bin_dirs: config.cni_bin_dirs,
             runtime,
             pod_ranges: Mutex::default(),
-            unwell: Mutex::default(),
-            turn: RwLock::default(),
+            failed_status: Mutex::default(),
+            gc_lock: RwLock::default(),
         }
     }
 
     pub(super) async fn attach(&self, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
-        let _beside_others = self.turn.read().await;
+        let _shared = self.gc_lock.read().await;
         let network = self.network().await?;
         let request = self.request(pod, pod.netns.clone())?;
         let netns = pod.netns.clone();
@@ -85,16 +87,16 @@ impl Cni {
 
     pub(super) async fn detach(&self, pod: &PodNetwork, netns_exists: bool) -> Result<(), NetworkError> {
         if pod.validate().is_err() {
-            // Attach refused it before any plugin saw it.
+            // Attach refused this pod, so no plugin has seen it.
             return Ok(());
         }
-        let _beside_others = self.turn.read().await;
+        let _shared = self.gc_lock.read().await;
         let network = self.load().await.network;
-        // The file decides in the end: a path that is gone confuses plugins more than none.
+        // A path that does not exist confuses plugins more than an empty one.
         let netns = Some(pod.netns.clone())
             .filter(|path| netns_exists && path.exists())
             .unwrap_or_default();
-        // Bad annotations must not keep a pod from leaving; ADD refused them, so no plugin ever saw them.
+        // Bad annotations must not prevent a detach. ADD refused them, so no plugin has seen them.
         let request = self
             .request(pod, netns.clone())
             .unwrap_or_else(|_| bare_request(pod, netns));
@@ -111,7 +113,7 @@ impl Cni {
                 message: self.explain(&loaded.rejected),
             });
         };
-        match &*self.unwell.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.failed_status.lock() {
             Some((bytes, message)) if bytes == network.bytes() => Err(NotReady {
                 reason: NOT_READY,
                 message: message.clone(),
@@ -125,8 +127,8 @@ impl Cni {
             return;
         };
         let failure = self.runtime.status(&network).await.err();
-        let unwell = failure.map(|error| (network.bytes().to_vec(), chain(&error)));
-        *self.unwell.lock().unwrap_or_else(PoisonError::into_inner) = unwell;
+        let failed_status = failure.map(|error| (network.bytes().to_vec(), chain(&error)));
+        *self.failed_status.lock() = failed_status;
     }
 
     pub(super) fn describe(&self) -> Value {
@@ -151,23 +153,23 @@ impl Cni {
     }
 
     pub(super) fn set_pod_ranges(&self, ranges: Vec<IpNet>) {
-        *self.pod_ranges.lock().unwrap_or_else(PoisonError::into_inner) = ranges;
+        *self.pod_ranges.lock() = ranges;
     }
 
-    /// `live` is asked while nothing is being attached: CNI wants GC to be alone ("Lifecycle & Ordering").
+    /// `live` is called while nothing is being attached: CNI requires GC to run alone ("Lifecycle & Ordering").
     pub(super) async fn collect_garbage(
         &self,
         live: impl FnOnce() -> BTreeSet<String>,
     ) -> Result<usize, NetworkError> {
-        // Who waits to be alone holds up those who come after: a plugin that hangs must not make it long.
-        let Ok(_alone) = timeout(ALONE_PATIENCE, self.turn.write()).await else {
-            tracing::debug!("pods are being attached and detached without a pause: CNI GC comes next time");
+        // Waiting for exclusive access blocks later ADD and DEL, and a plugin may hang: the wait is bounded.
+        let Ok(_exclusive) = timeout(EXCLUSIVE_WAIT, self.gc_lock.write()).await else {
+            tracing::debug!("CNI GC postponed: pods are being attached and detached without a pause");
             return Ok(0);
         };
         let network = self.load().await.network;
         let name = network.as_ref().map_or("", NetworkConfigList::name).to_owned();
         let cache = self.runtime.cache().clone();
-        let entries = blocking(move || Ok(cache.entries())).await?;
+        let entries = blocking(move || cache.entries()).await;
         let entries = entries.map_err(|source| cni_error("", &name, "GC", source))?;
         let live = live();
         let (kept, dead): (Vec<_>, Vec<_>) = entries
@@ -185,7 +187,7 @@ impl Cni {
                 Err(source) if first.is_ok() => {
                     first = Err(cni_error(&entry.container_id, &name, "DEL", source));
                 }
-                // The first error is reported; the others come again with the next collection.
+                // Only the first error is reported; the next collection retries all of them.
                 Err(_) => {}
             }
         }
@@ -201,10 +203,7 @@ impl Cni {
 
     async fn load(&self) -> pausa_cni::Loaded {
         let conf = self.conf.clone();
-        // Reading a directory does not panic; an interrupted runtime reads as an empty directory.
-        tokio::task::spawn_blocking(move || conf.load())
-            .await
-            .unwrap_or_default()
+        blocking(move || conf.load()).await
     }
 
     async fn network(&self) -> Result<NetworkConfigList, NetworkError> {
@@ -236,11 +235,7 @@ impl Cni {
             let value = json!({"servers": dns.servers, "searches": dns.searches, "options": dns.options});
             arguments.insert("dns".to_owned(), value);
         }
-        let ranges = self
-            .pod_ranges
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let ranges = self.pod_ranges.lock().clone();
         if !ranges.is_empty() {
             let sets: Vec<Value> = ranges.iter().map(|range| json!([{ "subnet": range }])).collect();
             arguments.insert("ipRanges".to_owned(), Value::Array(sets));
@@ -289,7 +284,7 @@ fn describe_port(mapping: &super::PortMapping) -> Value {
     })
 }
 
-/// The shape that containerd gave this, which tools read.
+/// In containerd's format, which tools read.
 fn describe_network(network: &NetworkConfigList) -> Value {
     let plugins: Vec<Value> = network
         .plugins()

@@ -1,4 +1,4 @@
-//! What goes in and out of the network room: plain data, checked once.
+//! The data types of the network.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::bridge::BridgeConfig;
 use super::error::NetworkError;
 use super::files::DnsConfig;
 
-/// Who makes the network of pods.
+/// How pods are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
@@ -24,21 +24,19 @@ pub enum NetworkMode {
     Bridge,
 }
 
-/// Configuration of the room.
+/// Configuration of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkConfig {
-    /// Who makes the network.
     pub mode: NetworkMode,
-    /// Where network configurations are.
+    /// Directory of CNI configurations.
     pub cni_conf_dir: PathBuf,
-    /// Where plugins are, in order of preference.
+    /// Directories of CNI plugins, in order of preference.
     pub cni_bin_dirs: Vec<PathBuf>,
-    /// Where results are kept for every CNI tool to find.
+    /// Directory of the CNI result cache.
     pub cni_cache_dir: PathBuf,
-    /// Where network namespaces are bound for tools to find.
+    /// Directory in which network namespaces are bind-mounted for tools.
     pub netns_dir: PathBuf,
-    /// The built-in bridge.
     pub bridge: BridgeConfig,
 }
 
@@ -59,16 +57,13 @@ impl Default for NetworkConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// TCP
     Tcp,
-    /// UDP
     Udp,
-    /// SCTP
     Sctp,
 }
 
 impl Protocol {
-    /// The name that CNI, nft and iptables have for it.
+    /// The name in CNI, nft and iptables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,44 +74,34 @@ impl Protocol {
     }
 }
 
-/// A port of the host that leads to a port of the pod.
+/// A host port that is forwarded to a port of the pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
-    /// Transport.
     pub protocol: Protocol,
-    /// Port in the pod.
     pub container_port: u16,
-    /// Port of the host; 0 means that the pod wants none.
+    /// 0 means no host port.
     pub host_port: u16,
-    /// The host's address it is limited to; `None` means all.
+    /// The only address of the host it is open on; all if none.
     pub host_ip: Option<IpAddr>,
 }
 
 /// A pod to attach or detach.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodNetwork {
-    /// The sandbox's id.
     pub pod_id: String,
-    /// Path of its network namespace.
     pub netns: PathBuf,
-    /// The pod's name.
     pub name: String,
-    /// The pod's Kubernetes namespace.
+    /// The Kubernetes namespace.
     pub namespace: String,
-    /// The pod's uid.
     pub uid: String,
-    /// Ports of the host that lead to it.
     pub port_mappings: Vec<PortMapping>,
-    /// Its resolver configuration.
     pub dns: Option<DnsConfig>,
-    /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Its cgroup.
     pub cgroup_parent: String,
 }
 
 impl PodNetwork {
-    /// What an attach needs on top of an id: names that `CNI_ARGS` can carry.
+    /// Checks the id and that the names fit into `CNI_ARGS`.
     pub(crate) fn validate(&self) -> Result<(), NetworkError> {
         self.validate_id()?;
         for (field, value) in [
@@ -136,7 +121,7 @@ impl PodNetwork {
         Ok(())
     }
 
-    /// The id becomes part of file names and of plugins' parameters.
+    /// Checks the id, which becomes part of file names and plugins' parameters.
     pub(crate) fn validate_id(&self) -> Result<(), NetworkError> {
         let id = &self.pod_id;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -151,27 +136,26 @@ impl PodNetwork {
         })
     }
 
-    /// The mappings that ask for something.
+    /// The mappings that ask for a host port.
     pub(crate) fn host_ports(&self) -> impl Iterator<Item = &PortMapping> {
         self.port_mappings.iter().filter(|mapping| mapping.host_port != 0)
     }
 }
 
-/// What a pod got.
+/// A pod's connection to the network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attachment {
     /// Addresses of `eth0`, the preferred one first.
     pub ips: Vec<IpAddr>,
-    /// Name of the network.
     pub network: String,
-    /// The interface in the pod.
+    /// In the pod.
     pub interface: String,
-    /// The result in CNI's form, for verbose information. As text: one is kept for every pod, and hardly ever read.
+    /// The CNI result, for verbose information. As text, because one is kept for every pod and rarely read.
     pub result: Box<RawValue>,
 }
 
 impl Attachment {
-    /// A result's text. What is JSON already cannot fail to become text.
+    /// The text of a result. A JSON value can always be written.
     pub(super) fn text(result: &Value) -> Box<RawValue> {
         to_raw_value(result).unwrap_or_default()
     }
@@ -180,9 +164,8 @@ impl Attachment {
 /// Why pods cannot be attached now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotReady {
-    /// One word for the NetworkReady condition.
+    /// The reason of the NetworkReady condition, one word.
     pub reason: &'static str,
-    /// The explanation.
     pub message: String,
 }
 

@@ -1,14 +1,13 @@
 //! Masquerading, forwarding and host ports of the built-in bridge.
 //!
-//! One nftables table per bridge, named after it: base rules that never change with pods, and two maps from host
-//! port to pod, so that a host port is one element to add or delete. Where nft is missing or does not work, iptables
-//! does the same with a rule per port ([`iptables`]); with neither, pods still reach each other and the host.
+//! There is one nftables table per bridge, named after it: base rules that do not depend on pods, and two maps from host
+//! port to pod, so that a host port is one element to add or delete. If nft is missing or does not work, iptables does
+//! the same with a rule per port ([`iptables`]); with neither, pods still reach each other and the host.
 //!
-//! [`Firewall::install`] may run at any time and any number of times: it replaces the base rules in one transaction
-//! and puts back whatever ports are on record.
+//! [`Firewall::install`] is idempotent: it replaces the base rules in one transaction and restores the recorded ports.
 //!
-//! Packets to 127.0.0.0/8 that come in from the bridge are dropped: `route_localnet`, which host ports for local
-//! clients need, would otherwise open the host's loopback to the pods.
+//! Packets to 127.0.0.0/8 from the bridge are dropped: `route_localnet`, which host ports need for local clients, would
+//! otherwise open the host's loopback to the pods.
 
 mod iptables;
 mod nft;
@@ -17,13 +16,14 @@ mod nft;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use ipnet::Ipv4Net;
+use parking_lot::Mutex;
 
 use super::NetworkError;
 use super::ports::{HostPort, PortRecords};
 use super::tool;
+use crate::error::chain;
 
 #[derive(Debug)]
 pub(super) struct Firewall {
@@ -31,7 +31,7 @@ pub(super) struct Firewall {
     installed: Mutex<Option<Installed>>,
 }
 
-/// What the rules depend on.
+/// The configuration of the rules.
 #[derive(Debug)]
 struct Rules {
     bridge: String,
@@ -62,7 +62,7 @@ impl Firewall {
         }
     }
 
-    /// Installs the base rules unless this has been done for the subnet.
+    /// Installs the base rules unless they are installed for this subnet.
     pub(super) fn ensure(&self, subnet: Ipv4Net, records: &PortRecords) -> Result<(), NetworkError> {
         match self.installed() {
             Some(installed) if installed.subnet == subnet => Ok(()),
@@ -74,18 +74,22 @@ impl Firewall {
         self.installed().is_some()
     }
 
-    /// Installs the base rules and the ports on record.
+    /// Installs the base rules and the recorded ports.
     pub(super) fn install(&self, subnet: Ipv4Net, records: &PortRecords) -> Result<(), NetworkError> {
         enable("/proc/sys/net/ipv4/ip_forward");
         let first_time = self.installed().is_none();
         let tool = self.install_base(subnet, first_time);
         for port in records.all()? {
-            // A port that another pod took meanwhile stays with that pod; its record goes with its own pod.
+            // Another pod may have the port now, and keeps it; the record is removed with its own pod.
             if let Err(error) = self.add(&tool, std::slice::from_ref(&port)) {
-                tracing::debug!(port = port.host_port, %error, "a host port on record was not restored");
+                tracing::debug!(
+                    port = port.host_port,
+                    error = chain(&error),
+                    "cannot restore a recorded host port"
+                );
             }
         }
-        *self.installed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Installed { tool, subnet });
+        *self.installed.lock() = Some(Installed { tool, subnet });
         Ok(())
     }
 
@@ -94,26 +98,26 @@ impl Firewall {
         if let Some(path) = tool::find("nft") {
             match nft::install(&path, &self.rules, subnet) {
                 Ok(()) => return Tool::Nft(path),
-                Err(error) => reasons.push(crate::error::chain(&error)),
+                Err(error) => reasons.push(chain(&error)),
             }
         }
         if let Some(path) = tool::find("iptables") {
             match iptables::install(&path, &self.rules, subnet) {
                 Ok(()) => return Tool::Iptables(path),
-                Err(error) => reasons.push(crate::error::chain(&error)),
+                Err(error) => reasons.push(chain(&error)),
             }
         }
         if warn {
             tracing::warn!(
                 bridge = self.rules.bridge,
                 reasons = reasons.join("; "),
-                "neither nft nor iptables works: pods reach each other and this host only, and have no host ports"
+                "neither nft nor iptables works: pods reach each other and this host only, and host ports fail"
             );
         }
         Tool::Nothing
     }
 
-    /// Makes the host ports of a pod.
+    /// Opens the host ports of a pod.
     pub(super) fn open(
         &self,
         pod: &str,
@@ -131,7 +135,7 @@ impl Firewall {
         }
         let outcome = self.add(&tool, ports);
         match outcome {
-            // Somebody flushed the rules: make them anew, with this pod's ports, which are on record.
+            // The rules were flushed: install them again, and this pod's recorded ports with them.
             Err(NetworkError::FirewallRefused { .. }) => {
                 self.install(subnet, records)?;
                 self.add(&self.tool(), ports)
@@ -140,11 +144,11 @@ impl Firewall {
         }
     }
 
-    /// Removes host ports; missing ones and those that lead to another pod are fine.
+    /// Closes host ports; missing ones and those of another pod are left alone.
     pub(super) fn close(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
         let tool = match self.installed() {
             Some(installed) => installed.tool,
-            // A daemon that has attached nothing yet removes what its predecessor made.
+            // This daemon has not attached a pod yet: the ports are an earlier daemon's.
             None => tool::find("nft")
                 .map(Tool::Nft)
                 .or_else(|| tool::find("iptables").map(Tool::Iptables))
@@ -166,10 +170,7 @@ impl Firewall {
     }
 
     fn installed(&self) -> Option<Installed> {
-        self.installed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.installed.lock().clone()
     }
 
     fn tool(&self) -> Tool {
@@ -177,10 +178,14 @@ impl Firewall {
     }
 }
 
-/// Sets a switch of the kernel to 1, unless it is.
+/// Sets a sysctl to 1, unless it is.
 fn enable(path: &str) {
     let is_on = std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
     if !is_on && let Err(error) = std::fs::write(path, "1") {
-        tracing::warn!(path, %error, "cannot set this switch to 1: traffic between pods and the world may not pass");
+        tracing::warn!(
+            path,
+            error = chain(&error),
+            "cannot set this sysctl to 1; traffic of pods may be dropped"
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! Links of the built-in network: the bridge and one veth pair a pod.
+//! Links of the built-in network: the bridge and one veth pair per pod.
 //!
-//! A pod costs four round trips to the kernel: look at the bridge, make the pair (in the pod's namespace at once,
-//! attached and up), look at its end in the pod, give that its address and routes. Hardware addresses derive from the
-//! IP addresses: neighbours that remember an address from an earlier pod are right about it.
+//! A pod costs four round trips to the kernel: look the bridge up, create the pair (in the pod's namespace, attached and
+//! up), look its end in the pod up, set address and routes. Hardware addresses derive from the IP addresses, so that
+//! neighbours' ARP entries from an earlier pod with the same address stay right.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 use super::super::INTERFACE;
 use super::NetworkError;
 
-/// Begins the names of the host's ends.
+/// How the names of the host's ends begin.
 const PREFIX: &str = "pv";
-/// How much of an id goes into a name: 15 bytes are all that a name may have.
+/// How much of an id is in a name, which has at most 15 bytes (IFNAMSIZ).
 const ID_PART: usize = 11;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Links {
     mtu: Option<u32>,
 }
 
-/// What a pod's interface gets.
+/// The configuration of a pod's interface.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addressing {
     pub(super) address: Ipv4Addr,
@@ -33,7 +33,7 @@ pub(super) struct Addressing {
     pub(super) prefix: u8,
 }
 
-/// What was made.
+/// A created pair.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) host_name: String,
@@ -49,8 +49,8 @@ impl Links {
         }
     }
 
-    /// Makes a pod's interface. `others` tells the pods that are already attached; it is asked only when the bridge
-    /// had to be made anew and they have to be attached to it again.
+    /// Creates a pod's interface. `others` returns the pods that are already attached; it is called only if the bridge
+    /// was created and they have to be attached to it again.
     pub(super) fn attach(
         &self,
         pod: &str,
@@ -73,13 +73,13 @@ impl Links {
         let create = [Request::CreateVeth(veth)];
         match host.execute(&create) {
             Err(error) if error.kind() == ErrorKind::Exists => {
-                // Left by an attempt that did not finish, here or in the pod.
+                // Left by an attempt that did not finish, on the host or in the pod.
                 delete(&mut host, &host_name)?;
                 host.execute(&create)
             }
             outcome => outcome,
         }
-        .map_err(failed("make the pod's veth pair"))?;
+        .map_err(failed("create the pod's veth pair"))?;
         configure_pod(netns, addressing)?;
         Ok(Made {
             host_name,
@@ -88,8 +88,8 @@ impl Links {
         })
     }
 
-    /// Lets the bridge send a pod's frames back to it. Where br_netfilter is on, a pod that calls itself through a
-    /// host port gets its answer only so; other pods are better off without.
+    /// Lets the bridge send a pod's frames back to it. With br_netfilter, a pod that connects to itself through a host
+    /// port needs this; other pods do not get it.
     pub(super) fn allow_hairpin(&self, pod: &str) -> Result<(), NetworkError> {
         const STEP: &str = "set the hairpin mode of the pod's bridge port";
         let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
@@ -100,7 +100,7 @@ impl Links {
             .map_err(failed(STEP))
     }
 
-    /// Deletes a pod's veth pair; a missing one is fine (it goes with the pod's namespace).
+    /// Deletes a pod's veth pair; a missing one is not an error (it is deleted with the pod's namespace).
     pub(super) fn detach(&self, pod: &str) -> Result<(), NetworkError> {
         let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
         delete(&mut host, &host_name(pod))
@@ -122,7 +122,7 @@ impl Links {
                 mac,
                 mtu: self.mtu,
             }]) {
-                // Two first pods at once: the other one made it.
+                // Another pod created it at the same moment.
                 Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
                 outcome => outcome,
             }
@@ -170,7 +170,7 @@ fn ensure_gateway(host: &mut Netlink, bridge: &Link, addressing: &Addressing) ->
     }
 }
 
-/// Pods whose bridge was deleted under them are put back on the new one.
+/// Attaches pods whose bridge was deleted to the new one.
 fn attach_again(host: &mut Netlink, bridge: &Link, pods: &BTreeSet<String>) -> Result<(), NetworkError> {
     const STEP: &str = "attach running pods to the new bridge";
     let names: BTreeSet<String> = pods.iter().map(|pod| host_name(pod)).collect();
@@ -185,7 +185,7 @@ fn attach_again(host: &mut Netlink, bridge: &Link, pods: &BTreeSet<String>) -> R
         })
         .collect();
     match host.execute(&requests) {
-        // One of them may end at this moment.
+        // One of the pods was deleted meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         outcome => outcome.map_err(failed(STEP)),
     }
@@ -226,8 +226,8 @@ fn delete(host: &mut Netlink, name: &str) -> Result<(), NetworkError> {
     }
 }
 
-/// Name of the host's end: the pod's id as far as it fits, so that people find it; ids that are not the usual
-/// hexadecimal digits are hashed, because their first characters may be the same for all.
+/// Name of the host's end: the beginning of the pod's id, so that people find it. Ids that are not hexadecimal digits are
+/// hashed, because their first characters may be the same for all pods.
 pub(super) fn host_name(pod: &str) -> String {
     let is_random = pod.len() >= 32 && pod.bytes().all(|byte| byte.is_ascii_hexdigit());
     match pod.get(..ID_PART) {
@@ -239,13 +239,13 @@ pub(super) fn host_name(pod: &str) -> String {
     }
 }
 
-/// A locally administered hardware address that says which IP address it belongs to.
+/// A locally administered hardware address derived from an IP address.
 const fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x0a, 0x58, a, b, c, d]
 }
 
-/// A hardware address as people write it.
+/// `02:42:…`
 pub(super) fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

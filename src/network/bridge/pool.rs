@@ -1,10 +1,10 @@
-//! The address pool: one file per address, named by it, holding the pod's id and the interface.
+//! The address pool: one file per address, named after it, with the pod's id and the interface.
 //!
-//! The layout is that of the `host-local` plugin (`<dir>/<address>`, `<dir>/last_reserved_ip.0`), so its users find
-//! their way. The directory is the truth and there is no lock: a reservation is a complete file linked under the
-//! address's name, which only one can do. A crash leaves a reservation or none, never an empty one. Addresses are
-//! given round-robin, so that a released one rests as long as possible. What a pod has is remembered in memory, so
-//! that a pod does not cost a look at every other's file; where memory knows nothing, the directory is asked.
+//! The layout is that of the `host-local` plugin (`<dir>/<address>`, `<dir>/last_reserved_ip.0`). The directory is the
+//! truth and there is no lock: a reservation is a complete file that is linked under the address's name, which succeeds
+//! only once. A crash leaves a reservation or none, never an empty one. Addresses are assigned round-robin, so that a
+//! released one is reused as late as possible. A cache of the pods' addresses saves reading all files for each pod; for
+//! a pod that is not in it the directory is read.
 
 #[cfg(test)]
 mod tests;
@@ -14,9 +14,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use ipnet::Ipv4Net;
+use parking_lot::Mutex;
 use pausa_sys::{Durability, StagedFile, replace_file};
 use rustix::fs::CWD;
 
@@ -24,13 +24,13 @@ use super::NetworkError;
 
 const LAST: &str = "last_reserved_ip.0";
 const RANGE: &str = "pod_cidr";
-/// A reservation is a few dozen bytes; more is not ours.
+/// A reservation has a few dozen bytes; a longer file is not ours.
 const MAX_RESERVATION: u64 = 4096;
 
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) dir: PathBuf,
-    known: Mutex<Option<Known>>,
+    by_pod: Mutex<Option<Known>>,
 }
 
 /// Addresses by pod.
@@ -48,7 +48,7 @@ impl Pool {
     pub(super) const fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            known: Mutex::new(None),
+            by_pod: Mutex::new(None),
         }
     }
 
@@ -62,7 +62,7 @@ impl Pool {
         fs::create_dir_all(&self.dir).map_err(self.failed("create", &self.dir))?;
         let is_ours =
             |address: &Ipv4Addr| subnet.contains(address) && self.dir.join(address.to_string()).exists();
-        if let Some(address) = self.remembered(pod)?.into_iter().find(is_ours) {
+        if let Some(address) = self.cached(pod)?.into_iter().find(is_ours) {
             return Ok(address);
         }
         let text = format!("{pod}\r\n{interface}");
@@ -72,7 +72,7 @@ impl Pool {
             .map_err(NetworkError::unreplaced)?;
         let address = self.link_free(staged.temporary(), subnet)?;
         drop(staged);
-        self.with_known(|known| known.entry(pod.to_owned()).or_default().insert(address));
+        self.with_cache(|known| known.entry(pod.to_owned()).or_default().insert(address));
         self.replace(LAST, &address.to_string())?;
         Ok(address)
     }
@@ -102,12 +102,12 @@ impl Pool {
 
     /// Releases every address of a pod.
     pub(super) fn release(&self, pod: &str) -> Result<(), NetworkError> {
-        let remembered = self.remembered(pod)?;
-        // Another pool on the same directory may have reserved: an older daemon, or a newer one.
-        let addresses = if remembered.is_empty() {
+        let cached = self.cached(pod)?;
+        // An older or newer daemon may have reserved addresses in the same directory.
+        let addresses = if cached.is_empty() {
             self.on_disk(pod)?
         } else {
-            remembered
+            cached
         };
         for address in addresses {
             let path = self.dir.join(address.to_string());
@@ -116,29 +116,29 @@ impl Pool {
                 outcome => outcome.map_err(self.failed("remove", &path))?,
             }
         }
-        self.with_known(|known| known.remove(pod));
+        self.with_cache(|known| known.remove(pod));
         Ok(())
     }
 
-    /// Every pod that has an address.
+    /// All pods with an address.
     pub(super) fn owners(&self) -> Result<BTreeSet<String>, NetworkError> {
         Ok(self.reservations()?.into_iter().map(|(_, owner)| owner).collect())
     }
 
-    /// Remembers the range that kubelet assigned.
+    /// Saves the range that kubelet assigned.
     pub(super) fn save_range(&self, range: Ipv4Net) -> Result<(), NetworkError> {
         fs::create_dir_all(&self.dir).map_err(self.failed("create", &self.dir))?;
         self.replace(RANGE, &range.to_string())
     }
 
-    /// The range that kubelet assigned before; an unreadable one is none, kubelet will say it again.
+    /// The range that kubelet assigned before. An unreadable file is ignored: kubelet sends the range again.
     pub(super) fn saved_range(&self) -> Option<Ipv4Net> {
         fs::read_to_string(self.dir.join(RANGE)).ok()?.trim().parse().ok()
     }
 
-    /// The addresses of a pod as far as this pool knows; the first call reads the directory.
-    fn remembered(&self, pod: &str) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
-        if let Some(addresses) = self.with_known(|known| known.get(pod).cloned().unwrap_or_default()) {
+    /// The addresses of a pod in the cache; the first call reads the directory.
+    fn cached(&self, pod: &str) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
+        if let Some(addresses) = self.with_cache(|known| known.get(pod).cloned().unwrap_or_default()) {
             return Ok(addresses);
         }
         let mut read = Known::new();
@@ -146,19 +146,12 @@ impl Pool {
             read.entry(owner).or_default().insert(address);
         }
         let addresses = read.get(pod).cloned().unwrap_or_default();
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(read);
+        self.by_pod.lock().get_or_insert(read);
         Ok(addresses)
     }
 
-    fn with_known<T>(&self, use_it: impl FnOnce(&mut Known) -> T) -> Option<T> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-            .map(use_it)
+    fn with_cache<T>(&self, use_it: impl FnOnce(&mut Known) -> T) -> Option<T> {
+        self.by_pod.lock().as_mut().map(use_it)
     }
 
     fn on_disk(&self, pod: &str) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
@@ -215,7 +208,7 @@ impl Pool {
 
     #[expect(
         clippy::unused_self,
-        reason = "reads as what it is at every call: a failure of this pool"
+        reason = "a method reads better at the call sites: a failure of this pool"
     )]
     fn failed(&self, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetworkError {
         let path = path.to_path_buf();

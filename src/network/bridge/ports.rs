@@ -1,16 +1,16 @@
-//! Host ports of pods, written down before they are made: whoever detaches the pod, this daemon or the next one,
-//! knows what to remove.
+//! Records of the pods' host ports, saved before the ports are opened, so that this daemon and the next one know what
+//! to remove.
 //!
-//! A port is one pod's. Who has it is decided here and not by the firewall, because iptables takes a second rule for
-//! a port without a word and never reaches it.
+//! A port belongs to one pod. That is decided here and not by the firewall, because iptables accepts a second rule for a
+//! port, which never matches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
@@ -18,18 +18,18 @@ use serde::{Deserialize, Serialize};
 use super::super::types::{PodNetwork, Protocol};
 use super::NetworkError;
 
-/// A port of the host that leads to a pod's address.
+/// A host port that is forwarded to a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HostPort {
     pub(super) protocol: Protocol,
-    /// The host's address it is limited to.
+    /// The only address of the host it is open on.
     pub(super) host_ip: Option<Ipv4Addr>,
     pub(super) host_port: u16,
     pub(super) address: Ipv4Addr,
     pub(super) container_port: u16,
 }
 
-/// What two pods cannot both have: protocol, the host's address, port.
+/// Protocol, the host's address, port: at most one pod has it.
 type Place = (Protocol, Option<Ipv4Addr>, u16);
 
 impl HostPort {
@@ -38,8 +38,7 @@ impl HostPort {
     }
 }
 
-/// The host ports that a pod asks for. This network is IPv4: what is limited to an IPv6 address of the host can
-/// not lead here and is left out.
+/// The host ports that a pod asks for. This network is IPv4: ports of an IPv6 address of the host are left out.
 pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
     let mut wanted: Vec<HostPort> = Vec::new();
     for mapping in pod.host_ports() {
@@ -66,12 +65,12 @@ pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
 #[derive(Debug)]
 pub(super) struct PortRecords {
     pub(super) dir: PathBuf,
-    /// Which pod has which port.
+    /// The pod of each port.
     taken: Mutex<BTreeMap<Place, String>>,
 }
 
 impl PortRecords {
-    /// Reads who has which port. What cannot be read here is an error for whoever asks for it later.
+    /// Reads the records. One that cannot be read is an error when its pod is loaded later.
     pub(super) fn new(dir: PathBuf) -> Self {
         let records = Self {
             dir,
@@ -83,25 +82,21 @@ impl PortRecords {
                 taken.entry(port.place()).or_insert_with(|| pod.clone());
             }
         }
-        *records.taken() = taken;
+        *records.taken.lock() = taken;
         records
     }
 
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<Place, String>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives a pod these ports, in the place of those it had, and writes them down.
+    /// Assigns these ports to a pod instead of those it had, and saves the record.
     ///
     /// # Errors
-    /// Another pod has one of them: then this one keeps what it had. Or the record cannot be written.
+    /// Another pod has one of them; then the pod keeps the ports it had. Or the record cannot be written.
     pub(super) fn take(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
         self.claim(pod, ports)?;
         self.save(pod, ports)
     }
 
     fn claim(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         let foreign = |port: &&HostPort| taken.get(&port.place()).is_some_and(|owner| owner != pod);
         if let Some(port) = ports.iter().find(foreign) {
             return Err(NetworkError::PortTaken {
@@ -127,7 +122,7 @@ impl PortRecords {
         replace_file(CWD, &self.dir.join(pod), &bytes, Durability::Process).map_err(NetworkError::unreplaced)
     }
 
-    /// A pod without a record has no ports; a damaged record cannot come from us and counts as none.
+    /// A pod without a record has no ports. A damaged record is not ours and counts as missing.
     pub(super) fn load(&self, pod: &str) -> Result<Vec<HostPort>, NetworkError> {
         let path = self.dir.join(pod);
         match fs::read(&path) {
@@ -151,11 +146,11 @@ impl PortRecords {
                 source,
             })?,
         }
-        self.taken().retain(|_, owner| owner != pod);
+        self.taken.lock().retain(|_, owner| owner != pod);
         Ok(())
     }
 
-    /// Every pod with a record.
+    /// All pods with a record.
     pub(super) fn owners(&self) -> Result<BTreeSet<String>, NetworkError> {
         let failed = |source| NetworkError::State {
             operation: "list",
@@ -174,7 +169,7 @@ impl PortRecords {
         Ok(owners)
     }
 
-    /// Every port of every pod.
+    /// All ports of all pods.
     pub(super) fn all(&self) -> Result<Vec<HostPort>, NetworkError> {
         let mut ports = Vec::new();
         for pod in self.owners()? {

@@ -1,4 +1,4 @@
-//! Running a firewall program: found once, fed its rules, given a limited time, its complaint kept.
+//! Runs a firewall program with rules on stdin, for a limited time, and keeps its stderr for the error.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -14,9 +14,8 @@ use rustix::time::Timespec;
 use super::NetworkError;
 
 const LIMIT: Duration = Duration::from_secs(15);
-/// As much of stderr as an error needs.
 const MAX_STDERR: u64 = 4096;
-/// Where administrators' programs are, also for a daemon that was started without them in PATH.
+/// Searched as well, because the daemon's PATH may lack them.
 const MORE_DIRS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
 
 /// Finds a program in PATH and the usual places.
@@ -31,7 +30,7 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
         .find(runs)
 }
 
-/// Runs a program with `input` on its stdin. An error of its own has its stderr.
+/// Runs a program with `input` on its stdin.
 pub(super) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), NetworkError> {
     let failed = |source| NetworkError::FirewallRun {
         tool: tool.to_path_buf(),
@@ -47,7 +46,7 @@ pub(super) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), Ne
         .map_err(failed)?;
     let outcome = talk(&mut child, input);
     if outcome.is_err() {
-        // It may have ended by itself; then there is nothing to kill.
+        // It may have ended already.
         child.kill().ok();
         child.wait().map_err(failed)?;
     }
@@ -65,7 +64,7 @@ pub(super) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), Ne
 fn talk(child: &mut Child, input: &str) -> io::Result<(ExitStatus, String)> {
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(input.as_bytes()) {
-            // It did not want to read everything: its status tells why.
+            // It ended before it read everything: its status says why.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             outcome => outcome?,
         }
@@ -79,16 +78,16 @@ fn talk(child: &mut Child, input: &str) -> io::Result<(ExitStatus, String)> {
     Ok((status, String::from_utf8_lossy(&stderr).trim().to_owned()))
 }
 
-/// Waits for the end of the program, but not for ever.
+/// Waits for the end of the program, at most [`LIMIT`].
 fn wait(child: &Child) -> io::Result<()> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "impossible process id"))?;
+    let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let limit = Timespec::try_from(LIMIT).map_err(io::Error::other)?;
     loop {
         match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)) {
             Err(rustix::io::Errno::INTR) => {}
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no end after 15 s")),
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
             outcome => return outcome.map(drop).map_err(io::Error::from),
         }
     }

@@ -1,4 +1,4 @@
-//! The `loopback` plugin without its process: sets the loopback device of the namespace up and says so.
+//! The `loopback` plugin in process: sets the loopback device of the namespace up.
 //!
 //! See <https://www.cni.dev/plugins/current/main/loopback/>. Where a conflist has it in a chain, the result of the
 //! plugin before is passed on.
@@ -20,7 +20,7 @@ pub(super) struct Loopback;
 impl InProcess for Loopback {
     fn call(&self, call: &Call) -> Result<Value, Failure> {
         if call.command != Command::Add {
-            // The device goes with its namespace; there is nothing to remove or to be unwell.
+            // The device is deleted with its namespace: DEL, CHECK and STATUS have nothing to do.
             return Ok(Value::Null);
         }
         loopback_up(&call.netns).map_err(|error| Failure {

@@ -1,6 +1,5 @@
-//! The same rules for iptables, for nodes where nft is missing: two chains of our own in the nat table, and a rule
-//! per host port. Rules are looked for before they are added and deleted until there is none, so that repeating is
-//! harmless.
+//! The rules for iptables, for nodes without nft: two chains of our own in the nat table, and a rule per host port.
+//! A rule is added only if it is missing and deleted until it is missing, so that both can be repeated.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use super::super::ports::HostPort;
 use super::super::tool;
 use super::Rules;
 
-/// More copies of one rule than anybody makes by accident.
+/// A bound for the copies of one rule.
 const MOST_COPIES: u32 = 16;
 
 pub(super) fn install(iptables: &Path, rules: &Rules, subnet: Ipv4Net) -> Result<(), NetworkError> {

@@ -1,4 +1,4 @@
-//! The rules for nftables. Everything sent is one transaction; adding what is there is no error.
+//! The rules for nftables. Each call of nft is one transaction; adding an existing element is not an error.
 //!
 //! See nft(8). Maps with concatenated keys need nft 0.9.4 and kernel 5.6.
 
@@ -12,7 +12,7 @@ use super::super::ports::HostPort;
 use super::super::tool;
 use super::Rules;
 
-/// From host port to pod, for every address of the host.
+/// From host port to pod, for all addresses of the host.
 const ANYWHERE: &str = "host_ports";
 /// The same for one address of the host.
 const AT_ADDRESS: &str = "host_ports_at";
@@ -34,17 +34,17 @@ pub(super) fn open(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), 
     }
 }
 
-/// An element of that key is there and leads elsewhere.
+/// Whether the key exists with another target.
 fn is_foreign(error: &NetworkError) -> bool {
     matches!(error, NetworkError::FirewallRefused { stderr, .. } if stderr.contains("File exists"))
 }
 
-/// Finds out which of several ports is the taken one.
+/// Finds the taken one of several ports.
 fn taken(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Option<NetworkError> {
     let is_taken = |port: &&HostPort| {
         let mut text = String::new();
         element(&mut text, "add", rules, port);
-        // Only asked, not done: the elements go in together or not at all.
+        // `-c` only checks: the elements are added together or not at all.
         tool::run(nft, &["-c", "-f", "-"], &text).is_err_and(|error| is_foreign(&error))
     };
     ports.iter().find(is_taken).map(|port| NetworkError::PortTaken {
@@ -55,8 +55,8 @@ fn taken(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Option<NetworkError> 
 }
 
 pub(super) fn close(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
-    // Adding first makes deleting succeed whether or not the element was there; adding one that leads elsewhere
-    // fails, and then it is not ours to delete.
+    // Adding first makes deleting succeed whether or not the element existed. Adding fails if it has another target;
+    // then it is not ours to delete.
     let close = |ports: &[HostPort]| {
         let mut text = declarations(rules);
         for port in ports {
@@ -133,7 +133,7 @@ fn base_rules(text: &mut String, rules: &Rules, subnet: Ipv4Net) {
         lines.push(format!("{rule} meta l4proto . th dport map @{ANYWHERE}"));
     }
     let rule = format!("add rule ip {table} postrouting");
-    // Local clients, and pods that reach a pod through the host's port: the answer has to come back this way.
+    // For local clients and pods that reach a pod through a host port: the answer has to return through the host.
     lines.push(format!(
         "{rule} oifname \"{bridge}\" ip saddr 127.0.0.0/8 masquerade"
     ));
