@@ -1,4 +1,4 @@
-//! What can go wrong between a pod and its network.
+//! Errors of the network.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -8,9 +8,9 @@ use std::process::ExitStatus;
 use ipnet::Ipv4Net;
 use pausa_sys::AtomicFileError;
 
-use crate::error::{ErrorKind, Kinded};
+use crate::error::{ErrorKind, Kinded, chain};
 
-/// An error of the network room.
+/// Why a pod cannot be attached or detached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
@@ -25,7 +25,6 @@ pub enum NetworkError {
     InvalidPod {
         /// The field or annotation.
         field: String,
-        /// What was given.
         value: String,
         /// What is allowed.
         expected: &'static str,
@@ -33,13 +32,10 @@ pub enum NetworkError {
     /// A CNI call failed.
     #[error("pod {pod}: network {network:?} failed {command}")]
     Cni {
-        /// The pod's id.
         pod: String,
         /// The network's name, empty where it is not known.
         network: String,
-        /// ADD or DEL.
         command: &'static str,
-        /// What the plugin said.
         #[source]
         source: Box<pausa_cni::Error>,
     },
@@ -47,119 +43,76 @@ pub enum NetworkError {
     #[error(
         "pod {pod}: network {network:?} gave eth0 no address; check the IPAM section of its configuration"
     )]
-    NoAddress {
-        /// The pod's id.
-        pod: String,
-        /// The network's name.
-        network: String,
-    },
+    NoAddress { pod: String, network: String },
     /// The network namespace cannot be opened.
     #[error("cannot open the network namespace {}", path.display())]
     Netns {
-        /// Its path.
         path: PathBuf,
-        /// errno
         #[source]
         source: io::Error,
     },
     /// The kernel refused a change to links, addresses or routes.
     #[error("cannot {step}")]
     Link {
-        /// What was being done.
         step: &'static str,
-        /// What was refused.
         #[source]
         source: pausa_netlink::Error,
     },
     /// The name of our bridge belongs to something else.
     #[error("interface {name} is of kind {kind:?}, not a bridge; remove it or set another bridge name")]
-    NotABridge {
-        /// The name.
-        name: String,
-        /// What it is.
-        kind: String,
-    },
-    /// Somebody deleted a link right after we made it.
+    NotABridge { name: String, kind: String },
+    /// A link was deleted right after it was created.
     #[error("interface {name} vanished while it was being set up")]
-    LinkVanished {
-        /// Its name.
-        name: String,
-    },
+    LinkVanished { name: String },
     /// No address is free.
     #[error("no free address in {subnet}; give the bridge a larger subnet or remove pods")]
-    PoolExhausted {
-        /// The subnet.
-        subnet: Ipv4Net,
-    },
+    PoolExhausted { subnet: Ipv4Net },
     /// The subnet has no room for a gateway and a pod.
     #[error("bridge subnet {subnet} is too small, use /30 or larger")]
-    SubnetTooSmall {
-        /// The subnet.
-        subnet: Ipv4Net,
-    },
-    /// Our own files cannot be used.
+    SubnetTooSmall { subnet: Ipv4Net },
+    /// A file of the bridge's state cannot be used.
     #[error("cannot {operation} {}", path.display())]
     State {
-        /// What was tried.
         operation: &'static str,
-        /// The file.
         path: PathBuf,
-        /// errno
         #[source]
         source: io::Error,
     },
     /// A firewall program could not be run.
     #[error("cannot run {}", tool.display())]
     FirewallRun {
-        /// The program.
         tool: PathBuf,
-        /// errno
         #[source]
         source: io::Error,
     },
     /// A firewall program refused our rules.
     #[error("{} refused our rules ({status}): {stderr}", tool.display())]
     FirewallRefused {
-        /// The program.
         tool: PathBuf,
-        /// How it ended.
         status: ExitStatus,
-        /// What it said.
         stderr: String,
     },
     /// Another pod has the host port.
     #[error("host port {port}/{protocol} for {address} is taken by another pod")]
     PortTaken {
-        /// The port.
         port: u16,
-        /// Transport.
         protocol: &'static str,
-        /// The pod's address.
         address: Ipv4Addr,
     },
-    /// The pod asks for host ports and there is nothing to make them with.
+    /// The pod asks for host ports and there is no firewall program.
     #[error("pod {pod} asks for host ports, but neither nft nor iptables works here: install nftables")]
-    NoFirewall {
-        /// The pod's id.
-        pod: String,
-    },
-    /// The caller went away, or the daemon ends.
-    #[error("nobody waits for the network of this pod any more")]
+    NoFirewall { pod: String },
+    /// The caller was dropped, or the daemon is shutting down.
+    #[error("the request for the pod's network was abandoned")]
     Abandoned,
-    /// A blocking task did not come to its end.
-    #[error("network work was interrupted")]
-    Interrupted {
-        /// How.
-        #[source]
-        source: tokio::task::JoinError,
-    },
-    /// Attaching failed, and so did undoing it.
-    #[error("{cause}; undoing it failed too")]
+    /// Attaching failed, and so did undoing it: the caller has to detach the pod.
+    ///
+    /// Both failures are in the text with their causes, and neither is the source: a chain has room for one only.
+    #[error("{}; undoing it failed too: {}", chain(&**cause), chain(&**undo))]
     NotUndone {
         /// Why attaching failed.
         cause: Box<Self>,
         /// Why undoing failed.
-        #[source]
         undo: Box<Self>,
     },
 }
@@ -193,3 +146,6 @@ impl Kinded for NetworkError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

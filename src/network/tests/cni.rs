@@ -289,7 +289,7 @@ fn an_abandoned_attach_ends_with_a_delete() {
 }
 
 #[test]
-fn what_cannot_be_undone_is_a_visible_debt() {
+fn a_failed_undo_is_reported_and_can_be_repeated() {
     let Some(node) = Node::new() else { return };
     write_conflist(
         &node,
@@ -305,6 +305,10 @@ fn what_cannot_be_undone_is_a_visible_debt() {
     node.run(async || {
         let error = network.attach(&pod).await.unwrap_err();
         assert!(matches!(error, NetworkError::NotUndone { .. }), "{error:?}");
+        let text = crate::error::chain(&error);
+        for said in ["broken ADD", "undoing it failed too", "broken DEL"] {
+            assert!(text.contains(said), "{text}");
+        }
         assert!(network.detach(&pod, true).await.is_err());
         script(&node, "bad", "true");
         network.detach(&pod, false).await.unwrap();
