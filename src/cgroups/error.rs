@@ -1,42 +1,35 @@
-//! What can go wrong with cgroups.
+//! Errors of cgroups.
 
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::systemd::BusError;
 use crate::error::{ErrorKind, Kinded};
 
-/// Why a cgroup cannot be made, changed, read or removed.
+/// Why a cgroup cannot be created, changed, read or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CgroupError {
-    /// A field has a value that cannot be.
+    /// A field has a wrong value.
     #[error("{field} is {value:?}: {reason}")]
     Invalid {
-        /// The CRI field.
         field: String,
-        /// Its value.
         value: String,
-        /// What is wrong with it.
         reason: &'static str,
     },
-    /// The parent has the form of the other driver.
+    /// The parent is in the form of the other driver.
     #[error(
         "linux.cgroup_parent is {parent:?}, but the cgroup driver here is {driver}: set cgroupDriver of kubelet and \
          cgroup_driver of pausa to the same"
     )]
-    WrongDriver {
-        /// As given.
-        parent: String,
-        /// The driver in use.
-        driver: &'static str,
-    },
-    /// This node cannot do what is asked.
+    WrongDriver { parent: String, driver: &'static str },
+    /// This node does not support it.
     #[error("{field} is set: {reason}")]
     HostLacks {
         /// The CRI field or configuration key.
         field: String,
-        /// What is not there.
         reason: &'static str,
     },
     /// A new memory limit is below what is in use: the kernel would kill the container.
@@ -45,74 +38,57 @@ pub enum CgroupError {
          container free memory first"
     )]
     BelowUse {
-        /// The limit asked for.
         limit: u64,
         /// What is in use and cannot be given back.
         used: u64,
     },
     /// A value that the kernel refuses.
-    #[error("the kernel refuses {value:?} in {}, which {field} asks for", file.display())]
+    #[error("the kernel refuses {value:?} of {field} in {}", file.display())]
     Refused {
-        /// The CRI field.
         field: &'static str,
-        /// What was written.
         value: String,
-        /// Where.
         file: PathBuf,
-        /// errno.
         #[source]
         source: io::Error,
     },
-    /// The rules about devices cannot be enforced on cgroup v2.
+    /// Device rules cannot be enforced on cgroup v2.
     #[error(
         "device rules cannot be enforced in {}: {call} failed; pausa needs CAP_BPF and CAP_SYS_ADMIN outside of any user \
          namespace, and a kernel with CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF", path.display()
     )]
     Devices {
-        /// System call.
         call: &'static str,
-        /// The cgroup.
         path: PathBuf,
-        /// errno.
         #[source]
         source: io::Error,
     },
     /// A system call failed.
     #[error("{call} of {} failed", path.display())]
     System {
-        /// System call.
         call: &'static str,
-        /// On what.
         path: PathBuf,
-        /// errno.
         #[source]
         source: io::Error,
     },
-    /// The cgroup is not there.
+    /// The cgroup does not exist.
     #[error("there is no cgroup {}", path.display())]
-    NotFound {
-        /// Which.
-        path: PathBuf,
-    },
-    /// Processes that do not go away.
+    NotFound { path: PathBuf },
+    /// Processes that do not end.
     #[error("cgroup {} cannot be removed: it still has processes {pids:?}; see /proc/PID/wchan", path.display())]
     Busy {
-        /// Which.
         path: PathBuf,
-        /// Who is in it, some of them.
+        /// At most 16 of them.
         pids: Vec<i32>,
     },
     /// There are no cgroups on this node.
     #[error("no cgroup file system is mounted: mount cgroup2 on /sys/fs/cgroup")]
     NotMounted,
-    /// systemd refuses.
+    /// systemd refuses or does not answer.
     #[error("systemd did not {step} {unit}: see `systemctl status {unit}`")]
     Systemd {
         /// What was asked of it.
         step: &'static str,
-        /// The unit.
         unit: String,
-        /// Why.
         #[source]
         source: BusError,
     },
@@ -135,9 +111,15 @@ impl CgroupError {
 impl Kinded for CgroupError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid { .. } | Self::WrongDriver { .. } | Self::Refused { .. } => {
-                ErrorKind::InvalidArgument
-            }
+            Self::Invalid { .. } | Self::WrongDriver { .. } => ErrorKind::InvalidArgument,
+            // The value may be wrong, but it may as well be the state of the node that does not admit it: CPUs that
+            // the parent does not have (EACCES on v1), processes that use what is taken away (EBUSY).
+            Self::Refused { source, .. } => match Errno::from_io_error(source) {
+                Some(Errno::INVAL | Errno::RANGE | Errno::OVERFLOW) => ErrorKind::InvalidArgument,
+                Some(Errno::BUSY | Errno::ACCESS | Errno::PERM) => ErrorKind::FailedPrecondition,
+                Some(Errno::NOSPC | Errno::NOMEM) => ErrorKind::ResourceExhausted,
+                _ => ErrorKind::Internal,
+            },
             Self::HostLacks { .. }
             | Self::Devices { .. }
             | Self::BelowUse { .. }
@@ -148,3 +130,6 @@ impl Kinded for CgroupError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
