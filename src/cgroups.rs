@@ -6,17 +6,19 @@
 //!                                                       └─▶ kill_all ─▶ remove
 //! ```
 //!
-//! Everything on a container's way is plain writes beneath directories opened once; mount tables are read once,
-//! at start. Why no library does it: `docs/design/0002-cgroups.md`.
+//! Starting a container only writes beneath directories that are opened once; mount tables are read once, at start.
+//! `docs/design/0002-cgroups.md` says why no library does it.
 //!
-//! Must never: touch anything outside the parent it was given, except to make the controllers of cgroup v2
-//! available there; remove a parent that is kubelet's; answer from memory what the kernel knows.
+//! Missing parents are created. Another container's end may remove the default parent at any moment, so creation
+//! starts over when a parent vanishes. On v1 a new cpuset has neither CPUs nor memory nodes and takes its parent's; on
+//! v2 controllers are enabled from the root down.
 //!
-//! All calls block, most for microseconds; [`Cgroup::remove`], [`Cgroup::kill_all`] and everything with the systemd
-//! driver may take longer. References: cgroups(7), `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/`.
+//! Must never: touch anything outside the given parent, except to enable the controllers of cgroup v2 there; remove a
+//! parent that kubelet created; cache what the kernel knows.
+//!
+//! All calls block, most of them for microseconds. [`Cgroup::remove`], [`Cgroup::kill_all`] and every call with the
+//! systemd driver may take longer. References: cgroups(7), `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/`.
 
-mod apply;
-mod create;
 mod devices;
 mod dir;
 mod error;
@@ -36,42 +38,42 @@ pub use layout::Layout;
 pub use path::CgroupPath;
 pub use stats::{CpuStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
 
+use std::io;
+
 use oci_spec::runtime::LinuxDeviceCgroup;
+use rustix::io::Errno;
 
 use self::dir::Dir;
+use self::group::Member;
 use crate::error::chain;
 use crate::proto::v1;
 
-/// Who makes cgroups here.
+/// How often creation starts over because a parent vanished.
+const ATTEMPTS: usize = 16;
+
+/// The controllers pausa wants below a v2 parent, as far as the node has them.
+const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+
+/// The controllers of v1 that usage is read from.
+const COUNTERS: [&str; 3] = ["cpuacct", "memory", "pids"];
+
+/// The cgroup driver in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
-    /// pausa itself.
+    /// pausa writes the files.
     Cgroupfs,
-    /// systemd, told over D-Bus.
+    /// systemd creates a scope for each cgroup, over D-Bus.
     Systemd,
 }
 
-/// Who shall make cgroups.
+/// The configured cgroup driver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DriverChoice {
-    /// systemd where it runs and cgroup v2 is there, else pausa.
+    /// systemd if it runs and cgroup v2 is mounted, else cgroupfs.
     #[default]
     Auto,
-    /// pausa.
     Cgroupfs,
-    /// systemd.
     Systemd,
-}
-
-/// What a new cgroup is limited to.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits<'a> {
-    /// CRI's resource fields.
-    pub cri: &'a v1::LinuxContainerResources,
-    /// The device rules of the spec, in order. Empty: as the parent's.
-    pub devices: &'a [LinuxDeviceCgroup],
-    /// Largest number of processes and threads.
-    pub pids: Option<u64>,
 }
 
 /// The cgroups of this node.
@@ -82,19 +84,19 @@ pub struct Cgroups {
     roots: Vec<Root>,
 }
 
-/// One hierarchy.
+/// A hierarchy.
 #[derive(Debug)]
 struct Root {
-    /// Its controllers; empty for v2, which has all there are.
+    /// Empty for v2, which has all controllers.
     controllers: Vec<String>,
     dir: Dir,
 }
 
 impl Cgroups {
-    /// Looks at this node's cgroups and decides about the driver.
+    /// Probes this node's cgroups and chooses the driver.
     ///
     /// # Errors
-    /// No cgroups are mounted, or systemd's driver is asked for where it cannot be.
+    /// No cgroups are mounted, or the systemd driver is configured and cannot work here.
     pub fn new(choice: DriverChoice) -> Result<Self, CgroupError> {
         let layout = Layout::probe()?;
         let booted = systemd::booted();
@@ -115,7 +117,6 @@ impl Cgroups {
         Self::with(driver, layout)
     }
 
-    /// These cgroups with this driver.
     pub(crate) fn with(driver: Driver, layout: Layout) -> Result<Self, CgroupError> {
         let roots = match &layout {
             Layout::V1 { hierarchies, .. } => hierarchies
@@ -131,7 +132,10 @@ impl Cgroups {
                 let dir = Dir::root(mount_point)?;
                 if let Err(error) = devices::probe(&dir) {
                     let error = chain(&error);
-                    tracing::error!(error, "no container but privileged ones can start");
+                    tracing::error!(
+                        error,
+                        "cannot load device programs: only privileged containers can start"
+                    );
                 }
                 vec![Root {
                     controllers: Vec::new(),
@@ -146,25 +150,24 @@ impl Cgroups {
         })
     }
 
-    /// The driver in use: what RuntimeConfig must say.
+    /// The driver in use, for CRI's RuntimeConfig.
     pub fn driver(&self) -> Driver {
         self.driver
     }
 
-    /// How cgroups are mounted.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Where a container's cgroup is. Nothing is made.
+    /// The path of a container's cgroup. Nothing is created.
     ///
     /// # Errors
-    /// A parent of the other driver's form, or one that leads elsewhere than down.
+    /// A parent in the other driver's form, or one with `..` or empty names.
     pub fn container_path(&self, cgroup_parent: &str, id: &str) -> Result<CgroupPath, CgroupError> {
         CgroupPath::new(self.driver, cgroup_parent, id)
     }
 
-    /// Where the cgroup of a pod's monitor is: in the pod's, so that its cost is the pod's.
+    /// The path of the cgroup of a pod's monitor. It is in the pod's cgroup, which is charged for the monitor.
     ///
     /// # Errors
     /// As [`Self::container_path`].
@@ -172,52 +175,109 @@ impl Cgroups {
         let short = pod_id.get(..13).unwrap_or(pod_id);
         let name = match self.driver {
             Driver::Cgroupfs => format!("pausa-monitor-{short}"),
-            // The prefix is the scope's.
+            // The name of a scope has the prefix already.
             Driver::Systemd => format!("monitor-{short}"),
         };
         CgroupPath::new(self.driver, cgroup_parent, &name)
     }
 
-    /// Makes a cgroup with its limits. One that is there already gets the limits.
+    /// Creates a cgroup with limits from CRI's fields and the device rules of the spec, in order. Without rules those of
+    /// the parent apply. An existing cgroup gets the limits and rules.
     ///
     /// # Errors
-    /// A value that is wrong or that the kernel refuses. Then what was made is removed again.
-    pub fn create(&self, path: &CgroupPath, limits: &Limits<'_>) -> Result<Cgroup, CgroupError> {
-        create::create(self, path, limits)
+    /// A value that is wrong or that the kernel refuses. What was created is removed again.
+    pub fn create(
+        &self,
+        path: &CgroupPath,
+        resources: &v1::LinuxContainerResources,
+        devices: &[LinuxDeviceCgroup],
+    ) -> Result<Cgroup, CgroupError> {
+        // Everything is checked before anything is created.
+        let settings = settings::from_cri(self.layout.is_v2(), resources)?;
+        let mut members = Vec::with_capacity(self.roots.len());
+        let mut made = Ok(());
+        for root in &self.roots {
+            match make(root, path, self.layout.is_v2()) {
+                Ok(member) => members.push(member),
+                Err(error) => {
+                    made = Err(error);
+                    break;
+                }
+            }
+        }
+        let cgroup = Cgroup::new(self, path.clone(), members)?;
+        match made.and_then(|()| cgroup.set_up(&settings, devices)) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                if let Err(leftover) = cgroup.remove() {
+                    tracing::warn!(
+                        cgroup = path.relative(),
+                        error = chain(&leftover),
+                        "cannot remove a cgroup whose creation failed; garbage collection will retry"
+                    );
+                }
+                Err(error)
+            }
+        }
     }
 
-    /// Makes a cgroup without limits of its own, as a pod's monitor has.
+    /// Creates a cgroup without limits of its own, as a pod's monitor has.
     ///
     /// # Errors
     /// As [`Self::create`].
     pub fn create_unlimited(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
-        let limits = Limits {
-            cri: &v1::LinuxContainerResources::default(),
-            devices: &[],
-            pids: None,
-        };
-        create::create(self, path, &limits)
+        self.create(path, &v1::LinuxContainerResources::default(), &[])
     }
 
-    /// A cgroup that exists.
+    /// Opens an existing cgroup.
     ///
     /// # Errors
-    /// It is in no hierarchy.
+    /// [`CgroupError::NotFound`] if no hierarchy has it.
     pub fn open(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
-        create::open(self, path)
+        let mut members = Vec::with_capacity(self.roots.len());
+        for root in &self.roots {
+            let Some(parent) = parent_of(&root.dir, path)? else {
+                continue;
+            };
+            if let Some(dir) = parent.open(&path.name)? {
+                members.push(Member {
+                    controllers: root.controllers.clone(),
+                    parent: Some(parent),
+                    dir,
+                });
+            }
+        }
+        Cgroup::new(self, path.clone(), found(path, members)?)
     }
 
-    /// A cgroup that exists, to read how much it uses with [`Cgroup::stats`] and [`Cgroup::pressures`] and for nothing
-    /// else: hierarchies that do not count usage are left out, which is most of the cost on v1. Where v1 has `cpu` and
-    /// `cpuacct` apart, throttling is left out too.
+    /// Opens an existing cgroup for [`Cgroup::stats`] and [`Cgroup::pressures`] only: hierarchies that do not count
+    /// usage are left out, which is most of the cost on v1. Where v1 has `cpu` and `cpuacct` in separate hierarchies,
+    /// throttling is left out too.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_counters(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
-        create::open_counters(self, path)
+        let counts = |root: &&Root| {
+            let mut controllers = root.controllers.iter();
+            // v2 has no list.
+            root.controllers.is_empty() || controllers.any(|name| COUNTERS.contains(&name.as_str()))
+        };
+        let relative = path.relative();
+        let mut members = Vec::with_capacity(COUNTERS.len());
+        for root in self.roots.iter().filter(counts) {
+            if let Some(dir) = root.dir.open(&relative)? {
+                members.push(Member {
+                    controllers: root.controllers.clone(),
+                    parent: None,
+                    dir,
+                });
+            }
+        }
+        let members = found(path, members)?;
+        Ok(Cgroup::to_read(self, path.clone(), members))
     }
 
-    /// Removes a cgroup that may be anywhere between made and gone. Nothing there is success.
+    /// Removes a cgroup that may be half created or half removed. A missing one counts as removed.
     ///
     /// # Errors
     /// As [`Cgroup::remove`].
@@ -228,6 +288,161 @@ impl Cgroups {
             Err(error) => Err(error),
         }
     }
+}
+
+fn found(path: &CgroupPath, members: Vec<Member>) -> Result<Vec<Member>, CgroupError> {
+    if members.is_empty() {
+        return Err(CgroupError::NotFound {
+            path: path.relative().into(),
+        });
+    }
+    Ok(members)
+}
+
+/// The directory that holds the cgroup, if it is there.
+fn parent_of(root: &Dir, path: &CgroupPath) -> Result<Option<Dir>, CgroupError> {
+    match path.parents.is_empty() {
+        true => root.open("."),
+        false => root.open(&path.parents.join("/")),
+    }
+}
+
+/// Creates the directory in one hierarchy.
+fn make(root: &Root, path: &CgroupPath, v2: bool) -> Result<Member, CgroupError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match try_make(root, path, v2) {
+            Ok(Some(member)) => return Ok(member),
+            Ok(None) => {}
+            Err(error) if vanished(&error) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| CgroupError::NotFound {
+        path: root.dir.path().join(path.relative()),
+    }))
+}
+
+/// One attempt. Returns none, or an error that [`vanished`] recognises, if a parent was removed meanwhile.
+fn try_make(root: &Root, path: &CgroupPath, v2: bool) -> Result<Option<Member>, CgroupError> {
+    let cpuset = root.controllers.iter().any(|name| name == "cpuset");
+    // kubelet's parents exist: one look-up instead of one per level.
+    let parent = match parent_of(&root.dir, path)? {
+        Some(parent) => parent,
+        None => match make_parents(&root.dir, path, cpuset)? {
+            Some(parent) => parent,
+            None => return Ok(None),
+        },
+    };
+    if v2 {
+        enable(&root.dir, path)?;
+    }
+    parent.make(&path.name)?;
+    let Some(dir) = parent.open(&path.name)? else {
+        return Ok(None);
+    };
+    if cpuset && !inherit_cpuset(&parent, &dir)? {
+        fill_parents(&root.dir, path)?;
+        inherit_cpuset(&parent, &dir)?;
+    }
+    Ok(Some(Member {
+        controllers: root.controllers.clone(),
+        parent: Some(parent),
+        dir,
+    }))
+}
+
+/// Creates the parents one by one. Returns none if one of them was removed meanwhile.
+fn make_parents(root: &Dir, path: &CgroupPath, cpuset: bool) -> Result<Option<Dir>, CgroupError> {
+    let mut here = match root.open(".")? {
+        Some(here) => here,
+        None => return Ok(None),
+    };
+    for name in &path.parents {
+        here.make(name)?;
+        let Some(next) = here.open(name)? else {
+            return Ok(None);
+        };
+        if cpuset {
+            inherit_cpuset(&here, &next)?;
+        }
+        here = next;
+    }
+    Ok(Some(here))
+}
+
+/// Whether an error says that a directory was removed, before or after one of its files was opened.
+fn vanished(error: &CgroupError) -> bool {
+    let CgroupError::System { source, .. } = error else {
+        return false;
+    };
+    source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(Errno::NODEV.raw_os_error())
+}
+
+/// Copies CPUs and memory nodes where the child has none; false if the parent has none either.
+fn inherit_cpuset(parent: &Dir, child: &Dir) -> Result<bool, CgroupError> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if child.read(file)?.is_some_and(|value| !value.is_empty()) {
+            continue;
+        }
+        let value = parent.read(file)?.unwrap_or_default();
+        if value.is_empty() {
+            return Ok(false);
+        }
+        child.write(file, &value).map_err(|source| CgroupError::System {
+            call: "write",
+            path: child.path().join(file),
+            source,
+        })?;
+    }
+    Ok(true)
+}
+
+/// Nothing can run in a parent without CPUs, so it gets those of its own parent.
+fn fill_parents(root: &Dir, path: &CgroupPath) -> Result<(), CgroupError> {
+    let Some(mut here) = root.open(".")? else {
+        return Ok(());
+    };
+    for name in &path.parents {
+        let Some(next) = here.open(name)? else {
+            return Ok(());
+        };
+        inherit_cpuset(&here, &next)?;
+        here = next;
+    }
+    Ok(())
+}
+
+/// Enables the controllers for the children of every parent, the root first. A controller that a parent does not offer,
+/// or that cannot be enabled now, is skipped: the limit that needs one of its files reports the error.
+fn enable(root: &Dir, path: &CgroupPath) -> Result<(), CgroupError> {
+    let Some(mut here) = root.open(".")? else {
+        return Ok(());
+    };
+    for name in path.parents.iter().map(Some).chain([None]) {
+        let offered = here.read("cgroup.controllers")?.unwrap_or_default();
+        let enabled = here.read("cgroup.subtree_control")?.unwrap_or_default();
+        let has = |list: &str, one: &str| list.split(' ').any(|name| name == one);
+        for controller in V2_CONTROLLERS {
+            if has(&offered, controller)
+                && !has(&enabled, controller)
+                && let Err(error) = here.write("cgroup.subtree_control", &format!("+{controller}"))
+            {
+                tracing::warn!(
+                    path = %here.path().display(),
+                    controller,
+                    error = chain(&error),
+                    "cannot enable a cgroup controller; limits that need it will fail"
+                );
+            }
+        }
+        let Some(name) = name else { break };
+        match here.open(name)? {
+            Some(next) => here = next,
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

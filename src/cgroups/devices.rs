@@ -1,14 +1,14 @@
-//! Which devices a container may use.
+//! The devices a container may use.
 //!
 //! ```text
 //!   OCI rules ─▶ Rule (checked) ─┬─ v1: lines for `devices.deny` and `devices.allow`
 //!                                └─ v2: program (pure) ─▶ attach (bpf(2))
 //! ```
 //!
-//! What is read, written and made is decided one by one, each by the last rule that speaks of it. A list of rules that
-//! leaves something open denies that; an empty list changes nothing.
+//! Read, write and mknod are decided separately, each by the last rule that matches. What no rule matches is denied; an
+//! empty list of rules changes nothing.
 //!
-//! Must never: leave a container with more than its rules say. What cannot be enforced is an error.
+//! Must never: let a container do more than its rules allow. A rule that cannot be enforced is an error.
 
 mod attach;
 mod lines;
@@ -22,7 +22,7 @@ use super::group::Cgroup;
 
 pub(super) use self::attach::probe;
 
-/// Puts the rules into force, in the place of those before.
+/// Enforces the rules instead of the previous ones.
 pub(super) fn apply(cgroup: &Cgroup, rules: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
     if rules.is_empty() {
         return Ok(());

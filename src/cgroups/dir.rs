@@ -1,4 +1,4 @@
-//! A cgroup's directory in one hierarchy, by handle: nothing is ever resolved from outside again.
+//! A cgroup's directory in one hierarchy, by descriptor: paths are resolved beneath it only.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 64;
 /// Files of a cgroup are small; `cgroup.procs` of a fork bomb is not.
 const MAX_READ: usize = 8 << 20;
 
-/// What is read at once: more than any counter's file but `io.stat` with very many devices.
+/// Bytes read at once: more than any file of counters has, except `io.stat` with very many devices.
 const BUFFER: usize = 8192;
 
 /// An open directory of a cgroup file system.
@@ -32,7 +32,6 @@ impl AsFd for Dir {
 }
 
 impl Dir {
-    /// The root of a hierarchy.
     pub(crate) fn root(path: &Path) -> Result<Self, CgroupError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| CgroupError::System {
@@ -46,12 +45,11 @@ impl Dir {
         })
     }
 
-    /// For messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A directory beneath; none if it is not there.
+    /// Opens a directory beneath; none if it does not exist.
     pub(crate) fn open(&self, relative: &str) -> Result<Option<Self>, CgroupError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match self.openat2(relative, flags) {
@@ -64,7 +62,7 @@ impl Dir {
         }
     }
 
-    /// Makes a directory, unless it is there; true if it was not.
+    /// Creates a directory; false if it existed.
     pub(crate) fn make(&self, name: &str) -> Result<bool, CgroupError> {
         match mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => Ok(true),
@@ -73,20 +71,19 @@ impl Dir {
         }
     }
 
-    /// Writes one value.
     pub(crate) fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let fd = self.openat2(file, OFlags::WRONLY | OFlags::CLOEXEC)?;
         rustix::io::write(&fd, value.as_bytes())?;
         Ok(())
     }
 
-    /// A file's text without the last newline; none if it is not there.
+    /// A file's text without the last newline; none if it does not exist.
     pub(crate) fn read(&self, file: &str) -> Result<Option<String>, CgroupError> {
         self.read_until(file, |count| count == 0)
     }
 
-    /// [`Self::read`] for files that the kernel shows as one record, as all counters are: a read that does not fill the
-    /// buffer is the last one, and asking again is not needed. Lists like `cgroup.procs` are many records.
+    /// [`Self::read`] for files that the kernel writes as one record, as it does with counters: a read that does not fill
+    /// the buffer is the last one. Lists like `cgroup.procs` are many records.
     pub(crate) fn record(&self, file: &str) -> Result<Option<String>, CgroupError> {
         self.read_until(file, |count| count < BUFFER)
     }
@@ -105,13 +102,13 @@ impl Dir {
         }
     }
 
-    /// Opens a file to keep.
+    /// Opens a file.
     pub(crate) fn file(&self, file: &str, flags: OFlags) -> Result<OwnedFd, CgroupError> {
         self.openat2(file, flags | OFlags::CLOEXEC)
             .map_err(|errno| self.system("openat2", file, errno))
     }
 
-    /// One more handle on the directory itself.
+    /// Another descriptor of the directory.
     pub(crate) fn duplicate(&self) -> Result<OwnedFd, CgroupError> {
         rustix::io::fcntl_dupfd_cloexec(&self.fd, 3)
             .map_err(|errno| self.system("fcntl(F_DUPFD_CLOEXEC)", "", errno))
@@ -137,7 +134,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Removes a directory beneath, with what is beneath that. True when it is gone, false while it is busy.
+    /// Removes a directory beneath, with its sub-cgroups. False if it is busy.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, CgroupError> {
         self.remove_to_depth(name, MAX_DEPTH)
     }
@@ -163,10 +160,10 @@ impl Dir {
         }
     }
 
-    /// Removes a directory beneath if nothing is in it, and does not mind if it cannot.
+    /// Removes a directory beneath if it is empty.
     pub(crate) fn remove_if_empty(&self, name: &str) {
-        // Whoever is still there keeps it.
-        self.unlink(name).unwrap_or_default();
+        // Fails while it has processes or sub-cgroups.
+        self.unlink(name).ok();
     }
 
     fn unlink(&self, name: &str) -> Result<(), Errno> {
@@ -176,7 +173,7 @@ impl Dir {
     /// The names of the cgroups directly beneath.
     fn children(&self) -> Result<Vec<String>, CgroupError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // A second open file: the position of the first one is shared.
+        // A new open file, because duplicates share the position.
         let list = match self.openat2(".", flags) {
             Ok(list) => list,
             Err(Errno::NOENT) => return Ok(Vec::new()),
@@ -212,7 +209,7 @@ impl Dir {
     }
 }
 
-/// All of a file, up to the read that is the last one.
+/// Reads a file until `last` says that a read of that many bytes was the last one.
 fn read_to_end(fd: &OwnedFd, last: impl Fn(usize) -> bool) -> Result<String, Errno> {
     let mut bytes = Vec::new();
     let mut buffer = [0_u8; BUFFER];

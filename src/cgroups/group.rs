@@ -1,26 +1,42 @@
 //! One container's cgroup: a directory in each hierarchy.
+//!
+//! Limits are written in an order in which the kernel refuses none of them:
+//!
+//! * CPU v1: the kernel checks quota against period and against the parent after each write. The period is written
+//!   first, and if that is refused, again after the quota.
+//! * Memory v1: memory may never be above memory+swap. Going up, the sum is written first; going down, memory first.
+//! * Memory: a limit below what is in use is refused here; v1 would answer EBUSY, v2 would kill.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::thread::sleep;
 use std::time::Duration;
 
+use oci_spec::runtime::LinuxDeviceCgroup;
 use pausa_monitor_protocol::FdRole;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
-use super::stats::{Pressures, Stats};
-use super::{Cgroups, Driver, Limits, apply, stats, systemd};
+use super::settings::{self, MEMORY, Setting};
+use super::stats::{self, Pressures, Stats};
+use super::{Cgroups, Driver, devices, systemd};
 use crate::error::chain;
 use crate::proto::v1;
 
-/// How long a killed process may take to leave: doubling from 1 ms, half a second altogether.
-const PATIENCE: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/// Pauses in ms before the directory of killed processes is removed: half a second altogether.
+const REMOVE_PAUSES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// How often everybody is killed again, because somebody forked meanwhile.
+/// How often all processes are killed again, because one of them forked meanwhile.
 const KILL_ROUNDS: usize = 16;
+
+const MEMSW: &str = "memory.memsw.limit_in_bytes";
+const LIMIT: &str = "memory.limit_in_bytes";
+const PERIOD: &str = "cpu.cfs_period_us";
+const QUOTA: &str = "cpu.cfs_quota_us";
 
 /// A cgroup and handles on its directories.
 #[derive(Debug)]
@@ -36,9 +52,9 @@ pub struct Cgroup {
 /// The cgroup in one hierarchy.
 #[derive(Debug)]
 pub(super) struct Member {
-    /// Empty on v2: all there are.
+    /// Empty on v2, where one directory has all of them.
     pub(super) controllers: Vec<String>,
-    /// Where it is removed from; none if it was opened to be read only.
+    /// The directory it is removed from; none if it was opened for reading.
     pub(super) parent: Option<Dir>,
     pub(super) dir: Dir,
 }
@@ -60,7 +76,7 @@ impl Cgroup {
         Ok(Self { above, ..cgroup })
     }
 
-    /// One that is neither made nor removed.
+    /// A cgroup that is only read.
     pub(super) fn to_read(cgroups: &Cgroups, path: CgroupPath, members: Vec<Member>) -> Self {
         Self {
             path,
@@ -71,12 +87,11 @@ impl Cgroup {
         }
     }
 
-    /// Whether it is on cgroup v2.
     pub fn is_v2(&self) -> bool {
         self.v2
     }
 
-    /// What a process has to be given to join: on v1 one `tasks` a hierarchy, on v2 the directory.
+    /// Descriptors for a process to join with: on v1 `tasks` in each hierarchy, on v2 the directory.
     ///
     /// # Errors
     /// A file that cannot be opened.
@@ -93,8 +108,8 @@ impl Cgroup {
             .collect()
     }
 
-    /// Where the kernel counts OOM kills: `memory.events` (v2) or `memory.oom_control` (v1). None without a
-    /// memory controller.
+    /// The file in which the kernel counts OOM kills: `memory.events` (v2) or `memory.oom_control` (v1). None without
+    /// a memory controller.
     pub fn oom_events(&self) -> Option<OwnedFd> {
         let file = if self.v2 {
             "memory.events"
@@ -104,7 +119,7 @@ impl Cgroup {
         self.controller("memory")?.file(file, OFlags::RDONLY).ok()
     }
 
-    /// Moves a process here.
+    /// Moves a process into it.
     ///
     /// # Errors
     /// The process is gone, or the kernel refuses.
@@ -122,60 +137,98 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Tells systemd, if it is the driver, that the process in this cgroup is a scope, and its limits. Under cgroupfs
-    /// nothing is done.
+    /// Makes the process in this cgroup a systemd scope with its limits. Does nothing with the cgroupfs driver.
     ///
     /// # Errors
     /// systemd refuses or does not answer.
-    pub fn register(&self, pid: i32, limits: &Limits<'_>) -> Result<(), CgroupError> {
-        match self.driver {
-            Driver::Cgroupfs => Ok(()),
-            Driver::Systemd => match apply::register(self, limits, pid) {
-                // A process that has ended since needs no scope.
-                Err(_) if !self.pids()?.contains(&pid) => Ok(()),
-                done => done,
-            },
+    pub fn register(&self, pid: i32, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
+        let Some(scope) = self.scope() else {
+            return Ok(());
+        };
+        let settings = settings::from_cri(self.v2, resources)?;
+        // systemd writes into the files what it knows of the limits, so all of them are written again, exactly.
+        match systemd::start(scope, &settings, pid).and_then(|()| self.write_all(&settings)) {
+            // A process that has ended since needs no scope.
+            Err(_) if !self.pids()?.contains(&pid) => Ok(()),
+            done => done,
         }
     }
 
-    /// What systemd has to be told of this cgroup; none under cgroupfs.
-    pub(super) fn scope(&self) -> Option<&CgroupPath> {
+    /// The cgroup as systemd's scope; none with the cgroupfs driver.
+    fn scope(&self) -> Option<&CgroupPath> {
         Some(&self.path).filter(|_| self.driver == Driver::Systemd)
     }
 
-    /// Changes limits. What CRI does not give stays.
+    /// Writes the limits and device rules of a new cgroup.
+    pub(super) fn set_up(
+        &self,
+        settings: &[Setting],
+        rules: &[LinuxDeviceCgroup],
+    ) -> Result<(), CgroupError> {
+        self.write_all(settings)?;
+        devices::apply(self, rules)
+    }
+
+    /// Changes limits of a cgroup that has processes. What CRI does not give stays.
     ///
     /// # Errors
     /// A value that is wrong, that the kernel refuses, or memory below what is in use.
     pub fn update(&self, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
-        apply::update(self, resources)
+        let mut settings = settings::from_cri(self.v2, resources)?;
+        if let Ok(limit @ 1..) = u64::try_from(resources.memory_limit_in_bytes)
+            && let Some(used) = self.memory_used()?.filter(|used| *used > limit)
+        {
+            return Err(CgroupError::BelowUse { limit, used });
+        }
+        self.order_memory(&mut settings)?;
+        // The kernel first, because it may refuse.
+        self.write_all(&settings)?;
+        let Some(scope) = self.scope() else {
+            return Ok(());
+        };
+        systemd::set(scope, &settings)?;
+        // systemd rounds.
+        self.write_all(&settings)
     }
 
-    /// Writes limits again that somebody else has written over. systemd does that on `daemon-reload` and
+    /// Writes limits again that another program has overwritten. systemd does that on `daemon-reload` and
     /// `daemon-reexec`: with files it has no property for (`memory.oom.group` becomes 0), and with quotas, which it
     /// keeps in whole percents.
     ///
     /// # Errors
     /// The kernel refuses what it took before.
     pub fn restore(&self, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
-        apply::restore(self, resources)
+        // The kernel may write the same value differently, for example a size that is not in whole pages: writing
+        // that again does no harm. A missing file has not changed.
+        let has_changed = |setting: &Setting| {
+            let dir = self.controller(setting.controller);
+            let value = dir.and_then(|dir| dir.read(&setting.file).ok().flatten());
+            value.is_some_and(|value| value != setting.value)
+        };
+        let mut settings = settings::from_cri(self.v2, resources)?;
+        settings.retain(has_changed);
+        self.write_all(&settings)
     }
 
     /// What the kernel has counted.
     ///
     /// # Errors
-    /// A file that cannot be read. A cgroup that is gone has no numbers.
+    /// A file that cannot be read. A cgroup that was removed has no numbers.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
-        stats::read(self)
+        if self.v2 {
+            stats::v2::read(self)
+        } else {
+            stats::v1::read(self)
+        }
     }
 
-    /// How much time was lost waiting for CPU, memory and block devices. What the kernel does not tell is missing: all
-    /// of it on cgroup v1.
+    /// How much time was lost waiting for CPU, memory and block devices. What the kernel does not report is missing:
+    /// all of it on cgroup v1.
     pub fn pressures(&self) -> Pressures {
-        stats::read_pressures(self)
+        stats::pressure::read(self)
     }
 
-    /// Everybody in it, sub-cgroups included.
+    /// The ids of its processes, those of sub-cgroups included.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -190,7 +243,7 @@ impl Cgroup {
         }
     }
 
-    /// Kills everybody in it with SIGKILL, those that fork meanwhile too. Does not wait until they are gone.
+    /// Kills all its processes with SIGKILL, those that fork meanwhile too. Does not wait for their end.
     ///
     /// # Errors
     /// A file that cannot be read or written.
@@ -210,10 +263,10 @@ impl Cgroup {
             let frozen = freeze("FROZEN").is_some_and(|done| done.is_ok());
             let pids = self.pids();
             for pid in pids.iter().flatten().filter_map(|pid| Pid::from_raw(*pid)) {
-                // Gone already is fine.
+                // It may have ended already.
                 kill_process(pid, Signal::KILL).unwrap_or_default();
             }
-            // Whatever happened: frozen they would stay for ever.
+            // Whatever happened: frozen processes do not end.
             if frozen {
                 freeze("THAWED");
             }
@@ -223,21 +276,21 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes it, sub-cgroups first, and a default parent that is empty then. Waits a moment for processes that
-    /// are on their way out.
+    /// Removes it, sub-cgroups first, and then a default parent that is empty. Waits a moment for killed processes to
+    /// end.
     ///
     /// # Errors
-    /// [`CgroupError::Busy`] while somebody is in it.
+    /// [`CgroupError::Busy`] while it has processes.
     pub fn remove(&self) -> Result<(), CgroupError> {
         let stopped = self.scope().map_or(Ok(()), systemd::stop);
         for member in &self.members {
             self.remove_member(member)?;
         }
         if let Err(error) = stopped {
-            // Without its directory it ends by itself.
             tracing::warn!(
+                scope = self.path.name,
                 error = chain(&error),
-                "systemd did not stop a scope that is gone now"
+                "systemd did not stop a scope; it ends by itself, because its directory is removed"
             );
         }
         // The deepest first.
@@ -254,11 +307,11 @@ impl Cgroup {
         let Some(parent) = &member.parent else {
             return Ok(());
         };
-        for patience in PATIENCE {
+        for pause in REMOVE_PAUSES {
             if parent.remove(&self.path.name)? {
                 return Ok(());
             }
-            sleep(Duration::from_millis(patience));
+            sleep(Duration::from_millis(pause));
         }
         if parent.remove(&self.path.name)? {
             return Ok(());
@@ -269,6 +322,72 @@ impl Cgroup {
             path: member.dir.path().to_path_buf(),
             pids,
         })
+    }
+
+    fn write_all(&self, settings: &[Setting]) -> Result<(), CgroupError> {
+        let mut refused_period = None;
+        for setting in settings {
+            match self.write(setting) {
+                Ok(()) => {}
+                Err(CgroupError::Refused { .. }) if setting.file == PERIOD => refused_period = Some(setting),
+                Err(error) => return Err(error),
+            }
+            // With the new quota the period must fit.
+            if setting.file == QUOTA
+                && let Some(period) = refused_period.take()
+            {
+                self.write(period)?;
+            }
+        }
+        match refused_period {
+            Some(period) => self.write(period),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
+        let dir = self.controller(setting.controller);
+        let written = dir.map(|dir| dir.write(&setting.file, &setting.value));
+        let (dir, source) = match (dir, written) {
+            (Some(_), Some(Ok(()))) => return Ok(()),
+            (Some(dir), Some(Err(error))) if error.kind() != io::ErrorKind::NotFound => (dir, error),
+            _ => return missing_file(setting),
+        };
+        // v1 says EBUSY when it cannot reclaim enough.
+        if setting.field == MEMORY
+            && source.raw_os_error() == Some(Errno::BUSY.raw_os_error())
+            && let (Ok(limit), Some(used)) = (setting.value.parse(), self.memory_used()?)
+        {
+            return Err(CgroupError::BelowUse { limit, used });
+        }
+        Err(CgroupError::Refused {
+            field: setting.field,
+            value: setting.value.clone(),
+            file: dir.path().join(&setting.file),
+            source,
+        })
+    }
+
+    /// Memory in use in bytes, without inactive page cache.
+    fn memory_used(&self) -> Result<Option<u64>, CgroupError> {
+        Ok(self.stats()?.memory.map(|memory| memory.working_set))
+    }
+
+    /// On v1, memory+swap comes before memory when it goes up.
+    fn order_memory(&self, settings: &mut [Setting]) -> Result<(), CgroupError> {
+        let place = |file: &str| settings.iter().position(|setting| setting.file == file);
+        let (Some(memory), Some(both), Some(dir)) = (place(LIMIT), place(MEMSW), self.v1("memory")) else {
+            return Ok(());
+        };
+        let Some(now) = dir.read(MEMSW)? else {
+            return Ok(());
+        };
+        // No limit, -1, is the highest.
+        let height = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
+        if height(&settings[both].value) > height(&now) {
+            settings.swap(memory, both);
+        }
+        Ok(())
     }
 
     /// The one directory of v2.
@@ -288,4 +407,20 @@ impl Cgroup {
             .find(|member| member.controllers.iter().any(|one| one == name))
             .map(|member| &member.dir)
     }
+}
+
+/// A limit without a file is an error, unless the container can do without it: kubelet sends limits for all page sizes
+/// of the machine, most of them 0, whether or not there is a controller.
+fn missing_file(setting: &Setting) -> Result<(), CgroupError> {
+    if !setting.optional {
+        return Err(CgroupError::HostLacks {
+            field: setting.field.to_owned(),
+            reason: "this node's kernel or the parent cgroup does not offer the controller it needs",
+        });
+    }
+    if setting.controller == "hugetlb" && setting.value != "0" {
+        let (file, value) = (&setting.file, &setting.value);
+        tracing::warn!(%file, %value, "a hugepage limit is not enforced: there is no hugetlb controller");
+    }
+    Ok(())
 }

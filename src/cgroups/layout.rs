@@ -1,4 +1,4 @@
-//! How cgroups are mounted on this node: looked up once, the mount points never move.
+//! How cgroups are mounted on this node. Probed once, because the mount points do not change.
 
 use std::path::PathBuf;
 
@@ -28,14 +28,12 @@ const V1_CONTROLLERS: [&str; 14] = [
 pub enum Layout {
     /// At least one controller is on cgroup v1; in hybrid mode there is a v2 hierarchy beside them.
     V1 {
-        /// The v1 hierarchies.
         hierarchies: Vec<Hierarchy>,
-        /// Where the v2 hierarchy is mounted, where there is one. It is not used.
+        /// The mount point of a v2 hierarchy. It is not used.
         unified: Option<PathBuf>,
     },
     /// cgroup v2 alone.
     V2 {
-        /// Where it is mounted.
         mount_point: PathBuf,
         /// Its mount options that are the whole hierarchy's (`nsdelegate`, `memory_recursiveprot`): a mount without
         /// them from the node's own cgroup namespace takes them from the node (cgroup-v2.rst, "Mounting").
@@ -48,15 +46,14 @@ pub enum Layout {
 pub struct Hierarchy {
     /// Its controllers, or `name=…` for a hierarchy without any.
     pub controllers: Vec<String>,
-    /// Where it is mounted.
     pub mount_point: PathBuf,
 }
 
 impl Layout {
-    /// Looks at this node.
+    /// Probes this node.
     ///
     /// # Errors
-    /// Without any cgroup mount.
+    /// There is no cgroup mount.
     pub fn probe() -> Result<Self, CgroupError> {
         let path = "/proc/self/mountinfo";
         let text = std::fs::read(path).map_err(|source| CgroupError::System {
@@ -67,8 +64,8 @@ impl Layout {
         Self::from_mounts(&mountinfo::parse(&text)).ok_or(CgroupError::NotMounted)
     }
 
-    /// The layout that these mounts make. Of mounts of one hierarchy the first one counts: later ones are
-    /// containers' and tools'.
+    /// The layout of these mounts. Of several mounts of a hierarchy the first one counts: later ones belong to containers
+    /// and tools.
     pub(crate) fn from_mounts(mounts: &[MountInfo]) -> Option<Self> {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mut unified = None;
@@ -108,7 +105,6 @@ impl Layout {
         }
     }
 
-    /// Whether this is cgroup v2 alone.
     pub fn is_v2(&self) -> bool {
         matches!(self, Self::V2 { .. })
     }

@@ -1,25 +1,25 @@
-//! Where a container's cgroup is: from CRI's `cgroup_parent` to directories and back to the spec's form.
+//! The path of a cgroup: from CRI's `cgroup_parent` to directories and to the spec's form.
 //!
 //! | driver | `cgroup_parent` | directory | `linux.cgroupsPath` |
 //! |---|---|---|---|
 //! | cgroupfs | `/kubepods/pod1` | `kubepods/pod1/ID` | `/kubepods/pod1/ID` |
 //! | systemd | `a-b.slice` | `a.slice/a-b.slice/pausa-ID.scope` | `a-b.slice:pausa:ID` |
 //!
-//! A parent never leads anywhere but down: no `..`, no empty names. Reference: systemd.slice(5).
+//! A parent has no `..` and no empty names. Reference: systemd.slice(5).
 
 use super::Driver;
 use super::error::CgroupError;
 
 const FIELD: &str = "linux.cgroup_parent";
 
-/// Parent of the containers of pods that name none.
+/// The parent for pods without `cgroup_parent`.
 const DEFAULT_PARENT: &str = "pausa";
 const DEFAULT_SLICE: &str = "pausa.slice";
 
 /// systemd and the kernel both stop here.
 const MAX_LENGTH: usize = 4096;
 
-/// The place of one cgroup, the same in every hierarchy.
+/// The path of a cgroup, the same in all hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CgroupPath {
     /// Directories from the root of a hierarchy.
@@ -30,7 +30,7 @@ pub struct CgroupPath {
     pub(super) slice: Option<String>,
     /// The unit without prefix and suffix, under systemd; else the name.
     pub(super) id: String,
-    /// The parent is pausa's own and goes when it is empty.
+    /// The parent is pausa's own and is removed when it is empty.
     pub(super) default_parent: bool,
 }
 

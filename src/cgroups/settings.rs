@@ -1,7 +1,7 @@
-//! What CRI's resource fields are in the files of a cgroup. Pure: nothing is read or written here.
+//! From CRI's resource fields to values for the files of a cgroup. Pure: nothing is read or written here.
 //!
-//! CRI says 0 or empty for "not given"; what is not given is left as it is (a new cgroup: as the kernel makes it).
-//! Explicit values of kubelet are never improved on. `unified` comes last and so wins on v2.
+//! In CRI, 0 or empty means "not given". A value that is not given stays as it is, in a new cgroup as the kernel sets it.
+//! Values that kubelet gives are taken as they are. On v2, `unified` comes last and wins.
 //!
 //! References: `Documentation/admin-guide/cgroup-v1/`, `cgroup-v2.rst`, KEP-2254 (shares to weight).
 
@@ -9,8 +9,8 @@ mod shared;
 mod v1;
 mod v2;
 
-pub(crate) use v1::settings as v1;
-pub(crate) use v2::settings as v2;
+use super::error::CgroupError;
+use crate::proto::v1 as cri;
 
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,18 @@ pub(crate) struct Setting {
     pub(crate) field: &'static str,
     /// Whether the container can do without, where the kernel does not have the file.
     pub(crate) optional: bool,
+}
+
+/// The settings of CRI's fields, in an order that is right for a new cgroup.
+pub(crate) fn from_cri(
+    v2: bool,
+    resources: &cri::LinuxContainerResources,
+) -> Result<Vec<Setting>, CgroupError> {
+    if v2 {
+        v2::settings(resources)
+    } else {
+        v1::settings(resources)
+    }
 }
 
 impl Setting {

@@ -1,25 +1,17 @@
-//! What the kernel has counted for a cgroup. A handful of small reads; nothing is kept between two calls.
+//! A cgroup's usage, from a few small reads of its files; nothing is cached.
 
 mod parse;
-mod pressure;
-mod v1;
-mod v2;
+pub(super) mod pressure;
+pub(super) mod v1;
+pub(super) mod v2;
 
 pub use pressure::{Pressure, Pressures, Stalls};
 
-pub(super) use pressure::read as read_pressures;
-
-use super::error::CgroupError;
-use super::group::Cgroup;
-
-/// Numbers of one cgroup. A part is missing where there is no controller for it, or no cgroup any more.
+/// The usage of a cgroup. A part is missing without its controller, or if the cgroup was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// CPU.
     pub cpu: Option<CpuStats>,
-    /// Memory.
     pub memory: Option<MemoryStats>,
-    /// Processes and threads.
     pub pids: Option<PidStats>,
 }
 
@@ -47,15 +39,14 @@ pub struct MemoryStats {
     pub rss: u64,
     /// Page cache.
     pub cache: u64,
-    /// The limit, if there is one.
+    /// None without a limit.
     pub limit: Option<u64>,
     /// Swap in use.
     pub swap: u64,
-    /// Limit of swap alone, if there is one.
+    /// Limit of swap alone; none without a limit.
     pub swap_limit: Option<u64>,
-    /// Page faults.
     pub page_faults: u64,
-    /// Page faults that had to wait for a device.
+    /// Page faults that waited for a device.
     pub major_page_faults: u64,
     /// Processes killed because memory ran out.
     pub oom_kills: u64,
@@ -64,18 +55,8 @@ pub struct MemoryStats {
 /// Processes and threads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PidStats {
-    /// How many there are.
     pub current: u64,
-    /// How many there may be, if limited.
     pub limit: Option<u64>,
-}
-
-pub(super) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
-    if cgroup.is_v2() {
-        v2::read(cgroup)
-    } else {
-        v1::read(cgroup)
-    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 //! ```text
 //!   directory made, limits written ─▶ process born in it ─▶ start: scope around both ─▶ limits written again
 //!                                                             │ set: limits changed
-//!                                                             └▶ stop; or systemd, when nobody is in it any more
+//!                                                             └▶ stop; or systemd, when it is empty
 //! ```
 //!
-//! systemd makes scopes only around a process that exists. The directory is therefore made first, the process born in
-//! it, and the scope announced after: systemd finds it where it would have made it. The scope is delegated, and gets
-//! the limits as properties: what systemd knows of it and what is in the files is the same.
+//! systemd creates scopes only around an existing process. Therefore the directory is created first, the process is
+//! started in it, and the scope is registered afterwards: systemd adopts the directory. The scope is delegated and gets
+//! the limits as properties, so that systemd and the files agree.
 
 mod bus;
 mod message;
@@ -27,10 +27,10 @@ use super::error::CgroupError;
 use super::path::CgroupPath;
 use super::settings::Setting;
 
-/// How long systemd may take with what it has begun.
+/// How long a job of systemd may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long it may be away: `daemon-reexec` with very many units.
+/// How long systemd may not answer: `daemon-reexec` with very many units.
 const ABSENCE: Duration = Duration::from_secs(30);
 
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
@@ -43,7 +43,7 @@ pub(super) fn booted() -> bool {
         .is_ok_and(|found| found.is_dir())
 }
 
-/// Makes the process's cgroup a scope with these limits. The process is in it already.
+/// Makes the cgroup, which has the process, a scope with these limits.
 pub(super) fn start(path: &CgroupPath, settings: &[Setting], pid: i32) -> Result<(), CgroupError> {
     let limits = properties(settings);
     let properties = [scope(path, pid), limits.clone()].concat();
@@ -51,12 +51,12 @@ pub(super) fn start(path: &CgroupPath, settings: &[Setting], pid: i32) -> Result
         let body = Body::default().text(&path.name).text("replace");
         let body = body.properties(&properties).no_units();
         match bus.call(&manager("StartTransientUnit"), &body) {
-            // An attempt before this one, whose answer was lost.
+            // An earlier attempt, whose answer was lost.
             Err(error) if error.is(UNIT_EXISTS) => change(bus, &path.name, &limits),
             other => other.map(drop),
         }
     };
-    let started = patiently(|| {
+    let started = retried(|| {
         let mut bus = Bus::open()?;
         begin(&mut bus)?;
         settle(&mut bus, &path.name)
@@ -64,13 +64,13 @@ pub(super) fn start(path: &CgroupPath, settings: &[Setting], pid: i32) -> Result
     started.map_err(failed("start", path))
 }
 
-/// Changes limits. A cgroup that is no scope has nothing to change here.
+/// Changes limits. A cgroup that is not a scope is left alone.
 pub(super) fn set(path: &CgroupPath, settings: &[Setting]) -> Result<(), CgroupError> {
     let limits = properties(settings);
     if limits.is_empty() {
         return Ok(());
     }
-    let changed = patiently(|| {
+    let changed = retried(|| {
         let mut bus = Bus::open()?;
         change(&mut bus, &path.name, &limits)?;
         settle(&mut bus, &path.name)
@@ -81,9 +81,9 @@ pub(super) fn set(path: &CgroupPath, settings: &[Setting]) -> Result<(), CgroupE
     }
 }
 
-/// Stops the scope, if it is still there; its directory goes with it.
+/// Stops the scope, if it exists; systemd removes its directory.
 pub(super) fn stop(path: &CgroupPath) -> Result<(), CgroupError> {
-    let stopped = patiently(|| {
+    let stopped = retried(|| {
         let mut bus = Bus::open()?;
         let body = Body::default().text(&path.name).text("replace");
         bus.call(&manager("StopUnit"), &body)?;
@@ -95,21 +95,20 @@ pub(super) fn stop(path: &CgroupPath) -> Result<(), CgroupError> {
     }
 }
 
-/// Asks again while systemd is away, as it is for a moment when it executes itself anew. All that is asked here may
-/// be asked twice.
-fn patiently<T>(mut ask: impl FnMut() -> Result<T, BusError>) -> Result<T, BusError> {
+/// Repeats a call while systemd does not answer, for example during a re-exec. All calls here can be repeated.
+fn retried<T>(mut call: impl FnMut() -> Result<T, BusError>) -> Result<T, BusError> {
     let began = Instant::now();
     let mut pause = Duration::from_millis(50);
     loop {
-        match ask() {
-            Err(error) if error.is_passing() && began.elapsed() < ABSENCE => sleep(pause),
+        match call() {
+            Err(error) if error.is_transient() && began.elapsed() < ABSENCE => sleep(pause),
             answer => return answer,
         }
         pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
 
-/// What a scope is beside its limits.
+/// The properties of a scope beside its limits.
 fn scope(path: &CgroupPath, pid: i32) -> Vec<Property> {
     let text = |text: &str| Value::Text(text.to_owned());
     let slice = path.slice.as_deref().unwrap_or("-.slice");
@@ -118,27 +117,27 @@ fn scope(path: &CgroupPath, pid: i32) -> Vec<Property> {
         ("Slice", text(slice)),
         ("PIDs", Value::Numbers(vec![pid.unsigned_abs()])),
         ("Delegate", Value::Flag(true)),
-        // When the machine goes down, pods are not ended before those who would end them.
+        // At shutdown, pods are not stopped before kubelet and pausa.
         ("DefaultDependencies", Value::Flag(false)),
-        // One whose last process was killed is forgotten like others.
+        // A scope whose last process was killed is unloaded like others.
         ("CollectMode", text("inactive-or-failed")),
         ("CPUAccounting", Value::Flag(true)),
         ("MemoryAccounting", Value::Flag(true)),
         ("IOAccounting", Value::Flag(true)),
         ("TasksAccounting", Value::Flag(true)),
-        // Else systemd has a limit of its own. One among the limits comes later and wins.
+        // Otherwise systemd sets a default. A limit among the properties comes later and wins.
         ("TasksMax", Value::Number(u64::MAX)),
     ]
 }
 
 fn change(bus: &mut Bus, unit: &str, limits: &[Property]) -> Result<(), BusError> {
-    // Not for longer than the unit, nor the next boot.
+    // runtime = true: not beyond the unit and this boot.
     let body = Body::default().text(unit).flag(true).properties(limits);
     bus.call(&manager("SetUnitProperties"), &body).map(drop)
 }
 
-/// Waits until systemd has nothing more to do with a unit. It answers only after it has written what was changed
-/// before, so that one question suffices where there is no job.
+/// Waits until a unit has no job. systemd answers only after it has applied earlier changes, so one call suffices
+/// without a job.
 fn settle(bus: &mut Bus, unit: &str) -> Result<(), BusError> {
     let path = message::unit_path(unit);
     let get = Call {
@@ -162,7 +161,7 @@ fn settle(bus: &mut Bus, unit: &str) -> Result<(), BusError> {
     }
 }
 
-/// A method of systemd's manager.
+/// A method of the interface org.freedesktop.systemd1.Manager.
 fn manager(member: &str) -> Call<'_> {
     Call {
         destination: "org.freedesktop.systemd1",

@@ -30,12 +30,7 @@ impl Playground {
 
     fn create(&self, id: &str, cri: &v1::LinuxContainerResources) -> Result<Cgroup, CgroupError> {
         let path = self.cgroups.container_path(&self.parent, id)?;
-        let limits = Limits {
-            cri,
-            devices: &[],
-            pids: Some(100),
-        };
-        self.cgroups.create(&path, &limits)
+        self.cgroups.create(&path, cri, &[])
     }
 
     /// What is in a file of a controller.
@@ -107,8 +102,9 @@ fn v1_limits_are_what_cri_said() {
     assert_eq!(ground.read("cpu", "c", "cpu.cfs_quota_us"), "25000\n");
     assert_eq!(ground.read("cpu", "c", "cpu.shares"), "2\n");
     assert_eq!(ground.read("memory", "c", "memory.limit_in_bytes"), "67108864\n");
-    assert_eq!(ground.read("pids", "c", "pids.max"), "100\n");
     assert_ne!(ground.read("cpuset", "c", "cpuset.cpus"), "\n");
+    let group = ground.root("pids").join(&ground.parent[1..]).join("c");
+    fs::write(group.join("pids.max"), "100").unwrap();
     let stats = cgroup.stats().unwrap();
     assert_eq!(stats.memory.unwrap().limit, Some(64 << 20));
     assert_eq!(stats.pids.unwrap().limit, Some(100));
@@ -249,15 +245,10 @@ fn v1_device_rules_are_in_force() {
     ];
     let path = ground.cgroups.container_path(&ground.parent, "c").unwrap();
     let cri = v1::LinuxContainerResources::default();
-    let limits = Limits {
-        cri: &cri,
-        devices: &devices,
-        pids: None,
-    };
-    let cgroup = ground.cgroups.create(&path, &limits).unwrap();
+    let cgroup = ground.cgroups.create(&path, &cri, &devices).unwrap();
     assert_eq!(ground.read("devices", "c", "devices.list"), "c 1:* rwm\n");
     // Made again, as a retried operation does.
-    ground.cgroups.create(&path, &limits).unwrap();
+    ground.cgroups.create(&path, &cri, &devices).unwrap();
     cgroup.remove().unwrap();
 }
 
@@ -332,12 +323,7 @@ fn the_default_parent_comes_and_goes_with_many_at_once() {
                     let id = format!("test-{}-{thread}-{round}", std::process::id());
                     let path = cgroups.container_path("", &id).unwrap();
                     let cri = v1::LinuxContainerResources::default();
-                    let limits = Limits {
-                        cri: &cri,
-                        devices: &[],
-                        pids: None,
-                    };
-                    cgroups.create(&path, &limits).unwrap().remove().unwrap();
+                    cgroups.create(&path, &cri, &[]).unwrap().remove().unwrap();
                 }
             });
         }
@@ -361,12 +347,8 @@ fn without_a_devices_controller_only_the_privileged_start() {
     let create = |id: &str, allow: bool| {
         let mut rule = LinuxDeviceCgroup::default();
         rule.set_allow(allow);
-        let limits = Limits {
-            cri: &v1::LinuxContainerResources::default(),
-            devices: &[rule],
-            pids: None,
-        };
-        cgroups.create(&cgroups.container_path("/p", id).unwrap(), &limits)
+        let path = cgroups.container_path("/p", id).unwrap();
+        cgroups.create(&path, &v1::LinuxContainerResources::default(), &[rule])
     };
     create("privileged", true).unwrap();
     let error = create("other", false).unwrap_err();

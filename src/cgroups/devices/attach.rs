@@ -1,8 +1,7 @@
 //! Device rules on cgroup v2: a program attached to the cgroup's directory.
 //!
-//! It is attached beside what others may have attached, and stays with the cgroup: the daemon's end changes nothing.
-//! New rules take the place of old ones in one step. A program is known by its name to be of here, which `bpftool
-//! cgroup tree` shows.
+//! It is attached beside programs of others, and stays attached when the daemon ends. New rules replace old ones
+//! atomically. Our programs are recognised by their name, which `bpftool cgroup tree` shows.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -17,12 +16,12 @@ use crate::cgroups::error::CgroupError;
 /// At most 15 characters.
 const NAME: &str = "pausa_devices";
 
-/// Whether this daemon may load such programs at all: an error is what the first container would get.
+/// Checks that this daemon may load such programs; the first container would get the same error.
 pub(in crate::cgroups) fn probe(dir: &Dir) -> Result<(), CgroupError> {
     load(dir, &[DENY_ALL]).map(drop)
 }
 
-/// Puts the rules into force. Rules that deny nothing need no program.
+/// Enforces the rules. Rules that deny nothing need no program.
 pub(super) fn apply(dir: &Dir, rules: &[Rule]) -> Result<(), CgroupError> {
     let program = load(dir, rules)?;
     let mut before = ours(dir)?.into_iter();
@@ -35,8 +34,8 @@ pub(super) fn apply(dir: &Dir, rules: &[Rule]) -> Result<(), CgroupError> {
         )
         .map_err(|errno| failed(dir, "bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)", errno))?;
     }
-    for left in before {
-        sys::detach_device_program(dir.as_fd(), left.as_fd())
+    for outdated in before {
+        sys::detach_device_program(dir.as_fd(), outdated.as_fd())
             .map_err(|errno| failed(dir, "bpf(BPF_PROG_DETACH, BPF_CGROUP_DEVICE)", errno))?;
     }
     Ok(())
@@ -49,7 +48,7 @@ fn load(dir: &Dir, rules: &[Rule]) -> Result<Option<OwnedFd>, CgroupError> {
         .map_err(|errno| failed(dir, "bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE)", errno))
 }
 
-/// The programs of here that are attached to the directory.
+/// Our programs that are attached to the directory.
 fn ours(dir: &Dir) -> Result<Vec<OwnedFd>, CgroupError> {
     let ids = sys::device_programs(dir.as_fd())
         .map_err(|errno| failed(dir, "bpf(BPF_PROG_QUERY, BPF_CGROUP_DEVICE)", errno))?;
@@ -57,7 +56,7 @@ fn ours(dir: &Dir) -> Result<Vec<OwnedFd>, CgroupError> {
     for id in ids {
         let program = match sys::open_program(id) {
             Ok(program) => program,
-            // Somebody else's, taken off meanwhile.
+            // Another program, which was detached meanwhile.
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(failed(dir, "bpf(BPF_PROG_GET_FD_BY_ID)", errno)),
         };

@@ -9,7 +9,7 @@ use crate::cgroups::error::CgroupError;
 const ALLOW: &str = "devices.allow";
 const DENY: &str = "devices.deny";
 
-/// Writes the rules, in order. Each file is opened once: the kernel takes one rule a write.
+/// Writes the rules, in order. Each file is opened once: the kernel takes one rule per write.
 pub(super) fn apply(dir: &Dir, rules: &[Rule]) -> Result<(), CgroupError> {
     let allow = dir.file(ALLOW, OFlags::WRONLY)?;
     let deny = dir.file(DENY, OFlags::WRONLY)?;
@@ -31,8 +31,8 @@ pub(super) fn apply(dir: &Dir, rules: &[Rule]) -> Result<(), CgroupError> {
     Ok(())
 }
 
-/// What to write for one rule. The kernel takes `a` for everything, whatever is behind it: a rule about both kinds of
-/// devices that says more is two.
+/// The lines for one rule. The kernel takes `a` for everything and ignores the rest of the line, so a narrower rule about
+/// both kinds of devices becomes two lines.
 fn lines(rule: &Rule) -> Vec<String> {
     if rule.is_total() {
         return vec!["a".to_owned()];

@@ -1,8 +1,8 @@
-//! The program that decides on cgroup v2: from rules to instructions. Pure.
+//! Compiles device rules to a BPF program for cgroup v2. Pure.
 //!
-//! The kernel calls it at every open and mknod of a device, with type, numbers, and what is asked for; it answers 1
-//! for yes. The rules are gone through from the last to the first, so that the first one that speaks of something has
-//! the last word. What is allowed is struck off what is asked for: when nothing is left, the answer is yes.
+//! The kernel runs it at every open and mknod of a device, with type, numbers and the requested access; it returns 1 to
+//! allow. The rules are checked from the last to the first, so that the last matching rule of the list decides. Allowed
+//! access is removed from the requested access: when nothing remains, the program allows.
 //!
 //! Reference: `struct bpf_cgroup_dev_ctx` in `linux/bpf.h`, `Documentation/bpf/standardization/instruction-set.rst`.
 
@@ -12,15 +12,15 @@ use pausa_sys::BpfInstruction;
 
 use super::rule::{ALL, Kind, Rule, allow_everything};
 
-/// The answer, the context, and what is read from that.
+/// Registers: the result, the context, and values read from it.
 const ANSWER: u8 = 0;
 const CONTEXT: u8 = 1;
 const KIND: u8 = 2;
 const ASKED: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
-/// Both numbers in one, and what that is compared to. Compared one by one, the kernel would follow a way of its own for
-/// each major number that fits and minor number that does not, and give up on many.
+/// Both numbers in one, and the value it is compared to. With two comparisons the verifier would follow a path for each
+/// major number that matches and minor number that does not, and reject programs with many rules.
 const BOTH: u8 = 6;
 const WANTED: u8 = 7;
 
@@ -58,11 +58,11 @@ pub(super) fn compile(rules: &[Rule]) -> Option<Vec<BpfInstruction>> {
         with(SHIFT_LEFT_LONG, BOTH, 32),
         from(OR_LONG, BOTH, MINOR),
     ];
-    // Whether something is there, which access(2) asks, may be known.
+    // access(2) may ask whether a device exists.
     program.extend(answer_unless(SKIP_IF_NOT, ASKED, 0, YES));
     for (at, rule) in rules.iter().enumerate().rev() {
         program.extend(when(rule, conclude(rule, &rules[..at])));
-        // Nobody gets beyond it.
+        // Rules before it are never reached.
         if rule.is_total() {
             return Some(program);
         }
@@ -71,11 +71,10 @@ pub(super) fn compile(rules: &[Rule]) -> Option<Vec<BpfInstruction>> {
     Some(program)
 }
 
-/// What follows where a rule fits, given those before it.
+/// The instructions for a matching rule, given the rules before it.
 fn conclude(rule: &Rule, before: &[Rule]) -> Vec<BpfInstruction> {
     let allowed = if rule.is_exact() {
-        // What is left of the question is answered here and now. A way on from here with known numbers would be one
-        // more for the kernel to follow through all the rest.
+        // Decided here: going on with known numbers would be one more path for the verifier through all other rules.
         granted(rule, before)
     } else if rule.access != ALL {
         return go_on(rule);

@@ -30,7 +30,7 @@ pub(super) enum Kind {
     Character,
 }
 
-/// One rule. What is not given is any.
+/// A rule. A missing field matches everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) allow: bool,
@@ -68,7 +68,7 @@ impl Rule {
 pub(super) fn read(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, CgroupError> {
     let rules = rules.iter().filter_map(|rule| one(rule).transpose());
     let all: Vec<Rule> = iter::once(Ok(DENY_ALL)).chain(rules).collect::<Result<_, _>>()?;
-    // What is before that has no say.
+    // Rules before that one have no effect.
     let first = all.iter().rposition(Rule::is_total).unwrap_or_default();
     Ok(all[first..].to_vec())
 }
@@ -78,7 +78,7 @@ pub(super) fn allow_everything(rules: &[Rule]) -> bool {
     rules.iter().all(|rule| rule.allow)
 }
 
-/// None for pipes, which are no devices.
+/// None for pipes, which are not devices.
 fn one(rule: &LinuxDeviceCgroup) -> Result<Option<Rule>, CgroupError> {
     let kind = match rule.typ().unwrap_or_default() {
         LinuxDeviceType::A => None,

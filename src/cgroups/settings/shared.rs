@@ -8,7 +8,7 @@ use crate::proto::v1;
 const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
 
-/// Shares as the kernel takes them; none if not given.
+/// Shares for the kernel; none if not given.
 pub(super) fn shares(cri: &v1::LinuxContainerResources) -> Result<Option<u64>, CgroupError> {
     match u64::try_from(cri.cpu_shares) {
         Ok(0) => Ok(None),

@@ -37,8 +37,8 @@ fn weights_of_the_known_points() {
 #[test]
 fn nothing_given_is_nothing_written() {
     let nothing = v1::LinuxContainerResources::default();
-    assert!(super::v1(&nothing).unwrap().is_empty());
-    assert!(super::v2(&nothing).unwrap().is_empty());
+    assert!(super::v1::settings(&nothing).unwrap().is_empty());
+    assert!(super::v2::settings(&nothing).unwrap().is_empty());
 }
 
 #[test]
@@ -57,16 +57,19 @@ fn cpu_on_both_versions() {
         ("cpu.cfs_period_us", "100000"),
         ("cpu.cfs_quota_us", "250000"),
     ]);
-    assert_eq!(pairs(super::v1(&cri)), [first, expect(&sets)].concat());
+    assert_eq!(pairs(super::v1::settings(&cri)), [first, expect(&sets)].concat());
     let first = expect(&[("cpu.weight", "1"), ("cpu.max", "250000 100000")]);
-    assert_eq!(pairs(super::v2(&cri)), [first, expect(&sets)].concat());
+    assert_eq!(pairs(super::v2::settings(&cri)), [first, expect(&sets)].concat());
     let unlimited = v1::LinuxContainerResources {
         cpu_quota: -1,
         ..Default::default()
     };
-    assert_eq!(pairs(super::v2(&unlimited)), expect(&[("cpu.max", "max")]));
     assert_eq!(
-        pairs(super::v1(&unlimited)),
+        pairs(super::v2::settings(&unlimited)),
+        expect(&[("cpu.max", "max")])
+    );
+    assert_eq!(
+        pairs(super::v1::settings(&unlimited)),
         expect(&[("cpu.cfs_quota_us", "-1")])
     );
 }
@@ -80,17 +83,17 @@ fn swap_is_none_unless_given() {
         (100, -1, "-1", Some("max")),
         (-1, 0, "-1", Some("max")),
     ] {
-        let v1 = pairs(super::v1(&memory(limit, swap)));
+        let v1 = pairs(super::v1::settings(&memory(limit, swap)));
         assert_eq!(v1[1], (both.to_owned(), on_v1.to_owned()), "{limit} {swap}");
-        let v2 = pairs(super::v2(&memory(limit, swap)));
+        let v2 = pairs(super::v2::settings(&memory(limit, swap)));
         assert_eq!(
             v2.get(1).map(|(_, value)| value.as_str()),
             on_v2,
             "{limit} {swap}"
         );
     }
-    assert!(super::v2(&memory(100, 50)).is_err());
-    assert!(super::v2(&memory(0, 50)).is_err());
+    assert!(super::v2::settings(&memory(100, 50)).is_err());
+    assert!(super::v2::settings(&memory(0, 50)).is_err());
 }
 
 #[test]
@@ -98,7 +101,10 @@ fn what_cannot_be_is_refused_by_name() {
     let bad = |change: fn(&mut v1::LinuxContainerResources)| {
         let mut cri = v1::LinuxContainerResources::default();
         change(&mut cri);
-        for error in [super::v1(&cri).unwrap_err(), super::v2(&cri).unwrap_err()] {
+        for error in [
+            super::v1::settings(&cri).unwrap_err(),
+            super::v2::settings(&cri).unwrap_err(),
+        ] {
             assert!(error.to_string().contains("linux.resources."), "{error}");
         }
     };
@@ -115,7 +121,7 @@ fn what_cannot_be_is_refused_by_name() {
     for key in ["cgroup.procs", "memory/../x", "memory", "../cpu.max", ""] {
         let mut cri = v1::LinuxContainerResources::default();
         cri.unified.insert(key.to_owned(), "1".to_owned());
-        assert!(super::v2(&cri).is_err(), "{key}");
+        assert!(super::v2::settings(&cri).is_err(), "{key}");
     }
 }
 
@@ -131,7 +137,7 @@ proptest! {
             unified: [(text.clone(), text)].into(),
             ..Default::default()
         };
-        for settings in [super::v1(&cri), super::v2(&cri)].into_iter().flatten() {
+        for settings in [super::v1::settings(&cri), super::v2::settings(&cri)].into_iter().flatten() {
             prop_assert!(settings.iter().all(|one| !one.file.contains('/')));
         }
     }

@@ -5,12 +5,10 @@
 
 use crate::cgroups::group::Cgroup;
 
-/// Pressure on a cgroup. A part is missing where the kernel does not tell it.
+/// Pressure on a cgroup. A part is missing if the kernel does not report it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pressures {
-    /// CPU.
     pub cpu: Option<Pressure>,
-    /// Memory.
     pub memory: Option<Pressure>,
     /// Block devices.
     pub io: Option<Pressure>,
@@ -34,7 +32,7 @@ pub struct Stalls {
     pub avg60: f64,
     /// Percent over the last 300 seconds.
     pub avg300: f64,
-    /// Nanoseconds altogether.
+    /// Total in nanoseconds.
     pub total_ns: u64,
 }
 
@@ -43,7 +41,7 @@ pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Pressures {
         return Pressures::default();
     }
     let read = |controller: &str, file: &str| match cgroup.controller(controller) {
-        // With psi=0 the files are there and reading them is refused: that is no pressure known, and no failure.
+        // With psi=0 the files exist and cannot be read, which is not an error.
         Some(dir) => dir.record(file).ok().flatten().as_deref().and_then(parse),
         None => None,
     };

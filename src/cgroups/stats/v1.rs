@@ -6,7 +6,7 @@ use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
 use crate::cgroups::group::Cgroup;
 
-pub(super) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
+pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
     Ok(Stats {
         cpu: cpu(cgroup)?,
         memory: cgroup.v1("memory").map(memory).transpose()?.flatten(),

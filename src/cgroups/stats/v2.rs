@@ -8,7 +8,7 @@ use crate::cgroups::group::Cgroup;
 
 const NS_PER_US: u64 = 1000;
 
-pub(super) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
+pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
     let Some(dir) = cgroup.controller("cpu") else {
         return Ok(Stats::default());
     };

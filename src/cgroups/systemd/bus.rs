@@ -1,4 +1,4 @@
-//! A connection to systemd: over the system's D-Bus, or where there is none over systemd's own socket.
+//! A connection to systemd over the system bus, or without one over systemd's private socket.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,10 +9,10 @@ use super::message::{self, Answer, Body, Call, Malformed, START};
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 const SYSTEMD: &str = "/run/systemd/private";
 
-/// How long one answer may take; systemd answers nobody while it reloads.
+/// How long one answer may take; systemd does not answer while it reloads.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the bus says of a service that is not there, or no longer.
+/// Errors of the bus for a service that is not running.
 const GONE: [&str; 5] = [
     "Disconnected",
     "NameHasNoOwner",
@@ -21,50 +21,40 @@ const GONE: [&str; 5] = [
     "TimedOut",
 ];
 
-/// A line of the greeting is no longer.
+/// The longest line of the authentication.
 const LONGEST_LINE: usize = 512;
 
-/// Why systemd did not do what it was asked.
+/// Why a call to systemd failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
-    /// Talking to it failed.
+    /// A system call on the connection failed.
     #[error("{call} failed")]
     Io {
-        /// System call, and the socket.
+        /// The system call and the socket.
         call: String,
-        /// errno.
         #[source]
         source: io::Error,
     },
-    /// It sent what is no D-Bus.
-    #[error("{from} does not speak D-Bus as it should")]
-    Malformed {
-        /// The socket.
-        from: &'static str,
-    },
-    /// It refuses.
+    /// The answer is not valid D-Bus.
+    #[error("{from} sent a message that is not valid D-Bus")]
+    Malformed { from: &'static str },
+    /// systemd or the bus answered with an error.
     #[error("{text} ({name})")]
-    Refused {
-        /// D-Bus' name of the error.
-        name: String,
-        /// What it says.
-        text: String,
-    },
-    /// The job it has begun does not end.
+    Refused { name: String, text: String },
+    /// A job takes too long.
     #[error("its job is not done after {} s: see `systemctl list-jobs`", .0.as_secs())]
     Slow(Duration),
 }
 
 impl BusError {
-    /// Whether it is the error of that name.
     pub(super) fn is(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { name, .. } if name == wanted)
     }
 
-    /// Whether systemd or the bus went away and comes back: `systemctl daemon-reexec`, an upgrade of either. What was
-    /// asked for may have been done or not.
-    pub(super) fn is_passing(&self) -> bool {
+    /// Whether systemd or the bus is restarting: `systemctl daemon-reexec`, an upgrade of either. The call may have been
+    /// carried out.
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Io { .. } => true,
             Self::Refused { name, .. } => {
@@ -76,7 +66,7 @@ impl BusError {
     }
 }
 
-/// A connection. Calls are answered one after the other.
+/// A connection with one call at a time.
 #[derive(Debug)]
 pub(super) struct Bus {
     socket: UnixStream,
@@ -97,7 +87,7 @@ impl Bus {
             bus.call(&hello, &Body::default())?;
             Ok(bus)
         });
-        // systemd itself knows no Hello.
+        // The private socket has no Hello.
         over_bus.or_else(|_| Self::connect(SYSTEMD))
     }
 
@@ -118,7 +108,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// "EXTERNAL": the socket tells who we are; the user's number is in hexadecimal digits of its decimal ones.
+    /// "EXTERNAL": the socket has our credentials; the user id is sent as decimal digits in hexadecimal.
     fn authenticate(&mut self) -> Result<(), BusError> {
         let uid = rustix::process::geteuid().as_raw().to_string();
         let digits: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
@@ -141,7 +131,7 @@ impl Bus {
         self.send(b"BEGIN\r\n")
     }
 
-    /// Asks and waits for the answer; what else comes in is passed over.
+    /// Calls a method and waits for the answer; other messages are skipped.
     pub(super) fn call(&mut self, call: &Call<'_>, body: &Body) -> Result<Vec<u8>, BusError> {
         self.serial += 1;
         self.send(&message::encode(self.serial, call, body))?;

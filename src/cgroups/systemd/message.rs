@@ -60,7 +60,7 @@ pub(super) enum Answer {
     Other,
 }
 
-/// A message that is none.
+/// The message is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -89,7 +89,7 @@ impl Body {
         self
     }
 
-    /// StartTransientUnit takes units that belong to the first: none.
+    /// No auxiliary units of StartTransientUnit.
     pub(super) fn no_units(mut self) -> Self {
         self.signature.push_str("a(sa(sv))");
         array(&mut self.bytes, 8, |_| {});
@@ -160,13 +160,13 @@ pub(super) fn decode(message: &[u8]) -> Result<Answer, Malformed> {
     let body = message.get(end.next_multiple_of(8)..).ok_or(Malformed)?;
     Ok(match kind {
         METHOD_RETURN => Answer::Return(answered, body.to_vec()),
-        // An error needs no text; what is there first is one.
+        // The text of an error is optional and comes first.
         ERROR => Answer::Error(answered, name, Reader::new(body).text().unwrap_or("").to_owned()),
         _ => Answer::Other,
     })
 }
 
-/// The number of a `Job` property, a variant of number and path; 0 is none.
+/// The job id of a `Job` property, a variant of id and path; 0 means no job.
 pub(super) fn job(body: &[u8]) -> Result<u32, Malformed> {
     let mut reader = Reader::new(body);
     if reader.signature()? != "(uo)" {

@@ -7,10 +7,10 @@
 use super::message::{Property, Value};
 use crate::cgroups::settings::Setting;
 
-/// systemd's word for no limit.
+/// systemd's value for no limit.
 const INFINITY: u64 = u64::MAX;
 
-/// The kernel's period where none is given.
+/// The kernel's default period.
 const PERIOD: u64 = 100_000;
 
 const SECOND: u64 = 1_000_000;
@@ -75,7 +75,7 @@ fn quota(value: &str) -> Vec<Property> {
     ]
 }
 
-/// A list like `0-3,8` as bits, the lowest first. None for what is no such list.
+/// A list like `0-3,8` as bits, the lowest first. None if it is not such a list.
 fn mask(list: &str) -> Option<Vec<u8>> {
     let mut mask = Vec::new();
     for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {

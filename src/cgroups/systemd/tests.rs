@@ -3,7 +3,7 @@
 use std::process::{Child, Command};
 
 use super::*;
-use crate::cgroups::{Cgroup, Cgroups, Driver, DriverChoice, Limits};
+use crate::cgroups::{Cgroup, Cgroups, Driver, DriverChoice};
 use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 
@@ -92,11 +92,11 @@ fn who_executes_itself_anew_is_asked_again() {
         Err(refused("DBus.Error.Spawn.ChildExited")),
         Err(refused("DBus.Error.NoReply")),
     ];
-    assert_eq!(patiently(|| answers.pop().unwrap()).unwrap(), 7);
+    assert_eq!(retried(|| answers.pop().unwrap()).unwrap(), 7);
     // What systemd itself says is its answer.
     for name in ["systemd1.NoSuchUnit", "DBus.Error.PropertyReadOnly"] {
         let mut answers = vec![Ok(7), Err(refused(name))];
-        assert!(patiently(|| answers.pop().unwrap()).is_err(), "{name}");
+        assert!(retried(|| answers.pop().unwrap()).is_err(), "{name}");
         assert_eq!(answers.len(), 1, "{name} was asked again");
     }
 }
@@ -151,12 +151,7 @@ fn who_has_ended_needs_no_scope() {
     };
     ground.end();
     let none = v1::LinuxContainerResources::default();
-    let limits = Limits {
-        cri: &none,
-        devices: &[],
-        pids: None,
-    };
-    ground.cgroup.register(ground.pid(), &limits).unwrap();
+    ground.cgroup.register(ground.pid(), &none).unwrap();
     let error = start(&ground.cgroup.path, &[], ground.pid()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert!(error.to_string().contains(&ground.cgroup.path.name), "{error}");

@@ -31,12 +31,7 @@ fn fake_v2(files: &[&str]) -> (tempfile::TempDir, Cgroups) {
 
 fn create_fake(cgroups: &Cgroups, cri: &v1::LinuxContainerResources) -> Result<Cgroup, CgroupError> {
     let path = cgroups.container_path("/kubepods/pod1", "c").unwrap();
-    let limits = Limits {
-        cri,
-        devices: &[],
-        pids: None,
-    };
-    cgroups.create(&path, &limits)
+    cgroups.create(&path, cri, &[])
 }
 
 fn file(root: &Path, name: &str) -> String {

@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::run_pod::cgroup_parent;
 use crate::blocking::blocking;
-use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits};
+use crate::cgroups::{Cgroup, CgroupError, CgroupPath};
 use crate::container::ContainerRecord;
 use crate::error::{ErrorKind, Kinded};
 use crate::id::Id;
@@ -38,12 +38,8 @@ pub(super) async fn create(
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
     let (services, resources) = (Arc::clone(services), record.resources.clone());
     blocking(move || {
-        let limits = Limits {
-            cri: &resources,
-            devices: &devices,
-            pids: None,
-        };
-        services.cgroups.create(&path, &limits).map_err(failed(DOING))
+        let created = services.cgroups.create(&path, &resources, &devices);
+        created.map_err(failed(DOING))
     })
     .await
 }
@@ -55,15 +51,7 @@ pub(super) async fn register(
     pid: i32,
 ) -> Result<(), PodError> {
     const DOING: &str = "make the container's scope";
-    blocking(move || {
-        let limits = Limits {
-            cri: &resources,
-            devices: &[],
-            pids: None,
-        };
-        cgroup.register(pid, &limits).map_err(failed(DOING))
-    })
-    .await
+    blocking(move || cgroup.register(pid, &resources).map_err(failed(DOING))).await
 }
 
 /// Makes the cgroup of a pod's monitor below the pod's, so that its cost is the pod's.
@@ -98,14 +86,8 @@ pub(super) async fn admit_monitor(cgroup: Cgroup, pid: i32) -> Result<(), PodErr
     const DOING: &str = "put the pod's monitor into its cgroup";
     blocking(move || {
         let placed = if cgroup.is_v2() { cgroup.place(pid) } else { Ok(()) };
-        let none = v1::LinuxContainerResources::default();
-        let limits = Limits {
-            cri: &none,
-            devices: &[],
-            pids: None,
-        };
         placed
-            .and_then(|()| cgroup.register(pid, &limits))
+            .and_then(|()| cgroup.register(pid, &v1::LinuxContainerResources::default()))
             .map_err(failed(DOING))
     })
     .await
