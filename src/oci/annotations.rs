@@ -1,7 +1,7 @@
-//! The annotations of a spec: what tools look for to tell whose container it is.
+//! The annotations of a spec, by which tools find a container's pod.
 //!
-//! The names are those that runtimes, monitors and security tools already know from the peers. Annotations of
-//! the pod and the container are not copied: a user may write them, and some runtimes obey some.
+//! Runtimes, monitors and security tools know the names from containerd. Annotations of the pod and the container are
+//! not copied: users can write them, and some runtimes act on them.
 
 use std::collections::HashMap;
 

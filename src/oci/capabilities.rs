@@ -1,7 +1,7 @@
 //! Capabilities: the default set, what CRI adds and drops, and bit masks.
 //!
-//! A set is a mask with bit n for capability number n (`linux/capability.h`), because that is what the
-//! kernel takes; names exist only at the two ends. Reference: capabilities(7).
+//! A set is a mask with bit n for capability number n (`linux/capability.h`), as the kernel takes it. Names are used in
+//! CRI and in the spec only. Reference: capabilities(7).
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 use pausa_monitor_protocol::CapabilitySets;
@@ -54,7 +54,7 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// What a container has when nobody says anything: the set that images have been written against for a decade.
+/// The default set, which images have been written against for a decade.
 const DEFAULT: [&str; 14] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -74,12 +74,10 @@ const DEFAULT: [&str; 14] = [
 
 const FIELD: &str = "linux.security_context.capabilities";
 
-/// What a container may have, and what it has from the start without being root.
+/// The capabilities of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Granted {
-    /// The bounding set.
     pub(crate) bounding: u64,
-    /// The ambient set.
     pub(crate) ambient: u64,
 }
 
@@ -132,7 +130,7 @@ pub(crate) fn sets(granted: Granted, root: bool) -> CapabilitySets {
     }
 }
 
-/// The sets as the runtime spec has them.
+/// The sets for the runtime spec.
 pub(crate) fn to_oci(sets: &CapabilitySets) -> LinuxCapabilities {
     let mut oci = LinuxCapabilities::default();
     oci.set_bounding(Some(names(sets.bounding)))
@@ -143,7 +141,7 @@ pub(crate) fn to_oci(sets: &CapabilitySets) -> LinuxCapabilities {
     oci
 }
 
-/// The sets as the monitor takes them.
+/// The sets of a runtime spec.
 pub(crate) fn from_oci(oci: Option<&LinuxCapabilities>) -> CapabilitySets {
     let Some(oci) = oci else {
         return CapabilitySets::default();
@@ -157,7 +155,7 @@ pub(crate) fn from_oci(oci: Option<&LinuxCapabilities>) -> CapabilitySets {
     }
 }
 
-/// The set a mask stands for. Numbers newer than this program have no name in the spec and are left out.
+/// The names in a mask. Numbers newer than this program have no name in the spec and are left out.
 pub(crate) fn names(mask: u64) -> Capabilities {
     NAMES
         .iter()

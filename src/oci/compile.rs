@@ -1,7 +1,7 @@
 //! From a runtime spec to the flat plan that a monitor carries out.
 //!
-//! The spec may have been written by an earlier version or edited by a tool: what cannot be done as it says is
-//! an error, not left out. Descriptors are the caller's; see [`compile`] for their order.
+//! The spec may have been written by an earlier version or edited by a tool: what cannot be done is an error and never
+//! skipped. The caller sends the descriptors; see [`compile`] for their order.
 
 mod mounts;
 
@@ -18,22 +18,16 @@ use super::process;
 use super::programs::SeccompPrograms;
 use crate::cgroups::Layout;
 
-/// What a plan follows from beside the spec.
+/// The input of [`compile`].
 #[derive(Debug)]
 pub struct CompileInput<'a> {
-    /// Container id.
     pub id: &'a str,
-    /// The container's spec.
     pub spec: &'a Spec,
-    /// Its namespaces, see [`super::namespace_plan`]: the spec knows paths, the monitor knows whose they are.
+    /// See [`super::namespace_plan`]: the spec has paths, the monitor has descriptors.
     pub namespaces: NamespacePlan,
-    /// How cgroups are mounted here.
     pub cgroups: &'a Layout,
-    /// Where its streams go.
     pub io: IoPlan,
-    /// How its log is written.
     pub log: Option<LogPlan>,
-    /// Programs compiled earlier.
     pub programs: &'a SeccompPrograms,
 }
 
@@ -74,8 +68,8 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
     })
 }
 
-/// The spec's, and on cgroup v1 the directory that holds the hierarchies: mount points are made in it, so it can
-/// become read-only only when all is mounted.
+/// The spec's paths, and on cgroup v1 the directory that holds the hierarchies: mount points are created in it, so it
+/// becomes read-only only after all mounts.
 fn readonly_paths(spec: &Spec, cgroups: &Layout, mut paths: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let readonly = |mount: &&Mount| {
         let options = mount.options().as_deref().unwrap_or_default();

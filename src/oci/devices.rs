@@ -1,7 +1,7 @@
 //! Devices: which nodes a container gets, and which the device cgroup lets it use.
 //!
-//! The standard six (and the pseudo terminals) are always there. CRI's host paths may be symlinks or
-//! directories; looking at them is [`super::prepare`]'s, here they are numbers already.
+//! The standard six (and the pseudo terminals) always exist. CRI's host paths may be symlinks or directories;
+//! [`super::prepare`] resolves them to the numbers used here.
 
 use std::path::PathBuf;
 
@@ -13,19 +13,13 @@ use super::error::OciError;
 /// A device node of the host that a container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Path in the container.
+    /// In the container.
     pub path: PathBuf,
-    /// Character or block device.
     pub kind: DeviceKind,
-    /// Major number.
     pub major: u32,
-    /// Minor number.
     pub minor: u32,
-    /// Permission bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// What the device cgroup allows: some of `r`, `w`, `m`.
     pub access: String,
@@ -41,10 +35,10 @@ const STANDARD: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// Usable beside those: `/dev/console`, `/dev/ptmx`, the pseudo terminals.
+/// Also allowed: `/dev/console`, `/dev/ptmx`, the pseudo terminals.
 const TERMINALS: [(u32, Option<u32>); 3] = [(5, Some(1)), (5, Some(2)), (136, None)];
 
-/// The nodes beside the standard ones, as the runtime spec has them.
+/// The additional nodes for the runtime spec.
 pub(crate) fn to_oci(devices: &[Device]) -> Vec<LinuxDevice> {
     devices
         .iter()
@@ -62,14 +56,14 @@ pub(crate) fn to_oci(devices: &[Device]) -> Vec<LinuxDevice> {
         .collect()
 }
 
-/// The rules of the device cgroup, in order: everything for the privileged, else nothing but what is listed.
+/// The rules of the device cgroup, in order: everything for a privileged container, else only what is listed.
 pub(crate) fn rules(devices: &[Device], privileged: bool) -> Vec<LinuxDeviceCgroup> {
     if privileged {
         return vec![rule(true, LinuxDeviceType::A, None, None, "rwm")];
     }
     let mut rules = vec![
         rule(false, LinuxDeviceType::A, None, None, "rwm"),
-        // Making a node is harmless as long as it cannot be opened.
+        // Creating a node is harmless as long as it cannot be opened.
         rule(true, LinuxDeviceType::C, None, None, "m"),
         rule(true, LinuxDeviceType::B, None, None, "m"),
     ];
@@ -90,7 +84,7 @@ pub(crate) fn rules(devices: &[Device], privileged: bool) -> Vec<LinuxDeviceCgro
     rules
 }
 
-/// The nodes to make: the standard ones, then those of the spec, which win.
+/// The nodes to create: the standard ones, then those of the spec, which win.
 pub(crate) fn plan(devices: Option<&[LinuxDevice]>) -> Result<Vec<DevicePlan>, OciError> {
     let mut plan: Vec<DevicePlan> = STANDARD
         .iter()

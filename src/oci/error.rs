@@ -1,4 +1,4 @@
-//! What can be wrong with a container's configuration, or with what it finds on this node.
+//! Errors in a container's configuration, and of this node.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -15,40 +15,27 @@ pub enum OciError {
     /// Neither CRI nor the image says what to run.
     #[error("no command specified: set command or args, or use an image with ENTRYPOINT or CMD")]
     NoCommand,
-    /// A field has a value that cannot be.
+    /// A field has a wrong value.
     #[error("{field} is {value:?}: {reason}")]
     Invalid {
-        /// The field.
         field: Field,
-        /// Its value.
         value: String,
-        /// What is wrong with it.
         reason: &'static str,
     },
-    /// A field asks for what pausa does not do.
+    /// A field asks for something that pausa does not support.
     #[error("{field} is set: {reason}")]
-    Unsupported {
-        /// The field.
-        field: Field,
-        /// What is not supported.
-        reason: &'static str,
-    },
-    /// A field asks for what this node does not have.
+    Unsupported { field: Field, reason: &'static str },
+    /// A field asks for something that this node does not have.
     #[error("{field} is {value:?}: {reason}")]
     HostLacks {
-        /// The field.
         field: Field,
-        /// Its value.
         value: String,
-        /// What is not there.
         reason: &'static str,
     },
     /// A user or group that the image does not have.
     #[error("{field} names {value:?}, which is not in the image's {file}: use a numeric id or another image")]
     UnknownName {
-        /// The field.
         field: Field,
-        /// The name.
         value: String,
         /// `/etc/passwd` or `/etc/group`.
         file: &'static str,
@@ -60,37 +47,29 @@ pub enum OciError {
         file: &'static str,
         /// System call with arguments.
         call: &'static str,
-        /// errno.
         #[source]
         source: std::io::Error,
     },
-    /// A file of the image is not what it should be.
-    #[error("the image's {file} {reason}: such an image is not run")]
+    /// A file of the image is of a wrong type or too large.
+    #[error("the image's {file} {reason}: pausa does not run such an image")]
     HostileFile {
         /// The file, as the container sees it.
         file: &'static str,
-        /// What is wrong with it.
         reason: &'static str,
     },
     /// A path of the host that the container needs cannot be used.
     #[error("{field}: {call} of {} failed on this node", path.display())]
     HostPath {
-        /// The field.
         field: Field,
-        /// The path on the host.
         path: PathBuf,
-        /// System call.
         call: &'static str,
-        /// errno.
         #[source]
         source: std::io::Error,
     },
     /// A seccomp profile that cannot be used.
     #[error("{field}: the profile is refused")]
     Seccomp {
-        /// The field.
         field: Field,
-        /// Why.
         #[source]
         source: pausa_seccomp::Error,
     },
@@ -99,9 +78,7 @@ pub enum OciError {
     Spec {
         /// The field of the runtime spec.
         field: Field,
-        /// Its value.
         value: String,
-        /// What is wrong with it.
         reason: &'static str,
     },
 }

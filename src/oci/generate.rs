@@ -1,7 +1,7 @@
 //! Puts a container's spec together from its parts.
 //!
-//! Masked and read-only paths are CRI's lists as they are: proto3 cannot tell an empty list from none, and
-//! empty is how kubelet says `procMount: Unmasked`. Only without any security context are they the usual ones.
+//! Masked and read-only paths are taken from CRI as they are: proto3 cannot tell an empty list from a missing one, and
+//! an empty list is how kubelet says `procMount: Unmasked`. The defaults apply only without a security context.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::error::OciError;
 use super::mounts::Mounts;
 use super::{
     ContainerInput, annotations, capabilities, devices, mounts, namespaces, process, resources, security,
-    users,
+    userns,
 };
 use crate::proto::v1;
 
@@ -55,7 +55,7 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
             reason: "CDI devices are not supported yet",
         });
     }
-    let users = users::container_users(input.pod.config, input.config, input.user)?;
+    let users = userns::container_users(input.pod.config, input.config, input.user)?;
     let plan = namespaces::namespace_plan(input.pod.config, Some(security))?;
     let mounts = mounts::mounts(input, &plan, users, security.readonly_rootfs)?;
     let (process, exact_env) = process_of(input, security)?;
@@ -72,8 +72,8 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
         own.set_typ(LinuxNamespaceType::User).set_path(None);
         namespaces.push(own);
         linux
-            .set_uid_mappings(Some(users::to_oci(range)))
-            .set_gid_mappings(Some(users::to_oci(range)));
+            .set_uid_mappings(Some(userns::to_oci(range)))
+            .set_gid_mappings(Some(userns::to_oci(range)));
     }
     linux
         .set_namespaces(Some(namespaces))

@@ -1,6 +1,6 @@
-//! What this node offers, looked up once at start.
+//! What this node offers to containers, probed once at start.
 //!
-//! Must never be asked on a container's way: it reads `/proc` and `/sys`.
+//! Must never be probed while a container starts: it reads `/proc` and `/sys`.
 
 use std::fs;
 use std::path::Path;
@@ -15,29 +15,26 @@ use super::{SeccompPrograms, prepare};
 /// The configuration's key of the profile for `RuntimeDefault`.
 const DEFAULT_SECCOMP: &str = "seccomp.default_profile";
 
-/// What is the same for every container of this node.
+/// Facts about the node that are the same for all its containers.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Capabilities this process may hand on: bit n for capability number n.
+    /// Capabilities that this process may pass on: bit n for capability number n.
     pub capabilities: u64,
     /// Whether seccomp filters can be installed.
     pub seccomp: bool,
-    /// What seccomp `RuntimeDefault` means instead of the profile pausa brings.
+    /// The configured profile for seccomp `RuntimeDefault`; pausa's own if none.
     pub seccomp_default: Option<Profile>,
-    /// The machine, where a seccomp profile can be compiled for it.
+    /// None if there are no seccomp tables for this machine.
     pub architecture: Option<Architecture>,
-    /// The running kernel.
     pub kernel: KernelVersion,
-    /// AppArmor, where it is on.
+    /// None if AppArmor is not enabled.
     pub apparmor: Option<AppArmor>,
-    /// Whether SELinux is on.
     pub selinux: bool,
 }
 
-/// AppArmor on this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppArmor {
-    /// The profile that `RuntimeDefault` means, if one is loaded.
+    /// The profile for `RuntimeDefault`, if one is loaded.
     pub default_profile: Option<String>,
 }
 
@@ -45,7 +42,7 @@ pub struct AppArmor {
 const DEFAULT_APPARMOR_PROFILE: &str = "pausa-default";
 
 impl Host {
-    /// Looks at this node. What cannot be found out counts as not there.
+    /// Looks at this node. A feature that cannot be determined counts as missing.
     pub fn probe() -> Self {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy();
@@ -54,18 +51,18 @@ impl Host {
             seccomp: fs::exists("/proc/sys/kernel/seccomp/actions_avail").unwrap_or(false),
             seccomp_default: None,
             architecture: Architecture::current(),
-            // Two numbers come first in every release there has been; no rule asks for less than 3.
+            // Every release so far begins with two numbers; no seccomp rule asks for a kernel before 3.
             kernel: release.parse().unwrap_or(KernelVersion::new(5, 15)),
             apparmor: apparmor(),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         }
     }
 
-    /// Makes seccomp `RuntimeDefault` the profile in a file, which is read now and not again. Where this machine
-    /// has filters, it is tried as well: better no daemon than one whose every pod fails.
+    /// Replaces the seccomp profile of `RuntimeDefault` with the one in a file, which is read now and not again. Where
+    /// this machine has filters, the profile is compiled as a test: a start that fails is better than pods that do.
     ///
     /// # Errors
-    /// The file cannot be read, is no profile, or one that cannot be compiled for this machine.
+    /// The file cannot be read, is not a profile, or cannot be compiled for this machine.
     pub fn read_seccomp_default(&mut self, path: &Path) -> Result<(), OciError> {
         self.seccomp_default = Some(prepare::read_profile(DEFAULT_SECCOMP, path)?);
         if self.seccomp && self.architecture.is_some() {
@@ -84,7 +81,7 @@ impl Host {
     }
 }
 
-/// What is both in the bounding set and permitted.
+/// Capabilities that are permitted and in the bounding set.
 fn capabilities() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = |name: &str| {

@@ -1,9 +1,8 @@
-//! What is mounted where: the defaults every container has, and what CRI asks for.
+//! The mounts of a container: the defaults, CRI's mounts, the image's volumes.
 //!
-//! A CRI mount takes the place of the default with the same target, one on `/dev` of everything beneath it.
-//! A `VOLUME` of the image is a part of the container's own root, and gives way to both.
-//! All are sorted by depth, stably, so that none hides another. Sources are paths of the host that
-//! [`super::prepare`] has looked at; nothing is looked up here.
+//! A CRI mount replaces the default with the same target; one on `/dev` replaces all defaults beneath it. A `VOLUME` of
+//! the image is part of the container's root and yields to both. All are sorted by depth, stably, so that none hides
+//! another. Sources are paths of the host that [`super::prepare`] has resolved; nothing is looked up here.
 
 mod defaults;
 mod requested;
@@ -63,13 +62,11 @@ pub(crate) fn mounts(
     })
 }
 
-/// A path's bytes.
 pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
 }
 
-/// A container's path without `.`, `..` and double slashes; these are names, nothing is looked up. None for
-/// a relative or empty one.
+/// A container's path without `.`, `..` and double slashes, by name only. None for a relative or empty path.
 pub(crate) fn clean(path: &str) -> Option<PathBuf> {
     let mut clean = PathBuf::from("/");
     for part in Path::new(path).strip_prefix("/").ok()?.components() {
@@ -103,7 +100,7 @@ fn oci(target: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, optio
     mount
 }
 
-/// Whether a namespace is one of the container's own.
+/// Whether the container has a namespace of its own.
 fn own(namespace: &Namespace) -> bool {
     matches!(namespace, Namespace::New)
 }

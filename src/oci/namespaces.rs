@@ -1,4 +1,4 @@
-//! Which namespaces a container has: its own, the pod's, the host's or another container's.
+//! The namespaces of a container: its own, the pod's, the host's or another container's.
 //!
 //! | CRI mode  | pid | ipc | network, uts |
 //! |-----------|-----|-----|--------------|
@@ -7,8 +7,9 @@
 //! | NODE      | the host's | the host's | the host's |
 //! | TARGET    | that container's | refused | refused |
 //!
-//! POD in a pod that shares no PID namespace (CONTAINER) is one of its own. The mount namespace is always the container's own. The cgroup namespace is its own too, except for a
-//! privileged container, which is there to see the node. The user namespace is always the pod's: see [`super::users`].
+//! In a pod that shares no PID namespace (CONTAINER), POD means the container's own. The mount namespace is always the
+//! container's own. So is the cgroup namespace, except for a privileged container, which is there to see the node. The
+//! user namespace is always the pod's: see [`super::userns`].
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use super::PodNamespaces;
 use super::error::OciError;
 use crate::proto::v1::{self, NamespaceMode};
 
-/// The namespaces of a container, as the monitor takes them.
+/// The namespaces of a container, for the monitor.
 ///
 /// # Errors
 /// A mode that makes no sense for its namespace.

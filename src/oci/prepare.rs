@@ -1,7 +1,7 @@
-//! Looks at the host for what a container's configuration names: mount sources, devices, seccomp profiles.
+//! Looks up what a container's configuration names on the host: mount sources, devices, seccomp profiles.
 //!
-//! This is the one step of the room that touches the node, and the only one that changes it: a missing mount
-//! source is made as a directory. Paths of volumes may hang (NFS): the caller runs it where it can hang alone.
+//! Not pure: it changes the node, because a missing mount source is created as a directory. Paths of volumes may hang
+//! (NFS), so the caller runs it on a thread of its own.
 
 use std::fs;
 use std::io::Read;
@@ -19,19 +19,16 @@ use crate::proto::v1::{self, MountPropagation};
 
 mod nodes;
 
-/// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Prepared {
-    /// The sources of `ContainerConfig.mounts`, in order, symlinks resolved. Missing ones are as CRI wrote them.
+    /// The sources of `ContainerConfig.mounts`, in order, symlinks resolved. Image volumes have an empty path.
     pub sources: Vec<PathBuf>,
-    /// The device nodes: those CRI names, or the host's for a privileged container.
+    /// The device nodes that CRI names, or the host's for a privileged container.
     pub devices: Vec<Device>,
-    /// The seccomp profile.
     pub seccomp: Seccomp,
 }
 
 impl Prepared {
-    /// The source of a mount.
     pub(crate) fn source(&self, index: usize, mount: &v1::Mount) -> PathBuf {
         match self.sources.get(index) {
             Some(source) => source.clone(),
@@ -40,10 +37,10 @@ impl Prepared {
     }
 }
 
-/// Looks everything up for one container. `seccomp_root` is where relative `Localhost` profiles are.
+/// Prepares one container. `seccomp_root` is the directory of relative `Localhost` profiles.
 ///
 /// # Errors
-/// What is not there, cannot be read, or does not propagate as asked; the field is named.
+/// A path that is missing, cannot be read, or does not propagate as asked; the error names the field.
 pub fn prepare(config: &v1::ContainerConfig, seccomp_root: &Path) -> Result<Prepared, OciError> {
     let privileged = security_context(config).is_some_and(|security| security.privileged);
     Ok(Prepared {
@@ -53,7 +50,7 @@ pub fn prepare(config: &v1::ContainerConfig, seccomp_root: &Path) -> Result<Prep
     })
 }
 
-/// Makes missing mount sources, resolves symlinks, checks propagation. In the order of the configuration.
+/// Creates missing mount sources, resolves symlinks, checks propagation, in the order of the configuration.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -61,10 +58,10 @@ pub fn prepare_mounts(config: &v1::ContainerConfig) -> Result<Vec<PathBuf>, OciE
     let mut mounts_of_host = None;
     let mut sources = Vec::new();
     for (index, mount) in config.mounts.iter().enumerate() {
-        // What is wrong by itself comes before what this node cannot do.
+        // A wrong request is reported before what this node lacks.
         mounts::check_recursive_read_only(index, mount)?;
         if mount.host_path.is_empty() {
-            // An image volume, or refused later by name.
+            // An image volume; otherwise it is refused later.
             sources.push(PathBuf::new());
             continue;
         }
@@ -122,7 +119,7 @@ fn read_mountinfo() -> Result<Vec<MountInfo>, OciError> {
     Ok(mountinfo::parse(&bytes))
 }
 
-/// HOST_TO_CONTAINER needs a source on a mount that receives, BIDIRECTIONAL one that also sends.
+/// HOST_TO_CONTAINER needs a source on a mount that receives events, BIDIRECTIONAL on one that also sends them.
 fn check_propagation(
     index: usize,
     source: &Path,
@@ -171,7 +168,7 @@ pub(super) fn read_profile(field: &'static str, path: &Path) -> Result<pausa_sec
     let limit = u64::try_from(pausa_seccomp::MAX_PROFILE_SIZE).unwrap_or(u64::MAX);
     let mut json = Vec::new();
     fs::File::open(path)
-        // One more than allowed, so that a larger one is seen as such.
+        // One byte more than allowed, so that a larger file is recognised.
         .and_then(|file| file.take(limit + 1).read_to_end(&mut json))
         .map_err(|source| OciError::HostPath {
             field: field.into(),

@@ -1,12 +1,12 @@
-//! What runs: arguments, environment, working directory.
+//! A process: arguments, environment, working directory.
 //!
 //! CRI's command replaces the image's ENTRYPOINT *and* CMD; CRI's args alone replace only CMD. The
-//! environment is the default PATH, HOSTNAME, the image's, CRI's, each later one winning, then HOME and TERM
-//! where nobody set them.
+//! environment is the default PATH, HOSTNAME, the image's variables, then CRI's; later ones win. HOME and TERM are
+//! added where they are missing.
 //!
 //! Values of variables may be any bytes (CRI since 0.37), JSON strings may not. The spec therefore carries such
-//! a variable twice: readable in `process.env`, and exactly in the annotation [`EXACT_ENV`]. That keeps
-//! `config.json` the whole truth about a container: what is compiled from it tomorrow is what was asked today.
+//! a variable twice: readable in `process.env`, and exactly in the annotation [`EXACT_ENV`]. A later daemon that plans
+//! an exec from config.json has the exact environment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -23,7 +23,6 @@ pub(crate) const EXACT_ENV: &str = "io.pausa.process.exact-env";
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The arguments.
 pub(crate) fn args(config: &v1::ContainerConfig, image: Option<&Config>) -> Result<Vec<String>, OciError> {
     let of_image = |list: fn(&Config) -> &Option<Vec<String>>| {
         image.and_then(|image| list(image).as_deref()).unwrap_or_default()
@@ -65,7 +64,7 @@ pub(crate) fn env(
     let of_image = image.and_then(|image| image.env().as_deref()).unwrap_or_default();
     for entry in of_image {
         no_nul("the image's Env", entry)?;
-        // An entry without a name or without `=` is no variable.
+        // An entry without a name or without `=` is not a variable.
         if entry.find('=').is_some_and(|at| at > 0) {
             env.set(entry.clone().into_bytes());
         }
@@ -80,7 +79,6 @@ pub(crate) fn env(
     Ok(env.entries)
 }
 
-/// The working directory.
 pub(crate) fn cwd(config: &v1::ContainerConfig, image: Option<&Config>) -> Result<PathBuf, OciError> {
     let of_image = image.and_then(|image| image.working_dir().as_deref());
     let (field, cwd) = match (config.working_dir.as_str(), of_image) {
@@ -94,12 +92,12 @@ pub(crate) fn cwd(config: &v1::ContainerConfig, image: Option<&Config>) -> Resul
     } else if field == "working_dir" {
         Err(OciError::invalid(field, cwd, "it must be an absolute path"))
     } else {
-        // Builders wrote relative ones; they are meant from the root.
+        // Some builders wrote relative paths, which start at the root.
         Ok(PathBuf::from("/").join(cwd))
     }
 }
 
-/// The environment as the spec can have it, and the annotation for what it cannot.
+/// The environment for the spec, and the value of [`EXACT_ENV`] if one of the variables is not UTF-8.
 pub(crate) fn to_spec(env: &[Vec<u8>]) -> (Vec<String>, Option<String>) {
     let exact: BTreeMap<usize, String> = env
         .iter()
@@ -158,7 +156,7 @@ fn assignment(index: usize, variable: &v1::KeyValue) -> Result<Vec<u8>, OciError
         return Err(OciError::invalid(format!("envs[{index}].key"), key, reason));
     }
     if variable.value.contains(&0) {
-        // The value may be a secret: the name has to do.
+        // The value may be a secret, so the error has the name.
         let field = format!("envs[{index}].value");
         return Err(OciError::invalid(
             field,

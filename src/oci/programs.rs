@@ -1,23 +1,23 @@
-//! Seccomp filters compiled to programs, the last few kept.
+//! A cache of seccomp filters compiled to programs.
 //!
-//! A node runs many containers under few profiles, and every exec needs the program again. The key is the
-//! resolved filter itself, in which profile, capabilities and machine are already in: nothing can be stale.
+//! A node runs many containers under few profiles, and every exec needs the program again. The key is the resolved
+//! filter, which depends on profile, capabilities and machine, so an entry is never stale.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::LinuxSeccomp;
+use parking_lot::Mutex;
 use pausa_seccomp::Architecture;
 
 use super::error::OciError;
 
-/// More different ones than a node has at a time.
+/// More than a node uses at a time.
 const KEPT: usize = 32;
 
 /// A program and the flags of seccomp(2), as the plan carries them.
 type Program = (Vec<u8>, u32);
 
-/// The programs compiled lately.
+/// The programs compiled last, the latest first.
 #[derive(Debug, Default)]
 pub struct SeccompPrograms {
     recent: Mutex<VecDeque<(LinuxSeccomp, Program)>>,
@@ -27,7 +27,7 @@ impl SeccompPrograms {
     /// The program of a filter for this machine.
     ///
     /// # Errors
-    /// As [`pausa_seccomp::compile`]; or the machine is none that profiles can be compiled for.
+    /// As [`pausa_seccomp::compile`]; or there are no tables for this machine.
     pub fn program(&self, filter: &LinuxSeccomp) -> Result<Program, OciError> {
         if let Some(known) = self.lookup(filter) {
             return Ok(known);
@@ -47,14 +47,14 @@ impl SeccompPrograms {
             tracing::debug!(names = ?compiled.unknown_syscalls(), "seccomp profile names unknown system calls");
         }
         let program = (compiled.to_bytes(), compiled.flags());
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock();
         recent.truncate(KEPT - 1);
         recent.push_front((filter.clone(), program.clone()));
         Ok(program)
     }
 
     fn lookup(&self, filter: &LinuxSeccomp) -> Option<Program> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock();
         let at = recent.iter().position(|(known, _)| known == filter)?;
         let hit = recent.remove(at)?;
         let program = hit.1.clone();

@@ -1,11 +1,11 @@
-//! CRI's resource fields as the runtime spec has them. What they mean to the kernel is the cgroups room's.
+//! CRI's resource fields for the runtime spec. `crate::cgroups` turns them into values for the kernel.
 
 use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources};
 
 use super::error::OciError;
 use crate::proto::v1;
 
-/// The `linux.resources` of a container. CRI says 0 or empty for "not given".
+/// The `linux.resources` of a container. In CRI, 0 or empty means "not given".
 pub(crate) fn resources(
     cri: &v1::LinuxContainerResources,
     devices: Vec<LinuxDeviceCgroup>,
@@ -38,7 +38,7 @@ pub(crate) fn resources(
     Ok(resources)
 }
 
-/// oom_score_adj as proc(5) takes it.
+/// oom_score_adj, see proc(5).
 pub(crate) fn oom_score_adj(cri: &v1::LinuxContainerResources) -> Result<i32, OciError> {
     i32::try_from(cri.oom_score_adj)
         .ok()
@@ -67,7 +67,7 @@ fn cpu(cri: &v1::LinuxContainerResources) -> Result<LinuxCpu, OciError> {
     Ok(cpu)
 }
 
-/// Swap counts memory and swap together. Where CRI gives a limit but no swap, the two are equal: no swap.
+/// The swap limit counts memory and swap together. If CRI gives only a memory limit, the two are equal: no swap.
 fn memory(cri: &v1::LinuxContainerResources) -> LinuxMemory {
     let limit = (cri.memory_limit_in_bytes != 0).then_some(cri.memory_limit_in_bytes);
     let swap = match cri.memory_swap_limit_in_bytes {

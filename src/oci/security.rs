@@ -1,8 +1,8 @@
-//! Seccomp, AppArmor and SELinux: what CRI asks for, and what that is on this node.
+//! Seccomp, AppArmor and SELinux: from CRI's fields to what this node can enforce.
 //!
-//! A privileged container has none of the three. No seccomp profile at all means unconfined, as CRI says;
-//! kubelet decides about defaults. AppArmor `RuntimeDefault` is silently none where there is no AppArmor, a
-//! `Localhost` profile never is. SELinux options count only where SELinux is on.
+//! A privileged container has none of the three. Without a seccomp profile a container is unconfined, as CRI says;
+//! kubelet sets the defaults. Without AppArmor on the node, `RuntimeDefault` is ignored and a `Localhost` profile is an
+//! error. SELinux options are ignored unless SELinux is enabled.
 
 use std::path::PathBuf;
 
@@ -19,16 +19,15 @@ const APPARMOR: &str = "linux.security_context.apparmor";
 /// The seccomp profile of a container.
 #[derive(Debug, Clone, Default)]
 pub enum Seccomp {
-    /// None.
     #[default]
     Unconfined,
-    /// The node's: [`Host::seccomp_default`], else the one pausa brings.
+    /// [`Host::seccomp_default`], else pausa's own profile.
     RuntimeDefault,
-    /// One that has been read from the node.
+    /// A profile that was read from the node.
     Localhost(Profile),
 }
 
-/// What a field says about a profile, before anything is looked up.
+/// A profile as a field names it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     Unset,
@@ -37,7 +36,7 @@ pub(crate) enum Choice {
     Localhost(String),
 }
 
-/// The seccomp profile CRI asks for. The deprecated path counts only where the newer field is absent.
+/// The seccomp profile in CRI. The deprecated path counts only if the newer field is absent.
 pub(crate) fn seccomp_choice(security: &v1::LinuxContainerSecurityContext) -> Result<Choice, OciError> {
     if security.privileged {
         return Ok(Choice::Unset);
@@ -50,7 +49,7 @@ pub(crate) fn seccomp_choice(security: &v1::LinuxContainerSecurityContext) -> Re
     named("linux.security_context.seccomp_profile_path", path)
 }
 
-/// The file of a `Localhost` profile. kubelet sends absolute paths; others are meant beneath `root`.
+/// The file of a `Localhost` profile. kubelet sends absolute paths; others are relative to `root`.
 pub(crate) fn localhost_path(root: &std::path::Path, reference: &str) -> Result<PathBuf, OciError> {
     let path = PathBuf::from(reference);
     let climbs = path
@@ -67,7 +66,7 @@ pub(crate) fn localhost_path(root: &std::path::Path, reference: &str) -> Result<
     Ok(root.join(path))
 }
 
-/// The filter as the runtime spec has it, for a container with this bounding set.
+/// The filter for the runtime spec of a container with this bounding set.
 pub(crate) fn seccomp(
     profile: &Seccomp,
     bounding: &Capabilities,
@@ -97,7 +96,6 @@ pub(crate) fn seccomp(
     Ok(Some(resolved))
 }
 
-/// The AppArmor profile to change to.
 pub(crate) fn apparmor(
     security: &v1::LinuxContainerSecurityContext,
     host: &Host,

@@ -1,4 +1,4 @@
-//! Signals: names as images and people write them, numbers as the kernel has them, CRI's own enumeration.
+//! Signals: names in images and requests, the kernel's numbers, CRI's enumeration.
 
 use crate::proto::v1;
 
@@ -40,7 +40,7 @@ const NAMES: [(&str, i32); 34] = [
     ("SYS", 31),
 ];
 
-/// What C libraries call SIGRTMIN: they keep 32 and 33 for themselves.
+/// SIGRTMIN of C libraries, which reserve 32 and 33.
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
@@ -49,10 +49,8 @@ const RTMAX: i32 = 64;
 pub struct Signal(i32);
 
 impl Signal {
-    /// SIGTERM.
     pub const TERM: Self = Self(15);
 
-    /// Its number.
     pub fn number(self) -> i32 {
         self.0
     }
@@ -75,7 +73,7 @@ impl Signal {
         (RTMIN..=RTMAX).contains(&number).then_some(Self(number))
     }
 
-    /// The one in CRI's enumeration; none for its default and for values it does not have.
+    /// From CRI's enumeration; none for its default and for unknown values.
     pub fn from_cri(value: i32) -> Option<Self> {
         let known = v1::Signal::try_from(value).ok()?;
         let name = known.as_str_name().strip_prefix("SIGNAL_")?;
@@ -83,7 +81,7 @@ impl Signal {
         Self::parse(&name.replace("PLUS", "+").replace("MINUS", "-"))
     }
 
-    /// Its value in CRI's enumeration; none for the two that C libraries keep for themselves.
+    /// Its value in CRI's enumeration; none for the two that C libraries reserve.
     pub fn to_cri(self) -> Option<v1::Signal> {
         (1..=65)
             .filter_map(|value| v1::Signal::try_from(value).ok())
@@ -102,7 +100,7 @@ fn distance(text: &str, sign: char) -> Option<i32> {
 
 /// The signal that asks a container to stop: CRI's, else the image's, else SIGTERM.
 ///
-/// An image may hold any text there; what is no signal counts as none, because refusing to stop would be worse.
+/// An image may have any text there. Text that is not a signal is ignored: refusing to stop would be worse.
 pub fn stop_signal(cri: i32, image: Option<&str>) -> Signal {
     Signal::from_cri(cri)
         .or_else(|| image.and_then(Signal::parse))

@@ -1,4 +1,4 @@
-//! Who runs: users and groups from CRI, the image's config and the image's own `/etc/passwd` and `/etc/group`.
+//! The user and groups of a process, from CRI, the image's config and the image's own `/etc/passwd` and `/etc/group`.
 //!
 //! | CRI, image | user | group |
 //! |---|---|---|
@@ -7,9 +7,9 @@
 //! | image `User`: `name`, `uid`, `name:group`, `uid:gid` | looked up; a name wins over a number | as given, else passwd, else 0 |
 //! | nothing | 0 | as for `run_as_user` 0 |
 //!
-//! Supplementary groups are the primary group, CRI's list and, unless the policy is Strict, those that
-//! `/etc/group` gives the user (KEP-3619). Both files come from the image and are hostile: they are opened
-//! beneath the container's root without ever leaving it, must be regular and small, and ids must fit 31 bits.
+//! Supplementary groups are the primary group, CRI's list and, unless the policy is Strict, the user's groups in
+//! `/etc/group` (KEP-3619). Both files come from the image and are untrusted: they are opened beneath the
+//! container's root (RESOLVE_IN_ROOT), must be regular and small, and ids must fit 31 bits.
 //! Reference: passwd(5), group(5), openat2(2).
 
 mod database;
@@ -27,26 +27,24 @@ use crate::proto::v1::{self, SupplementalGroupsPolicy};
 /// The largest id: what the peers and Kubernetes' own validation allow.
 const MAX_ID: u32 = 0x7fff_ffff;
 
-/// More groups than that a process cannot have (NGROUPS_MAX).
+/// NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 
-/// Who a container runs as.
+/// The user of a container's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedUser {
-    /// User id.
     pub uid: u32,
-    /// Primary group id.
     pub gid: u32,
     /// Supplementary groups, the primary one first, no duplicates.
     pub groups: Vec<u32>,
-    /// Home directory, `/` where passwd knows none.
+    /// Home directory; `/` where passwd has none.
     pub home: String,
 }
 
-/// Finds out who a container runs as. `root` is its root: a directory or detached mount.
+/// Resolves the user of a container's process. `root` is the container's root: a directory or detached mount.
 ///
 /// # Errors
-/// Fields that contradict each other, names that the image does not have, files that are no plain small files.
+/// Fields that contradict each other, names that the image does not have, files that are not regular or too large.
 pub fn resolve_user(
     root: BorrowedFd<'_>,
     config: &v1::ContainerConfig,
@@ -91,11 +89,11 @@ pub fn resolve_user(
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wanted {
     Id(u32),
-    /// A name; if nobody has it and it is a number, the number.
+    /// A name; if no entry has it and it is a number, the id.
     Name(String),
 }
 
-/// What is asked for, and by which field.
+/// The requested user and group, with the fields they come from.
 #[derive(Debug)]
 struct Asked {
     user: Wanted,
@@ -151,7 +149,7 @@ impl Asked {
     }
 }
 
-/// The user wanted. An id that nobody has is somebody without a name, with group 0.
+/// Looks the user up. An id without an entry is a user without a name, with group 0.
 fn find_user(root: &Root<'_>, wanted: &Wanted, field: &'static str) -> Result<User, OciError> {
     let found = match wanted {
         Wanted::Id(uid) => root.user(|_, known| known == *uid)?,
@@ -188,7 +186,7 @@ fn find_group(root: &Root<'_>, wanted: &Wanted, field: &'static str) -> Result<u
     }
 }
 
-/// A name that nobody has may be a number.
+/// A name without an entry may be a number.
 fn number(field: &'static str, text: &str, file: &'static str) -> Result<u32, OciError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(OciError::UnknownName {
@@ -197,7 +195,7 @@ fn number(field: &'static str, text: &str, file: &'static str) -> Result<u32, Oc
             file,
         });
     }
-    // Too many digits are too large as well.
+    // More digits than an i64 holds are too large as well.
     id(field, text.parse().unwrap_or(i64::MAX))
 }
 

@@ -7,7 +7,7 @@ use pausa_monitor_protocol::{IdRange, Propagation};
 
 use super::{clean, oci};
 use crate::oci::error::OciError;
-use crate::oci::users;
+use crate::oci::userns;
 use crate::proto::v1::{self, MountPropagation};
 
 /// What `mount_options` may say (CRI since 0.37).
@@ -21,7 +21,7 @@ pub(super) fn mount(
     users: Option<IdRange>,
 ) -> Result<Mount, OciError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    let mapped = users::maps_owners(index, mount, users)?;
+    let mapped = userns::maps_owners(index, mount, users)?;
     let target = &mount.container_path;
     let clean = clean(target).filter(|path| path != Path::new("/") && !target.contains('\0'));
     let Some(clean) = clean else {
@@ -59,8 +59,8 @@ pub(super) fn mount(
     }
     let mut made = oci(clean, "bind", source, &options);
     if let Some(range) = users.filter(|_| mapped) {
-        made.set_uid_mappings(Some(users::to_oci(range)))
-            .set_gid_mappings(Some(users::to_oci(range)));
+        made.set_uid_mappings(Some(userns::to_oci(range)))
+            .set_gid_mappings(Some(userns::to_oci(range)));
     }
     Ok(made)
 }

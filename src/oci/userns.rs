@@ -1,8 +1,8 @@
-//! User namespaces of pods (KEP-127): what CRI says about them, checked.
+//! User namespaces of pods (KEP-127): CRI's options and their rules.
 //!
-//! A pod has one range of ids, the same for users and groups, or none; all its containers and volumes have the same.
-//! What the node would then share with it is refused: a namespace of the node does not belong to the pod's root, so
-//! nothing of the kernel could be mounted in it, and privilege is about the node.
+//! A pod has no range of ids, or one that users and groups, all its containers and all its volumes share. Host
+//! namespaces and privilege are refused with one: a namespace of the host is not owned by the pod's root, so no kernel
+//! file system could be mounted in it, and privilege is meant for the host.
 //!
 //! Reference: user_namespaces(7), mount_setattr(2); CRI `UserNamespace`, `Mount.uidMappings`.
 
@@ -13,18 +13,16 @@ use super::error::OciError;
 use super::{ResolvedUser, security_context};
 use crate::proto::v1::{self, NamespaceMode};
 
-/// Where a pod says it.
 const OF_POD: &str = "config.linux.security_context.namespace_options.userns_options";
-/// Where a container says it.
 const OF_CONTAINER: &str = "linux.security_context.namespace_options.userns_options";
 
-/// What kubelet gives at least. Images count on it: `nobody` is 65534.
+/// The least that kubelet gives. Images rely on it: `nobody` is 65534.
 const LENGTH_MIN: u32 = 65_536;
 
-/// The range of ids of a pod; none if it uses the node's.
+/// The range of ids of a pod; none if it uses the host's.
 ///
 /// # Errors
-/// The field that is wrong, or does not go with a user namespace.
+/// A field that is wrong or cannot be combined with a user namespace.
 pub fn pod_users(pod: &v1::PodSandboxConfig) -> Result<Option<IdRange>, OciError> {
     let security = pod
         .linux
@@ -35,7 +33,7 @@ pub fn pod_users(pod: &v1::PodSandboxConfig) -> Result<Option<IdRange>, OciError
     let Some(range) = parse(options.userns_options.as_ref(), OF_POD)? else {
         return Ok(None);
     };
-    refuse_node(options, "config.linux.security_context.namespace_options")?;
+    refuse_host_namespaces(options, "config.linux.security_context.namespace_options")?;
     if security.is_some_and(|security| security.privileged) {
         return Err(OciError::invalid(
             "config.linux.security_context.privileged",
@@ -46,7 +44,7 @@ pub fn pod_users(pod: &v1::PodSandboxConfig) -> Result<Option<IdRange>, OciError
     Ok(Some(range))
 }
 
-/// The same for a container, which has what its pod has. One that says nothing about it means that.
+/// The range of a container, which is its pod's. CRI may leave it out for a container.
 pub(crate) fn container_users(
     pod: &v1::PodSandboxConfig,
     config: &v1::ContainerConfig,
@@ -62,12 +60,12 @@ pub(crate) fn container_users(
         return Err(OciError::invalid(
             OF_CONTAINER,
             shown(users),
-            "it must be what the pod has, whose user namespace all its containers are in",
+            "it must be the same as the pod's, because all containers share the pod's user namespace",
         ));
     }
     let Some(range) = of_pod else { return Ok(None) };
     if let Some(options) = options {
-        refuse_node(options, "linux.security_context.namespace_options")?;
+        refuse_host_namespaces(options, "linux.security_context.namespace_options")?;
     }
     if security.is_some_and(|security| security.privileged) {
         return Err(OciError::invalid(
@@ -90,7 +88,7 @@ pub(crate) fn container_users(
     Ok(of_pod)
 }
 
-/// Whether the owners of files on a mount are to be mapped to the pod's ids.
+/// Whether file owners on a mount are mapped to the pod's ids.
 pub(crate) fn maps_owners(index: usize, mount: &v1::Mount, pod: Option<IdRange>) -> Result<bool, OciError> {
     if mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty() {
         return Ok(false);
@@ -107,14 +105,14 @@ pub(crate) fn maps_owners(index: usize, mount: &v1::Mount, pod: Option<IdRange>)
     Ok(true)
 }
 
-/// The map as the runtime spec has it.
+/// The mapping for the runtime spec.
 pub(crate) fn to_oci(range: IdRange) -> Vec<LinuxIdMapping> {
     let mapping = LinuxIdMappingBuilder::default()
         .container_id(0_u32)
         .host_id(range.first)
         .size(range.length)
         .build();
-    // Building fails where a field is missing, and none is.
+    // Building fails only if a field is missing.
     mapping.into_iter().collect()
 }
 
@@ -165,15 +163,15 @@ fn range(mappings: &[v1::IdMapping], field: &str) -> Result<IdRange, OciError> {
     if range.length < LENGTH_MIN {
         return bad("length must be 65536 or more");
     }
-    // The last id of all, 2^32-1, means no id.
+    // The last id, 2^32-1, means "no id".
     if range.first.checked_add(range.length).is_none() {
         return bad("host_id and length reach beyond the ids there are");
     }
     Ok(range)
 }
 
-/// What belongs to the node's root does not go with a root of one's own.
-fn refuse_node(options: &v1::NamespaceOption, field: &str) -> Result<(), OciError> {
+/// Refuses host namespaces.
+fn refuse_host_namespaces(options: &v1::NamespaceOption, field: &str) -> Result<(), OciError> {
     let modes = [
         ("network", options.network),
         ("pid", options.pid),
@@ -184,7 +182,7 @@ fn refuse_node(options: &v1::NamespaceOption, field: &str) -> Result<(), OciErro
             return Err(OciError::invalid(
                 format!("{field}.{name}"),
                 "NODE",
-                "a pod with a user namespace has its own; set userns_options.mode to NODE for the node's",
+                "a pod with a user namespace cannot use the host's; set userns_options.mode to NODE to do so",
             ));
         }
     }
