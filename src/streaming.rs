@@ -1,7 +1,7 @@
-//! Exec, attach and port-forward: what clients stream to and from containers and pods.
+//! The streaming server for exec, attach and port-forward.
 //!
-//! CRI answers such a call with a URL; the client (kubelet on behalf of kubectl, or crictl) goes there, upgrades the
-//! connection to SPDY/3.1 or WebSocket, and streams.
+//! CRI answers such a call with a URL. The client (kubelet on behalf of kubectl, or crictl) connects to it and upgrades
+//! the connection to SPDY/3.1 or WebSocket.
 //!
 //! ```text
 //!   CRI call ─▶ checked ─▶ token, URL                        server ─ route ─ upgrade      HTTP, tls
@@ -10,14 +10,14 @@
 //!                                                 └─ forward ─▶ pairs                      port-forward
 //! ```
 //!
-//! A [`ticket`](ticket::Ticket) is what a URL stands for, with the functions that begin what the client came for. All data
-//! travel through descriptors.
+//! A [`ticket`](ticket::Ticket) is the operation of a URL, with the functions that start it. All data travel through
+//! descriptors.
 //!
-//! Must never: decide anything about containers, know what a monitor is, or leave anything behind when a client
-//! goes, however it goes: a session is one future, and dropping it closes all it had.
+//! Must never: decide anything about containers, know about monitors, or leave anything behind when a client
+//! disconnects: a session is one future, and dropping it closes everything.
 //!
-//! Invariants: a URL works once, within a minute, for what it was made for. Nothing is kept in memory beyond a few
-//! buffers a stream: who does not read makes the other side wait.
+//! Invariants: a URL works once, within a minute, for the operation it was issued for. Memory is bounded to a few
+//! buffers per stream: a side that does not read makes the other one wait.
 //!
 //! Links: the streaming calls of CRI v1; [0007](../docs/design/0007-streaming.md).
 
@@ -29,10 +29,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use crate::error::{ErrorKind, Failure};
+use crate::error::Failure;
 use ticket::Ticket;
 use tls::Certificate;
-use tokens::{Tokens, TooMany};
+use tokens::Tokens;
 
 mod channel;
 mod client;
@@ -53,14 +53,14 @@ mod websocket;
 
 pub use tls::TlsError;
 
-/// How the streaming server is reached.
+/// Configuration of the streaming server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen on; port 0 means any free port.
     pub address: SocketAddr,
-    /// Files of the certificate and its key; without them it speaks plain HTTP.
+    /// Files of the certificate and its key; plain HTTP without them.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// A connection on which nothing comes or goes for so long is closed.
+    /// A connection without traffic for so long is closed.
     pub idle_timeout: Duration,
 }
 
@@ -68,30 +68,26 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamingError {
-    /// The address cannot be had.
     #[error("cannot listen on {address} for streams")]
     Listen {
-        /// As configured.
         address: SocketAddr,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The certificate will not do.
     #[error(transparent)]
     Certificate(#[from] TlsError),
 }
 
-/// The streaming server. Dropped, it takes no more clients; those it has are served on.
+/// The streaming server. After it is dropped, no new clients are accepted; sessions continue.
 #[derive(Debug)]
 pub struct Streaming {
     shared: Arc<Shared>,
-    /// What every URL begins with.
+    /// How every URL begins.
     base: String,
     accepting: AbortHandle,
 }
 
-/// What every connection needs.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Shared {
     tokens: Tokens<Ticket>,
@@ -100,10 +96,10 @@ struct Shared {
 }
 
 impl Streaming {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// When the address or the certificate cannot be used.
+    /// The address or the certificate cannot be used.
     pub async fn start(settings: Settings) -> Result<Self, StreamingError> {
         let certificate = match &settings.certificate {
             Some((cert, key)) => Some(Certificate::open(cert, key)?),
@@ -122,7 +118,7 @@ impl Streaming {
             certificate,
             idle: settings.idle_timeout,
         });
-        tracing::info!(at = base, "streams are served");
+        tracing::info!(url = base, "streaming server started");
         let accepting = tokio::spawn(server::serve(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self {
             shared,
@@ -131,22 +127,13 @@ impl Streaming {
         })
     }
 
-    /// A URL at which one client can redeem the ticket, once, within a minute.
+    /// Issues a URL at which one client can redeem the ticket, once, within a minute.
     ///
     /// # Errors
-    /// ResourceExhausted when too many URLs are unused.
+    /// ResourceExhausted if too many URLs are unused.
     pub fn url(&self, ticket: Ticket) -> Result<String, Failure> {
         let kind = ticket.kind();
-        let token = self.shared.tokens.issue(ticket).map_err(|TooMany| {
-            Failure::new(
-                ErrorKind::ResourceExhausted,
-                format!(
-                    "there are {} URLs for exec, attach and port-forward that nobody has used; the oldest expires within {} s",
-                    tokens::OUTSTANDING_MAX,
-                    tokens::LIFETIME.as_secs()
-                ),
-            )
-        })?;
+        let token = self.shared.tokens.issue(ticket)?;
         Ok(format!("{}/{kind}/{token}", self.base))
     }
 }

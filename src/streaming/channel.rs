@@ -1,4 +1,4 @@
-//! One direction of one stream of a client, however the client is connected.
+//! One direction of one stream of a client, over SPDY or WebSocket.
 
 use std::io;
 
@@ -9,17 +9,15 @@ use tokio::sync::mpsc;
 
 use super::websocket::Sender;
 
-/// What a client sends.
+/// A stream from the client.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A stream of its own.
     Spdy(RecvHalf),
-    /// A channel of a WebSocket.
     WebSocket(mpsc::Receiver<Bytes>),
 }
 
 impl Input {
-    /// The next bytes; none when the client has said that there are no more. Cancel-safe.
+    /// The next bytes; none at the end. Cancel-safe.
     pub(super) async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Self::Spdy(half) => half.chunk().await,
@@ -28,17 +26,15 @@ impl Input {
     }
 }
 
-/// What is sent to a client.
+/// A stream to the client.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// A stream of its own.
     Spdy(SendHalf),
-    /// A channel of a WebSocket.
     WebSocket(Sender),
 }
 
 impl Output {
-    /// Sends, or waits until there is room to.
+    /// Sends; waits while the client does not read.
     pub(super) async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         match self {
             Self::Spdy(half) => half.send(bytes).await,
@@ -46,22 +42,22 @@ impl Output {
         }
     }
 
-    /// Says that there is no more. A channel of a WebSocket has no way to say that.
+    /// Ends the stream. A channel of a WebSocket cannot be ended.
     pub(super) async fn finish(&mut self) {
         if let Self::Spdy(half) = self {
-            // Fails where nobody is left to be told.
+            // Fails if the client is gone.
             half.shutdown().await.ok();
         }
     }
 
-    /// Says that what was to come is lost.
+    /// Resets the stream: the rest of the data is lost.
     pub(super) fn reset(&mut self) {
         if let Self::Spdy(half) = self {
             half.reset(RstStatus::Cancel);
         }
     }
 
-    /// Waits until the client wants no more of this.
+    /// Waits until the client no longer reads this stream.
     pub(super) async fn closed(&mut self) {
         match self {
             Self::Spdy(half) => half.closed().await,

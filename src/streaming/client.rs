@@ -1,4 +1,4 @@
-//! A client of an exec or attach, with all its streams there.
+//! A client of an exec or attach, with all its streams.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::resize::Sizes;
 use super::status::Outcome;
 use super::websocket;
 
-/// How long a client may take to read the rest and to close.
+/// How long a client may take to read the rest and to close the connection.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a client is told what came of it.
+/// How a client gets the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Statuses {
     /// Plain text, nothing after success.
@@ -19,7 +19,6 @@ pub(super) enum Statuses {
     Json,
 }
 
-/// See the module. Streams that were not asked for are not there.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) stdin: Option<Input>,
@@ -32,7 +31,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Says what came of it, and goodbye.
+    /// Sends the outcome and closes the connection.
     pub(super) async fn end(self, outcome: &Outcome) {
         let Self {
             mut error,
@@ -43,7 +42,7 @@ impl Client {
             mut stderr,
             ..
         } = self;
-        // What the client still types is for nobody.
+        // Nobody reads further input.
         drop(stdin);
         let goodbye = async {
             for output in [&mut stdout, &mut stderr].into_iter().flatten() {
@@ -54,14 +53,14 @@ impl Client {
                 Statuses::Text => outcome.text(),
             };
             if let Some(status) = status {
-                // Whoever has gone need not know.
+                // Fails if the client is gone.
                 error.send(status).await.ok();
             }
             error.finish().await;
             connection.close().await;
         };
         if tokio::time::timeout(CLOSE_PATIENCE, goodbye).await.is_err() {
-            tracing::debug!("a client does not read what came of its command; it is cut off");
+            tracing::debug!("a client does not read the outcome of its command; closing the connection");
         }
     }
 }
@@ -74,7 +73,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Waits until the client has gone. Streams that it opens meanwhile are refused.
+    /// Waits until the client disconnects. Streams that it opens meanwhile are refused.
     pub(super) async fn gone(&self) {
         match self {
             Self::Spdy(session) => while session.accept().await.is_some() {},
@@ -82,7 +81,7 @@ impl Connection {
         }
     }
 
-    /// Ends it after all that was sent.
+    /// Closes the connection after everything was sent.
     async fn close(self) {
         match self {
             Self::Spdy(session) => session.close().await,

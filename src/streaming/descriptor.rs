@@ -1,4 +1,4 @@
-//! A pipe, terminal or socket as the runtime waits for it.
+//! A pipe, terminal or socket for the async runtime.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,26 +10,40 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 use tokio::io::unix::AsyncFd;
 
-/// Read at once: twice what a pipe holds, for sockets that have more.
+use crate::error::{ErrorKind, Kinded};
+
+/// The most that is read at once: twice the size of a pipe.
 const CHUNK: usize = 128 * 1024;
 /// A smaller piece is copied, so that it does not hold a whole buffer while it waits to be sent.
 const SMALL: usize = 8 * 1024;
 
-/// See the module. Clones are the same descriptor; it is closed with the last.
+/// Clones share the descriptor, which is closed with the last one.
 #[derive(Debug, Clone)]
 pub(super) struct Descriptor(Arc<AsyncFd<OwnedFd>>);
+
+/// Why a descriptor cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot wait for a stream with epoll(7)")]
+pub(super) struct DescriptorError(#[source] io::Error);
+
+impl Kinded for DescriptorError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+}
 
 impl Descriptor {
     #[expect(
         deprecated,
         reason = "unsound only for types that lie about their descriptor; its successor is unsafe, which no code here may be"
     )]
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(Arc::new(AsyncFd::new(fd)?)))
+    pub(super) fn new(fd: OwnedFd) -> Result<Self, DescriptorError> {
+        rustix::io::ioctl_fionbio(&fd, true).map_err(|errno| DescriptorError(errno.into()))?;
+        let fd = AsyncFd::new(fd).map_err(DescriptorError)?;
+        Ok(Self(Arc::new(fd)))
     }
 
-    /// The next bytes; empty at the end. A terminal nobody has open any more is at its end. Cancel-safe.
+    /// The next bytes; empty at the end, also of a terminal that no process has open. Cancel-safe.
     pub(super) async fn read(&self) -> io::Result<Bytes> {
         let mut buffer = Vec::new();
         loop {
@@ -51,7 +65,7 @@ impl Descriptor {
         }
     }
 
-    /// Writes all of it. Dropped before its end, it has written a beginning.
+    /// Writes everything. If it is dropped, a part may have been written.
     pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let mut ready = self.0.writable().await?;
@@ -64,9 +78,9 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Says to the other end of a socket that no more comes.
+    /// Ends the writing direction of a socket.
     pub(super) fn finish_writing(&self) {
-        // Fails where the other end has gone already.
+        // Fails if the other end is closed.
         rustix::net::shutdown(&*self.0, Shutdown::Write).ok();
     }
 }

@@ -6,8 +6,8 @@
 //!                    └─ connected ─▶ both directions copied, each to its own end, or a reset ─┘
 //! ```
 //!
-//! A connection's failure is that connection's alone. A connection that the pod resets is reset for the client,
-//! without a text: clients take any text for the end of everything.
+//! A failed connection does not affect others. A connection that the pod resets is reset for the client, without a text
+//! on the error stream: clients end the whole session after any text.
 
 use std::io;
 use std::time::Duration;
@@ -26,8 +26,8 @@ mod websocket;
 pub(super) use spdy::over_spdy;
 pub(super) use websocket::{PORTS_MAX, PROTOCOLS, over_websocket};
 
-/// After the pod's end of a connection, clients wait for the end of the error stream before they end theirs. Those
-/// that half-close have this long to say so; more is sent to the pod in any case.
+/// When the pod has ended its side of a connection, clients wait for the end of the error stream before they end theirs.
+/// Clients that half-close have this long to do so. Data to the pod are sent in any case.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The client's side of one connection.
@@ -37,20 +37,18 @@ struct Pair {
     input: Input,
     output: Output,
     error: Output,
-    /// Whether both sides can end one direction alone.
+    /// Whether each direction can be ended by itself.
     half_close: bool,
 }
 
-/// Why a connection ended before both directions did.
+/// Which side cut a connection.
 enum Cut {
-    /// The client wants no more of it.
     Client,
-    /// The pod reset it.
     Pod,
 }
 
 impl Pair {
-    /// Connects and copies, to the end.
+    /// Connects and copies until the end.
     async fn run(mut self, connect: &Connect, pod: &Id) {
         match self.connect(connect).await {
             Ok(socket) => self.copy(&socket).await,
@@ -62,7 +60,7 @@ impl Pair {
                     failure.message
                 );
                 tracing::debug!(pod = %pod, port = self.port, error = %failure.message, "cannot forward a port");
-                // Whoever has gone need not know.
+                // Fails if the client is gone.
                 self.error.send(text.into()).await.ok();
                 self.output.finish().await;
             }
@@ -74,11 +72,10 @@ impl Pair {
         let socket = tokio::select! {
             socket = connect(self.port) => socket?,
             () = self.output.closed() => {
-                return Err(Failure::new(ErrorKind::Unavailable, "the client has gone"));
+                return Err(Failure::new(ErrorKind::Unavailable, "the client disconnected"));
             }
         };
-        Descriptor::new(socket)
-            .map_err(|error| Failure::new(ErrorKind::Internal, format!("cannot use a socket: {error}")))
+        Ok(Descriptor::new(socket)?)
     }
 
     async fn copy(&mut self, socket: &Descriptor) {
@@ -101,7 +98,7 @@ impl Pair {
             if !*half_close {
                 return Err(Cut::Client);
             }
-            // Fails when the client has ended its direction, which is what is waited for.
+            // Ends early when the client has ended its direction.
             tokio::time::timeout(GRACE, input_over.cancelled()).await.ok();
             error.finish().await;
             Ok(())
@@ -112,7 +109,7 @@ impl Pair {
     }
 }
 
-/// From the client to the pod. A pod that reads no more may still write.
+/// From the client to the pod. A pod that no longer reads may still write.
 async fn inward(from: &mut Input, to: &Descriptor) -> Result<(), Cut> {
     loop {
         match from.chunk().await {

@@ -57,7 +57,7 @@ impl Version {
         ("v1.base64.channel.k8s.io", (Self(1), Form::Base64)),
     ];
 
-    /// A WebSocket client that asks for none gets the first there was.
+    /// For WebSocket clients that ask for none.
     pub(super) const FIRST: (Self, Form) = (Self(1), Form::Binary);
 
     fn statuses(self) -> Statuses {
@@ -69,7 +69,7 @@ impl Version {
     }
 }
 
-/// The streams a SPDY client opens, as they come.
+/// The streams that a SPDY client has opened.
 #[derive(Debug, Default)]
 struct Opened {
     error: Option<Stream>,
@@ -80,7 +80,6 @@ struct Opened {
 }
 
 impl Opened {
-    /// The place of a kind of stream.
     fn place(&mut self, kind: &str) -> Option<&mut Option<Stream>> {
         match kind {
             "error" => Some(&mut self.error),
@@ -101,7 +100,7 @@ impl Opened {
     }
 }
 
-/// Waits for the streams of a SPDY client. None if it went, or took too long.
+/// Waits for the streams of a SPDY client. None if it disconnected or took too long.
 pub(super) async fn over_spdy(
     connection: Session,
     version: Version,
@@ -127,7 +126,7 @@ pub(super) async fn over_spdy(
     };
     let come = tokio::time::timeout(CREATION, all).await;
     let output = |stream: Stream| {
-        // Clients end their side at once; what they send instead is for nobody.
+        // Clients do not send on these streams.
         let (_, half) = stream.split();
         Output::Spdy(half)
     };
@@ -155,7 +154,7 @@ fn input(stream: Stream) -> Input {
     Input::Spdy(half)
 }
 
-/// Tells a client that it took too long.
+/// Sends a client the error that it took too long.
 async fn late(error: Option<Output>, statuses: Statuses, connection: Session) {
     tracing::debug!("a client did not open its streams in time");
     let Some(error) = error else { return };
@@ -173,7 +172,7 @@ async fn late(error: Option<Output>, statuses: Statuses, connection: Session) {
     client.end(&Outcome::Failed(why)).await;
 }
 
-/// The channels of a WebSocket client: all are there from the beginning.
+/// The channels of a WebSocket client exist from the beginning.
 pub(super) async fn over_websocket<S>(
     socket: WebSocketStream<S>,
     (version, form): (Version, Form),
@@ -185,15 +184,15 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut channels = Channels::new(form, version >= Version::ENDS);
-    let stdin = wanted.stdin.then(|| channels.input(0));
-    let mut stdout = wanted.stdout.then(|| channels.output(1));
-    let mut stderr = wanted.stderr.then(|| channels.output(2));
-    let mut error = channels.output(3);
-    let sizes = tty.then(|| Sizes::new(channels.input(4)));
+    let stdin = wanted.stdin.then(|| Input::WebSocket(channels.input(0)));
+    let mut stdout = wanted.stdout.then(|| Output::WebSocket(channels.output(1)));
+    let mut stderr = wanted.stderr.then(|| Output::WebSocket(channels.output(2)));
+    let mut error = Output::WebSocket(channels.output(3));
+    let sizes = tty.then(|| Sizes::new(Input::WebSocket(channels.input(4))));
     let connection = channels.start(socket, idle);
-    // An empty message on the first channel there is tells clients that the connection stands.
+    // Clients wait for an empty message on the first output channel.
     let first = stdout.as_mut().or(stderr.as_mut()).unwrap_or(&mut error);
-    // Fails where the client has gone, which will be noticed.
+    // Fails if the client is gone, which is noticed later.
     first.send(Bytes::new()).await.ok();
     Client {
         stdin,

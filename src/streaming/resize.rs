@@ -1,14 +1,13 @@
-//! Terminal sizes, as clients send them: JSON objects `{"Width":80,"Height":24}` one after the other.
+//! Terminal sizes from clients: a sequence of JSON objects `{"Width":80,"Height":24}`.
 
 use serde::Deserialize;
 
 use super::channel::Input;
 use super::ticket::TerminalSize;
 
-/// A size takes 30 bytes; who sends this much without one sends something else.
+/// A size has some 30 bytes; more bytes without one are something else.
 const UNPARSED_MAX: usize = 4096;
 
-/// The sizes a client sends.
 #[derive(Debug)]
 pub(super) struct Sizes {
     input: Input,
@@ -23,7 +22,7 @@ impl Sizes {
         }
     }
 
-    /// The next one; none once no more can come. Cancel-safe.
+    /// The next size; none at the end. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<TerminalSize> {
         loop {
             match self.parser.next() {
@@ -37,11 +36,11 @@ impl Sizes {
     }
 }
 
-/// What was sent is not a series of sizes.
+/// The input is not a sequence of sizes.
 #[derive(Debug, PartialEq, Eq)]
 struct NotSizes;
 
-/// Field names as Go reads them: in any case.
+/// Go accepts field names in any case.
 #[derive(Deserialize)]
 struct Message {
     #[serde(rename = "Width", alias = "width", default)]
@@ -50,7 +49,7 @@ struct Message {
     height: u16,
 }
 
-/// Puts sizes together from pieces.
+/// Parses sizes from pieces.
 #[derive(Debug, Default)]
 struct Parser(Vec<u8>);
 
@@ -59,7 +58,7 @@ impl Parser {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The next whole size. One without width or height says nothing and is passed over.
+    /// The next complete size. Sizes without width or height are skipped.
     fn next(&mut self) -> Result<Option<TerminalSize>, NotSizes> {
         loop {
             let mut messages = serde_json::Deserializer::from_slice(&self.0).into_iter::<Message>();

@@ -1,4 +1,4 @@
-//! From a request to its session.
+//! From an HTTP request to its session.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,13 +23,12 @@ use super::upgrade::{self, Answer, Forward, Remote, refusal};
 use super::{Shared, forward, remote, session, websocket};
 use crate::id::Id;
 
-/// How often a session is looked at whose client may have gone behind data that nobody reads.
+/// How often a session is checked for a client that disconnected behind data that nobody reads.
 const HANGUP_PERIOD: Duration = Duration::from_secs(5);
 
-/// What an upgraded connection is.
 type Io = TokioIo<Upgraded>;
 
-/// Answers a request, and begins what it asks for. `watched` is the connection below it.
+/// Answers a request and starts its session. `watched` is the connection below it.
 pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shared: &Shared) -> Answer {
     let path = request.uri().path().to_owned();
     let Some((kind @ ("exec" | "attach" | "portforward"), token)) =
@@ -59,11 +58,11 @@ pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shar
 fn unknown() -> Answer {
     refusal(
         StatusCode::NOT_FOUND,
-        "no such stream: its URL can be used once, and within a minute after it was given",
+        "no such stream: its URL can be used once, within a minute after it was issued",
     )
 }
 
-/// What a connection is used for once it is upgraded.
+/// The session of an upgraded connection.
 enum Job {
     Exec(Remote, SessionTicket),
     Attach(Remote, SessionTicket),
@@ -118,45 +117,45 @@ impl Job {
     }
 }
 
-/// The channels of a WebSocket are made for the ports of the request.
+/// A WebSocket has channels for the ports of the PortForward request only.
 fn check_ports(ports: &[u16]) -> Result<(), Box<Answer>> {
     if (1..=forward::PORTS_MAX).contains(&ports.len()) {
         return Ok(());
     }
     let why = format!(
-        "a WebSocket without SPDY in it needs 1 to {} ports in the PortForward request, which has {}",
+        "a WebSocket that does not tunnel SPDY needs 1 to {} ports in the PortForward request, which has {}",
         forward::PORTS_MAX,
         ports.len()
     );
     Err(refusal(StatusCode::BAD_REQUEST, why).into())
 }
 
-/// A session from its upgrade to its end.
+/// Runs a session from the upgrade to the end.
 async fn run(job: Job, upgrade: OnUpgrade, watched: Arc<OwnedFd>, idle: Duration) {
     let io = match upgrade.await {
         Ok(upgraded) => TokioIo::new(upgraded),
         Err(error) => {
             let error = crate::error::chain(&error);
-            tracing::debug!(error, "a client went before its stream began");
+            tracing::debug!(error, "a client disconnected before its session began");
             return;
         }
     };
-    tracing::debug!("begins");
+    tracing::debug!("session started");
     tokio::select! {
-        () = job.run(io, idle) => tracing::debug!("over"),
-        () = hung_up(&watched) => tracing::debug!("the client has gone; what it sent last is not read"),
+        () = job.run(io, idle) => tracing::debug!("session ended"),
+        () = hung_up(&watched) => tracing::debug!("session ended: the client disconnected, and the data it sent last were not read"),
     }
 }
 
-/// Completes when the client has closed the connection and that is not noticed in the regular way: it lies behind
-/// bytes that wait for a process that does not read.
+/// Completes when the client has closed the connection and the session does not notice, because the end is behind bytes
+/// that wait for a process that does not read.
 async fn hung_up(socket: &OwnedFd) {
     let mut before = false;
     loop {
         tokio::time::sleep(HANGUP_PERIOD).await;
         let mut watched = [PollFd::new(socket, PollFlags::RDHUP)];
         let gone = poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
-        // Seen twice, so that a session that is just ending can do so.
+        // Twice in a row, so that a session that is just ending can do so.
         if gone && before {
             return;
         }

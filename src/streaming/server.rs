@@ -1,12 +1,11 @@
-//! The HTTP server in front: accepts, speaks TLS where configured, and hands upgraded connections over.
+//! The HTTP server: accepts connections, with TLS if configured, and starts sessions on upgraded ones.
 //!
 //! ```text
 //!   accept ─▶ (TLS) ─▶ one HTTP request ─┬─ refused ─▶ closed
-//!                                        └─ 101 ─▶ its session's task, until either side goes
+//!                                        └─ 101 ─▶ its session's task, until either side disconnects
 //! ```
 //!
-//! Who only connects and says nothing is cut off soon, and there may be only so many of them: the port is open to
-//! everybody on the node.
+//! The port is open to everybody on the node. Therefore connections without a request are limited in time and number.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,72 +23,76 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::route::answer;
+use crate::blocking::blocking;
 
 /// How long a client may take from connecting to the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that have not been answered yet.
-const STRANGERS_MAX: usize = 256;
-/// How long to wait when a connection cannot be accepted, which is mostly for want of descriptors.
+const UNANSWERED_MAX: usize = 256;
+/// How long to wait after a failed accept(2), which is mostly for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a connection came to nothing.
+/// Why a connection ended without a session.
 #[derive(Debug, thiserror::Error)]
-enum Stranger {
+enum ConnectionError {
     #[error("cannot use the connection")]
     Socket(#[from] io::Error),
     #[error("cannot read the request")]
     Http(#[from] hyper::Error),
-    #[error("the certificate could not be looked at")]
-    Certificate(#[from] tokio::task::JoinError),
 }
 
-/// Accepts until it is dropped.
+/// Accepts connections until it is dropped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
     loop {
-        let Ok(stranger) = Arc::clone(&strangers).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&unanswered).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((socket, _)) => {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE, meet(socket, &shared)).await {
+                    match tokio::time::timeout(PATIENCE, serve_connection(socket, &shared)).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => {
                             let error = crate::error::chain(&error);
-                            tracing::debug!(error, "a connection to the streaming server came to nothing");
+                            tracing::debug!(error, "a connection to the streaming server failed");
                         }
-                        Err(_) => tracing::debug!("a connection to the streaming server said nothing"),
+                        Err(_) => {
+                            tracing::debug!("a connection to the streaming server sent no request in time");
+                        }
                     }
-                    drop(stranger);
+                    drop(permit);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection on the streaming server");
+                let error = crate::error::chain(&error);
+                tracing::warn!(
+                    error,
+                    "cannot accept a connection on the streaming server; retrying"
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// From the connection to the answer. A session that begins is a task of its own.
-async fn meet(socket: TcpStream, shared: &Arc<Shared>) -> Result<(), Stranger> {
+/// Serves one connection up to the answer. A session runs in a task of its own.
+async fn serve_connection(socket: TcpStream, shared: &Arc<Shared>) -> Result<(), ConnectionError> {
     socket.set_nodelay(true)?;
     let watched = socket.as_fd().try_clone_to_owned()?;
     if shared.certificate.is_none() {
         return http(socket, watched, shared).await;
     }
     let looking = Arc::clone(shared);
-    let config = tokio::task::spawn_blocking(move || looking.certificate.as_ref().map(|c| c.current()));
-    match config.await? {
+    match blocking(move || looking.certificate.as_ref().map(|c| c.current())).await {
         Some(config) => http(TlsAcceptor::from(config).accept(socket).await?, watched, shared).await,
         None => Ok(()),
     }
 }
 
-/// One request: there is nothing to ask a second time for.
-async fn http<S>(io: S, watched: OwnedFd, shared: &Arc<Shared>) -> Result<(), Stranger>
+/// Serves one request; a second one would have nothing to ask for.
+async fn http<S>(io: S, watched: OwnedFd, shared: &Arc<Shared>) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -1,11 +1,11 @@
-//! Exec and attach: a client's streams and a process's, joined until one of them goes.
+//! Exec and attach: copies between the streams of a client and a process until one of them ends.
 //!
 //! ```text
-//!   client here ──(first size)──▶ begun ──▶ streams copied ──▶ process ended ──▶ output read to its end ──▶ status
+//!   client connected ──(first size)──▶ begun ──▶ streams copied ──▶ process ended ──▶ output read to its end ──▶ status
 //!                      └──────────────┴────── client gone: everything dropped ──────────────┘
 //! ```
 //!
-//! Everything is in one future: whoever drops it has ended it, and no task, thread or descriptor is left.
+//! A session is one future: dropping it ends the session and leaves no task, thread or descriptor.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ use super::descriptor::Descriptor;
 use super::resize::Sizes;
 use super::status::Outcome;
 use super::ticket::{Session, SessionTicket, TerminalSize};
-use crate::error::{ErrorKind, Failure};
+use crate::error::Failure;
 
-/// How long the first size of a terminal is waited for. It comes right after the streams, or not at all.
+/// How long to wait for the first size of a terminal. Clients send it right after the streams, or never.
 const FIRST_SIZE: Duration = Duration::from_millis(250);
-/// A child of an ended process may keep its output open: this much silence after the end is the end.
+/// A child of an ended process may keep its output open: after so much silence the output counts as ended.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Runs a command for a client.
 pub(super) async fn exec(ticket: SessionTicket, mut client: Client) {
     let begun = async {
         let size = match client.sizes.as_mut().filter(|_| ticket.tty) {
-            // No size is no failure.
+            // The size is optional.
             Some(sizes) => tokio::time::timeout(FIRST_SIZE, sizes.next())
                 .await
                 .ok()
@@ -75,7 +75,7 @@ fn failed(doing: &str, failure: &Failure) -> Outcome {
     Outcome::Failed(format!("error {doing}: {}", failure.message))
 }
 
-/// Copies until the process has ended and its output is read; none if the client went before.
+/// Copies until the process has ended and its output is read. None if the client disconnected before.
 async fn join(client: &mut Client, session: Session) -> Option<Outcome> {
     let Session {
         stdin,
@@ -88,8 +88,7 @@ async fn join(client: &mut Client, session: Session) -> Option<Outcome> {
     let (stdin, stdout, stderr) = match (watched(stdin), watched(stdout), watched(stderr)) {
         (Ok(stdin), Ok(stdout), Ok(stderr)) => (stdin, stdout, stderr),
         (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-            let failure = Failure::new(ErrorKind::Internal, format!("cannot wait for a stream: {error}"));
-            return Some(failed("connecting with the process", &failure));
+            return Some(failed("connecting with the process", &error.into()));
         }
     };
     let ended = CancellationToken::new();
@@ -125,7 +124,7 @@ async fn join(client: &mut Client, session: Session) -> Option<Outcome> {
     }
 }
 
-/// Copies what a process writes, until it ends, the client wants no more, or the process has ended and is silent.
+/// Copies output until it ends, the client no longer reads, or the process has ended and is silent.
 async fn outward(from: Option<Descriptor>, to: Option<&mut Output>, ended: &CancellationToken) {
     let (Some(from), Some(to)) = (from, to) else {
         return;
@@ -153,7 +152,7 @@ async fn silence(ended: &CancellationToken) {
     tokio::time::sleep(SILENCE).await;
 }
 
-/// Copies what a client types, until it says that this was all or the process reads no more.
+/// Copies input until it ends or the process no longer reads.
 async fn inward(from: Option<Input>, to: Option<Descriptor>) {
     let (Some(mut from), Some(to)) = (from, to) else {
         return;
@@ -166,7 +165,7 @@ async fn inward(from: Option<Input>, to: Option<Descriptor>) {
 }
 
 async fn resize(sizes: Option<Sizes>, terminal: Option<std::os::fd::OwnedFd>) {
-    // The terminal lives as long as the session, whatever becomes of its sizes.
+    // The terminal stays open as long as the session, also after the last size.
     let Some(terminal) = terminal else {
         return;
     };
@@ -178,7 +177,7 @@ async fn resize(sizes: Option<Sizes>, terminal: Option<std::os::fd::OwnedFd>) {
                 ws_xpixel: 0,
                 ws_ypixel: 0,
             };
-            // Fails where the terminal has no user any more.
+            // Fails if no process has the terminal open.
             tcsetwinsize(&terminal, size).ok();
         }
     }

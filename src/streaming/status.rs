@@ -1,17 +1,16 @@
-//! What came of an exec or attach, as clients read it on the error stream.
+//! The outcome of an exec or attach, which clients read on the error stream.
 //!
 //! From version 4 of the protocol on it is a `metav1.Status` in JSON, in which clients look for the reason
-//! `NonZeroExitCode` and its cause `ExitCode`. Before, it is a plain text, and nothing at all after success.
+//! `NonZeroExitCode` and its cause `ExitCode`. In earlier versions it is plain text, and nothing after success.
 
 use bytes::Bytes;
 use serde_json::json;
 
-/// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The command has ended with this code; of an attach, the container has ended, whatever its code.
     Ended(i32),
-    /// It could not be done, or its end is not known.
+    /// It failed, or its exit code is unknown.
     Failed(String),
 }
 
@@ -39,7 +38,7 @@ impl Outcome {
         status.to_string().into()
     }
 
-    /// A text, if there is anything to say.
+    /// Plain text; none after success.
     pub(super) fn text(&self) -> Option<Bytes> {
         (*self != Self::Ended(0)).then(|| self.message().into())
     }

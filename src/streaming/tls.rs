@@ -1,55 +1,46 @@
 //! The streaming server's certificate: two PEM files, read again when they have changed.
 //!
-//! They are looked at with each new connection. Two files cannot be replaced at once: while they do not fit
-//! each other, or cannot be read, the pair before them stays in use, and a warning says why.
+//! They are checked with each new connection. Two files cannot be replaced at once: while they do not match, or cannot
+//! be read, the previous pair stays in use, and a warning says why.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// Why a pair of files will not do.
+/// Why a certificate and key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read, or has nothing of the kind in it.
+    /// A file cannot be read or parsed.
     #[error("cannot read a {what} from {}", path.display())]
     Read {
         /// `certificate` or `private key`.
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: pem::Error,
     },
-    /// The file has no certificate in it.
     #[error("there is no certificate in {}: it must be PEM, the server's own one first", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// They do not fit each other, or the key's kind is not known.
+    Empty { path: PathBuf },
+    /// They do not match, or the key type is not supported.
     #[error("cannot use the certificate {} with the key {}", cert.display(), key.display())]
     Unusable {
-        /// The certificate's file.
         cert: PathBuf,
-        /// The key's file.
         key: PathBuf,
-        /// Why.
         #[source]
         source: rustls::Error,
     },
 }
 
-/// What is compared to find out whether a file has changed.
+/// Modification time and size of both files.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Certificate {
     cert: PathBuf,
@@ -60,12 +51,11 @@ pub(super) struct Certificate {
 #[derive(Debug)]
 struct InUse {
     config: Arc<ServerConfig>,
-    /// Of the files when they were last read, whether they could be used or not.
+    /// The files' stamp at the last read, successful or not.
     seen: Stamp,
 }
 
 impl Certificate {
-    /// Reads a pair that must be usable.
     pub(super) fn open(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         let seen = stamp(cert, key);
         let config = read(cert, key)?;
@@ -76,21 +66,21 @@ impl Certificate {
         })
     }
 
-    /// The pair to use now. Touches the disk.
+    /// The configuration to use now. Blocks: it looks at the files.
     pub(super) fn current(&self) -> Arc<ServerConfig> {
         let now = stamp(&self.cert, &self.key);
         {
-            let in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+            let in_use = self.in_use.lock();
             if in_use.seen == now {
                 return Arc::clone(&in_use.config);
             }
         }
         let read = read(&self.cert, &self.key);
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_use = self.in_use.lock();
         in_use.seen = now;
         match read {
             Ok(config) => {
-                tracing::info!(cert = %self.cert.display(), "the streaming server's certificate was replaced");
+                tracing::info!(cert = %self.cert.display(), "loaded a new certificate for the streaming server");
                 in_use.config = config;
             }
             Err(error) => {
@@ -134,7 +124,7 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, private)
         .map_err(unusable)?;
-    // An upgrade is a thing of HTTP/1.1 alone.
+    // HTTP/2 has no upgrade.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -1,40 +1,51 @@
-//! Single-use tokens: what a URL's last part stands for.
+//! Single-use tokens, the last part of a URL.
 //!
 //! ```text
-//!   issue ──▶ outstanding ─┬─ redeem ──▶ used up
-//!                          └─ a minute later ──▶ as if it had never been
+//!   issue ──▶ outstanding ─┬─ redeem ───▶ used
+//!                          └─ a minute ─▶ expired
 //! ```
 //!
-//! A token is the only credential of a URL: it is random, it works once, and not for long.
+//! A token is the only credential of a URL: it is random, works once and expires.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::Instant;
 
-/// How long a token can be used; kubelet uses it at once.
-pub(super) const LIFETIME: Duration = Duration::from_secs(60);
-/// How many unused tokens there may be: more is somebody who asks and never comes.
+use crate::error::{ErrorKind, Kinded};
+
+/// How long a token is valid; kubelet uses it at once.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// How many unused tokens there may be: more belong to a client that never connects.
 pub(super) const OUTSTANDING_MAX: usize = 1000;
 /// Random bytes of a token.
 const LENGTH: usize = 24;
 
-/// No more tokens for now.
-#[derive(Debug)]
+/// Too many tokens are unused.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there are {OUTSTANDING_MAX} unused URLs for exec, attach and port-forward; the oldest expires within {} s",
+    LIFETIME.as_secs()
+)]
 pub(super) struct TooMany;
 
-/// See the module.
+impl Kinded for TooMany {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::ResourceExhausted
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Tokens<T>(Mutex<Outstanding<T>>);
 
 #[derive(Debug)]
 struct Outstanding<T> {
     meanings: HashMap<String, T>,
-    /// In the order they expire. Has used ones too, for a while.
+    /// In the order of expiry. Used tokens stay in it for a while.
     expiries: VecDeque<(Instant, String)>,
 }
 
@@ -48,11 +59,11 @@ impl<T> Default for Tokens<T> {
 }
 
 impl<T> Tokens<T> {
-    /// A token that stands for `meaning`.
+    /// Issues a token for `meaning`.
     pub(super) fn issue(&self, meaning: T) -> Result<String, TooMany> {
         let token = random();
         let now = Instant::now();
-        let mut outstanding = self.outstanding();
+        let mut outstanding = self.0.lock();
         outstanding.expire(now);
         if outstanding.meanings.len() >= OUTSTANDING_MAX {
             return Err(TooMany);
@@ -62,16 +73,11 @@ impl<T> Tokens<T> {
         Ok(token)
     }
 
-    /// What a token stands for, the first time it is shown in its life.
+    /// The meaning of a token, once and before it expires.
     pub(super) fn redeem(&self, token: &str) -> Option<T> {
-        let mut outstanding = self.outstanding();
+        let mut outstanding = self.0.lock();
         outstanding.expire(Instant::now());
         outstanding.meanings.remove(token)
-    }
-
-    /// Nothing that could panic happens under the lock, so a poisoned one is as good.
-    fn outstanding(&self) -> MutexGuard<'_, Outstanding<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

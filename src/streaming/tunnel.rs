@@ -1,6 +1,6 @@
-//! A byte stream inside a WebSocket: SPDY where a proxy lets only WebSockets through.
+//! A byte stream inside a WebSocket: SPDY through proxies that admit only WebSockets.
 //!
-//! Messages have no meaning of their own: what matters are the bytes in them, one after the other.
+//! Message boundaries have no meaning.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Tunnel<S> {
     socket: WebSocketStream<S>,

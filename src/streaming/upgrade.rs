@@ -1,4 +1,4 @@
-//! HTTP up to the upgrade: what a request wants to become, and which subprotocol both sides speak.
+//! The HTTP upgrade: the requested protocol and the negotiated subprotocol.
 //!
 //! ```text
 //!   request ─▶ method, path ─▶ token redeemed ─▶ SPDY or WebSocket ─▶ subprotocol ─▶ 101
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! SPDY names its subprotocols in `X-Stream-Protocol-Version` (a convention of Kubernetes), a WebSocket in
-//! `Sec-WebSocket-Protocol` (RFC 6455). In both the client's order decides.
+//! `Sec-WebSocket-Protocol` (RFC 6455). In both, the client's order decides.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -21,9 +21,9 @@ use super::forward;
 use super::remote::Version;
 use super::websocket::Form;
 
-/// The subprotocols of SPDY, both ways.
+/// The subprotocols of SPDY, in requests and answers.
 const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
-/// In a refusal: what would have been taken.
+/// In a refusal: the supported subprotocols.
 const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 const SPDY: &str = "SPDY/3.1";
 const PORT_FORWARD: &str = "portforward.k8s.io";
@@ -47,7 +47,7 @@ pub(super) enum Forward {
     WebSocket(Form),
 }
 
-/// What an exec or attach becomes, with the answer that makes it so; or why nothing does.
+/// The connection of an exec or attach with the answer that upgrades to it, or the refusal.
 pub(super) fn remote(headers: &HeaderMap) -> Result<(Remote, Answer), Box<Answer>> {
     match kind(headers)? {
         Kind::Spdy => {
@@ -63,7 +63,7 @@ pub(super) fn remote(headers: &HeaderMap) -> Result<(Remote, Answer), Box<Answer
     }
 }
 
-/// What a port-forward becomes.
+/// The connection of a port-forward with the answer that upgrades to it, or the refusal.
 pub(super) fn port_forward(headers: &HeaderMap) -> Result<(Forward, Answer), Box<Answer>> {
     match kind(headers)? {
         Kind::Spdy => {
@@ -80,11 +80,10 @@ pub(super) fn port_forward(headers: &HeaderMap) -> Result<(Forward, Answer), Box
     }
 }
 
-/// A refusal with its reason.
 pub(super) fn refusal(status: StatusCode, why: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(why.into()));
     *answer.status_mut() = status;
-    // There is nothing to ask a second time for.
+    // A second request would have nothing to ask for.
     let headers = answer.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     answer
@@ -121,7 +120,7 @@ fn kind(headers: &HeaderMap) -> Result<Kind<'_>, Box<Answer>> {
     }
 }
 
-/// The words of a header that is a list, in one line or several.
+/// The elements of a list header, in one line or several.
 fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter();
     lines
@@ -131,7 +130,7 @@ fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
         .filter(|word| !word.is_empty())
 }
 
-/// The first that the client asks for and is known.
+/// The client's first choice that is known.
 fn choose<T: Copy>(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -145,8 +144,7 @@ fn choose_spdy<T: Copy>(
     known: &[(&'static str, T)],
 ) -> Result<(&'static str, T), Box<Answer>> {
     if !headers.contains_key(STREAM_PROTOCOL) {
-        let why =
-            "the header X-Stream-Protocol-Version is missing: it says which protocols the client speaks";
+        let why = "the header X-Stream-Protocol-Version is missing: it lists the protocols of the client";
         return Err(refusal(StatusCode::BAD_REQUEST, why).into());
     }
     choose(headers, &STREAM_PROTOCOL, known).ok_or_else(|| {
@@ -160,7 +158,7 @@ fn choose_spdy<T: Copy>(
     })
 }
 
-/// None if the client asks for none.
+/// None if the client asks for no subprotocol.
 fn choose_websocket<T: Copy>(
     headers: &HeaderMap,
     known: &[(&'static str, T)],
@@ -198,7 +196,7 @@ fn switch_to_spdy(protocol: &'static str) -> Answer {
 fn switch_to_websocket(key: &[u8], protocol: Option<&'static str>) -> Answer {
     let mut answer = switch(HeaderValue::from_static("websocket"));
     let headers = answer.headers_mut();
-    // Base64 is a header value always.
+    // Base64 is always a valid header value.
     if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key)) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }

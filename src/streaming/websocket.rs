@@ -4,14 +4,14 @@
 //!   socket ──▶ reader ──by number──▶ Inputs        Outputs ──number + bytes──▶ queue ──▶ writer ──▶ socket
 //! ```
 //!
-//! In the base64 form the number is a digit (or what comes after `9` in ASCII) and the rest is base64, so that
-//! all is text. From version 5 on a
-//! message on channel 255 ends the channel whose number it holds; before, a client cannot end one.
+//! In the base64 form the number is a digit (or a character after `9` in ASCII) and the rest is base64, so that a
+//! message is text. From version 5 on, a message on channel 255 ends the channel whose number it has; before, a client
+//! cannot end a channel.
 //!
-//! A client that does not read makes outputs wait; an input nobody reads makes the reader wait, and with it all
-//! other inputs. Nothing is kept beyond a few messages.
+//! A client that does not read makes outputs wait. An input that is not read makes the reader wait, and with it all
+//! other inputs. Queues are limited to a few messages.
 //!
-//! Links: RFC 6455; the subprotocols are defined by what Kubernetes' clients do.
+//! Links: RFC 6455; the subprotocols are defined by Kubernetes' clients.
 
 use std::collections::HashMap;
 use std::io;
@@ -34,18 +34,16 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Input, Output};
-
-/// The channel that ends others.
+/// The channel whose messages end other channels.
 const END: u8 = 255;
-/// Messages that wait, each way.
+/// Queued messages in each direction.
 const QUEUE: usize = 4;
-/// Clients send 32 KiB or so at once.
+/// Clients send some 32 KiB at once.
 const MESSAGE_MAX: usize = 4 * 1024 * 1024;
 /// How long a client may take to answer a Close.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How channels are written into messages.
+/// The encoding of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// The number as a byte, then the bytes.
@@ -54,14 +52,13 @@ pub(super) enum Form {
     Base64,
 }
 
-/// Limits of a connection.
 pub(super) fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX))
         .max_frame_size(Some(MESSAGE_MAX))
 }
 
-/// The channels of a connection that is not started yet.
+/// The channels of a connection that has not started yet.
 #[derive(Debug)]
 pub(super) struct Channels {
     form: Form,
@@ -84,23 +81,23 @@ impl Channels {
         }
     }
 
-    /// A channel the client writes.
-    pub(super) fn input(&mut self, number: u8) -> Input {
+    /// A channel that the client writes.
+    pub(super) fn input(&mut self, number: u8) -> mpsc::Receiver<Bytes> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         self.inputs.insert(number, sender);
-        Input::WebSocket(receiver)
+        receiver
     }
 
-    /// A channel the client reads.
-    pub(super) fn output(&self, number: u8) -> Output {
-        Output::WebSocket(Sender {
+    /// A channel that the client reads.
+    pub(super) fn output(&self, number: u8) -> Sender {
+        Sender {
             form: self.form,
             number,
             to_client: self.to_client.clone(),
-        })
+        }
     }
 
-    /// Begins to read and write. Ends `idle` after the last message either way.
+    /// Starts to read and write. Ends `idle` after the last message in either direction.
     pub(super) fn start<S>(self, socket: WebSocketStream<S>, idle: Duration) -> Connection
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -126,7 +123,7 @@ impl Channels {
         tasks.spawn(async move {
             tokio::select! {
                 () = writer => {}
-                () = activity.over(idle) => tracing::debug!("a WebSocket was idle for too long"),
+                () = activity.over(idle) => tracing::debug!("closing an idle WebSocket"),
             }
             drop(ended);
         });
@@ -138,7 +135,7 @@ impl Channels {
     }
 }
 
-/// A connection. Dropped, it is cut.
+/// A connection, which is cut when this is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
     to_client: mpsc::Sender<Message>,
@@ -147,12 +144,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Waits until the client has gone.
+    /// Waits until the client disconnects.
     pub(super) async fn over(&self) {
         self.over.cancelled().await;
     }
 
-    /// Says goodbye after all that was sent before, and waits a moment for the client to do so too.
+    /// Sends Close after all other messages, and waits for the client's Close for [`LINGER`].
     pub(super) async fn close(self) {
         let goodbye = Message::Close(Some(CloseFrame {
             code: CloseCode::Normal,
@@ -163,12 +160,12 @@ impl Connection {
                 self.over.cancelled().await;
             }
         };
-        // Whoever does not answer is cut.
+        // A client that does not answer is cut off.
         tokio::time::timeout(LINGER, closed).await.ok();
     }
 }
 
-/// One channel the client reads.
+/// A channel that the client reads.
 #[derive(Debug)]
 pub(super) struct Sender {
     form: Form,
@@ -218,7 +215,7 @@ async fn write<S>(
             return;
         }
     }
-    // Everybody who could send has gone; the client may still be read.
+    // Nothing can be sent any more, but the client may still be read.
     std::future::pending::<()>().await;
 }
 
@@ -231,18 +228,20 @@ struct Reader<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
-    /// Until the client goes, or sends what cannot be understood.
+    /// Reads until the client disconnects or sends an invalid message.
     async fn run(mut self) {
         while let Some(Ok(message)) = self.stream.next().await {
             self.activity.now();
             let message = match message {
                 Message::Binary(bytes) => bytes,
-                // Some clients send bytes as text in the binary form too.
+                // Some clients send text messages in the binary form too.
                 Message::Text(text) => text.into(),
                 _ => continue,
             };
             let Some((number, bytes)) = self.form.parse(&message) else {
-                tracing::debug!("a client sends what is no message of its subprotocol");
+                tracing::debug!(
+                    "a client sent a message that its subprotocol does not allow; closing the connection"
+                );
                 return;
             };
             if number == END && self.can_end {
@@ -252,7 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
             } else if let Some(input) = self.inputs.get(&number).filter(|_| !bytes.is_empty())
                 && input.send(bytes).await.is_err()
             {
-                // Nobody reads it any more: what still comes is thrown away.
+                // The input is no longer read: further messages are dropped.
                 self.inputs.remove(&number);
             }
         }
@@ -260,7 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
 }
 
 impl Form {
-    /// The channel and what is for it. An empty message is for nobody.
+    /// The channel and its data. An empty message is ignored.
     fn parse(self, message: &Bytes) -> Option<(u8, Bytes)> {
         let Some(&first) = message.first() else {
             return Some((END, Bytes::new()));
@@ -275,11 +274,11 @@ impl Form {
     }
 }
 
-/// When something was last sent or received.
+/// The time of the last message.
 #[derive(Debug)]
 struct Activity {
     begin: Instant,
-    /// Milliseconds after the beginning.
+    /// Milliseconds after `begin`.
     last: AtomicU64,
 }
 
@@ -296,7 +295,7 @@ impl Activity {
         self.last.store(elapsed, Ordering::Relaxed);
     }
 
-    /// Completes when nothing has happened for `idle`.
+    /// Completes after `idle` without a message.
     async fn over(&self, idle: Duration) {
         loop {
             let last = self.begin + Duration::from_millis(self.last.load(Ordering::Relaxed));

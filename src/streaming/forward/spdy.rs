@@ -1,7 +1,7 @@
 //! Port-forward over SPDY, `portforward.k8s.io`: for each connection the client opens two streams, `error` and
 //! `data`, with the same `requestID`, and says the port in both.
 //!
-//! The oldest clients send no `requestID`: their data stream is the one right after the error stream.
+//! Very old clients send no `requestID`: their data stream is the one after the error stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::streaming::channel::{Input, Output};
 use crate::streaming::remote::CREATION;
 use crate::streaming::ticket::Connect;
 
-/// Between the ids of a client's streams.
+/// The distance between the ids of a client's streams.
 const STEP: u32 = 2;
 
-/// Serves a client until it goes.
+/// Serves a client until it disconnects.
 pub(in crate::streaming) async fn over_spdy(connection: Session, connect: &Connect, pod: &Id) {
     let mut halves = Halves::default();
     let mut running = JoinSet::new();
@@ -43,7 +43,7 @@ pub(in crate::streaming) async fn over_spdy(connection: Session, connect: &Conne
     }
 }
 
-/// Streams whose partner has not come yet.
+/// Streams whose partner is not open yet.
 #[derive(Debug, Default)]
 struct Halves(HashMap<String, Half>);
 
@@ -62,7 +62,7 @@ enum Kind {
 }
 
 impl Halves {
-    /// Takes a stream in, or refuses it. A pair once both are there.
+    /// Accepts or refuses a stream. Returns a pair when both are open.
     fn add(&mut self, incoming: Incoming) -> Option<Pair> {
         let Some((kind, port, request)) = read(&incoming) else {
             incoming.refuse(RstStatus::RefusedStream);
@@ -99,7 +99,7 @@ impl Halves {
         })
     }
 
-    /// Completes when one has waited for too long.
+    /// Completes when a stream has waited for too long.
     async fn late(&self) {
         match self.0.values().map(|half| half.since).min() {
             Some(since) => tokio::time::sleep_until(since + CREATION).await,
@@ -107,7 +107,7 @@ impl Halves {
         }
     }
 
-    /// Gives up those that have waited for too long; returns the error streams among them.
+    /// Drops streams that have waited for too long; returns the error streams among them.
     fn expire(&mut self) -> Vec<Output> {
         let now = Instant::now();
         let late = self
@@ -121,11 +121,11 @@ impl Halves {
 
 async fn tell_late(mut error: Output) {
     let text = format!(
-        "the data stream of this connection did not come within {} s",
+        "the client did not open the data stream of this connection within {} s",
         CREATION.as_secs()
     );
     let told = async {
-        // Whoever has gone need not know.
+        // Fails if the client is gone.
         error.send(text.into()).await.ok();
         error.finish().await;
     };

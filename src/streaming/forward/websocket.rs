@@ -1,7 +1,7 @@
-//! Port-forward over a WebSocket, `v4.channel.k8s.io`: two channels a port, data and error, in the order of the
+//! Port-forward over a WebSocket, `v4.channel.k8s.io`: two channels per port, data and error, in the order of the
 //! ports in the request. Each begins with the port as two bytes, little-endian.
 //!
-//! A channel cannot be ended, so a connection ends with the pod's end of it, and the WebSocket with the last.
+//! A channel cannot be ended, so a connection ends when the pod ends it, and the WebSocket with the last connection.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::Pair;
 use crate::id::Id;
+use crate::streaming::channel::{Input, Output};
 use crate::streaming::ticket::Connect;
 use crate::streaming::websocket::{Channels, Form};
 
@@ -20,10 +21,10 @@ pub(in crate::streaming) const PROTOCOLS: [(&str, Form); 2] = [
     ("v4.channel.k8s.io", Form::Binary),
     ("v4.base64.channel.k8s.io", Form::Base64),
 ];
-/// Ports of a request: two channels each, whose number has to be a printable character in the base64 form.
+/// The most ports of a request: in the base64 form the numbers of their two channels must be printable characters.
 pub(in crate::streaming) const PORTS_MAX: usize = 39;
 
-/// Serves a client until it goes, or all connections have ended.
+/// Serves a client until it disconnects or all connections have ended.
 pub(in crate::streaming) async fn over_websocket<S>(
     socket: WebSocketStream<S>,
     form: Form,
@@ -39,9 +40,9 @@ pub(in crate::streaming) async fn over_websocket<S>(
     for (number, port) in (0..).step_by(2).zip(ports) {
         pairs.push(Pair {
             port: *port,
-            input: channels.input(number),
-            output: channels.output(number),
-            error: channels.output(number + 1),
+            input: Input::WebSocket(channels.input(number)),
+            output: Output::WebSocket(channels.output(number)),
+            error: Output::WebSocket(channels.output(number + 1)),
             half_close: false,
         });
     }
@@ -49,7 +50,7 @@ pub(in crate::streaming) async fn over_websocket<S>(
     let serve = join_all(pairs.into_iter().map(async |mut pair: Pair| {
         let prefix = Bytes::copy_from_slice(&pair.port.to_le_bytes());
         for output in [&mut pair.output, &mut pair.error] {
-            // Whoever has gone will be noticed.
+            // Fails if the client is gone, which is noticed below.
             output.send(prefix.clone()).await.ok();
         }
         pair.run(connect, pod).await;

@@ -1,6 +1,7 @@
 //! What is refused before anything is streamed.
 
 use super::*;
+use crate::error::ErrorKind;
 
 const SPDY: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";
 const WEBSOCKET: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
