@@ -1,37 +1,36 @@
-//! What kinds of failure there are: the one word that every room's error and the door agree on.
+//! The kinds of failure, which decide the gRPC code.
 //!
-//! Each module has its own error type with fields and implements [`Kinded`] for it. `cri/status.rs` turns the kind
-//! into a gRPC code; nothing else does.
+//! Each module has its own error type with fields and implements [`Kinded`] for it. Only `cri/status.rs` turns the kind
+//! into a gRPC code.
 
-/// A kind of failure, after the gRPC status codes it becomes.
+/// A kind of failure, named after its gRPC status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request itself is wrong, whatever the state of the node.
+    /// The request is wrong, whatever the state of the node.
     InvalidArgument,
-    /// What the request is about is not there.
+    /// The object of the request does not exist.
     NotFound,
-    /// Something else has that name.
+    /// Another object has that name.
     AlreadyExists,
-    /// It is there but not in a state for this.
+    /// The object, or the node, is not in a state for this.
     FailedPrecondition,
-    /// A limit is reached: disk full, too many.
+    /// A limit is reached: disk full, too many objects.
     ResourceExhausted,
-    /// It did not happen in time.
     DeadlineExceeded,
-    /// Somebody else does not answer: a registry, a plugin.
+    /// Another party does not answer: a registry, a plugin.
     Unavailable,
     /// Credentials are missing or wrong.
     Unauthenticated,
-    /// Bytes came that are not those asked for.
+    /// Received or stored data are damaged.
     DataLoss,
-    /// pausa does not do that (yet).
+    /// pausa does not support it.
     Unimplemented,
-    /// The node or pausa is at fault.
+    /// A fault of the node or of pausa.
     Internal,
 }
 
 impl ErrorKind {
-    /// In the words of metrics.
+    /// The label in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::InvalidArgument => "invalid_argument",
@@ -49,26 +48,22 @@ impl ErrorKind {
     }
 }
 
-/// An error that knows what kind of failure it is.
+/// An error with a kind.
 pub trait Kinded: std::error::Error + Send + Sync + 'static {
-    /// The kind of this failure.
     fn kind(&self) -> ErrorKind;
 }
 
-/// A failure as it leaves a room: the kind for machines, the story for the person who reads it.
-///
-/// Rooms make it from their own errors with [`Failure::from_error`]; the door only adds the gRPC code.
+/// A failure without its type: the kind for machines, the text for people. `?` converts any [`Kinded`] error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What the door makes a gRPC code of.
     pub kind: ErrorKind,
     /// The whole chain of causes in one line.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure that has no error behind it.
+    /// A failure without an underlying error.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -76,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// The failure that `error` and its causes are to a caller.
+    /// The failure of an error and its causes.
     pub fn from_error(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(kind, chain(error))
     }
@@ -88,15 +83,13 @@ impl<E: Kinded> From<E> for Failure {
     }
 }
 
-/// An error with all its causes in one line, outermost first.
-///
-/// Messages in this code base never repeat their source, so this is the full story.
+/// An error with all its causes in one line, outermost first. Our own messages never repeat their source.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         let cause_text = cause.to_string();
-        // Some libraries print their source inside their own text: do not say it twice.
+        // Some libraries print their source inside their own text.
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);

@@ -1,7 +1,7 @@
-//! Ids of pods and containers, and finding things by a unique prefix of their id.
+//! Ids of pods and containers, and look-up by a unique prefix.
 //!
-//! Source: CRI leaves ids to the runtime; both peers use 64 hex digits and accept unique prefixes, and
-//! crictl shows and sends 13 of them.
+//! CRI leaves ids to the runtime. containerd and CRI-O use 64 hex digits and accept unique prefixes; crictl shows and
+//! sends 13 digits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorKind, Kinded};
 
-/// Number of characters of an id.
 const LENGTH: usize = 64;
 
 /// The id of a pod sandbox or container: 64 lower-case hex digits.
@@ -32,7 +31,6 @@ impl Id {
         Self(hex::encode(bytes))
     }
 
-    /// All 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -71,35 +69,27 @@ impl TryFrom<String> for Id {
     }
 }
 
-/// Why an id or a prefix of one leads nowhere.
+/// Why an id or prefix does not identify an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
-    /// Empty.
     #[error("the {what} id is empty")]
     Empty {
         /// `pod sandbox` or `container`.
         what: &'static str,
     },
-    /// Not an id at all.
+    /// Not an id.
     #[error("{id:?} is not an id of {LENGTH} hex digits")]
-    Malformed {
-        /// As given.
-        id: String,
-    },
-    /// Nothing has it.
+    Malformed { id: String },
     #[error("no {what} has the id {id:?}")]
     NotFound {
         /// `pod sandbox` or `container`.
         what: &'static str,
-        /// As given.
         id: String,
     },
-    /// More than one has it.
     #[error("{id:?} is the beginning of more than one {what} id; give more digits")]
     Ambiguous {
         /// `pod sandbox` or `container`.
         what: &'static str,
-        /// As given.
         id: String,
     },
 }
@@ -115,10 +105,10 @@ impl Kinded for LookupError {
     }
 }
 
-/// Finds the one entry whose id is `given` or begins with it.
+/// Finds the only entry whose id is `given` or begins with it. `what` names the kind of object in errors.
 ///
 /// # Errors
-/// [`LookupError`], which calls the thing `what`.
+/// [`LookupError`].
 pub fn find<'a, V>(
     map: &'a BTreeMap<Id, V>,
     what: &'static str,
@@ -137,7 +127,7 @@ pub fn find<'a, V>(
             id: given.to_owned(),
         }),
         (Some(hit), None) => Ok(hit),
-        // A full id is never the beginning of another one.
+        // A full id is never the prefix of another one.
         (Some(_), Some(_)) => Err(LookupError::Ambiguous {
             what,
             id: given.to_owned(),

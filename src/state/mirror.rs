@@ -1,21 +1,22 @@
-//! Copies records to where they survive a reboot, off everybody's path.
+//! Copies records to the persistent tree in the background.
 //!
-//! One thread; what is saved twice within a moment is written once. A failing write is logged and the next
-//! record tried: the copy below `<state>` is the one that counts until the reboot.
+//! There is one thread. A record that is saved several times within [`GATHER`] is written once. A failed write is logged:
+//! until the next reboot the record below `<state>` is the one that counts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use pausa_sys::Durability;
 
 use super::record::{make_private_dir, replace};
 
-/// How long news are gathered before they are written.
+/// How long records are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Handle of the copying thread, which ends with it, after everything is written.
+/// The handle of the thread. Dropping it waits until everything is written.
 #[derive(Debug)]
 pub(super) struct Mirror {
     shared: Arc<Shared>,
@@ -31,19 +32,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     pending: BTreeMap<PathBuf, Vec<u8>>,
-    /// The file being written right now; nobody may remove its directory meanwhile.
+    /// The file that is being written; its directory must not be removed meanwhile.
     writing: Option<PathBuf>,
     ended: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Mirror {
@@ -57,25 +48,24 @@ impl Mirror {
         Self { shared, thread }
     }
 
-    /// Queues one file.
     pub(super) fn copy(&self, path: PathBuf, bytes: Vec<u8>) {
-        self.shared.lock().pending.insert(path, bytes);
+        self.shared.queue.lock().pending.insert(path, bytes);
         self.shared.changed.notify_all();
     }
 
-    /// Drops what is queued below a directory, and waits for what is being written there.
+    /// Drops queued files below a directory, and waits if one is being written there.
     pub(super) fn cancel(&self, dir: &Path) {
-        let mut queue = self.shared.lock();
+        let mut queue = self.shared.queue.lock();
         queue.pending.retain(|path, _| !path.starts_with(dir));
         while queue.writing.as_deref().is_some_and(|path| path.starts_with(dir)) {
-            queue = self.shared.wait(queue);
+            self.shared.changed.wait(&mut queue);
         }
     }
 }
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.shared.lock().ended = true;
+        self.shared.queue.lock().ended = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -84,19 +74,18 @@ impl Drop for Mirror {
 }
 
 fn run(shared: &Shared) {
-    let mut queue = shared.lock();
+    let mut queue = shared.queue.lock();
     loop {
         while queue.pending.is_empty() {
             if queue.ended {
                 return;
             }
-            queue = shared.wait(queue);
+            shared.changed.wait(&mut queue);
         }
         if !queue.ended {
-            // Woken early by more records or the end: both are fine.
             drop(queue);
             std::thread::sleep(GATHER);
-            queue = shared.lock();
+            queue = shared.queue.lock();
         }
         while let Some((path, bytes)) = queue.pending.pop_first() {
             queue.writing = Some(path.clone());
@@ -107,7 +96,7 @@ fn run(shared: &Shared) {
                     "cannot keep a record beyond the next reboot"
                 );
             }
-            queue = shared.lock();
+            queue = shared.queue.lock();
             queue.writing = None;
             shared.changed.notify_all();
         }

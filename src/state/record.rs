@@ -1,4 +1,4 @@
-//! Saving, loading and forgetting records.
+//! Saves, loads and deletes records.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use super::mirror::Mirror;
 use crate::error::{ErrorKind, Kinded};
 use crate::id::Id;
 
-/// Longest record that is read: far beyond any real one, so that a damaged file cannot eat the memory.
+/// The longest record that is read: far beyond any real one, so that a damaged file cannot exhaust memory.
 const RECORD_MAX: u64 = 64 * 1024 * 1024;
 
 /// Why a record could not be written or read.
@@ -24,31 +24,21 @@ pub enum StateError {
     /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// errno.
         #[source]
         source: io::Error,
     },
-    /// Not the JSON that was expected.
+    /// Not valid JSON, or not of the expected type.
     #[error("{} is not a valid record; move it away to go on without it", path.display())]
     Malformed {
-        /// Which.
         path: PathBuf,
-        /// Where and why.
         #[source]
         source: serde_json::Error,
     },
     /// Longer than any record can be.
     #[error("{} has {size} bytes, too many for a record; move it away to go on without it", path.display())]
-    TooLong {
-        /// Which.
-        path: PathBuf,
-        /// Its size.
-        size: u64,
-    },
+    TooLong { path: PathBuf, size: u64 },
 }
 
 impl Kinded for StateError {
@@ -67,32 +57,26 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateE
     move |source| StateError::Io { action, path, source }
 }
 
-/// A record that could not be loaded. Its files are left as they are.
+/// A record that could not be loaded. Its files stay.
 #[derive(Debug)]
 pub struct Broken {
-    /// The directory of the pod or container.
+    /// The directory of the pod or container, or its record.
     pub path: PathBuf,
-    /// Why.
     pub error: StateError,
 }
 
-/// A pod as found on disk.
 #[derive(Debug)]
 pub struct LoadedPod<P, C> {
-    /// Its record.
     pub pod: P,
-    /// The records of its containers.
     pub containers: Vec<C>,
-    /// Found below `<state>`: the machine has not been restarted since.
+    /// Found below `<state>`: there was no reboot since.
     pub this_boot: bool,
 }
 
-/// All that was found on disk.
 #[derive(Debug)]
 pub struct Loaded<P, C> {
-    /// Readable pods.
     pub pods: Vec<LoadedPod<P, C>>,
-    /// The others.
+    /// Records that could not be read.
     pub broken: Vec<Broken>,
 }
 
@@ -104,10 +88,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens (and makes, mode 0700) both trees.
+    /// Opens both trees; creates missing directories with mode 0700.
     ///
     /// # Errors
-    /// [`StateError::Io`] if a directory cannot be made.
+    /// [`StateError::Io`] if a directory cannot be created.
     pub fn open(layout: Layout) -> Result<Self, StateError> {
         for dir in [layout.pods(), layout.kept_pods()] {
             make_private_dir(dir)?;
@@ -118,15 +102,14 @@ impl Store {
         })
     }
 
-    /// Where things lie.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Saves a pod's record; when this returns, it survives the daemon.
+    /// Saves a pod's record, which then survives the daemon.
     ///
     /// # Errors
-    /// [`StateError::Io`]; the record of before is then still there.
+    /// [`StateError::Io`]; the previous record is kept.
     pub fn save_pod(&self, pod: &Id, record: &impl Serialize) -> Result<(), StateError> {
         self.save(
             &self.layout.pod(pod),
@@ -136,7 +119,7 @@ impl Store {
         )
     }
 
-    /// Saves a container's record; when this returns, it survives the daemon.
+    /// Saves a container's record, which then survives the daemon.
     ///
     /// # Errors
     /// As [`Store::save_pod`].
@@ -166,10 +149,10 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a container: its directory here and what is kept of it.
+    /// Deletes a container's directories in both trees.
     ///
     /// # Errors
-    /// [`StateError::Io`]; calling it again goes on where it stopped.
+    /// [`StateError::Io`]; another call continues.
     pub fn forget_container(&self, pod: &Id, container: &Id) -> Result<(), StateError> {
         self.forget(
             &self.layout.container(pod, container),
@@ -177,7 +160,7 @@ impl Store {
         )
     }
 
-    /// Forgets a pod with all its containers.
+    /// Deletes the directories of a pod and its containers in both trees.
     ///
     /// # Errors
     /// As [`Store::forget_container`].
@@ -187,12 +170,12 @@ impl Store {
 
     fn forget(&self, dir: &Path, kept: &Path) -> Result<(), StateError> {
         self.mirror.cancel(kept);
-        // The kept record goes first: a crash in between must not bring the thing back after a reboot.
+        // The persistent record is deleted first: after a crash in between, a reboot must not restore it.
         remove_tree(kept)?;
         remove_tree(dir)
     }
 
-    /// Reads everything: the pods of this boot, and those of before it that are only kept.
+    /// Reads all records: pods of this boot, and persistent records of pods from before it.
     pub fn load<P: DeserializeOwned, C: DeserializeOwned>(&self) -> Loaded<P, C> {
         let mut loaded = Loaded {
             pods: Vec::new(),
@@ -235,7 +218,7 @@ fn load_containers<C: DeserializeOwned>(dir: &Path, broken: &mut Vec<Broken>) ->
     containers
 }
 
-/// The subdirectories that are named by an id; other names are none of ours.
+/// The subdirectories that are named by an id; others are not ours.
 fn subdirectories(dir: &Path, broken: &mut Vec<Broken>) -> Vec<(String, PathBuf)> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -280,14 +263,14 @@ pub(super) fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Resu
     })
 }
 
-/// Makes a directory and its parents, mode 0700.
+/// Creates a directory and its parents with mode 0700.
 pub(super) fn make_private_dir(path: &Path) -> Result<(), StateError> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(failed("make directory", path))
+        .map_err(failed("create directory", path))
 }
 
 fn remove_tree(path: &Path) -> Result<(), StateError> {
