@@ -152,7 +152,7 @@ impl Pods {
         blocking(move || {
             let mut sum = Usage::default();
             for record in views.iter().flat_map(|view| view.containers.values()) {
-                let upper = layout.kept_container(&record.pod, &record.id).join("upper");
+                let upper = layout.persistent_container(&record.pod, &record.id).join("upper");
                 let usage = ops::open_directory(&upper)
                     .ok()
                     .and_then(|directory| pausa_layer::usage(directory.as_fd()).ok())

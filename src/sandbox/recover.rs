@@ -98,7 +98,7 @@ fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
         .services
         .store
         .layout()
-        .kept_pod(&pod.pod.id)
+        .persistent_pod(&pod.pod.id)
         .join("containers");
     let Ok(entries) = std::fs::read_dir(kept) else {
         return 0;
@@ -110,7 +110,7 @@ fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
     unknown
         .filter(|id| {
             let store = &pods.services.store;
-            let layer = ops::remove_layer(&store.layout().kept_container(&pod.pod.id, id));
+            let layer = ops::remove_layer(&store.layout().persistent_container(&pod.pod.id, id));
             layer.is_ok() && store.forget_container(&pod.pod.id, id).is_ok()
         })
         .count()

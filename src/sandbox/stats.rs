@@ -145,7 +145,7 @@ impl Pods {
         let trees = records
             .iter()
             .map(|record| {
-                let kept = layout.kept_container(&record.pod, &record.id);
+                let kept = layout.persistent_container(&record.pod, &record.id);
                 (record.id.clone(), kept.join("upper"))
             })
             .collect();

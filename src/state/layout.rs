@@ -24,7 +24,7 @@ impl Layout {
         &self.state
     }
 
-    pub fn kept_pods(&self) -> &Path {
+    pub fn persistent_pods(&self) -> &Path {
         &self.root
     }
 
@@ -32,7 +32,7 @@ impl Layout {
         self.state.join(pod.as_str())
     }
 
-    pub fn kept_pod(&self, pod: &Id) -> PathBuf {
+    pub fn persistent_pod(&self, pod: &Id) -> PathBuf {
         self.root.join(pod.as_str())
     }
 
@@ -45,8 +45,10 @@ impl Layout {
     }
 
     /// The container's persistent directory: record and writable layer.
-    pub fn kept_container(&self, pod: &Id, container: &Id) -> PathBuf {
-        self.kept_pod(pod).join("containers").join(container.as_str())
+    pub fn persistent_container(&self, pod: &Id, container: &Id) -> PathBuf {
+        self.persistent_pod(pod)
+            .join("containers")
+            .join(container.as_str())
     }
 }
 

@@ -93,7 +93,7 @@ impl Store {
     /// # Errors
     /// [`StateError::Io`] if a directory cannot be created.
     pub fn open(layout: Layout) -> Result<Self, StateError> {
-        for dir in [layout.pods(), layout.kept_pods()] {
+        for dir in [layout.pods(), layout.persistent_pods()] {
             make_private_dir(dir)?;
         }
         Ok(Self {
@@ -113,7 +113,7 @@ impl Store {
     pub fn save_pod(&self, pod: &Id, record: &impl Serialize) -> Result<(), StateError> {
         self.save(
             &self.layout.pod(pod),
-            &self.layout.kept_pod(pod),
+            &self.layout.persistent_pod(pod),
             POD_RECORD,
             record,
         )
@@ -131,7 +131,7 @@ impl Store {
     ) -> Result<(), StateError> {
         let (dir, kept) = (
             self.layout.container(pod, container),
-            self.layout.kept_container(pod, container),
+            self.layout.persistent_container(pod, container),
         );
         self.save(&dir, &kept, CONTAINER_RECORD, record)
     }
@@ -156,7 +156,7 @@ impl Store {
     pub fn forget_container(&self, pod: &Id, container: &Id) -> Result<(), StateError> {
         self.forget(
             &self.layout.container(pod, container),
-            &self.layout.kept_container(pod, container),
+            &self.layout.persistent_container(pod, container),
         )
     }
 
@@ -165,7 +165,7 @@ impl Store {
     /// # Errors
     /// As [`Store::forget_container`].
     pub fn forget_pod(&self, pod: &Id) -> Result<(), StateError> {
-        self.forget(&self.layout.pod(pod), &self.layout.kept_pod(pod))
+        self.forget(&self.layout.pod(pod), &self.layout.persistent_pod(pod))
     }
 
     fn forget(&self, dir: &Path, kept: &Path) -> Result<(), StateError> {
@@ -182,7 +182,7 @@ impl Store {
             broken: Vec::new(),
         };
         let mut dirs: BTreeMap<String, (PathBuf, bool)> = BTreeMap::new();
-        for (tree, this_boot) in [(self.layout.kept_pods(), false), (self.layout.pods(), true)] {
+        for (tree, this_boot) in [(self.layout.persistent_pods(), false), (self.layout.pods(), true)] {
             for (name, path) in subdirectories(tree, &mut loaded.broken) {
                 if this_boot && !path.join(POD_RECORD).exists() && dirs.contains_key(&name) {
                     continue;

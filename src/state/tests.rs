@@ -79,7 +79,7 @@ fn what_is_forgotten_stays_forgotten_even_while_it_is_being_copied() {
     }
     drop(first);
     let second = store(&dir);
-    assert!(!second.layout().kept_pod(&pod).exists());
+    assert!(!second.layout().persistent_pod(&pod).exists());
     assert!(second.load::<Note, Note>().pods.is_empty());
 }
 

@@ -478,7 +478,10 @@ async fn mount_root(
     lease: &Lease,
     users: Option<Arc<OwnedFd>>,
 ) -> Result<OwnedFd, PodError> {
-    let kept = services.store.layout().kept_container(&record.pod, &record.id);
+    let kept = services
+        .store
+        .layout()
+        .persistent_container(&record.pod, &record.id);
     let (layers, range) = (lease.layers(), pod.id_range());
     blocking(move || {
         let (upper, work) = (kept.join("upper"), kept.join("work"));

@@ -155,7 +155,7 @@ async fn remove(
     let (services, pod, id) = (Arc::clone(services), record.pod.clone(), record.id.clone());
     blocking(move || {
         // The container made it: as deep and with names as odd as it liked.
-        remove_layer(&services.store.layout().kept_container(&pod, &id))?;
+        remove_layer(&services.store.layout().persistent_container(&pod, &id))?;
         failpoint_before(OPERATION, "record");
         let forgotten = services.store.forget_container(&pod, &id);
         forgotten.map_err(|error| {

@@ -19,7 +19,7 @@ pub(super) fn remove_strays(pods: &Pods) -> usize {
     let layout = pods.services.store.layout();
     // The directories first, then who is known: a pod is registered before its directory is made.
     let mut strays = ids(layout.pods());
-    strays.append(&mut ids(layout.kept_pods()));
+    strays.append(&mut ids(layout.persistent_pods()));
     strays.retain(|id| !pods.registry.knows(id) && !has_record(layout, id));
     strays.iter().filter(|id| remove(pods, id)).count()
 }
@@ -27,7 +27,7 @@ pub(super) fn remove_strays(pods: &Pods) -> usize {
 fn remove(pods: &Pods, id: &Id) -> bool {
     let layout = pods.services.store.layout();
     unmount_below(&layout.pod(id));
-    let removed = ops::remove_layers(&layout.kept_pod(id))
+    let removed = ops::remove_layers(&layout.persistent_pod(id))
         .map_err(|error| error.text())
         .and_then(|()| pods.services.store.forget_pod(id).map_err(|error| chain(&error)));
     match removed {
@@ -69,7 +69,7 @@ pub(super) fn unread(pods: &Pods) -> BTreeSet<String> {
 
 /// What cannot be looked at counts as a record.
 pub(super) fn has_record(layout: &Layout, id: &Id) -> bool {
-    [layout.pod(id), layout.kept_pod(id)]
+    [layout.pod(id), layout.persistent_pod(id)]
         .iter()
         .any(|dir| dir.join(crate::state::POD_RECORD).try_exists().unwrap_or(true))
 }
