@@ -67,7 +67,7 @@ pub enum NetworkError {
     /// No address is free.
     #[error("no free address in {subnet}; give the bridge a larger subnet or remove pods")]
     PoolExhausted { subnet: Ipv4Net },
-    /// The subnet has no room for a gateway and a pod.
+    /// The subnet is too small for a gateway and a pod.
     #[error("bridge subnet {subnet} is too small, use /30 or larger")]
     SubnetTooSmall { subnet: Ipv4Net },
     /// A file of the bridge's state cannot be used.

@@ -134,7 +134,7 @@ fn propagation(text: Option<&str>) -> Result<Propagation, OciError> {
         Some(other) => Err(OciError::spec(
             "linux.rootfsPropagation",
             other,
-            "it is none of rprivate, rslave, rshared",
+            "it must be rprivate, rslave or rshared",
         )),
     }
 }

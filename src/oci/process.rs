@@ -134,7 +134,7 @@ pub(crate) fn from_spec(
     Ok(exact)
 }
 
-/// Adds `TERM` for a process with a terminal, where there is none.
+/// Adds `TERM` for a process with a terminal, if it is missing.
 pub(crate) fn add_term(env: &mut Vec<Vec<u8>>) {
     if !env.iter().any(|entry| name(entry) == b"TERM") {
         env.push(b"TERM=xterm".to_vec());

@@ -1,4 +1,4 @@
-//! Mounts of a spec as calls of the mount API: options become attributes, propagation, or parameters.
+//! From mounts of a spec to the mount API: options become attributes, propagation or parameters.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -10,8 +10,8 @@ use crate::cgroups::Layout;
 use crate::oci::error::OciError;
 use crate::oci::mounts::path_bytes;
 
-/// The mounts in order. A mount of type `cgroup` becomes what this node's layout needs, a bind of something
-/// beneath the container's root at `root` a part of that root.
+/// The mounts in order. A mount of type `cgroup` becomes the mounts of this node's layout; a bind of a path beneath the
+/// container's root `root` becomes a bind within that root.
 pub(super) fn plan(mounts: &[Mount], root: &Path, cgroups: &Layout) -> Result<Vec<MountPlan>, OciError> {
     let mut plan = Vec::new();
     for mount in mounts {
@@ -41,7 +41,7 @@ fn one(mount: &Mount, kind: &str, root: &Path, options: Options) -> Result<Mount
     })
 }
 
-/// The path in the container of a source beneath its root. One with `..` is not taken for such.
+/// The path in the container of a source beneath its root. A path with `..` is not accepted as such.
 fn beneath(source: &Path, root: &Path) -> Option<Vec<u8>> {
     let mut path = PathBuf::from("/");
     for part in source.strip_prefix(root).ok()?.components() {
@@ -85,8 +85,8 @@ fn elsewhere(
     })
 }
 
-/// v2: the one hierarchy. v1: a small tmpfs with one mount a hierarchy. Inside a cgroup namespace of its own, a
-/// container sees its own cgroups as the roots.
+/// v2: the one hierarchy. v1: a small tmpfs with one mount per hierarchy. In a cgroup namespace of its own, a container
+/// sees its own cgroups as the roots.
 fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
     let target = path_bytes(mount.destination());
     let at = |name: &str| [&target, b"/".as_slice(), name.as_bytes()].concat();
@@ -107,7 +107,7 @@ fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
         }
         Layout::V1 { hierarchies, unified } => (hierarchies, unified),
     };
-    // The tmpfs cannot be read-only while mount points are made in it: that comes last, with the read-only paths.
+    // The tmpfs cannot be read-only while mount points are created in it; it becomes so with the read-only paths.
     let mut writable = options.attributes;
     writable.set &= !u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
     let small = [("mode", "755"), ("size", "64k"), ("nr_inodes", "64")];
@@ -126,8 +126,8 @@ fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
 
 type Parameters = Vec<(String, Option<String>)>;
 
-/// Where a v1 hierarchy is mounted, and with what parameters. Controllers that share one are there under their single
-/// names too, where a host has links: programs look for `/sys/fs/cgroup/cpu`.
+/// The mount points of a v1 hierarchy and its parameters. Controllers that share one get a mount point each, as hosts have
+/// links: programs look for `/sys/fs/cgroup/cpu`.
 fn places(controllers: &[String]) -> Vec<(String, Parameters)> {
     if let [one] = controllers
         && let Some(name) = one.strip_prefix("name=")
@@ -143,7 +143,7 @@ fn places(controllers: &[String]) -> Vec<(String, Parameters)> {
     names.into_iter().map(|name| (name, parameters.clone())).collect()
 }
 
-/// A mount's options, sorted out.
+/// The parsed options of a mount.
 #[derive(Default)]
 struct Options {
     /// A bind mount, and whether recursive.
@@ -184,7 +184,7 @@ impl Options {
         match option {
             "bind" => self.bind = Some(false),
             "rbind" => self.bind = Some(true),
-            // The recursive forms are the only ones: a mount and what is below it belong together.
+            // All propagation is recursive: a mount and its submounts belong together.
             "private" | "rprivate" => self.propagation = Some(Propagation::Private),
             "slave" | "rslave" => self.propagation = Some(Propagation::Slave),
             "shared" | "rshared" => self.propagation = Some(Propagation::Shared),
@@ -204,7 +204,7 @@ impl Options {
             "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
             "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
             "nosymfollow" => MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
-            // By the map of the pod's user namespace, which is the only one a mount may have here.
+            // Mapped by the pod's user namespace, the only mapping a mount may have here.
             "idmap" if self.bind.is_some() => MountAttrFlags::MOUNT_ATTR_IDMAP,
             "relatime" | "noatime" | "strictatime" => {
                 // The three are one field: clear it before it is set.

@@ -1,4 +1,4 @@
-//! The mounts that nobody has to ask for.
+//! The default mounts.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub(super) fn kernel(privileged: bool) -> Vec<Mount> {
     ]
 }
 
-/// `/dev/shm`: the pod's, the host's with the host's IPC namespace, a new one with an IPC namespace of its own.
+/// `/dev/shm`: the pod's; the host's with the host's IPC namespace; a new one with the container's own IPC namespace.
 pub(super) fn shm(ipc: &Namespace, of_pod: &Path) -> Mount {
     let target = "/dev/shm";
     if own(ipc) {
@@ -46,7 +46,7 @@ pub(super) fn shm(ipc: &Namespace, of_pod: &Path) -> Mount {
     oci(target, "bind", source, &["rbind", "rprivate", "rw"])
 }
 
-/// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`, as far as the pod has them.
+/// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`, if the pod has them.
 pub(super) fn pod_files(files: &PodFiles, readonly: bool) -> Vec<Mount> {
     let access = if readonly { "ro" } else { "rw" };
     [

@@ -1,4 +1,4 @@
-//! The mounts CRI asks for.
+//! The mounts in CRI's configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use crate::oci::error::OciError;
 use crate::oci::userns;
 use crate::proto::v1::{self, MountPropagation};
 
-/// What `mount_options` may say (CRI since 0.37).
+/// The allowed `mount_options` (CRI since 0.37).
 const OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
 
-/// One CRI mount, whose source on the host is `source`, in a pod with these users.
+/// A CRI mount with the source `source` on the host, in a pod with this range of ids.
 pub(super) fn mount(
     index: usize,
     mount: &v1::Mount,
@@ -65,7 +65,7 @@ pub(super) fn mount(
     Ok(made)
 }
 
-/// Recursive read-only (KEP-3857) goes with `readonly` and without propagation only.
+/// Recursive read-only (KEP-3857) requires `readonly` and no propagation.
 pub(in crate::oci) fn check_recursive_read_only(index: usize, mount: &v1::Mount) -> Result<(), OciError> {
     let private = mount.propagation == i32::from(MountPropagation::PropagationPrivate);
     if mount.recursive_read_only && !(mount.readonly && private) {
@@ -79,7 +79,7 @@ pub(in crate::oci) fn check_recursive_read_only(index: usize, mount: &v1::Mount)
     Ok(())
 }
 
-/// What this mount needs the container's root to be.
+/// The propagation of the container's root that this mount needs.
 pub(super) fn root_propagation(mount: &v1::Mount) -> Propagation {
     match mount.propagation() {
         MountPropagation::PropagationPrivate => Propagation::Private,
@@ -98,13 +98,13 @@ fn propagation(index: usize, mount: &v1::Mount) -> Result<MountPropagation, OciE
     })
 }
 
-/// Whether the source is an image and not a path of the node (CRI since 0.31).
+/// Whether the source is an image and not a path of the host (CRI since 0.31).
 fn is_volume(mount: &v1::Mount) -> bool {
     mount.image.as_ref().is_some_and(|image| !image.image.is_empty())
 }
 
-/// An image as a volume: always read-only, and nobody else's mounts concern it. In a user namespace it is mapped before
-/// it gets here, as the container's own image is.
+/// An image as a volume: always read-only and private. In a user namespace its ids are mapped before, as those of the
+/// container's own image are.
 fn volume(index: usize, mount: &v1::Mount, target: PathBuf, source: &Path) -> Result<Mount, OciError> {
     let field = |name: &str| format!("mounts[{index}].{name}");
     if !mount.readonly {

@@ -1,9 +1,10 @@
-//! What an image declares as `VOLUME`: a directory that a container can write to, with the image's content in
-//! it, even where its root is read-only.
+//! The `VOLUME`s of an image: directories with the image's content that a container can write to, even if its root is
+//! read-only.
 //!
-//! Each is a bind of that path of the container's own root onto itself: same layer, nothing copied, gone with
-//! the container. The paths are an image's words: what cannot be is left out and never an error. Must never
-//! mount over or into what the pod or the runtime mounts: data that somebody gave a place stays there.
+//! Each is a bind mount of that path of the container's root onto itself: same layer, nothing copied, removed with the
+//! container. The paths are untrusted: an invalid one is left out and never an error.
+//!
+//! Must never: mount over or into a mount of the pod or the runtime.
 //!
 //! OCI image spec, config, `Volumes`.
 
@@ -14,9 +15,9 @@ use oci_spec::runtime::Mount;
 
 use super::oci;
 
-/// Most volumes of one image; real ones have a handful.
+/// The most volumes of one image; real ones have a handful.
 const VOLUMES_MAX: usize = 64;
-/// Longest path, PATH_MAX less the NUL.
+/// The longest path: PATH_MAX less the NUL.
 const PATH_MAX: usize = 4095;
 
 /// The volumes of an image that no mount in `taken` is on or above, in the order of their names.
@@ -35,7 +36,7 @@ pub(super) fn of_image(image: &ImageConfiguration, rootfs: &Path, taken: &[Mount
             }
         }
     }
-    // The config has a map: its order means nothing, and one path can be spelled in two ways.
+    // The config has a map without order, and a path can be written in several ways.
     targets.sort_unstable();
     targets.dedup();
     if targets.len() > VOLUMES_MAX {
@@ -67,7 +68,7 @@ fn target(text: &str, taken: &[Mount]) -> Result<PathBuf, &'static str> {
     if path == Path::new("/") {
         return Err("it is the root");
     }
-    // Also where the pod mounts something on `/dev` and so takes the place of all beneath.
+    // Also if the pod mounts something on `/dev`, which replaces everything beneath.
     let of_kernel = ["/proc", "/sys", "/dev"].iter().any(|dir| path.starts_with(dir));
     if of_kernel || taken.iter().any(|mount| path.starts_with(mount.destination())) {
         return Err("something else is mounted there or above");

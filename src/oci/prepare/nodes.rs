@@ -12,13 +12,13 @@ use crate::oci::error::{Field, OciError};
 use crate::oci::mounts::clean;
 use crate::proto::v1;
 
-/// Directories of `/dev` that are file systems of their own or links into `/proc`; a container has its own.
+/// Directories of `/dev` that are separate file systems or links into `/proc`; a container has its own.
 const NOT_WALKED: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"];
 
-/// A directory of devices does not go deeper.
+/// How deep a directory of devices is searched.
 const MAX_DEPTH: usize = 16;
 
-/// The devices CRI names; all of the host's for a privileged container.
+/// The devices in CRI's configuration; all devices of the host for a privileged container.
 pub(super) fn devices(config: &v1::ContainerConfig, privileged: bool) -> Result<Vec<Device>, OciError> {
     let mut found = Vec::new();
     for (index, device) in config.devices.iter().enumerate() {
@@ -78,7 +78,7 @@ fn named(index: usize, device: &v1::Device, found: &mut Vec<Device>) -> Result<(
     Ok(())
 }
 
-/// All devices in a directory. Names that go away meanwhile are not there.
+/// All devices in a directory. Names that are removed meanwhile are skipped.
 fn walk(
     from: &Path,
     target: &Path,

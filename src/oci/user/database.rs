@@ -1,4 +1,4 @@
-//! `/etc/passwd` and `/etc/group` of an image, read without trusting anything in them.
+//! Reads `/etc/passwd` and `/etc/group` of an image, which are untrusted.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,16 +13,15 @@ use crate::oci::error::OciError;
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
-/// Far more than any image has: some 50 000 users.
+/// Enough for some 50 000 users, far more than any image has.
 const MAX_SIZE: u64 = 4 << 20;
 
-/// A container's root.
 pub(super) struct Root<'a>(pub(super) BorrowedFd<'a>);
 
 /// A line of passwd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
-    /// None for an id that nobody has.
+    /// None for an id without an entry.
     pub(super) name: Option<String>,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -62,7 +61,7 @@ impl Root<'_> {
             .collect())
     }
 
-    /// A file's text; none if it is not there.
+    /// A file's text; none if it does not exist.
     fn read(&self, file: &'static str) -> Result<Option<String>, OciError> {
         let failed = |call| {
             move |errno: Errno| OciError::ImageFile {
@@ -71,7 +70,7 @@ impl Root<'_> {
                 source: errno.into(),
             }
         };
-        // O_PATH first: opening a device or a named pipe can do things, looking at one cannot.
+        // O_PATH first: opening a device or a named pipe has side effects, O_PATH has none.
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let look = OFlags::PATH | OFlags::CLOEXEC;
         let handle = match openat2(self.0, file, look, Mode::empty(), inside) {
@@ -104,7 +103,7 @@ impl Root<'_> {
     }
 }
 
-/// `name:password:uid:gid:comment:home:shell`; lines that are not like that are nobody.
+/// `name:password:uid:gid:comment:home:shell`; other lines are ignored.
 pub(super) fn user(line: &str) -> Option<User> {
     let mut fields = line.trim().split(':');
     let name = fields.next().filter(|name| !name.is_empty())?;

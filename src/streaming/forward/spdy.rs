@@ -124,12 +124,12 @@ async fn tell_late(mut error: Output) {
         "the client did not open the data stream of this connection within {} s",
         CREATION.as_secs()
     );
-    let told = async {
+    let report = async {
         // Fails if the client is gone.
         error.send(text.into()).await.ok();
         error.finish().await;
     };
-    tokio::time::timeout(Duration::from_secs(10), told).await.ok();
+    tokio::time::timeout(Duration::from_secs(10), report).await.ok();
 }
 
 /// Kind, port and connection of a stream.
