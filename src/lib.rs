@@ -8,6 +8,7 @@
               private module reaches no further than `pub(crate)`"
 )]
 
+mod accept;
 mod blocking;
 mod cgroups;
 pub mod cli;
