@@ -30,6 +30,8 @@ mod settings;
 mod stats;
 mod systemd;
 
+/// The driver in use, as CRI reports it to kubelet.
+pub use crate::proto::v1::CgroupDriver as Driver;
 pub use error::CgroupError;
 pub use group::Cgroup;
 #[cfg(test)]
@@ -45,6 +47,7 @@ use rustix::io::Errno;
 
 use self::dir::Dir;
 use self::group::Member;
+use crate::config::CgroupDriver;
 use crate::error::chain;
 use crate::proto::v1;
 
@@ -56,24 +59,6 @@ const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "
 
 /// The controllers of v1 that usage is read from.
 const COUNTERS: [&str; 3] = ["cpuacct", "memory", "pids"];
-
-/// The cgroup driver in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    /// pausa writes the files.
-    Cgroupfs,
-    /// systemd creates a scope for each cgroup, over D-Bus.
-    Systemd,
-}
-
-/// The configured cgroup driver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// systemd if it runs and cgroup v2 is mounted, else cgroupfs.
-    #[default]
-    Auto,
-    Cgroupfs,
-    Systemd,
 }
 
 /// The cgroups of this node.
@@ -97,22 +82,22 @@ impl Cgroups {
     ///
     /// # Errors
     /// No cgroups are mounted, or the systemd driver is configured and cannot work here.
-    pub fn new(choice: DriverChoice) -> Result<Self, CgroupError> {
+    pub fn new(configured: CgroupDriver) -> Result<Self, CgroupError> {
         let layout = Layout::probe()?;
         let booted = systemd::booted();
         let lacks = |reason| CgroupError::HostLacks {
             field: "cgroup_driver = \"systemd\"".to_owned(),
             reason,
         };
-        let driver = match choice {
-            DriverChoice::Cgroupfs => Driver::Cgroupfs,
-            DriverChoice::Auto if booted && layout.is_v2() => Driver::Systemd,
-            DriverChoice::Auto => Driver::Cgroupfs,
-            DriverChoice::Systemd if !booted => return Err(lacks("systemd does not run on this node")),
-            DriverChoice::Systemd if !layout.is_v2() => {
+        let driver = match configured {
+            CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+            CgroupDriver::Auto if booted && layout.is_v2() => Driver::Systemd,
+            CgroupDriver::Auto => Driver::Cgroupfs,
+            CgroupDriver::Systemd if !booted => return Err(lacks("systemd does not run on this node")),
+            CgroupDriver::Systemd if !layout.is_v2() => {
                 return Err(lacks("it needs cgroup v2; use cgroupfs on this node"));
             }
-            DriverChoice::Systemd => Driver::Systemd,
+            CgroupDriver::Systemd => Driver::Systemd,
         };
         Self::with(driver, layout)
     }

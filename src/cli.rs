@@ -9,9 +9,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, CgroupDriver, Config, ConfigError, NetworkMode};
+use crate::config::{self, CgroupDriver, Config, ConfigError, MetricsAddress, NetworkMode};
 use crate::error::chain;
 
 mod client;
@@ -72,7 +72,7 @@ struct Flags {
     state: Option<PathBuf>,
     /// How pods are connected [default: cni].
     #[arg(long, value_enum)]
-    network: Option<NetworkFlag>,
+    network: Option<NetworkMode>,
     /// Directory of CNI configurations [default: /etc/cni/net.d].
     #[arg(long, value_name = "DIR")]
     cni_conf_dir: Option<PathBuf>,
@@ -87,10 +87,10 @@ struct Flags {
     registries_conf: Option<PathBuf>,
     /// Who makes cgroups [default: auto].
     #[arg(long, value_enum)]
-    cgroup_driver: Option<CgroupDriverFlag>,
+    cgroup_driver: Option<CgroupDriver>,
     /// Where metrics are served, address:port or unix:///path [default: nowhere].
     #[arg(long, value_name = "ADDRESS")]
-    metrics_address: Option<String>,
+    metrics_address: Option<MetricsAddress>,
     /// error, warn, info, debug, trace, or target=level directives [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -105,19 +105,6 @@ struct SocketFlags {
     /// The daemon's socket [default: unix:///run/pausa/pausa.sock].
     #[arg(long, value_name = "unix:///PATH")]
     listen: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum NetworkFlag {
-    Cni,
-    Bridge,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum CgroupDriverFlag {
-    Auto,
-    Cgroupfs,
-    Systemd,
 }
 
 /// Runs the command that the process was called with.
@@ -182,7 +169,7 @@ impl Flags {
         set(&mut config.listen, self.socket.listen);
         set(&mut config.root, self.root);
         set(&mut config.state, self.state);
-        set(&mut config.network.mode, self.network.map(NetworkMode::from));
+        set(&mut config.network.mode, self.network);
         set(&mut config.cni.conf_dir, self.cni_conf_dir);
         set(
             &mut config.cni.bin_dir,
@@ -190,10 +177,7 @@ impl Flags {
         );
         set(&mut config.registry_config_dir, self.registry_config_dir);
         set(&mut config.registries_conf, self.registries_conf);
-        set(
-            &mut config.cgroup_driver,
-            self.cgroup_driver.map(CgroupDriver::from),
-        );
+        set(&mut config.cgroup_driver, self.cgroup_driver);
         set(&mut config.metrics.address, self.metrics_address.map(Some));
         set(&mut config.log.level, self.log_level);
     }
@@ -202,25 +186,6 @@ impl Flags {
 fn set<T>(to: &mut T, flag: Option<T>) {
     if let Some(value) = flag {
         *to = value;
-    }
-}
-
-impl From<NetworkFlag> for NetworkMode {
-    fn from(flag: NetworkFlag) -> Self {
-        match flag {
-            NetworkFlag::Cni => Self::Cni,
-            NetworkFlag::Bridge => Self::Bridge,
-        }
-    }
-}
-
-impl From<CgroupDriverFlag> for CgroupDriver {
-    fn from(flag: CgroupDriverFlag) -> Self {
-        match flag {
-            CgroupDriverFlag::Auto => Self::Auto,
-            CgroupDriverFlag::Cgroupfs => Self::Cgroupfs,
-            CgroupDriverFlag::Systemd => Self::Systemd,
-        }
     }
 }
 

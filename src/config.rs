@@ -11,10 +11,12 @@
 //! Must never: touch the node, keep secrets (registry credentials live in `registry_config_dir`).
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use clap::ValueEnum;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -88,14 +90,14 @@ pub struct Network {
     pub bridge: Bridge,
 }
 
-/// Who connects pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How pods are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
     /// The first CNI configuration in `cni.conf_dir`.
     #[default]
     Cni,
-    /// A bridge on this node only; nothing to install or configure.
+    /// The built-in bridge, which needs no plugins and connects the pods of this node only.
     Bridge,
 }
 
@@ -173,13 +175,30 @@ pub struct Streaming {
     pub idle_timeout_seconds: u32,
 }
 
-/// What the daemon counts.
+/// Metrics about the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
-    /// Where it is told to whoever asks: `address:port` or `unix:///path`. Nothing is counted without.
+    /// Where metrics are served; if unset, nothing is served or counted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
+    pub address: Option<MetricsAddress>,
+}
+
+/// An address to serve metrics on: `address:port` or `unix:///path`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum MetricsAddress {
+    /// Port 0 takes a free port.
+    Tcp(SocketAddr),
+    /// The absolute path of a socket, which gets mode 0660.
+    Unix(PathBuf),
+}
+
+/// A text that is not a [`MetricsAddress`].
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is neither address:port nor unix:// and an absolute path")]
+pub struct MetricsAddressError {
+    text: String,
 }
 
 /// What the daemon says on stderr.
@@ -204,16 +223,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Who makes cgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What creates cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupDriver {
-    /// systemd where it is the init process, else cgroupfs.
+    /// systemd if it is the init process and cgroup v2 is mounted, otherwise cgroupfs.
     #[default]
     Auto,
-    /// pausa, by directories in `/sys/fs/cgroup`.
+    /// pausa itself, with directories below /sys/fs/cgroup.
     Cgroupfs,
-    /// systemd, asked over D-Bus for scopes in kubelet's slices.
+    /// systemd, which creates scopes in kubelet's slices on request over D-Bus.
     Systemd,
 }
 
@@ -318,6 +337,43 @@ impl Default for Log {
         Self {
             level: "info".to_owned(),
             format: LogFormat::Text,
+        }
+    }
+}
+
+impl FromStr for MetricsAddress {
+    type Err = MetricsAddressError;
+
+    fn from_str(text: &str) -> Result<Self, MetricsAddressError> {
+        let address = match text.strip_prefix("unix://") {
+            Some(path) => Some(Self::Unix(path.into())).filter(|_| path.starts_with('/')),
+            None => text.parse().map(Self::Tcp).ok(),
+        };
+        address.ok_or_else(|| MetricsAddressError {
+            text: text.to_owned(),
+        })
+    }
+}
+
+impl TryFrom<String> for MetricsAddress {
+    type Error = MetricsAddressError;
+
+    fn try_from(text: String) -> Result<Self, MetricsAddressError> {
+        text.parse()
+    }
+}
+
+impl From<MetricsAddress> for String {
+    fn from(address: MetricsAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
 }

@@ -39,11 +39,13 @@ use tokio::time::{Instant, sleep};
 
 pub use bridge::BridgeConfig;
 pub use error::NetworkError;
-pub use types::{Attachment, NetworkConfig, NetworkMode, NotReady, PodNetwork, PortMapping, Protocol};
+pub use types::{Attachment, NetworkConfig, NotReady, PodNetwork, PortMapping, Protocol};
 
 use crate::blocking::blocking;
 use bridge::Bridge;
 use cni::Cni;
+
+use crate::config::NetworkMode;
 
 /// The interface of every pod, as Kubernetes and the other runtimes name it.
 const INTERFACE: &str = "eth0";

@@ -23,7 +23,7 @@ impl Playground {
             println!("skipped: needs root");
             return None;
         }
-        let cgroups = Cgroups::new(DriverChoice::Cgroupfs).unwrap();
+        let cgroups = Cgroups::new(CgroupDriver::Cgroupfs).unwrap();
         let parent = format!("/pausa-test-{name}-{}", std::process::id());
         Some(Self { cgroups, parent })
     }

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::services::build_services;
-use crate::cgroups::Driver;
 use crate::config::Config;
 use crate::cri::server::{self, Listening};
 use crate::cri::{NodeInfo, Services};
@@ -44,7 +43,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let listening = listen(&config).await?;
     let reconciler = Reconciler::begin(pods.clone());
     let drain = Duration::from_secs(config.drain_timeout_seconds.into());
-    let driver = cgroup_driver(pods.services().cgroups.driver());
+    let driver = pods.services().cgroups.driver();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = config.listen,
@@ -108,9 +107,8 @@ async fn metrics(config: &Config) -> anyhow::Result<Option<metrics::Listening>> 
     let Some(address) = &config.metrics.address else {
         return Ok(None);
     };
-    let listening = metrics::Listening::begin(&address.parse()?).await?;
-    let port = listening.address().map(|address| address.to_string());
-    tracing::info!(address = port.as_ref().unwrap_or(address), "serving metrics");
+    let listening = metrics::Listening::begin(address).await?;
+    tracing::info!(address = %listening.address(), "serving metrics");
     Ok(Some(listening))
 }
 
@@ -126,14 +124,6 @@ fn states(images: Images) -> impl Fn() -> metrics::States {
             kept_parts: count(kept.len() - complete),
             kept_bytes: kept.iter().map(|part| part.bytes).sum(),
         }
-    }
-}
-
-/// The driver in use, in CRI's words.
-fn cgroup_driver(driver: Driver) -> v1::CgroupDriver {
-    match driver {
-        Driver::Cgroupfs => v1::CgroupDriver::Cgroupfs,
-        Driver::Systemd => v1::CgroupDriver::Systemd,
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::cgroups::{Cgroups, DriverChoice};
-use crate::config::{CgroupDriver, Config, NetworkMode};
+use crate::cgroups::Cgroups;
+use crate::config::Config;
 use crate::image::{Images, ImagesConfig};
 use crate::monitor::MonitorBinary;
 use crate::network::{self, BridgeConfig, NetworkConfig};
@@ -36,7 +36,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     });
     let images = images.context("cannot open the image store")?;
     let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
-    let cgroups = Cgroups::new(driver(config.cgroup_driver)).context("cannot use cgroups")?;
+    let cgroups = Cgroups::new(config.cgroup_driver).context("cannot use cgroups")?;
     let mut host = Host::probe();
     if let Some(path) = &config.seccomp.default_profile {
         host.read_seccomp_default(path)
@@ -85,21 +85,10 @@ fn streaming(config: &Config) -> streaming::Settings {
     }
 }
 
-fn driver(configured: CgroupDriver) -> DriverChoice {
-    match configured {
-        CgroupDriver::Auto => DriverChoice::Auto,
-        CgroupDriver::Cgroupfs => DriverChoice::Cgroupfs,
-        CgroupDriver::Systemd => DriverChoice::Systemd,
-    }
-}
-
 fn network_config(config: &Config) -> NetworkConfig {
     let bridge = &config.network.bridge;
     NetworkConfig {
-        mode: match config.network.mode {
-            NetworkMode::Cni => network::NetworkMode::Cni,
-            NetworkMode::Bridge => network::NetworkMode::Bridge,
-        },
+        mode: config.network.mode,
         cni_conf_dir: config.cni.conf_dir.clone(),
         cni_bin_dirs: config.cni.bin_dir.clone(),
         cni_cache_dir: config.cni.cache_dir.clone(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, DEFAULT_PATH, Handler};
+use super::{Config, ConfigError, DEFAULT_PATH, Handler, MetricsAddress};
 
 /// A key is called similar when at most this many letters must change.
 const SIMILAR: usize = 3;
@@ -93,7 +93,7 @@ fn known_keys() -> Table {
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
     full.images.auth_file = Some(PathBuf::new());
-    full.metrics.address = Some(String::new());
+    full.metrics.address = Some(MetricsAddress::Unix(PathBuf::new()));
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
     full.handlers = [("*".to_owned(), Handler::default())].into();
     Table::try_from(full).expect("the defaults are UTF-8 and have no null")

@@ -181,6 +181,32 @@ fn daemons_with_other_places_have_other_names() {
 }
 
 #[test]
+fn a_metrics_address_is_a_port_or_a_socket() {
+    assert!(matches!("[::1]:9100".parse(), Ok(MetricsAddress::Tcp(_))));
+    for wrong in ["", "9100", "localhost:9100", "unix://relative", "127.0.0.1"] {
+        assert!(wrong.parse::<MetricsAddress>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_wrong_metrics_address_names_file_and_line() {
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", "[metrics]\naddress = \"9100\"\n");
+    let text = chain(&load(Some(&file)).unwrap_err());
+    assert!(text.contains(file.to_str().unwrap()), "{text}");
+    assert!(text.contains("line 2") && text.contains("address:port"), "{text}");
+    let address = "unix:///run/metrics.sock";
+    let file = write(
+        dir.path(),
+        "config.toml",
+        &format!("[metrics]\naddress = \"{address}\"\n"),
+    );
+    let config = load(Some(&file)).unwrap();
+    assert_eq!(config.metrics.address, Some(address.parse().unwrap()));
+    assert!(config.to_toml().unwrap().contains(address));
+}
+
+#[test]
 fn a_bare_path_is_the_same_socket() {
     let config = Config {
         listen: "/run/pausa/pausa.sock".into(),

@@ -5,7 +5,6 @@ use std::path::Path;
 use tracing_subscriber::filter::Targets;
 
 use super::{Config, ConfigError};
-use crate::telemetry::metrics::Address;
 
 /// Longest interface name the kernel takes (IFNAMSIZ less the NUL).
 const IFNAME_MAX: usize = 15;
@@ -48,14 +47,6 @@ impl Config {
             &stall,
             "at least 1 second",
         )?;
-        if let Some(address) = &self.metrics.address {
-            check(
-                address.parse::<Address>().is_ok(),
-                "metrics.address",
-                address,
-                "address:port, or unix:// and an absolute path",
-            )?;
-        }
         check(
             self.log.level.parse::<Targets>().is_ok(),
             "log.level",

@@ -12,17 +12,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::bridge::BridgeConfig;
 use super::error::NetworkError;
 use super::files::DnsConfig;
-
-/// How pods are connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkMode {
-    /// The CNI configuration of the node.
-    #[default]
-    Cni,
-    /// The built-in bridge.
-    Bridge,
-}
+use crate::config::NetworkMode;
 
 /// Configuration of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

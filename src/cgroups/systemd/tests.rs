@@ -3,7 +3,8 @@
 use std::process::{Child, Command};
 
 use super::*;
-use crate::cgroups::{Cgroup, Cgroups, Driver, DriverChoice};
+use crate::cgroups::{Cgroup, Cgroups, Driver};
+use crate::config::CgroupDriver;
 use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 
@@ -17,7 +18,7 @@ struct Ground {
 impl Ground {
     /// None where the test cannot run: it says so.
     fn new(name: &str) -> Option<Self> {
-        let cgroups = match Cgroups::new(DriverChoice::Systemd) {
+        let cgroups = match Cgroups::new(CgroupDriver::Systemd) {
             Ok(cgroups) if rustix::process::geteuid().is_root() => cgroups,
             Ok(_) => {
                 println!("skipped: needs root");

@@ -1,14 +1,11 @@
-//! Answers `GET /metrics`, on a TCP or a unix socket. There is nothing to log in with: who reaches the socket may read.
+//! Answers `GET /metrics` on a TCP or a unix socket. There is no login: every client that reaches the socket may read.
 //!
-//! One request a connection, few connections at a time, little patience: a scraper that hangs costs nothing.
+//! A client that hangs costs little: one request per connection, a few connections at a time, a time limit for each.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,80 +19,37 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
+use tokio_util::either::Either;
 
 use super::{Metrics, States, begin};
+use crate::accept::accept;
+use crate::config::MetricsAddress;
+use crate::error::chain;
 
 #[cfg(test)]
 mod tests;
 
-/// What the answer is.
+/// The content type of the answer (OpenMetrics 1.0).
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How long a client may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Clients at a time.
+/// Limit for one connection, from its first byte to the end of the answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are served at the same time; more wait in the listener's queue.
 const CLIENTS_MAX: usize = 8;
-/// How long to wait when a connection cannot be accepted, which is mostly for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where metrics are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// An address and port; port 0 takes a free one.
-    Tcp(SocketAddr),
-    /// A path: `unix:///path`. Mode 0660.
-    Unix(PathBuf),
-}
-
-/// An address that is none.
+/// Metrics cannot be served on `address`.
 #[derive(Debug, thiserror::Error)]
-#[error("{text:?} is neither address:port nor unix:// and an absolute path")]
-pub struct AddressError {
-    text: String,
+#[error("cannot listen on {address} for metrics; correct metrics.address in the configuration")]
+pub(crate) struct ServeError {
+    address: MetricsAddress,
+    #[source]
+    source: io::Error,
 }
 
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = || AddressError {
-            text: text.to_owned(),
-        };
-        match text.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(_) => Err(wrong()),
-            None => text.parse().map(Self::Tcp).map_err(|_| wrong()),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
-/// Metrics cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The address is taken, or none of this node.
-    #[error("cannot listen on {address} for metrics; correct metrics.address")]
-    Listen {
-        /// As configured.
-        address: Address,
-        /// errno.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Metrics that are about to be served. From here on events are counted.
+/// A listener for metrics. Events are counted from the moment it exists.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     listener: Listener,
+    address: MetricsAddress,
     metrics: &'static Metrics,
 }
 
@@ -107,65 +61,55 @@ enum Listener {
 
 impl Listening {
     /// Listens on `address`.
-    ///
-    /// # Errors
-    /// [`ServeError::Listen`].
-    pub async fn begin(address: &Address) -> Result<Self, ServeError> {
-        let listener = match address {
-            Address::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
-            Address::Unix(path) => unix(path).map(Listener::Unix),
+    pub(crate) async fn begin(address: &MetricsAddress) -> Result<Self, ServeError> {
+        let bound = match address {
+            MetricsAddress::Tcp(address) => TcpListener::bind(address).await.and_then(|listener| {
+                Ok((
+                    MetricsAddress::Tcp(listener.local_addr()?),
+                    Listener::Tcp(listener),
+                ))
+            }),
+            MetricsAddress::Unix(path) => {
+                bind_unix(path).map(|listener| (address.clone(), Listener::Unix(listener)))
+            }
         };
-        let listener = listener.map_err(|source| ServeError::Listen {
+        let (address, listener) = bound.map_err(|source| ServeError {
             address: address.clone(),
             source,
         })?;
         Ok(Self {
             listener,
+            address,
             metrics: begin(),
         })
     }
 
-    /// The TCP address, should it be one.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match &self.listener {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
-            Listener::Unix(_) => None,
-        }
+    /// The address in use: instead of port 0, the port that the kernel chose.
+    pub(crate) fn address(&self) -> &MetricsAddress {
+        &self.address
     }
 
-    /// Answers until it is dropped; `states` is asked with each request.
-    pub async fn serve(self, states: impl Fn() -> States + Send + Sync + 'static) {
+    /// Serves until the future is dropped. `states` is called for each request.
+    pub(crate) async fn serve(self, states: impl Fn() -> States + Send + Sync + 'static) {
         let states: Arc<dyn Fn() -> States + Send + Sync> = Arc::new(states);
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
-        loop {
-            let Ok(client) = Arc::clone(&clients).acquire_owned().await else {
-                return;
+        // The semaphore is never closed, so this does not end.
+        while let Ok(permit) = Arc::clone(&clients).acquire_owned().await {
+            let socket = match &self.listener {
+                Listener::Tcp(listener) => Either::Left(accept("metrics", || listener.accept()).await),
+                Listener::Unix(listener) => Either::Right(accept("metrics", || listener.accept()).await),
             };
             let (metrics, states) = (self.metrics, Arc::clone(&states));
-            let answering = match &self.listener {
-                Listener::Tcp(listener) => listener.accept().await.map(|(io, _)| {
-                    tokio::spawn(async move {
-                        answer(io, metrics, &*states).await;
-                        drop(client);
-                    })
-                }),
-                Listener::Unix(listener) => listener.accept().await.map(|(io, _)| {
-                    tokio::spawn(async move {
-                        answer(io, metrics, &*states).await;
-                        drop(client);
-                    })
-                }),
-            };
-            if let Err(error) = answering {
-                tracing::warn!(%error, "cannot accept a connection for metrics");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            tokio::spawn(async move {
+                answer(socket, metrics, &*states).await;
+                drop(permit);
+            });
         }
     }
 }
 
-/// A socket of a daemon before this one is in the way; anything else is not ours to remove.
-fn unix(path: &Path) -> io::Result<UnixListener> {
+/// Replaces the socket of an earlier daemon. Any other file at `path` is left alone, and bind(2) fails.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     if path
         .symlink_metadata()
         .is_ok_and(|file| file.file_type().is_socket())
@@ -178,7 +122,7 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
-    io: S,
+    socket: S,
     metrics: &'static Metrics,
     states: &(dyn Fn() -> States + Send + Sync),
 ) {
@@ -186,12 +130,18 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         let answer = respond(request.method(), request.uri().path(), metrics, states);
         async { Ok::<_, Infallible>(answer) }
     });
-    let mut http = http1::Builder::new();
-    let serving = http.keep_alive(false).serve_connection(TokioIo::new(io), service);
-    match tokio::time::timeout(PATIENCE, serving).await {
+    let serving = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service);
+    match tokio::time::timeout(CLIENT_TIMEOUT, serving).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a client for metrics went away"),
-        Err(_) => tracing::debug!("a client for metrics took too long"),
+        Ok(Err(error)) => {
+            tracing::debug!(
+                error = chain(&error),
+                "a metrics client was disconnected before the answer"
+            );
+        }
+        Err(_) => tracing::debug!("a metrics client took too long and was disconnected"),
     }
 }
 
