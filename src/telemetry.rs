@@ -1,7 +1,7 @@
-//! What the daemon says about itself: the log on stderr, the steps of operations, and metrics.
+//! What the daemon reports about itself: the log on stderr, the steps of operations, and metrics.
 //!
-//! Must never: see a secret (messages with credentials hide them themselves, see `proto`), or decide
-//! anything. Lines go to stderr only; where they end up is the service manager's business.
+//! Must never: see a secret (messages with credentials hide them in their `Debug`, see `proto`), or decide anything.
+//! Log lines go to stderr only: the service manager decides where they are stored.
 
 use std::io::IsTerminal;
 
@@ -12,40 +12,32 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
-pub mod metrics;
+pub(crate) mod metrics;
 mod steps;
 
-pub use steps::{Steps, StepsWatch};
+pub(crate) use steps::{Steps, StepsWatch};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TelemetryError {
-    /// The level is not one.
+pub(crate) enum TelemetryError {
     #[error("the log level {level:?} is neither a level nor a list of target=level directives")]
     Level {
-        /// As configured.
         level: String,
-        /// What is wrong with it.
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Somebody else did it first.
+    /// The process has a log already.
     #[error("the log of this process is set up already")]
     Twice {
-        /// As the library says it.
         #[source]
         source: tracing_subscriber::util::TryInitError,
     },
 }
 
-/// Sends events of this process to stderr, as `log` wants them.
+/// Sends the log events of this process to stderr, filtered and formatted as `log` says.
 ///
-/// Under journald (`JOURNAL_STREAM` is set) lines of text carry no time: journald has its own.
-///
-/// # Errors
-/// [`TelemetryError`].
-pub fn init(log: &Log) -> Result<(), TelemetryError> {
+/// Under journald (`JOURNAL_STREAM` is set) text lines have no time: journald adds its own.
+pub(crate) fn init(log: &Log) -> Result<(), TelemetryError> {
     let filter: Targets = directives(&log.level)
         .parse()
         .map_err(|source| TelemetryError::Level {
@@ -65,8 +57,8 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
     done.map_err(|source| TelemetryError::Twice { source })
 }
 
-/// A level alone is about pausa: what libraries have to say below a warning is for their own developers,
-/// and it is a lot (every HTTP/2 frame, at debug).
+/// A level alone applies to pausa. Libraries stay at warnings: what they log below is for their own developers, and a lot
+/// (every HTTP/2 frame, at debug).
 fn directives(level: &str) -> String {
     if level.parse::<tracing::Level>().is_ok() {
         format!("warn,pausa={level}")

@@ -1,11 +1,9 @@
-//! Numbers about the daemon, for Prometheus and whoever reads its format.
+//! Metrics about the daemon in the format of OpenMetrics 1.0, for Prometheus.
 //!
-//! Rooms tell what happened by the functions here, which do nothing in a process that serves no metrics. What is a state and not
-//! an event (pulls in flight) is asked for when somebody reads.
+//! Other modules report events with the functions here, which do nothing in a process that serves no metrics. States, such as
+//! pulls in flight, are collected when a client reads the metrics ([`States`]).
 //!
 //! Must never: have a label whose values come from outside (names of images, pods, hosts): each value stays in memory for ever.
-//!
-//! Format: OpenMetrics 1.0, which Prometheus reads.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -19,31 +17,30 @@ use prometheus_client::registry::{Registry, Unit};
 
 mod server;
 
-pub use server::{Address, Listening};
+pub(crate) use server::Listening;
 
-/// Upper bounds in seconds of what an RPC or a step of it takes.
+/// Upper bounds, in seconds, of the buckets for RPCs and for the steps of operations.
 const SHORT: [f64; 11] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
-/// The same for pulls.
+/// Upper bounds, in seconds, of the buckets for pulls.
 const LONG: [f64; 9] = [0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 type Label = (&'static str, &'static str);
 
-/// States at this moment.
+/// States at the moment of a request for metrics.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct States {
-    /// Pulls and imports under way.
-    pub pulls: u64,
-    /// Complete layers that failed pulls have left for a retry.
-    pub kept_layers: u64,
-    /// Layers that are not complete, likewise.
-    pub kept_parts: u64,
-    /// Bytes of both, on disk or taken in.
-    pub kept_bytes: u64,
+pub(crate) struct States {
+    /// Pulls and imports in flight.
+    pub(crate) pulls: u64,
+    /// Complete layers of failed pulls that are kept for a retry.
+    pub(crate) kept_layers: u64,
+    /// Incomplete layers of failed pulls that are kept for a retry.
+    pub(crate) kept_parts: u64,
+    /// Of complete layers the bytes on disk, of incomplete ones the bytes received.
+    pub(crate) kept_bytes: u64,
 }
 
-/// All there is.
 struct Metrics {
     registry: Registry,
     rpcs: Family<[Label; 2], Counter>,
@@ -89,32 +86,28 @@ impl Metrics {
             .set(1);
         registry.register("build_info", "The version of the daemon", build);
         registry.register("rpcs", "Answered requests by gRPC code", self.rpcs.clone());
-        let (time, help) = (self.rpc_time.clone(), "How long requests took to be answered");
+        let (time, help) = (self.rpc_time.clone(), "Time from request to answer");
         registry.register_with_unit("rpc_duration", help, Unit::Seconds, time);
         let (time, help) = (
             self.step_time.clone(),
-            "How long the steps of operations on pods and containers took",
+            "Duration of the steps of operations on pods and containers",
         );
         registry.register_with_unit("step_duration", help, Unit::Seconds, time);
-        registry.register(
-            "image_pulls",
-            "Pulls that have ended, by outcome",
-            self.pulls.clone(),
-        );
-        let (time, help) = (self.pull_time.clone(), "How long pulls took that have ended");
+        registry.register("image_pulls", "Finished pulls by outcome", self.pulls.clone());
+        let (time, help) = (self.pull_time.clone(), "Duration of finished pulls");
         registry.register_with_unit("image_pull_duration", help, Unit::Seconds, time);
         let (bytes, help) = (
             self.pull_bytes.clone(),
-            "Compressed bytes of layers taken in from registries",
+            "Compressed bytes of layers received from registries",
         );
         registry.register_with_unit("image_pull", help, Unit::Bytes, bytes);
         let help = "Pulls and imports in flight";
         registry.register("image_pulls_in_flight", help, self.pulls_now.clone());
-        let help = "Layers that failed pulls have left for a retry";
+        let help = "Layers of failed pulls that are kept for a retry";
         registry.register("image_kept_layers", help, self.kept.clone());
         let (bytes, help) = (
             self.kept_bytes.clone(),
-            "Bytes that failed pulls have left for a retry",
+            "Bytes of failed pulls that are kept for a retry",
         );
         registry.register_with_unit("image_kept", help, Unit::Bytes, bytes);
     }
@@ -136,13 +129,13 @@ impl Metrics {
     }
 }
 
-/// From here on events are counted.
+/// The metrics of this process. Events are counted from the first call on.
 fn begin() -> &'static Metrics {
     METRICS.get_or_init(Metrics::new)
 }
 
-/// A request was answered with a gRPC code.
-pub fn rpc(rpc: &'static str, code: &'static str, took: Duration) {
+/// Counts a request that was answered with the gRPC code `code`.
+pub(crate) fn rpc(rpc: &'static str, code: &'static str, took: Duration) {
     if let Some(metrics) = METRICS.get() {
         metrics.rpcs.get_or_create(&[("rpc", rpc), ("code", code)]).inc();
         metrics
@@ -152,7 +145,7 @@ pub fn rpc(rpc: &'static str, code: &'static str, took: Duration) {
     }
 }
 
-/// A step of an operation has ended.
+/// Counts a step of an operation that has ended.
 pub(super) fn step(operation: &'static str, step: &'static str, took: Duration) {
     if let Some(metrics) = METRICS.get() {
         let labels = [("operation", operation), ("step", step)];
@@ -163,16 +156,16 @@ pub(super) fn step(operation: &'static str, step: &'static str, took: Duration) 
     }
 }
 
-/// A pull has ended: `outcome` is `ok` or a kind of failure.
-pub fn pull(outcome: &'static str, took: Duration) {
+/// Counts a pull that has ended: `outcome` is `ok` or the name of an [`ErrorKind`](crate::error::ErrorKind).
+pub(crate) fn pull(outcome: &'static str, took: Duration) {
     if let Some(metrics) = METRICS.get() {
         metrics.pulls.get_or_create(&[("outcome", outcome)]).inc();
         metrics.pull_time.observe(took.as_secs_f64());
     }
 }
 
-/// Bytes of a layer came from a registry.
-pub fn pulled(bytes: usize) {
+/// Counts bytes of a layer that a registry sent.
+pub(crate) fn pulled(bytes: usize) {
     if let Some(metrics) = METRICS.get() {
         metrics.pull_bytes.inc_by(u64::try_from(bytes).unwrap_or(0));
     }

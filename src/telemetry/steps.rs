@@ -1,37 +1,30 @@
 //! The steps of one operation: what it is doing, since when, and how long each step took.
 //!
-//! The operation owns [`Steps`] and calls [`Steps::enter`]; whoever has to say why it is not done yet (a
-//! deadline error, `pausa top`) holds a [`StepsWatch`] and asks. Entering a step ends the one before;
-//! dropping [`Steps`] ends the last and logs one line with all of them.
+//! The operation owns [`Steps`] and calls [`Steps::enter`], which ends the step before. A [`StepsWatch`] tells which step the
+//! operation is in: deadline errors contain it. Dropping [`Steps`] ends the last step and logs all of them in one line, at
+//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A step that takes longer is worth a warning of its own.
+use parking_lot::Mutex;
+
+/// A longer step is logged as a warning.
 const SLOW: Duration = Duration::from_secs(5);
-/// More steps are counted together: a loop that enters steps must not grow memory.
+/// Further steps are summed up in the last one: a loop that enters steps must not grow memory.
 const MAX_STEPS: usize = 64;
 
 /// Records the steps of one operation.
 #[derive(Debug)]
-pub struct Steps {
+pub(crate) struct Steps {
     shared: Arc<Shared>,
 }
 
-/// Reads the steps of a running operation from elsewhere.
+/// Shows the current step of an operation that runs elsewhere.
 #[derive(Debug, Clone)]
-pub struct StepsWatch {
+pub(crate) struct StepsWatch {
     shared: Arc<Shared>,
-}
-
-/// What an operation is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CurrentStep {
-    /// Name of the step, such as `cni.add`.
-    pub name: &'static str,
-    /// For how long already.
-    pub age: Duration,
 }
 
 #[derive(Debug)]
@@ -44,13 +37,14 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
+    /// The step and when it began; `None` before the first and after the last.
     current: Option<(&'static str, Instant)>,
     done: Vec<(&'static str, Duration)>,
 }
 
 impl Steps {
     /// Begins to record `operation` (such as `RunPodSandbox`) on `object` (an id or a name).
-    pub fn new(operation: &'static str, object: impl Into<String>) -> Self {
+    pub(crate) fn new(operation: &'static str, object: impl Into<String>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 operation,
@@ -61,13 +55,12 @@ impl Steps {
         }
     }
 
-    /// Ends the current step, if there is one, and begins `step`.
-    pub fn enter(&self, step: &'static str) {
+    /// Ends the current step, if there is one, and begins `step` (such as `network`).
+    pub(crate) fn enter(&self, step: &'static str) {
         self.shared.next(Some(step));
     }
 
-    /// A handle to ask for the current step with.
-    pub fn watch(&self) -> StepsWatch {
+    pub(crate) fn watch(&self) -> StepsWatch {
         StepsWatch {
             shared: Arc::clone(&self.shared),
         }
@@ -82,42 +75,36 @@ impl Drop for Steps {
             operation = shared.operation,
             object = shared.object,
             took = ?shared.started.elapsed(),
-            steps = %table(&shared.lock().done),
+            steps = %table(&shared.progress.lock().done),
             "operation ended"
         );
     }
 }
 
 impl StepsWatch {
-    /// The step the operation is in; `None` before the first and after the last.
-    pub fn current(&self) -> Option<CurrentStep> {
-        let (name, since) = self.shared.lock().current?;
-        Some(CurrentStep {
-            name,
-            age: since.elapsed(),
-        })
-    }
-
-    /// How long the operation has been running.
-    pub fn age(&self) -> Duration {
-        self.shared.started.elapsed()
+    /// The current step; `None` before the first and after the last.
+    pub(crate) fn current(&self) -> Option<&'static str> {
+        self.shared.progress.lock().current.map(|(step, _)| step)
     }
 }
 
-/// For a deadline error: `RunPodSandbox of web-0 is in step cni.add since 2.100 s (2.350 s in all)`.
+/// For a deadline error: `RunPodSandbox of web-0 has been in step network for 2.100 s (2.350 s in total)`.
 impl fmt::Display for StepsWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared {
-            operation, object, ..
-        } = &*self.shared;
-        let all = self.age().as_secs_f64();
-        match self.current() {
-            Some(CurrentStep { name, age }) => write!(
+        let shared = &self.shared;
+        let (operation, object) = (shared.operation, &shared.object);
+        let total = shared.started.elapsed().as_secs_f64();
+        let current = shared.progress.lock().current;
+        match current {
+            Some((step, since)) => write!(
                 f,
-                "{operation} of {object} is in step {name} since {:.3} s ({all:.3} s in all)",
-                age.as_secs_f64()
+                "{operation} of {object} has been in step {step} for {:.3} s ({total:.3} s in total)",
+                since.elapsed().as_secs_f64()
             ),
-            None => write!(f, "{operation} of {object} is between steps ({all:.3} s in all)"),
+            None => write!(
+                f,
+                "{operation} of {object} is between two steps ({total:.3} s in total)"
+            ),
         }
     }
 }
@@ -125,61 +112,48 @@ impl fmt::Display for StepsWatch {
 impl Shared {
     fn next(&self, step: Option<&'static str>) {
         let now = Instant::now();
-        let ended = {
-            let mut progress = self.lock();
-            let ended = progress
-                .current
-                .take()
-                .map(|(name, since)| (name, now.saturating_duration_since(since)));
-            if let Some(done) = ended {
-                progress.record(done);
-            }
-            progress.current = step.map(|name| (name, now));
-            ended
+        let mut progress = self.progress.lock();
+        let ended = progress.current.take();
+        progress.current = step.map(|step| (step, now));
+        let Some((step, since)) = ended else {
+            return;
         };
-        if let Some((name, took)) = ended {
-            super::metrics::step(self.operation, name, took);
-        }
-        if let Some((name, took)) = ended.filter(|(_, took)| *took > SLOW) {
+        let took = now.saturating_duration_since(since);
+        progress.record(step, took);
+        drop(progress);
+        super::metrics::step(self.operation, step, took);
+        if took > SLOW {
             tracing::warn!(
                 operation = self.operation,
                 object = self.object,
-                step = name,
+                step,
                 ?took,
-                "a step was slow"
+                "a step took longer than {} s",
+                SLOW.as_secs()
             );
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        // Every state in between is a valid one, so a panic elsewhere spoils nothing.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Progress {
-    fn record(&mut self, (name, took): (&'static str, Duration)) {
+    fn record(&mut self, step: &'static str, took: Duration) {
         if self.done.len() < MAX_STEPS {
-            self.done.push((name, took));
+            self.done.push((step, took));
         } else if let Some(last) = self.done.last_mut() {
             *last = ("further", last.1 + took);
         }
     }
 }
 
-/// `netns 0.210 ms, cni.add 3.100 ms`.
+/// `netns 0.210 ms, network 3.100 ms`.
 fn table(done: &[(&'static str, Duration)]) -> String {
     let mut line = String::new();
-    for (name, took) in done {
+    for (step, took) in done {
         let comma = if line.is_empty() { "" } else { ", " };
         // Writing to a String cannot fail.
-        _ = write!(line, "{comma}{name} {:.3} ms", millis(*took));
+        _ = write!(line, "{comma}{step} {:.3} ms", took.as_secs_f64() * 1000.0);
     }
     line
-}
-
-fn millis(took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0
 }
 
 #[cfg(test)]
