@@ -1,14 +1,13 @@
-//! The daemon's configuration: plain data with defaults, the same for every room.
+//! The daemon's configuration: plain data with defaults, below all modules that it configures.
 //!
-//! Sources, each overriding the one before: the defaults here, the config file, its drop-ins
-//! (`config.d/*.toml` beside it, in lexical order), the command line. [`load`] reads files, the command line
-//! is applied by `cli`, then [`Config::validate`] judges the whole. `docs/configuration.md` is the user's view.
+//! Each source overrides the one before: the defaults here, the configuration file, its drop-ins (`config.d/*.toml` in the same
+//! directory, in lexical order), the command line. [`load()`] reads the files, `cli` applies the command line, and
+//! [`Config::validate`] checks the result. `docs/configuration.md` is the reference for users.
 //!
-//! Invariant: two daemons whose `listen`, `root` or `state` differ share nothing on the node. Whatever has
-//! to have a name outside these directories takes it from [`Config::instance_name`] or
-//! [`Config::bridge_name`].
+//! Invariant: two daemons with a different `listen`, `root` or `state` share nothing on the node. Everything with a name outside
+//! these directories takes it from [`Config::instance_name`] or [`Config::bridge_name`].
 //!
-//! Must never: touch the node, keep secrets (registry credentials live in `registry_config_dir`).
+//! Must never: touch the node, or contain secrets (registry credentials are in `registry_config_dir`).
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -28,65 +27,52 @@ mod validate;
 pub use error::ConfigError;
 pub use load::load;
 
-/// Where the configuration file is looked for.
 pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";
-/// Where clients expect the socket.
 pub const DEFAULT_LISTEN: &str = "unix:///run/pausa/pausa.sock";
-
-/// Where Podman, CRI-O and their kin have their registries.
+/// The file of Podman, CRI-O and the other containers tools.
 pub const DEFAULT_REGISTRIES_CONF: &str = "/etc/containers/registries.conf";
 
-/// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// The socket CRI and the admin service are served on, as `unix:///path`.
+    /// The socket for CRI and the admin service, as `unix:///path`.
     pub listen: String,
-    /// Directory of what outlives a reboot: images, container filesystems, records.
+    /// Directory for data that survives a reboot: images, container file systems, records.
     pub root: PathBuf,
-    /// Directory of what matters until reboot: sockets, mounts, records of running things. On a tmpfs.
+    /// Directory for data that is lost on reboot: sockets, mounts, records of running pods. On a tmpfs.
     pub state: PathBuf,
-    /// Directory of registry hosts, `HOST/hosts.toml` in each; read anew for every pull.
+    /// Directory of registry configuration, `HOST/hosts.toml` for each host; read for every pull.
     pub registry_config_dir: PathBuf,
-    /// `registries.conf` of containers-registries.conf(5), with its drop-ins in `registries.conf.d` beside it; read anew for every
-    /// pull. Empty: none. Only the default place may be without a file.
+    /// The `registries.conf` of containers-registries.conf(5), with drop-ins in `registries.conf.d` in the same directory; read
+    /// for every pull. Empty for none. The file must exist unless this is the default.
     pub registries_conf: PathBuf,
-    /// Who makes cgroups; kubelet asks for it and follows.
+    /// What creates cgroups. kubelet asks for it and uses the same driver.
     pub cgroup_driver: CgroupDriver,
-    /// Lets every pod bind ports below 1024 (sysctl `net.ipv4.ip_unprivileged_port_start=0`).
+    /// Allows every pod to bind ports below 1024 (sysctl `net.ipv4.ip_unprivileged_port_start=0`).
     pub enable_unprivileged_ports: bool,
-    /// Lets every pod ping (sysctl `net.ipv4.ping_group_range` opened).
+    /// Allows every pod to send ICMP echo requests (sysctl `net.ipv4.ping_group_range`).
     pub enable_unprivileged_icmp: bool,
-    /// Longest line of a container's log in bytes; longer ones are split and tagged `P`.
+    /// Longest line of a container's log in bytes. Longer lines are split and tagged `P`.
     pub max_log_line: u32,
-    /// How long, in seconds, running requests may take to finish after SIGTERM.
+    /// Seconds that running requests get to finish after SIGTERM.
     pub drain_timeout_seconds: u32,
-    /// How pods are connected.
     pub network: Network,
-    /// The CNI plugins and their configuration, with `network.mode = "cni"`.
     pub cni: Cni,
-    /// Pulling images.
     pub images: Images,
-    /// Seccomp profiles.
     pub seccomp: Seccomp,
-    /// Exec, attach and port-forward.
     pub streaming: Streaming,
-    /// What the daemon says on stderr.
     pub log: Log,
-    /// What the daemon counts.
     pub metrics: Metrics,
-    /// Runtime handlers by the name a RuntimeClass uses. The handler `""` always exists and is built in.
+    /// Runtime handlers by the name that a RuntimeClass uses. The handler `""` always exists and is built in.
     pub handlers: BTreeMap<String, Handler>,
 }
 
 /// How pods are connected.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 pub struct Network {
-    /// CNI, or the bridge that pausa brings along.
     pub mode: NetworkMode,
-    /// The bridge of `mode = "bridge"`.
+    /// Used with `mode = "bridge"`.
     pub bridge: Bridge,
 }
 
@@ -105,26 +91,26 @@ pub enum NetworkMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Bridge {
-    /// Interface name, at most 15 characters. Empty: `pausa0`, or one of its own for every daemon that does
-    /// not use the default directories.
+    /// Interface name, at most 15 characters. If empty, `pausa0`, or a name of its own for a daemon that does not use the
+    /// default directories.
     pub name: String,
-    /// Where pods get their IPv4 addresses; the first one is the bridge's. kubelet's pod CIDR wins.
+    /// IPv4 addresses for pods; the first one is the bridge's. The pod CIDR from kubelet takes precedence.
     pub subnet: Ipv4Net,
-    /// MTU of the bridge and the pods' interfaces in bytes; 0 takes that of the default route's interface.
+    /// MTU of the bridge and the pods' interfaces in bytes; 0 uses the MTU of the default route's interface.
     pub mtu: u32,
-    /// Whether traffic that leaves the subnet gets the node's address.
+    /// Whether traffic that leaves the subnet gets the node's source address.
     pub masquerade: bool,
 }
 
-/// Where CNI is.
+/// CNI plugins and their configuration, used with `network.mode = "cni"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Cni {
-    /// Directory of `*.conflist`, `*.conf` and `*.json`; the first by name counts.
+    /// Directory of `*.conflist`, `*.conf` and `*.json`; the first file by name is used.
     pub conf_dir: PathBuf,
     /// Directories of plugin binaries, searched in order.
     pub bin_dir: Vec<PathBuf>,
-    /// Directory of cached results, where other CNI tools look for them too.
+    /// Directory of cached results, which other CNI tools read too.
     pub cache_dir: PathBuf,
 }
 
@@ -132,17 +118,17 @@ pub struct Cni {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Images {
-    /// Layers of one image that are fetched at the same time.
+    /// Number of layers of an image that are fetched in parallel.
     pub max_parallel_downloads: u32,
-    /// Seconds without a byte after which a download is given up and tried again.
+    /// Seconds without data after which a download is aborted and retried.
     pub stall_timeout_seconds: u32,
-    /// Seconds that what a failed pull has fetched is kept for a retry; 0 keeps nothing.
+    /// Seconds for which the data of a failed pull is kept for a retry; 0 keeps nothing.
     pub keep_failed_seconds: u32,
-    /// Credentials in the form of Docker's `config.json`, for damaged images that the daemon fetches again by itself. Those of
-    /// pulls come from kubelet.
+    /// Credentials in the form of Docker's `config.json`, for damaged images that the daemon fetches again without a request.
+    /// kubelet sends its own credentials with each pull.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_file: Option<PathBuf>,
-    /// Images that kubelet's garbage collection must not remove: references, or patterns with `*`.
+    /// Images that kubelet's garbage collection must keep: references, or patterns with `*`.
     pub pinned: Vec<String>,
 }
 
@@ -150,28 +136,28 @@ pub struct Images {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Seccomp {
-    /// A JSON profile that stands for `RuntimeDefault`; without it the built-in one does.
+    /// A JSON profile that replaces the built-in profile for `RuntimeDefault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_profile: Option<PathBuf>,
-    /// Directory a relative `Localhost` profile is looked up in. kubelet sends absolute paths.
+    /// Directory for relative paths of `Localhost` profiles. kubelet sends absolute paths.
     pub localhost_root: PathBuf,
 }
 
-/// Where exec, attach and port-forward are streamed.
+/// The server for exec, attach and port-forward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Streaming {
-    /// The address the streaming server listens on, and that the URLs it gives out have.
+    /// The address that the server listens on and puts into its URLs.
     pub address: IpAddr,
-    /// Its port; 0 takes a free one.
+    /// The port; 0 takes a free one.
     pub port: u16,
-    /// Its certificate chain in PEM, its own first. With it, it speaks TLS; read again when it has changed.
+    /// The certificate chain in PEM, with the server's certificate first. Enables TLS. Read again when it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<PathBuf>,
     /// The private key of `cert` in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Seconds without a byte either way after which a stream is closed.
+    /// Seconds without data in either direction after which a stream is closed.
     pub idle_timeout_seconds: u32,
 }
 
@@ -201,14 +187,13 @@ pub struct MetricsAddressError {
     text: String,
 }
 
-/// What the daemon says on stderr.
+/// The log on stderr.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace` for pausa itself, with libraries at `warn`; or
     /// directives such as `info,pausa::sandbox=debug,h2=trace`.
     pub level: String,
-    /// Lines for people or for machines.
     pub format: LogFormat,
 }
 
@@ -216,10 +201,10 @@ pub struct Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One readable line an event.
+    /// One readable line per event.
     #[default]
     Text,
-    /// One JSON object an event.
+    /// One JSON object per event.
     Json,
 }
 
@@ -240,11 +225,10 @@ pub enum CgroupDriver {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Handler {
-    /// What runs its containers.
     pub kind: HandlerKind,
 }
 
-/// Kinds of runtime handlers.
+/// What runs the containers of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HandlerKind {
@@ -379,13 +363,13 @@ impl fmt::Display for MetricsAddress {
 }
 
 impl Config {
-    /// The path in `listen`.
+    /// The path of the socket in `listen`.
     pub fn socket(&self) -> &Path {
         Path::new(self.listen.strip_prefix("unix://").unwrap_or(&self.listen))
     }
 
-    /// Eight hex digits that differ between daemons with different `listen`, `root` or `state`.
-    pub fn instance(&self) -> String {
+    /// Eight hex digits, different for daemons with a different `listen`, `root` or `state`.
+    fn instance(&self) -> String {
         let mut hash = Sha256::new();
         for part in [self.socket(), &self.root, &self.state] {
             let bytes = part.as_os_str().as_encoded_bytes();
@@ -402,19 +386,19 @@ impl Config {
             })
     }
 
-    /// `pausa`, or `pausa-` and [`Self::instance`] for a daemon that does not use the default places:
-    /// the beginning of every name this daemon gives outside its directories (network namespaces, cgroups).
+    /// `pausa`, or `pausa-` and [`Self::instance`] for a daemon that does not use the default paths. Every name that this daemon
+    /// uses outside its directories (network namespaces, cgroups) begins with it.
     pub fn instance_name(&self) -> String {
         let default = Self::default();
-        let places = |c: &Self| (c.socket().to_owned(), c.root.clone(), c.state.clone());
-        if places(self) == places(&default) {
+        let paths = |c: &Self| (c.socket().to_owned(), c.root.clone(), c.state.clone());
+        if paths(self) == paths(&default) {
             "pausa".to_owned()
         } else {
             format!("pausa-{}", self.instance())
         }
     }
 
-    /// The interface name of the built-in bridge: as configured, else `pausa0` or [`Self::instance_name`].
+    /// The interface name of the built-in bridge: as configured, or `pausa0` or [`Self::instance_name`].
     pub fn bridge_name(&self) -> String {
         if !self.network.bridge.name.is_empty() {
             return self.network.bridge.name.clone();
@@ -425,10 +409,10 @@ impl Config {
         }
     }
 
-    /// The effective configuration as TOML, as `pausa config` prints it.
+    /// The configuration as TOML, for `pausa config`.
     ///
     /// # Errors
-    /// When a path is not UTF-8, which TOML cannot say.
+    /// A path is not UTF-8, which TOML cannot express.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         toml::to_string(self).map_err(|source| ConfigError::Print { source })
     }

@@ -1,53 +1,42 @@
-//! What can be wrong with a configuration.
+//! Errors of a configuration.
 
 use std::path::PathBuf;
 
-/// A configuration nobody can start with.
+/// The daemon cannot use its configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A file or directory cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
-        /// The file or directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// A file is not TOML, or a value has the wrong type.
-    #[error("the configuration {} does not parse", path.display())]
+    /// A file is not TOML, or a value has a wrong type.
+    #[error("cannot parse the configuration {}", path.display())]
     Parse {
-        /// The file.
         path: PathBuf,
-        /// Where and why.
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// A key that means nothing.
     #[error("unknown key {key:?} in {}{}", path.display(), hint(nearest.as_deref()))]
     UnknownKey {
-        /// The file.
         path: PathBuf,
-        /// The whole key, with dots.
+        /// The full key, with dots.
         key: String,
-        /// The known key that looks most like it, if one does.
+        /// The most similar known key, if one is similar.
         nearest: Option<String>,
     },
-    /// A value that cannot be used.
-    #[error("the setting {key} is {value:?}, but must be {expected}")]
+    #[error("the setting {key} is {value:?}, but it must be {expected}")]
     Value {
-        /// The whole key, with dots.
+        /// The full key, with dots.
         key: &'static str,
-        /// What is set.
         value: String,
-        /// What would do.
+        /// Valid values, in words.
         expected: &'static str,
     },
-    /// The configuration cannot be shown.
     #[error("cannot print the configuration as TOML")]
     Print {
-        /// Why.
         #[source]
         source: toml::ser::Error,
     },

@@ -1,7 +1,7 @@
 //! Reads the configuration file and its drop-ins.
 //!
-//! Every file is checked alone, so that an error names the file that has it, and then merged: tables key by
-//! key, anything else as a whole.
+//! Each file is checked separately, so that an error names the file, and then merged: tables key by key, other values as a
+//! whole.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,11 @@ use toml::{Table, Value};
 
 use super::{Config, ConfigError, DEFAULT_PATH, Handler, MetricsAddress};
 
-/// A key is called similar when at most this many letters must change.
+/// Two keys are similar if at most this many letters differ.
 const SIMILAR: usize = 3;
 
-/// Reads `path`, or the default place, and the drop-ins in `config.d` beside it, over the defaults.
-/// A default place without a file is fine; a file that was asked for must be there.
-///
-/// # Errors
-/// [`ConfigError`] that names the file.
+/// The defaults, overridden by the file `path` and by the drop-ins in `config.d` in the same directory. Without `path`, the file
+/// is [`DEFAULT_PATH`], which need not exist.
 pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     let main = path.unwrap_or_else(|| Path::new(DEFAULT_PATH));
     let mut merged = Table::new();
@@ -37,7 +34,7 @@ pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// `config.d/*.toml` beside the file, in lexical order.
+/// `config.d/*.toml` in the directory of the file, in lexical order.
 fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let dir = main.with_file_name("config.d");
     let failed = |source| ConfigError::Read {
@@ -72,7 +69,7 @@ fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
             nearest,
         });
     }
-    // Only for its errors, which point at the line.
+    // Only for its errors, which contain the line.
     toml::from_str::<Config>(text).map_err(wrong)?;
     Ok(table)
 }
@@ -88,7 +85,7 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
-/// Every key there is: the defaults with all options filled in, and `*` for names the user chooses.
+/// All keys: the defaults with all optional values set, and `*` for names that the user chooses.
 fn known_keys() -> Table {
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
@@ -99,7 +96,7 @@ fn known_keys() -> Table {
     Table::try_from(full).expect("the defaults are UTF-8 and have no null")
 }
 
-/// The first key in `table` that `known` does not have, and the known one most like it.
+/// The first key in `table` that is not in `known`, and the most similar known key.
 fn unknown_key(table: &Table, known: &Table, prefix: &str) -> Option<(String, Option<String>)> {
     for (key, value) in table {
         let full = format!("{prefix}{key}");
@@ -118,7 +115,7 @@ fn unknown_key(table: &Table, known: &Table, prefix: &str) -> Option<(String, Op
                     return Some(found);
                 }
             }
-            // A wrong type is found by deserializing.
+            // Deserializing finds a wrong type.
             (Some(_), _) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Judges a configuration as a whole, before anything is touched.
+//! Checks the values of a configuration that types cannot check.
 
 use std::path::Path;
 
@@ -6,24 +6,22 @@ use tracing_subscriber::filter::Targets;
 
 use super::{Config, ConfigError};
 
-/// Longest interface name the kernel takes (IFNAMSIZ less the NUL).
+/// Longest interface name in the kernel (IFNAMSIZ without the NUL).
 const IFNAME_MAX: usize = 15;
-/// Longest path of a unix socket (sun_path less the NUL), with room for names beside it.
+/// Longest path of a unix socket (sun_path without the NUL), with room for the suffixes of files next to it.
 const SOCKET_PATH_MAX: usize = 107 - ".lock".len();
-/// Below, a line would be mostly its prefix; above, kubelet and log shippers give up.
+/// Shorter lines would be mostly prefix; kubelet and log shippers do not read longer ones.
 const LOG_LINE: std::ops::RangeInclusive<u32> = 256..=1024 * 1024;
-/// IPv6 needs 1280; more than 65535 no packet has.
+/// IPv6 needs 1280; an IP packet has at most 65535.
 const MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
-/// More connections than this only annoy registries.
+/// More parallel connections would only make registries throttle the node.
 const DOWNLOADS: std::ops::RangeInclusive<u32> = 1..=64;
 
 impl Config {
-    /// Checks every value that a type alone cannot.
-    ///
     /// # Errors
-    /// [`ConfigError::Value`] for the first one that will not do.
+    /// [`ConfigError::Value`] for the first wrong value.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.validate_places()?;
+        self.validate_paths()?;
         self.validate_network()?;
         self.validate_streaming()?;
         let log_line = self.max_log_line;
@@ -55,7 +53,7 @@ impl Config {
         )
     }
 
-    fn validate_places(&self) -> Result<(), ConfigError> {
+    fn validate_paths(&self) -> Result<(), ConfigError> {
         let socket = self.socket();
         let fits = socket.as_os_str().len() <= SOCKET_PATH_MAX;
         check(
@@ -65,7 +63,7 @@ impl Config {
             "unix:// and an absolute path of at most 102 bytes",
         )?;
         let profile = self.seccomp.default_profile.as_deref();
-        let places: [(&'static str, &Path); 6] = [
+        let paths: [(&'static str, &Path); 6] = [
             ("root", &self.root),
             ("state", &self.state),
             ("registry_config_dir", &self.registry_config_dir),
@@ -87,20 +85,20 @@ impl Config {
             .into_iter()
             .filter_map(|(key, path)| Some((key, path.as_deref()?)));
         let files = profile.into_iter().chain(logins).chain(conf).chain(streaming);
-        for (key, path) in places.into_iter().chain(bins).chain(files) {
+        for (key, path) in paths.into_iter().chain(bins).chain(files) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;
         }
         check(
             self.root != self.state,
             "state",
             &self.state.display(),
-            "another directory than root",
+            "a directory other than root",
         )
     }
 
     fn validate_streaming(&self) -> Result<(), ConfigError> {
         let streaming = &self.streaming;
-        // The address is part of the URLs that clients are sent to.
+        // The address is part of the URLs that clients get.
         check(
             !streaming.address.is_unspecified() && !streaming.address.is_multicast(),
             "streaming.address",
