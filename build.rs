@@ -11,15 +11,15 @@ fn main() -> Result<(), BoxError> {
     build_monitor()
 }
 
-/// The crates the monitor is made of, with their manifests.
+/// The crates that the monitor consists of.
 const MONITOR_CRATES: [&str; 4] = ["monitor", "monitor-protocol", "container-init", "sys"];
 
-/// Builds the monitor, which `src/monitor.rs` embeds: a static binary at a fixed address, because it lives
-/// once in every pod and position independence costs pages to relocate.
+/// Builds the monitor, which `src/monitor.rs` embeds. It is a static binary at a fixed address: one runs in every pod, and
+/// relocating a position-independent one costs pages.
 ///
-/// A cargo inside of cargo: with a target directory of its own, as the outer one holds the lock of its,
-/// and without what the outer one puts into the environment for this package. Packagers who build the
-/// monitor themselves name it in `PAUSA_MONITOR_BINARY`.
+/// This runs cargo inside cargo. The inner one has its own target directory, because the outer one holds the lock of its
+/// target directory, and an environment without the variables that the outer one sets for this package. Packagers can build
+/// the monitor themselves and name it in `PAUSA_MONITOR_BINARY`.
 fn build_monitor() -> Result<(), BoxError> {
     println!("cargo:rerun-if-env-changed=PAUSA_MONITOR_BINARY");
     if let Some(path) = env::var_os("PAUSA_MONITOR_BINARY") {
@@ -68,8 +68,8 @@ fn build_monitor() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// What cargo, clippy and rustdoc tell a build script about the outer build, and would tell the inner one:
-/// another compiler in front of rustc, another target directory, this package's name and features.
+/// Whether cargo, clippy or rustdoc set this variable for the outer build only: it would change the compiler, the target
+/// directory or the package of the inner one.
 fn belongs_to_this_build(name: &str) -> bool {
     const EXACT: [&str; 12] = [
         "CARGO_BUILD_TARGET",
@@ -95,17 +95,44 @@ fn belongs_to_this_build(name: &str) -> bool {
     EXACT.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// CRI and the admin service, as prost messages and tonic services.
+/// Generates prost messages and tonic services for CRI and for the admin service.
 fn compile_protocols() -> Result<(), BoxError> {
     println!("cargo:rerun-if-changed=proto");
     let root = Path::new("proto");
-    let files = ["runtime/v1/api.proto", "pausa/admin/v1/admin.proto"];
-    let descriptors = protox::compile(files, [root])?;
-    let mut prost = prost_build::Config::new();
-    prost
-        .btree_map(["."])
-        // Its own Debug keeps the secrets out: see src/proto.rs.
-        .skip_debug([".runtime.v1.AuthConfig", ".pausa.admin.v1.Credentials"])
+    // Both runs write CRI's messages, the first one none: CRI comes last.
+    let mut admin = messages();
+    admin
+        .extern_path(".runtime.v1", "crate::proto::v1")
+        .enum_attribute(".pausa.admin.v1", "#[derive(serde::Serialize)]")
+        .message_attribute(
+            ".pausa.admin.v1",
+            "#[derive(serde::Serialize)]\n#[serde(rename_all = \"camelCase\")]",
+        );
+    for (field, function) in [
+        ("PullProgress.step", "pull_step"),
+        ("PullProgress.started", "time"),
+        ("PullProgress.step_since", "time"),
+        ("LayerProgress.state", "layer_state"),
+        ("LayerProgress.since", "time"),
+        ("LayerReport.method", "verify_method"),
+    ] {
+        admin.field_attribute(
+            format!(".pausa.admin.v1.{field}"),
+            format!("#[serde(serialize_with = \"crate::proto::json::{function}\")]"),
+        );
+    }
+    for field in ["in_use", "pinned"] {
+        admin.field_attribute(
+            format!(".pausa.admin.v1.PruneResponse.{field}"),
+            "#[serde(skip_serializing_if = \"Option::is_none\")]",
+        );
+    }
+    let descriptors = protox::compile(["pausa/admin/v1/admin.proto"], [root])?;
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, admin)?;
+
+    let mut cri = messages();
+    // src/proto.rs implements Debug without the secrets.
+    cri.skip_debug([".runtime.v1.AuthConfig"])
         .enum_attribute(".runtime.v1", "#[derive(serde::Serialize, serde::Deserialize)]")
         .message_attribute(
             ".runtime.v1",
@@ -113,14 +140,18 @@ fn compile_protocols() -> Result<(), BoxError> {
         )
         .field_attribute(
             ".runtime.v1.KeyValue.value",
-            "#[serde(with = \"crate::proto::text\")]",
+            "#[serde(with = \"crate::proto::json::text\")]",
         );
     for secret in ["password", "auth", "identity_token", "registry_token"] {
-        prost.field_attribute(format!(".runtime.v1.AuthConfig.{secret}"), "#[serde(skip)]");
+        cri.field_attribute(format!(".runtime.v1.AuthConfig.{secret}"), "#[serde(skip)]");
     }
-    tonic_prost_build::configure()
-        .build_client(true)
-        .build_server(true)
-        .compile_fds_with_config(descriptors, prost)?;
+    let descriptors = protox::compile(["runtime/v1/api.proto"], [root])?;
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, cri)?;
     Ok(())
+}
+
+fn messages() -> prost_build::Config {
+    let mut config = prost_build::Config::new();
+    config.btree_map(["."]);
+    config
 }

@@ -59,7 +59,6 @@ const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "
 
 /// The controllers of v1 that usage is read from.
 const COUNTERS: [&str; 3] = ["cpuacct", "memory", "pids"];
-}
 
 /// The cgroups of this node.
 #[derive(Debug)]

@@ -1,10 +1,9 @@
-//! The `pausa` command: the daemon, and what the node's owner asks of it.
+//! The `pausa` command: `pausa serve` is the daemon, the other commands are for the administrator of the node.
 //!
-//! Exit codes are those of [`failure`], so that a service manager can tell what a restart will not mend, and a script what to
-//! try next. An error is one line on stderr with all its causes.
+//! Exit codes are those of `failure`, so that a service manager knows which failures a restart does not fix, and a script what
+//! to try next. An error is one line on stderr with all its causes.
 //!
-//! Must never: hold logic of its own. `serve` puts the rooms together in [`services::build_services`] and
-//! opens the door.
+//! Must never: contain logic of the daemon. `serve` builds the modules in `services` and serves them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,8 +22,8 @@ pub(crate) mod services;
 mod units;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 65 stored data is damaged,
-66 no such image, 69 the daemon is not there or too old for the command.";
+Exit codes: 0 success, 1 failure, 64 wrong usage or configuration, 65 stored data is damaged,
+66 no such image, 69 the daemon is not running or too old for the command.";
 
 /// A container runtime for Kubernetes nodes.
 #[derive(Debug, Parser)]
@@ -38,36 +37,36 @@ struct Cli {
 enum Command {
     /// Run the daemon.
     Serve(Flags),
-    /// Print the configuration `serve` would run with, as TOML.
+    /// Print the configuration that `serve` would use, as TOML.
     Config {
-        /// Print the defaults instead, whatever is configured.
+        /// Print the defaults instead.
         #[arg(long)]
         defaults: bool,
         #[command(flatten)]
         flags: Flags,
     },
-    /// Work on images.
+    /// Manage images.
     Image(image::ImageArgs),
-    /// Print a script that completes commands and flags in a shell.
+    /// Print a completion script for a shell.
     ///
     /// For bash, for example: pausa completion bash > /etc/bash_completion.d/pausa
     Completion {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
     /// Print the version.
     Version,
 }
 
-/// What the command line can say about the configuration.
+/// Flags that override the configuration.
 #[derive(Debug, Default, Args)]
 struct Flags {
     #[command(flatten)]
     socket: SocketFlags,
-    /// Directory of what outlives a reboot [default: /var/lib/pausa].
+    /// Directory for data that survives a reboot [default: /var/lib/pausa].
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Directory of what matters until reboot [default: /run/pausa].
+    /// Directory for data that is lost on reboot [default: /run/pausa].
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// How pods are connected [default: cni].
@@ -76,30 +75,29 @@ struct Flags {
     /// Directory of CNI configurations [default: /etc/cni/net.d].
     #[arg(long, value_name = "DIR")]
     cni_conf_dir: Option<PathBuf>,
-    /// Directory of CNI plugins; give it again for more [default: /opt/cni/bin, /usr/lib/cni].
+    /// Directory of CNI plugins; may be given more than once [default: /opt/cni/bin, /usr/lib/cni].
     #[arg(long, value_name = "DIR")]
     cni_bin_dir: Vec<PathBuf>,
-    /// Directory of registry hosts [default: /etc/pausa/certs.d].
+    /// Directory of registry configuration, HOST/hosts.toml for each host [default: /etc/pausa/certs.d].
     #[arg(long, value_name = "DIR")]
     registry_config_dir: Option<PathBuf>,
-    /// The registries.conf(5) of containers tools; "" for none [default: /etc/containers/registries.conf].
+    /// The registries.conf of containers-registries.conf(5); "" for none [default: /etc/containers/registries.conf].
     #[arg(long, value_name = "FILE")]
     registries_conf: Option<PathBuf>,
-    /// Who makes cgroups [default: auto].
+    /// What creates cgroups [default: auto].
     #[arg(long, value_enum)]
     cgroup_driver: Option<CgroupDriver>,
-    /// Where metrics are served, address:port or unix:///path [default: nowhere].
+    /// Address to serve metrics on, address:port or unix:///path [default: no metrics].
     #[arg(long, value_name = "ADDRESS")]
     metrics_address: Option<MetricsAddress>,
-    /// error, warn, info, debug, trace, or target=level directives [default: info].
+    /// Log level: error, warn, info, debug, trace, or target=level directives [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }
 
-/// Where the configuration and the daemon are.
 #[derive(Debug, Default, Args)]
 struct SocketFlags {
-    /// The configuration file [default: /etc/pausa/config.toml]; drop-ins are in config.d beside it.
+    /// The configuration file; its drop-ins are in config.d in the same directory [default: /etc/pausa/config.toml].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The daemon's socket [default: unix:///run/pausa/pausa.sock].
@@ -107,12 +105,12 @@ struct SocketFlags {
     listen: Option<String>,
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command of this process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version arrive here too. Nothing is left to do when the terminal is gone.
+            // Help and version are errors too. If they cannot be printed, nothing can report it.
             drop(error.print());
             return if error.use_stderr() {
                 ExitCode::from(failure::EXIT_USAGE)
@@ -125,7 +123,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match failure::exit_code(&error) {
             Some(code) => {
-                output::tell(&format!("pausa: {}", chain(error.as_ref())));
+                output::print_stderr(&format!("pausa: {}", chain(error.as_ref())));
                 code
             }
             None => ExitCode::SUCCESS,
@@ -157,7 +155,7 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
 }
 
 impl Flags {
-    /// The configuration with these flags over it, judged.
+    /// The configuration with these flags applied, validated.
     fn config(self) -> Result<Config, ConfigError> {
         let mut config = config::load(self.socket.config.as_deref())?;
         self.apply(&mut config);

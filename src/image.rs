@@ -42,7 +42,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use archive::export::Exported;
 pub use error::ImageError;
-pub(crate) use prune::PrunedImage;
+pub(crate) use prune::{PruneReport, PrunedImage};
 pub use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
 pub use pull::retained::RetainedLayer as Kept;
 pub use pull::short_names::registries;

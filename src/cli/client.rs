@@ -1,6 +1,6 @@
-//! The way to the daemon: where its socket is, and clients for what it serves.
+//! The connection to the daemon: the path of its socket, and clients for its services.
 //!
-//! Must never: start a daemon, or look into its directories instead of asking it.
+//! Must never: start a daemon, or read its directories.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,14 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 use super::failure::CommandError;
-use crate::config::{self, ConfigError};
+use crate::config;
 use crate::cri::server::MAX_MESSAGE;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::v1::image_service_client::ImageServiceClient;
 
-/// Where the daemon is.
 #[derive(Debug, Default, Clone, Args)]
 pub(super) struct ClientFlags {
-    /// The daemon's socket [default: `listen` of the configuration].
+    /// The daemon's socket [default: `listen` in the configuration].
     #[arg(
         long,
         short = 'a',
@@ -28,33 +27,29 @@ pub(super) struct ClientFlags {
         global = true
     )]
     address: Option<String>,
-    /// The configuration file that names the socket [default: /etc/pausa/config.toml].
+    /// The configuration file that contains the socket's path [default: /etc/pausa/config.toml].
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
 impl ClientFlags {
-    /// The path of the socket. With an address, no configuration is read: a broken one must not keep its owner out.
+    /// The path of the socket. With an address, no configuration is read, so that the command works if it is broken.
     pub(super) fn socket(&self) -> Result<PathBuf, anyhow::Error> {
         let Some(address) = &self.address else {
-            return Ok(self.configured()?);
+            let config = config::load(self.config.as_deref())?;
+            config.validate()?;
+            return Ok(config.socket().to_owned());
         };
         let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
         if !path.is_absolute() {
-            let text = format!("--address is {address:?}, but must be unix:// and an absolute path");
+            let text = format!("--address is {address:?}, but it must be unix:// and an absolute path");
             return Err(CommandError::Usage(text).into());
         }
         Ok(path.to_owned())
     }
-
-    fn configured(&self) -> Result<PathBuf, ConfigError> {
-        let config = config::load(self.config.as_deref())?;
-        config.validate()?;
-        Ok(config.socket().to_owned())
-    }
 }
 
-/// A daemon that answers.
+/// A connection to the daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Daemon {
     socket: PathBuf,
@@ -62,10 +57,9 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Connects, or says that nobody is there.
     pub(super) async fn connect(socket: PathBuf) -> Result<Self, CommandError> {
         let path = socket.clone();
-        // The URL is not used; it becomes `:authority`.
+        // The URL only becomes `:authority`.
         let connected = Endpoint::from_static("http://localhost")
             .connect_with_connector(tower::service_fn(move |_| {
                 let path = path.clone();
@@ -78,26 +72,24 @@ impl Daemon {
         }
     }
 
-    /// CRI's ImageService.
     pub(super) fn images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
-    /// pausa's own service.
     pub(super) fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
-    /// The failure of a stream that ended before its last message.
-    pub(super) fn cut_short(&self, doing: &'static str) -> CommandError {
+    /// The failure of a stream that ended without its last message.
+    pub(super) fn truncated(&self, doing: &'static str) -> CommandError {
         CommandError::Gone {
             socket: self.socket.clone(),
             doing,
-            reason: "it ended the answer before it was complete".to_owned(),
+            reason: "its answer ended early".to_owned(),
         }
     }
 
-    /// For `map_err`: the failure of a call that was `doing` something.
+    /// For `map_err`: the failure of a call. `doing` completes "does not know …".
     pub(super) fn failed(&self, doing: &'static str) -> impl Fn(Status) -> CommandError + use<> {
         let socket = self.socket.clone();
         move |status| CommandError::from_status(socket.clone(), doing, &status)

@@ -1,15 +1,15 @@
-//! How a command fails, and with which exit code.
+//! Failures of commands and their exit codes.
 //!
-//! | code | means | name in sysexits.h |
+//! | code | meaning | name in sysexits.h |
 //! |---:|---|---|
-//! | 0 | done | `EX_OK` |
-//! | 1 | failed; the text says why | |
+//! | 0 | success | `EX_OK` |
+//! | 1 | failure; the text says why | |
 //! | 64 | wrong usage or configuration | `EX_USAGE` |
-//! | 65 | what is stored is damaged (`image verify`) | `EX_DATAERR` |
+//! | 65 | stored data is damaged (`image verify`) | `EX_DATAERR` |
 //! | 66 | no such image | `EX_NOINPUT` |
-//! | 69 | the daemon is not there, or too old for the command | `EX_UNAVAILABLE` |
+//! | 69 | the daemon is not running, or too old for the command | `EX_UNAVAILABLE` |
 //!
-//! A reader that closes the pipe early is no failure.
+//! A reader that closes the pipe early is not a failure.
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -20,18 +20,16 @@ use tonic::{Code, Status};
 use crate::config::ConfigError;
 use crate::error::chain;
 
-/// Wrong usage or configuration.
 pub(super) const EXIT_USAGE: u8 = 64;
 const EXIT_DAMAGED: u8 = 65;
 const EXIT_NO_IMAGE: u8 = 66;
 const EXIT_UNAVAILABLE: u8 = 69;
 
-/// A command that talked to the daemon, or tried to, and failed.
+/// A command failed for a reason other than the configuration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommandError {
-    /// Nobody answers on the socket.
     #[error(
-        "cannot reach the daemon at {}; is `pausa serve` running, and is this its --address?",
+        "cannot connect to the daemon at {}; is `pausa serve` running, and is this its --address?",
         socket.display()
     )]
     Unreachable {
@@ -39,9 +37,9 @@ pub(super) enum CommandError {
         #[source]
         source: tonic::transport::Error,
     },
-    /// The connection ended in the middle of a call.
+    /// The connection ended during a call.
     #[error(
-        "the daemon at {} went away during {doing}: {reason}; what it had begun, the same command joins or repeats",
+        "the daemon at {} went away during {doing}: {reason}; run the command again to join or repeat its work",
         socket.display()
     )]
     Gone {
@@ -49,37 +47,36 @@ pub(super) enum CommandError {
         doing: &'static str,
         reason: String,
     },
-    /// The daemon is of a version that has no such call.
+    /// The daemon does not have the call.
     #[error(
-        "the daemon at {} does not know {doing}: it is older than this program (pausa {}); restart it after the upgrade",
+        "the daemon at {} does not know {doing}: it is older than this program (pausa {}); restart it to upgrade it",
         socket.display(),
         env!("CARGO_PKG_VERSION")
     )]
     TooOld { socket: PathBuf, doing: &'static str },
-    /// The daemon says no.
+    /// The daemon answered with an error.
     #[error("{message}")]
     Refused { code: Code, message: String },
-    /// Images that are not there.
-    #[error("no image {} in the store; `pausa image ls` shows what there is", .names.join(", "))]
+    #[error("no image {} in the store; `pausa image ls` lists the images", .names.join(", "))]
     NoImage { names: Vec<String> },
-    /// Images that are not on the disk as they came.
-    #[error("{images} images are damaged; `pausa image verify --repair` fetches what is missing")]
+    #[error(
+        "{images} images are damaged or incomplete; `pausa image verify --repair` fetches the damaged parts again"
+    )]
     Damaged { images: usize },
-    /// The daemon says that an image is not there.
+    /// The daemon answered that an image does not exist.
     #[error("{message}")]
-    NotThere { message: String },
-    /// More than one thing was to be done, and each failure has been told.
+    ImageNotFound { message: String },
+    /// Some of several tasks failed. Each failure has been printed.
     #[error("{failed} of {all} failed")]
     Some { failed: usize, all: usize },
-    /// The command line asks for something that makes no sense.
     #[error("{0}")]
     Usage(String),
 }
 
 impl CommandError {
-    /// The failure that `status` is, of a call that was `doing` something (the end of "does not know …").
+    /// The failure of a call. `doing` completes "does not know …".
     pub(super) fn from_status(socket: PathBuf, doing: &'static str, status: &Status) -> Self {
-        // Only a status that was made on this side of the wire has a source.
+        // Only a status that was created on this side of the connection has a source.
         if let Some(source) = status.source() {
             let reason = chain(source);
             return Self::Gone {
@@ -89,7 +86,7 @@ impl CommandError {
             };
         }
         match status.code() {
-            // A method the server lacks has no text; what pausa itself does not do has one.
+            // tonic answers an unknown method without a text; pausa's own answers have one.
             Code::Unimplemented if status.message().is_empty() => Self::TooOld { socket, doing },
             code => Self::Refused {
                 code,
@@ -98,13 +95,13 @@ impl CommandError {
         }
     }
 
-    /// As [`from_status`](Self::from_status), of a call about images in the store: NotFound is about these.
-    pub(super) fn of_stored(self) -> Self {
+    /// For calls about images in the store, where NotFound means the image.
+    pub(super) fn for_stored_image(self) -> Self {
         match self {
             Self::Refused {
                 code: Code::NotFound,
                 message,
-            } => Self::NotThere { message },
+            } => Self::ImageNotFound { message },
             other => other,
         }
     }
@@ -112,7 +109,7 @@ impl CommandError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Unreachable { .. } | Self::Gone { .. } | Self::TooOld { .. } => EXIT_UNAVAILABLE,
-            Self::NoImage { .. } | Self::NotThere { .. } => EXIT_NO_IMAGE,
+            Self::NoImage { .. } | Self::ImageNotFound { .. } => EXIT_NO_IMAGE,
             Self::Damaged { .. } => EXIT_DAMAGED,
             Self::Usage(_) => EXIT_USAGE,
             Self::Refused { .. } | Self::Some { .. } => 1,
@@ -120,7 +117,7 @@ impl CommandError {
     }
 }
 
-/// What the process ends with because of `error`; `None` where that is no failure at all.
+/// The exit code for `error`; `None` if it is not a failure.
 pub(super) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
     if error.is::<ConfigError>() {
         return Some(ExitCode::from(EXIT_USAGE));
@@ -135,9 +132,9 @@ pub(super) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
     Some(ExitCode::FAILURE)
 }
 
-/// Nobody reads our output any more, as in `pausa image ls | head -1`.
+/// The reader of the output has closed the pipe, as in `pausa image ls | head -1`.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads the output any more")]
+#[error("the reader of the output has closed the pipe")]
 pub(super) struct ClosedPipe;
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! `pausa image`: what a node's owner does with images.
+//! `pausa image`: images, for the administrator of the node.
 //!
-//! Every command asks the daemon over its socket, prints its answer as a table or, with `-o json`, as one document, and ends with
-//! a code of [`super::failure`]. The documents are described in `docs/operations.md`.
+//! Each command sends requests to the daemon over its socket, prints the answer as a table or, with `-o json`, as one document,
+//! and ends with a code of [`super::failure`]. `docs/operations.md` describes the documents, which are messages of the admin
+//! service where there is one.
 //!
-//! Must never: touch the image store itself, or decide what the daemon has to decide.
+//! Must never: touch the image store, or make decisions that are the daemon's.
 
 use std::path::PathBuf;
 
@@ -24,14 +25,13 @@ mod remove;
 mod verify;
 mod view;
 
-/// `pausa image` and what all its commands understand.
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
     #[command(subcommand)]
     command: ImageCommand,
     #[command(flatten)]
     client: ClientFlags,
-    /// How to print the result: `table` for people, `json` for programs.
+    /// Format of the result: `table` for people, `json` for programs.
     #[arg(
         long,
         short,
@@ -49,43 +49,44 @@ enum ImageCommand {
     /// List images.
     #[command(visible_alias = "list")]
     Ls(list::ListArgs),
-    /// Fetch an image from its registry; prints its digest.
+    /// Fetch an image from its registry, and print its digest, id and size.
     ///
-    /// Progress goes to stderr: a bar for each layer on a terminal, elsewhere a line every few seconds. If the command is
-    /// interrupted, the daemon goes on; the same command joins it.
+    /// Progress goes to stderr: a bar for each layer on a terminal, otherwise a line every five seconds. If the command is
+    /// interrupted, the daemon continues the pull, and the same command joins it.
     Pull(pull::PullArgs),
     /// Remove images with all their names.
     ///
-    /// An image that a container uses loses its names; its data goes with the last of these containers.
+    /// If containers use an image, its names are removed at once, and its data with the last of these containers.
     Rm(remove::RemoveArgs),
-    /// List the pulls and imports in flight.
+    /// List the pulls and imports in progress, and the data of failed pulls that is kept for a retry.
     Pulls,
-    /// Tell where a reference leads: which registries and mirrors a pull would ask, and why. Asks none of them.
+    /// Show where a reference leads: which registries and mirrors a pull would contact, and which file defines them.
+    ///
+    /// Contacts none of them.
     Check {
-        /// The image.
+        /// Image reference.
         #[arg(value_name = "IMAGE")]
         reference: String,
     },
-    /// Read images again and say what is damaged; all of them, if none is named.
+    /// Read images from disk and report damage.
     ///
-    /// Takes seconds to minutes. Ends with 65 if something is damaged.
+    /// Verifies all images if none is given, which takes seconds to minutes. The exit code is 65 if damage remains.
     Verify(verify::VerifyArgs),
-    /// Write images into one archive, an OCI layout that `docker load` reads too.
+    /// Write images to one archive, an OCI layout that `docker load` can read too.
     Export(export::ExportArgs),
-    /// Show everything about images, their configuration included.
+    /// Show all information about images, including their configuration.
     Inspect {
-        /// References, ids or beginnings of ids.
+        /// References, ids or prefixes of ids.
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
-    /// Store every image of an archive (OCI layout or `docker save`), and print ids and names.
+    /// Store every image of an archive (OCI layout or `docker save`), and print their ids and names.
     Import {
         /// The archive, a tar, compressed or not; `-` is standard input.
         file: PathBuf,
     },
 }
 
-/// Runs a command on images.
 pub(super) fn run(args: ImageArgs) -> anyhow::Result<()> {
     let socket = args.client.socket()?;
     tokio::runtime::Builder::new_current_thread()
@@ -95,7 +96,7 @@ pub(super) fn run(args: ImageArgs) -> anyhow::Result<()> {
 }
 
 async fn dispatch(socket: PathBuf, command: ImageCommand, format: Format) -> anyhow::Result<()> {
-    // What the command line says is judged before anybody is asked.
+    // Wrong usage is reported even if there is no daemon.
     let auth = match &command {
         ImageCommand::Pull(args) => args.credentials()?,
         ImageCommand::Verify(args) => args.credentials()?,

@@ -1,7 +1,7 @@
-//! What commands print: tables for people, JSON for programs.
+//! The output of commands: tables for people, JSON for programs.
 //!
-//! Invariants: results go to stdout, all else to stderr; a reader that closes the pipe ends the command and is no failure;
-//! text that came from an image or a registry cannot drive the terminal.
+//! Invariants: results go to stdout, everything else to stderr. If the reader closes the pipe, the command ends without a
+//! failure. Text from images and registries cannot control the terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -11,17 +11,15 @@ use serde::Serialize;
 
 use super::failure::ClosedPipe;
 
-/// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
-    /// For people; may change with every version.
+    /// For people; it may change with any version.
     #[default]
     Table,
-    /// For programs: one document, in which fields are only ever added.
+    /// For programs: one document, which only ever gains fields.
     Json,
 }
 
-/// Prints `text` as it is.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     write_to(&mut out, text.as_bytes())
@@ -43,12 +41,12 @@ pub(super) fn write_to(out: &mut impl io::Write, bytes: &[u8]) -> anyhow::Result
     }
 }
 
-/// Tells something beside the result. Nothing is left to do when nobody listens.
-pub(super) fn tell(text: &str) {
+/// Prints a line to stderr. If that fails, nothing can report it.
+pub(super) fn print_stderr(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// Rows below a heading, every column as wide as it must be.
+/// Rows below a heading. Each column is as wide as its widest cell.
 #[derive(Debug)]
 pub(super) struct Table<const N: usize> {
     heading: [&'static str; N],
@@ -65,7 +63,7 @@ impl<const N: usize> Table<N> {
     }
 
     pub(super) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| harmless(&cell)));
+        self.rows.push(cells.map(|cell| escape(&cell)));
     }
 
     pub(super) fn render(&self) -> String {
@@ -93,8 +91,8 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// The text with control characters escaped, as in Rust's string literals.
-pub(super) fn harmless(text: &str) -> String {
+/// Escapes control characters as in Rust's string literals, so that the text cannot control the terminal.
+pub(super) fn escape(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

@@ -1,4 +1,4 @@
-//! `pausa serve`: the daemon, from configuration to the last answered request.
+//! `pausa serve`: the daemon, from its configuration to the last answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::sandbox::Reconciler;
 use crate::telemetry::{self, metrics};
 use pausa_seccomp::KernelVersion;
 
-/// The first kernel that can make a mount and all below it read-only.
+/// The first kernel with mount_setattr(2), which makes a mount and all mounts below it read-only.
 const RECURSIVE_READ_ONLY_SINCE: KernelVersion = KernelVersion::new(5, 12);
 
-/// Heaps of the allocator: work is short and rarely allocates on more than two threads at once, and memory is counted.
+/// Heaps of the allocator. Work is short and rarely allocates on more than two threads at once; more heaps only cost memory.
 const HEAPS: u8 = 2;
 
 /// Runs until SIGTERM or SIGINT.
@@ -35,9 +35,9 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {
-    // From here on a signal is an orderly stop, even while the rooms recover.
+    // From now on a signal stops the daemon in order, even during recovery.
     let stop = stop_signals()?;
-    // Before anything is done that counts.
+    // Before anything happens that metrics count.
     let metrics = metrics(&config).await?;
     let pods = build_services(&config).await?;
     let listening = listen(&config).await?;
@@ -53,7 +53,6 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     );
     let (images, network) = (pods.services().images.clone(), pods.services().network.clone());
     let builtin = v1::RuntimeHandlerFeatures {
-        // mount_setattr(2) with AT_RECURSIVE.
         recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
         user_namespaces: user_namespaces(&images).await,
     };
@@ -72,15 +71,15 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         scraped.abort();
     }
     served?;
-    // Leases end with this process; that must not look as if the containers had ended.
+    // The leases end with this process, but the containers that hold them do not.
     images.close();
     network.settle().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Whether containers can have user namespaces here. Tried out, since it takes the kernel and its settings, and the file
-/// system of the images.
+/// Whether containers can have user namespaces on this node. Found out by trying, because it depends on the kernel, its
+/// settings and the file system of the images.
 async fn user_namespaces(images: &Images) -> bool {
     let images = images.clone();
     let checked = tokio::task::spawn_blocking(move || images.check_user_namespaces()).await;
@@ -88,7 +87,7 @@ async fn user_namespaces(images: &Images) -> bool {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             let error = chain(&error);
-            tracing::info!(error, "pods cannot have user namespaces on this node");
+            tracing::info!(error, "pods on this node cannot have user namespaces");
             false
         }
         Err(_) => false,
@@ -102,7 +101,7 @@ async fn listen(config: &Config) -> anyhow::Result<Listening> {
     Ok(server::bind(config.socket()).await?)
 }
 
-/// The place where metrics are served, if they are.
+/// Listens for metrics, if that is configured.
 async fn metrics(config: &Config) -> anyhow::Result<Option<metrics::Listening>> {
     let Some(address) = &config.metrics.address else {
         return Ok(None);
@@ -112,7 +111,7 @@ async fn metrics(config: &Config) -> anyhow::Result<Option<metrics::Listening>> 
     Ok(Some(listening))
 }
 
-/// What is going on with images, for metrics.
+/// The states of images for metrics.
 fn states(images: Images) -> impl Fn() -> metrics::States {
     move || {
         let kept = images.kept();
@@ -127,7 +126,7 @@ fn states(images: Images) -> impl Fn() -> metrics::States {
     }
 }
 
-/// Completes with the first SIGTERM or SIGINT, counting from now.
+/// Completes with the first SIGTERM or SIGINT after this call.
 fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;

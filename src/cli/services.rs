@@ -1,4 +1,4 @@
-//! The one place where the modules are put together for the daemon.
+//! Builds the modules of the daemon from its configuration.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::sandbox::{Pods, Services, Settings};
 use crate::state::{Layout, Store};
 use crate::streaming::{self, Streaming};
 
-/// Where network namespaces are bound: where `ip netns`, CNI plugins and every other tool looks.
+/// Where network namespaces are mounted: `ip netns`, CNI plugins and other tools expect them here.
 const NETNS_DIR: &str = "/var/run/netns";
-/// How long a pod waits for the network of the node to be configured.
+/// How long a new pod waits until the network of the node is configured.
 const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a child of an ended exec may keep its output open.
+/// How long output is read after the command of an exec has ended, if its children keep the output open.
 const EXEC_DRAIN: Duration = Duration::from_secs(1);
 
-/// Builds what is served. Returns when recovery is done, so that READY means ready.
+/// Opens the stores and recovers the pods. Returns when recovery is finished, so that READY means ready.
 pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     let images = Images::open(ImagesConfig {
         root: config.root.clone(),
@@ -64,7 +64,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         },
     };
     let (pods, recovered) = Pods::open(services).await;
-    // The containers have their leases: what nobody leases and nobody names may go now.
+    // All containers hold their leases now: images without a lease and a name can be removed.
     images.recovered();
     tracing::info!(
         pods = recovered.pods,

@@ -1,17 +1,17 @@
-//! Numbers for people: binary units (IEC 80000-13) for all sizes and speeds, durations in two parts, short ids.
+//! Numbers for people: sizes and speeds in binary units (IEC 80000-13), durations in at most two parts, short ids.
 
 use std::time::Duration;
 
-/// As many digits of an id as crictl shows.
+/// Digits of a short id, as in crictl.
 const ID_DIGITS: usize = 13;
 
-/// `17 B`, `1.5 KiB`, `20.0 MiB`, `312 MiB`: three or four digits, never more than 1023 of a unit.
+/// `17 B`, `1.5 KiB`, `20.0 MiB`, `312 MiB`: at most four digits, and at most 1023 of a unit.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    // Tenths of the unit, rounded; a u128 takes ten times any u64.
+    // Tenths of the unit, rounded. Ten times a u64 fits into a u128.
     let mut unit = 0;
     let mut divisor = 1024_u128;
     let tenths = |divisor: u128| (u128::from(bytes) * 10 + divisor / 2) / divisor;
@@ -38,18 +38,9 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
-/// Nanoseconds since the epoch as RFC 3339 in UTC, to the second.
-pub(super) fn time(nanoseconds: i64) -> String {
-    let time = jiff::Timestamp::from_nanosecond(nanoseconds.into());
-    time.map_or_else(
-        |_| String::new(),
-        |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    )
-}
-
-/// The digits that serve to name it; `whole` is for `--no-trunc`.
-pub(super) fn id(id: &str, whole: bool) -> String {
-    if whole {
+/// The first digits of an id or digest, or all of it if `full`.
+pub(super) fn id(id: &str, full: bool) -> String {
+    if full {
         return id.to_owned();
     }
     let digits = id.split_once(':').map_or(id, |(_, digits)| digits);

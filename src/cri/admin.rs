@@ -13,7 +13,6 @@ use crate::proto::admin::admin_server::Admin;
 use crate::require;
 
 mod convert;
-mod explanation;
 mod export;
 mod pull;
 
@@ -69,8 +68,7 @@ impl Admin for Services {
         let reference = request.into_inner().reference;
         let check = async {
             require::text("reference", &reference)?;
-            let explanation = explanation::json(&self.pods.images().explain(&reference).await?);
-            Ok::<_, Failure>(admin::CheckResponse { explanation })
+            Ok::<_, Failure>(self.pods.images().explain(&reference).await?.into())
         };
         call("Check", &reference, check).await
     }
@@ -111,15 +109,7 @@ impl Admin for Services {
 
     async fn prune(&self, request: Request<admin::PruneRequest>) -> Reply<admin::PruneResponse> {
         let dry_run = request.into_inner().dry_run;
-        let count = |images: usize| u64::try_from(images).unwrap_or(u64::MAX);
-        let prune = async {
-            let report = self.pods.images().prune(dry_run).await;
-            Ok::<_, Failure>(admin::PruneResponse {
-                images: report.images.into_iter().map(Into::into).collect(),
-                in_use: count(report.in_use),
-                pinned: count(report.pinned),
-            })
-        };
+        let prune = async { Ok::<_, Failure>(self.pods.images().prune(dry_run).await.into()) };
         call("Prune", "", prune).await
     }
 }

@@ -3,8 +3,6 @@
 //! Reads configuration exactly as a pull does and sends no request. Holds no secret: only the names of headers, and proxies
 //! without their password. Credentials come with each pull and are not part of it.
 
-use serde::Serialize;
-
 use crate::endpoint::{Endpoint, Fallback, Role};
 use crate::error::Error;
 use crate::proxy::{Proxies, shown};
@@ -16,7 +14,7 @@ use crate::resolver::Resolver as _;
 mod tests;
 
 /// What a name means, and the servers that a pull of it would ask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The name that was asked about.
     pub given: String,
@@ -25,7 +23,7 @@ pub struct Explanation {
 }
 
 /// The servers for one reference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     /// The full name.
     pub reference: String,
@@ -38,7 +36,7 @@ pub struct Path {
 }
 
 /// One server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Base URL of its API, with `/v2`.
     pub url: String,

@@ -25,7 +25,7 @@ fn what_the_daemon_says_is_passed_on() {
 fn what_is_not_in_the_store_has_its_own_code() {
     let error = of(&Status::not_found("no image \"x\" in the store"));
     assert_eq!(error.exit_code(), 1);
-    let error = error.of_stored();
+    let error = error.for_stored_image();
     assert_eq!(error.exit_code(), EXIT_NO_IMAGE);
     assert_eq!(error.to_string(), "no image \"x\" in the store");
 }

@@ -1,155 +1,95 @@
-//! `pausa image check`: where a reference leads, without going there.
-//!
-//! The daemon explains what its configuration makes of the reference; whether there is a login for it is for this side to say,
-//! because logins are those of whoever runs the command.
-
-use serde::{Deserialize, Serialize};
+//! `pausa image check`: where a reference leads. The daemon reads its configuration and contacts no registry.
 
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
-use crate::cli::output::{Format, Table, harmless, print, print_json};
-use crate::proto::admin::CheckRequest;
+use crate::cli::output::{Format, Table, escape, print, print_json};
+use crate::proto::admin::{CheckRequest, CheckResponse, CheckedEndpoint};
 
-/// What the daemon says; `docs/operations.md` describes it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    given: String,
-    references: Vec<Meaning>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meaning {
-    reference: String,
-    refused: Option<String>,
-    blocked: bool,
-    endpoints: Vec<Endpoint>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Endpoint {
-    url: String,
-    repository: String,
-    tag: Option<String>,
-    role: String,
-    asked: bool,
-    condition: Option<String>,
-    pull: bool,
-    resolve: bool,
-    file: Option<String>,
-    key: Option<String>,
-    rule: Option<String>,
-    transport: String,
-    certificates: Vec<String>,
-    client_certificate: bool,
-    headers: Vec<String>,
-    dial_timeout_ms: Option<u64>,
-    proxy: Option<String>,
-}
-
-/// Explains a reference; fails if nothing of what it may mean can be pulled.
+/// Explains a reference. Fails if no image that it may mean can be pulled.
 pub(super) async fn run(daemon: &Daemon, reference: &str, format: Format) -> anyhow::Result<()> {
     let request = CheckRequest {
         reference: reference.to_owned(),
     };
     let answer = daemon.admin().check(request).await;
-    let told = answer
-        .map_err(daemon.failed("`image check`"))?
-        .into_inner()
-        .explanation;
-    let document: Document = serde_json::from_str(&told)?;
+    let checked = answer.map_err(daemon.failed("`image check`"))?.into_inner();
     match format {
-        Format::Json => print_json(&document)?,
-        Format::Table => print(&page(&document))?,
+        Format::Json => print_json(&checked)?,
+        Format::Table => print(&page(&checked))?,
     }
-    if document
-        .references
-        .iter()
-        .all(|meaning| meaning.refused.is_some())
-    {
+    let references = &checked.references;
+    if references.iter().all(|reference| reference.refused.is_some()) {
         return Err(CommandError::Some {
-            failed: document.references.len(),
-            all: document.references.len(),
+            failed: references.len(),
+            all: references.len(),
         }
         .into());
     }
     Ok(())
 }
 
-fn page(document: &Document) -> String {
+fn page(checked: &CheckResponse) -> String {
     let mut text = String::new();
-    for (at, meaning) in document.references.iter().enumerate() {
+    for (at, reference) in checked.references.iter().enumerate() {
         if at > 0 {
-            text.push_str("\nif that is not there\n\n");
+            text.push_str("\nif that does not exist\n\n");
         }
-        text.extend([&harmless(&meaning.reference), "\n"]);
-        if let Some(refused) = &meaning.refused {
-            let word = if meaning.blocked { "blocked" } else { "refused" };
-            text.push_str(&format!("{word}: {}\n", harmless(refused)));
+        text.extend([&escape(&reference.reference), "\n"]);
+        if let Some(refused) = &reference.refused {
+            let word = if reference.blocked { "blocked" } else { "refused" };
+            text.push_str(&format!("{word}: {}\n", escape(refused)));
         }
-        if !meaning.endpoints.is_empty() {
-            text.push_str(&servers(&meaning.endpoints));
+        if !reference.endpoints.is_empty() {
+            text.push_str(&servers(&reference.endpoints));
         }
     }
     text
 }
 
-fn servers(endpoints: &[Endpoint]) -> String {
+fn servers(endpoints: &[CheckedEndpoint]) -> String {
     let mut table = Table::new(["SERVER", "ROLE", "ASKED FOR", "TRANSPORT", "BY", "NOTES"]);
     for endpoint in endpoints {
-        let tag = endpoint
-            .tag
-            .as_ref()
-            .map_or_else(String::new, |tag| format!(":{tag}"));
+        let tag = endpoint.tag.as_ref();
+        let tag = tag.map_or_else(String::new, |tag| format!(":{tag}"));
+        let source = [&endpoint.file, &endpoint.rule, &endpoint.key];
+        let source: Vec<_> = source.into_iter().flatten().map(String::as_str).collect();
         table.row([
             endpoint.url.clone(),
             endpoint.role.clone(),
             format!("{}{tag}", endpoint.repository),
             endpoint.transport.clone(),
-            endpoint.origin(),
-            endpoint.notes().join("; "),
+            match source.is_empty() {
+                true => "default".to_owned(),
+                false => source.join(" "),
+            },
+            notes(endpoint).join("; "),
         ]);
     }
     table.render()
 }
 
-impl Endpoint {
-    /// Which file says so.
-    fn origin(&self) -> String {
-        let parts = [&self.file, &self.rule, &self.key];
-        let parts: Vec<_> = parts.into_iter().flatten().map(String::as_str).collect();
-        if parts.is_empty() {
-            "default".to_owned()
-        } else {
-            parts.join(" ")
-        }
+fn notes(endpoint: &CheckedEndpoint) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !endpoint.asked {
+        let missing = if endpoint.pull { "resolve" } else { "pull" };
+        notes.push(format!("not asked: lacks the capability {missing}"));
     }
-
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if !self.asked {
-            let lacks = if self.pull { "resolve" } else { "pull" };
-            notes.push(format!("not asked: lacks the capability {lacks}"));
-        }
-        notes.extend(self.condition.clone());
-        if !self.certificates.is_empty() {
-            notes.push(format!("certificates {}", self.certificates.join(", ")));
-        }
-        if self.client_certificate {
-            notes.push("shows a client certificate".to_owned());
-        }
-        if !self.headers.is_empty() {
-            notes.push(format!("headers {}", self.headers.join(", ")));
-        }
-        notes.extend(
-            self.dial_timeout_ms
-                .map(|limit| format!("connects within {limit} ms")),
-        );
-        notes.extend(self.proxy.as_ref().map(|proxy| format!("through {proxy}")));
-        notes
+    notes.extend(endpoint.condition.clone());
+    if !endpoint.certificates.is_empty() {
+        notes.push(format!("certificates {}", endpoint.certificates.join(", ")));
     }
+    if endpoint.client_certificate {
+        notes.push("has a client certificate".to_owned());
+    }
+    if !endpoint.headers.is_empty() {
+        notes.push(format!("headers {}", endpoint.headers.join(", ")));
+    }
+    notes.extend(
+        endpoint
+            .dial_timeout_ms
+            .map(|limit| format!("must connect within {limit} ms")),
+    );
+    notes.extend(endpoint.proxy.as_ref().map(|proxy| format!("through {proxy}")));
+    notes
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! `pausa image export`: images as an archive that other tools, and `pausa image import`, read.
+//! `pausa image export`: writes images to an archive that other tools, and `pausa image import`, can read.
 //!
-//! Must never: leave a file under the wanted name that is not the whole archive.
+//! Must never: leave an incomplete archive under the requested name.
 
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
@@ -8,39 +8,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
-use crate::cli::output::{Format, print, print_json, tell};
+use crate::cli::output::{Format, print, print_json, print_stderr};
 use crate::proto::admin::export_response::Part;
-use crate::proto::admin::{ExportRequest, ExportedImage};
+use crate::proto::admin::{ExportRequest, ExportedImage, ExportedImages};
 
-/// What to export, and where to.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// The archive to write, an uncompressed tar; `-` is standard output.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// References, ids or beginnings of ids.
+    /// References, ids or prefixes of ids.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Document {
-    images: Vec<Exported>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Exported {
-    id: String,
-    exported_id: String,
-    names: Vec<String>,
-    exact: bool,
 }
 
 impl ExportArgs {
@@ -48,18 +32,18 @@ impl ExportArgs {
         self.file == Path::new("-")
     }
 
-    /// An archive on a terminal helps nobody.
+    /// Refuses to write an archive to a terminal.
     pub(super) fn check(&self) -> Result<(), CommandError> {
         if self.to_stdout() && std::io::stdout().is_terminal() {
             return Err(CommandError::Usage(
-                "standard output is a terminal: name a file, or send the archive through a pipe".to_owned(),
+                "standard output is a terminal: give the name of a file, or redirect the output".to_owned(),
             ));
         }
         Ok(())
     }
 }
 
-/// Writes the archive, then says what it holds: on stderr where stdout is the archive.
+/// Writes the archive, then lists its images: on stderr if the archive goes to stdout.
 pub(super) async fn run(daemon: &Daemon, args: &ExportArgs, format: Format) -> anyhow::Result<()> {
     let exported = if args.to_stdout() {
         let mut out = File::from_std(std::io::stdout().as_fd().try_clone_to_owned()?.into());
@@ -67,52 +51,50 @@ pub(super) async fn run(daemon: &Daemon, args: &ExportArgs, format: Format) -> a
     } else {
         to_file(daemon, args).await?
     };
-    for image in exported.iter().filter(|image| !image.exact) {
-        tell(&format!(
-            "pausa: {} could not be made again byte for byte; its id in the archive is {}",
+    for image in exported.images.iter().filter(|image| !image.exact) {
+        print_stderr(&format!(
+            "pausa: the layers of {} could not be rebuilt byte for byte; its id in the archive is {}",
             image.id, image.exported_id
         ));
     }
-    let images = exported.into_iter().map(Exported::from).collect();
     match format {
-        Format::Json if !args.to_stdout() => print_json(&Document { images }),
-        Format::Json => {
-            tell(&serde_json::to_string_pretty(&Document { images })?);
-            Ok(())
-        }
-        Format::Table if !args.to_stdout() => print(&lines(&images)),
-        Format::Table => Ok(()),
+        Format::Json if args.to_stdout() => print_stderr(&serde_json::to_string_pretty(&exported)?),
+        Format::Table if args.to_stdout() => {}
+        Format::Json => print_json(&exported)?,
+        Format::Table => print(&lines(&exported.images))?,
     }
+    Ok(())
 }
 
-/// Beside the wanted file first: under its name there is the whole archive or what was there before.
-async fn to_file(daemon: &Daemon, args: &ExportArgs) -> anyhow::Result<Vec<ExportedImage>> {
-    let beside = beside(&args.file)?;
+/// Writes to a partial file in the same directory and renames it when it is complete.
+async fn to_file(daemon: &Daemon, args: &ExportArgs) -> anyhow::Result<ExportedImages> {
+    let partial = partial(&args.file)?;
     let received = async {
-        let mut file = File::create(&beside)
+        let mut file = File::create(&partial)
             .await
-            .with_context(|| format!("cannot create {}", beside.display()))?;
+            .with_context(|| format!("cannot create {}", partial.display()))?;
         let exported = receive(daemon, &args.images, &mut file).await?;
-        let done = async {
+        let completed = async {
             file.sync_all().await?;
-            tokio::fs::rename(&beside, &args.file).await
+            tokio::fs::rename(&partial, &args.file).await
         };
-        done.await
+        completed
+            .await
             .with_context(|| format!("cannot complete {}", args.file.display()))?;
         anyhow::Ok(exported)
     };
     let received = received.await;
     if received.is_err() {
-        // Often it was never made.
-        drop(tokio::fs::remove_file(&beside).await);
+        // It may not exist.
+        drop(tokio::fs::remove_file(&partial).await);
     }
     received
 }
 
-fn beside(file: &Path) -> anyhow::Result<PathBuf> {
+fn partial(file: &Path) -> anyhow::Result<PathBuf> {
     let name = file
         .file_name()
-        .with_context(|| format!("{} is no name for a file", file.display()))?;
+        .with_context(|| format!("{} is not the name of a file", file.display()))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(format!(".{}.partial", std::process::id()));
@@ -123,11 +105,11 @@ async fn receive(
     daemon: &Daemon,
     images: &[String],
     to: &mut (impl tokio::io::AsyncWrite + Unpin),
-) -> anyhow::Result<Vec<ExportedImage>> {
+) -> anyhow::Result<ExportedImages> {
     let request = ExportRequest {
         images: images.to_vec(),
     };
-    let failed = |status| daemon.failed("`image export`")(status).of_stored();
+    let failed = |status| daemon.failed("`image export`")(status).for_stored_image();
     let answer = daemon.admin().export(request).await;
     let mut stream = answer.map_err(failed)?.into_inner();
     while let Some(message) = stream.message().await.map_err(failed)? {
@@ -135,33 +117,22 @@ async fn receive(
             Some(Part::Chunk(chunk)) => to.write_all(&chunk).await.map_err(written)?,
             Some(Part::Done(done)) => {
                 to.flush().await.map_err(written)?;
-                return Ok(done.images);
+                return Ok(done);
             }
-            // Of a newer daemon.
+            // Sent by a newer daemon.
             None => {}
         }
     }
-    Err(daemon.cut_short("`image export`").into())
+    Err(daemon.truncated("`image export`").into())
 }
 
-/// Even a reader that went away is a failure here: half an archive is none.
+/// A closed pipe is a failure here: an incomplete archive is useless.
 fn written(error: std::io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context("cannot write the archive")
 }
 
-impl From<ExportedImage> for Exported {
-    fn from(image: ExportedImage) -> Self {
-        Self {
-            id: image.id,
-            exported_id: image.exported_id,
-            names: image.names,
-            exact: image.exact,
-        }
-    }
-}
-
-/// As `image import` prints them.
-fn lines(images: &[Exported]) -> String {
+/// In the form of `image import`.
+fn lines(images: &[ExportedImage]) -> String {
     let mut text = String::new();
     for image in images {
         if image.names.is_empty() {

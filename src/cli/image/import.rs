@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,55 +12,34 @@ use crate::cli::client::Daemon;
 use crate::cli::output::{Format, print, print_json};
 use crate::proto::admin::{ImportRequest, ImportedImage};
 
-/// How much of the archive goes into one message.
+/// Bytes of the archive in one message.
 const CHUNK: usize = 256 * 1024;
-/// Messages read ahead of the daemon.
-const AHEAD: usize = 4;
+/// Messages that are read before the daemon takes them.
+const READ_AHEAD: usize = 4;
 
-/// What was stored.
-#[derive(Serialize)]
-struct Document {
-    images: Vec<Imported>,
-}
-
-/// One image of the archive.
-#[derive(Serialize)]
-struct Imported {
-    id: String,
-    names: Vec<String>,
-}
-
-/// Imports `file`.
+/// Imports `file`, or standard input if it is `-`.
 pub(super) async fn run(daemon: &Daemon, file: &Path, format: Format) -> anyhow::Result<()> {
     let archive = open(file)
         .await
         .with_context(|| format!("cannot open the archive {}", file.display()))?;
-    let (sender, receiver) = tokio::sync::mpsc::channel(AHEAD);
+    let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
     let reader = tokio::spawn(read(archive, sender));
     let answer = daemon.admin().import(ReceiverStream::new(receiver)).await;
-    // The daemon may give up early, or the file may fail: the file's error explains the daemon's.
+    // If both failed, the file's error explains the daemon's.
     reader
         .await?
         .with_context(|| format!("cannot read the archive {}", file.display()))?;
-    let images = answer
+    let imported = answer
         .map_err(daemon.failed("`image import`"))
         .with_context(|| format!("the daemon did not import {}", file.display()))?
-        .into_inner()
-        .images;
+        .into_inner();
     match format {
-        Format::Table => print(&lines(&images)),
-        Format::Json => {
-            let images = images
-                .into_iter()
-                .map(|ImportedImage { id, names }| Imported { id, names });
-            print_json(&Document {
-                images: images.collect(),
-            })
-        }
+        Format::Table => print(&lines(&imported.images)),
+        Format::Json => print_json(&imported),
     }
 }
 
-/// An id a line, with each of its names.
+/// A line for each name, with the id before it.
 fn lines(images: &[ImportedImage]) -> String {
     let mut text = String::new();
     for image in images {
@@ -83,8 +61,8 @@ async fn open(file: &Path) -> std::io::Result<File> {
     File::open(file).await
 }
 
-/// Reads the archive until its end, or until nobody wants more. A failed read ends the stream early, which
-/// an archive cannot survive: the daemon finds it truncated.
+/// Sends the archive to its end, or until the daemon takes no more. If reading fails, the stream ends early, and the daemon
+/// finds the archive truncated.
 async fn read(
     mut archive: impl AsyncRead + Unpin,
     to: tokio::sync::mpsc::Sender<ImportRequest>,

@@ -1,4 +1,4 @@
-//! `pausa image inspect`: an image and its configuration.
+//! `pausa image inspect`: images with their configuration.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::view::{self, ImageView};
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
-use crate::cli::output::{Format, harmless, print, print_json};
+use crate::cli::output::{Format, escape, print, print_json};
 use crate::cli::units;
 
 #[derive(Debug, Serialize)]
@@ -16,16 +16,15 @@ struct Document {
     images: Vec<Inspected>,
 }
 
-/// An image with what the daemon knows beyond CRI.
 #[derive(Debug, Serialize)]
 struct Inspected {
     #[serde(flatten)]
     image: ImageView,
-    /// The verbose information: `chainID`, `imageSpec` (the OCI configuration) and whatever else the daemon tells.
+    /// The verbose information of CRI's ImageStatus: `chainID`, `imageSpec` (the OCI configuration) and further fields.
     info: Map<String, Value>,
 }
 
-/// Shows images; one that is not there fails the command after the others were shown.
+/// Shows images. If one does not exist, the command fails after it has shown the others.
 pub(super) async fn run(daemon: &Daemon, names: &[String], format: Format) -> anyhow::Result<()> {
     let mut images = Vec::new();
     let mut missing = Vec::new();
@@ -55,7 +54,7 @@ fn info(text: &str) -> Map<String, Value> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Lines of `key  value`; what the image does not say is left out.
+/// Lines of `key  value`; empty values are left out.
 fn describe(inspected: &Inspected) -> String {
     let mut page = Page::default();
     let image = &inspected.image;
@@ -97,7 +96,7 @@ impl Page {
     fn line(&mut self, key: &str, value: &str) {
         if !value.is_empty() {
             // Writing to a String cannot fail.
-            _ = writeln!(self.text, "{key:<13}{}", harmless(value));
+            _ = writeln!(self.text, "{key:<13}{}", escape(value));
         }
     }
 
@@ -126,7 +125,7 @@ fn keys(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A command as JSON writes it, so that its words can be told apart.
+/// A command in JSON, which separates its words clearly.
 fn words(value: &Value) -> String {
     match value.as_array() {
         Some(list) if !list.is_empty() => value.to_string(),

@@ -1,4 +1,4 @@
-//! `pausa image ls`: what there is.
+//! `pausa image ls`: lists images.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,19 +9,18 @@ use crate::cli::output::{Format, Table, print, print_json};
 use crate::cli::units;
 use crate::proto::v1;
 
-/// Where a table has nothing to say, as crictl writes it.
+/// An empty cell, in the form of crictl.
 const NONE: &str = "<none>";
 
-/// What to list, and how.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Only these: repositories, names, ids or their beginnings, patterns with `*`.
+    /// List only matching images: repositories, names, ids, prefixes of ids, patterns with `*`.
     #[arg(value_name = "IMAGE")]
     filters: Vec<String>,
-    /// Print whole ids only, one a line.
+    /// Print only complete ids, one per line.
     #[arg(long, short)]
     quiet: bool,
-    /// Also the digests of the manifests.
+    /// Print the digests of the manifests too.
     #[arg(long)]
     digests: bool,
     /// Do not shorten ids and digests.
@@ -34,14 +33,13 @@ struct Document {
     images: Vec<ImageView>,
 }
 
-/// Lists images, by name.
 pub(super) async fn run(daemon: &Daemon, args: &ListArgs, format: Format) -> anyhow::Result<()> {
     let answer = daemon
         .images()
         .list_images(v1::ListImagesRequest::default())
         .await;
     let listed = answer.map_err(daemon.failed("ListImages"))?.into_inner().images;
-    let images = chosen(listed.into_iter().map(ImageView::from).collect(), &args.filters);
+    let images = select(listed.into_iter().map(ImageView::from).collect(), &args.filters);
     if args.quiet {
         let ids: Vec<_> = images.iter().map(|image| format!("{}\n", image.id)).collect();
         return print(&ids.concat());
@@ -53,41 +51,42 @@ pub(super) async fn run(daemon: &Daemon, args: &ListArgs, format: Format) -> any
     }
 }
 
-fn chosen(mut images: Vec<ImageView>, filters: &[String]) -> Vec<ImageView> {
+fn select(mut images: Vec<ImageView>, filters: &[String]) -> Vec<ImageView> {
     let filters: Vec<_> = filters.iter().map(|text| Filter::new(text)).collect();
     images.retain(|image| filters.is_empty() || filters.iter().any(|filter| filter.matches(image)));
-    // Those without any name come last.
+    // By name; images without a name come last.
     images.sort_by_cached_key(|image| (image.names().is_empty(), image.names().to_vec(), image.id.clone()));
     images
 }
 
-fn table(images: &[ImageView], whole: bool) -> String {
+fn table(images: &[ImageView], full_ids: bool) -> String {
     let mut table = Table::new(["IMAGE", "TAG", "IMAGE ID", "SIZE>", "PINNED"]);
     for image in images {
         for (name, tag) in rows(image) {
-            let [id, size, pinned] = cells(image, whole);
+            let [id, size, pinned] = cells(image, full_ids);
             table.row([name, tag, id, size, pinned]);
         }
     }
     table.render()
 }
 
-fn with_digests(images: &[ImageView], whole: bool) -> String {
+fn with_digests(images: &[ImageView], full_ids: bool) -> String {
     let mut table = Table::new(["IMAGE", "TAG", "DIGEST", "IMAGE ID", "SIZE>", "PINNED"]);
     for image in images {
         for (name, tag) in rows(image) {
             let digests = image.repo_digests.iter().map(|digest| split_digest(digest));
             let mut own = digests.filter(|(repository, _)| *repository == name);
             let digest = own.next().and_then(|(_, digest)| digest);
-            let digest = digest.map_or_else(|| NONE.to_owned(), |digest| units::id(digest, whole));
-            let [id, size, pinned] = cells(image, whole);
+            let digest = digest.map_or_else(|| NONE.to_owned(), |digest| units::id(digest, full_ids));
+            let [id, size, pinned] = cells(image, full_ids);
             table.row([name, tag, digest, id, size, pinned]);
         }
     }
     table.render()
 }
 
-/// One for each tag; without tags one for each repository it has a digest of, without these one.
+/// Names and tags for the rows of an image: one row for each tag; without tags one for each repository with a digest; one if
+/// there is neither.
 fn rows(image: &ImageView) -> Vec<(String, String)> {
     let row = |(name, tag): (&str, Option<&str>)| (name.to_owned(), tag.unwrap_or(NONE).to_owned());
     if !image.repo_tags.is_empty() {
@@ -105,10 +104,10 @@ fn rows(image: &ImageView) -> Vec<(String, String)> {
     repositories.into_iter().map(|name| row((name, None))).collect()
 }
 
-fn cells(image: &ImageView, whole: bool) -> [String; 3] {
+fn cells(image: &ImageView, full_ids: bool) -> [String; 3] {
     let pinned = if image.pinned { "yes" } else { "no" };
     [
-        units::id(&image.id, whole),
+        units::id(&image.id, full_ids),
         units::size(image.size),
         pinned.to_owned(),
     ]

@@ -1,4 +1,4 @@
-//! `pausa image pull`: asks the daemon to fetch an image, and shows how far it is.
+//! `pausa image pull`: asks the daemon to fetch an image, and shows the progress.
 
 use std::time::Instant;
 
@@ -19,15 +19,14 @@ mod credentials;
 
 pub(super) use credentials::{Auth, CredentialArgs};
 
-/// What to fetch, and how.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// The image: a name, with a tag or digest if it is not `latest`.
+    /// The image: a name with a tag or a digest; the tag is `latest` if there is neither.
     #[arg(value_name = "IMAGE")]
     reference: String,
     #[command(flatten)]
     credentials: CredentialArgs,
-    /// Print the image's id only.
+    /// Print only the image's id, and no progress.
     #[arg(long, short)]
     quiet: bool,
 }
@@ -35,19 +34,18 @@ pub(super) struct PullArgs {
 #[derive(Debug, Serialize)]
 struct Document {
     image: ImageView,
-    /// Of the manifest.
+    /// Digest of the manifest.
     digest: Option<String>,
     seconds: f64,
 }
 
 impl PullArgs {
-    /// What the command line, or standard input in its place, gives to authenticate with.
+    /// Credentials from the command line or from standard input.
     pub(super) fn credentials(&self) -> anyhow::Result<Auth> {
         self.credentials.read()
     }
 }
 
-/// Pulls, and prints what has come.
 pub(super) async fn run(daemon: &Daemon, args: &PullArgs, auth: &Auth, format: Format) -> anyhow::Result<()> {
     let began = Instant::now();
     let id = fetch(daemon, &args.reference, auth, !args.quiet).await?;
@@ -55,7 +53,7 @@ pub(super) async fn run(daemon: &Daemon, args: &PullArgs, auth: &Auth, format: F
     if args.quiet {
         return print(&format!("{id}\n"));
     }
-    // Somebody may have removed it since.
+    // It may have been removed since.
     let Some((image, _)) = view::find(daemon, &id, false).await? else {
         return Err(CommandError::NoImage { names: vec![id] }.into());
     };
@@ -78,7 +76,7 @@ pub(super) async fn run(daemon: &Daemon, args: &PullArgs, auth: &Auth, format: F
     }
 }
 
-/// Pulls `reference` and returns the image's id; shows meanwhile how far it is, if that is wanted.
+/// Pulls `reference` and returns the image's id. Shows the progress if `shown`.
 pub(super) async fn fetch(
     daemon: &Daemon,
     reference: &str,
@@ -88,13 +86,13 @@ pub(super) async fn fetch(
     let auth = auth.of(reference).await?;
     let request = PullRequest {
         reference: reference.to_owned(),
-        credentials: auth.clone().map(Into::into),
+        credentials: auth.clone(),
     };
     let failed = daemon.failed("`image pull`");
     let mut events = match daemon.admin().pull(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => match failed(status) {
-            CommandError::TooOld { .. } => return Ok(plainly(daemon, reference, auth).await?),
+            CommandError::TooOld { .. } => return Ok(pull_image(daemon, reference, auth).await?),
             error => return Err(error.into()),
         },
     };
@@ -108,21 +106,21 @@ pub(super) async fn fetch(
                     }
                 }
                 Some(Event::Done(image)) => break Ok(image.id),
-                // Of a newer daemon.
+                // Sent by a newer daemon.
                 None => {}
             },
-            Ok(None) => break Err(daemon.cut_short("`image pull`")),
+            Ok(None) => break Err(daemon.truncated("`image pull`")),
             Err(status) => break Err(failed(status)),
         }
     };
-    if let Some(display) = &mut display {
+    if let Some(display) = &display {
         display.clear();
     }
     Ok(ended?)
 }
 
-/// By CRI, which says nothing before the end.
-async fn plainly(
+/// Pulls with CRI's PullImage, which reports no progress.
+async fn pull_image(
     daemon: &Daemon,
     reference: &str,
     auth: Option<v1::AuthConfig>,
@@ -136,13 +134,13 @@ async fn plainly(
     Ok(answer.map_err(daemon.failed("PullImage"))?.into_inner().image_ref)
 }
 
-/// `host/repository`, or the text where it is not one the daemon could have pulled.
+/// `host/repository` of a reference. A text that is none is returned as it is; the daemon refuses to pull it.
 fn repository(reference: &str) -> String {
     let parsed = reference.parse::<pausa_distribution::Reference>();
     parsed.map_or_else(|_| reference.to_owned(), |reference| reference.name())
 }
 
-/// The manifest's digest under the name that was pulled. An image may have been pulled under others before.
+/// The manifest's digest under the name that was pulled: the image may have digests of earlier pulls under other names.
 fn digest(image: &ImageView, reference: &str) -> Option<String> {
     let repository = repository(reference);
     let digests = image.repo_digests.iter().map(|name| split_digest(name));

@@ -1,6 +1,7 @@
-//! `pausa image verify`: whether images are on the disk as they came.
+//! `pausa image verify`: whether images are undamaged on disk.
 //!
-//! The daemon reads and judges; with `--repair` it sets damaged layers aside, and the pull that follows fetches only these.
+//! The daemon reads and compares them. With `--repair` it quarantines damaged layers, and the pull that follows fetches only
+//! these.
 
 use clap::Args;
 use serde::Serialize;
@@ -8,18 +9,17 @@ use serde::Serialize;
 use super::pull::{self, Auth, CredentialArgs};
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
-use crate::cli::output::{Format, harmless, print, print_json};
+use crate::cli::output::{Format, escape, print, print_json};
 use crate::cli::units;
-use crate::proto::admin::{IncompleteImage, IncompleteRequest, VerifyMethod, VerifyRequest, VerifyResponse};
+use crate::proto::admin::{IncompleteImage, IncompleteRequest, VerifyRequest, VerifyResponse};
 use crate::proto::v1;
 
-/// What to verify.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// References, ids or beginnings of ids; none: all images.
+    /// References, ids or prefixes of ids; all images if none is given.
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
-    /// Fetch what is damaged or missing anew. Refused while a container uses a damaged layer.
+    /// Fetch damaged and missing parts again. Fails while a container uses a damaged layer.
     #[arg(long)]
     repair: bool,
     #[command(flatten)]
@@ -33,52 +33,29 @@ struct Document {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Verified {
-    id: String,
-    names: Vec<String>,
-    whole: bool,
-    /// Damaged, and fetched anew.
+    #[serde(flatten)]
+    report: VerifyResponse,
+    /// Whether the image was damaged and has been fetched again.
     repaired: bool,
-    documents: Vec<Part>,
-    layers: Vec<Layer>,
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Part {
-    digest: String,
-    kind: String,
-    damage: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    diff_id: String,
-    bytes: u64,
-    inodes: u64,
-    method: &'static str,
-    damage: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Incomplete {
-    id: String,
-    names: Vec<String>,
-    missing: Vec<String>,
+    #[serde(flatten)]
+    image: IncompleteImage,
+    /// Whether the missing layers have been fetched.
     repaired: bool,
 }
 
 impl VerifyArgs {
-    /// What repairs authenticate with.
+    /// Credentials for the pulls of `--repair`.
     pub(super) fn credentials(&self) -> anyhow::Result<Auth> {
         self.credentials.read()
     }
 }
 
-/// Verifies, repairs if asked to, and fails if something is damaged after that.
+/// Verifies images, repairs them if requested, and fails if damage remains.
 pub(super) async fn run(
     daemon: &Daemon,
     args: &VerifyArgs,
@@ -102,28 +79,33 @@ pub(super) async fn run(
             missing.push(name.clone());
             continue;
         };
-        let mut verified = Verified::from(report);
-        if let Some(auth) = auth.filter(|_| !verified.whole) {
-            verified.repaired = fetch(daemon, &verified.names, auth).await?;
+        let mut verified = Verified {
+            report,
+            repaired: false,
+        };
+        if let Some(auth) = auth.filter(|_| !verified.report.whole) {
+            verified.repaired = fetch(daemon, &verified.report.names, auth).await?;
         }
         if format == Format::Table {
             print(&verified.lines())?;
         }
         document.images.push(verified);
     }
-    let absent = incomplete(daemon).await?;
-    for image in absent
-        .into_iter()
-        .filter(|image| all || asked_for(image, &mut missing))
-    {
-        let mut image = Incomplete::from(image);
+    for image in incomplete(daemon).await? {
+        if !all && !take_requested(&image, &mut missing) {
+            continue;
+        }
+        let mut incomplete = Incomplete {
+            image,
+            repaired: false,
+        };
         if let Some(auth) = auth {
-            image.repaired = fetch(daemon, &image.names, auth).await?;
+            incomplete.repaired = fetch(daemon, &incomplete.image.names, auth).await?;
         }
         if format == Format::Table {
-            print(&image.lines())?;
+            print(&incomplete.line())?;
         }
-        document.incomplete.push(image);
+        document.incomplete.push(incomplete);
     }
     if format == Format::Json {
         print_json(&document)?;
@@ -135,7 +117,7 @@ fn verdict(document: &Document, missing: Vec<String>) -> anyhow::Result<()> {
     let damaged = document
         .images
         .iter()
-        .filter(|image| !image.whole && !image.repaired)
+        .filter(|image| !image.report.whole && !image.repaired)
         .count()
         + document.incomplete.iter().filter(|image| !image.repaired).count();
     if damaged > 0 {
@@ -177,8 +159,9 @@ async fn incomplete(daemon: &Daemon) -> Result<Vec<IncompleteImage>, CommandErro
         .images)
 }
 
-/// Whether an incomplete image is among those that no list has; it is taken from them.
-fn asked_for(image: &IncompleteImage, missing: &mut Vec<String>) -> bool {
+/// Removes from `missing` the names of an incomplete image and returns whether there were any: CRI does not list it, so it
+/// was taken for missing.
+fn take_requested(image: &IncompleteImage, missing: &mut Vec<String>) -> bool {
     let before = missing.len();
     missing.retain(|text| {
         let canonical = text
@@ -196,8 +179,8 @@ fn asked_for(image: &IncompleteImage, missing: &mut Vec<String>) -> bool {
     missing.len() < before
 }
 
-/// Pulls an image by a digest if it has one, because a tag may mean another image by now. Without a name there is nothing to
-/// pull.
+/// Pulls an image, by a digest if it has one, because a tag may point to another image by now. Returns `false` if it has no
+/// name to pull it by.
 async fn fetch(daemon: &Daemon, names: &[String], auth: &Auth) -> anyhow::Result<bool> {
     let by_digest = names.iter().find(|name| name.contains('@'));
     let Some(name) = by_digest.or_else(|| names.first()) else {
@@ -207,87 +190,44 @@ async fn fetch(daemon: &Daemon, names: &[String], auth: &Auth) -> anyhow::Result
     Ok(true)
 }
 
-fn said(damage: String) -> Option<String> {
-    Some(damage).filter(|text| !text.is_empty())
-}
-
-impl From<VerifyResponse> for Verified {
-    fn from(report: VerifyResponse) -> Self {
-        let document = |part: crate::proto::admin::DocumentReport| Part {
-            digest: part.digest,
-            kind: part.kind,
-            damage: said(part.damage),
-        };
-        let layer = |layer: crate::proto::admin::LayerReport| Layer {
-            method: match layer.method() {
-                VerifyMethod::Exact => "exact",
-                VerifyMethod::Tree => "tree",
-                VerifyMethod::Unspecified => "unknown",
-            },
-            diff_id: layer.diff_id,
-            bytes: layer.bytes,
-            inodes: layer.inodes,
-            damage: said(layer.damage),
-        };
-        Self {
-            id: report.id,
-            names: report.names,
-            whole: report.whole,
-            repaired: false,
-            documents: report.documents.into_iter().map(document).collect(),
-            layers: report.layers.into_iter().map(layer).collect(),
-        }
-    }
-}
-
 impl Verified {
-    /// A line for the image, and one for everything damaged.
+    /// A line for the image, and one for each damaged part.
     fn lines(&self) -> String {
-        let word = word(self.whole, self.repaired, "damaged");
-        let bytes = self.layers.iter().map(|layer| layer.bytes).sum();
-        let name = self.names.first().unwrap_or(&self.id);
+        let report = &self.report;
+        let word = word(report.whole, self.repaired, "damaged");
+        let bytes = report.layers.iter().map(|layer| layer.bytes).sum();
+        let name = report.names.first().unwrap_or(&report.id);
         let mut text = format!(
             "{word:<10}{}: {} layers, {}\n",
-            harmless(name),
-            self.layers.len(),
+            escape(name),
+            report.layers.len(),
             units::size(bytes)
         );
-        let documents = self
+        let documents = report
             .documents
             .iter()
-            .map(|part| (part.kind.as_str(), &part.digest, &part.damage));
-        let layers = self
+            .map(|document| (document.kind.as_str(), &document.digest, &document.damage));
+        let layers = report
             .layers
             .iter()
             .map(|layer| ("layer", &layer.diff_id, &layer.damage));
         for (kind, digest, damage) in documents.chain(layers) {
             if let Some(damage) = damage {
-                text.push_str(&format!("          {kind} {digest}: {}\n", harmless(damage)));
+                text.push_str(&format!("          {kind} {digest}: {}\n", escape(damage)));
             }
         }
         text
     }
 }
 
-impl From<IncompleteImage> for Incomplete {
-    fn from(image: IncompleteImage) -> Self {
-        Self {
-            id: image.id,
-            names: image.names,
-            missing: image.missing,
-            repaired: false,
-        }
-    }
-}
-
 impl Incomplete {
-    fn lines(&self) -> String {
+    fn line(&self) -> String {
         let word = word(false, self.repaired, "incomplete");
-        let name = self.names.first().unwrap_or(&self.id);
+        let name = self.image.names.first().unwrap_or(&self.image.id);
         format!(
             "{word:<10}{}: {} layers are missing\n",
-            harmless(name),
-            self.missing.len()
+            escape(name),
+            self.image.missing.len()
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Images as commands show them: one JSON form for all, and how names are matched.
+//! How commands show images: one JSON form for all, and filters by name.
 
 use pausa_distribution::{ImageId, Reference};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
 use crate::proto::v1;
 
-/// An image in every JSON document.
+/// IMAGE in the JSON documents (`docs/operations.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageView {
@@ -20,7 +20,7 @@ pub(super) struct ImageView {
     /// Bytes on disk.
     pub(super) size: u64,
     pub(super) pinned: bool,
-    /// Who the image's processes are, unless somebody says otherwise: a number or a name, as the image has it.
+    /// The user that the image's processes run as unless the pod specifies another one: a number or a name, as in the image.
     pub(super) user: String,
 }
 
@@ -46,7 +46,7 @@ impl From<v1::Image> for ImageView {
 }
 
 impl ImageView {
-    /// What it is called: tags, else digests, else nothing.
+    /// Its tags, or its digests if it has no tag.
     pub(super) fn names(&self) -> &[String] {
         if self.repo_tags.is_empty() {
             &self.repo_digests
@@ -56,7 +56,7 @@ impl ImageView {
     }
 }
 
-/// Splits `name:tag`; a colon before the last slash belongs to a port.
+/// Splits `name:tag`. A colon before the last slash belongs to a port.
 pub(super) fn split_tag(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
@@ -72,13 +72,13 @@ pub(super) fn split_digest(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What to list: a repository, a name, an id or its beginning, or a pattern with `*`.
+/// Selects images by a repository, a name, an id or a prefix of one, or a pattern with `*`.
 #[derive(Debug)]
 pub(super) struct Filter {
     text: String,
-    /// The name in its canonical form, if the text is one.
+    /// The canonical form of the text, if it is a name.
     canonical: Option<String>,
-    /// The hex digits, if it may be the beginning of an id.
+    /// Its hex digits, if it may be a prefix of an id.
     digits: Option<String>,
 }
 
@@ -139,7 +139,7 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.is_empty()
 }
 
-/// Asks for one image; `None` if it is not there.
+/// Asks for one image; `None` if it does not exist.
 pub(super) async fn find(
     daemon: &Daemon,
     name: &str,
@@ -154,7 +154,6 @@ pub(super) async fn find(
     Ok(response.image.take().map(|image| (image.into(), response)))
 }
 
-/// What CRI calls an image by.
 pub(super) fn spec(name: &str) -> v1::ImageSpec {
     v1::ImageSpec {
         image: name.to_owned(),

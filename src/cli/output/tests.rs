@@ -15,7 +15,7 @@ fn columns_are_as_wide_as_they_must_be() {
 
 #[test]
 fn hostile_text_cannot_drive_the_terminal() {
-    assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{9b}");
+    assert_eq!(escape("a\x1b[2Jb\nc\u{9b}"), "a\\u{1b}[2Jb\\nc\\u{9b}");
     let mut table = Table::new(["X"]);
     table.row(["\x1b]0;title\x07".into()]);
     assert!(!table.render().contains('\x1b'));

@@ -1,21 +1,79 @@
 //! The image store's reports as messages of the admin service.
 
+use crate::error::chain;
 use crate::image::{
     DocumentReport, Exported, ImageReport, Incomplete, Kept, LayerProgress, LayerReport, LayerState,
-    PrunedImage, PullProgress, PullStep, VerifyMethod,
+    PruneReport, PrunedImage, PullProgress, PullStep, VerifyMethod,
 };
 use crate::proto::admin;
+use pausa_distribution::{Explanation, Path, Step};
 
-impl From<PrunedImage> for admin::PrunedImage {
-    fn from(pruned: PrunedImage) -> Self {
+impl From<PruneReport> for admin::PruneResponse {
+    fn from(report: PruneReport) -> Self {
+        let count = |images: usize| Some(u64::try_from(images).unwrap_or(u64::MAX));
+        let mut response = Self {
+            in_use: count(report.in_use),
+            pinned: count(report.pinned),
+            ..Self::default()
+        };
+        for PrunedImage { image, error } in report.images {
+            match error {
+                None => response.removed.push(admin::RemovedImage {
+                    id: image.id,
+                    repo_tags: image.repo_tags,
+                    repo_digests: image.repo_digests,
+                    size: image.size,
+                }),
+                Some(error) => response.failed.push(admin::FailedRemoval {
+                    image: image.id,
+                    error: chain(&error),
+                }),
+            }
+        }
+        response
+    }
+}
+
+impl From<Explanation> for admin::CheckResponse {
+    fn from(explanation: Explanation) -> Self {
         Self {
-            id: pruned.image.id,
-            repo_tags: pruned.image.repo_tags,
-            repo_digests: pruned.image.repo_digests,
-            size: pruned.image.size,
-            error: pruned
-                .error
-                .map_or_else(String::new, |error| crate::error::chain(&error)),
+            given: explanation.given,
+            references: explanation.references.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Path> for admin::CheckedReference {
+    fn from(path: Path) -> Self {
+        Self {
+            reference: path.reference,
+            refused: path.refused,
+            blocked: path.blocked,
+            endpoints: path.endpoints.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Step> for admin::CheckedEndpoint {
+    fn from(step: Step) -> Self {
+        Self {
+            url: step.url,
+            repository: step.repository,
+            tag: step.tag,
+            role: step.role.to_owned(),
+            asked: step.asked,
+            condition: step.condition.map(str::to_owned),
+            pull: step.pull,
+            resolve: step.resolve,
+            file: step.file,
+            key: step.key,
+            rule: step.rule,
+            transport: step.transport.to_owned(),
+            certificates: step.certificates,
+            client_certificate: step.client_certificate,
+            headers: step.headers,
+            dial_timeout_ms: step.dial_timeout_ms,
+            proxy: step.proxy,
         }
     }
 }
@@ -89,7 +147,7 @@ impl From<DocumentReport> for admin::DocumentReport {
         Self {
             digest: document.digest,
             kind: document.kind.to_owned(),
-            damage: document.damage.unwrap_or_default(),
+            damage: document.damage,
         }
     }
 }
@@ -105,7 +163,7 @@ impl From<LayerReport> for admin::LayerReport {
             bytes: layer.bytes,
             inodes: layer.inodes,
             method: method.into(),
-            damage: layer.damage.unwrap_or_default(),
+            damage: layer.damage,
         }
     }
 }

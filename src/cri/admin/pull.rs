@@ -18,7 +18,7 @@ use crate::cri::stream::Messages;
 use crate::error::Failure;
 use crate::image::Images;
 use crate::proto::admin::pull_response::Event;
-use crate::proto::{admin, v1};
+use crate::proto::admin;
 use crate::require;
 
 /// The shortest time between two reports: nobody can read faster.
@@ -37,7 +37,7 @@ pub(super) async fn begin(
     let meanings = explanation
         .map(|explained| explained.references)
         .unwrap_or_default();
-    let auth = request.credentials.map(v1::AuthConfig::from);
+    let auth = request.credentials;
     let mut ticks = interval(REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let progress = Progress {

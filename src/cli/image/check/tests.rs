@@ -1,33 +1,48 @@
-use serde_json::json;
-
 use super::*;
+use crate::proto::admin::CheckedReference;
 
-fn document() -> Document {
-    let endpoint = |url: &str, role: &str| {
-        json!({
-            "url": url, "repository": "library/busybox", "tag": null, "role": role, "asked": true, "condition": null,
-            "pull": true, "resolve": true, "file": null, "key": null, "rule": null, "transport": "TLS, verified",
-            "certificates": [], "clientCertificate": false, "headers": [], "dialTimeoutMs": null, "proxy": null,
-            "of a newer daemon": 1,
-        })
+fn endpoint(url: &str, role: &str) -> CheckedEndpoint {
+    CheckedEndpoint {
+        url: url.to_owned(),
+        repository: "library/busybox".to_owned(),
+        role: role.to_owned(),
+        asked: true,
+        pull: true,
+        resolve: true,
+        transport: "TLS, verified".to_owned(),
+        ..Default::default()
+    }
+}
+
+fn checked() -> CheckResponse {
+    let mirror = CheckedEndpoint {
+        file: Some("/etc/pausa/certs.d/docker.io/hosts.toml".to_owned()),
+        asked: false,
+        resolve: false,
+        headers: vec!["x-key".to_owned()],
+        ..endpoint("https://mirror.test/v2/", "mirror")
     };
-    let mut mirror = endpoint("https://mirror.test/v2/", "mirror");
-    mirror["file"] = json!("/etc/pausa/certs.d/docker.io/hosts.toml");
-    mirror["asked"] = json!(false);
-    mirror["resolve"] = json!(false);
-    mirror["headers"] = json!(["x-key"]);
-    let told = json!({"given": "busybox", "references": [
-        {"reference": "docker.io/library/busybox:latest", "refused": null, "blocked": false,
-         "endpoints": [mirror, endpoint("https://registry-1.docker.io/v2/", "registry")]},
-        {"reference": "bad.test/busybox:latest", "refused": "registries.conf blocks it", "blocked": true,
-         "endpoints": []},
-    ]});
-    serde_json::from_value(told).unwrap()
+    CheckResponse {
+        given: "busybox".to_owned(),
+        references: vec![
+            CheckedReference {
+                reference: "docker.io/library/busybox:latest".to_owned(),
+                endpoints: vec![mirror, endpoint("https://registry-1.docker.io/v2/", "registry")],
+                ..Default::default()
+            },
+            CheckedReference {
+                reference: "bad.test/busybox:latest".to_owned(),
+                refused: Some("registries.conf blocks it".to_owned()),
+                blocked: true,
+                endpoints: Vec::new(),
+            },
+        ],
+    }
 }
 
 #[test]
 fn servers_stand_in_their_order() {
-    let text = page(&document());
+    let text = page(&checked());
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "docker.io/library/busybox:latest");
     assert!(lines[1].starts_with("SERVER"), "{text}");
@@ -59,7 +74,36 @@ fn servers_stand_in_their_order() {
 
 #[test]
 fn programs_get_what_the_daemon_said() {
-    let json = serde_json::to_value(document()).unwrap();
-    assert_eq!(json["references"][0]["endpoints"][0]["headers"][0], "x-key");
-    assert!(json["references"][0]["endpoints"][1]["dialTimeoutMs"].is_null());
+    let json = serde_json::to_value(checked()).unwrap();
+    assert_eq!(json["given"], "busybox");
+    let references = &json["references"];
+    assert!(references[0]["refused"].is_null());
+    assert_eq!(references[0]["endpoints"][0]["headers"][0], "x-key");
+    // Every field is there, without a value too.
+    let endpoint = references[0]["endpoints"][1].as_object().unwrap();
+    let mut fields: Vec<_> = endpoint.keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "asked",
+            "certificates",
+            "clientCertificate",
+            "condition",
+            "dialTimeoutMs",
+            "file",
+            "headers",
+            "key",
+            "proxy",
+            "pull",
+            "repository",
+            "resolve",
+            "role",
+            "rule",
+            "tag",
+            "transport",
+            "url",
+        ]
+    );
+    assert!(endpoint["dialTimeoutMs"].is_null());
 }

@@ -29,14 +29,14 @@ fn three() -> Vec<ImageView> {
 
 fn ids(filters: &[&str]) -> String {
     let filters: Vec<_> = filters.iter().map(|text| (*text).to_owned()).collect();
-    let found = chosen(three(), &filters);
+    let found = select(three(), &filters);
     found.iter().map(|image| image.id[7..8].to_owned()).collect()
 }
 
 #[test]
 fn a_row_for_each_tag_by_name() {
     assert_eq!(
-        table(&chosen(three(), &[]), false),
+        table(&select(three(), &[]), false),
         "IMAGE                          TAG      IMAGE ID           SIZE   PINNED\n\
          docker.io/library/alpine       <none>   eeeeeeeeeeeee   4.4 MiB   no\n\
          docker.io/library/busybox      1        ccccccccccccc   4.4 MiB   yes\n\

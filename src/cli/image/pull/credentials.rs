@@ -1,6 +1,6 @@
-//! What `pausa image pull` authenticates with: what the command line gives, else the login that whoever runs it has.
+//! Credentials of `pausa image pull`: from the command line, otherwise the login of the user who runs it.
 //!
-//! Must never: print a secret, or send one to another registry than the reference's.
+//! Must never: print a secret, or send a login to a registry other than the reference's.
 
 use std::io::Read as _;
 
@@ -13,20 +13,19 @@ use pausa_distribution::{DockerConfig, Reference};
 use crate::cli::failure::CommandError;
 use crate::proto::v1;
 
-/// More is no user and password.
-const LONGEST: u64 = 64 * 1024;
+/// Limit for credentials on standard input, in bytes.
+const INPUT_MAX: u64 = 64 * 1024;
 
-/// The flags about credentials.
 #[derive(Args)]
 pub(in crate::cli::image) struct CredentialArgs {
-    /// User and password for the registry. Other users of the node can see a command line: with `-`, they are read from
-    /// standard input.
+    /// User and password for the registry; `-` reads them from standard input. Other users of the node can see the command
+    /// line.
     #[arg(long, value_name = "USER:PASSWORD", conflicts_with = "auth")]
     creds: Option<String>,
-    /// The same in base64, as docker's config.json has it; `-` likewise.
+    /// User and password in base64, as in docker's config.json; `-` reads them from standard input.
     #[arg(long, value_name = "BASE64")]
     auth: Option<String>,
-    /// Use no login of docker's config.json, nor its credential helpers.
+    /// Use neither the logins in docker's config.json nor its credential helpers.
     #[arg(long, conflicts_with_all = ["creds", "auth"])]
     anonymous: bool,
 }
@@ -37,18 +36,17 @@ impl std::fmt::Debug for CredentialArgs {
     }
 }
 
-/// What a command was given to authenticate with.
+/// How a command authenticates.
 pub(in crate::cli::image) enum Auth {
-    /// By the command line, for whatever registry.
+    /// With these credentials, whatever the registry.
     Given(Box<v1::AuthConfig>),
-    /// Nothing: a login is looked up for each reference.
+    /// With the login for the registry of the reference, if there is one.
     Login,
-    /// Nothing, and nothing is to be looked up.
     Anonymous,
 }
 
 impl Auth {
-    /// What to send with a pull of `reference`.
+    /// Credentials for a pull of `reference`.
     pub(super) async fn of(&self, reference: &str) -> anyhow::Result<Option<v1::AuthConfig>> {
         match self {
             Self::Given(auth) => Ok(Some((**auth).clone())),
@@ -59,7 +57,7 @@ impl Auth {
 }
 
 impl CredentialArgs {
-    /// What is given, read from standard input where that is asked for.
+    /// Reads standard input if a flag says so.
     pub(in crate::cli::image) fn read(&self) -> anyhow::Result<Auth> {
         let given = self.given()?;
         Ok(match given {
@@ -72,7 +70,7 @@ impl CredentialArgs {
     fn given(&self) -> anyhow::Result<Option<v1::AuthConfig>> {
         let stdin = || -> anyhow::Result<String> {
             let mut text = String::new();
-            std::io::stdin().take(LONGEST).read_to_string(&mut text)?;
+            std::io::stdin().take(INPUT_MAX).read_to_string(&mut text)?;
             Ok(text)
         };
         if let Some(creds) = given(self.creds.as_deref(), stdin)? {
@@ -87,22 +85,22 @@ impl CredentialArgs {
             .and_then(|bytes| String::from_utf8(bytes).ok());
         match decoded {
             Some(text) => Ok(Some(basic(text.trim_end_matches('\0'))?)),
-            None => Err(CommandError::Usage("--auth is not base64 of USER:PASSWORD".to_owned()).into()),
+            None => Err(CommandError::Usage("--auth must be USER:PASSWORD in base64".to_owned()).into()),
         }
     }
 }
 
-/// A login for the registry of `reference`, as `docker login` leaves it: a file, or a helper that is asked. It is for that
-/// registry only, which the daemon holds to.
+/// The login for the registry of `reference`, as `docker login` stores it: in a file or with a credential helper. The daemon
+/// sends it to that registry only.
 async fn login(reference: &str) -> anyhow::Result<Option<v1::AuthConfig>> {
-    // What is no reference has no registry; the daemon will say so.
+    // The daemon refuses a text that is not a reference.
     let Ok(reference) = reference.parse::<Reference>() else {
         return Ok(None);
     };
     let login = async { DockerConfig::load_default()?.login(&reference).await };
     let login = login.await.with_context(|| {
         format!(
-            "cannot get the login for {}; --anonymous does without",
+            "cannot get the login for {}; use --anonymous to pull without a login",
             reference.host()
         )
     })?;
@@ -116,7 +114,7 @@ async fn login(reference: &str) -> anyhow::Result<Option<v1::AuthConfig>> {
     }))
 }
 
-/// The flag's value, or what standard input has in its place, without the line's end.
+/// The flag's value. For `-`, standard input without the line end.
 fn given(
     flag: Option<&str>,
     stdin: impl FnOnce() -> anyhow::Result<String>,
@@ -135,7 +133,7 @@ fn basic(text: &str) -> Result<v1::AuthConfig, CommandError> {
             ..Default::default()
         }),
         _ => Err(CommandError::Usage(
-            "credentials must be USER:PASSWORD; use `-` to keep them out of the command line".to_owned(),
+            "credentials must be USER:PASSWORD; use `-` to read them from standard input".to_owned(),
         )),
     }
 }

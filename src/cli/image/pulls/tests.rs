@@ -1,5 +1,5 @@
 use super::*;
-use crate::proto::admin::{LayerState, PullStep};
+use crate::proto::admin::{LayerProgress, LayerState, PullStep, PullsResponse};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -58,7 +58,7 @@ fn what_is_kept_says_how_much_and_how_long() {
         "{text}"
     );
     assert!(rows[2].contains("2.0 KiB"), "{text}");
-    let json = serde_json::to_value(kept(&part(false))).unwrap();
+    let json = serde_json::to_value(part(false)).unwrap();
     assert_eq!(
         (&json["bytesTotal"], &json["remainingSeconds"]),
         (&2048.into(), &112.into())
@@ -67,9 +67,25 @@ fn what_is_kept_says_how_much_and_how_long() {
 
 #[test]
 fn programs_get_numbers_and_words() {
-    let json = serde_json::to_value(pull(&one())).unwrap();
-    assert_eq!(json["started"], "2026-01-02T03:00:00Z");
-    assert_eq!(json["layers"][1]["state"], "fetching");
-    assert_eq!(json["layers"][1]["bytesDone"], 1024);
-    assert_eq!(json["layers"][1]["diffId"], "sha256:bb");
+    let listed = PullsResponse {
+        pulls: vec![one()],
+        kept: Vec::new(),
+    };
+    let layer = |state, bytes| {
+        serde_json::json!({
+            "digest": "sha256:aa", "diffId": "sha256:bb", "state": state, "since": "2026-01-02T03:00:00Z",
+            "bytesDone": bytes, "bytesTotal": 2048,
+        })
+    };
+    assert_eq!(
+        serde_json::to_value(listed).unwrap(),
+        serde_json::json!({
+            "pulls": [{
+                "reference": "docker.io/library/busybox:latest", "step": "layers", "started": "2026-01-02T03:00:00Z",
+                "stepSince": "2026-01-02T03:00:01Z", "waiting": 2,
+                "layers": [layer("done", 2048), layer("fetching", 1024)],
+            }],
+            "kept": [],
+        })
+    );
 }

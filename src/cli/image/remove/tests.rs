@@ -1,43 +1,42 @@
 use super::*;
 
-fn pruned(id: &str, error: &str) -> PrunedImage {
-    PrunedImage {
-        id: id.to_owned(),
-        repo_tags: vec![format!("a.test/{id}:1")],
-        error: error.to_owned(),
-        ..Default::default()
+fn pruned() -> PruneResponse {
+    PruneResponse {
+        removed: vec![RemovedImage {
+            id: "x".to_owned(),
+            repo_tags: vec!["a.test/x:1".to_owned()],
+            ..Default::default()
+        }],
+        failed: vec![FailedRemoval {
+            image: "y".to_owned(),
+            error: "the disk says no".to_owned(),
+        }],
+        in_use: Some(3),
+        pinned: Some(1),
     }
 }
 
-fn document() -> Document {
-    let response = PruneResponse {
-        images: vec![pruned("x", ""), pruned("y", "the disk says no")],
-        in_use: 3,
-        pinned: 1,
-    };
-    response.into()
-}
-
 #[test]
-fn what_failed_is_told_from_what_went() {
-    let document = document();
-    assert_eq!(document.removed.len(), 1);
-    assert_eq!(document.failed[0].error, "the disk says no");
+fn every_name_and_image_has_a_line() {
     assert_eq!(
-        document.lines(false),
+        lines(&pruned(), false),
         "untagged a.test/x:1\nremoved x\nkept 3 in use, 1 pinned\n"
     );
-    assert!(
-        document
-            .lines(true)
-            .starts_with("would untag a.test/x:1\nwould remove x\n")
-    );
+    assert!(lines(&pruned(), true).starts_with("would untag a.test/x:1\nwould remove x\n"));
 }
 
 #[test]
-fn what_was_named_keeps_nothing() {
-    let json = serde_json::to_value(Document::default()).unwrap();
+fn only_prune_counts_images_that_stay() {
+    let json = serde_json::to_value(PruneResponse::default()).unwrap();
     assert_eq!(json, serde_json::json!({"removed": [], "failed": []}));
-    let json = serde_json::to_value(document()).unwrap();
-    assert_eq!(json["inUse"], 3);
+    let json = serde_json::to_value(pruned()).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "removed": [{"id": "x", "repoTags": ["a.test/x:1"], "repoDigests": [], "size": 0}],
+            "failed": [{"image": "y", "error": "the disk says no"}],
+            "inUse": 3,
+            "pinned": 1,
+        })
+    );
 }

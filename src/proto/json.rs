@@ -1,0 +1,138 @@
+//! How some fields of messages look in JSON: `build.rs` names these functions in serde attributes.
+//!
+//! `pausa image … -o json` prints messages of the admin service; `docs/operations.md` documents the result.
+
+use serde::Serializer;
+
+use super::admin::{LayerState, PullStep, VerifyMethod};
+
+impl PullStep {
+    /// For tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "working",
+            Self::Resolving => "resolving",
+            Self::Config => "configuration",
+            Self::Layers => "layers",
+            Self::Syncing => "syncing",
+            Self::Recording => "recording",
+        }
+    }
+}
+
+impl LayerState {
+    /// For tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::Queued => "queued",
+            Self::Joined => "joined",
+            Self::Fetching => "fetching",
+            Self::Done => "done",
+            Self::Present => "present",
+        }
+    }
+}
+
+/// The word of a [`PullStep`].
+pub(super) fn pull_step<S: Serializer>(step: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(PullStep::try_from(*step).unwrap_or_default().word())
+}
+
+/// The word of a [`LayerState`].
+pub(super) fn layer_state<S: Serializer>(state: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(LayerState::try_from(*state).unwrap_or_default().word())
+}
+
+/// The word of a [`VerifyMethod`].
+pub(super) fn verify_method<S: Serializer>(method: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match VerifyMethod::try_from(*method).unwrap_or_default() {
+        VerifyMethod::Exact => "exact",
+        VerifyMethod::Tree => "tree",
+        VerifyMethod::Unspecified => "unknown",
+    })
+}
+
+/// Nanoseconds since the epoch as RFC 3339 in UTC, to the second.
+pub(super) fn time<S: Serializer>(nanoseconds: &i64, to: S) -> Result<S::Ok, S::Error> {
+    let time = jiff::Timestamp::from_nanosecond((*nanoseconds).into()).unwrap_or_default();
+    to.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%SZ"))
+}
+
+/// Bytes: text if they are UTF-8, otherwise a list of numbers.
+pub(super) mod text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(in crate::proto) fn serialize<S: Serializer>(value: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(value) {
+            Ok(text) => to.serialize_str(text),
+            Err(_) => value.serialize(to),
+        }
+    }
+
+    pub(in crate::proto) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        Ok(match Form::deserialize(from)? {
+            Form::Text(text) => text.into_bytes(),
+            Form::Bytes(bytes) => bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::admin::{LayerProgress, LayerReport, PullProgress};
+
+    #[test]
+    fn numbers_of_enums_are_words() {
+        let mut pull = PullProgress {
+            step: PullStep::Config.into(),
+            layers: vec![LayerProgress {
+                state: LayerState::Fetching.into(),
+                diff_id: "sha256:bb".to_owned(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let json = serde_json::to_value(&pull).unwrap();
+        assert_eq!(json["step"], "configuration");
+        assert_eq!(json["layers"][0]["state"], "fetching");
+        assert_eq!(json["layers"][0]["diffId"], "sha256:bb");
+        // Those of a newer daemon.
+        pull.step = 99;
+        pull.layers[0].state = 99;
+        let json = serde_json::to_value(&pull).unwrap();
+        assert_eq!(
+            (&json["step"], &json["layers"][0]["state"]),
+            (&"working".into(), &"unknown".into())
+        );
+        let report = LayerReport {
+            method: VerifyMethod::Exact.into(),
+            ..Default::default()
+        };
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["method"], "exact");
+        assert!(json["damage"].is_null());
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        for (nanoseconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_767_322_801_999_999_999, "2026-01-02T03:00:01Z"),
+        ] {
+            let pull = PullProgress {
+                started: nanoseconds,
+                ..Default::default()
+            };
+            assert_eq!(serde_json::to_value(&pull).unwrap()["started"], text);
+        }
+    }
+}
