@@ -24,6 +24,7 @@ use patience::PatienceLayer;
 
 use super::Services;
 use super::authority::LenientAuthority;
+use crate::accept::accept;
 use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v1::image_service_server::ImageServiceServer;
 use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
@@ -35,8 +36,6 @@ pub use socket::{Listening, bind, inherited};
 
 /// Largest message either way; kubelet's and crictl's clients have the same limit.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
-/// How long to wait when a connection cannot be accepted, which is mostly for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serving failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +62,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (listener, held) = listening.into_parts();
-    let serving = router(services).serve_with_incoming_shutdown(accept(listener), async {
+    let serving = router(services).serve_with_incoming_shutdown(connections(listener), async {
         // A sender that is gone is as good as one that has sent.
         _ = stopped.await;
     });
@@ -112,18 +111,13 @@ fn router(services: Services) -> Router<Stack<PatienceLayer, Identity>> {
         )
 }
 
-/// Connections as they come. A failed accept is not the end: the next one may work.
-fn accept(listener: UnixListener) -> impl Stream<Item = io::Result<LenientAuthority<UnixStream>>> + Send {
+/// An endless stream: [`accept`] returns no error.
+fn connections(
+    listener: UnixListener,
+) -> impl Stream<Item = io::Result<LenientAuthority<UnixStream>>> + Send {
     stream::unfold(listener, |listener| async move {
-        loop {
-            match listener.accept().await {
-                Ok((socket, _)) => return Some((Ok(LenientAuthority::new(socket)), listener)),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection on the CRI socket");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        let socket = accept("CRI", || listener.accept()).await;
+        Some((Ok(LenientAuthority::new(socket)), listener))
     })
 }
 

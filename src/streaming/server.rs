@@ -23,14 +23,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::route::answer;
+use crate::accept::accept;
 use crate::blocking::blocking;
 
 /// How long a client may take from connecting to the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that have not been answered yet.
 const UNANSWERED_MAX: usize = 256;
-/// How long to wait after a failed accept(2), which is mostly for lack of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a connection ended without a session.
 #[derive(Debug, thiserror::Error)]
@@ -48,32 +47,19 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let Ok(permit) = Arc::clone(&unanswered).acquire_owned().await else {
             return;
         };
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    match tokio::time::timeout(PATIENCE, serve_connection(socket, &shared)).await {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => {
-                            let error = crate::error::chain(&error);
-                            tracing::debug!(error, "a connection to the streaming server failed");
-                        }
-                        Err(_) => {
-                            tracing::debug!("a connection to the streaming server sent no request in time");
-                        }
-                    }
-                    drop(permit);
-                });
+        let socket = accept("streaming", || listener.accept()).await;
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            match tokio::time::timeout(PATIENCE, serve_connection(socket, &shared)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let error = crate::error::chain(&error);
+                    tracing::debug!(error, "a connection to the streaming server failed");
+                }
+                Err(_) => tracing::debug!("a connection to the streaming server sent no request in time"),
             }
-            Err(error) => {
-                let error = crate::error::chain(&error);
-                tracing::warn!(
-                    error,
-                    "cannot accept a connection on the streaming server; retrying"
-                );
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+            drop(permit);
+        });
     }
 }
 

@@ -17,8 +17,8 @@ use crate::cri::status;
 use crate::cri::stream::Messages;
 use crate::error::Failure;
 use crate::image::Images;
-use crate::proto::admin::pull_response::Event;
 use crate::proto::admin;
+use crate::proto::admin::pull_response::Event;
 use crate::require;
 
 /// The shortest time between two reports: nobody can read faster.
