@@ -1,4 +1,4 @@
-//! Many pods at the same time: how fast they come, what they weigh, how fast they go.
+//! Many pods at the same time: how fast they start, how much memory they use, how fast they are removed.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::harness::{Node, ok};
 use crate::table::Table;
 use crate::{Options, latency, memory};
 
-/// One runtime after the other: memory cannot be told apart otherwise.
+/// Measures one runtime after the other; otherwise memory could not be attributed to one of them.
 pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: &mut Table) {
     for (name, node) in nodes {
         let before = memory::processes();

@@ -1,4 +1,4 @@
-//! How long one pod, one probe and one list take, call by call.
+//! The duration of single calls: of one pod, of a probe, of lists.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use pausa::proto::v1;
 use crate::harness::{Node, Pod, ok, strings};
 use crate::table::Table;
 
-/// A container that says one line and stays.
+/// Makes a container write one line and keep running.
 pub(crate) fn speak(config: &mut v1::ContainerConfig) {
     config.command = strings(&["sh", "-c", "echo up; exec sleep 3600"]);
 }
 
-/// Starts a pod to its first log line, then stops and removes it.
+/// Starts a pod, waits for its first log line, then stops and removes it.
 pub(crate) async fn one_pod(node: &Node, table: &mut Table, name: &str) {
     let config = node.pod_config();
     let start = Instant::now();
@@ -45,7 +45,7 @@ async fn end(pod: &Pod<'_>, table: &mut Table, name: &str) {
     table.time("– StopPodSandbox", name, stopped);
 }
 
-/// One pod after the other, the runtimes taking turns.
+/// One pod after the other; the runtimes take turns.
 pub(crate) async fn pods(nodes: &[(String, Node)], count: usize, table: &mut Table) {
     for _ in 0..count {
         for (name, node) in nodes {
@@ -54,7 +54,7 @@ pub(crate) async fn pods(nodes: &[(String, Node)], count: usize, table: &mut Tab
     }
 }
 
-/// ExecSync of `true`, as the cheapest probe.
+/// ExecSync of `true`, the cheapest probe.
 pub(crate) async fn execs(nodes: &[(String, Node)], count: usize, table: &mut Table) {
     let mut pods = Vec::new();
     for (name, node) in nodes {
@@ -76,7 +76,7 @@ pub(crate) async fn execs(nodes: &[(String, Node)], count: usize, table: &mut Ta
     }
 }
 
-/// The lists, with whatever runs now.
+/// The lists with the pods that run now.
 pub(crate) async fn lists(name: &str, node: &Node, count: usize, table: &mut Table) {
     let mut runtime = node.runtime();
     for _ in 0..count {

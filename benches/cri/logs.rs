@@ -1,4 +1,4 @@
-//! How fast a container can write to its log, and what that costs the runtime.
+//! The throughput of a container's log, and its cost for the runtime.
 
 use std::io::{BufWriter, Write as _};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::table::Table;
 const LINE: &[u8; 100] =
     b"A line of one hundred bytes with its newline, as a busy web server writes for every request it has.\n";
 
-/// `cat` of a prepared file: the writer costs next to nothing.
+/// The container runs `cat` on a prepared file, so that writing costs almost nothing.
 pub(crate) async fn measure(nodes: &[(String, Node)], megabytes: usize, table: &mut Table) {
     for (name, node) in nodes {
         let lines = node.dir().join("lines");

@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! cargo bench --bench cri                                        # pausa alone
-//! cargo bench --bench cri -- --socket other=/run/other.sock      # and whatever else speaks CRI
+//! cargo bench --bench cri -- --socket other=/run/other.sock      # and another runtime
 //! ```
 //!
-//! Everything is measured from the client's side of the socket, interleaved: each round asks every runtime once, so
-//! that a noisy moment of the machine hits all alike. Numbers are medians. pausa runs as a daemon of its own in
-//! temporary directories with its built-in bridge; the others as they are configured. They pull the suite's images
-//! from `registry.test`, which has to lead to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
+//! All times are measured by the client. The runtimes take turns: each round calls every runtime once, so that noise on the
+//! machine affects all of them. Numbers are medians. pausa runs as a separate daemon in temporary directories with its built-in
+//! bridge; the other runtimes run as they are configured. They pull the suite's images from `registry.test`, which must lead
+//! to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
 
 #[path = "../../tests/critest"]
 #[expect(
     dead_code,
     unused_imports,
-    reason = "shared with the conformance suite, which needs more of it"
+    reason = "shared with the conformance suite, which uses more of it"
 )]
 mod critest {
     pub(crate) mod harness;
@@ -40,19 +40,19 @@ use table::Table;
 struct Options {
     #[command(flatten)]
     runtimes: Runtimes,
-    /// Pods started one after the other, each with one container.
+    /// Number of pods that are started one after the other, each with one container.
     #[arg(long, default_value_t = 30)]
     pods: usize,
-    /// Calls of ExecSync and of each list.
+    /// Number of calls of ExecSync and of each list.
     #[arg(long, default_value_t = 50)]
     calls: usize,
-    /// Pods that run at the same time for density and memory.
+    /// Number of pods that run at the same time, to measure density and memory.
     #[arg(long, default_value_t = 50)]
     idle_pods: usize,
-    /// Of these, how many are started at once.
+    /// Number of these pods that are started in parallel.
     #[arg(long, default_value_t = 8)]
     at_once: usize,
-    /// Megabytes of 100-byte lines that a container writes to its log; 0 leaves this out.
+    /// Megabytes of 100-byte lines that a container writes to its log; 0 skips this.
     #[arg(long, default_value_t = 200)]
     log_megabytes: usize,
 }
@@ -62,12 +62,12 @@ fn main() -> ExitCode {
     runtimes::run(measure(&options))
 }
 
-/// Whether nothing is left behind.
+/// Returns whether nothing is left behind.
 async fn measure(options: &Options) -> bool {
     let nodes = options.runtimes.nodes().await;
     for (name, node) in &nodes {
         node.pull("base").await;
-        // Whatever the first pod of a daemon's life costs is not what is measured.
+        // The first pod of a daemon is slower and not measured.
         for _ in 0..2 {
             latency::one_pod(node, &mut Table::default(), name).await;
         }

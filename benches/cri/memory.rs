@@ -1,4 +1,4 @@
-//! Who is there, and the memory that would be free without them (PSS, proc_pid_smaps(5)).
+//! Processes, their memory (PSS, proc_pid_smaps(5)) and their CPU time.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -19,7 +19,7 @@ pub(crate) fn daemon(socket: &Path) -> Option<i32> {
     Some(peer.pid.as_raw_nonzero().get())
 }
 
-/// The sum of their PSS in KiB.
+/// The sum of the processes' PSS in KiB.
 pub(crate) fn pss(pids: &[i32]) -> f64 {
     let one = |pid: &i32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -29,11 +29,11 @@ pub(crate) fn pss(pids: &[i32]) -> f64 {
     pids.iter().filter_map(one).sum()
 }
 
-/// User and system time these processes have used so far, in seconds (proc_pid_stat(5)).
+/// User and system time of the processes so far, in seconds (proc_pid_stat(5)).
 pub(crate) fn cpu_seconds(pids: impl IntoIterator<Item = i32>) -> f64 {
     let ticks = |pid: i32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Fields after the name, which may hold anything.
+        // The fields after the name, which may contain any character.
         let rest = text.rsplit_once(')')?.1;
         let mut fields = rest.split_whitespace().skip(11);
         let user: f64 = fields.next()?.parse().ok()?;

@@ -1,26 +1,25 @@
-//! The runtimes that a benchmark compares, and the client that it asks them with.
+//! The runtimes that a benchmark compares.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::critest::harness::{self, Node};
 
-/// Which runtimes to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Runtimes {
-    /// Another runtime to measure, as NAME=unix:///path; again for more.
+    /// Another runtime to measure, as NAME=unix:///path; may be given more than once.
     #[arg(long = "socket", value_name = "NAME=SOCKET", value_parser = named_socket)]
     sockets: Vec<(String, PathBuf)>,
-    /// Leave out pausa itself.
+    /// Do not measure pausa itself.
     #[arg(long)]
     without_pausa: bool,
-    /// What cargo says to every benchmark.
+    /// Cargo passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Runtimes {
-    /// All of them by name; pausa runs as a daemon of its own.
+    /// All runtimes by name; pausa runs as a separate daemon.
     pub(crate) async fn nodes(&self) -> Vec<(String, Node)> {
         let mut nodes = Vec::new();
         if !self.without_pausa {
@@ -39,7 +38,7 @@ fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), PathBuf::from(path)))
 }
 
-/// Measures with a client of one thread; `measured` says whether all went well.
+/// Runs a measurement, which returns whether it succeeded, in a client with one thread.
 pub(crate) fn run(measured: impl Future<Output = bool>) -> ExitCode {
     if let Some(why) = harness::unable() {
         eprintln!("cannot measure: {why}");
@@ -53,7 +52,7 @@ pub(crate) fn run(measured: impl Future<Output = bool>) -> ExitCode {
     ExitCode::from(u8::from(!runtime.block_on(measured)))
 }
 
-/// Takes everything away again. Whether nothing was left behind.
+/// Removes everything, and returns whether nothing was left behind.
 pub(crate) async fn finish(nodes: Vec<(String, Node)>) -> bool {
     let mut clean = true;
     for (name, node) in nodes {

@@ -1,9 +1,8 @@
-//! Samples by row and runtime; medians, and how many times the first column the others are, in Markdown.
+//! Samples by row and runtime. Printed as Markdown with medians and their ratios to the first column.
 
 use std::fmt;
 use std::time::Duration;
 
-/// All samples of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     columns: Vec<String>,
@@ -25,7 +24,7 @@ impl Table {
         }
     }
 
-    /// One sample of `what` from one runtime.
+    /// Adds a sample of `what` from one runtime.
     pub(crate) fn add(&mut self, what: &str, unit: &'static str, runtime: &str, value: f64) {
         let row = match self.rows.iter().position(|row| row.what == what) {
             Some(found) => &mut self.rows[found],
@@ -41,7 +40,7 @@ impl Table {
         row.samples.push((runtime.to_owned(), value));
     }
 
-    /// One sample in milliseconds.
+    /// Adds a sample in milliseconds.
     pub(crate) fn time(&mut self, what: &str, runtime: &str, took: Duration) {
         self.add(what, "ms", runtime, took.as_secs_f64() * 1000.0);
     }

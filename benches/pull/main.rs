@@ -2,22 +2,22 @@
 //!
 //! ```text
 //! cargo bench --bench pull                                        # pausa alone
-//! cargo bench --bench pull -- --socket other=/run/other.sock      # and whatever else speaks CRI
+//! cargo bench --bench pull -- --socket other=/run/other.sock      # and another runtime
 //! ```
 //!
-//! The image has layers of many small files, once compressed with gzip and once with zstd, and is served by docker-registry
-//! on loopback. Each round asks every runtime once, first for the one, then for the other, and removes it again: every
-//! pull is a cold one for the runtime and a warm one for the registry. Dirty pages are written out before a clock starts,
-//! so that nobody pays for what another has left. Numbers are medians.
+//! The image has layers of many small files, once compressed with gzip and once with zstd, and is served by docker-registry on
+//! loopback. In each round every runtime pulls and removes each image once: every pull is cold for the runtime and warm for the
+//! registry. Dirty pages are written out before each measurement, so that a runtime does not pay for the one before. Numbers
+//! are medians.
 //!
-//! pausa runs as a daemon of its own in temporary directories, which must be on the kind of disk that is meant: `TMPDIR`. The
-//! others run as they are configured, with `registry.test` leading to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
+//! pausa runs as a separate daemon in temporary directories; set `TMPDIR` to choose their disk. The other runtimes run as they
+//! are configured, with `registry.test` leading to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
 
 #[path = "../../tests/critest"]
 #[expect(
     dead_code,
     unused_imports,
-    reason = "shared with the conformance suite, which needs more of it"
+    reason = "shared with the conformance suite, which uses more of it"
 )]
 mod critest {
     pub(crate) mod harness;
@@ -26,7 +26,7 @@ mod critest {
 #[path = "../cri/memory.rs"]
 #[expect(
     dead_code,
-    reason = "shared with the benchmark of pods, which needs more of it"
+    reason = "shared with the benchmark of pods, which uses more of it"
 )]
 mod memory;
 #[path = "../cri/runtimes.rs"]
@@ -54,19 +54,19 @@ use table::Table;
 struct Options {
     #[command(flatten)]
     runtimes: Runtimes,
-    /// How often every runtime pulls each image.
+    /// Number of times that each runtime pulls each image.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Layers of the image.
+    /// Number of layers of the image.
     #[arg(long, default_value_t = 10)]
     layers: u32,
     /// Megabytes (10^6) of files in each layer.
     #[arg(long, default_value_t = 20)]
     layer_megabytes: u32,
-    /// Only this compression; again for both.
+    /// Compression of the layers; may be given twice [default: both].
     #[arg(long = "compression", value_enum)]
     compressions: Vec<Compression>,
-    /// Also run a container of the image, in a pod that waits for it.
+    /// Also start a container from the image, in a pod that was started before.
     #[arg(long)]
     start: bool,
 }
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     runtimes::run(measure(&options))
 }
 
-/// Whether nothing is left behind.
+/// Returns whether nothing is left behind.
 async fn measure(options: &Options) -> bool {
     let plan = Plan {
         layers: options.layers,
@@ -94,7 +94,7 @@ async fn measure(options: &Options) -> bool {
     let nodes = options.runtimes.nodes().await;
     let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
     for image in &images {
-        // Whatever the first pull of a daemon's life costs is not what is measured.
+        // The first pull of a daemon is slower and not measured.
         for (name, node) in &nodes {
             measure::one(name, node, image, options.start, &mut Table::default()).await;
         }

@@ -1,4 +1,4 @@
-//! One pull and one removal: time, the daemon's CPU and memory, the disk.
+//! One pull and one removal: time, CPU time and memory of the daemon, disk usage.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::process;
 use crate::publish::Published;
 use crate::table::Table;
 
-/// Pulls `image`, runs a container of it if that is asked for, and removes it again.
+/// Pulls `image`, starts a container from it if `start`, and removes it.
 pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool, table: &mut Table) {
     let row = |what: &str| format!("{}: {what}", image.compression.name());
     let daemon = memory::daemon(node.socket());
@@ -22,7 +22,7 @@ pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool,
     let place = image_filesystem(node).await;
     settle();
     let free = free_bytes(&place);
-    let forgotten = daemon.is_some_and(process::forget_peak);
+    let reset = daemon.is_some_and(process::reset_peak);
     let cpu = daemon.map(process::cpu_seconds);
     let begin = Instant::now();
     let request = v1::PullImageRequest {
@@ -49,7 +49,7 @@ pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool,
             after - before,
         );
     }
-    if let Some(peak) = daemon.and_then(process::peak).filter(|_| forgotten) {
+    if let Some(peak) = daemon.and_then(process::peak).filter(|_| reset) {
         table.add(&row("the daemon's peak RSS"), "MiB", name, peak / 1024.0);
     }
     if let Some(pod) = pod {
@@ -70,7 +70,7 @@ pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool,
     table.add(&row("disk after RemoveImage"), "MiB", name, mebibytes(kept));
 }
 
-/// Where the runtime says that its images are.
+/// The mount point of the image file system, according to the runtime.
 async fn image_filesystem(node: &Node) -> String {
     let info = ok(
         "ImageFsInfo",
@@ -83,12 +83,12 @@ async fn image_filesystem(node: &Node) -> String {
     place.expect("a file system for images")
 }
 
-/// Writes out what is dirty: delayed allocation hides what is used, and the next pull would pay for it.
+/// Writes out dirty pages: delayed allocation hides disk usage, and the next pull would pay for it.
 fn settle() {
     rustix::fs::sync();
 }
 
-/// Free bytes of the file system, whoever uses the others.
+/// Free bytes of the file system.
 fn free_bytes(place: &str) -> u64 {
     let stat = rustix::fs::statvfs(place).expect("the file system of the images");
     stat.f_bfree * stat.f_frsize

@@ -1,6 +1,6 @@
-//! The image that is pulled: layers of many small files, the same at every run.
+//! The image that is pulled: layers of many small files, the same in every run.
 //!
-//! Files are 1 to 16 KiB of words, which compress about as programs and texts do; every layer has its own.
+//! Files are 1 to 16 KiB of words and compress about as well as programs and texts. Each layer has words of its own.
 
 use std::io::Write as _;
 
@@ -12,14 +12,12 @@ use tar::EntryType;
 use crate::harness::recipe::digest;
 use crate::harness::which;
 
-/// How layers are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Compression {
     Gzip,
     Zstd,
 }
 
-/// How large the image is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) layers: u32,
@@ -31,7 +29,7 @@ pub(crate) struct Plan {
 pub(crate) struct Layer {
     pub(crate) blob: Vec<u8>,
     pub(crate) diff_id: String,
-    /// What its files take on a disk with blocks of 4 KiB.
+    /// Bytes of its files on a disk with blocks of 4 KiB.
     pub(crate) unpacked: u64,
     pub(crate) files: u64,
 }
@@ -39,7 +37,7 @@ pub(crate) struct Layer {
 const BLOCK: u64 = 4096;
 const FILES_IN_A_DIRECTORY: u64 = 64;
 
-/// xorshift64*: the same numbers everywhere.
+/// xorshift64*: the same numbers on every machine.
 struct Numbers(u64);
 
 impl Numbers {
@@ -67,7 +65,7 @@ impl Compression {
         format!("application/vnd.oci.image.layer.v1.tar+{}", self.name())
     }
 
-    /// With the level that the usual builders take.
+    /// With the level that image builders usually use.
     fn compress(self, plain: &[u8]) -> Vec<u8> {
         match self {
             Self::Gzip => {
@@ -81,7 +79,7 @@ impl Compression {
 }
 
 impl Plan {
-    /// The layer with this number. The first one has busybox, so that a container of the image can run.
+    /// The layer with this number. Layer 0 has busybox, so that a container can run.
     pub(crate) fn layer(self, number: u32, compression: Compression) -> Layer {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15 ^ (u64::from(number) + 1));
         let words: Vec<Vec<u8>> = (0..4096).map(|_| word(&mut numbers)).collect();
@@ -129,7 +127,7 @@ impl Layer {
     }
 }
 
-/// The configuration of an image of these layers.
+/// The configuration of an image with these layers.
 pub(crate) fn config(diff_ids: &[String]) -> Vec<u8> {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,4 +1,4 @@
-//! How long a short command takes with its streams, and what starting it costs.
+//! The duration of a short command with its streams, and its CPU time.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use crate::harness::stream::{Event, Transport, Want};
 use crate::table::Table;
 use crate::target::Target;
 
-/// `echo x`, the runtimes taking turns.
+/// Runs `echo x`; the runtimes take turns.
 pub(crate) async fn measure(targets: &[Target<'_>], transport: Transport, calls: u32, table: &mut Table) {
     for target in targets {
-        // The first command of a container is not like the others.
+        // The first command of a container is slower and not measured.
         one(target, transport).await;
     }
     let before: Vec<f64> = targets.iter().map(Target::cpu_with_children).collect();
@@ -30,17 +30,17 @@ pub(crate) async fn measure(targets: &[Target<'_>], transport: Transport, calls:
     }
 }
 
-/// From the call of Exec to the first byte of output, and to the status.
+/// Durations from the call of Exec to the first byte of output, and to the status.
 async fn one(target: &Target<'_>, transport: Transport) -> (Duration, Duration) {
     let (mut first, mut status) = (None, None);
     let begin = Instant::now();
     let command = async {
         let mut remote = target.exec(transport, &["echo", "x"], Want::OUTPUT).await;
-        // The streams are independent: the status may be seen first.
+        // The streams are independent: the status may arrive first.
         while let Some(event) = remote.events.recv().await {
             let now = begin.elapsed();
             match event {
-                // Some servers greet with an empty message on every channel of a WebSocket.
+                // Some servers begin with an empty message on each channel of a WebSocket.
                 Event::Stdout(text) if text.is_empty() => {}
                 Event::Stdout(_) => first = first.or(Some(now)),
                 Event::Stderr(text) => panic!("{}: {}", target.name, String::from_utf8_lossy(&text)),
@@ -58,7 +58,7 @@ async fn one(target: &Target<'_>, transport: Transport) -> (Duration, Duration) 
         .unwrap_or_else(|| panic!("{}: `echo x` ended without output or status", target.name))
 }
 
-/// Fails unless a status (`metav1.Status`) says success.
+/// Panics unless a status (`metav1.Status`) is success.
 pub(crate) fn succeeded(target: &Target<'_>, status: &[u8]) {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(status).ok();
     let good = parsed.is_some_and(|parsed| parsed["status"] == "Success");

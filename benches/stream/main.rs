@@ -2,22 +2,22 @@
 //!
 //! ```text
 //! cargo bench --bench stream                                        # pausa alone
-//! cargo bench --bench stream -- --socket other=/run/other.sock      # and whatever else speaks CRI
+//! cargo bench --bench stream -- --socket other=/run/other.sock      # and another runtime
 //! ```
 //!
-//! The client is that of the conformance suite: SPDY as kubectl and crictl speak it, or for exec a WebSocket. It is part
-//! of what is measured, the same for all, and shares the machine with the runtime. Each runtime has one pod with one
-//! container for the whole run; each call and each transfer is asked of every runtime in turn. Numbers are medians, except
-//! the CPU time of short commands, which is too little to be read one by one.
+//! The client is that of the conformance suite: it uses SPDY as kubectl and crictl do, or a WebSocket for exec. The results
+//! include the client, which is the same for all runtimes and shares the machine with them. Each runtime has one pod with one
+//! container for the whole run; the runtimes take turns with each call and each transfer. Numbers are medians, except for the
+//! CPU time of short commands, which is too short to measure separately.
 //!
-//! pausa runs as a daemon of its own in temporary directories; the others run as they are configured, with `registry.test`
-//! leading to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
+//! pausa runs as a separate daemon in temporary directories; the other runtimes run as they are configured, with
+//! `registry.test` leading to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
 
 #[path = "../../tests/critest"]
 #[expect(
     dead_code,
     unused_imports,
-    reason = "shared with the conformance suite, which needs more of it"
+    reason = "shared with the conformance suite, which uses more of it"
 )]
 mod critest {
     pub(crate) mod harness;
@@ -26,13 +26,13 @@ mod critest {
 #[path = "../cri/memory.rs"]
 #[expect(
     dead_code,
-    reason = "shared with the benchmark of pods, which needs more of it"
+    reason = "shared with the benchmark of pods, which uses more of it"
 )]
 mod memory;
 #[path = "../pull/process.rs"]
 #[expect(
     dead_code,
-    reason = "shared with the benchmark of pulls, which needs more of it"
+    reason = "shared with the benchmark of pulls, which uses more of it"
 )]
 mod process;
 #[path = "../cri/runtimes.rs"]
@@ -62,16 +62,16 @@ use target::Target;
 struct Options {
     #[command(flatten)]
     runtimes: Runtimes,
-    /// Short commands run by every runtime.
+    /// Number of short commands for each runtime.
     #[arg(long, default_value_t = 30)]
     calls: u32,
-    /// How often every runtime makes each transfer.
+    /// Number of times that each runtime makes each transfer.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Mebibytes (2^20) of a transfer; 0 leaves transfers out.
+    /// Mebibytes (2^20 bytes) of a transfer; 0 skips transfers.
     #[arg(long, default_value_t = 512)]
     mebibytes: u32,
-    /// Exec over a WebSocket (v4.channel.k8s.io, which all runtimes have) instead of SPDY.
+    /// Use a WebSocket (v4.channel.k8s.io, which all runtimes support) for exec instead of SPDY.
     #[arg(long)]
     websocket: bool,
 }
@@ -90,11 +90,11 @@ fn main() -> ExitCode {
     runtimes::run(measure(&options))
 }
 
-/// Whether all was measured and nothing is left behind.
+/// Returns whether the measurement succeeded and nothing is left behind.
 async fn measure(options: &Options) -> bool {
     let nodes = options.runtimes.nodes().await;
     let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
-    // Somebody else's runtime would keep the pods of a measurement that broke off.
+    // Other runtimes would keep the pods of an aborted measurement.
     let outcome = AssertUnwindSafe(all(&nodes, options, &mut table))
         .catch_unwind()
         .await;

@@ -1,4 +1,4 @@
-//! What is streamed with: a pod with one container on each runtime, and the processes that stream for it.
+//! A pod with one container on each runtime, and the runtime's processes that stream for it.
 
 use pausa::proto::v1;
 
@@ -6,7 +6,7 @@ use crate::harness::stream::{Remote, Transport, Want};
 use crate::harness::{Node, ok, strings};
 use crate::{memory, process};
 
-/// Where the pod's listener is.
+/// The port of the listener in the pod.
 pub(crate) const PORT: u16 = 7007;
 
 /// One runtime's pod.
@@ -16,12 +16,12 @@ pub(crate) struct Target<'a> {
     node: &'a Node,
     pod: String,
     container: String,
-    /// The runtime's, which live as long as the pod.
+    /// Processes of the runtime that live as long as the pod.
     processes: Vec<i32>,
 }
 
 impl<'a> Target<'a> {
-    /// Runs a pod whose container says `mebibytes` of zeros to everybody who connects.
+    /// Runs a pod whose container sends `mebibytes` of zeros to each client.
     pub(crate) async fn start(name: &'a str, node: &'a Node, mebibytes: u32) -> Self {
         let script = format!(
             "nc -ll -p {PORT} -e dd if=/dev/zero bs=1M count={mebibytes} 2>/dev/null & \
@@ -32,7 +32,7 @@ impl<'a> Target<'a> {
             .start(|config| config.command = strings(&["sh", "-c", &script]))
             .await;
         container.says("listening").await;
-        // A shim or monitor, if there is one, is the parent of the container's first process.
+        // If the runtime has a shim or monitor, it is the parent of the container's first process.
         let helper = parent(container.pid().await);
         let daemon = memory::daemon(node.socket()).expect("somebody listens on the socket");
         let id = container.id.clone();
@@ -48,17 +48,17 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// CPU time of the runtime's own processes so far, in seconds.
+    /// CPU time of the runtime's processes so far, in seconds.
     pub(crate) fn cpu(&self) -> f64 {
         memory::cpu_seconds(self.processes.iter().copied())
     }
 
-    /// The same with that of their children that have ended: whatever starts a command, and the command.
+    /// The same including children that have ended: the command, and the programs that start it.
     pub(crate) fn cpu_with_children(&self) -> f64 {
         self.processes.iter().copied().map(process::cpu_seconds).sum()
     }
 
-    /// CRI Exec, and a connection to the URL it answers.
+    /// Calls CRI's Exec, and connects to the URL in its answer.
     pub(crate) async fn exec(&self, transport: Transport, cmd: &[&str], want: Want) -> Remote {
         let request = v1::ExecRequest {
             container_id: self.container.clone(),
@@ -72,7 +72,7 @@ impl<'a> Target<'a> {
         Remote::start(&url, transport, want).await
     }
 
-    /// The URL of CRI PortForward.
+    /// The URL from CRI's PortForward.
     pub(crate) async fn forward_url(&self) -> String {
         let request = v1::PortForwardRequest {
             pod_sandbox_id: self.pod.clone(),
@@ -85,7 +85,7 @@ impl<'a> Target<'a> {
 /// The parent of a process (proc_pid_stat(5)).
 fn parent(pid: i32) -> Option<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Fields after the name, which may hold anything.
+    // The fields after the name, which may contain any character.
     let rest = text.rsplit_once(')')?.1;
     rest.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,8 +1,7 @@
-//! How fast much data goes through exec and port-forward, and what that costs the runtime.
+//! The throughput of exec and port-forward, and their cost for the runtime.
 //!
-//! The clock of what comes runs from its first piece to its last; that of what goes from the moment the command reads to
-//! its status. The CPU time is that of the whole session, without children: a command's own reading and writing would be
-//! among theirs.
+//! Received data is timed from its first piece to its last, sent data from the moment when the command begins to read to its
+//! status. The CPU time is that of the whole session without children, which would include the command itself.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,13 @@ use crate::latency::succeeded;
 use crate::table::Table;
 use crate::target::{PORT, Target};
 
-/// How long one transfer may take. A bound on hanging.
+/// Limit for one transfer, so that the benchmark does not hang.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// What kubectl copies at a time.
+/// The size of the pieces that kubectl sends.
 const PIECE: usize = 32 * 1024;
 const MEBIBYTE: usize = 1 << 20;
 
-/// Each transfer once, the runtimes taking turns.
+/// Makes each transfer once; the runtimes take turns.
 pub(crate) async fn round(targets: &[Target<'_>], transport: Transport, mebibytes: u32, table: &mut Table) {
     for target in targets {
         let run = async { Some(output(target, transport, mebibytes).await) };
@@ -33,7 +32,7 @@ pub(crate) async fn round(targets: &[Target<'_>], transport: Transport, mebibyte
     }
 }
 
-/// Notes speed and CPU time of one transfer; nothing of one that lost something.
+/// Records the speed and CPU time of a transfer, unless data was lost.
 async fn transfer(
     what: &str,
     target: &Target<'_>,
@@ -45,7 +44,7 @@ async fn transfer(
     let took = tokio::time::timeout(PATIENCE, run).await;
     let took = took.unwrap_or_else(|_| panic!("{}: {what} did not end in {PATIENCE:?}", target.name));
     let Some(took) = took else {
-        eprintln!("{}: {what} did not arrive whole, and is left out", target.name);
+        eprintln!("{}: {what} lost data and is left out", target.name);
         return;
     };
     let cpu = target.cpu() - cpu;
@@ -59,7 +58,7 @@ fn bytes(mebibytes: u32) -> usize {
     usize::try_from(mebibytes).expect("64 bits") * MEBIBYTE
 }
 
-/// Standard output of a command.
+/// The standard output of a command.
 async fn output(target: &Target<'_>, transport: Transport, mebibytes: u32) -> Duration {
     let script = format!("exec dd if=/dev/zero bs=1M count={mebibytes} 2>/dev/null");
     let mut remote = target.exec(transport, &["sh", "-c", &script], Want::OUTPUT).await;
@@ -82,10 +81,10 @@ async fn output(target: &Target<'_>, transport: Transport, mebibytes: u32) -> Du
         .expect("there was output")
 }
 
-/// Standard input of a command, which counts: one that read to the end would need a protocol that can say so. None if
-/// the command saw the end of its input too early.
+/// The standard input of a command. The command counts its input, because not every protocol can signal the end. `None` if it
+/// saw an end too early.
 async fn input(target: &Target<'_>, transport: Transport, mebibytes: u32) -> Option<Duration> {
-    // A shell that stays: with containerd 2.4's beta a `dd` in its place saw the end of its input after one read.
+    // The shell must not exec `dd`: with the beta of containerd 2.4 it saw the end of its input after one read.
     let script = format!("echo ready; dd of=/dev/null bs=1M count={mebibytes} iflag=fullblock 2>&1; exit");
     let mut remote = target.exec(transport, &["sh", "-c", &script], Want::ALL).await;
     remote.until("ready\n").await;
@@ -95,7 +94,7 @@ async fn input(target: &Target<'_>, transport: Transport, mebibytes: u32) -> Opt
         let piece = vec![0; PIECE];
         for _ in 0..bytes(mebibytes) / PIECE {
             if !stdin.send(&piece).await {
-                // The status says why, if there is one.
+                // The status contains the reason, if there is one.
                 return;
             }
         }
@@ -117,7 +116,7 @@ async fn input(target: &Target<'_>, transport: Transport, mebibytes: u32) -> Opt
     tokio::join!(send, receive).1
 }
 
-/// What a listener in the pod says.
+/// The data that the listener in the pod sends.
 async fn forward(target: &Target<'_>, mebibytes: u32) -> Duration {
     let url = target.forward_url().await;
     let mut forwarder = Forwarder::spdy(&url).await;

@@ -1,10 +1,10 @@
-//! Reads what a container uses from its cgroup, version 1 or 2 (Documentation/admin-guide/cgroup-v2.rst).
+//! Reads the resource usage of a container from its cgroup, version 1 or 2 (Documentation/admin-guide/cgroup-v2.rst).
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-/// Prints memory and CPU time of the cgroup that a process is in.
+/// Prints the memory and CPU time of a process's cgroup.
 pub(crate) fn print(pid: i64) -> anyhow::Result<()> {
     let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).context("cannot read the cgroup")?;
     for line in paths.lines() {
@@ -35,7 +35,7 @@ pub(crate) fn print(pid: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the first line of a file, if it is there.
+/// Prints the first line of a file, if it exists.
 fn show(what: &str, file: &std::path::Path) -> Option<()> {
     let text = std::fs::read_to_string(file).ok()?;
     println!("  {what}: {}", text.lines().next()?);

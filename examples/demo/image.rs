@@ -1,4 +1,4 @@
-//! Makes an image of a static busybox: an OCI image layout (image-layout.md) in a tar.
+//! Builds an image from a static busybox: an OCI image layout (image-layout.md) in a tar.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// Writes an archive with one image, called `name`.
+/// Writes an archive with one image that has the name `name`.
 pub(crate) fn write(busybox: &Path, name: &str, archive: &Path) -> anyhow::Result<()> {
     let layer = layer(busybox)?;
     let architecture = match std::env::consts::ARCH {
@@ -54,7 +54,7 @@ pub(crate) fn write(busybox: &Path, name: &str, archive: &Path) -> anyhow::Resul
     tar.finish().context("cannot write the image archive")
 }
 
-/// /bin/busybox, and a link to it for every command it knows.
+/// /bin/busybox, and a symbolic link to it for each of its commands.
 fn layer(busybox: &Path) -> anyhow::Result<Vec<u8>> {
     let list = Command::new(busybox)
         .arg("--list")

@@ -1,8 +1,8 @@
-//! A tour of pausa, and a small client of CRI to learn from. `make demo` runs it.
+//! A tour of pausa, and a small CRI client to learn from. `make demo` runs it.
 //!
-//! A container runtime does nothing by itself: kubelet tells it what to do, call by call. Here this program plays
-//! kubelet. It imports an image, runs a pod of two containers that talk over localhost, reads their logs, executes a
-//! command in one, looks into it with a debug container, reads what it uses from its cgroup, and removes everything.
+//! A container runtime does nothing on its own: kubelet sends it one request after the other. Here this program takes the
+//! place of kubelet. It imports an image, runs a pod with two containers that talk over localhost, reads their logs, executes
+//! a command in one, inspects it with a debug container, reads its resource usage, and removes everything.
 
 mod cgroup;
 mod image;
@@ -20,7 +20,7 @@ use pausa::proto::v1::runtime_service_client::RuntimeServiceClient;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// The name under which the image is imported.
+/// The name of the imported image.
 const IMAGE: &str = "demo.invalid/busybox:latest";
 
 /// A tour of pausa.
@@ -32,18 +32,18 @@ struct Options {
     /// The `pausa` program, for `pausa image import`.
     #[arg(long)]
     pausa: PathBuf,
-    /// A static busybox, to make the image of.
+    /// A static busybox, from which the image is built.
     #[arg(long)]
     busybox: PathBuf,
-    /// Where to write the image archive and the logs.
+    /// Directory for the image archive and the logs.
     #[arg(long)]
     directory: PathBuf,
-    /// The cgroup that the pod goes below, as kubelet would choose it.
+    /// The parent cgroup of the pod, which kubelet would choose.
     #[arg(long)]
     cgroup: String,
 }
 
-/// The client, and how long each step took.
+/// The client, and the duration of each step.
 struct Tour {
     runtime: RuntimeServiceClient<Channel>,
     pod: v1::PodSandboxConfig,
@@ -71,14 +71,14 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     tour.import(options)?;
     let pod = tour.run_pod().await?;
     let shown = tour.show(&pod).await;
-    // Whatever went wrong: what was started is removed.
+    // Also after a failure.
     tour.remove(&pod).await?;
     shown?;
     tour.print_steps();
     Ok(())
 }
 
-/// CRI is gRPC over a unix socket. The URL stands for the host name that such a connection does not have.
+/// CRI is gRPC over a unix socket. Such a connection has no host name, but the client needs a URL.
 fn connect(socket: &Path) -> anyhow::Result<Channel> {
     let socket = socket.to_owned();
     let endpoint = Endpoint::try_from("http://localhost")?;
@@ -88,8 +88,8 @@ fn connect(socket: &Path) -> anyhow::Result<Channel> {
     })))
 }
 
-/// A pod is what its containers share: network, host name, log directory, cgroup. Its metadata is its identity:
-/// asking again with the same gives the same pod.
+/// A pod is what its containers share: network, host name, log directory, cgroup. Its metadata is its identity: the same request
+/// returns the same pod.
 fn pod(options: &Options) -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
@@ -112,7 +112,7 @@ fn pod(options: &Options) -> v1::PodSandboxConfig {
     }
 }
 
-/// Every container sees its own processes only; network and IPC are the pod's.
+/// Each container sees only its own processes; network and IPC belong to the pod.
 fn own_processes() -> v1::NamespaceOption {
     v1::NamespaceOption {
         pid: v1::NamespaceMode::Container.into(),
@@ -152,12 +152,12 @@ fn container(name: &str, script: &str) -> v1::ContainerConfig {
 }
 
 impl Tour {
-    /// Remembers how long a step took since `start`.
+    /// Records a step that began at `start` and ends now.
     fn took(&mut self, step: &'static str, start: Instant) {
         self.steps.push((step, start.elapsed()));
     }
 
-    /// Version is what every client asks first.
+    /// Version is the first request of every client.
     async fn wait_for_daemon(&mut self) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
@@ -179,11 +179,11 @@ impl Tour {
         }
     }
 
-    /// kubelet would call PullImage; without a registry there is `pausa image import`.
+    /// kubelet would call PullImage. `pausa image import` works without a registry.
     fn import(&mut self, options: &Options) -> anyhow::Result<()> {
         let archive = options.directory.join("busybox.tar");
         image::write(&options.busybox, IMAGE, &archive)?;
-        say("image made of the machine's own busybox; importing it");
+        say("image built from this machine's busybox; importing it");
         let start = Instant::now();
         let done = Command::new(&options.pausa)
             .args(["image", "import"])
@@ -231,7 +231,7 @@ impl Tour {
         Ok(pod)
     }
 
-    /// Creates a container, starts it, and waits for the first line of its log.
+    /// Creates and starts a container, and waits for the first line of its log.
     async fn start(
         &mut self,
         pod: &str,
@@ -265,7 +265,7 @@ impl Tour {
         Ok(id)
     }
 
-    /// CRI says where: the pod's log directory and the container's path in it.
+    /// The path from the CRI requests: the pod's log directory and the container's path in it.
     fn log(&self, config: &v1::ContainerConfig) -> PathBuf {
         Path::new(&self.pod.log_directory).join(&config.log_path)
     }
@@ -282,14 +282,14 @@ impl Tour {
             "container client to web's answer",
         )
         .await?;
-        say("logs, as the log files have them (time, stream, F for a full line, content)");
+        say("the log files: time, stream, F for a full line, content");
         for name in ["web", "client"] {
             let text = std::fs::read_to_string(self.log(&container(name, "")))?;
             text.lines().for_each(|line| println!("{name:>8}: {line}"));
         }
         self.exec(&web).await?;
         self.debug(pod, &web).await?;
-        say("what container web uses, from its cgroup");
+        say("resource usage of container web, from its cgroup");
         let request = v1::ContainerStatusRequest {
             container_id: web,
             verbose: true,
@@ -313,8 +313,8 @@ impl Tour {
         Ok(())
     }
 
-    /// What `kubectl debug --target` does: a container that shares the target's processes and, through
-    /// /proc/PID/root, sees its files, whatever its own image is.
+    /// Does what `kubectl debug --target` does: starts a container from any image that shares the target's processes and sees
+    /// its files through /proc/PID/root.
     async fn debug(&mut self, pod: &str, target: &str) -> anyhow::Result<()> {
         let script = "echo 'PID 1 here is:' $(tr '\\0' ' ' < /proc/1/cmdline); \
                       echo 'and its root has:' $(ls /proc/1/root); sleep 3600";
@@ -332,7 +332,7 @@ impl Tour {
         let log = self.log(&config);
         self.start(pod, config, "debug container with web as its target")
             .await?;
-        say("a debug container that has container web as its target");
+        say("a debug container with container web as its target");
         tokio::time::sleep(Duration::from_millis(100)).await;
         for line in std::fs::read_to_string(log)?.lines() {
             println!(
@@ -344,7 +344,7 @@ impl Tour {
         Ok(())
     }
 
-    /// Removing a pod stops and removes whatever is in it.
+    /// Removing a pod also removes its containers.
     async fn remove(&mut self, pod: &str) -> anyhow::Result<()> {
         let start = Instant::now();
         let pod_sandbox_id = pod.to_owned();
@@ -360,7 +360,7 @@ impl Tour {
     }
 
     fn print_steps(&self) {
-        say("how long it took");
+        say("duration of the steps");
         for (step, took) in &self.steps {
             println!("  {step:<42} {:>8.1} ms", took.as_secs_f64() * 1000.0);
         }
