@@ -1,90 +1,111 @@
 //! Images: from a reference to directories that containers are mounted from.
 //!
 //! ```text
-//!  pull ─┐                              ┌▶ reaper    deletes trees
-//!        ├▶ fetch ─▶ layers (counted) ──┤
-//!  import┘     ▲        │               └▶ keeper    writes records, publishes the index
-//!          shelf        │
-//!                       ▼                                 ▼
-//!                 lease ─▶ overlay                  cri (list, status, usage)
-//!
-//!  open ─▶ mark: power cut? ─▶ recheck ─▶ check ◀─ verify      damage ─▶ incomplete ─▶ pull
+//!  registry ─▶ pull (resolve, ingest, unpack) ─┐
+//!  archive ──▶ import ─────────────────────────┴▶ store (metadata, layers) ─▶ lease ─▶ overlay mount
+//!                                                    ▲         │
+//!      verify (at start, on demand), repair ─────────┘         └▶ export, garbage collection
 //! ```
 //!
-//! Layers are directories named by their diff id, shared by all images and counted; no compressed copy is kept. An image
-//! exists when its config does: that is written after everything else is durable, and removed before anything else is.
-//! The index in memory is rebuilt from configs and records at every start; a record that is broken is made good from a copy.
+//! | module | subject |
+//! |---|---|
+//! | [`store`] | metadata, layers, leases, garbage collection, files on disk |
+//! | [`pull`] | resolve, ingest, unpack; what failed pulls leave; progress; credentials |
+//! | [`verify`] | verification at start and on demand, repair |
+//! | [`archive`] | import and export |
+//! | [`overlay`] | overlay mounts |
 //!
-//! Must never: hold a lock across a system call or an await; let a reader wait for a pull or a removal; believe what a registry,
-//! an archive or an image says before its digest is verified; say that an image is removed while its bytes are still there.
+//! Layers are directories named by their diff id, shared by all images and reference-counted; no compressed
+//! copy is kept. An image exists when its config does: the config is written after everything else is
+//! durable, and removed before anything else. The index in memory is rebuilt at every start from configs and
+//! records. A damaged record is restored from a copy.
 //!
-//! Specs: OCI image spec 1.1, OCI distribution spec 1.1, Docker image spec 1.2 (archives), CRI v1 ImageService.
+//! Must never: hold a lock across a system call or an await; let a reader wait for a pull or a removal; trust
+//! a registry, an archive or an image before its digest is verified; report an image as removed while its
+//! bytes are still on disk.
+//!
+//! Specs: OCI image spec 1.1, OCI distribution spec 1.1, Docker image spec 1.2 (archives), CRI v1
+//! ImageService.
 
 mod archive;
-mod cri;
 mod error;
-mod explain;
-pub mod overlay;
-mod prune;
+pub(crate) mod overlay;
 mod pull;
 mod store;
 mod verify;
 
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pausa_distribution::{Client, ClientConfig, Platform, Proxies, Registries};
+use pausa_distribution::{Client, ClientConfig, ImageId, Platform, Proxies, Registries};
+use pausa_layer::Usage;
+use tokio::io::AsyncWrite;
 use tokio::sync::{oneshot, watch};
 
-pub use archive::export::Exported;
-pub use error::ImageError;
-pub(crate) use prune::{PruneReport, PrunedImage};
-pub use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
-pub use pull::retained::RetainedLayer as Kept;
-pub use pull::short_names::registries;
-pub use store::index::Incomplete;
-pub use store::lease::Lease;
-pub use verify::layer::VerifyMethod;
-pub use verify::{DocumentReport, ImageReport, LayerReport};
+pub(crate) use archive::export::ExportedImage as Exported;
+pub(crate) use error::ImageError;
+pub(crate) use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
+pub(crate) use pull::retained::RetainedLayer as Kept;
+pub(crate) use store::index::IncompleteImage as Incomplete;
+pub(crate) use store::lease::Lease;
+pub(crate) use verify::layer::VerifyMethod;
+pub(crate) use verify::{DocumentReport, ImageReport, LayerReport};
 
-use pull::{credentials, progress, retained};
-use store::index::Index;
+use crate::blocking::blocking;
+use crate::error::chain;
+use crate::proto::v1;
+use archive::export::{ExportSource, export};
+use error::{io_error, shortened, tree_error};
+use pull::PullsInFlight;
+use pull::credentials::PullCredentials;
+use pull::progress::PullTracker;
+use pull::retained::{RetainedPulls, save_list};
+use pull::short_names::{full_names, registries};
+use store::clean_shutdown::{self, VerifyScope};
+use store::content::{Content, User};
+use store::files;
+use store::implied_dirs::BLOCK;
+use store::index::{Index, IndexedImage};
 use store::layers::Layers;
 use store::layout::Layout;
+use store::load;
 use store::metadata::{MetadataJob, MetadataStore};
-use store::{clean_shutdown, files, load, pinned};
-use verify::startup;
+use store::pinned::Pinned;
 
-/// How to open a store.
+/// The configuration of an image store.
 #[derive(Debug, Clone)]
-pub struct ImagesConfig {
-    /// The store is `images` below this.
-    pub root: PathBuf,
-    /// Where `<host>/hosts.toml` are looked for, at every request anew.
-    pub registry_config_dir: PathBuf,
-    /// `registries.conf`, likewise; empty for none.
-    pub registries_conf: PathBuf,
-    /// Layers of one image that are fetched at once. Per image, so that a slow registry slows only its own images.
-    pub max_parallel_downloads: usize,
+pub(crate) struct ImagesConfig {
+    /// The store is in `images` below this directory.
+    pub(crate) root: PathBuf,
+    /// The directory of `<host>/hosts.toml`, which are read at every request.
+    pub(crate) registry_config_dir: PathBuf,
+    /// `registries.conf`, read at every request; empty for none.
+    pub(crate) registries_conf: PathBuf,
+    /// Most layers of one image that are fetched at once. The limit is per image, so that a slow registry
+    /// delays only its own images.
+    pub(crate) max_parallel_downloads: usize,
     /// Longest time without a byte from a registry.
-    pub stall_timeout: Duration,
-    /// Which manifest of an index is wanted.
-    pub platform: Platform,
-    /// How long is kept what a failed pull has fetched; zero keeps nothing.
-    pub keep_failed: Duration,
-    /// Docker's `config.json` with credentials for mending damaged images, if there is one.
-    pub auth_file: Option<PathBuf>,
-    /// Patterns of images that no garbage collection may remove; see the configuration's `images.pinned`.
-    pub pinned: Vec<String>,
+    pub(crate) stall_timeout: Duration,
+    /// The platform to choose from an index of manifests.
+    pub(crate) platform: Platform,
+    /// How long data of a failed pull is retained; zero for not at all.
+    pub(crate) keep_failed: Duration,
+    /// Docker's `config.json` with credentials for repairing damaged images.
+    pub(crate) auth_file: Option<PathBuf>,
+    /// Patterns of images that garbage collection must not remove; see `images.pinned` in the configuration.
+    pub(crate) pinned: Vec<String>,
 }
 
-/// The images of this node. Clones are the same.
+/// The images of this node. Clones share the same store.
 #[derive(Debug, Clone)]
-pub struct Images {
+pub(crate) struct Images {
     inner: Arc<Inner>,
 }
 
@@ -94,15 +115,15 @@ struct Inner {
     client: Client,
     registries: Arc<Registries>,
     layers: Layers,
-    shelf: Arc<retained::RetainedPulls>,
-    logins: credentials::PullCredentials,
+    retained: Arc<RetainedPulls>,
+    credentials: PullCredentials,
     index: Arc<ArcSwap<Index>>,
-    pulls: pull::InFlight,
-    board: progress::PullTracker,
-    pinned: pinned::Pinned,
-    /// Ends when what was in doubt is verified.
-    checked: watch::Receiver<()>,
-    keeper: Sender<MetadataJob>,
+    pulls: PullsInFlight,
+    tracker: PullTracker,
+    pinned: Pinned,
+    /// Its sender is dropped when the verification at start is done.
+    verified: watch::Receiver<()>,
+    metadata: Sender<MetadataJob>,
     closing: Arc<AtomicBool>,
 }
 
@@ -116,75 +137,96 @@ impl std::fmt::Debug for Inner {
 
 impl Inner {
     fn send(&self, job: MetadataJob) {
-        // The thread lives as long as this does.
-        drop(self.keeper.send(job));
+        // The thread lives as long as this, unless it has panicked; callers then get no reply.
+        drop(self.metadata.send(job));
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // From here on, giving up a layer means only that this process ends.
+        // From here on, dropping a layer only means that this process ends.
         self.closing.store(true, Ordering::Release);
         self.send(MetadataJob::Stop);
     }
 }
 
+/// An image and, if asked for, its verbose `info`.
+type Status = (v1::Image, BTreeMap<String, String>);
+
+/// What [`Images::prune`] removed, or would remove.
+#[derive(Debug, Default)]
+pub(crate) struct PruneReport {
+    pub(crate) images: Vec<PrunedImage>,
+    /// Unpinned images that stay because a container uses them.
+    pub(crate) in_use: usize,
+    /// Images that stay because a name of theirs is pinned.
+    pub(crate) pinned: usize,
+}
+
+/// An image that no container uses and that is not pinned.
+#[derive(Debug)]
+pub(crate) struct PrunedImage {
+    /// The image as it was before its removal. Its `size` is what the removal frees.
+    pub(crate) image: v1::Image,
+    /// Why it could not be removed.
+    pub(crate) error: Option<ImageError>,
+}
+
 impl Images {
-    /// Opens the store, making it if there is none. Blocks. Broken records are logged and left out.
+    /// Opens the store, or creates it. Blocks. Damaged records are logged and left out.
     ///
     /// # Errors
-    /// [`ImageError::Io`] if the directories cannot be made or read.
-    pub fn open(config: ImagesConfig) -> Result<Self, ImageError> {
+    /// [`ImageError::Io`] if the directories cannot be created or read.
+    pub(crate) fn open(config: ImagesConfig) -> Result<Self, ImageError> {
         let layout = Layout::new(&config.root);
         layout.make()?;
         let closing = Arc::new(AtomicBool::new(false));
         let layers = Layers::new(layout.clone(), Arc::clone(&closing))?;
         let index = Arc::new(ArcSwap::from_pointee(Index::default()));
         let (sender, jobs) = channel();
-        let mut keeper = MetadataStore::new(
+        let mut metadata = MetadataStore::new(
             layout.clone(),
             Arc::clone(&index),
             sender.clone(),
             Arc::clone(&closing),
         );
-        let begun = crate::state::now();
+        let started = crate::state::now();
         let (scope, whole) = clean_shutdown::read(&layout);
-        let shelf = Arc::new(retained::RetainedPulls::new(config.keep_failed, layout.base()));
-        let opened = load::load(&layout, &layers, &mut keeper, &shelf, scope)?;
-        for error in opened.broken {
-            let error = crate::error::chain(&error);
-            tracing::warn!(error, "a part of the image store is damaged and was left out");
+        let unverified = load::load_images(&layout, &layers, &mut metadata, scope)?;
+        let retained = Arc::new(RetainedPulls::new(config.keep_failed, layout.clone()));
+        if scope == VerifyScope::None {
+            retained.restore(&layers);
         }
-        keeper.publish();
-        // While something is in doubt, what was known to be whole is all that is.
-        let unverified = !opened.unverified.is_empty();
-        let fresh = whole == i64::MIN && !unverified;
-        clean_shutdown::in_use(&layout, if fresh { begun } else { whole })?;
-        let checked = startup::start(&layout, &layers, opened.unverified, sender.clone(), begun)?;
+        load::remove_orphans(&layout, &layers, &metadata, &unverified)?;
+        metadata.publish();
+        // A store without anything to verify is whole from now on. Otherwise that is recorded after the
+        // verification.
+        let is_new = whole == i64::MIN && unverified.is_empty();
+        clean_shutdown::record_in_use(&layout, if is_new { started } else { whole })?;
+        let verified = verify::startup::start(&layers, unverified, sender.clone(), started)?;
         std::thread::Builder::new()
-            .name("image-keeper".to_owned())
-            .spawn(move || keeper.run(&jobs))
-            .map_err(error::io_error(
-                "start the thread that records images of",
-                layout.base(),
-            ))?;
-        let mut client = ClientConfig::default();
-        client.stall_timeout = config.stall_timeout;
-        client.proxies = Proxies::from_env();
+            .name("image-metadata".to_owned())
+            .spawn(move || metadata.run(&jobs))
+            .map_err(io_error("start the metadata thread of", layout.base()))?;
+        let client = ClientConfig {
+            stall_timeout: config.stall_timeout,
+            proxies: Proxies::from_env(),
+            ..ClientConfig::default()
+        };
         let registries = Arc::new(registries(&config.registry_config_dir, &config.registries_conf));
         let inner = Inner {
-            client: Client::new(Arc::clone(&registries), client),
+            client: Client::new(Arc::clone(&registries) as Arc<_>, client),
             registries,
             layout,
             layers,
-            shelf,
-            logins: credentials::PullCredentials::new(config.auth_file.clone()),
+            retained,
+            credentials: PullCredentials::new(config.auth_file.clone()),
             index,
-            pulls: Arc::new(Mutex::default()),
-            board: progress::PullTracker::default(),
-            pinned: pinned::Pinned::new(&config.pinned),
-            checked,
-            keeper: sender,
+            pulls: PullsInFlight::default(),
+            tracker: PullTracker::default(),
+            pinned: Pinned::new(&config.pinned),
+            verified,
+            metadata: sender,
             closing,
             config,
         };
@@ -193,23 +235,247 @@ impl Images {
         })
     }
 
-    /// Removes an image with all its names, by any of them. Its bytes are free when this returns, except those that leases or
-    /// other images hold. Removing what is not there succeeds.
+    /// Says that every container that was found at start has its lease again. Images that were removed while
+    /// leased and have no lease now are removed from disk. Within a runtime, this also starts the repair of
+    /// incomplete images.
+    pub(crate) fn recovered(&self) {
+        self.inner.send(MetadataJob::LeasesRestored);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.clone().repair_incomplete());
+            self.inner.retained.start_expiry();
+        }
+    }
+
+    /// Closes the store of a daemon that stops while its containers continue: from here on, leases may be
+    /// dropped without any removal. Syncs the file system and records a clean shutdown. Blocks.
+    pub(crate) fn close(&self) {
+        let inner = &self.inner;
+        inner.closing.store(true, Ordering::Release);
+        inner.retained.close();
+        if inner.retained.is_enabled() {
+            // The next daemon also gets the complete layers of pulls in progress.
+            let index = inner.index.load();
+            let mut layers = inner.layers.held();
+            layers.retain(|hex| !index.has_layer(hex));
+            if let Err(error) = save_list(&inner.layout, layers) {
+                tracing::warn!(
+                    path = %inner.layout.retained().display(),
+                    error = chain(&error),
+                    "cannot save the list of layers retained from failed pulls; retries will fetch them again"
+                );
+            }
+        }
+        if inner.verified.has_changed().is_ok() {
+            // The verification at start is not done. The next start continues it.
+            return;
+        }
+        let synced = files::sync_all(inner.layout.base());
+        if let Err(error) = synced.and_then(|()| clean_shutdown::record_clean(&inner.layout)) {
+            tracing::warn!(
+                path = %inner.layout.base().display(),
+                error = chain(&error),
+                "cannot record a clean shutdown; if the machine restarts, more layers than needed are verified"
+            );
+        }
+    }
+
+    /// Waits until everything that was released before is off the disk.
+    async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        self.inner.send(MetadataJob::Flush(reply));
+        // Without an answer the store is closing.
+        drop(done.await);
+        self.inner.layers.gc().flush().await;
+    }
+
+    /// All images, or the one that `filter` names. A filter that names no image gives an empty list.
+    pub(crate) fn images(&self, filter: Option<&v1::ImageSpec>) -> Vec<v1::Image> {
+        let index = self.inner.index.load();
+        match filter
+            .map(|spec| spec.image.as_str())
+            .filter(|image| !image.is_empty())
+        {
+            None => index.images().map(|image| self.to_cri(image)).collect(),
+            Some(image) => match self.find(&index, image) {
+                Ok(Some(image)) => vec![self.to_cri(image)],
+                // A filter that matches no image, or more than one, is not an error.
+                Ok(None) | Err(_) => Vec::new(),
+            },
+        }
+    }
+
+    /// One image, or `None` if it does not exist. With `verbose` also its `info`.
     ///
     /// # Errors
-    /// [`ImageError::Ambiguous`]; [`ImageError::Io`] if its record cannot be removed: it is back after a restart then.
-    pub async fn remove(&self, reference: &str) -> Result<(), ImageError> {
+    /// [`ImageError::Ambiguous`] if it is the beginning of more than one id.
+    pub(crate) fn status(&self, spec: &v1::ImageSpec, verbose: bool) -> Result<Option<Status>, ImageError> {
+        let index = self.inner.index.load();
+        let Some(image) = self.find(&index, &spec.image)? else {
+            return Ok(None);
+        };
+        let mut info = BTreeMap::new();
+        if verbose {
+            let text = serde_json::json!({
+                "chainID": image.config.chain_id(),
+                "imageSpec": &*image.config.config,
+                "sizes": {
+                    "total": image.size.total,
+                    "shared": image.size.total.saturating_sub(image.size.freed),
+                    "freed": image.size.freed,
+                },
+            });
+            info.insert("info".to_owned(), text.to_string());
+        }
+        Ok(Some((self.to_cri(image), info)))
+    }
+
+    fn to_cri(&self, image: &IndexedImage) -> v1::Image {
+        let (uid, username) = match &image.user {
+            User::Uid(uid) => (Some(v1::Int64Value { value: *uid }), String::new()),
+            User::Name(name) => (None, name.clone()),
+        };
+        v1::Image {
+            id: image.id(),
+            repo_tags: image.tags.clone(),
+            repo_digests: image.digests.clone(),
+            // kubelet's garbage collection adds up the sizes of what it removes until enough is free. So only
+            // what a removal frees is right.
+            size: image.size.freed,
+            uid,
+            username,
+            spec: Some(v1::ImageSpec {
+                image: image.id(),
+                ..Default::default()
+            }),
+            pinned: self.inner.pinned.covers(image.tags.iter().chain(&image.digests)),
+        }
+    }
+
+    /// What is in `staging/`: ingests, and data to be removed. [`fs_info`](Self::fs_info) does not include
+    /// it. It is measured, but most of the time the directory is empty.
+    pub(crate) async fn on_the_way(&self) -> Usage {
+        let staging = self.inner.layout.staging();
+        let measured = blocking(move || {
+            let dir = files::open_dir(&staging)?;
+            let empty = dir.metadata().map_err(io_error("fstat", &staging))?;
+            let all = pausa_layer::usage(dir.as_fd()).map_err(tree_error("measure", &staging))?;
+            // The directory itself does not count.
+            Ok::<_, ImageError>(Usage {
+                bytes: all.bytes.saturating_sub(empty.blocks().saturating_mul(512)),
+                inodes: all.inodes.saturating_sub(1),
+            })
+        });
+        measured.await.unwrap_or_else(|error| {
+            tracing::debug!(
+                error = chain(&error),
+                "cannot measure unfinished layers; ImageFsInfo does not include them"
+            );
+            Usage::default()
+        })
+    }
+
+    /// Usage of the file system by images and by `other`: what the caller has measured of writable layers and
+    /// of [`staging/`](Self::on_the_way).
+    pub(crate) fn fs_info(&self, other: Usage) -> v1::ImageFsInfoResponse {
+        let layers = self.inner.layers.usage();
+        let directories = self.inner.index.load().implied_dirs();
+        let bytes = layers.bytes.saturating_add(directories.saturating_mul(BLOCK));
+        let inodes = layers.inodes.saturating_add(directories);
+        let usage = v1::FilesystemUsage {
+            timestamp: crate::state::now(),
+            fs_id: Some(v1::FilesystemIdentifier {
+                mountpoint: self.inner.layout.base().display().to_string(),
+            }),
+            used_bytes: Some(v1::UInt64Value {
+                value: bytes.saturating_add(other.bytes),
+            }),
+            inodes_used: Some(v1::UInt64Value {
+                value: inodes.saturating_add(other.inodes),
+            }),
+        };
+        // Equal values tell kubelet that images and containers share one file system.
+        v1::ImageFsInfoResponse {
+            image_filesystems: vec![usage.clone()],
+            container_filesystems: vec![usage],
+        }
+    }
+
+    /// Images that lack layers. CRI does not show them. A pull repairs them.
+    pub(crate) fn incomplete(&self) -> Vec<Incomplete> {
+        self.inner.index.load().incomplete().cloned().collect()
+    }
+
+    /// Pulls and imports in progress, oldest first.
+    pub(crate) fn pulls(&self) -> Vec<PullProgress> {
+        self.inner.tracker.list()
+    }
+
+    /// What failed pulls have left for a retry.
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        self.inner.retained.list()
+    }
+
+    /// The image that `text` names. Short names are those of the registry configuration.
+    fn find<'a>(&self, index: &'a Index, text: &str) -> Result<Option<&'a Arc<IndexedImage>>, ImageError> {
+        let names = full_names(&self.inner.registries, text);
+        for name in &names {
+            if let Some(image) = index.find(name)? {
+                return Ok(Some(image));
+            }
+        }
+        // A short name means only what configuration says, but it may also be the beginning of an id.
+        if names.is_empty() || ImageId::parse(text).is_some() {
+            index.find(text)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The image that `text` names, and its data, which stays on disk while it is held. An image that was
+    /// removed while leased is found by its whole id.
+    fn find_held<'a>(
+        &self,
+        index: &'a Index,
+        text: &str,
+    ) -> Result<(&'a Arc<IndexedImage>, Arc<Content>), ImageError> {
+        let image = match self.find(index, text)? {
+            Some(image) => Some(image),
+            None => index.find_removed(text),
+        };
+        let held = image.and_then(|image| Some((image, image.content.upgrade()?)));
+        held.ok_or_else(|| ImageError::NotFound {
+            reference: shortened(text),
+        })
+    }
+
+    /// Leases an image by a name or an id. Images that were removed while leased are found by their whole id.
+    ///
+    /// # Errors
+    /// [`ImageError::NotFound`], [`ImageError::Ambiguous`].
+    pub(crate) fn lease(&self, reference_or_id: &str) -> Result<Lease, ImageError> {
+        let index = self.inner.index.load();
+        let (image, content) = self.find_held(&index, reference_or_id)?;
+        Ok(Lease::new(&self.inner.layout, image, content, reference_or_id))
+    }
+
+    /// Removes an image with all its names, by any of them. When this returns, its space is free, except for
+    /// what leases or other images hold. Removing an unknown image succeeds.
+    ///
+    /// # Errors
+    /// [`ImageError::Ambiguous`]; [`ImageError::Io`] if its record cannot be removed: it then comes back at
+    /// the next start.
+    pub(crate) async fn remove(&self, reference: &str) -> Result<(), ImageError> {
         let hex = {
             let index = self.inner.index.load();
-            let whole = self.find(&index, reference)?;
-            whole
-                .map(|entry| entry.config.id.hex().to_owned())
+            let complete = self.find(&index, reference)?;
+            complete
+                .map(|image| image.config.id.hex().to_owned())
                 .or_else(|| index.find_incomplete(reference))
         };
-        // Whoever removes images wants space.
-        self.clear_shelf().await;
+        // Images are removed because space is needed.
+        self.discard_retained().await;
         let Some(hex) = hex else {
-            self.inner.layers.flush().await;
+            self.inner.layers.gc().flush().await;
             return Ok(());
         };
         let (reply, done) = oneshot::channel();
@@ -217,77 +483,108 @@ impl Images {
         let removed = done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "removing an image",
         }));
-        self.settle().await;
+        self.flush().await;
         removed
     }
 
-    /// Removes an image if nobody leases it, by its id; whether that was so. Between the looking and the removing no lease can
-    /// begin.
+    /// Removes all images that are neither pinned nor leased, and what failed pulls have left. The space is
+    /// free when this returns. A failed removal does not stop the others; the report has its error.
     ///
-    /// # Errors
-    /// As [`remove`](Self::remove).
-    pub async fn remove_unused(&self, id: &str) -> Result<bool, ImageError> {
+    /// With `dry_run` nothing is removed. The report then says what would be.
+    pub(crate) async fn prune(&self, dry_run: bool) -> PruneReport {
+        if !dry_run {
+            self.discard_retained().await;
+        }
+        let mut report = PruneReport::default();
+        for image in self.images(None) {
+            if image.pinned {
+                report.pinned += 1;
+                continue;
+            }
+            let removed = if dry_run {
+                Ok(!self.is_leased(&image.id))
+            } else {
+                self.remove_unused(&image.id).await
+            };
+            match removed {
+                Ok(false) => report.in_use += 1,
+                Ok(true) => report.images.push(PrunedImage { image, error: None }),
+                Err(error) => report.images.push(PrunedImage {
+                    image,
+                    error: Some(error),
+                }),
+            }
+        }
+        report
+    }
+
+    /// Whether an image is leased at this moment, by its id.
+    fn is_leased(&self, id: &str) -> bool {
+        let index = self.inner.index.load();
+        let image = index.find(id).ok().flatten();
+        // One reference is the store's own. The index is rebuilt with another one, which may look like a
+        // lease for a moment.
+        image.is_some_and(|image| image.content.strong_count() > 1)
+    }
+
+    /// Removes an image by its id unless it is leased, and returns whether it was removed. No lease can begin
+    /// between the check and the removal.
+    async fn remove_unused(&self, id: &str) -> Result<bool, ImageError> {
         let hex = id.trim_start_matches("sha256:").to_owned();
         let (reply, done) = oneshot::channel();
         self.inner.send(MetadataJob::RemoveUnused(hex, reply));
         let removed = done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "removing an image",
         }));
-        self.settle().await;
+        self.flush().await;
         removed
     }
 
-    /// Whether containers of these images can have a user namespace; see [`overlay::check_user_namespaces`].
+    /// Discards what failed pulls have left, and waits until its space is free.
+    async fn discard_retained(&self) {
+        self.inner.retained.discard_all().await;
+    }
+
+    /// Writes images, by any of their names, as one archive that tools for OCI or Docker archives can read.
+    /// The images are not removed meanwhile. Does not shut `to` down.
     ///
     /// # Errors
-    /// What shows that they cannot.
-    pub fn check_user_namespaces(&self) -> Result<(), ImageError> {
+    /// [`ImageError::NotFound`], [`ImageError::Ambiguous`], [`ImageError::ArchiveWrite`];
+    /// [`ImageError::Unpack`] for a damaged layer.
+    pub(crate) async fn export(
+        &self,
+        references: &[String],
+        to: impl AsyncWrite + Send,
+    ) -> Result<Vec<Exported>, ImageError> {
+        let mut sources: Vec<ExportSource> = Vec::new();
+        {
+            let index = self.inner.index.load();
+            for reference in references {
+                let (image, content) = self.find_held(&index, reference)?;
+                if !sources
+                    .iter()
+                    .any(|source| Arc::ptr_eq(&source.content, &content))
+                {
+                    let names = image.tags.clone();
+                    sources.push(ExportSource { content, names });
+                }
+            }
+        }
+        export(self.inner.layout.clone(), sources, to).await
+    }
+
+    /// Checks whether containers of these images can have a user namespace; see
+    /// [`overlay::check_user_namespaces`]. Blocks.
+    ///
+    /// # Errors
+    /// The reason why they cannot.
+    pub(crate) fn check_user_namespaces(&self) -> Result<(), ImageError> {
         overlay::check_mounts_inside()?;
         let scratch = self.inner.layout.staging().join(files::unique("users"));
         files::make_dir(&scratch, 0o700)?;
         let checked = overlay::check_user_namespaces(&scratch);
-        self.inner.layers.discard(&scratch);
+        self.inner.layers.gc().remove_tree(scratch);
         checked
-    }
-
-    /// Every container of before the start has its lease again: images that were removed meanwhile and that nobody leased go.
-    /// Within a runtime, images that are not whole are mended from here on.
-    pub fn recovered(&self) {
-        self.inner.send(MetadataJob::Recovered);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let mending = self.clone().mend();
-            runtime.spawn(mending);
-            self.sweep();
-        }
-    }
-
-    /// From here on leases may end without anything being removed: for a daemon that stops while its containers go on. Leaves the
-    /// store marked as whole. Blocks until the disk has everything.
-    pub fn close(&self) {
-        self.inner.closing.store(true, Ordering::Release);
-        self.inner.shelf.close();
-        self.keep_for_the_next();
-        if self.inner.checked.has_changed().is_ok() {
-            // Not everything of before is verified yet: that is for the next start.
-            return;
-        }
-        let layout = &self.inner.layout;
-        if let Err(error) = files::sync_all(layout.base()).and_then(|()| clean_shutdown::clean(layout)) {
-            let error = crate::error::chain(&error);
-            tracing::warn!(
-                error,
-                "after the next power cut more layers than needed are verified"
-            );
-        }
-    }
-
-    /// Waits until everything given up so far is off the disk.
-    pub async fn settle(&self) {
-        let (reply, done) = oneshot::channel();
-        self.inner.send(MetadataJob::Flush(reply));
-        // Without an answer the store is closing.
-        drop(done.await);
-        self.inner.layers.flush().await;
     }
 }
 

@@ -18,6 +18,7 @@ mod cri;
 mod deadline;
 mod error;
 mod failpoint;
+mod glob;
 mod id;
 mod image;
 mod monitor;

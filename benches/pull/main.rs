@@ -2,22 +2,23 @@
 //!
 //! ```text
 //! cargo bench --bench pull                                        # pausa alone
-//! cargo bench --bench pull -- --socket other=/run/other.sock      # and another runtime
+//! cargo bench --bench pull -- --socket other=/run/other.sock      # and another CRI runtime
 //! ```
 //!
-//! The image has layers of many small files, once compressed with gzip and once with zstd, and is served by docker-registry on
-//! loopback. In each round every runtime pulls and removes each image once: every pull is cold for the runtime and warm for the
-//! registry. Dirty pages are written out before each measurement, so that a runtime does not pay for the one before. Numbers
-//! are medians.
+//! The image has layers of many small files. It exists once with gzip and once with zstd, and docker-registry
+//! serves it on loopback. In each round every runtime pulls and removes each image once, so every pull is
+//! cold for the runtime and warm for the registry. Dirty pages are written out before each measurement, so
+//! that no runtime pays for another one. Numbers are medians.
 //!
-//! pausa runs as a separate daemon in temporary directories; set `TMPDIR` to choose their disk. The other runtimes run as they
-//! are configured, with `registry.test` leading to `PAUSA_CRITEST_REGISTRY`: see `docs/conformance.md`.
+//! pausa runs as a separate daemon in temporary directories. `TMPDIR` must be on the kind of disk that is to
+//! be measured. Other runtimes run as they are configured, with `registry.test` pointing to
+//! `PAUSA_CRITEST_REGISTRY`; see `docs/conformance.md`.
 
 #[path = "../../tests/critest"]
 #[expect(
     dead_code,
     unused_imports,
-    reason = "shared with the conformance suite, which uses more of it"
+    reason = "shared with the conformance suite, which needs more of it"
 )]
 mod critest {
     pub(crate) mod harness;
@@ -26,7 +27,7 @@ mod critest {
 #[path = "../cri/memory.rs"]
 #[expect(
     dead_code,
-    reason = "shared with the benchmark of pods, which uses more of it"
+    reason = "shared with the benchmark of pods, which needs more of it"
 )]
 mod memory;
 #[path = "../cri/runtimes.rs"]
@@ -54,19 +55,19 @@ use table::Table;
 struct Options {
     #[command(flatten)]
     runtimes: Runtimes,
-    /// Number of times that each runtime pulls each image.
+    /// Pulls of each image by each runtime.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// Number of layers of the image.
+    /// Layers of the image.
     #[arg(long, default_value_t = 10)]
     layers: u32,
     /// Megabytes (10^6) of files in each layer.
     #[arg(long, default_value_t = 20)]
     layer_megabytes: u32,
-    /// Compression of the layers; may be given twice [default: both].
+    /// Measure only this compression. May be repeated.
     #[arg(long = "compression", value_enum)]
     compressions: Vec<Compression>,
-    /// Also start a container from the image, in a pod that was started before.
+    /// Also start a container of the image, in a pod that exists already.
     #[arg(long)]
     start: bool,
 }
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     runtimes::run(measure(&options))
 }
 
-/// Returns whether nothing is left behind.
+/// Returns whether the runtimes left nothing behind.
 async fn measure(options: &Options) -> bool {
     let plan = Plan {
         layers: options.layers,
@@ -94,7 +95,7 @@ async fn measure(options: &Options) -> bool {
     let nodes = options.runtimes.nodes().await;
     let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
     for image in &images {
-        // The first pull of a daemon is slower and not measured.
+        // The first pull of a daemon has additional costs and is not measured.
         for (name, node) in &nodes {
             measure::one(name, node, image, options.start, &mut Table::default()).await;
         }

@@ -1,4 +1,4 @@
-//! One pull and one removal: time, CPU time and memory of the daemon, disk usage.
+//! Measures one pull and one removal: time, CPU and memory of the daemon, disk space.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::process;
 use crate::publish::Published;
 use crate::table::Table;
 
-/// Pulls `image`, starts a container from it if `start`, and removes it.
+/// Pulls `image`, starts a container of it if `start` is set, and removes everything again.
 pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool, table: &mut Table) {
     let row = |what: &str| format!("{}: {what}", image.compression.name());
     let daemon = memory::daemon(node.socket());
@@ -20,9 +20,9 @@ pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool,
         false => None,
     };
     let place = image_filesystem(node).await;
-    settle();
+    write_out();
     let free = free_bytes(&place);
-    let reset = daemon.is_some_and(process::reset_peak);
+    let peak_reset = daemon.is_some_and(process::reset_peak);
     let cpu = daemon.map(process::cpu_seconds);
     let begin = Instant::now();
     let request = v1::PullImageRequest {
@@ -49,14 +49,14 @@ pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool,
             after - before,
         );
     }
-    if let Some(peak) = daemon.and_then(process::peak).filter(|_| reset) {
+    if let Some(peak) = daemon.and_then(process::peak).filter(|_| peak_reset) {
         table.add(&row("the daemon's peak RSS"), "MiB", name, peak / 1024.0);
     }
     if let Some(pod) = pod {
         pod.stop().await;
         pod.remove().await;
     }
-    settle();
+    write_out();
     let taken = free.saturating_sub(free_bytes(&place));
     table.add(&row("disk"), "MiB", name, mebibytes(taken));
     let begin = Instant::now();
@@ -65,12 +65,12 @@ pub(crate) async fn one(name: &str, node: &Node, image: &Published, start: bool,
     };
     ok("RemoveImage", node.images().remove_image(request).await);
     table.time(&row("RemoveImage"), name, begin.elapsed());
-    settle();
+    write_out();
     let kept = free.saturating_sub(free_bytes(&place));
     table.add(&row("disk after RemoveImage"), "MiB", name, mebibytes(kept));
 }
 
-/// The mount point of the image file system, according to the runtime.
+/// The file system of the images, as the runtime reports it.
 async fn image_filesystem(node: &Node) -> String {
     let info = ok(
         "ImageFsInfo",
@@ -83,8 +83,8 @@ async fn image_filesystem(node: &Node) -> String {
     place.expect("a file system for images")
 }
 
-/// Writes out dirty pages: delayed allocation hides disk usage, and the next pull would pay for it.
-fn settle() {
+/// Writes out dirty pages. Delayed allocation would hide used space, and the next pull would pay for it.
+fn write_out() {
     rustix::fs::sync();
 }
 

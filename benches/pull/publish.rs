@@ -1,4 +1,4 @@
-//! Puts the image into the registry, layer by layer, unless it is there (OCI distribution spec, "Push").
+//! Uploads the image to the registry, unless it has it already (OCI distribution spec, "Push").
 
 use std::fmt;
 
@@ -8,10 +8,9 @@ use crate::harness::recipe::{MANIFEST, digest};
 use crate::harness::{http, registry};
 use crate::recipe::{self, Compression, Plan};
 
-/// An image that the registry has.
+/// An image in the registry.
 #[derive(Debug)]
 pub(crate) struct Published {
-    /// What to pull.
     pub(crate) reference: String,
     pub(crate) compression: Compression,
     layers: u32,
@@ -35,7 +34,8 @@ impl fmt::Display for Published {
     }
 }
 
-/// Makes the image and pushes what the registry lacks. One layer at a time: the image need not fit into memory.
+/// Builds the image and uploads what the registry lacks, one layer at a time, so that the image need not fit
+/// into memory.
 pub(crate) fn publish(server: &str, plan: &Plan, compression: Compression) -> Published {
     let name = format!("pull-{}", compression.name());
     let repository = format!("/v2/critest/{name}");

@@ -1,6 +1,7 @@
-//! The image that is pulled: layers of many small files, the same in every run.
+//! The image to pull: layers of many small files, the same in every run.
 //!
-//! Files are 1 to 16 KiB of words and compress about as well as programs and texts. Each layer has words of its own.
+//! Files have 1 to 16 KiB of words, which compress about as well as programs and texts. Each layer has its
+//! own words.
 
 use std::io::Write as _;
 
@@ -18,13 +19,14 @@ pub(crate) enum Compression {
     Zstd,
 }
 
+/// The size of the image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) layers: u32,
     pub(crate) layer_bytes: u64,
 }
 
-/// A layer, compressed.
+/// A compressed layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) blob: Vec<u8>,
@@ -37,7 +39,7 @@ pub(crate) struct Layer {
 const BLOCK: u64 = 4096;
 const FILES_IN_A_DIRECTORY: u64 = 64;
 
-/// xorshift64*: the same numbers on every machine.
+/// xorshift64*, with the same numbers on every machine.
 struct Numbers(u64);
 
 impl Numbers {
@@ -65,7 +67,7 @@ impl Compression {
         format!("application/vnd.oci.image.layer.v1.tar+{}", self.name())
     }
 
-    /// With the level that image builders usually use.
+    /// Compresses with the default level of common build tools.
     fn compress(self, plain: &[u8]) -> Vec<u8> {
         match self {
             Self::Gzip => {
@@ -79,7 +81,8 @@ impl Compression {
 }
 
 impl Plan {
-    /// The layer with this number. Layer 0 has busybox, so that a container can run.
+    /// Builds the layer with this number. The first one contains busybox, so that a container of the image
+    /// can run.
     pub(crate) fn layer(self, number: u32, compression: Compression) -> Layer {
         let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15 ^ (u64::from(number) + 1));
         let words: Vec<Vec<u8>> = (0..4096).map(|_| word(&mut numbers)).collect();

@@ -1,4 +1,4 @@
-//! What can go wrong with images, told for the person who reads a pod's event.
+//! Errors of images, worded for the reader of a pod's event.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,32 +10,36 @@ use rustix::io::Errno;
 
 use crate::error::{ErrorKind, Kinded};
 
-/// A failure of the image room.
 #[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The text is no image reference, or the credentials given with it cannot be used.
+pub(crate) enum ImageError {
+    /// The text is not an image reference, or the credentials given with it cannot be used.
     #[error("cannot use the image reference {reference:?}")]
     Reference {
-        /// As given, shortened.
+        /// Shortened.
         reference: String,
-        /// What is wrong.
         #[source]
         source: Box<distribution::Error>,
     },
-    /// The registry, or what it sent, is at fault.
+    /// The registry does not answer as it should, or has sent wrong data.
     #[error("cannot fetch {reference}")]
     Fetch {
-        /// The image.
         reference: String,
-        /// What the client says.
         #[source]
         source: Box<distribution::Error>,
     },
-    /// A layer cannot be unpacked.
+    /// A layer cannot be unpacked or read.
     #[error("cannot unpack layer {diff_id}")]
     Unpack {
-        /// Which.
         diff_id: String,
+        /// Entry, system call, errno.
+        #[source]
+        source: Box<layer::Error>,
+    },
+    /// A directory of the store cannot be read, synced or removed.
+    #[error("cannot {operation} {}", path.display())]
+    Tree {
+        operation: &'static str,
+        path: PathBuf,
         /// Entry, system call, errno.
         #[source]
         source: Box<layer::Error>,
@@ -44,137 +48,93 @@ pub enum ImageError {
     #[error(
         "a layer unpacks to {found} where the image config says {expected}; the image is faulty and must be built again"
     )]
-    DiffId {
-        /// Of the config.
-        expected: String,
-        /// Of the archive.
-        found: String,
-    },
-    /// The config is not an image config.
+    DiffId { expected: String, found: String },
+    /// The config of an image is not usable.
     #[error("{digest} is not a usable image config: {reason}; the image must be built again")]
-    Config {
-        /// Which.
-        digest: String,
-        /// The broken rule, or where the JSON is wrong.
-        reason: String,
-    },
-    /// Something that is pulled like an image and is none.
-    #[error(
-        "{what} has the media type {media_type:?}, which is no part of a container image this runtime can use"
-    )]
+    Config { digest: String, reason: String },
+    /// An artifact that is not a container image, or a kind of layer that is not supported.
+    #[error("{what} has the media type {media_type:?}, which pausa does not support in a container image")]
     MediaType {
         /// Config or layer, and its digest.
         what: String,
-        /// As given, shortened.
+        /// Shortened.
         media_type: String,
     },
     /// No image has this name or id.
     #[error("no image {reference:?} in the store; pull it first")]
-    NotFound {
-        /// As given.
-        reference: String,
-    },
-    /// More than one image has an id with this beginning.
+    NotFound { reference: String },
+    /// More than one image id begins with this text.
     #[error("{reference:?} is the beginning of more than one image id; give more digits")]
-    Ambiguous {
-        /// As given.
-        reference: String,
-    },
+    Ambiguous { reference: String },
     /// A system call on the store failed.
     #[error("{call} {} failed; check the file system that holds it", path.display())]
     Io {
-        /// The call.
         call: &'static str,
-        /// On what.
         path: PathBuf,
-        /// errno.
         #[source]
         source: io::Error,
     },
     /// A record of the store cannot be read.
     #[error("{} is not a valid record: {reason}; pull the image again", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// An overlay mount failed.
-    #[error("{call} failed for an overlay of {layers} layers{}", said(log))]
+    Record { path: PathBuf, reason: String },
+    #[error("{call} failed for an overlay of {layers} layers{}", in_parentheses(log))]
     Mount {
-        /// The call with its arguments.
+        /// With its arguments.
         call: String,
-        /// How many lower layers.
+        /// Lower layers.
         layers: usize,
-        /// The kernel's own words, if it had any.
+        /// Messages of the kernel; may be empty.
         log: String,
-        /// errno.
         #[source]
         source: Errno,
     },
-    /// An overlay mount was asked for that the kernel cannot make.
+    /// The kernel cannot stack this number of layers.
     #[error("an overlay needs {needed} layers and got {given}")]
-    LayerCount {
-        /// In words.
-        needed: &'static str,
-        /// How many there were.
-        given: usize,
-    },
-    /// An archive cannot be read.
+    LayerCount { needed: &'static str, given: usize },
     #[error("the image archive cannot be read")]
     ArchiveRead {
-        /// What the reader or decompressor says.
         #[source]
         source: io::Error,
     },
-    /// An archive is not what it should be.
     #[error("the image archive is not usable: {name:?} {reason}")]
     Archive {
         /// Name in the archive, shortened.
         name: String,
-        /// What is wrong, as the end of a sentence.
+        /// The end of the sentence.
         reason: &'static str,
     },
-    /// Something cannot be mended while it is in use.
+    /// A damaged layer cannot be removed while it is in use.
     #[error(
-        "layer {diff_id} is damaged and in use by a container or a pull; stop those that use it and try again"
+        "layer {diff_id} is damaged, but cannot be replaced while a container or a pull uses it; stop those that use it and try again"
     )]
-    InUse {
-        /// Which.
-        diff_id: String,
-    },
-    /// An archive could not be written.
+    InUse { diff_id: String },
     #[error("the image archive cannot be written")]
     ArchiveWrite {
-        /// What the writer says.
         #[source]
         source: io::Error,
     },
-    /// The work ended without a result: the daemon stops, or has a bug.
-    #[error("{doing} was given up because the daemon is stopping; try again")]
-    Stopped {
-        /// What was going on.
-        doing: &'static str,
-    },
-    /// A short name, and none of what it may mean could be pulled.
-    #[error("cannot pull {reference:?}: {}", told(tried))]
+    /// The operation ended without a result: the daemon stops, or has a bug.
+    #[error("{doing} was interrupted because the daemon is stopping; try again")]
+    Stopped { doing: &'static str },
+    /// A short name has several meanings, and none of them could be pulled.
+    #[error("cannot pull {reference:?}: {}", one_by_one(tried))]
     AllNamesFailed {
-        /// As given, shortened.
+        /// Shortened.
         reference: String,
-        /// One for each meaning, in the order tried.
+        /// One error for each meaning, in order.
         tried: Vec<Self>,
     },
-    /// The failure of the operation that this request had joined.
+    /// The error of the operation that this request has joined.
     #[error(transparent)]
     Joined(Arc<Self>),
 }
 
-fn told(tried: &[ImageError]) -> String {
+fn one_by_one(tried: &[ImageError]) -> String {
     let texts: Vec<String> = tried.iter().map(|error| crate::error::chain(error)).collect();
     texts.join("; then ")
 }
 
-fn said(log: &str) -> String {
+fn in_parentheses(log: &str) -> String {
     if log.is_empty() {
         String::new()
     } else {
@@ -183,7 +143,7 @@ fn said(log: &str) -> String {
 }
 
 impl ImageError {
-    /// The failure of all meanings of a name; its own where there is only one.
+    /// The error of all meanings of a name, or that of the only one.
     pub(super) fn all_names_failed(reference: &str, mut tried: Vec<Self>) -> Self {
         match tried.pop() {
             Some(only) if tried.is_empty() => only,
@@ -194,12 +154,12 @@ impl ImageError {
         }
     }
 
-    /// Whether other bytes came than those of the digest: another server may have the right ones.
+    /// Whether the received bytes do not have the expected digest. Another server may have the right ones.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::Fetch { source, .. } if source.kind() == distribution::Kind::DigestMismatch)
     }
 
-    /// Whether the same pull may get further another time, with what came until now.
+    /// Whether a retry may succeed and use what was fetched so far.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::Fetch { source, .. } => is_retryable(source),
@@ -208,14 +168,14 @@ impl ImageError {
         }
     }
 
-    /// Whether the disk is full, or the quota of whoever runs this.
+    /// Whether the disk or a quota is full.
     pub(super) fn is_disk_full(&self) -> bool {
         let full = |raw: Option<i32>| {
             raw == Some(Errno::NOSPC.raw_os_error()) || raw == Some(Errno::DQUOT.raw_os_error())
         };
         match self {
             Self::Io { source, .. } => full(source.raw_os_error()),
-            Self::Unpack { source, .. } => match &**source {
+            Self::Unpack { source, .. } | Self::Tree { source, .. } => match &**source {
                 layer::Error::System { source, .. } => full(Some(source.raw_os_error())),
                 layer::Error::Output { source, .. } => full(source.raw_os_error()),
                 _ => false,
@@ -224,7 +184,7 @@ impl ImageError {
         }
     }
 
-    /// The same with those who delivered the bytes, if it is about damaged ones.
+    /// Adds the servers that delivered the bytes, if these are damaged.
     pub(super) fn delivered_by(self, servers: &[String]) -> Self {
         match self {
             Self::Fetch { reference, source } => Self::Fetch {
@@ -240,7 +200,7 @@ impl Kinded for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Reference { source, .. } | Self::Fetch { source, .. } => fetch_kind(source.kind()),
-            Self::Unpack { source, .. } => unpack_kind(source),
+            Self::Unpack { source, .. } | Self::Tree { source, .. } => unpack_kind(source),
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Ambiguous { .. } | Self::ArchiveRead { .. } | Self::Archive { .. } => {
                 ErrorKind::InvalidArgument
@@ -251,7 +211,7 @@ impl Kinded for ImageError {
             Self::Mount { source, .. } => errno_kind(Some(source.raw_os_error())),
             Self::Record { .. } | Self::LayerCount { .. } => ErrorKind::Internal,
             Self::Stopped { .. } => ErrorKind::Unavailable,
-            // One that may get better goes before one that says no.
+            // An error that may pass takes precedence over a final one.
             Self::AllNamesFailed { tried, .. } => {
                 let mut kinds = tried.iter().map(Self::kind);
                 let kind = kinds.clone().find(|kind| *kind == ErrorKind::Unavailable);
@@ -262,7 +222,7 @@ impl Kinded for ImageError {
     }
 }
 
-/// Whether a registry's failure says nothing about the image itself.
+/// Whether an error of a registry says nothing about the image itself.
 pub(super) fn is_retryable(source: &distribution::Error) -> bool {
     use distribution::Kind;
     !matches!(
@@ -281,7 +241,7 @@ fn fetch_kind(kind: distribution::Kind) -> ErrorKind {
         Kind::Config | Kind::Blocked => ErrorKind::FailedPrecondition,
         Kind::RateLimited => ErrorKind::ResourceExhausted,
         Kind::DigestMismatch => ErrorKind::DataLoss,
-        // Outages and senseless answers: they end by themselves or with another mirror.
+        // Outages and invalid answers, which end by themselves or with another mirror.
         _ => ErrorKind::Unavailable,
     }
 }
@@ -313,13 +273,26 @@ fn errno_kind(raw: Option<i32>) -> ErrorKind {
     }
 }
 
+/// Wraps an error of `operation` on the directory `path`.
+pub(super) fn tree_error(
+    operation: &'static str,
+    path: &std::path::Path,
+) -> impl FnOnce(layer::Error) -> ImageError {
+    let path = path.to_owned();
+    move |source| ImageError::Tree {
+        operation,
+        path,
+        source: Box::new(source),
+    }
+}
+
 /// Wraps an I/O error of `call` on `path`.
 pub(super) fn io_error(call: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> ImageError {
     let path = path.to_owned();
     move |source| ImageError::Io { call, path, source }
 }
 
-/// At most 120 characters of somebody's words, without control characters.
+/// At most 120 characters of a foreign text, without control characters.
 pub(super) fn shortened(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(120).collect()
 }

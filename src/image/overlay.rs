@@ -1,31 +1,37 @@
-//! Overlay mounts of layer directories that are attached nowhere.
+//! Detached overlay mounts of layer directories.
 //!
-//! The mount exists only as a file descriptor (`fsopen`, `fsconfig`, `fsmount`): it is not in the host's mount table, and goes
-//! with the last descriptor or with the mount namespace it was moved into. A daemon that is killed leaves none behind.
+//! A mount exists only as a file descriptor (`fsopen`, `fsconfig`, `fsmount`): it is not in the host's mount
+//! table, and ends with the last descriptor or with the mount namespace that it was moved into. A killed
+//! daemon leaves none behind.
 //!
-//! Layers are handed over by descriptor, because `fsconfig` takes strings of 255 bytes at most and a path may hold `,` or `:`:
+//! Layers are passed by descriptor, because `fsconfig` takes strings of at most 255 bytes, and a path may
+//! contain `,` or `:`:
 //!
 //! | kernel | lower layers | upper and work |
 //! |---|---|---|
 //! | from 6.13 | `lowerdir+`, each a descriptor | descriptors |
 //! | from 6.8 | `lowerdir+`, each `/proc/self/fd/N` | `/proc/self/fd/N` |
-//! | before | [`classic`]: mount(2), whose options are a page long, in a namespace of its own, then cloned out of it | same |
+//! | before | `classic`: mount(2), whose options are at most a page long, in a private mount namespace, then cloned out of it | same |
 //!
-//! Options, the same everywhere:
-//! * `index=off`, `metacopy=off`: they keep file handles and redirects in extended attributes. A layer is an image's, so what it
-//!   says about other layers must not be believed, and the same layers are below many mounts at once.
-//! * `redirect_dir=off`: as above. A rename of a directory that a lower layer has fails with EXDEV, and tools copy.
-//! * `volatile` (writable mounts only, from 5.10): fsync in a container does not reach the disk. A container's writable layer never
-//!   outlives a reboot (kubelet makes a new container), so paying for its durability is waste. The kernel refuses such an upper
-//!   directory a second time; its mark is removed here, so **the caller must not use an upper directory of before a reboot**.
+//! Options of all mounts:
+//! * `index=off`, `metacopy=off`: otherwise overlayfs follows file handles and redirects in extended
+//!   attributes. A layer comes from an image, so what it says about other layers must not be trusted; and the
+//!   same layers are below many mounts at once.
+//! * `redirect_dir=off`: for the same reason. Renaming a directory of a lower layer fails with EXDEV, and
+//!   tools copy it instead.
+//! * `volatile` (writable mounts only, from 5.10): fsync in a container does not reach the disk. A
+//!   container's writable layer never survives a reboot (kubelet creates a new container), so making it
+//!   durable would be wasted. The kernel refuses to mount such an upper directory again, because of a mark in
+//!   it. The mark is removed here, so **the caller must not use an upper directory from before a reboot**.
 //!
-//! In a pod with a user namespace the owners of an image's files are mapped: what is root's in the image is root's there. The
-//! kernel maps no overlay mount as a whole (EINVAL, at least up to 6.18), but it stacks layers that are mapped (from 5.19): each
-//! lower directory is cloned as a mount of its own and mapped before it is stacked. The writable layer is not mapped: its files
-//! belong to the ids outside, its root to the namespace's root. Detached layers can be stacked from 6.15; before, [`classic`]
-//! attaches them where only it sees them.
+//! In a pod with a user namespace, the owners of an image's files are mapped: files of root in the image
+//! belong to root of the namespace. The kernel does not map an overlay mount as a whole (EINVAL, at least up
+//! to 6.18), but it stacks mapped layers (from 5.19): each lower directory is cloned as a separate mount and
+//! mapped before it is stacked. The writable layer is not mapped: its files belong to ids outside the
+//! namespace, its root directory to the namespace's root. Detached layers can be stacked from 6.15; before,
+//! `classic` attaches them in its private mount namespace.
 //!
-//! `xino` stays as the kernel has it: turning it off would make `st_dev` differ between files of one container.
+//! `xino` keeps the kernel's default. Turning it off would make `st_dev` differ between files of one container.
 //!
 //! See <https://docs.kernel.org/filesystems/overlayfs.html>, fsopen(2), fsconfig(2), mount_setattr(2).
 
@@ -42,53 +48,54 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
-use super::error::{ImageError, io_error};
+use super::error::{ImageError, io_error, tree_error};
 
-/// As many as the kernel stacks.
+/// Most layers that the kernel stacks (OVL_MAX_STACK).
 const LAYERS_MAX: usize = 500;
-/// Options of every mount.
+/// Options of all mounts.
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
 
-/// How directories are opened.
+/// Flags for opening directories.
 const FLAGS: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// How layers are told to the kernel.
+/// How layers are passed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// From 6.13.
+enum Method {
+    /// Linux 6.13 or later.
     Descriptors,
-    /// From 6.8.
+    /// Linux 6.8 or later.
     Strings,
-    /// Any.
+    /// Any version.
     Classic,
 }
 
-/// A directory, opened.
+/// An open directory.
 struct Dir {
     path: PathBuf,
     fd: OwnedFd,
 }
 
-/// What to stack.
+/// The directories to stack.
 struct Stack {
     /// Topmost first.
     lower: Vec<Dir>,
-    /// The lower ones are detached mounts with mapped owners.
+    /// Whether the lower directories are detached mounts with mapped owners.
     mapped: bool,
     /// Upper and work directory.
     writable: Option<(Dir, Dir)>,
 }
 
-/// Mounts `layers` (lowest first, at least one) with the writable layer `upper`. Both `upper` and `work` must be empty or of an
-/// earlier mount since boot, and on one file system. With a user namespace the owners in the layers are mapped to its ids. Blocks.
+/// Mounts `layers` (lowest first, at least one) with the writable layer `upper`. `upper` and `work` must be
+/// on one file system, and empty or from an earlier mount since boot. With a user namespace, the owners in
+/// the layers are mapped to its ids. Blocks.
 ///
 /// # Errors
-/// [`ImageError::Mount`] naming the call and what the kernel says; [`ImageError::LayerCount`]; [`ImageError::Io`] where a directory
-/// cannot be opened.
-pub fn mount(
+/// [`ImageError::Mount`], with the call and the messages of the kernel; [`ImageError::LayerCount`];
+/// [`ImageError::Io`] if a directory cannot be opened.
+pub(crate) fn mount(
     layers: &[PathBuf],
     upper: &Path,
     work: &Path,
@@ -101,23 +108,26 @@ pub fn mount(
         });
     }
     let work_dir = open(work)?;
-    forget_volatile(&work_dir)?;
+    remove_volatile_mark(&work_dir)?;
     let stack = Stack {
         lower: open_all(layers, users)?,
         mapped: users.is_some(),
         writable: Some((open(upper)?, work_dir)),
     };
-    attempt(&stack, by)
+    attempt(&stack, mount_with)
 }
 
-/// Mounts `layers` (lowest first) read-only, their owners mapped as in [`mount`]. One layer is not enough for the kernel: put an
-/// empty directory below it.
+/// Mounts `layers` (lowest first) read-only, with owners mapped as in [`mount`]. The kernel needs at least
+/// two layers: add an empty directory below a single one.
 ///
 /// # Errors
 /// As [`mount`].
-pub fn mount_readonly(layers: &[PathBuf], users: Option<BorrowedFd<'_>>) -> Result<OwnedFd, ImageError> {
+pub(crate) fn mount_readonly(
+    layers: &[PathBuf],
+    users: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, ImageError> {
     match layers {
-        // Nothing to stack: an empty file system is the same and needs no overlay.
+        // An empty file system looks the same and needs no overlay.
         [only] if std::fs::read_dir(only).is_ok_and(|mut entries| entries.next().is_none()) => empty(),
         _ if layers.len() < 2 || layers.len() > LAYERS_MAX => Err(ImageError::LayerCount {
             needed: "2 to 500",
@@ -129,46 +139,46 @@ pub fn mount_readonly(layers: &[PathBuf], users: Option<BorrowedFd<'_>>) -> Resu
                 mapped: users.is_some(),
                 writable: None,
             };
-            attempt(&stack, by)
+            attempt(&stack, mount_with)
         }
     }
 }
 
-/// Tries the ways from the newest on.
+/// Tries the methods, beginning with the newest.
 fn attempt(
     stack: &Stack,
-    by: impl Fn(&Stack, Way) -> Result<OwnedFd, ImageError>,
+    mount: impl Fn(&Stack, Method) -> Result<OwnedFd, ImageError>,
 ) -> Result<OwnedFd, ImageError> {
-    let mut way = Way::Descriptors;
+    let mut method = Method::Descriptors;
     loop {
-        let mounted = by(stack, way);
+        let mounted = mount(stack, method);
         let Err(ImageError::Mount { source, .. }) = mounted else {
             return mounted;
         };
-        match older(way, source) {
-            Some(older) => way = older,
+        match older(method, source) {
+            Some(older) => method = older,
             None => return mounted,
         }
-        // The kernel marks the directory before it looks at the layers.
+        // The kernel marks the directory before it checks the layers.
         if let Some((_, work)) = &stack.writable {
-            forget_volatile(work)?;
+            remove_volatile_mark(work)?;
         }
     }
 }
 
-/// The way to try after one was refused; none if that was no matter of the kernel's age.
-fn older(way: Way, refusal: Errno) -> Option<Way> {
-    match (way, refusal) {
-        // Before 6.5 overlay takes nothing but strings, and those as options of mount(2).
-        (Way::Descriptors, Errno::OPNOTSUPP) => Some(Way::Classic),
-        (Way::Descriptors, Errno::INVAL | Errno::BADF) => Some(Way::Strings),
-        (Way::Strings, Errno::INVAL) => Some(Way::Classic),
+/// The method to try after one was refused, or `None` if the refusal has other reasons than an old kernel.
+fn older(method: Method, refusal: Errno) -> Option<Method> {
+    match (method, refusal) {
+        // Before 6.5, overlayfs takes only strings, and only as options of mount(2).
+        (Method::Descriptors, Errno::OPNOTSUPP) => Some(Method::Classic),
+        (Method::Descriptors, Errno::INVAL | Errno::BADF) => Some(Method::Strings),
+        (Method::Strings, Errno::INVAL) => Some(Method::Classic),
         _ => None,
     }
 }
 
-fn by(stack: &Stack, way: Way) -> Result<OwnedFd, ImageError> {
-    if way == Way::Classic {
+fn mount_with(stack: &Stack, method: Method) -> Result<OwnedFd, ImageError> {
+    if method == Method::Classic {
         return classic::mount(stack);
     }
     let layers = stack.lower.len();
@@ -180,13 +190,13 @@ fn by(stack: &Stack, way: Way) -> Result<OwnedFd, ImageError> {
         fsconfig_set_string(&context, key, value).map_err(call(key))?;
     }
     for layer in &stack.lower {
-        set_dir(&context, "lowerdir+", layer, way).map_err(call("lowerdir+"))?;
+        set_dir(&context, "lowerdir+", layer, method).map_err(call("lowerdir+"))?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
     if let Some((upper, work)) = &stack.writable {
         attributes = MountAttrFlags::empty();
-        set_dir(&context, "upperdir", upper, way).map_err(call("upperdir"))?;
-        set_dir(&context, "workdir", work, way).map_err(call("workdir"))?;
+        set_dir(&context, "upperdir", upper, method).map_err(call("upperdir"))?;
+        set_dir(&context, "workdir", work, method).map_err(call("workdir"))?;
         fsconfig_set_flag(&context, "volatile").map_err(call("volatile"))?;
     }
     fsconfig_create(&context).map_err(call("FSCONFIG_CMD_CREATE"))?;
@@ -194,16 +204,16 @@ fn by(stack: &Stack, way: Way) -> Result<OwnedFd, ImageError> {
         .map_err(|errno| failed("fsmount(overlay)", layers, Some(&context))(errno))
 }
 
-fn set_dir(context: &OwnedFd, key: &str, dir: &Dir, way: Way) -> rustix::io::Result<()> {
-    if way == Way::Descriptors {
+fn set_dir(context: &OwnedFd, key: &str, dir: &Dir, method: Method) -> rustix::io::Result<()> {
+    if method == Method::Descriptors {
         fsconfig_set_fd(context, key, &dir.fd)
     } else {
-        fsconfig_set_string(context, key, magic(dir.fd.as_fd()))
+        fsconfig_set_string(context, key, fd_path(dir.fd.as_fd()))
     }
 }
 
-/// A short path that leads to an open descriptor.
-fn magic(fd: BorrowedFd<'_>) -> String {
+/// A short path of an open descriptor.
+fn fd_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
@@ -231,16 +241,16 @@ fn failed<'a>(
     move |source| ImageError::Mount {
         call,
         layers,
-        log: context.map(said).unwrap_or_default(),
+        log: context.map(kernel_log).unwrap_or_default(),
         source,
     }
 }
 
-/// What the kernel has written into a context's log: `e overlay: …` lines.
-fn said(context: &OwnedFd) -> String {
+/// The log of a file system context: lines such as `e overlay: …`.
+fn kernel_log(context: &OwnedFd) -> String {
     let mut text = String::new();
     let mut line = [0_u8; 512];
-    // Ends with ENODATA when all has been read.
+    // Ends with ENODATA after the last line.
     while let Ok(length) = rustix::io::read(context, &mut line) {
         if length == 0 || text.len() > 1000 {
             break;
@@ -282,27 +292,26 @@ fn mapped(dir: Dir, users: BorrowedFd<'_>) -> Result<Dir, ImageError> {
     Ok(Dir { path: dir.path, fd })
 }
 
-/// Removes the mark of an earlier volatile mount, `work/incompat/volatile/dirty`: within one boot nothing can have been lost.
-fn forget_volatile(dir: &Dir) -> Result<(), ImageError> {
+/// Removes the mark of an earlier volatile mount, `work/incompat/volatile/dirty`. Within one boot, no data
+/// can have been lost.
+fn remove_volatile_mark(dir: &Dir) -> Result<(), ImageError> {
     let inner = match rustix::fs::openat(&dir.fd, "work", FLAGS, Mode::empty()) {
         Ok(inner) => inner,
-        // Never mounted.
+        // It was never mounted.
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(io_error("open(O_PATH)", &dir.path.join("work"))(errno.into())),
     };
-    pausa_layer::remove_tree(inner.as_fd(), "incompat".as_ref()).map_err(|source| ImageError::Unpack {
-        diff_id: dir.path.display().to_string(),
-        source: Box::new(source),
-    })
+    let mark = dir.path.join("work/incompat");
+    pausa_layer::remove_tree(inner.as_fd(), "incompat".as_ref()).map_err(tree_error("remove", &mark))
 }
 
-/// Whether containers can have a user namespace here: one can be made, and the kernel maps owners on what they are
-/// mounted from, which are layers (tried in `scratch`, an empty directory on their file system) and tmpfs, where volumes
-/// are. Blocks.
+/// Checks whether containers can have a user namespace: one can be created, and the kernel maps owners on the
+/// file systems of layers and of volumes. Layers are tried in `scratch`, an empty directory on their file
+/// system; volumes are on tmpfs. Blocks.
 ///
 /// # Errors
-/// The call that shows that they cannot.
-pub fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
+/// The call that fails.
+pub(crate) fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
     // Any ids will do.
     let users = pausa_sys::user_namespace(65_536, 65_536)
         .map_err(|error| failed(&format!("user namespace: {}", error.call), 0, None)(error.errno))?;
@@ -319,11 +328,12 @@ pub fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
     mount(&[lower], &upper, &work, Some(users.as_fd())).map(drop)
 }
 
-/// Whether proc and sysfs can be mounted in a user namespace; not so where parts of the node's own are hidden.
+/// Checks whether proc and sysfs can be mounted in a user namespace. The kernel refuses that if parts of the
+/// node's own are hidden.
 ///
 /// # Errors
-/// The call that shows that they cannot.
-pub fn check_mounts_inside() -> Result<(), ImageError> {
+/// The call that fails.
+pub(crate) fn check_mounts_inside() -> Result<(), ImageError> {
     pausa_sys::check_mounts_inside().map_err(|error| failed(error.call, 0, None)(error.errno))
 }
 

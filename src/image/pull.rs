@@ -1,12 +1,13 @@
-//! Pulling: one task for each reference and credentials, which everybody who asks for the same joins.
+//! Puts images into the store, from a registry or from an archive.
 //!
 //! ```text
 //!  resolve ─▶ config ─▶ layers, in parallel ─▶ durable ─▶ record
 //!     │          │              │                 │         │
-//!     └──────────┴──────────────┴─────────────────┴─────────┴──▶ failed: what a retry can use is on the shelf, the rest is gone
+//!     └──────────┴──────────────┴─────────────────┴─────────┴──▶ on failure, reusable layers are retained; the rest is removed
 //! ```
 //!
-//! The task outlives whoever asked. A layer that fails ends the others.
+//! A pull is one task for each reference and credentials. Requests for the same join it, and it outlives
+//! them. A layer that fails ends the others.
 
 pub(crate) mod chunk_reader;
 pub(crate) mod credentials;
@@ -22,78 +23,99 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pausa_distribution::{AuthFields, Credentials, Digest, Platform, Reference};
+use parking_lot::Mutex;
+use pausa_distribution::{
+    AuthFields, Credentials, Digest, Explanation, Found, Platform, Proxies, Reference, Resolver as _, explain,
+};
+use tokio::io::AsyncRead;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Images;
-use super::error::{ImageError, shortened};
-use crate::error::{ErrorKind, Kinded};
+use super::archive::import::{ImportedImage, plan};
+use super::archive::spool::Spool;
+use super::error::{ImageError, shortened, tree_error};
+use super::store::content::{CONFIG_MAX, Config};
+use super::store::files;
+use super::store::index::{digest_name, tag_name};
+use super::store::layers::Layer;
+use super::store::metadata::{MetadataJob, NewImage, StoredDocument};
+use crate::blocking::blocking;
+use crate::error::{ErrorKind, Kinded, chain};
 use crate::failpoint::failpoint;
-use crate::image::pull::media_types::check_media_types;
-use crate::image::pull::progress::{Progress, PullStep};
-use crate::image::store::content::{CONFIG_MAX, Config};
-use crate::image::store::files;
-use crate::image::store::index::{digest_name, tag_name};
-use crate::image::store::layers::Layer;
-use crate::image::store::metadata::{MetadataJob, NewImage, StoredDocument};
 use crate::proto::v1;
 use crate::telemetry::metrics;
-use fetch::{Origin, PullContext, Remote, blocking};
+use fetch::{Origin, PullContext, Remote};
+use media_types::check_media_types;
+use progress::{Progress, PullStep, TrackedPull};
 
 type Outcome = Option<Result<String, Arc<ImageError>>>;
 
-/// Pulls in progress by what was asked for.
-pub(super) type InFlight = Arc<Mutex<HashMap<String, Running>>>;
+/// Pulls in progress, by reference and credentials.
+pub(super) type PullsInFlight = Arc<Mutex<HashMap<String, RunningPull>>>;
 
-/// A pull that can be joined.
+/// A pull that requests can join.
 #[derive(Debug, Clone)]
-pub(super) struct Running {
+pub(super) struct RunningPull {
     outcome: watch::Receiver<Outcome>,
     progress: Arc<Progress>,
 }
 
-/// How often a pull says that it still goes on.
-const REPORT: Duration = Duration::from_secs(10);
+/// How often a pull in progress is logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Takes a pull out of the map, however it ends.
-struct Leave {
-    pulls: InFlight,
+/// Removes a pull from those in flight, however it ends.
+struct InFlightGuard {
+    pulls: PullsInFlight,
     key: String,
 }
 
-impl Drop for Leave {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let mut pulls = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
-        pulls.remove(&self.key);
+        self.pulls.lock().remove(&self.key);
     }
 }
 
 impl Images {
-    /// Pulls an image and returns its id. The work goes on if the caller goes away, and whoever asks for the same joins it. Of a
-    /// short name with several meanings the one that is being tried is finished; the next ones are tried only for a caller.
+    /// Pulls an image and returns its id. The pull continues if the caller goes away, and requests for the
+    /// same image join it. If a short name has several meanings and the caller goes away, only the one that
+    /// is being tried is finished.
     ///
     /// # Errors
-    /// [`ImageError`]; of what was fetched only what a retry can use is left then, for a while ([`kept`](Self::kept)).
-    pub async fn pull(&self, reference: &str, auth: Option<&v1::AuthConfig>) -> Result<String, ImageError> {
-        self.pull_with(reference, &fields(auth)).await
+    /// [`ImageError`]. Only what a retry can use is then left, for a limited time.
+    pub(crate) async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<&v1::AuthConfig>,
+    ) -> Result<String, ImageError> {
+        let auth = auth.cloned().unwrap_or_default();
+        let fields = AuthFields {
+            username: auth.username,
+            password: auth.password,
+            auth: auth.auth,
+            server_address: auth.server_address,
+            identity_token: auth.identity_token,
+            registry_token: auth.registry_token,
+        };
+        self.pull_with(reference, &fields).await
     }
 
+    /// Tries the full names that `reference` may stand for, in order, until one can be pulled.
     pub(super) async fn pull_with(&self, reference: &str, fields: &AuthFields) -> Result<String, ImageError> {
         let refused = |source| ImageError::Reference {
             reference: shortened(reference),
             source: Box::new(source),
         };
         let credentials = fields.credentials().map_err(refused)?;
-        // Read here and now: before the first await the pull must be on its way, or it would go with its caller. Only short names
-        // need a file at all, and a small one.
+        // Blocks briefly, and on purpose: the pull must be running before the first await, or it would end
+        // with its caller. Only short names need a file, and a small one.
         let names = self.inner.registries.names(reference).map_err(refused)?;
         let mut failed = Vec::new();
         for name in names {
-            match self.pull_one(name, credentials.clone(), fields).await {
+            match self.join_pull(name, credentials.clone(), fields).await {
                 Err(error) if try_next_name(&error) => failed.push(error),
                 outcome => return outcome,
             }
@@ -101,16 +123,17 @@ impl Images {
         Err(ImageError::all_names_failed(reference, failed))
     }
 
-    async fn pull_one(
+    /// Joins the pull of this reference with these credentials, or starts it, and waits for its result.
+    async fn join_pull(
         &self,
         reference: Reference,
         credentials: Credentials,
         fields: &AuthFields,
     ) -> Result<String, ImageError> {
-        let Running {
+        let RunningPull {
             mut outcome,
             progress,
-        } = self.join_or_start(reference.clone(), credentials, fields);
+        } = self.running_pull(reference.clone(), credentials, fields);
         let _waiter = progress.wait();
         let result = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
@@ -118,7 +141,7 @@ impl Images {
         };
         match result {
             Some(Ok(id)) => {
-                self.inner.logins.remember(&reference, fields);
+                self.inner.credentials.remember(&reference, fields);
                 Ok(id)
             }
             Some(Err(error)) => Err(ImageError::Joined(error)),
@@ -128,104 +151,120 @@ impl Images {
         }
     }
 
-    fn join_or_start(&self, reference: Reference, credentials: Credentials, fields: &AuthFields) -> Running {
-        let key = format!("{reference} {}", fingerprint(fields));
-        let (sender, outcome) = watch::channel(None);
-        let (running, listed) = {
-            let mut pulls = self.inner.pulls.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(running) = pulls.get(&key) {
-                return running.clone();
-            }
-            let listed = self.inner.board.list(reference.to_string());
-            let progress = Arc::clone(&listed);
-            let running = Running { outcome, progress };
-            pulls.insert(key.clone(), running.clone());
-            (running, listed)
-        };
-        let leave = Leave {
-            pulls: Arc::clone(&self.inner.pulls),
-            key,
-        };
-        let images = self.clone();
-        tokio::spawn(async move {
-            let since = Instant::now();
-            let result = {
-                let mut pulled = pin!(images.pull_now(reference, credentials, &listed));
-                loop {
-                    match tokio::time::timeout(REPORT, &mut pulled).await {
-                        Ok(result) => break result.map_err(Arc::new),
-                        Err(_) => listed.report(),
-                    }
-                }
-            };
-            let outcome = result.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
-            metrics::pull(outcome, since.elapsed());
-            drop(leave);
-            drop(listed);
-            sender.send_replace(Some(result));
-        });
-        running
-    }
-
-    async fn pull_now(
+    fn running_pull(
         &self,
         reference: Reference,
         credentials: Credentials,
-        progress: &Progress,
-    ) -> Result<String, ImageError> {
-        let remote = Arc::new(Remote {
+        fields: &AuthFields,
+    ) -> RunningPull {
+        let key = format!("{reference} {}", fingerprint(fields));
+        let (sender, outcome) = watch::channel(None);
+        let (running, tracked) = {
+            let mut pulls = self.inner.pulls.lock();
+            if let Some(running) = pulls.get(&key) {
+                return running.clone();
+            }
+            let tracked = self.inner.tracker.add(reference.to_string());
+            let progress = Arc::clone(&tracked);
+            let running = RunningPull { outcome, progress };
+            pulls.insert(key.clone(), running.clone());
+            (running, tracked)
+        };
+        let in_flight = InFlightGuard {
+            pulls: Arc::clone(&self.inner.pulls),
+            key,
+        };
+        let remote = Remote {
             client: self.inner.client.clone(),
             reference,
             credentials,
-        });
-        let mut pulled = self.pull_remote(&remote, progress).await;
-        if pulled.as_ref().is_err_and(ImageError::is_disk_full) {
-            let kept = self.inner.shelf.clear();
-            if !kept.is_empty() {
-                tracing::warn!(image = %remote.reference, "the disk is full: what failed pulls had left is given up");
-                kept.give_up().await;
-                self.inner.layers.flush().await;
-                pulled = self.pull_remote(&remote, progress).await;
-            }
-        }
-        if pulled.is_err() {
-            self.inner.layers.flush().await;
-        }
-        pulled
+        };
+        tokio::spawn(
+            self.clone()
+                .run_pull(Arc::new(remote), tracked, in_flight, sender),
+        );
+        running
     }
 
-    async fn pull_remote(&self, remote: &Arc<Remote>, progress: &Progress) -> Result<String, ImageError> {
+    /// The task of a pull.
+    async fn run_pull(
+        self,
+        remote: Arc<Remote>,
+        tracked: TrackedPull,
+        in_flight: InFlightGuard,
+        outcome: watch::Sender<Outcome>,
+    ) {
+        let since = Instant::now();
+        let result = {
+            let mut pull = pin!(self.fetch_image(&remote, &tracked));
+            loop {
+                match tokio::time::timeout(REPORT_INTERVAL, &mut pull).await {
+                    Ok(result) => break result,
+                    Err(_) => tracked.report(),
+                }
+            }
+        };
+        let label = result.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
+        metrics::pull(label, since.elapsed());
+        drop(in_flight);
+        drop(tracked);
+        outcome.send_replace(Some(result.map_err(Arc::new)));
+    }
+
+    /// Fetches an image. If the disk is full, tries again without what earlier pulls have left.
+    async fn fetch_image(&self, remote: &Arc<Remote>, progress: &Progress) -> Result<String, ImageError> {
+        let mut fetched = self.try_fetch_image(remote, progress).await;
+        if let Err(error) = &fetched
+            && error.is_disk_full()
+        {
+            let removed = self.inner.retained.remove_all();
+            if !removed.is_empty() {
+                tracing::warn!(
+                    image = %remote.reference,
+                    error = chain(error),
+                    "the disk is full: discarding what failed pulls have left, and trying again"
+                );
+                removed.discard().await;
+                self.inner.layers.gc().flush().await;
+                fetched = self.try_fetch_image(remote, progress).await;
+            }
+        }
+        if fetched.is_err() {
+            self.inner.layers.gc().flush().await;
+        }
+        fetched
+    }
+
+    async fn try_fetch_image(&self, remote: &Arc<Remote>, progress: &Progress) -> Result<String, ImageError> {
         let Remote {
             client,
             reference,
             credentials,
         } = &**remote;
-        let failed = |source| ImageError::Fetch {
-            reference: reference.to_string(),
-            source: Box::new(source),
-        };
-        let disk = self.disk()?;
+        let disk = self.open_disk()?;
         let platform: &Platform = &self.inner.config.platform;
         let image = client
             .image(reference, platform, credentials)
             .await
-            .map_err(failed)?;
+            .map_err(|source| remote.failed(source))?;
         check_media_types(&image.manifest)?;
         progress.enter(PullStep::Config);
         let blob = &image.manifest.config;
         let bytes = client
             .fetch_small(reference, blob, CONFIG_MAX, credentials)
             .await
-            .map_err(failed)?;
+            .map_err(|source| remote.failed(source))?;
         let config = Config::parse(&bytes, blob.digest.clone())?;
         let origins = image.manifest.layers.iter();
         let origins = origins.map(|layer| Origin::Registry(Arc::clone(remote), layer.clone()));
-        let layers = self.layers(&config, origins.collect(), &disk, progress).await?;
-        let mut manifests = vec![document(&image.target.digest, &image.target.bytes)];
+        let layers = self
+            .fetch_layers(&config, origins.collect(), &disk, progress)
+            .await?;
+        let mut manifests = vec![StoredDocument::new(&image.target.digest, &image.target.bytes)];
         if image.digest != image.target.digest {
-            manifests.push(document(&image.digest, &image.bytes));
+            manifests.push(StoredDocument::new(&image.digest, &image.bytes));
         }
-        let put = NewImage {
+        let image = NewImage {
             tags: tag_name(reference).into_iter().collect(),
             digests: vec![digest_name(reference, &image.target.digest)],
             config_bytes: bytes.into(),
@@ -233,11 +272,11 @@ impl Images {
             layers,
             config,
         };
-        self.commit(put, &disk, progress).await
+        self.commit(image, &disk, progress).await
     }
 
-    /// Holds all layers of an image; `origins` in the order of the config's diff ids.
-    pub(super) async fn layers(
+    /// Fetches and holds all layers of an image. `origins` has the order of the config's diff ids.
+    async fn fetch_layers(
         &self,
         config: &Config,
         origins: Vec<Origin>,
@@ -256,15 +295,16 @@ impl Images {
         }
         progress.enter(PullStep::Layers);
         let parallel = self.inner.config.max_parallel_downloads;
-        let (effort, mut idle) = PullContext::new(parallel, Arc::clone(&self.inner.shelf), Arc::clone(disk));
-        let effort = Arc::new(effort);
+        let (context, mut idle) =
+            PullContext::new(parallel, Arc::clone(&self.inner.retained), Arc::clone(disk));
+        let context = Arc::new(context);
         let mut tasks = JoinSet::new();
         for (at, (diff_id, origin)) in config.diff_ids.iter().cloned().zip(origins).enumerate() {
-            let (layers, effort) = (self.inner.layers.clone(), Arc::clone(&effort));
+            let (layers, context) = (self.inner.layers.clone(), Arc::clone(&context));
             let (digest, size) = origin.blob(&diff_id);
-            let track = progress.layer(digest, &diff_id, size);
+            let track = progress.add_layer(digest, &diff_id, size);
             tasks.spawn(async move {
-                let layer = fetch::obtain(&layers, &diff_id, &origin, &effort, &track).await;
+                let layer = fetch::obtain(&layers, &diff_id, &origin, &context, &track).await;
                 layer.map(|layer| (at, layer))
             });
         }
@@ -280,18 +320,19 @@ impl Images {
                 Ok(layer) => held.push(layer),
                 Err(error) => {
                     if error.is_retryable() {
-                        effort.keep();
+                        context.retain_ingests();
                     }
-                    // The others' threads notice that nobody feeds them any more, and clean up, unless they are kept.
+                    // Ingests that are not retained end: their threads notice that no more bytes come, and
+                    // clean up.
                     tasks.abort_all();
                     while let Some(done) = tasks.join_next().await {
                         held.extend(done.into_iter().flatten());
                     }
-                    drop(effort);
+                    drop(context);
                     while idle.recv().await.is_some() {}
                     if error.is_retryable() {
                         let held = held.into_iter().map(|(_, layer)| layer);
-                        self.keep(held.collect(), disk).await;
+                        self.retain_layers(held.collect(), disk).await;
                     }
                     return Err(error);
                 }
@@ -301,58 +342,127 @@ impl Images {
         Ok(held.into_iter().map(|(_, layer)| layer).collect())
     }
 
-    /// What tells of a failed write of layers: to be taken before the first of them, for the kernel reports to a descriptor
-    /// what went wrong since it was opened.
-    pub(super) fn disk(&self) -> Result<Arc<File>, ImageError> {
+    /// Retains the layers of a failed pull that no image has.
+    async fn retain_layers(&self, mut layers: Vec<Arc<Layer>>, disk: &Arc<File>) {
+        let retained = &self.inner.retained;
+        layers.retain(|layer| !layer.is_durable() || retained.has(layer));
+        if retained.has_space() && !layers.is_empty() {
+            match self.make_durable(&layers, disk).await {
+                Ok(()) => retained.retain_layers(layers).await,
+                Err(error) => tracing::warn!(
+                    layers = ?layers,
+                    error = chain(&error),
+                    "cannot make the layers of a failed pull durable; a retry fetches them again"
+                ),
+            }
+        }
+        retained.start_expiry();
+    }
+
+    /// A descriptor of the file system of the layers. It has to be opened before anything is written, because
+    /// the kernel reports a failed write only to descriptors that were open then.
+    fn open_disk(&self) -> Result<Arc<File>, ImageError> {
         files::open_dir(&self.inner.layout.layers()).map(Arc::new)
     }
 
-    /// Makes layers durable; one sync serves them all.
-    pub(super) async fn make_durable(
-        &self,
-        layers: &[Arc<Layer>],
-        disk: &Arc<File>,
-    ) -> Result<(), ImageError> {
+    /// Makes layers durable, all with one syncfs(2).
+    async fn make_durable(&self, layers: &[Arc<Layer>], disk: &Arc<File>) -> Result<(), ImageError> {
         if layers.iter().all(|layer| layer.is_durable()) {
             return Ok(());
         }
         let (dir, layers) = (self.inner.layout.layers(), layers.to_vec());
         let disk = Arc::clone(disk);
-        blocking("making layers durable", move || {
-            pausa_layer::sync_tree(disk.as_fd()).map_err(|source| ImageError::Unpack {
-                diff_id: dir.display().to_string(),
-                source: Box::new(source),
-            })?;
+        blocking(move || {
+            pausa_layer::sync_tree(disk.as_fd()).map_err(tree_error("sync", &dir))?;
             layers.iter().for_each(|layer| layer.mark_durable());
             Ok(())
         })
         .await
     }
 
-    /// Makes an image's layers durable, then records it.
-    pub(super) async fn commit(
+    /// Makes an image's layers durable, then adds the image to the metadata store.
+    async fn commit(
         &self,
-        put: NewImage,
+        image: NewImage,
         disk: &Arc<File>,
         progress: &Progress,
     ) -> Result<String, ImageError> {
-        let id = put.config.id.to_string();
+        let id = image.config.id.to_string();
         progress.enter(PullStep::Syncing);
-        self.make_durable(&put.layers, disk).await?;
+        self.make_durable(&image.layers, disk).await?;
         failpoint("layers-synced");
         progress.enter(PullStep::Recording);
-        let diff_ids = put.config.diff_ids.clone();
+        let diff_ids = image.config.diff_ids.clone();
         let (reply, done) = oneshot::channel();
-        self.inner.send(MetadataJob::NewImage(Box::new(put), reply));
+        self.inner.send(MetadataJob::Add(Box::new(image), reply));
         done.await.unwrap_or(Err(ImageError::Stopped {
             doing: "recording an image",
         }))?;
-        self.release_kept(&diff_ids).await;
+        self.inner.retained.release(&diff_ids).await;
         Ok(id)
+    }
+
+    /// Imports all images for this node's platform from an archive, which may be compressed as a whole with
+    /// gzip or zstd.
+    ///
+    /// # Errors
+    /// [`ImageError::ArchiveRead`], [`ImageError::Archive`], and those of [`Images::pull`]. Images that were
+    /// imported before stay.
+    pub(crate) async fn import(&self, reader: impl AsyncRead) -> Result<Vec<ImportedImage>, ImageError> {
+        let imported = self.import_images(reader).await;
+        // When this returns, the spooled archive is gone, and after a failure what was unpacked as well.
+        self.flush().await;
+        imported
+    }
+
+    async fn import_images(&self, reader: impl AsyncRead) -> Result<Vec<ImportedImage>, ImageError> {
+        let progress = self.inner.tracker.add("an archive that is imported".to_owned());
+        let disk = self.open_disk()?;
+        let spool = Spool::read(&self.inner.layers, reader).await?;
+        let platform = self.inner.config.platform.clone();
+        // The spool is removed when it is dropped.
+        let (_spool, plans) = blocking(move || plan(&spool, &platform).map(|plans| (spool, plans))).await?;
+        let mut imported: Vec<ImportedImage> = Vec::new();
+        for plan in plans {
+            let layers = self
+                .fetch_layers(&plan.config, plan.origins, &disk, &progress)
+                .await?;
+            let names = plan.tags.clone();
+            let image = NewImage {
+                config: plan.config,
+                config_bytes: plan.config_bytes,
+                layers,
+                manifests: plan.manifests,
+                tags: plan.tags,
+                digests: plan.digests,
+            };
+            let id = self.commit(image, &disk, &progress).await?;
+            match imported.iter_mut().find(|image| image.id == id) {
+                Some(image) => image.names.extend(names),
+                None => imported.push(ImportedImage { id, names }),
+            }
+        }
+        Ok(imported)
+    }
+
+    /// The registries and mirrors that a pull of `text` would contact, in order. Reads configuration as a
+    /// pull does, and contacts none of them. Says nothing about credentials, which come with each pull.
+    ///
+    /// # Errors
+    /// [`ImageError::Reference`] if it is not a reference. Errors in configuration are part of the answer.
+    pub(crate) async fn explain(&self, text: &str) -> Result<Explanation, ImageError> {
+        let (registries, given) = (Arc::clone(&self.inner.registries), text.to_owned());
+        let no_credentials = |_: &_| Found::default();
+        let explained =
+            blocking(move || explain(&*registries, &given, &Proxies::from_env(), no_credentials)).await;
+        explained.map_err(|source| ImageError::Reference {
+            reference: shortened(text),
+            source: Box::new(source),
+        })
     }
 }
 
-/// Whether the next meaning of a short name may have what this one has not.
+/// Whether the next meaning of a short name may be pulled where this one cannot.
 fn try_next_name(error: &ImageError) -> bool {
     matches!(
         error.kind(),
@@ -363,19 +473,7 @@ fn try_next_name(error: &ImageError) -> bool {
     )
 }
 
-fn fields(auth: Option<&v1::AuthConfig>) -> AuthFields {
-    let auth = auth.cloned().unwrap_or_default();
-    AuthFields {
-        username: auth.username,
-        password: auth.password,
-        auth: auth.auth,
-        server_address: auth.server_address,
-        identity_token: auth.identity_token,
-        registry_token: auth.registry_token,
-    }
-}
-
-/// Tells credentials apart without being them.
+/// Distinguishes credentials without containing them.
 fn fingerprint(fields: &AuthFields) -> Digest {
     let parts = [
         &fields.username,
@@ -390,16 +488,4 @@ fn fingerprint(fields: &AuthFields) -> Digest {
         .map(|part| format!("{} {part}", part.len()))
         .collect();
     Digest::sha256(text.as_bytes())
-}
-
-/// A document to be kept under its digest.
-pub(super) fn document(digest: &Digest, bytes: &[u8]) -> StoredDocument {
-    StoredDocument {
-        // Documents named by another algorithm are kept under their SHA-256: file names are of one kind.
-        hex: match digest.algorithm() {
-            pausa_distribution::Algorithm::Sha256 => digest.hex().to_owned(),
-            pausa_distribution::Algorithm::Sha512 => Digest::sha256(bytes).hex().to_owned(),
-        },
-        bytes: bytes.to_vec(),
-    }
 }

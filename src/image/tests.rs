@@ -4,9 +4,9 @@ pub(crate) mod builder;
 mod damage;
 mod directories;
 mod export;
-mod kept;
 mod progress;
 pub(crate) mod registry;
+mod retained;
 mod wait;
 
 use pausa_layer::Usage;
@@ -55,7 +55,7 @@ fn listing(root: &Path, dir: &str) -> Vec<String> {
         .collect()
 }
 
-/// Nothing of any image is on disk.
+/// Asserts that the store has no data of any image.
 pub(crate) fn assert_empty(root: &Path) {
     for dir in ["layers", "images", "configs", "manifests", "tops", "staging"] {
         assert_eq!(listing(root, dir), Vec::<String>::new(), "{dir}");
@@ -79,7 +79,7 @@ async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
     let blobs = registry.count("/blobs/");
     assert_eq!(blobs, 3);
     assert_eq!(images.pull(&two, None).await.unwrap(), built.id());
-    // Only the config again: the layers are there.
+    // Only the config is fetched again, since the layers are in the store.
     assert_eq!(registry.count("/blobs/"), blobs + 1);
     let by_digest = format!("{}@{}", registry.name("team/app"), digest(&built.manifest));
     let hex = built.id().split_off(7);
@@ -144,7 +144,7 @@ async fn whiteouts_hide_across_layers_of_docker_images() {
         &json!({}),
     );
     registry.push("app", "latest", &built);
-    // No tag means latest.
+    // The default tag is latest.
     images.pull(&registry.name("app"), None).await.unwrap();
     let lease = images.lease(&registry.name("app:latest")).unwrap();
     assert_eq!(lease.layers().len(), 2);
@@ -204,7 +204,7 @@ async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
     assert_eq!(registry.count(&digest(&one.layers[1])), 1);
     assert_eq!(registry.count("manifests/one"), 1);
     assert_eq!(listing(dir.path(), "layers").len(), 3);
-    // What is shared stays until the last image goes.
+    // The shared layer stays until its last image is removed.
     images.remove(&one.id()).await.unwrap();
     assert_eq!(listing(dir.path(), "layers").len(), 2);
     images.remove(&two.id()).await.unwrap();
@@ -212,23 +212,21 @@ async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
 }
 
 #[tokio::test]
-async fn a_pull_whose_caller_went_away_is_finished() {
+async fn a_pull_continues_without_its_caller() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
     let built = small("x");
     registry.push("app", "v1", &built);
     let name = registry.name("app:v1");
-    // Polled once, so that it begins, and dropped.
+    // It is polled once, so that it starts, and then dropped.
     let pull = images.pull(&name, None);
-    tokio::select! { biased; _ = pull => panic!("nothing can be there yet"), () = std::future::ready(()) => {} }
-    while status(&images, &name).is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    tokio::select! { biased; _ = pull => panic!("the pull cannot be done yet"), () = std::future::ready(()) => {} }
+    wait::until("the image is pulled", || status(&images, &name).is_some()).await;
 }
 
 #[tokio::test]
-async fn a_lease_keeps_what_is_removed_even_over_a_restart() {
+async fn a_lease_keeps_a_removed_image_even_across_a_restart() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let built = small("kept");
@@ -244,27 +242,27 @@ async fn a_lease_keeps_what_is_removed_even_over_a_restart() {
         assert!(images.images(None).is_empty());
         assert_eq!(images.lease(&name).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(lease.layers()[0].join("file").exists());
-        // A daemon that is killed drops nothing.
+        // A killed daemon drops no lease.
         std::mem::forget(lease);
     }
     let images = open(dir.path());
     assert!(images.images(None).is_empty());
     let lease = images.lease(&built.id()).unwrap();
     images.recovered();
-    images.settle().await;
+    images.flush().await;
     assert!(lease.layers()[0].join("file").exists());
-    // Pulled again while the old one is in use: the same layers.
+    // If it is pulled again while the lease lasts, its layers are used.
     images.pull(&name, None).await.unwrap();
     assert_eq!(registry.count(&digest(&built.layers[0])), 1);
     images.remove(&name).await.unwrap();
     assert_eq!(listing(dir.path(), "layers").len(), 1);
     drop(lease);
-    images.settle().await;
+    images.flush().await;
     assert_empty(dir.path());
 }
 
 #[tokio::test]
-async fn nobody_leasing_a_removed_image_after_a_restart_frees_it() {
+async fn a_removed_image_without_a_lease_after_a_restart_is_freed() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let built = small("kept");
@@ -274,15 +272,15 @@ async fn nobody_leasing_a_removed_image_after_a_restart_frees_it() {
         let id = images.pull(&registry.name("app:v1"), None).await.unwrap();
         let lease = images.lease(&id).unwrap();
         images.remove(&id).await.unwrap();
-        // A daemon that stops in order says so first.
+        // A daemon closes the store before it drops the leases.
         images.close();
         drop(lease);
-        images.settle().await;
+        images.flush().await;
     }
     let images = open(dir.path());
     assert_eq!(listing(dir.path(), "layers").len(), 1);
     images.recovered();
-    images.settle().await;
+    images.flush().await;
     assert_empty(dir.path());
 }
 
@@ -299,7 +297,7 @@ async fn a_moved_tag_leaves_the_old_image_its_digest() {
         registry.push("app", "v1", &new);
         assert_eq!(images.pull(&name, None).await.unwrap(), new.id());
     }
-    // The same from the records.
+    // The records say the same.
     let images = open(dir.path());
     assert_eq!(status(&images, &name).unwrap().id, new.id());
     let old = status(&images, &old.id()).unwrap();
@@ -308,7 +306,7 @@ async fn a_moved_tag_leaves_the_old_image_its_digest() {
 }
 
 #[tokio::test]
-async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
+async fn remains_of_a_killed_daemon_are_removed_and_damage_is_left_out() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (good, bad, lost) = (small("good"), small("bad"), small("lost"));
@@ -320,16 +318,16 @@ async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
             .unwrap();
     }
     let base = dir.path().join("images");
-    // In the middle of a layer, between rename and record, in the middle of a record.
+    // An unfinished layer, a layer without a record, an unfinished record.
     std::fs::create_dir_all(base.join("staging/layer-7/fs/deep")).unwrap();
     std::fs::create_dir_all(base.join("layers").join("ab".repeat(32)).join("fs")).unwrap();
     std::fs::write(base.join("images/.new-3"), "{").unwrap();
-    // A record that is damaged is made again from its copy; an image whose layer is gone is absent until it is mended.
+    // A damaged record is restored from its copy. An image that lacks a layer is absent until it is repaired.
     std::fs::write(base.join("images").join(format!("{}.json", &bad.id()[7..])), "{").unwrap();
     let layer = Layout::new(dir.path()).layer(&layer_of(&lost));
     std::fs::remove_dir_all(layer).unwrap();
     let images = open(dir.path());
-    images.settle().await;
+    images.flush().await;
     assert_eq!(listing(dir.path(), "staging"), Vec::<String>::new());
     assert_eq!(listing(dir.path(), "layers").len(), 2);
     assert!(status(&images, &registry.name("app:good")).is_some());
@@ -339,18 +337,18 @@ async fn what_a_killed_daemon_leaves_is_cleaned_up_and_damage_is_left_out() {
     );
     assert!(status(&images, &lost.id()).is_none());
     assert_eq!(images.incomplete().len(), 1);
-    // And can be had again.
+    // It can be pulled again.
     let name = registry.name("app:lost");
     images.pull(&name, None).await.unwrap();
     assert!(images.lease(&name).unwrap().layers()[0].join("file").exists());
 }
 
 #[tokio::test]
-async fn wrong_bytes_leave_nothing_but_the_error() {
+async fn wrong_data_leaves_only_an_error() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
-    // The blob is what the manifest says, but not what the config says.
+    // A blob that matches the manifest, but not the config.
     let mut built = image(OCI, &[tar(&[("a", "1")]), tar(&[("b", "2")])], &json!({}));
     let text = String::from_utf8(built.config.clone()).unwrap();
     built.config = text.replace(&layer_of(&built), &"0".repeat(64)).into_bytes();
@@ -365,7 +363,7 @@ async fn wrong_bytes_leave_nothing_but_the_error() {
         "{error}"
     );
     assert_empty(dir.path());
-    // A layer that is no archive.
+    // A layer that is not an archive.
     manifest["layers"][0]["digest"] = json!(digest(&built.config));
     manifest["layers"][0]["size"] = json!(built.config.len());
     built.manifest = manifest.to_string().into_bytes();

@@ -1,139 +1,128 @@
-//! Verification on demand, and what to do about damage.
+//! Verification of images on demand, and repair.
 //!
-//! `verify` only looks. `repair` sets damaged layers aside, which makes the image incomplete: absent for CRI, known by its names
-//! here, mended by the next pull, which fetches just what is missing. The daemon tries that pull by itself, with credentials if it
-//! knows some ([`logins`](crate::image::pull::credentials)).
+//! [`Images::verify`] only reads. [`Images::repair`] removes damaged layers, which makes the image
+//! incomplete: absent for CRI, but known here by its names, until a pull fetches exactly what is missing. The
+//! daemon tries that pull itself, with credentials if it knows some
+//! ([`PullCredentials`](super::pull::credentials::PullCredentials)).
 
 pub(crate) mod layer;
 pub(crate) mod startup;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::Images;
 use super::error::ImageError;
-use super::{Images, Inner};
+use super::store::content::Content;
+use super::store::index::IncompleteImage;
+use super::store::layout::Layout;
+use super::store::metadata::MetadataJob;
+use crate::blocking::blocking;
 use crate::error::chain;
-use crate::image::pull::fetch::blocking;
-use crate::image::store::content::Content;
-use crate::image::store::index::Incomplete;
-use crate::image::store::metadata::MetadataJob;
-use layer::{Verdict, VerifyMethod};
+use layer::{Verdict, VerifyMethod, document_damage, verify_layer};
 
-/// How long an incomplete image is kept for somebody to mend it.
-const MEND_FOR: Duration = Duration::from_secs(24 * 3600);
-/// First and longest pause between attempts to mend.
-const MEND_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
+/// How long the daemon tries to repair an incomplete image before it removes it.
+const REPAIR_PERIOD: Duration = Duration::from_secs(24 * 3600);
+/// First and longest pause between two attempts.
+const REPAIR_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 
-/// What the verification of an image found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ImageReport {
+/// The result of verifying an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageReport {
     /// `sha256:` and 64 hex digits.
-    pub id: String,
+    pub(crate) id: String,
     /// Tags, then digests.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Config and manifests.
-    pub documents: Vec<DocumentReport>,
+    pub(crate) documents: Vec<DocumentReport>,
     /// Lowest first.
-    pub layers: Vec<LayerReport>,
+    pub(crate) layers: Vec<LayerReport>,
 }
 
-/// One document of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DocumentReport {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DocumentReport {
     /// `sha256:` and 64 hex digits.
-    pub digest: String,
+    pub(crate) digest: String,
     /// `config` or `manifest`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// What is wrong with it, for people.
-    pub damage: Option<String>,
+    pub(crate) damage: Option<String>,
 }
 
-/// One layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LayerReport {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerReport {
     /// `sha256:` and 64 hex digits.
-    pub diff_id: String,
+    pub(crate) diff_id: String,
     /// Bytes on disk.
-    pub bytes: u64,
-    /// Inodes on disk.
-    pub inodes: u64,
-    /// How it was verified.
-    pub method: VerifyMethod,
+    pub(crate) bytes: u64,
+    pub(crate) inodes: u64,
+    pub(crate) method: VerifyMethod,
     /// The first thing that is wrong with it, for people.
-    pub damage: Option<String>,
+    pub(crate) damage: Option<String>,
 }
 
 impl ImageReport {
-    /// Whether nothing is wrong.
-    pub fn is_whole(&self) -> bool {
+    /// Whether nothing is damaged.
+    pub(crate) fn is_whole(&self) -> bool {
         let documents = self.documents.iter().all(|document| document.damage.is_none());
         documents && self.layers.iter().all(|layer| layer.damage.is_none())
     }
 }
 
 impl Images {
-    /// Reads a whole image again, which takes as long as the disk needs, and compares it with what was unpacked. Changes
-    /// nothing; the image stays while this runs.
+    /// Reads all files of an image, which takes as long as the disk needs, and compares them with what was
+    /// unpacked. Changes nothing. The image cannot be removed from disk meanwhile.
     ///
     /// # Errors
-    /// [`ImageError::NotFound`], [`ImageError::Ambiguous`]; [`ImageError::Unpack`] where a layer cannot be read for want of memory
-    /// or descriptors.
-    pub async fn verify(&self, reference: &str) -> Result<ImageReport, ImageError> {
+    /// [`ImageError::NotFound`]; [`ImageError::Ambiguous`]; [`ImageError::Unpack`] if a layer cannot be read
+    /// for a reason that says nothing about it, such as a lack of memory or descriptors.
+    pub(crate) async fn verify(&self, reference: &str) -> Result<ImageReport, ImageError> {
         let (content, names, manifests) = {
             let index = self.inner.index.load();
-            let (entry, content) = self.hold(&index, reference)?;
-            let names = [entry.tags.clone(), entry.digests.clone()].concat();
-            (content, names, entry.manifests.clone())
+            let (image, content) = self.find_held(&index, reference)?;
+            let names = [image.tags.clone(), image.digests.clone()].concat();
+            (content, names, image.manifests.clone())
         };
-        let inner = Arc::clone(&self.inner);
-        blocking("verifying an image", move || {
-            report(&inner, &content, names, &manifests)
-        })
-        .await
+        let layout = self.inner.layout.clone();
+        blocking(move || verify_image(&layout, &content, names, &manifests)).await
     }
 
-    /// As [`verify`](Self::verify), and sets damaged layers aside: the image is absent then ([`incomplete`](Self::incomplete)) until
-    /// a pull or an import brings those layers, and only those.
+    /// As [`verify`](Self::verify), and removes damaged layers. The image is then
+    /// [incomplete](Self::incomplete) until a pull or an import brings these layers.
     ///
     /// # Errors
     /// As [`verify`](Self::verify); [`ImageError::InUse`] while a container uses a damaged layer.
-    pub async fn repair(&self, reference: &str) -> Result<ImageReport, ImageError> {
+    pub(crate) async fn repair(&self, reference: &str) -> Result<ImageReport, ImageError> {
         let report = self.verify(reference).await?;
         if !report.is_whole() {
-            // What is damaged must not come back from there.
-            self.clear_shelf().await;
+            // A retained layer would otherwise come back with its damage.
+            self.discard_retained().await;
         }
         for layer in report.layers.iter().filter(|layer| layer.damage.is_some()) {
             let hex = layer.diff_id.trim_start_matches("sha256:").to_owned();
             let (reply, done) = oneshot::channel();
-            self.inner.send(MetadataJob::Condemn(hex, reply));
+            self.inner.send(MetadataJob::QuarantineLayer(hex, reply));
             done.await.unwrap_or(Err(ImageError::Stopped {
-                doing: "setting a damaged layer aside",
+                doing: "removing a damaged layer",
             }))?;
         }
-        self.settle().await;
+        self.flush().await;
         Ok(report)
     }
 
-    /// Images that are known by name and lack layers. CRI does not show them; a pull mends them.
-    pub fn incomplete(&self) -> Vec<Incomplete> {
-        self.inner.index.load().incomplete().cloned().collect()
-    }
-
-    /// Waits until layers that were in doubt after a power cut are verified, and tries to mend what is not whole.
-    pub(super) async fn mend(self) {
-        let mut checked = self.inner.checked.clone();
-        // Ends without a value: only the end counts.
-        drop(checked.changed().await);
-        self.settle().await;
-        let mut pause = MEND_PAUSE.0;
-        let give_up = tokio::time::Instant::now() + MEND_FOR;
+    /// Waits until the layers to be verified at start are, then tries to complete all incomplete images until
+    /// none is left.
+    pub(super) async fn repair_incomplete(self) {
+        let mut verified = self.inner.verified.clone();
+        // The channel carries no value. Its end is what counts.
+        drop(verified.changed().await);
+        self.flush().await;
+        let mut pause = REPAIR_PAUSE.0;
+        let give_up = tokio::time::Instant::now() + REPAIR_PERIOD;
         loop {
             for image in self.incomplete() {
-                self.mend_one(&image).await;
+                self.complete(&image).await;
             }
             if self.incomplete().is_empty() {
                 return;
@@ -142,67 +131,72 @@ impl Images {
                 break;
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(MEND_PAUSE.1);
+            pause = (pause * 2).min(REPAIR_PAUSE.1);
         }
         for image in self.incomplete() {
-            tracing::warn!(image = image.id, names = ?image.names, "an image that nobody mended is removed");
-            if let Err(error) = self.remove(&image.id).await {
-                tracing::warn!(error = chain(&error), "and could not be");
+            match self.remove(&image.id).await {
+                Ok(()) => tracing::warn!(
+                    image = image.id,
+                    names = ?image.names,
+                    "removed an incomplete image, since it could not be repaired for a day; pull it again if it is needed"
+                ),
+                Err(error) => tracing::warn!(
+                    image = image.id,
+                    names = ?image.names,
+                    error = chain(&error),
+                    "cannot remove an incomplete image; its layers occupy space until the next pull or removal"
+                ),
             }
         }
     }
 
-    async fn mend_one(&self, image: &Incomplete) {
-        // By digest if there is one: a tag may have moved.
-        let Some(name) = image
-            .names
-            .iter()
-            .find(|name| name.contains('@'))
-            .or_else(|| image.names.first())
-        else {
+    async fn complete(&self, image: &IncompleteImage) {
+        // A digest is better than a tag, which may have moved.
+        let names = image.names.iter();
+        let by_digest = names.clone().find(|name| name.contains('@'));
+        let Some(name) = by_digest.or_else(|| names.clone().next()) else {
             return;
         };
         let Ok(reference) = name.parse() else { return };
-        let fields = self.inner.logins.of(&reference).await;
-        match self.pull_with(name, &fields).await {
+        let credentials = self.inner.credentials.find(&reference).await;
+        match self.pull_with(name, &credentials).await {
             Ok(_) => tracing::info!(
                 image = name,
                 layers = image.missing.len(),
-                "a damaged image is whole again"
+                "repaired a damaged image: its missing layers were fetched again"
             ),
             Err(error) => tracing::warn!(
                 image = name,
                 missing = ?image.missing,
                 error = chain(&error),
-                "a damaged image could not be mended; it is tried again, and a pull with the right credentials mends it at once"
+                "cannot repair a damaged image; it stays absent, and the repair is tried again. A pull with the right credentials \
+                 repairs it at once"
             ),
         }
     }
 }
 
-fn report(
-    inner: &Inner,
+fn verify_image(
+    layout: &Layout,
     content: &Content,
     names: Vec<String>,
     manifests: &[String],
 ) -> Result<ImageReport, ImageError> {
-    let layout = &inner.layout;
-    let hex = content.config.id.hex();
-    let document = |kind, hex: &str, path: std::path::PathBuf| DocumentReport {
+    let id = content.config.id.hex();
+    let mut documents = vec![DocumentReport {
+        digest: content.config.id.to_string(),
+        kind: "config",
+        damage: document_damage(&layout.config(id), id),
+    }];
+    documents.extend(manifests.iter().map(|hex| DocumentReport {
         digest: format!("sha256:{hex}"),
-        kind,
-        damage: layer::document(&path, hex),
-    };
-    let mut documents = vec![document("config", hex, layout.config(hex))];
-    documents.extend(
-        manifests
-            .iter()
-            .map(|hex| document("manifest", hex, layout.manifest(hex))),
-    );
+        kind: "manifest",
+        damage: document_damage(&layout.manifest(hex), hex),
+    }));
     let mut layers = Vec::with_capacity(content.layers.len());
     for layer in &content.layers {
         let record = layer.record();
-        let damage = match layer::layer(layout, record) {
+        let damage = match verify_layer(layout, record) {
             Verdict::Whole => None,
             Verdict::Damaged(damage) => Some(damage),
             Verdict::Unknown(error) => return Err(error),
@@ -211,7 +205,7 @@ fn report(
             diff_id: format!("sha256:{}", record.diff_id),
             bytes: record.size,
             inodes: record.inodes,
-            method: layer::method(record),
+            method: VerifyMethod::of(record),
             damage,
         });
     }

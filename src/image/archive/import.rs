@@ -1,96 +1,51 @@
-//! Images from archives: OCI layouts (image-layout.md) and what `docker save` writes (`manifest.json`).
+//! Images from archives: OCI layouts (image-layout.md) and archives of `docker save` (`manifest.json`).
 //!
-//! The archive is spooled, because its index may come last; then its layers take the way that pulled ones take. What an OCI
-//! layout says is verified by digest; a docker-save archive has only the config's diff ids to hold its layers against.
+//! The archive is spooled, because its index may come last. Then its layers are unpacked as those of a pull.
+//! The contents of an OCI layout are verified by digest; the layers of a docker-save archive can be compared
+//! only with the config's diff ids.
 
 use pausa_distribution::{Descriptor, Digest, Document, Index, Manifest, OCI_INDEX, Platform, Reference};
 use serde::Deserialize;
-use tokio::io::AsyncRead;
 
-use crate::image::Images;
-use crate::image::archive::spool::{Spool, blob_name, unusable};
+use super::spool::{Spool, blob_name, unusable};
 use crate::image::error::ImageError;
-use crate::image::pull::document;
-use crate::image::pull::fetch::{Origin, blocking};
+use crate::image::pull::fetch::Origin;
 use crate::image::pull::media_types::check_media_types;
 use crate::image::store::content::{CONFIG_MAX, Config};
 use crate::image::store::index::{digest_name, tag_name};
-use crate::image::store::metadata::{NewImage, StoredDocument};
+use crate::image::store::metadata::StoredDocument;
 
 /// Largest manifest or index.
 const MANIFEST_MAX: usize = 4 << 20;
-/// Images in one archive.
+/// Most images in one archive.
 const IMAGES_MAX: usize = 1000;
-/// How many indexes may stand between the archive's and a manifest.
+/// Most indexes between the archive's index and a manifest.
 const NESTING_MAX: usize = 3;
-/// Names of images in an OCI layout, the better one first.
+/// Annotations that name an image in an OCI layout, the preferred one first.
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
-/// An image that was in an archive.
+/// An image that was imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imported {
-    /// Its id.
-    pub id: String,
-    /// The names the archive gives it, normalised.
-    pub names: Vec<String>,
+pub(crate) struct ImportedImage {
+    /// `sha256:` and 64 hex digits.
+    pub(crate) id: String,
+    /// Its names in the archive, normalised.
+    pub(crate) names: Vec<String>,
 }
 
-/// What is to be done for one image.
-struct Plan {
-    config: Config,
-    config_bytes: Vec<u8>,
-    origins: Vec<Origin>,
-    manifests: Vec<StoredDocument>,
-    tags: Vec<String>,
-    digests: Vec<String>,
+/// An image to import.
+pub(crate) struct ImportPlan {
+    pub(crate) config: Config,
+    pub(crate) config_bytes: Vec<u8>,
+    /// In the order of the config's diff ids.
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) manifests: Vec<StoredDocument>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) digests: Vec<String>,
 }
 
-impl Images {
-    /// Imports all images of this node's platform from an archive, which may be compressed with gzip or zstd as a whole.
-    ///
-    /// # Errors
-    /// [`ImageError::ArchiveRead`], [`ImageError::Archive`] and those of [`Images::pull`]. Images imported before the one that failed
-    /// stay.
-    pub async fn import(&self, reader: impl AsyncRead) -> Result<Vec<Imported>, ImageError> {
-        let imported = self.import_all(reader).await;
-        // The spooled archive is gone when this returns, and if it failed what was unpacked as well.
-        self.settle().await;
-        imported
-    }
-
-    async fn import_all(&self, reader: impl AsyncRead) -> Result<Vec<Imported>, ImageError> {
-        let progress = self.inner.board.list("an archive that is imported".to_owned());
-        let disk = self.disk()?;
-        let spool = Spool::read(&self.inner.layers, reader).await?;
-        let platform = self.inner.config.platform.clone();
-        let (_spool, plans) = blocking("reading an image archive", move || {
-            let plans = plan(&spool, &platform)?;
-            Ok((spool, plans))
-        })
-        .await?;
-        let mut imported: Vec<Imported> = Vec::new();
-        for plan in plans {
-            let layers = self.layers(&plan.config, plan.origins, &disk, &progress).await?;
-            let names = plan.tags.clone();
-            let put = NewImage {
-                config: plan.config,
-                config_bytes: plan.config_bytes,
-                layers,
-                manifests: plan.manifests,
-                tags: plan.tags,
-                digests: plan.digests,
-            };
-            let id = self.commit(put, &disk, &progress).await?;
-            match imported.iter_mut().find(|image| image.id == id) {
-                Some(image) => image.names.extend(names),
-                None => imported.push(Imported { id, names }),
-            }
-        }
-        Ok(imported)
-    }
-}
-
-fn plan(spool: &Spool, platform: &Platform) -> Result<Vec<Plan>, ImageError> {
+/// The images for `platform` in an archive.
+pub(crate) fn plan(spool: &Spool, platform: &Platform) -> Result<Vec<ImportPlan>, ImageError> {
     let plans = if spool.has("index.json") {
         oci(spool, platform)?
     } else if spool.has("manifest.json") {
@@ -98,20 +53,20 @@ fn plan(spool: &Spool, platform: &Platform) -> Result<Vec<Plan>, ImageError> {
     } else {
         return Err(unusable(
             "index.json",
-            "is missing, and so is manifest.json: it is no image archive",
+            "is missing, and so is manifest.json: this is not an image archive",
         ));
     };
     if plans.is_empty() {
-        return Err(unusable("index.json", "names no image for this node's platform"));
+        return Err(unusable("index.json", "has no image for this node's platform"));
     }
     Ok(plans)
 }
 
-fn oci(spool: &Spool, platform: &Platform) -> Result<Vec<Plan>, ImageError> {
-    let bytes = spool.small("index.json", MANIFEST_MAX)?;
+fn oci(spool: &Spool, platform: &Platform) -> Result<Vec<ImportPlan>, ImageError> {
+    let bytes = spool.read_small("index.json", MANIFEST_MAX)?;
     let index = match parse(&bytes, Some(OCI_INDEX), &Digest::sha256(&bytes))? {
         Document::Index(index) => index,
-        Document::Manifest(_) => return Err(unusable("index.json", "is no index")),
+        Document::Manifest(_) => return Err(unusable("index.json", "is not an index")),
     };
     check_count(index.manifests.len())?;
     let mut plans = Vec::new();
@@ -124,11 +79,11 @@ fn oci(spool: &Spool, platform: &Platform) -> Result<Vec<Plan>, ImageError> {
     Ok(plans)
 }
 
-fn oci_image(spool: &Spool, top: &Descriptor, platform: &Platform) -> Result<Plan, ImageError> {
+fn oci_image(spool: &Spool, top: &Descriptor, platform: &Platform) -> Result<ImportPlan, ImageError> {
     let mut manifests = Vec::new();
     let manifest = descend(spool, top, platform, &mut manifests)?;
     check_media_types(&manifest)?;
-    let config_bytes = spool.blob(&manifest.config.digest, CONFIG_MAX)?;
+    let config_bytes = spool.read_blob(&manifest.config.digest, CONFIG_MAX)?;
     let origins: Result<Vec<Origin>, ImageError> = manifest
         .layers
         .iter()
@@ -138,7 +93,7 @@ fn oci_image(spool: &Spool, top: &Descriptor, platform: &Platform) -> Result<Pla
         })
         .collect();
     let reference = name_of(top);
-    Ok(Plan {
+    Ok(ImportPlan {
         config: Config::parse(&config_bytes, manifest.config.digest)?,
         config_bytes,
         origins: origins?,
@@ -151,26 +106,24 @@ fn oci_image(spool: &Spool, top: &Descriptor, platform: &Platform) -> Result<Pla
     })
 }
 
-/// From a descriptor of the archive's index to the manifest for `platform`; notes what it passes.
+/// Follows a descriptor of the archive's index to the manifest for `platform`, and collects the documents on
+/// the way.
 fn descend(
     spool: &Spool,
     top: &Descriptor,
     platform: &Platform,
-    passed: &mut Vec<StoredDocument>,
+    documents: &mut Vec<StoredDocument>,
 ) -> Result<Manifest, ImageError> {
     let mut at = top.clone();
     for _ in 0..=NESTING_MAX {
-        let bytes = spool.blob(&at.digest, MANIFEST_MAX)?;
-        passed.push(document(&at.digest, &bytes));
+        let bytes = spool.read_blob(&at.digest, MANIFEST_MAX)?;
+        documents.push(StoredDocument::new(&at.digest, &bytes));
         match parse(&bytes, Some(&at.media_type), &at.digest)? {
             Document::Manifest(manifest) => return Ok(manifest),
             Document::Index(index) => at = select(&index, platform)?.clone(),
         }
     }
-    Err(unusable(
-        &blob_name(&top.digest),
-        "points to indexes too many times",
-    ))
+    Err(unusable(&blob_name(&top.digest), "has too many nested indexes"))
 }
 
 fn select<'a>(index: &'a Index, platform: &Platform) -> Result<&'a Descriptor, ImageError> {
@@ -190,7 +143,7 @@ fn in_archive(source: pausa_distribution::Error) -> ImageError {
     }
 }
 
-/// The name in an index's annotations. A tag alone names nothing.
+/// The name in an index's annotations. A tag alone is not a name.
 fn name_of(descriptor: &Descriptor) -> Option<Reference> {
     NAMES
         .iter()
@@ -199,7 +152,7 @@ fn name_of(descriptor: &Descriptor) -> Option<Reference> {
         .find_map(|name| name.parse().ok())
 }
 
-/// An entry of docker-save's manifest.json.
+/// An entry of `manifest.json` from `docker save`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {
@@ -208,10 +161,10 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-fn docker(spool: &Spool) -> Result<Vec<Plan>, ImageError> {
-    let bytes = spool.small("manifest.json", MANIFEST_MAX)?;
+fn docker(spool: &Spool) -> Result<Vec<ImportPlan>, ImageError> {
+    let bytes = spool.read_small("manifest.json", MANIFEST_MAX)?;
     let saved: Vec<Saved> = serde_json::from_slice(&bytes)
-        .map_err(|_| unusable("manifest.json", "is not what docker save writes"))?;
+        .map_err(|_| unusable("manifest.json", "is not in the format of docker save"))?;
     check_count(saved.len())?;
     saved
         .into_iter()
@@ -219,8 +172,8 @@ fn docker(spool: &Spool) -> Result<Vec<Plan>, ImageError> {
         .collect()
 }
 
-fn docker_image(spool: &Spool, image: Saved) -> Result<Plan, ImageError> {
-    let config_bytes = spool.small(&image.config, CONFIG_MAX)?;
+fn docker_image(spool: &Spool, image: Saved) -> Result<ImportPlan, ImageError> {
+    let config_bytes = spool.read_small(&image.config, CONFIG_MAX)?;
     let names = image.layers.unwrap_or_default();
     let origins: Result<Vec<Origin>, ImageError> = names
         .iter()
@@ -228,7 +181,7 @@ fn docker_image(spool: &Spool, image: Saved) -> Result<Plan, ImageError> {
         .collect();
     let tags = image.repo_tags.unwrap_or_default();
     let references = tags.iter().filter_map(|name| name.parse::<Reference>().ok());
-    Ok(Plan {
+    Ok(ImportPlan {
         config: Config::parse(&config_bytes, Digest::sha256(&config_bytes))?,
         config_bytes,
         origins: origins?,
@@ -240,7 +193,7 @@ fn docker_image(spool: &Spool, image: Saved) -> Result<Plan, ImageError> {
 
 fn check_count(images: usize) -> Result<(), ImageError> {
     if images > IMAGES_MAX {
-        return Err(unusable("", "names too many images"));
+        return Err(unusable("", "has too many images"));
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! An image archive taken apart: the files an importer may want, by their names in the archive.
+//! The files of an image archive, spooled to `staging/`.
 //!
-//! Nothing is ever extracted under a name of the archive's: files in `staging/` are numbered, so there is no path to climb out
-//! of. Only names that docker-save and OCI layouts have are kept; everything else is skipped unread. Headers are read raw:
-//! extension headers, which could be of any length, are skipped too, and names that need them are none of the known.
+//! No file is extracted under its name in the archive: spooled files are numbered, so no path can lead out of
+//! the directory. Only files with names that `docker save` and OCI layouts use are read; all others are
+//! skipped. Headers are read raw: extension headers, which could have any length, are skipped as well, and no
+//! known name needs them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,19 +14,19 @@ use bytes::BytesMut;
 use pausa_distribution::Digest;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::blocking::blocking;
 use crate::image::error::{ImageError, io_error, shortened};
 use crate::image::pull::chunk_reader::{Message, chunk_channel};
-use crate::image::pull::fetch::blocking;
 use crate::image::store::files;
 use crate::image::store::layers::Layers;
 
-/// Known files in one archive.
+/// Most files with known names in one archive.
 const FILES_MAX: usize = 20_000;
-/// Bytes of all known files.
+/// Most bytes of all these files.
 const BYTES_MAX: u64 = 256 << 30;
-/// Headers of any kind, so that an endless archive of nothing ends.
+/// Most headers of any kind, so that reading an endless archive ends.
 const ENTRIES_MAX: usize = 1_000_000;
-/// Window of a zstd frame as a power of two.
+/// Largest window of a zstd frame, as a power of two.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// The files of an archive. Dropping it removes them.
@@ -33,19 +34,19 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 pub(crate) struct Spool {
     dir: PathBuf,
     files: HashMap<String, PathBuf>,
-    /// Names that stand for others: older Docker versions store equal layers once.
+    /// Links by name: older Docker versions store equal layers only once.
     links: HashMap<String, String>,
     layers: Layers,
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        self.layers.discard(&self.dir);
+        self.layers.gc().remove_tree(self.dir.clone());
     }
 }
 
 impl Spool {
-    /// Reads an archive, compressed as a whole or not, into files below `staging/`.
+    /// Reads an archive, which may be compressed as a whole, into files below `staging/`.
     pub(crate) async fn read(layers: &Layers, reader: impl AsyncRead) -> Result<Self, ImageError> {
         let (sender, chunks) = chunk_channel::<io::Error>();
         let mut spool = Self {
@@ -54,19 +55,19 @@ impl Spool {
             links: HashMap::new(),
             layers: layers.clone(),
         };
-        let spooled = blocking("reading an image archive", move || {
+        let spooled = blocking(move || {
             files::make_dir(&spool.dir, 0o700)?;
             let mut chunks = chunks;
-            match spool.take(&mut chunks) {
+            match spool.fill(&mut chunks) {
                 Ok(()) => Ok(spool),
-                // What the source says explains what the decoder says.
+                // The error of the source explains that of the decoder.
                 Err(error) => Err(match chunks.failure.take() {
                     Some(source) => ImageError::ArchiveRead { source },
                     None => error,
                 }),
             }
         });
-        let feed = async move {
+        let sending = async move {
             let mut reader = std::pin::pin!(reader);
             loop {
                 let mut buffer = BytesMut::with_capacity(64 << 10);
@@ -76,23 +77,23 @@ impl Spool {
                     Err(error) => Message::Failed(error),
                 };
                 let last = !matches!(message, Message::Bytes(_));
-                // Nobody listens any more: the reading failed and says why.
+                // If the receiver is gone, reading has failed and says why.
                 if sender.send(message).await.is_err() || last {
                     return;
                 }
             }
         };
-        let ((), spool) = tokio::join!(feed, spooled);
+        let ((), spool) = tokio::join!(sending, spooled);
         spool
     }
 
-    fn take(&mut self, reader: &mut impl Read) -> Result<(), ImageError> {
+    fn fill(&mut self, reader: &mut impl Read) -> Result<(), ImageError> {
         let failed = |source| ImageError::ArchiveRead { source };
         let mut archive = tar::Archive::new(decompressed(reader).map_err(failed)?);
-        let mut left = BYTES_MAX;
+        let mut remaining = BYTES_MAX;
         for (at, entry) in archive.entries().map_err(failed)?.raw(true).enumerate() {
             let mut entry = entry.map_err(failed)?;
-            let Some(name) = known(&entry.path_bytes()) else {
+            let Some(name) = known_name(&entry.path_bytes()) else {
                 if at > ENTRIES_MAX {
                     return Err(unusable("", "has too many entries"));
                 }
@@ -101,11 +102,11 @@ impl Spool {
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
                 let target = entry.link_name_bytes().unwrap_or_default();
-                if let Some(target) = known(strip_parents(&target)) {
+                if let Some(target) = known_name(strip_parents(&target)) {
                     self.links.insert(name.clone(), target);
                 }
             } else if kind.is_file() {
-                left = left
+                remaining = remaining
                     .checked_sub(entry.size())
                     .ok_or_else(|| unusable(&name, "makes it too large"))?;
                 let path = self.dir.join(self.files.len().to_string());
@@ -116,13 +117,13 @@ impl Spool {
                 }
             }
             if self.files.len() + self.links.len() > FILES_MAX {
-                return Err(unusable(&name, "is one file too many"));
+                return Err(unusable(&name, "exceeds the maximum number of files"));
             }
         }
         Ok(())
     }
 
-    /// The file called `name` in the archive.
+    /// The spooled file with this name in the archive.
     pub(crate) fn file(&self, name: &str) -> Result<&Path, ImageError> {
         let name = name.strip_prefix("./").unwrap_or(name);
         let target = self.links.get(name).map_or(name, String::as_str);
@@ -131,20 +132,19 @@ impl Spool {
             .ok_or_else(|| unusable(name, "is missing"))
     }
 
-    /// Whether there is a file called so.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.file(name).is_ok()
     }
 
-    /// A small file whole.
-    pub(crate) fn small(&self, name: &str, limit: usize) -> Result<Vec<u8>, ImageError> {
+    /// The content of a file of at most `limit` bytes.
+    pub(crate) fn read_small(&self, name: &str, limit: usize) -> Result<Vec<u8>, ImageError> {
         files::read(self.file(name)?, u64::try_from(limit).unwrap_or(u64::MAX))
     }
 
-    /// A small blob of an OCI layout, verified.
-    pub(crate) fn blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, ImageError> {
+    /// The content of a blob of an OCI layout, verified.
+    pub(crate) fn read_blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, ImageError> {
         let name = blob_name(digest);
-        let bytes = self.small(&name, limit)?;
+        let bytes = self.read_small(&name, limit)?;
         if Digest::of(digest.algorithm(), &bytes) == *digest {
             Ok(bytes)
         } else {
@@ -153,7 +153,7 @@ impl Spool {
     }
 }
 
-/// Where an OCI layout has a blob.
+/// The name of a blob in an OCI layout.
 pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
@@ -178,8 +178,9 @@ fn decompressed<'a>(reader: &'a mut (impl Read + 'a)) -> io::Result<Box<dyn Read
     })
 }
 
-/// The name of a file that an importer may want: `X.json`, `X.tar`, `X/layer.tar`, `blobs/ALGORITHM/HEX`.
-fn known(name: &[u8]) -> Option<String> {
+/// The name, if image archives have files of that name: `X.json`, `X.tar`, `X/layer.tar`,
+/// `blobs/ALGORITHM/HEX`.
+fn known_name(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     let name = name.strip_prefix("./").unwrap_or(name);
     let plain = |part: &str| {
@@ -196,7 +197,8 @@ fn known(name: &[u8]) -> Option<String> {
     fits.then(|| name.to_owned())
 }
 
-/// Links are relative to their directory, which is at most one deep.
+/// Removes `../` from the target of a link. Links are relative to their directory, which is at most one level
+/// deep.
 fn strip_parents(mut target: &[u8]) -> &[u8] {
     while let Some(rest) = target.strip_prefix(b"../") {
         target = rest;

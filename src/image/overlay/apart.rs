@@ -1,5 +1,5 @@
-//! Work in a mount namespace that only one thread is in: what is attached there is seen by nobody, and goes with the thread. A
-//! clone of it (`open_tree`) stays with its descriptor.
+//! A private mount namespace of one thread. Mounts attached there are invisible elsewhere and end with the
+//! thread; a clone (`open_tree`) stays as long as its descriptor.
 
 use std::os::fd::OwnedFd;
 
@@ -7,24 +7,28 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
-/// A call that failed.
+/// The name of a failed call, and its errno.
 pub(crate) type Failure = (&'static str, Errno);
 
-/// Names the call that an errno came from.
+/// Adds the name of the call to an errno.
 pub(crate) fn named(call: &'static str) -> impl FnOnce(Errno) -> Failure {
     move |errno| (call, errno)
 }
 
-/// Runs `work` on such a thread. Blocks.
+/// Runs `work` on a thread with a private mount namespace. Blocks.
 ///
 /// # Errors
-/// What `work` says, or that there is no thread or no namespace.
+/// Those of `work`, and of creating the thread and the namespace.
 pub(crate) fn apart(work: impl FnOnce() -> Result<OwnedFd, Failure> + Send) -> Result<OwnedFd, Failure> {
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().name("mount-apart".to_owned());
         let thread = worker
             .spawn_scoped(scope, || {
-                leave()?;
+                unshare(CloneFlags::CLONE_NEWNS)
+                    .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
+                // Otherwise mounts would propagate to the node.
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))?;
                 work()
             })
             .map_err(|error| {
@@ -37,12 +41,4 @@ pub(crate) fn apart(work: impl FnOnce() -> Result<OwnedFd, Failure> + Send) -> R
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-/// Gives this thread a mount namespace that nothing gets out of.
-fn leave() -> Result<(), Failure> {
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| ("unshare(CLONE_NEWNS)", Errno::from_raw_os_error(errno as i32)))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", private).map_err(named("mount(\"/\", MS_REC|MS_PRIVATE)"))
 }

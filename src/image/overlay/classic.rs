@@ -1,8 +1,9 @@
-//! The way for kernels before 6.8, whose overlay takes all layers in one string: mount(2), and then out of the table again.
+//! The method for kernels before 6.8, whose overlayfs takes all layers in one string: mount(2).
 //!
-//! mount(2) takes a page of options, enough for more than two hundred layers as `/proc/self/fd/N`. It can only attach, so a thread
-//! with a private mount namespace of its own attaches and clones (`open_tree`); the thread's end takes the attached mount away,
-//! the clone stays with its descriptor. Needs nothing newer than 5.10 (`volatile`), on any later kernel it still works.
+//! mount(2) takes a page of options, enough for more than two hundred layers as `/proc/self/fd/N`. It can
+//! only attach a mount, so a thread with a private mount namespace attaches it and clones it (`open_tree`).
+//! The attached mount ends with the thread, the clone with its descriptor. This works on Linux 5.10 (for
+//! `volatile`) and later.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,13 +15,12 @@ use rustix::mount::{
 };
 
 use super::apart::{Failure, apart, named};
-use super::{Dir, FLAGS, OPTIONS, Stack, magic};
+use super::{Dir, FLAGS, OPTIONS, Stack, fd_path};
 use crate::image::error::ImageError;
 
-/// A page, less the final zero.
+/// A page, without the final NUL.
 const OPTIONS_MAX: usize = 4095;
 
-/// See the module.
 pub(super) fn mount(stack: &Stack) -> Result<OwnedFd, ImageError> {
     let layers = stack.lower.len();
     let failed = |call: String| {
@@ -36,7 +36,7 @@ pub(super) fn mount(stack: &Stack) -> Result<OwnedFd, ImageError> {
 
 fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
     if stack.mapped {
-        // On top of the directories themselves: only this thread sees it.
+        // Mounted over the directories themselves. Only this thread sees it.
         for dir in &stack.lower {
             move_mount(
                 &dir.fd,
@@ -46,18 +46,19 @@ fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
                 MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
             )
             .map_err(named("move_mount(mapped layer)"))?;
-            // A clone is in the peer group of what it is a clone of: what is mounted on it would be on the node too.
+            // A clone is in the peer group of its original: a mount on it would appear on the node as well.
             mount_change(&dir.path, MountPropagationFlags::PRIVATE)
                 .map_err(named("mount(mapped layer, MS_PRIVATE)"))?;
         }
     }
-    // Directories must be of the mounts of this namespace, so they are opened again by their paths, which are the store's own.
+    // Directories have to belong to mounts of this namespace, so they are opened again by path. The paths are
+    // the store's own.
     let mut opened = Vec::new();
     let data = options(stack, &mut opened).map_err(named("open(O_PATH)"))?;
     if data.len() > OPTIONS_MAX {
         return Err(("mount(overlay, more than a page of options)", Errno::TOOBIG));
     }
-    // Any directory serves to attach to: only this thread sees it. A layer is one that exists.
+    // Any existing directory can be the mount point, since only this thread sees it. A layer is one.
     let Some(place) = stack.lower.last().map(|dir| &dir.path) else {
         return Err(("mount(overlay)", Errno::INVAL));
     };
@@ -72,20 +73,20 @@ fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
     open_tree(CWD, place, clone).map_err(named("open_tree(OPEN_TREE_CLONE)"))
 }
 
-/// The options string; the descriptors it names stay open in `opened`.
+/// The options. The descriptors that they name are kept open in `opened`.
 fn options(stack: &Stack, opened: &mut Vec<OwnedFd>) -> rustix::io::Result<String> {
-    let mut again = |dir: &Dir| {
+    let mut reopen = |dir: &Dir| {
         let fd = rustix::fs::open(&dir.path, FLAGS, Mode::empty())?;
-        let path = magic(fd.as_fd());
+        let path = fd_path(fd.as_fd());
         opened.push(fd);
         Ok(path)
     };
-    let lower: rustix::io::Result<Vec<String>> = stack.lower.iter().map(&mut again).collect();
+    let lower: rustix::io::Result<Vec<String>> = stack.lower.iter().map(&mut reopen).collect();
     let mut parts = vec![format!("lowerdir={}", lower?.join(":"))];
     parts.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
     if let Some((upper, work)) = &stack.writable {
-        parts.push(format!("upperdir={}", again(upper)?));
-        parts.push(format!("workdir={}", again(work)?));
+        parts.push(format!("upperdir={}", reopen(upper)?));
+        parts.push(format!("workdir={}", reopen(work)?));
         parts.push("volatile".to_owned());
     }
     Ok(parts.join(","))

@@ -1,4 +1,4 @@
-//! Every way of mounting that this kernel has, read through the descriptor alone.
+//! All mount methods of this kernel, read only through the descriptor.
 
 use super::*;
 use rustix::fs::{ResolveFlags, openat2};
@@ -44,33 +44,36 @@ fn stack(layers: &[PathBuf], writable: Option<&Path>) -> Stack {
                 drop(std::fs::create_dir(dir.join(name)));
             }
             let work = super::open(&dir.join("work")).unwrap();
-            forget_volatile(&work).unwrap();
+            remove_volatile_mark(&work).unwrap();
             (super::open(&dir.join("upper")).unwrap(), work)
         }),
     }
 }
 
 #[test]
-fn kernels_of_every_age_find_their_way() {
-    // What they answer to a descriptor: before 6.5, from 6.5 on, and for another reason.
-    assert_eq!(older(Way::Descriptors, Errno::OPNOTSUPP), Some(Way::Classic));
-    assert_eq!(older(Way::Descriptors, Errno::INVAL), Some(Way::Strings));
-    assert_eq!(older(Way::Descriptors, Errno::NOSPC), None);
-    assert_eq!(older(Way::Strings, Errno::INVAL), Some(Way::Classic));
-    assert_eq!(older(Way::Strings, Errno::OPNOTSUPP), None);
-    assert_eq!(older(Way::Classic, Errno::INVAL), None);
+fn older_kernels_get_older_methods() {
+    // Their answers to a descriptor: before 6.5, from 6.5 on, and for another reason.
+    assert_eq!(
+        older(Method::Descriptors, Errno::OPNOTSUPP),
+        Some(Method::Classic)
+    );
+    assert_eq!(older(Method::Descriptors, Errno::INVAL), Some(Method::Strings));
+    assert_eq!(older(Method::Descriptors, Errno::NOSPC), None);
+    assert_eq!(older(Method::Strings, Errno::INVAL), Some(Method::Classic));
+    assert_eq!(older(Method::Strings, Errno::OPNOTSUPP), None);
+    assert_eq!(older(Method::Classic, Errno::INVAL), None);
 }
 
-/// Linux 6.8 to 6.14 take mapped layers as strings, mark the work directory, and then refuse them.
+/// Linux 6.8 to 6.14 accept mapped layers as strings, mark the work directory, and then refuse the layers.
 #[test]
-fn a_way_that_fails_leaves_no_mark_for_the_next() {
+fn a_failed_method_leaves_no_mark_for_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let layers = layers(dir.path(), &[&[("a", "low")]]);
     let stack = stack(&layers, Some(dir.path()));
     let mark = dir.path().join("work/work/incompat/volatile");
-    let mounted = attempt(&stack, |_, way| {
-        assert!(!mark.exists(), "{way:?}");
-        if way == Way::Classic {
+    let mounted = attempt(&stack, |_, method| {
+        assert!(!mark.exists(), "{method:?}");
+        if method == Method::Classic {
             return Ok(File::open(dir.path()).unwrap().into());
         }
         std::fs::create_dir_all(mark.join("dirty")).unwrap();
@@ -84,22 +87,22 @@ fn mounts() -> String {
 }
 
 #[test]
-fn every_way_stacks_layers_and_leaves_no_mount_behind() {
+fn every_method_stacks_layers_and_leaves_no_mount_behind() {
     if !root() {
         return;
     }
-    for way in [Way::Descriptors, Way::Strings, Way::Classic] {
+    for method in [Method::Descriptors, Method::Strings, Method::Classic] {
         let dir = tempfile::tempdir().unwrap();
         let layers = layers(dir.path(), &[&[("a", "low"), ("b", "low")], &[("b", "high")]]);
-        // Twice: the second time over the mark of the first volatile mount.
+        // Twice, the second time despite the mark of the first volatile mount.
         for round in ["first", "second"] {
-            let mount = match by(&stack(&layers, Some(dir.path())), way) {
+            let mount = match mount_with(&stack(&layers, Some(dir.path())), method) {
                 Ok(mount) => mount,
-                Err(error) if way != Way::Classic => {
-                    println!("this kernel has no {way:?}: {error}");
+                Err(error) if method != Method::Classic => {
+                    println!("this kernel has no {method:?}: {error}");
                     continue;
                 }
-                Err(error) => panic!("{way:?}: {}", crate::error::chain(&error)),
+                Err(error) => panic!("{method:?}: {}", crate::error::chain(&error)),
             };
             assert_eq!(
                 (read(&mount, "a").unwrap(), read(&mount, "b").unwrap()),
@@ -112,18 +115,18 @@ fn every_way_stacks_layers_and_leaves_no_mount_behind() {
                 std::fs::read_to_string(dir.path().join("upper/new")).unwrap(),
                 round
             );
-            assert!(!mounts().contains(dir.path().to_str().unwrap()), "{way:?}");
+            assert!(!mounts().contains(dir.path().to_str().unwrap()), "{method:?}");
         }
-        let mount = match by(&stack(&layers, None), way) {
-            Err(_) if way != Way::Classic => continue,
+        let mount = match mount_with(&stack(&layers, None), method) {
+            Err(_) if method != Method::Classic => continue,
             mounted => mounted.unwrap(),
         };
-        assert_eq!(read(&mount, "b").unwrap(), "high", "{way:?}");
+        assert_eq!(read(&mount, "b").unwrap(), "high", "{method:?}");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
         assert_eq!(
             rustix::fs::openat(&mount, "new", flags, Mode::RUSR).unwrap_err(),
             Errno::ROFS,
-            "{way:?}"
+            "{method:?}"
         );
     }
 }
@@ -170,7 +173,7 @@ fn one_layer_many_layers_and_wrong_numbers() {
 }
 
 #[test]
-fn a_refusal_says_which_call_and_what_the_kernel_said() {
+fn an_error_has_the_call_and_the_kernels_message() {
     if !root() {
         return;
     }
@@ -185,13 +188,13 @@ fn a_refusal_says_which_call_and_what_the_kernel_said() {
 }
 
 #[test]
-fn every_way_maps_the_owners_of_layers_and_not_of_what_is_written() {
+fn every_method_maps_the_owners_of_layers_but_not_of_written_files() {
     use std::os::unix::fs::{MetadataExt as _, chown};
     if !root() {
         return;
     }
     let users = pausa_sys::user_namespace(400_000, 65_536).unwrap();
-    for way in [Way::Descriptors, Way::Strings, Way::Classic] {
+    for method in [Method::Descriptors, Method::Strings, Method::Classic] {
         let dir = tempfile::tempdir().unwrap();
         let layers = layers(dir.path(), &[&[("a", "low"), ("b", "low")], &[("b", "high")]]);
         chown(layers[1].join("b"), Some(33), Some(44)).unwrap();
@@ -199,39 +202,39 @@ fn every_way_maps_the_owners_of_layers_and_not_of_what_is_written() {
         chown(dir.path().join("upper"), Some(400_000), Some(400_000)).unwrap();
         stack.lower = open_all(&layers, Some(users.as_fd())).unwrap();
         stack.mapped = true;
-        let mount = match by(&stack, way) {
+        let mount = match mount_with(&stack, method) {
             Ok(mount) => mount,
-            Err(error) if way != Way::Classic => {
-                println!("this kernel has no {way:?} of mapped layers: {error}");
+            Err(error) if method != Method::Classic => {
+                println!("this kernel has no {method:?} of mapped layers: {error}");
                 continue;
             }
-            Err(error) => panic!("{way:?}: {}", crate::error::chain(&error)),
+            Err(error) => panic!("{method:?}: {}", crate::error::chain(&error)),
         };
         let owner = |name: &str| {
             let found = rustix::fs::statat(&mount, name, rustix::fs::AtFlags::EMPTY_PATH).unwrap();
             (found.st_uid, found.st_gid)
         };
-        assert_eq!(owner(""), (400_000, 400_000), "{way:?}");
-        assert_eq!(owner("a"), (400_000, 400_000), "{way:?}");
-        assert_eq!(owner("b"), (400_033, 400_044), "{way:?}");
-        assert_eq!(read(&mount, "b").unwrap(), "high", "{way:?}");
-        // Copied up, it keeps the owner it was seen with; the layer keeps its own.
+        assert_eq!(owner(""), (400_000, 400_000), "{method:?}");
+        assert_eq!(owner("a"), (400_000, 400_000), "{method:?}");
+        assert_eq!(owner("b"), (400_033, 400_044), "{method:?}");
+        assert_eq!(read(&mount, "b").unwrap(), "high", "{method:?}");
+        // A copied-up file keeps its mapped owner, the file in the layer its own.
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&mount, "b", flags, Mode::empty()).unwrap();
         File::from(file).write_all(b"er").unwrap();
         let upper = std::fs::metadata(dir.path().join("upper/b")).unwrap();
-        assert_eq!((upper.uid(), upper.gid()), (400_033, 400_044), "{way:?}");
-        assert_eq!(owner("b"), (400_033, 400_044), "{way:?}");
+        assert_eq!((upper.uid(), upper.gid()), (400_033, 400_044), "{method:?}");
+        assert_eq!(owner("b"), (400_033, 400_044), "{method:?}");
         assert_eq!(
             std::fs::metadata(layers[1].join("b")).unwrap().uid(),
             33,
-            "{way:?}"
+            "{method:?}"
         );
-        assert!(!mounts().contains(dir.path().to_str().unwrap()), "{way:?}");
+        assert!(!mounts().contains(dir.path().to_str().unwrap()), "{method:?}");
     }
 }
 
-/// systemd makes all mounts of a node shared: what is stacked in a namespace of its own must not come back from there.
+/// systemd makes all mounts of a node shared. Mounts in the private namespace must not propagate back.
 #[test]
 fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
     if !root() {
@@ -240,7 +243,7 @@ fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
     let node = || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
         let change = |flags| rustix::mount::mount_change("/", flags | MountPropagationFlags::REC).unwrap();
-        // Apart from the real node, then as it is there.
+        // Private from the real node, then shared as on a node with systemd.
         change(MountPropagationFlags::PRIVATE);
         change(MountPropagationFlags::SHARED);
         let users = pausa_sys::user_namespace(400_000, 65_536).unwrap();
@@ -249,7 +252,7 @@ fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
         let mut stack = stack(&layers, Some(dir.path()));
         stack.lower = open_all(&layers, Some(users.as_fd())).unwrap();
         stack.mapped = true;
-        let mount = by(&stack, Way::Classic).unwrap();
+        let mount = mount_with(&stack, Method::Classic).unwrap();
         assert_eq!(read(&mount, "b").unwrap(), "high");
         let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         assert!(!table.contains(dir.path().to_str().unwrap()), "{table}");
@@ -258,7 +261,7 @@ fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
 }
 
 #[test]
-fn user_namespaces_are_tried_out_and_nothing_stays_mounted() {
+fn checking_user_namespaces_leaves_no_mount_behind() {
     if !root() {
         return;
     }
@@ -269,7 +272,7 @@ fn user_namespaces_are_tried_out_and_nothing_stays_mounted() {
         tried => tried.unwrap(),
     }
     assert!(!mounts().contains(dir.path().to_str().unwrap()));
-    // No map of a file system that knows none: said with its call.
+    // A file system without support for mapped owners: the error has the call.
     let users = pausa_sys::user_namespace(400_000, 65_536).unwrap();
     let error = open_all(&["/proc/sys".into()], Some(users.as_fd()))
         .map(drop)

@@ -1,33 +1,32 @@
-//! From an asynchronous source to a thread that reads: a bounded channel with an explicit end.
+//! From an asynchronous source to a blocking reader: a bounded channel with an explicit end.
 //!
-//! A source that vanishes without a word has been given up; that is never taken for the end of its bytes.
+//! If the sender is dropped without an end, the source was abandoned. The reader then fails and never takes
+//! that for the end.
 
 use std::io::{self, Read};
 
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-/// Chunks on their way. A fast registry's are 400 KiB each, as much as the HTTP client reads at once, and every layer that is
-/// fetched has as many.
+/// Most chunks in the channel. A fast registry's chunks have 400 KiB, as much as the HTTP client reads at
+/// once, and every layer that is being fetched holds as many.
 const CHUNKS: usize = 4;
 
-/// What goes through.
 pub(crate) enum Message<E> {
     Bytes(Bytes),
     End,
     Failed(E),
 }
 
-/// A new channel.
 pub(crate) fn chunk_channel<E>() -> (mpsc::Sender<Message<E>>, ChunkReader<E>) {
     let (sender, receiver) = mpsc::channel(CHUNKS);
-    let chunks = ChunkReader {
+    let reader = ChunkReader {
         receiver,
         current: Bytes::new(),
         ended: false,
         failure: None,
     };
-    (sender, chunks)
+    (sender, reader)
 }
 
 /// The blocking end of the channel.
@@ -35,7 +34,7 @@ pub(crate) struct ChunkReader<E> {
     receiver: mpsc::Receiver<Message<E>>,
     current: Bytes,
     ended: bool,
-    /// Why the source failed, when reading has.
+    /// Why the source failed. Set when reading has failed for that reason.
     pub(crate) failure: Option<E>,
 }
 

@@ -1,30 +1,31 @@
-//! Credentials for what the daemon fetches by itself: damaged layers of an image that somebody pulled with a secret.
+//! Credentials for repairs: the daemon itself fetches damaged layers of an image that was pulled with a
+//! secret.
 //!
-//! Those of the last pull that worked are remembered by repository, in memory only: a secret is never written down here. A daemon
-//! that has just started knows none; then a file that the node's owner configured is asked, which may name credential helpers.
-//! They are used for the repository they were given for and nothing else, and never for a pull that somebody asks for.
+//! The credentials of the last successful pull are remembered for each repository, in memory only; a secret
+//! is never stored here. After a restart, `images.auth_file` is used instead, which may name credential
+//! helpers. Credentials are used only for the repository they were given for, and never for a pull that a
+//! client requests.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use pausa_distribution::{AuthFields, DockerConfig, Reference};
 
 use crate::error::chain;
 
-/// Repositories whose credentials are remembered.
+/// Most repositories whose credentials are remembered.
 const MAX: usize = 256;
 
-/// What is known.
 #[derive(Debug)]
 pub(crate) struct PullCredentials {
     file: Option<PathBuf>,
-    /// By repository, the latest last.
+    /// By repository, latest last.
     known: Mutex<VecDeque<(String, AuthFields)>>,
 }
 
 impl PullCredentials {
-    /// `file` is in the form of Docker's `config.json`.
+    /// `file` has the format of Docker's `config.json`.
     pub(crate) fn new(file: Option<PathBuf>) -> Self {
         Self {
             file,
@@ -32,14 +33,10 @@ impl PullCredentials {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, VecDeque<(String, AuthFields)>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// With these `reference` was pulled. None were needed, if they are empty.
+    /// Remembers that `reference` was pulled with `fields`, which are empty for an anonymous pull.
     pub(crate) fn remember(&self, reference: &Reference, fields: &AuthFields) {
         let repository = reference.name();
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known.retain(|(other, _)| *other != repository);
         if fields.is_empty() {
             return;
@@ -50,10 +47,15 @@ impl PullCredentials {
         known.push_back((repository, fields.clone()));
     }
 
-    /// What to fetch `reference` with; empty fields if nothing is known.
-    pub(crate) async fn of(&self, reference: &Reference) -> AuthFields {
+    /// The credentials for `reference`; empty if none are known.
+    pub(crate) async fn find(&self, reference: &Reference) -> AuthFields {
         let repository = reference.name();
-        let known = self.known().iter().find(|(name, _)| *name == repository).cloned();
+        let known = self
+            .known
+            .lock()
+            .iter()
+            .find(|(name, _)| *name == repository)
+            .cloned();
         if let Some((_, fields)) = known {
             return fields;
         }
@@ -64,8 +66,12 @@ impl PullCredentials {
         match login.await {
             Ok(login) => login.map(|login| login.fields).unwrap_or_default(),
             Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(error, "no credentials from images.auth_file");
+                tracing::warn!(
+                    path = %file.display(),
+                    image = %reference,
+                    error = chain(&error),
+                    "cannot take credentials from images.auth_file; repairing the image without any"
+                );
                 AuthFields::default()
             }
         }

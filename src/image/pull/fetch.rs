@@ -1,29 +1,37 @@
-//! One layer on its way into the store: unpacked while it arrives, verified, moved into place.
+//! One layer of a pull: already in the store, being fetched by another pull, retained from a failed one, or
+//! to be fetched.
 //!
 //! ```text
-//!  registry ─async─▶ bounded channel ─▶ digest ─▶ decompress ─▶ diff id ─▶ untar into staging/   (blocking threads)
-//!  file     ───────────────────────────▶   └────────────── both right ──▶ rename to layers/DIFFID
+//!            ┌───────────── a pull of the same blob ─────────────┐
+//!            ▼                                                   │
+//!  fetch ─▶ ingest ── the registry fails, or the pull ─▶ retained ── discarded ──▶ the thread cleans up
+//!            └── all bytes received ──▶ verified, in layers/
 //! ```
-//!
-//! Nothing of a layer is visible before both digests are known to be right. Whoever gives up, the thread that unpacks removes
-//! what there is. Data is not made durable here but once for all layers of an image, before its record.
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use pausa_distribution::{Client, Credentials, Descriptor, Digest, Reference, VerifyingReader};
+use pausa_distribution::{
+    self as distribution, BlobStream, Client, Credentials, Descriptor, Digest, Reference,
+};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
-use tokio::task::{JoinError, JoinHandle};
 
-use crate::image::error::{ImageError, io_error};
-use crate::image::pull::ingest;
-use crate::image::pull::progress::{LayerState, LayerTracker};
-use crate::image::pull::retained::RetainedPulls;
-use crate::image::pull::unpack::unpack;
+use super::ingest::{BusyToken, Ingest, UnpackTask, VerifyingReader, stopped};
+use super::progress::{LayerState, LayerTracker};
+use super::retained::RetainedPulls;
+use super::unpack::unpack;
+use crate::blocking::blocking;
+use crate::error::chain;
+use crate::image::error::{ImageError, io_error, is_retryable, tree_error};
 use crate::image::store::layers::{Claim, Layer, Layers, Ticket};
+use crate::telemetry::metrics;
+
+/// How often a layer is fetched whose bytes are damaged: once from each of two servers, if there are two.
+const DAMAGE_TRIES: usize = 2;
 
 /// Where registry blobs come from.
 #[derive(Debug, Clone)]
@@ -33,17 +41,32 @@ pub(crate) struct Remote {
     pub(crate) credentials: Credentials,
 }
 
+impl Remote {
+    async fn open(&self, blob: &Descriptor, from: u64) -> Result<BlobStream, ImageError> {
+        self.client
+            .fetch_blob(&self.reference, blob, from, &self.credentials)
+            .await
+            .map_err(|source| self.failed(source))
+    }
+
+    pub(crate) fn failed(&self, source: distribution::Error) -> ImageError {
+        ImageError::Fetch {
+            reference: self.reference.to_string(),
+            source: Box::new(source),
+        }
+    }
+}
+
 /// Where a layer's blob is.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// In a registry.
     Registry(Arc<Remote>, Descriptor),
     /// In a file, with its digest if that is known.
     File(PathBuf, Option<Digest>),
 }
 
 impl Origin {
-    /// Digest and size of the blob, for those who watch; `diff_id` stands in for a digest that is not known.
+    /// Digest and size of the blob, for progress reports. `diff_id` stands in for an unknown digest.
     pub(crate) fn blob(&self, diff_id: &str) -> (String, u64) {
         match self {
             Self::Registry(_, blob) => (blob.digest.to_string(), blob.size),
@@ -60,114 +83,128 @@ impl Origin {
 /// What the layers of one image share while they are fetched.
 #[derive(Debug)]
 pub(crate) struct PullContext {
-    /// How many may be fetched at once.
+    /// Limits how many layers are fetched at once.
     slots: Semaphore,
-    /// Held by every thread at work.
-    busy: mpsc::Sender<()>,
-    /// For what is not finished.
-    shelf: Arc<RetainedPulls>,
-    /// Whether streams that are cut off are kept there.
-    keep: AtomicBool,
+    busy: BusyToken,
+    retained: Arc<RetainedPulls>,
+    /// Whether ingests that are cut off are retained.
+    retain: AtomicBool,
     /// Opened before anything is written.
     disk: Arc<File>,
 }
 
 impl PullContext {
-    /// For so many at once. The receiver ends when this and all its threads have ended.
+    /// A context in which `parallel` layers are fetched at once. The receiver ends when the context and all
+    /// its threads have ended.
     pub(crate) fn new(
         parallel: usize,
-        shelf: Arc<RetainedPulls>,
+        retained: Arc<RetainedPulls>,
         disk: Arc<File>,
     ) -> (Self, mpsc::Receiver<()>) {
         let (busy, idle) = mpsc::channel(1);
-        let slots = Semaphore::new(parallel.clamp(1, 64));
-        let effort = Self {
-            slots,
+        let context = Self {
+            slots: Semaphore::new(parallel.clamp(1, 64)),
             busy,
-            shelf,
-            keep: AtomicBool::new(false),
+            retained,
+            retain: AtomicBool::new(false),
             disk,
         };
-        (effort, idle)
+        (context, idle)
     }
 
-    /// A turn to fetch; it ends when this is dropped.
-    pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
+    /// A turn to fetch; it ends when the permit is dropped.
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
         self.slots.acquire().await.ok()
     }
 
-    pub(crate) fn shelf(&self) -> &RetainedPulls {
-        &self.shelf
-    }
-
-    pub(crate) fn disk(&self) -> Arc<File> {
-        Arc::clone(&self.disk)
-    }
-
-    /// From here on streams that are cut off are kept for another try.
-    pub(crate) fn keep(&self) {
-        self.keep.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn keeps(&self) -> bool {
-        self.keep.load(Ordering::Acquire)
-    }
-
-    /// Runs `work` on a thread that counts as busy until its result is taken or dropped.
-    pub(crate) fn start(
-        &self,
-        work: impl FnOnce() -> Result<Arc<Layer>, ImageError> + Send + 'static,
-    ) -> UnpackTask {
-        let busy: BusyToken = Arc::new(Mutex::new(Some(self.busy.clone())));
-        let held = Arc::clone(&busy);
-        // In this order in the tuple: a layer nobody takes is given up before the thread stops being busy.
-        let thread = tokio::task::spawn_blocking(move || (work(), held));
-        UnpackTask { thread, busy }
+    /// From here on ingests that are cut off are retained for a retry.
+    pub(crate) fn retain_ingests(&self) {
+        self.retain.store(true, Ordering::Release);
     }
 }
 
-/// What a thread holds while its pull has to wait for it.
-type BusyToken = Arc<Mutex<Option<mpsc::Sender<()>>>>;
-
-/// A thread at work on a layer.
-#[derive(Debug)]
-pub(crate) struct UnpackTask {
-    thread: JoinHandle<(Result<Arc<Layer>, ImageError>, BusyToken)>,
-    busy: BusyToken,
+/// An ingest in the hands of a pull. If it is dropped midway, it is retained if the pull wants that, and
+/// discarded otherwise.
+struct ActiveIngest<'a> {
+    ingest: Option<Ingest>,
+    context: &'a PullContext,
 }
 
-impl UnpackTask {
-    /// Waits for the result; to be called once.
-    pub(crate) async fn finish(&mut self) -> Result<Arc<Layer>, ImageError> {
-        ended("unpacking a layer", (&mut self.thread).await)?.0
-    }
-
-    /// Waits for the end, whatever it is.
-    pub(crate) async fn give_up(self) {
-        drop(self.thread.await);
-    }
-
-    /// No pull waits for it any more.
-    pub(crate) fn detach(&self) {
-        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// This pull waits for it.
-    pub(crate) fn attach(&self, effort: &PullContext) {
-        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(effort.busy.clone());
+impl Drop for ActiveIngest<'_> {
+    fn drop(&mut self) {
+        if self.context.retain.load(Ordering::Acquire) {
+            self.retain();
+        }
     }
 }
 
-/// How often a layer is fetched whose bytes turn out to be damaged: once from each of two servers, if there are two.
-const DAMAGE_TRIES: usize = 2;
+impl ActiveIngest<'_> {
+    /// Retains the ingest for a retry and returns `true`, if it is worth it. Otherwise it stays here.
+    fn retain(&mut self) -> bool {
+        let Some(ingest) = self.ingest.take() else {
+            return false;
+        };
+        ingest.detach();
+        let refused = self.context.retained.retain_ingest(ingest).err();
+        self.ingest = refused.inspect(|ingest| ingest.attach(self.context.busy.clone()));
+        self.ingest.is_none()
+    }
 
-/// Holds the layer `diff_id`, fetched from `origin` if the store does not have it and nobody else is fetching it.
+    async fn finish(mut self) -> Result<Arc<Layer>, ImageError> {
+        let Some(ingest) = self.ingest.as_mut() else {
+            return Err(stopped());
+        };
+        let layer = ingest.finish().await;
+        // Nothing is left to retain.
+        self.ingest = None;
+        layer
+    }
+
+    /// Sends the bytes of `stream` to the thread, and waits for the layer.
+    async fn receive(
+        mut self,
+        mut stream: BlobStream,
+        remote: &Remote,
+        track: &LayerTracker,
+    ) -> Result<Arc<Layer>, ImageError> {
+        loop {
+            let chunk = match stream.chunk().await {
+                Err(source) if is_retryable(&source) && self.retain() => return Err(remote.failed(source)),
+                chunk => chunk,
+            };
+            let Some(ingest) = self.ingest.as_mut() else {
+                return Err(stopped());
+            };
+            match chunk {
+                Ok(Some(chunk)) => {
+                    let length = chunk.len();
+                    if !ingest.send(chunk).await {
+                        return self.finish().await;
+                    }
+                    track.add(length);
+                    metrics::pulled(length);
+                }
+                Ok(None) => {
+                    ingest.end().await;
+                    return self.finish().await;
+                }
+                Err(source) => {
+                    ingest.fail(source).await;
+                    return self.finish().await;
+                }
+            }
+        }
+    }
+}
+
+/// Returns the layer `diff_id` and holds it. It is fetched from `origin` if the store does not have it and no
+/// other pull is fetching it.
 pub(crate) async fn obtain(
     layers: &Layers,
     diff_id: &str,
     origin: &Origin,
-    effort: &PullContext,
+    context: &PullContext,
     track: &Arc<LayerTracker>,
 ) -> Result<Arc<Layer>, ImageError> {
     let mut tries = 0;
@@ -177,72 +214,152 @@ pub(crate) async fn obtain(
                 track.enter(LayerState::Present);
                 return Ok(layer);
             }
-            // Ends without a value: only the end counts. Who failed there may have had other credentials, so try here.
-            Claim::Wait(mut busy) => match from_shelf(diff_id, origin, effort, track).await {
-                Some(Err(error)) if error.is_damage() => {
-                    let error = crate::error::chain(&error);
-                    tracing::warn!(diff_id, error, "fetching a resumed layer from its beginning");
-                }
+            Claim::Wait(mut busy) => match resume_retained(diff_id, origin, context, track).await {
+                Some(Err(error)) if error.is_damage() => tracing::warn!(
+                    layer = diff_id,
+                    error = chain(&error),
+                    "a resumed layer is damaged; fetching it again from its first byte"
+                ),
                 Some(resumed) => return resumed,
                 None => {
                     track.enter(LayerState::Joined);
+                    // The channel carries no value: its end and every wake-up are the same. If the other pull
+                    // has failed, this one tries itself, since it may have other credentials.
                     drop(busy.changed().await);
                 }
             },
             Claim::Fetch(ticket) => {
                 track.enter(LayerState::Queued);
-                let _slot = effort.slot().await;
+                let _slot = context.slot().await;
                 track.enter(LayerState::Fetching);
-                // Another server may have it whole; a file is what it is.
-                let (fetched, other) = match origin {
+                tries += 1;
+                let fetched = match origin {
                     Origin::File(path, digest) => {
-                        let read = from_file(ticket, effort, path.clone(), digest.clone(), track);
-                        (read.await, false)
+                        read_file(ticket, context, path.clone(), digest.clone(), track).await
                     }
                     Origin::Registry(remote, blob) => {
-                        (ingest::fetch(ticket, effort, remote, blob, track).await, true)
+                        let fetched = fetch_blob(ticket, context, remote, blob, track).await;
+                        if let Err(error) = &fetched
+                            && error.is_damage()
+                            && tries < DAMAGE_TRIES
+                        {
+                            tracing::warn!(
+                                layer = diff_id,
+                                image = %remote.reference,
+                                error = chain(error),
+                                "a fetched layer is damaged; fetching it again, from another server if there is one"
+                            );
+                            continue;
+                        }
+                        fetched
                     }
                 };
-                tries += 1;
-                match fetched {
-                    Err(error) if other && error.is_damage() && tries < DAMAGE_TRIES => {
-                        let error = crate::error::chain(&error);
-                        tracing::warn!(diff_id, error, "fetching a damaged layer again");
-                    }
-                    fetched => {
-                        let layer = fetched?;
-                        track.enter(LayerState::Done);
-                        return Ok(layer);
-                    }
-                }
+                let layer = fetched?;
+                track.enter(LayerState::Done);
+                return Ok(layer);
             }
         }
     }
 }
 
-/// Goes on with what a failed pull has left of this layer, if there is something.
-async fn from_shelf(
+/// Continues the retained ingest of this layer, if there is one.
+async fn resume_retained(
     diff_id: &str,
     origin: &Origin,
-    effort: &PullContext,
+    context: &PullContext,
     track: &Arc<LayerTracker>,
 ) -> Option<Result<Arc<Layer>, ImageError>> {
     let Origin::Registry(remote, blob) = origin else {
-        // An archive is read from its beginning: whatever is kept is in its way.
-        drop(effort.shelf.resume(diff_id, None));
+        // An archive is read from its first byte. A retained ingest of the layer would only block it.
+        drop(context.retained.take_ingest(diff_id, None));
         return None;
     };
-    let feed = effort.shelf.resume(diff_id, Some(&blob.digest))?;
-    let layer = ingest::resume(feed, effort, remote, blob, track).await;
+    let ingest = context.retained.take_ingest(diff_id, Some(&blob.digest))?;
+    let layer = resume(ingest, context, remote, blob, track).await;
     if layer.is_ok() {
         track.enter(LayerState::Done);
     }
     Some(layer)
 }
 
-async fn from_file(
+async fn fetch_blob(
     ticket: Ticket,
-    effort: &PullContext,
+    context: &PullContext,
+    remote: &Remote,
+    blob: &Descriptor,
+    track: &LayerTracker,
+) -> Result<Arc<Layer>, ImageError> {
+    let stream = remote.open(blob, 0).await?;
+    let servers = stream.servers();
+    let ingest = Ingest::start(
+        ticket,
+        blob,
+        remote.reference.to_string(),
+        context.busy.clone(),
+        Arc::clone(&context.disk),
+    );
+    let active = ActiveIngest {
+        ingest: Some(ingest),
+        context,
+    };
+    match active.receive(stream, remote, track).await {
+        Err(error) if error.is_damage() => {
+            let servers = servers.list();
+            remote.client.distrust(&blob.digest, &servers);
+            Err(error.delivered_by(&servers))
+        }
+        layer => layer,
+    }
+}
+
+/// Continues a retained ingest. If its bytes turn out to be damaged, the server that sent them is not known.
+async fn resume(
+    ingest: Ingest,
+    context: &PullContext,
+    remote: &Remote,
+    blob: &Descriptor,
+    track: &LayerTracker,
+) -> Result<Arc<Layer>, ImageError> {
+    let (received, complete, disk) = (ingest.received(), ingest.is_complete(), ingest.disk());
+    ingest.attach(context.busy.clone());
+    let mut active = ActiveIngest {
+        ingest: Some(ingest),
+        context,
+    };
+    track.enter(LayerState::Queued);
+    track.resume(received);
+    let _slot = context.slot().await;
+    track.enter(LayerState::Fetching);
+    let stream = if complete {
+        None
+    } else {
+        match remote.open(blob, received).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                if error.is_retryable() {
+                    active.retain();
+                }
+                return Err(error);
+            }
+        }
+    };
+    tracing::info!(image = %remote.reference, layer = %blob.digest, from = received, "resuming a layer");
+    let layer = match stream {
+        Some(stream) => active.receive(stream, remote, track).await?,
+        None => active.finish().await?,
+    };
+    // The pull's own descriptor was opened after the first bytes were written, so it may miss a failed write.
+    blocking(move || {
+        let dir = layer.directory();
+        pausa_layer::sync_tree(disk.as_fd()).map_err(tree_error("sync", &dir))?;
+        Ok(layer)
+    })
+    .await
+}
+
+async fn read_file(
+    ticket: Ticket,
+    context: &PullContext,
     path: PathBuf,
     digest: Option<Digest>,
     track: &Arc<LayerTracker>,
@@ -251,58 +368,26 @@ async fn from_file(
     let work = move || {
         let input = File::open(&path).map_err(io_error("open", &path))?;
         let size = input.metadata().map_err(io_error("stat", &path))?.len();
-        let mut input = Counted { input, track };
+        let mut input = TrackedFile { input, track };
         let Some(digest) = digest else {
             return unpack(ticket, &mut input, |_| Ok(()));
         };
         let mut input = VerifyingReader::new(input, digest, size);
-        unpack(ticket, &mut input, |input| finish_verified(input, "the archive"))
+        unpack(ticket, &mut input, |input| input.finish("the archive"))
     };
-    effort.start(work).finish().await
+    UnpackTask::start(context.busy.clone(), work).finish().await
 }
 
-/// Runs `work` where blocking is allowed. It ends even if the caller goes away.
-pub(crate) async fn blocking<T: Send + 'static>(
-    doing: &'static str,
-    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
-) -> Result<T, ImageError> {
-    ended(doing, tokio::task::spawn_blocking(work).await)?
-}
-
-/// The result of a thread. Its panic goes on here.
-fn ended<T>(doing: &'static str, result: Result<T, JoinError>) -> Result<T, ImageError> {
-    result.or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => Err(ImageError::Stopped { doing }),
-    })
-}
-
-/// Counts what is read.
-struct Counted {
+/// Reports what is read as progress.
+struct TrackedFile {
     input: File,
     track: Arc<LayerTracker>,
 }
 
-impl Read for Counted {
+impl Read for TrackedFile {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(into)?;
         self.track.add(length);
         Ok(length)
     }
-}
-
-/// Reads `input` to its end, as archives may have trailing data, and compares digest and size.
-pub(crate) fn finish_verified<R: Read>(
-    input: &mut VerifyingReader<R>,
-    reference: &str,
-) -> Result<(), ImageError> {
-    if io::copy(input, &mut io::sink()).is_err() {
-        return Err(ImageError::Stopped {
-            doing: "fetching a layer",
-        });
-    }
-    input.verify().map_err(|source| ImageError::Fetch {
-        reference: reference.to_owned(),
-        source: Box::new(source),
-    })
 }

@@ -1,272 +1,267 @@
-//! A layer's bytes on their way from a registry to the thread that unpacks them, and what becomes of both when no more come.
+//! An ingest: a layer that is being downloaded and unpacked.
 //!
 //! ```text
-//!           ┌────────── a pull of the same blob ──────────┐
-//!           ▼                                             │
-//!  fetch ─▶ feeding ── the registry fails, or the pull ─▶ kept (shelf) ── given up ──▶ the thread cleans up
-//!           └── all bytes came ──▶ unpacked, verified
+//!  registry ─async─▶ bounded channel ─▶ digest ─▶ decompress ─▶ diff id ─▶ untar into staging/   (blocking thread)
+//!                                          └──────── both right ──▶ rename to layers/DIFFID
 //! ```
 //!
-//! The thread notices nothing of a break: it waits for the next byte. Whoever sends it, the digests decide at the end.
+//! The thread does not notice when a download breaks off: it waits for the next byte. A failed ingest can
+//! therefore be [retained](super::retained) and continued by another pull; the digests decide at the end.
+//! Nothing of a layer is visible before both digests are right. If the ingest is dropped, the thread fails at
+//! its next read and removes what it wrote.
+//!
+//! Data is not made durable here, but once for all layers of an image, before its record is written.
 
 use std::fs::File;
-use std::os::fd::AsFd as _;
+use std::io::{self, Read};
 use std::sync::Arc;
 
-use pausa_distribution::{self as distribution, BlobStream, Descriptor, Digest, VerifyingReader};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pausa_distribution::{self as distribution, Descriptor, Digest, Hasher};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
-use crate::image::error::{ImageError, is_retryable};
-use crate::image::pull::chunk_reader::{Message, chunk_channel};
-use crate::image::pull::fetch::{PullContext, Remote, UnpackTask, blocking, finish_verified};
-use crate::image::pull::progress::{LayerState, LayerTracker};
-use crate::image::pull::unpack::unpack;
+use super::chunk_reader::{Message, chunk_channel};
+use super::unpack::unpack;
+use crate::image::error::ImageError;
 use crate::image::store::layers::{Layer, Ticket};
-use crate::telemetry::metrics;
 
-type Sender = mpsc::Sender<Message<distribution::Error>>;
+/// Held by every unpacking thread that a pull has to wait for. The pull waits until all of them are dropped.
+pub(crate) type BusyToken = mpsc::Sender<()>;
 
-/// A thread that unpacks a layer, and the way to feed it.
+/// A thread that unpacks a layer.
+#[derive(Debug)]
+pub(crate) struct UnpackTask {
+    thread: JoinHandle<(Result<Arc<Layer>, ImageError>, SharedToken)>,
+    busy: SharedToken,
+}
+
+/// `None` while no pull waits for the thread.
+type SharedToken = Arc<Mutex<Option<BusyToken>>>;
+
+impl UnpackTask {
+    /// Runs `work` on a thread that is busy until its result is taken or dropped.
+    pub(crate) fn start(
+        busy: BusyToken,
+        work: impl FnOnce() -> Result<Arc<Layer>, ImageError> + Send + 'static,
+    ) -> Self {
+        let busy: SharedToken = Arc::new(Mutex::new(Some(busy)));
+        let held = Arc::clone(&busy);
+        // The order in the tuple matters: a layer that nobody takes is released before the thread stops being
+        // busy.
+        let thread = tokio::task::spawn_blocking(move || (work(), held));
+        Self { thread, busy }
+    }
+
+    /// Waits for the result. Must be called only once. A panic of the thread continues here.
+    pub(crate) async fn finish(&mut self) -> Result<Arc<Layer>, ImageError> {
+        match (&mut self.thread).await {
+            Ok((result, _)) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(stopped()),
+            },
+        }
+    }
+}
+
+/// Bytes of a layer on their way from a registry to the thread that unpacks them.
 #[derive(Debug)]
 pub(crate) struct Ingest {
     diff_id: String,
     blob: Digest,
     size: u64,
-    /// Bytes it got.
-    done: u64,
-    /// None when it got all of them.
-    sender: Option<Sender>,
-    work: UnpackTask,
-    /// Wakes those who wait for the layer.
-    bell: watch::Sender<()>,
-    /// Opened before its first byte was written: tells of writes that failed.
+    received: u64,
+    /// `None` once all bytes were sent.
+    sender: Option<mpsc::Sender<Message<distribution::Error>>>,
+    task: UnpackTask,
+    waiters: watch::Sender<()>,
     disk: Arc<File>,
 }
 
 impl Ingest {
+    /// Starts the thread for the layer of `ticket`, whose blob comes from `reference`. `disk` must have been
+    /// opened before anything is written: only then does the kernel report failed writes to it.
+    pub(crate) fn start(
+        ticket: Ticket,
+        blob: &Descriptor,
+        reference: String,
+        busy: BusyToken,
+        disk: Arc<File>,
+    ) -> Self {
+        let (sender, chunks) = chunk_channel::<distribution::Error>();
+        let (digest, size) = (blob.digest.clone(), blob.size);
+        let (diff_id, waiters) = (ticket.hex().to_owned(), ticket.waiters());
+        let task = UnpackTask::start(busy, move || {
+            let mut input = VerifyingReader::new(chunks, digest, size);
+            unpack(ticket, &mut input, |input| match input.inner.failure.take() {
+                Some(source) => Err(ImageError::Fetch {
+                    reference: reference.clone(),
+                    source: Box::new(source),
+                }),
+                None => input.finish(&reference),
+            })
+        });
+        Self {
+            diff_id,
+            blob: blob.digest.clone(),
+            size,
+            received: 0,
+            sender: Some(sender),
+            task,
+            waiters,
+            disk,
+        }
+    }
+
+    /// Hex digits of the layer's diff id.
     pub(crate) fn diff_id(&self) -> &str {
         &self.diff_id
     }
 
-    /// The digest of what it is fed with.
+    /// Digest of the compressed layer.
     pub(crate) fn blob(&self) -> &Digest {
         &self.blob
     }
 
-    /// Bytes it got.
-    pub(crate) fn done(&self) -> u64 {
-        self.done
-    }
-
-    /// Bytes there are.
+    /// Size of the compressed layer.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    pub(crate) fn bell(&self) -> watch::Sender<()> {
-        self.bell.clone()
+    /// Compressed bytes that the thread has received.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
-    /// Whether the thread has given up by itself.
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether the thread has all bytes.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.sender.is_none()
+    }
+
+    /// Whether the thread has failed.
+    pub(crate) fn has_failed(&self) -> bool {
         self.sender.as_ref().is_some_and(mpsc::Sender::is_closed)
     }
 
-    /// Ends the thread and waits until what it wrote is gone.
-    pub(crate) async fn give_up(mut self) {
-        self.sender = None;
-        self.work.give_up().await;
+    pub(crate) fn disk(&self) -> Arc<File> {
+        Arc::clone(&self.disk)
     }
-}
 
-/// A feed in the hands of a pull. Dropped in the middle, it is kept if the pull wants that, else given up.
-struct ActiveIngest<'a> {
-    feed: Option<Ingest>,
-    effort: &'a PullContext,
-}
+    /// Sends a chunk. Returns `false` if the thread has ended; [`finish`](Self::finish) then says why.
+    pub(crate) async fn send(&mut self, chunk: Bytes) -> bool {
+        let length = u64::try_from(chunk.len()).unwrap_or(0);
+        let Some(sender) = &self.sender else { return false };
+        if sender.send(Message::Bytes(chunk)).await.is_err() {
+            return false;
+        }
+        self.received += length;
+        true
+    }
 
-impl Drop for ActiveIngest<'_> {
-    fn drop(&mut self) {
-        if self.effort.keeps() {
-            self.keep();
+    /// Says that all bytes were sent.
+    pub(crate) async fn end(&mut self) {
+        if let Some(sender) = &self.sender
+            && sender.send(Message::End).await.is_ok()
+        {
+            self.sender = None;
         }
     }
-}
 
-impl ActiveIngest<'_> {
-    /// Keeps the stream for a retry, if it is worth it. What is not stays here.
-    fn keep(&mut self) -> bool {
-        let Some(feed) = self.feed.take() else {
-            return false;
-        };
-        feed.work.detach();
-        let refused = self.effort.shelf().retain(feed).err();
-        self.feed = refused.inspect(|feed| feed.work.attach(self.effort));
-        self.feed.is_none()
+    /// Says that the download has failed.
+    pub(crate) async fn fail(&mut self, error: distribution::Error) {
+        if let Some(sender) = &self.sender {
+            // If the thread has ended, its own failure came first.
+            drop(sender.send(Message::Failed(error)).await);
+        }
     }
 
-    /// Waits for the thread.
-    async fn finish(mut self) -> Result<Arc<Layer>, ImageError> {
-        let Some(feed) = self.feed.as_mut() else {
-            return Err(stopped());
-        };
-        let layer = feed.work.finish().await;
-        // There is nothing left to keep.
-        self.feed = None;
-        layer
+    /// Waits for the layer. Must be called only once.
+    pub(crate) async fn finish(&mut self) -> Result<Arc<Layer>, ImageError> {
+        self.task.finish().await
+    }
+
+    /// Ends the thread and waits until what it wrote is gone.
+    pub(crate) async fn discard(mut self) {
+        self.sender = None;
+        drop(self.task.thread.await);
+    }
+
+    /// No pull waits for the thread any more.
+    pub(crate) fn detach(&self) {
+        *self.task.busy.lock() = None;
+    }
+
+    /// The pull of this token waits for the thread.
+    pub(crate) fn attach(&self, busy: BusyToken) {
+        *self.task.busy.lock() = Some(busy);
+    }
+
+    /// Wakes the pulls that wait for the layer.
+    pub(crate) fn wake_waiters(&self) {
+        self.waiters.send_replace(());
     }
 }
 
-fn stopped() -> ImageError {
+pub(crate) fn stopped() -> ImageError {
     ImageError::Stopped {
         doing: "fetching a layer",
     }
 }
 
-/// Fetches a layer from its first byte on.
-pub(crate) async fn fetch(
-    ticket: Ticket,
-    effort: &PullContext,
-    remote: &Remote,
-    blob: &Descriptor,
-    track: &LayerTracker,
-) -> Result<Arc<Layer>, ImageError> {
-    let name = remote.reference.to_string();
-    let mut stream = open(remote, blob, 0).await?;
-    let (sender, chunks) = chunk_channel::<distribution::Error>();
-    let (digest, size) = (blob.digest.clone(), blob.size);
-    let (diff_id, bell) = (ticket.hex().to_owned(), ticket.bell());
-    let work = effort.start(move || {
-        let mut input = VerifyingReader::new(chunks, digest, size);
-        unpack(ticket, &mut input, |input| match input.get_mut().failure.take() {
-            Some(source) => Err(ImageError::Fetch {
-                reference: name.clone(),
-                source: Box::new(source),
-            }),
-            None => finish_verified(input, &name),
-        })
-    });
-    let feed = Ingest {
-        diff_id,
-        blob: blob.digest.clone(),
-        size,
-        done: 0,
-        sender: Some(sender),
-        work,
-        bell,
-        disk: effort.disk(),
-    };
-    let feeding = ActiveIngest {
-        feed: Some(feed),
-        effort,
-    };
-    match run(feeding, Some(&mut stream), remote, track).await {
-        Err(error) if error.is_damage() => {
-            let servers = stream.servers();
-            remote.client.distrust(&blob.digest, &servers);
-            Err(error.delivered_by(&servers))
-        }
-        layer => layer,
-    }
+/// Hashes and counts what is read.
+pub(crate) struct VerifyingReader<R> {
+    inner: R,
+    hasher: Hasher,
+    expected: Digest,
+    size: u64,
+    seen: u64,
 }
 
-/// Goes on with a feed that was kept. If its bytes turn out to be damaged, nobody knows who sent the wrong ones.
-pub(crate) async fn resume(
-    feed: Ingest,
-    effort: &PullContext,
-    remote: &Remote,
-    blob: &Descriptor,
-    track: &LayerTracker,
-) -> Result<Arc<Layer>, ImageError> {
-    let (done, disk) = (feed.done, Arc::clone(&feed.disk));
-    feed.work.attach(effort);
-    let missing = feed.sender.is_some();
-    let mut feeding = ActiveIngest {
-        feed: Some(feed),
-        effort,
-    };
-    track.enter(LayerState::Queued);
-    track.resume(done);
-    let _slot = effort.slot().await;
-    track.enter(LayerState::Fetching);
-    let mut stream = match missing {
-        false => None,
-        true => match open(remote, blob, done).await {
-            Ok(stream) => Some(stream),
-            Err(error) => {
-                if error.is_retryable() {
-                    feeding.keep();
-                }
-                return Err(error);
-            }
-        },
-    };
-    tracing::info!(layer = blob.digest.to_string(), from = done, "resuming a layer");
-    let layer = run(feeding, stream.as_mut(), remote, track).await?;
-    blocking("making a layer durable", move || {
-        pausa_layer::sync_tree(disk.as_fd()).map_err(|source| ImageError::Unpack {
-            diff_id: format!("sha256:{}", layer.record().diff_id),
+impl<R: Read> VerifyingReader<R> {
+    pub(crate) fn new(inner: R, expected: Digest, size: u64) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(expected.algorithm()),
+            expected,
+            size,
+            seen: 0,
+        }
+    }
+
+    /// Reads the rest (archives may have bytes after their end mark) and compares size and digest.
+    pub(crate) fn finish(&mut self, reference: &str) -> Result<(), ImageError> {
+        let failed = |source| ImageError::Fetch {
+            reference: reference.to_owned(),
             source: Box::new(source),
-        })?;
-        Ok(layer)
-    })
-    .await
-}
-
-async fn open(remote: &Remote, blob: &Descriptor, from: u64) -> Result<BlobStream, ImageError> {
-    let opened = remote
-        .client
-        .fetch_blob(&remote.reference, blob, from, &remote.credentials);
-    opened.await.map_err(|source| fetch_error(remote, source))
-}
-
-fn fetch_error(remote: &Remote, source: distribution::Error) -> ImageError {
-    ImageError::Fetch {
-        reference: remote.reference.to_string(),
-        source: Box::new(source),
+        };
+        if io::copy(self, &mut io::sink()).is_err() {
+            return Err(stopped());
+        }
+        if self.seen != self.size {
+            return Err(failed(distribution::Error::SizeMismatch {
+                digest: self.expected.clone(),
+                expected: self.size,
+                found: self.seen,
+            }));
+        }
+        let found = self.hasher.clone().finish();
+        if found != self.expected {
+            return Err(failed(distribution::Error::DigestMismatch {
+                expected: self.expected.clone(),
+                found,
+            }));
+        }
+        Ok(())
     }
 }
 
-/// Sends what comes from `stream`, and waits for the thread.
-async fn run(
-    mut feeding: ActiveIngest<'_>,
-    stream: Option<&mut BlobStream>,
-    remote: &Remote,
-    track: &LayerTracker,
-) -> Result<Arc<Layer>, ImageError> {
-    let Some(stream) = stream else {
-        return feeding.finish().await;
-    };
-    loop {
-        let message = match stream.chunk().await {
-            Ok(Some(chunk)) => Message::Bytes(chunk),
-            Ok(None) => Message::End,
-            Err(source) if is_retryable(&source) && feeding.keep() => {
-                return Err(fetch_error(remote, source));
-            }
-            Err(source) => Message::Failed(source),
-        };
-        let length = match &message {
-            Message::Bytes(chunk) => chunk.len(),
-            Message::End | Message::Failed(_) => 0,
-        };
-        let last = matches!(message, Message::End);
-        let Some(feed) = feeding.feed.as_mut() else {
-            return Err(stopped());
-        };
-        let Some(sender) = &feed.sender else {
-            return feeding.finish().await;
-        };
-        let failed = matches!(message, Message::Failed(_));
-        // Nobody listens any more: the unpacking failed and says why.
-        if sender.send(message).await.is_err() || failed {
-            return feeding.finish().await;
-        }
-        if last {
-            feed.sender = None;
-        }
-        feed.done += u64::try_from(length).unwrap_or(0);
-        track.add(length);
-        metrics::pulled(length);
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(into)?;
+        self.hasher.update(&into[..length]);
+        self.seen += u64::try_from(length).unwrap_or(u64::MAX);
+        Ok(length)
     }
 }

@@ -1,16 +1,15 @@
-//! What a manifest may consist of.
+//! The media types that an image may consist of.
 
 use pausa_distribution::{Descriptor, Manifest};
 
 use crate::image::error::{ImageError, shortened};
 
-/// Image configs that registries serve.
 const CONFIG_TYPES: [&str; 2] = [
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 ];
 
-/// Layers that can be unpacked. How they are compressed is seen from their first bytes.
+/// Layers that can be unpacked. Their compression is detected from their first bytes.
 const LAYER_TYPES: [&str; 7] = [
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -21,7 +20,7 @@ const LAYER_TYPES: [&str; 7] = [
     "application/vnd.docker.image.rootfs.diff.tar+zstd",
 ];
 
-/// Refuses what is no image: artifacts, foreign and encrypted layers.
+/// Refuses manifests that are no images: artifacts, foreign and encrypted layers.
 pub(crate) fn check_media_types(manifest: &Manifest) -> Result<(), ImageError> {
     let wrong = |what: &str, blob: &Descriptor| ImageError::MediaType {
         what: format!("the {what} {}", blob.digest),

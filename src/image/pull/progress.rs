@@ -1,82 +1,76 @@
-//! What pulls and imports are doing, as data: for `pausa image pulls`, progress bars and the log.
+//! Progress of pulls and imports, for `pausa image pulls`, progress bars and the log.
 //!
-//! Whoever works writes counters; whoever looks takes a copy and makes nobody wait. Nothing here decides anything.
+//! Pulls update counters. Readers take a copy and delay no pull.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use parking_lot::Mutex;
 
-use crate::image::Images;
-
-/// A pull or an import in flight.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PullProgress {
-    /// Host, name and tag or digest; for an import what it is.
-    pub reference: String,
-    /// What is being done.
-    pub step: PullStep,
-    /// When it began, nanoseconds since the epoch.
-    pub started: i64,
-    /// When the step began, nanoseconds since the epoch.
-    pub step_since: i64,
-    /// Requests that wait for it. None means that everybody went away; it goes on all the same.
-    pub waiting: u64,
-    /// Lowest first; empty before the manifest is known.
-    pub layers: Vec<LayerProgress>,
+/// A pull or an import in progress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PullProgress {
+    /// Host, name, and tag or digest. For an import a description.
+    pub(crate) reference: String,
+    pub(crate) step: PullStep,
+    /// When it began, in nanoseconds since the epoch.
+    pub(crate) started: i64,
+    /// When the step began, in nanoseconds since the epoch.
+    pub(crate) step_since: i64,
+    /// Requests that wait for it. Without any, the pull continues all the same.
+    pub(crate) waiting: u64,
+    /// Lowest first. Empty until the manifest is known.
+    pub(crate) layers: Vec<LayerProgress>,
 }
 
-/// What a pull is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PullStep {
-    /// Asking the registry what the name stands for, or reading an archive's index.
+/// The current step of a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PullStep {
+    /// Resolving the name at the registry, or reading an archive's index.
     Resolving,
     /// Fetching the image config.
     Config,
     /// Fetching and unpacking layers.
     Layers,
-    /// Waiting for the disk.
+    /// Making layers durable.
     Syncing,
     /// Writing the image's record.
     Recording,
 }
 
 /// One layer of a pull.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LayerProgress {
-    /// Digest of the blob that is fetched, or the diff id where there is none.
-    pub digest: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerProgress {
+    /// Digest of the blob, or the diff id if the blob has no digest.
+    pub(crate) digest: String,
     /// `sha256:` and 64 hex digits.
-    pub diff_id: String,
-    /// What becomes of it.
-    pub state: LayerState,
-    /// When that began, nanoseconds since the epoch.
-    pub since: i64,
-    /// Compressed bytes taken in.
-    pub bytes_done: u64,
-    /// Compressed bytes there are.
-    pub bytes_total: u64,
+    pub(crate) diff_id: String,
+    pub(crate) state: LayerState,
+    /// When the state began, in nanoseconds since the epoch.
+    pub(crate) since: i64,
+    /// Compressed bytes received.
+    pub(crate) bytes_done: u64,
+    /// All compressed bytes.
+    pub(crate) bytes_total: u64,
 }
 
-/// What becomes of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LayerState {
-    /// Waits for its turn.
+/// The state of a layer in a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LayerState {
+    /// Waiting for a free slot.
     Queued,
-    /// Another pull fetches it, or it is being verified.
+    /// Being fetched by another pull, or being verified.
     Joined,
-    /// Is fetched and unpacked.
+    /// Being fetched and unpacked.
     Fetching,
-    /// Was fetched and verified.
+    /// Fetched and verified.
     Done,
-    /// Was there already.
+    /// In the store already.
     Present,
 }
 
-/// Everything in flight, by the order of beginning.
+/// All pulls and imports in progress. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PullTracker {
     entries: Arc<Mutex<Entries>>,
@@ -88,15 +82,15 @@ struct Entries {
     running: BTreeMap<u64, Arc<Progress>>,
 }
 
-/// A pull's place on the board. It is taken off when this is dropped.
+/// A pull that is listed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct TrackedPull {
-    board: PullTracker,
+    tracker: PullTracker,
     at: u64,
     progress: Arc<Progress>,
 }
 
-/// One pull's counters.
+/// The counters of a pull.
 #[derive(Debug)]
 pub(crate) struct Progress {
     reference: String,
@@ -106,7 +100,7 @@ pub(crate) struct Progress {
     layers: Mutex<Vec<Arc<LayerTracker>>>,
 }
 
-/// One layer's counters.
+/// The counters of a layer.
 #[derive(Debug)]
 pub(crate) struct LayerTracker {
     digest: String,
@@ -116,7 +110,7 @@ pub(crate) struct LayerTracker {
     state: Mutex<(LayerState, i64)>,
 }
 
-/// Somebody who waits for a pull.
+/// A request that waits for a pull.
 #[derive(Debug)]
 pub(crate) struct Waiter(Arc<Progress>);
 
@@ -126,12 +120,14 @@ impl Drop for Waiter {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl PullTracker {
-    pub(crate) fn list(&self, reference: String) -> TrackedPull {
+    /// Pulls and imports in progress, oldest first.
+    pub(crate) fn list(&self) -> Vec<PullProgress> {
+        let running: Vec<_> = self.entries.lock().running.values().cloned().collect();
+        running.iter().map(|progress| progress.snapshot()).collect()
+    }
+
+    pub(crate) fn add(&self, reference: String) -> TrackedPull {
         let now = crate::state::now();
         let progress = Arc::new(Progress {
             reference,
@@ -140,12 +136,12 @@ impl PullTracker {
             step: Mutex::new((PullStep::Resolving, now)),
             layers: Mutex::default(),
         });
-        let mut entries = lock(&self.entries);
+        let mut entries = self.entries.lock();
         let at = entries.next;
         entries.next += 1;
         entries.running.insert(at, Arc::clone(&progress));
         TrackedPull {
-            board: self.clone(),
+            tracker: self.clone(),
             at,
             progress,
         }
@@ -154,7 +150,7 @@ impl PullTracker {
 
 impl Drop for TrackedPull {
     fn drop(&mut self) {
-        lock(&self.board.entries).running.remove(&self.at);
+        self.tracker.entries.lock().running.remove(&self.at);
     }
 }
 
@@ -168,17 +164,16 @@ impl std::ops::Deref for TrackedPull {
 
 impl Progress {
     pub(crate) fn enter(&self, step: PullStep) {
-        *lock(&self.step) = (step, crate::state::now());
+        *self.step.lock() = (step, crate::state::now());
     }
 
-    /// Counts a request as waiting until the result is dropped.
+    /// Counts a request as waiting until the returned value is dropped.
     pub(crate) fn wait(self: &Arc<Self>) -> Waiter {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiter(Arc::clone(self))
     }
 
-    /// Announces a layer.
-    pub(crate) fn layer(&self, digest: String, diff_id: &str, total: u64) -> Arc<LayerTracker> {
+    pub(crate) fn add_layer(&self, digest: String, diff_id: &str, total: u64) -> Arc<LayerTracker> {
         let track = Arc::new(LayerTracker {
             digest,
             diff_id: format!("sha256:{diff_id}"),
@@ -186,24 +181,23 @@ impl Progress {
             done: AtomicU64::new(0),
             state: Mutex::new((LayerState::Queued, crate::state::now())),
         });
-        lock(&self.layers).push(Arc::clone(&track));
+        self.layers.lock().push(Arc::clone(&track));
         track
     }
 
-    /// A copy for somebody who looks.
-    pub(crate) fn snapshot(&self) -> PullProgress {
-        let (step, step_since) = *lock(&self.step);
+    fn snapshot(&self) -> PullProgress {
+        let (step, step_since) = *self.step.lock();
         PullProgress {
             reference: self.reference.clone(),
             step,
             started: self.started,
             step_since,
             waiting: self.waiting.load(Ordering::Relaxed),
-            layers: lock(&self.layers).iter().map(|track| track.snapshot()).collect(),
+            layers: self.layers.lock().iter().map(|track| track.snapshot()).collect(),
         }
     }
 
-    /// A line for the log of a pull that takes its time.
+    /// Logs a pull that takes long.
     pub(crate) fn report(&self) {
         let now = self.snapshot();
         let sum = |count: fn(&LayerProgress) -> u64| now.layers.iter().map(count).sum::<u64>();
@@ -230,42 +224,30 @@ impl LayerTracker {
         if matches!(state, LayerState::Done | LayerState::Present) {
             self.done.store(self.total, Ordering::Relaxed);
         }
-        *lock(&self.state) = (state, crate::state::now());
+        *self.state.lock() = (state, crate::state::now());
     }
 
-    /// So many bytes had come in before.
+    /// Sets the bytes that an earlier pull has received.
     pub(crate) fn resume(&self, bytes: u64) {
         self.done.store(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes came in.
+    /// Counts received bytes.
     pub(crate) fn add(&self, bytes: usize) {
         self.done
             .fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
     }
 
     fn snapshot(&self) -> LayerProgress {
-        let (state, since) = *lock(&self.state);
+        let (state, since) = *self.state.lock();
         LayerProgress {
             digest: self.digest.clone(),
             diff_id: self.diff_id.clone(),
             state,
             since,
-            // A source may send more than it said before it is cut off.
+            // A server may send more than it announced, until the pull fails for that.
             bytes_done: self.done.load(Ordering::Relaxed).min(self.total),
             bytes_total: self.total,
         }
-    }
-}
-
-impl Images {
-    /// Pulls and imports in flight, the oldest first. Waits for nobody.
-    pub fn pulls(&self) -> Vec<PullProgress> {
-        let running: Vec<_> = lock(&self.inner.board.entries)
-            .running
-            .values()
-            .cloned()
-            .collect();
-        running.iter().map(|progress| progress.snapshot()).collect()
     }
 }

@@ -1,239 +1,295 @@
-//! What failed pulls leave for the next try: layers that are complete, and streams that stopped in the middle of one.
+//! What failed pulls leave for a retry: complete layers, and ingests that stopped midway.
 //!
 //! ```text
-//!  pull fails ─▶ kept ── a pull takes it ──▶ in use ── fails again ──▶ kept
-//!                 └── too old, disk short, an image is removed, damage is set aside ──▶ gone
+//!  pull fails ─▶ retained ── a pull takes it ──▶ in use ── fails again ──▶ retained
+//!                  └── too old, disk short, an image removed or pruned, a repair ──▶ discarded
 //! ```
 //!
-//! A layer that is kept is like any other of the store, only that no image has it. A stream that is kept is a thread in the
-//! middle of unpacking, waiting for the next byte: it ends with the daemon, layers do not (see [`open`](crate::image::store::load)).
+//! A retained layer is a layer of the store that no image has. A retained ingest is a thread that waits for
+//! its next byte; it ends with the daemon. Complete layers survive the daemon: a list on disk tells them from
+//! the remains of an interrupted removal. Losing that list only costs the layers it names.
 //!
-//! Must never: keep anything that no retry can use, or that somebody needs the space of.
+//! Must never: retain anything that no retry can use, or whose space is needed.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pausa_distribution::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::image::pull::ingest::Ingest;
-use crate::image::store::layers::Layer;
+use super::ingest::Ingest;
+use crate::blocking::blocking;
+use crate::error::chain;
+use crate::image::error::ImageError;
+use crate::image::store::files;
+use crate::image::store::layers::{Layer, Layers};
+use crate::image::store::layout::{Layout, is_hex};
+use crate::image::store::record::{self, LayerRecord, VERSION};
 
-mod keeping;
-pub(crate) mod list;
-
-/// Less of a stream is fetched again as soon as it is kept.
-const WORTH: u64 = 1 << 20;
-/// Streams that are kept: each is a thread and the buffers of a decompressor.
-const STREAMS: usize = 8;
-/// Where less than this part of the file system is free, nothing is kept: kubelet begins to remove images there.
+/// An ingest with fewer bytes is not retained: fetching them again is as fast.
+const MIN_BYTES: u64 = 1 << 20;
+/// Most retained ingests: each is a thread with the buffers of a decompressor.
+const MAX_INGESTS: usize = 8;
+/// Nothing is retained where less of the file system is free, because kubelet begins to remove images there.
 const FREE_PERCENT: u64 = 15;
+/// How often expired data is looked for.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Something that is kept for a retry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RetainedLayer {
+/// A layer, or a part of one, that is retained for a retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RetainedLayer {
     /// `sha256:` and 64 hex digits.
-    pub diff_id: String,
-    /// Whether the whole layer is there.
-    pub complete: bool,
-    /// Of a whole layer the bytes it occupies; else compressed bytes taken in.
-    pub bytes: u64,
-    /// Of a layer that is not complete, how many compressed bytes there are.
-    pub bytes_total: u64,
-    /// How long it is kept if nobody takes it.
-    pub remaining: Duration,
+    pub(crate) diff_id: String,
+    pub(crate) complete: bool,
+    /// Bytes on disk of a complete layer; received compressed bytes of another one.
+    pub(crate) bytes: u64,
+    /// All compressed bytes of a layer that is not complete.
+    pub(crate) bytes_total: u64,
+    /// Time until it is discarded.
+    pub(crate) remaining: Duration,
 }
 
-/// The shelf.
+/// Everything that is retained.
 #[derive(Debug)]
 pub(crate) struct RetainedPulls {
-    keep: Duration,
-    base: PathBuf,
+    keep_for: Duration,
+    layout: Layout,
     items: Mutex<Items>,
 }
 
 #[derive(Debug, Default)]
 struct Items {
+    /// By the hex digits of the diff id, with the time of expiry.
     layers: HashMap<String, (Arc<Layer>, Instant)>,
-    streams: HashMap<String, (Ingest, Instant)>,
-    sweeping: bool,
-    /// The list on disk is another.
+    ingests: HashMap<String, (Ingest, Instant)>,
+    /// A task discards what expires.
+    expiring: bool,
+    /// The list on disk is out of date.
     changed: bool,
 }
 
-/// What was taken off to be given up. Streams take a moment to clean up.
+/// What is no longer retained. Its space is free after [`discard`](Self::discard); dropping it does not wait
+/// for that.
 #[derive(Debug, Default)]
 #[must_use]
-pub(crate) struct Released {
+pub(crate) struct Removed {
     layers: Vec<Arc<Layer>>,
-    streams: Vec<Ingest>,
+    ingests: Vec<Ingest>,
 }
 
-impl Released {
+impl Removed {
     pub(crate) fn is_empty(&self) -> bool {
-        self.layers.is_empty() && self.streams.is_empty()
+        self.layers.is_empty() && self.ingests.is_empty()
     }
 
-    /// Gives everything up; what streams have written is gone afterwards, layers are the reaper's.
-    pub(crate) async fn give_up(self) {
+    /// Releases the layers, which garbage collection then removes, and waits until what the ingests wrote is
+    /// gone.
+    pub(crate) async fn discard(self) {
         drop(self.layers);
-        for stream in self.streams {
-            stream.give_up().await;
+        for ingest in self.ingests {
+            ingest.discard().await;
         }
     }
 }
 
 impl RetainedPulls {
-    /// Keeps things for `keep`, nothing if that is zero; `base` is where they lie.
-    pub(crate) fn new(keep: Duration, base: &Path) -> Self {
+    /// Retains data for `keep_for`, or nothing if that is zero.
+    pub(crate) fn new(keep_for: Duration, layout: Layout) -> Self {
         Self {
-            keep,
-            base: base.to_owned(),
+            keep_for,
+            layout,
             items: Mutex::default(),
         }
     }
 
-    fn items(&self) -> MutexGuard<'_, Items> {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether failed pulls leave anything at all.
+    pub(crate) fn is_enabled(&self) -> bool {
+        !self.keep_for.is_zero()
     }
 
-    /// How long things are kept.
-    pub(crate) fn keeps_for(&self) -> Duration {
-        self.keep
-    }
-
-    /// Whether there is space to keep anything.
-    pub(crate) fn has_room(&self) -> bool {
-        if self.keep.is_zero() {
+    /// Whether anything may be retained now.
+    pub(crate) fn has_space(&self) -> bool {
+        if self.keep_for.is_zero() {
             return false;
         }
-        match rustix::fs::statvfs(&self.base) {
+        match rustix::fs::statvfs(self.layout.base()) {
             Ok(stat) => stat.f_bavail.saturating_mul(100) >= stat.f_blocks.saturating_mul(FREE_PERCENT),
             Err(_) => false,
         }
     }
 
-    /// Keeps layers that are durable.
-    pub(crate) fn put(&self, layers: Vec<Arc<Layer>>) {
-        let until = Instant::now() + self.keep;
-        let mut items = self.items();
-        for layer in layers {
-            let hex = layer.record().diff_id.clone();
-            items.layers.insert(hex, (layer, until));
-        }
-        items.changed = true;
-    }
-
-    /// Whether a layer is here.
-    fn has(&self, layer: &Layer) -> bool {
-        self.items().layers.contains_key(&layer.record().diff_id)
-    }
-
-    /// Takes up a layer that was unpacked so long ago, at start.
-    pub(crate) fn take_up(&self, layer: Arc<Layer>, age: Duration) {
-        let until = Instant::now() + self.keep.saturating_sub(age);
-        let hex = layer.record().diff_id.clone();
-        self.items().layers.insert(hex, (layer, until));
-    }
-
-    /// Keeps a stream; gives it back if it is not worth it or not possible.
-    pub(crate) fn retain(&self, feed: Ingest) -> Result<(), Ingest> {
-        if feed.done() < WORTH || feed.is_over() || !self.has_room() {
-            return Err(feed);
-        }
-        let bell = feed.bell();
+    /// Retains layers, which must be durable.
+    pub(crate) async fn retain_layers(&self, layers: Vec<Arc<Layer>>) {
+        let until = Instant::now() + self.keep_for;
         {
-            let mut items = self.items();
-            if items.streams.len() >= STREAMS {
-                return Err(feed);
+            let mut items = self.items.lock();
+            for layer in layers {
+                let hex = layer.record().diff_id.clone();
+                items.layers.insert(hex, (layer, until));
             }
-            let until = Instant::now() + self.keep;
-            let hex = feed.diff_id().to_owned();
-            // One of before is of a thread that has ended: this one has the layer's ticket.
-            drop(items.streams.insert(hex, (feed, until)));
+            items.changed = true;
         }
-        // Pulls that wait for this layer go on with it.
-        bell.send_replace(());
+        self.save().await;
+    }
+
+    /// Retains again what the previous daemon has listed and what has not expired. To be called at start, and
+    /// only if no layer has to be verified: retained layers are not verified later.
+    pub(crate) fn restore(&self, layers: &Layers) {
+        if !self.has_space() {
+            return;
+        }
+        let now = crate::state::now();
+        for hex in load_list(&self.layout) {
+            if !is_hex(&hex) || layers.knows(&hex) {
+                continue;
+            }
+            let Ok(record) = LayerRecord::load(&self.layout, &hex) else {
+                continue;
+            };
+            let Ok(age) = u64::try_from(now.saturating_sub(record.unpacked)) else {
+                continue;
+            };
+            let remaining = self.keep_for.saturating_sub(Duration::from_nanos(age));
+            if !remaining.is_zero() {
+                let until = Instant::now() + remaining;
+                let mut items = self.items.lock();
+                items.layers.insert(hex, (layers.insert(record), until));
+            }
+        }
+    }
+
+    /// Retains an ingest, or returns it if that is not worth it or not possible.
+    pub(crate) fn retain_ingest(&self, ingest: Ingest) -> Result<(), Ingest> {
+        if ingest.received() < MIN_BYTES || ingest.has_failed() || !self.has_space() {
+            return Err(ingest);
+        }
+        let mut items = self.items.lock();
+        if items.ingests.len() >= MAX_INGESTS {
+            return Err(ingest);
+        }
+        let until = Instant::now() + self.keep_for;
+        let hex = ingest.diff_id().to_owned();
+        // An older ingest of the layer has failed: this one has the layer's ticket.
+        drop(items.ingests.remove(&hex));
+        let (ingest, _) = items.ingests.entry(hex).or_insert((ingest, until));
+        ingest.wake_waiters();
         Ok(())
     }
 
-    /// The stream of a layer, if it is kept and of this blob. One of another blob is given up: it is in the way.
-    pub(crate) fn resume(&self, diff_id: &str, blob: Option<&Digest>) -> Option<Ingest> {
-        let (feed, _) = self.items().streams.remove(diff_id)?;
-        (blob == Some(feed.blob()) && !feed.is_over()).then_some(feed)
+    /// Takes the retained ingest of a layer if it is one of `blob`. An ingest of another blob is discarded:
+    /// it blocks the layer.
+    pub(crate) fn take_ingest(&self, diff_id: &str, blob: Option<&Digest>) -> Option<Ingest> {
+        let (ingest, _) = self.items.lock().ingests.remove(diff_id)?;
+        (blob == Some(ingest.blob()) && !ingest.has_failed()).then_some(ingest)
     }
 
-    /// Lets go of layers that have an image now.
-    pub(crate) fn release(&self, diff_ids: &[String]) {
-        let mut items = self.items();
-        let layers = diff_ids.iter().map(|hex| items.layers.remove(hex));
-        let layers: Vec<_> = layers.collect();
-        items.changed |= layers.iter().any(Option::is_some);
-        let streams = diff_ids.iter().map(|hex| items.streams.remove(hex));
-        let streams: Vec<_> = streams.collect();
-        drop(items);
-        drop((layers, streams));
+    /// Whether this layer is retained.
+    pub(crate) fn has(&self, layer: &Layer) -> bool {
+        self.items.lock().layers.contains_key(&layer.record().diff_id)
     }
 
-    /// Gives up all streams: the daemon stops. Layers stay for its successor.
+    /// Stops retaining layers that belong to an image now.
+    pub(crate) async fn release(&self, diff_ids: &[String]) {
+        let removed = self.take(|hex, _| diff_ids.contains(hex));
+        drop(removed);
+        self.save().await;
+    }
+
+    /// Discards everything and waits until its space is free, except for layers that garbage collection still
+    /// removes.
+    pub(crate) async fn discard_all(&self) {
+        self.remove_all().discard().await;
+        self.save().await;
+    }
+
+    /// Stops retaining everything.
+    pub(crate) fn remove_all(&self) -> Removed {
+        self.take(|_, _| true)
+    }
+
+    /// The daemon stops: discards all ingests and leaves the layers to the next daemon.
     pub(crate) fn close(&self) {
-        let streams = std::mem::take(&mut self.items().streams);
-        drop(streams);
+        let ingests = std::mem::take(&mut self.items.lock().ingests);
+        drop(ingests);
     }
 
-    /// Takes everything off.
-    pub(crate) fn clear(&self) -> Released {
-        self.take(|_| true)
-    }
-
-    /// Takes off what is too old, and everything if space is short.
-    pub(crate) fn sweep(&self) -> Released {
-        if !self.has_room() {
-            return self.clear();
-        }
-        let now = Instant::now();
-        self.take(|until| until <= now)
-    }
-
-    fn take(&self, which: impl Fn(Instant) -> bool) -> Released {
-        let mut items = self.items();
-        let layers = items.layers.extract_if(|_, (_, until)| which(*until));
+    fn take(&self, which: impl Fn(&String, Instant) -> bool) -> Removed {
+        let mut items = self.items.lock();
+        let layers = items.layers.extract_if(|hex, (_, until)| which(hex, *until));
         let layers: Vec<_> = layers.map(|(_, (layer, _))| layer).collect();
         items.changed |= !layers.is_empty();
-        let streams = items.streams.extract_if(|_, (_, until)| which(*until));
-        let streams = streams.map(|(_, (feed, _))| feed).collect();
-        Released { layers, streams }
+        let ingests = items.ingests.extract_if(|hex, (_, until)| which(hex, *until));
+        let ingests = ingests.map(|(_, (ingest, _))| ingest).collect();
+        Removed { layers, ingests }
     }
 
-    /// Hex digits of the layers, if they are others than when this was last asked.
-    fn changed(&self) -> Option<Vec<String>> {
-        let mut items = self.items();
-        let changed = std::mem::take(&mut items.changed);
-        changed.then(|| items.layers.keys().cloned().collect())
+    /// Writes the list of retained layers, if it has changed.
+    async fn save(&self) {
+        let layers: Vec<String> = {
+            let mut items = self.items.lock();
+            if !std::mem::take(&mut items.changed) {
+                return;
+            }
+            items.layers.keys().cloned().collect()
+        };
+        let layout = self.layout.clone();
+        if let Err(error) = blocking(move || save_list(&layout, layers)).await {
+            tracing::warn!(
+                path = %self.layout.retained().display(),
+                error = chain(&error),
+                "cannot save the list of layers retained from failed pulls; they will be lost if the daemon restarts"
+            );
+        }
     }
 
-    /// Whether the caller is to sweep from now on: there is something, and nobody does yet.
-    pub(crate) fn begin_sweeping(&self) -> bool {
-        let mut items = self.items();
-        let begin = !items.sweeping && !items.is_empty();
-        items.sweeping |= begin;
-        begin
+    /// Starts a task that discards what expires, or everything when space is short, unless it runs already.
+    /// The task ends when nothing is retained.
+    pub(crate) fn start_expiry(self: &Arc<Self>) {
+        {
+            let mut items = self.items.lock();
+            if items.expiring || items.is_empty() {
+                return;
+            }
+            items.expiring = true;
+        }
+        let retained = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EXPIRY_INTERVAL).await;
+                let Some(retained) = retained.upgrade() else {
+                    return;
+                };
+                let all = !retained.has_space();
+                let now = Instant::now();
+                let expired = retained.take(|_, until| all || until <= now);
+                let done = {
+                    let mut items = retained.items.lock();
+                    items.expiring = !items.is_empty();
+                    !items.expiring
+                };
+                if !expired.is_empty() {
+                    tracing::info!(
+                        layers = expired.layers.len(),
+                        ingests = expired.ingests.len(),
+                        "discarding what failed pulls have left: it has expired, or the disk is short of space"
+                    );
+                    expired.discard().await;
+                    retained.save().await;
+                }
+                if done {
+                    return;
+                }
+            }
+        });
     }
 
-    /// Whether who sweeps is done: there is nothing left.
-    pub(crate) fn done_sweeping(&self) -> bool {
-        let mut items = self.items();
-        items.sweeping = !items.is_empty();
-        !items.sweeping
-    }
-
-    /// What there is.
+    /// Everything that is retained, by diff id.
     pub(crate) fn list(&self) -> Vec<RetainedLayer> {
         let now = Instant::now();
-        let items = self.items();
+        let items = self.items.lock();
         let layers = items.layers.values().map(|(layer, until)| RetainedLayer {
             diff_id: format!("sha256:{}", layer.record().diff_id),
             complete: true,
@@ -241,14 +297,14 @@ impl RetainedPulls {
             bytes_total: layer.record().size,
             remaining: until.saturating_duration_since(now),
         });
-        let streams = items.streams.values().map(|(feed, until)| RetainedLayer {
-            diff_id: format!("sha256:{}", feed.diff_id()),
+        let ingests = items.ingests.values().map(|(ingest, until)| RetainedLayer {
+            diff_id: format!("sha256:{}", ingest.diff_id()),
             complete: false,
-            bytes: feed.done(),
-            bytes_total: feed.size(),
+            bytes: ingest.received(),
+            bytes_total: ingest.size(),
             remaining: until.saturating_duration_since(now),
         });
-        let mut all: Vec<RetainedLayer> = layers.chain(streams).collect();
+        let mut all: Vec<RetainedLayer> = layers.chain(ingests).collect();
         all.sort_by(|a, b| a.diff_id.cmp(&b.diff_id));
         all
     }
@@ -256,6 +312,57 @@ impl RetainedPulls {
 
 impl Items {
     fn is_empty(&self) -> bool {
-        self.layers.is_empty() && self.streams.is_empty()
+        self.layers.is_empty() && self.ingests.is_empty()
+    }
+}
+
+/// The list on disk, `kept.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct List {
+    version: u32,
+    layers: Vec<String>,
+}
+
+/// Hex digits of the layers that were retained when the list was last written. An unreadable list is empty.
+fn load_list(layout: &Layout) -> HashSet<String> {
+    let list = record::load::<List>(&layout.retained()).unwrap_or_default();
+    let known = list.version == VERSION;
+    list.layers.into_iter().filter(|_| known).collect()
+}
+
+/// Replaces the list, or removes it if there are no layers.
+pub(crate) fn save_list(layout: &Layout, layers: Vec<String>) -> Result<(), ImageError> {
+    let path = layout.retained();
+    if layers.is_empty() {
+        return files::remove_file(&path);
+    }
+    let list = List {
+        version: VERSION,
+        layers,
+    };
+    files::replace(&path, &record::encode(&list, &path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file as earlier versions of pausa have written it.
+    #[test]
+    fn lists_of_earlier_versions_are_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let layout = Layout::new(temp.path());
+        layout.make().unwrap();
+        let path = temp.path().join("images/kept.json");
+        assert!(load_list(&layout).is_empty());
+        let hex = "ab".repeat(32);
+        let list = serde_json::json!({"version": 1, "layers": [hex]});
+        std::fs::write(&path, list.to_string()).unwrap();
+        assert_eq!(load_list(&layout), HashSet::from([hex.clone()]));
+        save_list(&layout, vec![hex]).unwrap();
+        let saved: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(saved, list);
+        save_list(&layout, Vec::new()).unwrap();
+        assert!(!path.exists());
     }
 }

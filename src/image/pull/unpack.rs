@@ -1,10 +1,9 @@
-//! A layer's way from bytes to its place: unpacked in `staging/`, held against the diff id, renamed into `layers/`.
+//! Unpacks a layer in `staging/`, compares it with its diff id, and renames it into `layers/`.
 //!
-//! What lies beside the unpacked tree is made while it is unpacked: the tar-split file, from which its archive can be reproduced, or
-//! where that is impossible the digest of the tree, and the names of directories the archive only implies.
+//! Beside the tree lie a tar-split file, from which its archive can be rebuilt, and the names of implied
+//! directories. Where the archive cannot be rebuilt, the record has the digest of the tree instead.
 //!
-//! Nothing here is durable yet: that is done once for all layers of an image, before its record, without which a layer
-//! counts for nothing after a restart.
+//! Nothing is durable afterwards. That is done once for all layers of an image, before its record is written.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,38 +13,37 @@ use std::sync::Arc;
 
 use pausa_layer::{Compression, EntryPath, Limits, Unpacked};
 
+use crate::error::chain;
 use crate::failpoint::failpoint;
 use crate::image::error::{ImageError, io_error};
-use crate::image::store::files;
-use crate::image::store::gc;
 use crate::image::store::layers::{Layer, Ticket};
 use crate::image::store::layout::{FS, IMPLIED, LAYER_RECORD, Layout, TAR_SPLIT};
 use crate::image::store::record::{self, LayerRecord, VERSION};
+use crate::image::store::{files, gc};
 
-/// What sizes are rounded up to.
-const UNIT: u64 = 4096;
-/// Longest list of implied directories that is read.
-const IMPLIED_MAX: u64 = 256 << 20;
-/// How often another place is asked for when the file system chose one that is used ground.
+/// Sizes are rounded up to blocks of the file system.
+const BLOCK: u64 = 4096;
+/// How often another place is tried if the file system chose one with recently used inodes.
 const PLACES: usize = 8;
 
-/// A directory in `staging/` that goes when nobody moved it away.
+/// A directory in `staging/`. Dropping it removes what was not renamed.
 struct Staging(PathBuf);
 
 impl Staging {
-    /// A new one with a directory for the layer's content, on fresh ground if there is some: see [`files::is_fresh`].
+    /// A new one with a directory for the layer's content, at a place without recently used inodes if there
+    /// is one; see [`files::is_fresh`].
     fn new(layout: &Layout) -> Result<Self, ImageError> {
-        // Kept meanwhile, or the file system would choose their places again.
-        let mut passed = Vec::new();
+        // Held meanwhile, or the file system would choose the same places again.
+        let mut rejected = Vec::new();
         loop {
             let staging = Self(layout.staging().join(files::unique("layer")));
             files::make_dir(&staging.0, 0o700)?;
             let content = staging.0.join(FS);
             files::make_dir(&content, 0o755)?;
-            if passed.len() == PLACES || files::is_fresh(&staging.0, &content)? {
+            if rejected.len() == PLACES || files::is_fresh(&staging.0, &content)? {
                 return Ok(staging);
             }
-            passed.push(staging);
+            rejected.push(staging);
         }
     }
 }
@@ -53,13 +51,16 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = gc::remove(&self.0) {
-            let error = crate::error::chain(&error);
-            tracing::warn!(error, "a part of a layer stays in staging until the next start");
+            tracing::warn!(
+                path = %self.0.display(),
+                error = chain(&error),
+                "cannot remove an unfinished layer; it occupies space until the daemon restarts"
+            );
         }
     }
 }
 
-/// Unpacks `input`; `end` reads its rest and says whether it was what was promised.
+/// Unpacks `input` and commits the layer. `end` reads the rest of the input and checks it.
 pub(crate) fn unpack<R: Read + Send>(
     ticket: Ticket,
     input: &mut R,
@@ -74,7 +75,7 @@ pub(crate) fn unpack<R: Read + Send>(
     let unpacked =
         pausa_layer::unpack_recorded(&mut *input, Compression::Detect, dir.as_fd(), &limits, tar_split);
     let expected = format!("sha256:{}", ticket.hex());
-    // A broken or wrong blob explains whatever the unpacker stumbled over.
+    // If the blob is incomplete or wrong, that explains the error of the unpacker.
     let ended = end(input);
     let unpacked = match (unpacked, ended) {
         (Ok(unpacked), Ok(())) => unpacked,
@@ -100,7 +101,7 @@ fn failed(diff_id: &str) -> impl FnOnce(pausa_layer::Error) -> ImageError {
     }
 }
 
-/// Writes what lies beside the tree, but for the record.
+/// Writes what lies beside the tree, except the record.
 fn describe(
     staging: &Path,
     hex: &str,
@@ -111,7 +112,7 @@ fn describe(
     let tree = if unpacked.reproducible {
         None
     } else {
-        // Rare: the archive holds files that another entry replaced.
+        // Rare: an entry of the archive replaces another one.
         files::remove_file(&tar_split)?;
         let packed = pausa_layer::pack(dir, io::sink()).map_err(failed(hex))?;
         Some(hex::encode(packed.diff_id.as_bytes()))
@@ -121,11 +122,11 @@ fn describe(
         let path = staging.join(IMPLIED);
         std::fs::write(&path, names.join(&0)).map_err(io_error("write", &path))?;
     }
-    // The layer's own directory and its record, and what lies beside.
-    let (mut size, mut inodes) = (unpacked.size_on_disk + 2 * UNIT, unpacked.files + 2);
+    // The layer's own directory and its record, then the other files.
+    let (mut size, mut inodes) = (unpacked.size_on_disk + 2 * BLOCK, unpacked.files + 2);
     for name in [TAR_SPLIT, IMPLIED] {
         if let Ok(stat) = staging.join(name).metadata() {
-            size += stat.len().next_multiple_of(UNIT);
+            size += stat.len().next_multiple_of(BLOCK);
             inodes += 1;
         }
     }
@@ -148,7 +149,7 @@ fn install(staging: &Path, place: &Path, record: &LayerRecord) -> Result<(), Ima
     let path = staging.join(LAYER_RECORD);
     std::fs::write(&path, record::encode(record, &path)?).map_err(io_error("write", &path))?;
     match std::fs::rename(staging, place) {
-        // Something that no table knows of is in the way; layers are never empty, so nothing was overwritten.
+        // An unknown directory is in the way. Layers are never empty, so rename(2) has not replaced it.
         Err(error)
             if matches!(
                 error.kind(),
@@ -163,18 +164,12 @@ fn install(staging: &Path, place: &Path, record: &LayerRecord) -> Result<(), Ima
     .map_err(io_error("rename to", place))
 }
 
-/// The directories a layer only implies.
-pub(crate) fn implied(layer: &Path) -> Result<Vec<EntryPath>, ImageError> {
-    let bytes = files::read(&layer.join(IMPLIED), IMPLIED_MAX)?;
-    Ok(bytes.split(|byte| *byte == 0).map(EntryPath::new).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn places_that_were_passed_over_leave_no_trace() {
+    fn rejected_places_leave_no_trace() {
         let temp = tempfile::tempdir().unwrap();
         let layout = Layout::new(temp.path());
         layout.make().unwrap();

@@ -1,43 +1,40 @@
-//! What an image is, apart from its names: config, layers, user. Parsed once from documents that are hostile.
+//! An image without its names: config, layers, user. Parsed once, from documents that may be hostile.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 
 use oci_spec::image::ImageConfiguration;
 use pausa_distribution::{Algorithm, Digest};
 
+use super::layers::Layer;
 use crate::image::error::{ImageError, shortened};
-use crate::image::store::layers::Layer;
-use crate::image::store::metadata::MetadataJob;
 
 /// Largest image config.
 pub(crate) const CONFIG_MAX: usize = 8 << 20;
-/// As many layers as the kernel stacks (OVL_MAX_STACK).
+/// Most layers: the kernel does not stack more (OVL_MAX_STACK).
 pub(crate) const LAYERS_MAX: usize = 500;
 
-/// An image config that was read, and what follows from it.
+/// An image config, and what follows from it.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// Its digest, which is the image's id.
+    /// The digest of the config, which is the image's id.
     pub(crate) id: Digest,
     pub(crate) config: Arc<ImageConfiguration>,
     /// Hex digits, lowest layer first.
     pub(crate) diff_ids: Vec<String>,
-    /// Its size in bytes.
+    /// Size of the config in bytes.
     pub(crate) size: u64,
 }
 
 impl Config {
-    /// Reads the config whose digest is `id`.
+    /// Parses the config whose digest is `id`.
     pub(crate) fn parse(bytes: &[u8], id: Digest) -> Result<Self, ImageError> {
         let unusable = |reason: String| ImageError::Config {
             digest: id.to_string(),
             reason,
         };
         if id.algorithm() != Algorithm::Sha256 {
-            return Err(unusable("only sha256 digests serve as image ids".to_owned()));
+            return Err(unusable("only a sha256 digest can be an image id".to_owned()));
         }
         let config: ImageConfiguration =
             serde_json::from_slice(bytes).map_err(|error| unusable(shortened(&error.to_string())))?;
@@ -51,7 +48,7 @@ impl Config {
                 Ok(digest) if digest.algorithm() == Algorithm::Sha256 => {
                     diff_ids.push(digest.hex().to_owned());
                 }
-                _ => return Err(unusable(format!("{:?} is no sha256 diff id", shortened(text)))),
+                _ => return Err(unusable(format!("{:?} is not a sha256 diff id", shortened(text)))),
             }
         }
         Ok(Self {
@@ -77,7 +74,7 @@ impl Config {
     }
 }
 
-/// The user a config names, as CRI wants to know it.
+/// The user of an image config, as CRI reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum User {
     Uid(i64),
@@ -85,7 +82,8 @@ pub(crate) enum User {
 }
 
 impl User {
-    /// `user`, `user:group`, `uid` or `uid:gid`; nothing is root. What is no uid of Linux is a name, never another uid.
+    /// Parses `user`, `user:group`, `uid` or `uid:gid`. An empty text is root. A number that is not a uid of
+    /// Linux is a name, never another uid.
     pub(crate) fn parse(text: &str) -> Self {
         let user = text.split(':').next().unwrap_or_default();
         if user.is_empty() {
@@ -98,18 +96,35 @@ impl User {
     }
 }
 
-/// An image's data: as long as one of these lives, its layers and its record stay.
+/// Takes the layers of a [`Content`] when its last holder is gone.
+pub(crate) type Release = Box<dyn FnOnce(Vec<Arc<Layer>>) + Send + Sync>;
+
+/// An image's data. Its layers and its record stay on disk as long as one of these lives.
 pub(crate) struct Content {
     pub(crate) config: Config,
     /// Lowest first.
     pub(crate) layers: Vec<Arc<Layer>>,
-    /// Directories of the image's own layer on top.
-    pub(crate) top: u64,
-    pub(crate) generation: u64,
-    /// Giving it up means nothing: what it held is in other hands.
-    pub(crate) silent: bool,
-    pub(crate) keeper: Sender<MetadataJob>,
-    pub(crate) closing: Arc<AtomicBool>,
+    /// Directories of the image's own layer on top; 0 without such a layer.
+    pub(crate) implied_dirs: u64,
+    /// `None` once the layers have another owner.
+    release: Option<Release>,
+}
+
+impl Content {
+    pub(crate) fn new(config: Config, layers: Vec<Arc<Layer>>, implied_dirs: u64, release: Release) -> Self {
+        Self {
+            config,
+            layers,
+            implied_dirs,
+            release: Some(release),
+        }
+    }
+
+    /// The layers, without releasing the image.
+    pub(crate) fn into_layers(mut self) -> Vec<Arc<Layer>> {
+        self.release = None;
+        std::mem::take(&mut self.layers)
+    }
 }
 
 impl fmt::Debug for Content {
@@ -120,14 +135,8 @@ impl fmt::Debug for Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        if !self.silent && !self.closing.load(Ordering::Acquire) {
-            let job = MetadataJob::Forget {
-                hex: self.config.id.hex().to_owned(),
-                generation: self.generation,
-                layers: std::mem::take(&mut self.layers),
-            };
-            // Without its thread the store is closing anyway.
-            drop(self.keeper.send(job));
+        if let Some(release) = self.release.take() {
+            release(std::mem::take(&mut self.layers));
         }
     }
 }

@@ -1,82 +1,109 @@
-//! Deletes trees: one thread takes the jobs in the order asked, so that a caller can wait until what it gave up is gone; a few
-//! helpers do the deleting, each with threads of its own ([`pausa_layer::remove_tree`]), because unlinking is waiting.
+//! Garbage collection: removes from disk what nothing refers to any more.
 //!
-//! A layer is moved out of `layers/` first; from then on the same layer may be fetched again. Nobody can be told of a failure
-//! here, so it is logged; what remains in `staging/` goes at the next start.
+//! One thread takes the jobs in order, so that a caller can wait until what it has released is gone. A few
+//! helper threads remove the trees, each with threads of its own ([`pausa_layer::remove_tree`]), because
+//! unlinking mostly waits for the disk.
+//!
+//! A layer is first renamed into `staging/`; from then on the same layer may be fetched again. No caller can
+//! be given an error here, so errors are logged. What remains in `staging/` is removed at the next start.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
+use super::files;
+use super::layout::Layout;
 use crate::error::chain;
 use crate::failpoint::failpoint;
-use crate::image::error::{ImageError, io_error};
-use crate::image::store::files;
-use crate::image::store::layers::LayerSlot;
-use crate::image::store::layout::Layout;
+use crate::image::error::{ImageError, io_error, tree_error};
 
-/// Trees that are deleted at the same time.
+/// Most trees that are removed at the same time.
 const HELPERS: usize = 4;
 
-/// Layers by the hex digits of their diff id.
-pub(crate) type Table = Arc<Mutex<HashMap<String, LayerSlot>>>;
-
-/// Work for the thread.
-pub(crate) enum GcJob {
-    /// A layer nobody holds any more; `gone` is dropped when its name is free again.
+enum Job {
     Layer {
         hex: String,
-        gone: Option<watch::Sender<()>>,
+        renamed: Box<dyn FnOnce() + Send>,
     },
-    /// A path in `staging/`.
     Tree(PathBuf),
-    /// Answer when everything asked before is done.
     Flush(oneshot::Sender<()>),
 }
 
-/// Starts the thread. It ends when all senders are gone.
-pub(crate) fn start(layout: Layout, table: Table) -> Result<Sender<GcJob>, ImageError> {
-    let (sender, jobs) = channel();
-    let base = layout.base().to_owned();
-    std::thread::Builder::new()
-        .name("image-reaper".to_owned())
-        .spawn(move || run(&layout, &table, &jobs))
-        .map_err(io_error("start the thread that removes layers of", &base))?;
-    Ok(sender)
+/// The queue of the thread, which ends with the last clone.
+#[derive(Debug, Clone)]
+pub(crate) struct GarbageCollector {
+    jobs: Sender<Job>,
 }
 
-fn run(layout: &Layout, table: &Table, jobs: &Receiver<GcJob>) {
+impl GarbageCollector {
+    pub(crate) fn start(layout: Layout) -> Result<Self, ImageError> {
+        let (sender, jobs) = channel();
+        let base = layout.base().to_owned();
+        std::thread::Builder::new()
+            .name("image-gc".to_owned())
+            .spawn(move || run(&layout, &jobs))
+            .map_err(io_error("start the garbage collection thread of", &base))?;
+        Ok(Self { jobs: sender })
+    }
+
+    /// Removes a layer. `renamed` is called as soon as its directory is out of the way, or could not be
+    /// renamed.
+    pub(crate) fn remove_layer(&self, hex: String, renamed: impl FnOnce() + Send + 'static) {
+        let renamed = Box::new(renamed);
+        self.send(Job::Layer { hex, renamed });
+    }
+
+    /// Removes a path in `staging/`.
+    pub(crate) fn remove_tree(&self, path: PathBuf) {
+        self.send(Job::Tree(path));
+    }
+
+    /// Waits until everything that was released before is off the disk.
+    pub(crate) async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        self.send(Job::Flush(done));
+        // Without an answer the thread has ended, and with it the store.
+        drop(wait.await);
+    }
+
+    fn send(&self, job: Job) {
+        // The thread lives as long as this queue, unless it has panicked. The next start removes what it
+        // would have removed.
+        drop(self.jobs.send(job));
+    }
+}
+
+fn run(layout: &Layout, jobs: &Receiver<Job>) {
     let mut helpers = Helpers::default();
     for job in jobs {
         match job {
-            GcJob::Layer { hex, gone } => {
+            Job::Layer { hex, renamed } => {
                 let trash = layout.staging().join(files::unique("trash"));
                 let from = layout.layer(&hex);
-                let moved = std::fs::rename(&from, &trash).map_err(io_error("rename", &from));
-                table.lock().unwrap_or_else(PoisonError::into_inner).remove(&hex);
-                drop(gone);
+                let result = std::fs::rename(&from, &trash).map_err(io_error("rename", &from));
+                renamed();
                 failpoint("layer-moved-away");
-                match moved {
+                match result {
                     Ok(()) => helpers.remove(&trash),
-                    failed => report(failed),
+                    Err(error) => report(&from, &error),
                 }
             }
-            GcJob::Tree(path) => helpers.remove(&path),
-            GcJob::Flush(done) => {
+            Job::Tree(path) => helpers.remove(&path),
+            Job::Flush(done) => {
                 helpers.finish();
-                // The asker may have gone away.
-                done.send(()).unwrap_or_default();
+                // The caller may have gone away.
+                done.send(()).ok();
             }
         }
     }
     helpers.finish();
 }
 
-/// Threads that delete one tree each.
+/// Threads that remove one tree each.
 #[derive(Default)]
 struct Helpers {
     running: VecDeque<JoinHandle<()>>,
@@ -87,17 +114,22 @@ impl Helpers {
         if self.running.len() == HELPERS {
             self.finish_one();
         }
+        let remove = |path: &Path| {
+            if let Err(error) = remove(path) {
+                report(path, &error);
+            }
+        };
         let path = tree.to_owned();
         let helper = std::thread::Builder::new().name("image-remover".to_owned());
-        match helper.spawn(move || report(remove(&path))) {
+        match helper.spawn(move || remove(&path)) {
             Ok(helper) => self.running.push_back(helper),
-            // Then it is done here.
-            Err(_) => report(remove(tree)),
+            // No thread is available: remove it in this one.
+            Err(_) => remove(tree),
         }
     }
 
     fn finish_one(&mut self) {
-        // A panic was told on stderr; the tree goes at the next start.
+        // A panic was printed to stderr; the next start removes the tree.
         drop(self.running.pop_front().map(JoinHandle::join));
     }
 
@@ -108,23 +140,19 @@ impl Helpers {
     }
 }
 
-fn report(result: Result<(), ImageError>) {
-    if let Err(error) = result {
-        tracing::warn!(
-            error = chain(&error),
-            "what is left of a layer stays until the next start"
-        );
-    }
+fn report(path: &Path, error: &ImageError) {
+    tracing::warn!(
+        path = %path.display(),
+        error = chain(error),
+        "cannot remove unused image data; it occupies space until the daemon restarts"
+    );
 }
 
-/// Removes a tree of the store.
+/// Removes a tree of the store now. Blocks. A missing tree counts as removed.
 pub(crate) fn remove(path: &Path) -> Result<(), ImageError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };
     let dir = files::open_dir(parent)?;
-    pausa_layer::remove_tree(std::os::fd::AsFd::as_fd(&dir), name).map_err(|source| ImageError::Unpack {
-        diff_id: path.display().to_string(),
-        source: Box::new(source),
-    })
+    pausa_layer::remove_tree(dir.as_fd(), name).map_err(tree_error("remove", path))
 }

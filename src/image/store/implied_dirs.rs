@@ -1,36 +1,41 @@
-//! The layer on top of an image's own, where one is needed: directories that a layer implies and another below describes.
+//! Implied directories: directories that a layer's archive uses but does not describe.
 //!
-//! A layer whose archive puts a file into `/tmp` without an entry for `/tmp` has a `/tmp` of mode 0755, which in the overlay covers
-//! the 1777 of the layer below. Layers are shared by images with other layers below, so it cannot be put right in the layer. An
-//! image that needs it gets a directory tree of its own, `tops/ID`, stacked above its layers. It follows from the layers alone and
-//! may be made again at any time.
+//! If an archive has a file in `/tmp` but no entry for `/tmp`, the layer's `/tmp` has the mode 0755, and in
+//! the overlay hides the mode 1777 of the `/tmp` below. That cannot be fixed in the layer, because images
+//! with other lower layers share it. An image that needs it gets a layer of its own, stacked above the
+//! others, that contains only such directories with the right attributes. It depends only on the layers and
+//! can be made again at any time.
 
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pausa_layer::{EntryPath, Stacked};
 
-use crate::image::error::{ImageError, io_error};
-use crate::image::pull::unpack;
-use crate::image::store::files;
-use crate::image::store::gc;
-use crate::image::store::layers::Layer;
-use crate::image::store::layout::Layout;
+use super::layers::Layer;
+use super::layout::{IMPLIED, Layout};
+use super::{files, gc};
+use crate::image::error::{ImageError, io_error, tree_error};
 
-/// Makes the image's layer on top, if it needs one, and yields how many directories it has. Not durable by itself.
+/// Bytes on disk of one directory.
+pub(crate) const BLOCK: u64 = 4096;
+/// Longest list of implied directories that is read.
+const LIST_MAX: u64 = 256 << 20;
+
+/// Makes the image's own layer, if it needs one, and returns the number of its directories. The layer is not
+/// durable yet.
 pub(crate) fn make(layout: &Layout, hex: &str, layers: &[Arc<Layer>]) -> Result<u64, ImageError> {
-    let shown = shown(layers);
-    if !shown.iter().skip(1).any(|layer| layer.record().implies) {
+    let visible = visible(layers);
+    if !visible.iter().skip(1).any(|layer| layer.record().implies) {
         return Ok(0);
     }
-    let mut dirs = Vec::with_capacity(shown.len());
-    let mut implied: Vec<Vec<EntryPath>> = Vec::with_capacity(shown.len());
-    for layer in shown {
+    let mut dirs = Vec::with_capacity(visible.len());
+    let mut implied: Vec<Vec<EntryPath>> = Vec::with_capacity(visible.len());
+    for layer in visible {
         let hex = &layer.record().diff_id;
         dirs.push(files::open_dir(&layout.layer_fs(hex))?);
         implied.push(if layer.record().implies {
-            unpack::implied(&layout.layer(hex))?
+            let bytes = files::read(&layout.layer(hex).join(IMPLIED), LIST_MAX)?;
+            bytes.split(|byte| *byte == 0).map(EntryPath::new).collect()
         } else {
             Vec::new()
         });
@@ -46,14 +51,11 @@ pub(crate) fn make(layout: &Layout, hex: &str, layers: &[Arc<Layer>]) -> Result<
     let staging = layout.staging().join(files::unique("top"));
     files::make_dir(&staging, 0o755)?;
     let into = files::open_dir(&staging)?;
-    let made = pausa_layer::describe_implied(&stack, into.as_fd()).map_err(|source| ImageError::Unpack {
-        diff_id: format!("on top of the image {hex}"),
-        source: Box::new(source),
-    });
-    let place = layout.top(hex);
+    let place = layout.implied_dirs_of(hex);
+    let made = pausa_layer::describe_implied(&stack, into.as_fd()).map_err(tree_error("create", &place));
     match made {
         Ok(made) if made > 0 => {
-            // What an earlier life of the image left.
+            // An earlier image with this id may have left one.
             gc::remove(&place)?;
             std::fs::rename(&staging, &place).map_err(io_error("rename to", &place))?;
             Ok(made)
@@ -65,13 +67,9 @@ pub(crate) fn make(layout: &Layout, hex: &str, layers: &[Arc<Layer>]) -> Result<
     }
 }
 
-/// The layers that can be seen, lowest first. The kernel knows no opaque root: what it hides is left out instead.
-pub(crate) fn shown(layers: &[Arc<Layer>]) -> &[Arc<Layer>] {
+/// The layers that can be seen, lowest first. The kernel knows no opaque root directory, so the layers that
+/// one hides are left out instead.
+pub(crate) fn visible(layers: &[Arc<Layer>]) -> &[Arc<Layer>] {
     let from = layers.iter().rposition(|layer| layer.record().opaque_root);
     &layers[from.unwrap_or(0)..]
-}
-
-/// The image's layer on top, if it has one.
-pub(crate) fn path(layout: &Layout, hex: &str, directories: u64) -> Option<PathBuf> {
-    (directories > 0).then(|| layout.top(hex))
 }

@@ -1,35 +1,34 @@
-//! Which images there are and what they are called: an immutable snapshot that readers take without waiting.
+//! The index of all images by id and name: an immutable snapshot that readers take without waiting.
 //!
-//! It holds no image alive, so that a reader can never delay the removal of one.
+//! It keeps no image alive, so a reader never delays the removal of one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Weak};
 
 use pausa_distribution::{ImageId, Reference};
-use serde::Serialize;
 
+use super::content::{Config, Content, User};
 use crate::image::error::{ImageError, shortened};
-use crate::image::store::content::{Config, Content, User};
 
-/// What an image occupies.
+/// The size of an image in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// All its layers and its config.
+    /// Config and all layers.
     pub(crate) total: u64,
-    /// What removing it alone would free: layers that no other image has. Never 0.
+    /// What removing only this image would free: config, and layers that no other image has. Never 0.
     pub(crate) freed: u64,
 }
 
-/// An image that lacks layers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Incomplete {
+/// An image that lacks layers, or its config. CRI does not show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IncompleteImage {
     /// `sha256:` and 64 hex digits.
-    pub id: String,
+    pub(crate) id: String,
     /// Tags, then digests.
-    pub names: Vec<String>,
-    /// Diff ids of the layers that are not there.
-    pub missing: Vec<String>,
+    pub(crate) names: Vec<String>,
+    /// Diff ids of missing layers, or the id for a missing config.
+    pub(crate) missing: Vec<String>,
 }
 
 /// An image as readers see it.
@@ -38,12 +37,12 @@ pub(crate) struct IndexedImage {
     pub(crate) config: Config,
     pub(crate) tags: Vec<String>,
     pub(crate) digests: Vec<String>,
-    /// Hex digits of the manifests that led here.
+    /// Hex digits of the manifests (and indexes) that led to it.
     pub(crate) manifests: Vec<String>,
     pub(crate) size: Size,
     pub(crate) user: User,
-    /// Directories of its layer on top.
-    pub(crate) top: u64,
+    /// Directories of its own layer on top; 0 without such a layer.
+    pub(crate) implied_dirs: u64,
     pub(crate) content: Weak<Content>,
 }
 
@@ -54,45 +53,43 @@ impl IndexedImage {
     }
 }
 
-/// All images.
+/// An immutable snapshot of all images.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     /// By the hex digits of the id.
     images: BTreeMap<String, Arc<IndexedImage>>,
-    /// Removed while leased: found by their whole id, for leases only.
-    retired: BTreeMap<String, Arc<IndexedImage>>,
-    /// Known by name but not whole: for those who mend or remove them.
-    incomplete: BTreeMap<String, Incomplete>,
-    /// `name:tag` and `name@digest`.
+    /// Removed while leased. They are found only by their whole id, and only for leases.
+    removed: BTreeMap<String, Arc<IndexedImage>>,
+    /// Incomplete images, to be repaired or removed.
+    incomplete: BTreeMap<String, IncompleteImage>,
+    /// From `name:tag` and `name@digest` to the hex digits of the id.
     names: HashMap<String, String>,
 }
 
 impl Index {
-    /// Adds an image. The later one of two with the same name has it.
-    pub(crate) fn insert(&mut self, entry: IndexedImage, retired: bool) {
-        let hex = entry.config.id.hex().to_owned();
-        for name in entry.tags.iter().chain(&entry.digests) {
+    /// Adds an image. If an earlier one has the same name, this one takes it.
+    pub(crate) fn insert(&mut self, image: IndexedImage, removed: bool) {
+        let hex = image.config.id.hex().to_owned();
+        for name in image.tags.iter().chain(&image.digests) {
             self.names.insert(name.clone(), hex.clone());
         }
-        let map = if retired {
-            &mut self.retired
+        let images = if removed {
+            &mut self.removed
         } else {
             &mut self.images
         };
-        map.insert(hex, Arc::new(entry));
+        images.insert(hex, Arc::new(image));
     }
 
-    /// Adds an image that is not whole.
-    pub(crate) fn insert_incomplete(&mut self, hex: String, image: Incomplete) {
+    pub(crate) fn insert_incomplete(&mut self, hex: String, image: IncompleteImage) {
         self.incomplete.insert(hex, image);
     }
 
-    /// Images that are not whole.
-    pub(crate) fn incomplete(&self) -> impl Iterator<Item = &Incomplete> {
+    pub(crate) fn incomplete(&self) -> impl Iterator<Item = &IncompleteImage> {
         self.incomplete.values()
     }
 
-    /// The hex digits of an image that is known by this name or id, but not whole.
+    /// The hex digits of an incomplete image with this name or id.
     pub(crate) fn find_incomplete(&self, text: &str) -> Option<String> {
         if let Some(ImageId::Full(digest)) = ImageId::parse(text) {
             let hex = digest.hex();
@@ -108,24 +105,26 @@ impl Index {
 
     /// Whether an image has this layer.
     pub(crate) fn has_layer(&self, hex: &String) -> bool {
-        let mut all = self.images.values().chain(self.retired.values());
-        all.any(|entry| entry.config.diff_ids.contains(hex))
+        let mut all = self.images.values().chain(self.removed.values());
+        all.any(|image| image.config.diff_ids.contains(hex))
     }
 
-    /// Directories of all layers on top: each is an inode and a block.
-    pub(crate) fn tops(&self) -> u64 {
-        let all = self.images.values().chain(self.retired.values());
-        all.filter(|entry| entry.top > 0).map(|entry| entry.top + 1).sum()
+    /// All directories in `tops/`.
+    pub(crate) fn implied_dirs(&self) -> u64 {
+        let all = self.images.values().chain(self.removed.values());
+        all.filter(|image| image.implied_dirs > 0)
+            .map(|image| image.implied_dirs + 1)
+            .sum()
     }
 
-    /// All images but the retired ones, by id.
+    /// All complete images that are not removed, by id.
     pub(crate) fn images(&self) -> impl Iterator<Item = &Arc<IndexedImage>> {
         self.images.values()
     }
 
     /// The image that `text` names: a whole id, a reference, or the beginning of an id.
     ///
-    /// A name goes before the beginning of an id, because `cafe` may be a repository.
+    /// A name takes precedence over the beginning of an id, because `cafe` may be a repository.
     pub(crate) fn find(&self, text: &str) -> Result<Option<&Arc<IndexedImage>>, ImageError> {
         let id = ImageId::parse(text);
         if let Some(ImageId::Full(digest)) = &id {
@@ -145,20 +144,20 @@ impl Index {
             (Some(_), Some(_)) => Err(ImageError::Ambiguous {
                 reference: shortened(text),
             }),
-            (hit, _) => Ok(hit.map(|(_, entry)| entry)),
+            (hit, _) => Ok(hit.map(|(_, image)| image)),
         }
     }
 
-    /// A retired image by its whole id: for leases only.
-    pub(crate) fn find_retired(&self, text: &str) -> Option<&Arc<IndexedImage>> {
+    /// An image that was removed while leased, by its whole id. For leases only.
+    pub(crate) fn find_removed(&self, text: &str) -> Option<&Arc<IndexedImage>> {
         match ImageId::parse(text) {
-            Some(ImageId::Full(digest)) => self.retired.get(digest.hex()),
+            Some(ImageId::Full(digest)) => self.removed.get(digest.hex()),
             _ => None,
         }
     }
 }
 
-/// The name under which `text` would be in the index, `None` where it is no reference.
+/// The name under which `text` would be in the index, or `None` if it is not a reference.
 fn name_of(text: &str) -> Option<String> {
     let reference: Reference = text.parse().ok()?;
     Some(match reference.digest() {
@@ -172,7 +171,7 @@ pub(crate) fn digest_name(reference: &Reference, digest: &pausa_distribution::Di
     format!("{}@{digest}", reference.name())
 }
 
-/// `name:tag`, `None` where a digest decides.
+/// `name:tag`, or `None` for a reference with a digest.
 pub(crate) fn tag_name(reference: &Reference) -> Option<String> {
     match reference.digest() {
         Some(_) => None,

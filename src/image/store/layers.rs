@@ -1,35 +1,36 @@
-//! The layers of the store, counted by who holds them.
+//! The layers of the store, with reference counts.
 //!
 //! ```text
 //!            claim: Fetch               commit
 //!  absent ───────────────▶ fetching ────────────▶ present ◀── claim: Held
 //!    ▲                       │ ticket dropped       │ last Arc<Layer> dropped
-//!    └───────────────────────┴──────────────────────┴──▶ reaper moves the directory away
+//!    └───────────────────────┴──────────────────────┴──▶ garbage collection renames the directory
 //! ```
 //!
-//! Who claims a layer that is on its way in or out waits and claims again. The count is that of `Arc<Layer>`: images and pulls
-//! in progress hold one for each layer. Dropping the last one removes the directory, except when the store is closing.
+//! A caller that claims a layer on its way in or out waits and claims again. The count is that of
+//! `Arc<Layer>`: images and pulls in progress hold one for each layer. Dropping the last one removes the
+//! directory, except while the store is closing.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use pausa_layer::Usage;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use super::gc::GarbageCollector;
+use super::layout::Layout;
+use super::record::LayerRecord;
 use crate::image::error::ImageError;
-use crate::image::store::gc::{self, GcJob, Table};
-use crate::image::store::layout::Layout;
-use crate::image::store::record::LayerRecord;
 
 /// The state of a layer that is not absent.
-pub(crate) enum LayerSlot {
-    /// Being fetched; the receiver ends with it.
+enum LayerSlot {
+    /// Being fetched, until the sender of the receiver is dropped.
     Fetching(watch::Receiver<()>),
-    /// There, or (when nobody holds it any more) about to go; the receiver ends when it is gone.
+    /// On disk. If no holder is left, it is about to be removed, until the sender of `gone` is dropped.
     Present {
         layer: Weak<Layer>,
         gone: watch::Receiver<()>,
@@ -38,7 +39,10 @@ pub(crate) enum LayerSlot {
     },
 }
 
-/// A layer that cannot go away while this lives.
+/// By the hex digits of the diff id.
+type Table = Arc<Mutex<HashMap<String, LayerSlot>>>;
+
+/// A layer on disk. It is not removed while this is held.
 pub(crate) struct Layer {
     record: LayerRecord,
     durable: AtomicBool,
@@ -51,7 +55,12 @@ impl Layer {
         &self.record
     }
 
-    /// Whether a power cut cannot damage it any more.
+    /// The directory of its content, record and tar-split file.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.owner.layout.layer(&self.record.diff_id)
+    }
+
+    /// Whether a power cut can no longer damage it.
     pub(crate) fn is_durable(&self) -> bool {
         self.durable.load(Ordering::Acquire)
     }
@@ -72,31 +81,31 @@ impl Drop for Layer {
         if self.owner.closing.load(Ordering::Acquire) {
             return;
         }
-        let job = GcJob::Layer {
-            hex: std::mem::take(&mut self.record.diff_id),
-            gone: self.gone.take(),
-        };
-        // Without its thread the store is closing anyway.
-        drop(self.owner.reaper.send(job));
+        let hex = std::mem::take(&mut self.record.diff_id);
+        let (table, gone) = (Arc::clone(&self.owner.table), self.gone.take());
+        self.owner.gc.remove_layer(hex.clone(), move || {
+            table.lock().remove(&hex);
+            drop(gone);
+        });
     }
 }
 
-/// What a claim leads to.
+/// The answer to a claim.
 pub(crate) enum Claim {
-    /// It is there.
     Held(Arc<Layer>),
-    /// Wait for the receiver's end, or for what fetches it to be kept ([`RetainedPulls`](crate::image::pull::retained::RetainedPulls)), and claim again.
+    /// Wait for a change of the receiver, or for its end, and claim again. A change means that the ingest of
+    /// the layer was [retained](crate::image::pull::retained).
     Wait(watch::Receiver<()>),
-    /// It is yours to fetch.
+    /// The caller has to fetch it.
     Fetch(Ticket),
 }
 
-/// All layers. Clones are the same.
+/// All layers. Clones share the same state.
 #[derive(Clone)]
 pub(crate) struct Layers {
     layout: Layout,
     table: Table,
-    reaper: Sender<GcJob>,
+    gc: GarbageCollector,
     closing: Arc<AtomicBool>,
 }
 
@@ -109,13 +118,12 @@ impl fmt::Debug for Layers {
 }
 
 impl Layers {
+    /// No layer yet. While `closing` is set, dropped layers stay on disk.
     pub(crate) fn new(layout: Layout, closing: Arc<AtomicBool>) -> Result<Self, ImageError> {
-        let table: Table = Arc::new(Mutex::new(HashMap::new()));
-        let reaper = gc::start(layout.clone(), Arc::clone(&table))?;
         Ok(Self {
+            gc: GarbageCollector::start(layout.clone())?,
             layout,
-            table,
-            reaper,
+            table: Table::default(),
             closing,
         })
     }
@@ -124,17 +132,16 @@ impl Layers {
         &self.layout
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, LayerSlot>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn gc(&self) -> &GarbageCollector {
+        &self.gc
     }
 
-    /// Asks for a layer.
     pub(crate) fn claim(&self, hex: &str) -> Claim {
-        let mut table = self.table();
+        let mut table = self.table.lock();
         match table.get(hex) {
             Some(LayerSlot::Fetching(busy)) => {
                 let mut busy = busy.clone();
-                // What was told before now is no news.
+                // Earlier wake-ups do not count.
                 busy.mark_unchanged();
                 Claim::Wait(busy)
             }
@@ -143,33 +150,33 @@ impl Layers {
                 None => Claim::Wait(gone.clone()),
             },
             None => {
-                let (busy, ends) = watch::channel(());
-                table.insert(hex.to_owned(), LayerSlot::Fetching(ends));
+                let (waiters, busy) = watch::channel(());
+                table.insert(hex.to_owned(), LayerSlot::Fetching(busy));
                 Claim::Fetch(Ticket {
                     hex: hex.to_owned(),
                     layers: self.clone(),
                     committed: false,
-                    busy,
+                    waiters,
                 })
             }
         }
     }
 
-    /// Whether a layer is there or on its way.
+    /// Whether a layer is present or being fetched.
     pub(crate) fn knows(&self, hex: &str) -> bool {
-        self.table().contains_key(hex)
+        self.table.lock().contains_key(hex)
     }
 
-    /// Takes up a layer found at start.
-    pub(crate) fn add_loaded(&self, record: LayerRecord) -> Arc<Layer> {
+    /// Adds a layer that was found at start and is durable.
+    pub(crate) fn insert_durable(&self, record: LayerRecord) -> Arc<Layer> {
         let layer = self.insert(record);
         layer.mark_durable();
         layer
     }
 
-    /// Takes up a layer that may not be durable yet.
+    /// Adds a layer that may not be durable yet.
     pub(crate) fn insert(&self, record: LayerRecord) -> Arc<Layer> {
-        let (gone, ends) = watch::channel(());
+        let (gone_sender, gone) = watch::channel(());
         let hex = record.diff_id.clone();
         let usage = Usage {
             bytes: record.size,
@@ -178,32 +185,32 @@ impl Layers {
         let layer = Arc::new(Layer {
             record,
             durable: AtomicBool::new(false),
-            gone: Some(gone),
+            gone: Some(gone_sender),
             owner: self.clone(),
         });
-        let entry = LayerSlot::Present {
+        let slot = LayerSlot::Present {
             layer: Arc::downgrade(&layer),
-            gone: ends,
+            gone,
             usage,
         };
-        self.table().insert(hex, entry);
+        self.table.lock().insert(hex, slot);
         layer
     }
 
-    /// Hex digits of all layers that somebody holds.
-    pub(crate) fn present(&self) -> Vec<String> {
-        let table = self.table();
-        let held = table.iter().filter(|(_, entry)| match entry {
+    /// Hex digits of all layers that have a holder.
+    pub(crate) fn held(&self) -> Vec<String> {
+        let table = self.table.lock();
+        let held = table.iter().filter(|(_, slot)| match slot {
             LayerSlot::Present { layer, .. } => layer.strong_count() > 0,
             LayerSlot::Fetching(_) => false,
         });
         held.map(|(hex, _)| hex.clone()).collect()
     }
 
-    /// Space and inodes of all layers, those on their way out included: they still occupy them.
+    /// Space and inodes of all layers on disk, including those that are about to be removed.
     pub(crate) fn usage(&self) -> Usage {
-        let table = self.table();
-        table.values().fold(Usage::default(), |sum, entry| match entry {
+        let table = self.table.lock();
+        table.values().fold(Usage::default(), |sum, slot| match slot {
             LayerSlot::Present { usage, .. } => Usage {
                 bytes: sum.bytes.saturating_add(usage.bytes),
                 inodes: sum.inodes.saturating_add(usage.inodes),
@@ -211,29 +218,16 @@ impl Layers {
             LayerSlot::Fetching(_) => sum,
         })
     }
-
-    /// Has a tree in `staging/` removed by and by.
-    pub(crate) fn discard(&self, path: &Path) {
-        drop(self.reaper.send(GcJob::Tree(path.to_owned())));
-    }
-
-    /// Waits until everything given up so far is off the disk.
-    pub(crate) async fn flush(&self) {
-        let (done, wait) = oneshot::channel();
-        if self.reaper.send(GcJob::Flush(done)).is_ok() {
-            // Without an answer the thread is gone, and with it the store.
-            drop(wait.await);
-        }
-    }
 }
 
-/// The right and duty to fetch a layer. Dropped without [`commit`](Self::commit), the layer is absent again.
+/// The exclusive right to put a layer into the store. If it is dropped without [`commit`](Self::commit), the
+/// layer is absent again.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     hex: String,
     layers: Layers,
     committed: bool,
-    busy: watch::Sender<()>,
+    waiters: watch::Sender<()>,
 }
 
 impl Ticket {
@@ -245,13 +239,14 @@ impl Ticket {
         &self.layers
     }
 
-    /// Wakes those who wait for the layer when something is sent; they wait until this is dropped as well.
-    pub(crate) fn bell(&self) -> watch::Sender<()> {
-        self.busy.clone()
+    /// Wakes the claims that wait for the layer, each time something is sent. They end only when the ticket
+    /// is dropped as well.
+    pub(crate) fn waiters(&self) -> watch::Sender<()> {
+        self.waiters.clone()
     }
 
-    /// The layer's directory is in place, and so it was before the machine's start.
-    pub(crate) fn confirm(self, record: LayerRecord) -> Arc<Layer> {
+    /// The layer's directory is in place since before the daemon's start, and durable.
+    pub(crate) fn commit_durable(self, record: LayerRecord) -> Arc<Layer> {
         let layer = self.commit(record);
         layer.mark_durable();
         layer
@@ -267,7 +262,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.committed {
-            self.layers.table().remove(&self.hex);
+            self.layers.table.lock().remove(&self.hex);
         }
     }
 }

@@ -1,26 +1,26 @@
-//! Where things lie below `<root>/images`.
+//! The files of the store, below `<root>/images`. Earlier versions of pausa used the same names.
 //!
 //! ```text
 //!  layers/DIFFID/fs/        an unpacked layer, a lower directory of overlay mounts
-//!  layers/DIFFID/layer.json its sizes
-//!  layers/DIFFID/tape       its tar-split file: reproduces its archive, for verification and export
-//!  layers/DIFFID/implied    directories its archive does not describe
-//!  tops/ID/                 the layer on top of an image's own: what those directories are called below
+//!  layers/DIFFID/layer.json its record: sizes and flags
+//!  layers/DIFFID/tape       its tar-split file, from which its archive can be rebuilt for verification and export
+//!  layers/DIFFID/implied    names of directories that its archive uses but does not describe
+//!  tops/ID/                 an image's own layer on top, with the right attributes of such directories
 //!  images/ID.json           an image's record: names, layers
-//!  configs/ID  manifests/D  the documents as they came, by digest
-//!  names.json               a copy of all records, for the one that is lost
-//!  kept.json                which layers without an image are kept for the next try of a failed pull
-//!  mark.json                which boot uses the store, and since when everything in it is known to be whole
-//!  staging/                 work in progress and trash; emptied at start
-//!  empty/                   the lower directory of images without any
+//!  configs/ID  manifests/D  the documents as they were received, by digest
+//!  names.json               a copy of all image records, in case one is lost
+//!  kept.json                layers without an image that are retained for the retry of a failed pull
+//!  mark.json                the boot that uses the store, and the time up to which all layers are known to be whole
+//!  staging/                 ingests and trash; emptied at start
+//!  empty/                   the lower directory of images without layers
 //! ```
 //!
 //! DIFFID, ID and D are 64 hex digits of a SHA-256.
 
 use std::path::{Path, PathBuf};
 
+use super::files;
 use crate::image::error::ImageError;
-use crate::image::store::files;
 
 /// Paths of one store.
 #[derive(Debug, Clone)]
@@ -29,19 +29,19 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The layout below `root`; touches nothing.
+    /// The layout below `root`. Creates nothing.
     pub(crate) fn new(root: &Path) -> Self {
         Self {
             base: root.join("images"),
         }
     }
 
-    /// Makes the directories that are missing.
+    /// Creates missing directories.
     pub(crate) fn make(&self) -> Result<(), ImageError> {
         for dir in [
             self.base.clone(),
             self.layers(),
-            self.tops(),
+            self.implied_dirs(),
             self.records(),
             self.configs(),
             self.manifests(),
@@ -49,8 +49,8 @@ impl Layout {
         ] {
             files::make_dir(&dir, 0o700)?;
         }
-        // Where layers are unpacked; they keep their place on the disk when they are renamed.
-        files::spread(&self.staging())?;
+        // Layers are unpacked here and keep their place on the disk when they are renamed.
+        files::spread_subdirectories(&self.staging())?;
         files::make_dir(&self.empty(), 0o755)
     }
 
@@ -70,23 +70,24 @@ impl Layout {
         self.layer(hex).join(FS)
     }
 
-    pub(crate) fn tops(&self) -> PathBuf {
+    pub(crate) fn implied_dirs(&self) -> PathBuf {
         self.base.join("tops")
     }
 
-    pub(crate) fn top(&self, hex: &str) -> PathBuf {
-        self.tops().join(hex)
+    /// The own layer of the image with this id.
+    pub(crate) fn implied_dirs_of(&self, hex: &str) -> PathBuf {
+        self.implied_dirs().join(hex)
     }
 
     pub(crate) fn names(&self) -> PathBuf {
         self.base.join("names.json")
     }
 
-    pub(crate) fn kept(&self) -> PathBuf {
+    pub(crate) fn retained(&self) -> PathBuf {
         self.base.join("kept.json")
     }
 
-    pub(crate) fn mark(&self) -> PathBuf {
+    pub(crate) fn shutdown_marker(&self) -> PathBuf {
         self.base.join("mark.json")
     }
 
@@ -123,11 +124,11 @@ impl Layout {
     }
 }
 
-/// The directory of a layer's content.
+/// The directory with a layer's content.
 pub(crate) const FS: &str = "fs";
 /// A layer's tar-split file.
 pub(crate) const TAR_SPLIT: &str = "tape";
-/// The file with the names of a layer's implied directories, separated by zeros.
+/// The file with the names of a layer's implied directories, separated by NUL.
 pub(crate) const IMPLIED: &str = "implied";
 /// The file of a layer's record.
 pub(crate) const LAYER_RECORD: &str = "layer.json";

@@ -1,52 +1,62 @@
-//! The only writer of image records and of the index: one thread with a queue.
+//! The metadata store: the only writer of image records and of the index. One thread with a queue.
 //!
 //! ```text
-//!             put                 remove, nobody leases it
-//!   absent ─────────▶ listed ──────────────────────────────────▶ absent
+//!             add                 remove, not leased
+//!   absent ─────────▶ complete ────────────────────────────────▶ absent
 //!                    ▲ ▲  │ remove, leased                        ▲  ▲
 //!                    │ │  ▼                                       │  │
-//!                    │ put ─ retired (record without names) ── last lease ends
+//!                    │ add ─ leased (record without names) ── last lease ends
 //!                    │                                               │
-//!                   put ─ incomplete (a layer is damaged or lost) ── remove
+//!                   add ─ incomplete (a layer is damaged or lost) ── remove
 //! ```
 //!
-//! Order on disk: layers are durable before anything speaks of them; then manifests, then the record, then the config, with
-//! which the image exists. It goes the other way round. So a record without a config is the rest of something that was cut
-//! off, and a config without a record is a loss, to be made good from the copy in `names.json`. A name that moves is
-//! written to its new image first; if the power fails in between, the later record has it. Removing hides an image from
-//! readers first, so that no lease can begin while it goes.
+//! Order on disk: layers are durable before anything refers to them; then manifests, then the record, then
+//! the config. An image exists if its config does. Removal goes the other way round. So a record without a
+//! config is the remains of an interrupted addition or removal, and a config without a record is a loss, to
+//! be restored from the copy in `names.json`. A name that moves is first written to its new image. If power
+//! fails in between, the record with the later time keeps it. Removal hides an image from readers first, so
+//! that no lease can begin meanwhile.
 
-mod damage;
-mod names;
-mod publish;
-
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use pausa_distribution::{Algorithm, Digest};
 use tokio::sync::oneshot;
 
+use super::content::{Config, Content, User};
+use super::index::{IncompleteImage, Index, IndexedImage, Size};
+use super::layers::Layer;
+use super::layout::Layout;
+use super::record::{self, ImageRecord};
+use super::{files, gc, implied_dirs};
 use crate::error::chain;
 use crate::failpoint::failpoint;
 use crate::image::error::ImageError;
-use crate::image::store::content::{Config, Content};
-use crate::image::store::files;
-use crate::image::store::index::Index;
-use crate::image::store::layers::Layer;
-use crate::image::store::layout::Layout;
-use crate::image::store::record::{self, ImageRecord};
-use crate::image::store::{gc, implied_dirs};
 
-/// A document by its hex digits.
+/// A manifest or index, stored under the hex digits of its SHA-256.
 #[derive(Debug)]
 pub(crate) struct StoredDocument {
     pub(crate) hex: String,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// An image that is complete and durable.
+impl StoredDocument {
+    pub(crate) fn new(digest: &Digest, bytes: &[u8]) -> Self {
+        Self {
+            // File names are always SHA-256, even if the document is referred to by another digest.
+            hex: match digest.algorithm() {
+                Algorithm::Sha256 => digest.hex().to_owned(),
+                Algorithm::Sha512 => Digest::sha256(bytes).hex().to_owned(),
+            },
+            bytes: bytes.to_vec(),
+        }
+    }
+}
+
+/// An image to add, whose layers are durable.
 #[derive(Debug)]
 pub(crate) struct NewImage {
     pub(crate) config: Config,
@@ -57,78 +67,91 @@ pub(crate) struct NewImage {
     pub(crate) digests: Vec<String>,
 }
 
-use names::merge;
-pub(crate) use names::{fresh, resolve_name_conflicts};
-pub(crate) use publish::load_record_copies;
-
-type Reply<T> = oneshot::Sender<Result<T, ImageError>>;
-
-/// Work for the thread.
-pub(crate) enum MetadataJob {
-    /// Record an image, or more names of it.
-    NewImage(Box<NewImage>, Reply<()>),
-    /// Drop the image with these hex digits.
-    Remove(String, Reply<()>),
-    /// Drop it if nobody leases it; whether that was so.
-    RemoveUnused(String, Reply<bool>),
-    /// Nobody holds this content any more.
-    Forget {
-        hex: String,
-        generation: u64,
-        layers: Vec<Arc<Layer>>,
-    },
-    /// An image found at start is whole after all.
-    Adopt(Box<VerifiedImage>),
-    /// An image found at start is not whole.
-    Lack(Box<PartialImage>),
-    /// Set a damaged layer aside, and with it the images that have it.
-    Condemn(String, Reply<()>),
-    /// Every lease of before the start has been taken again.
-    Recovered,
-    /// Answer when everything asked before is done.
-    Flush(oneshot::Sender<()>),
-    /// End.
-    Stop,
-}
-
-/// An image found at start.
+/// An image found at start whose layers are all there.
 #[derive(Debug)]
-pub(crate) struct VerifiedImage {
+pub(crate) struct FoundImage {
     pub(crate) record: ImageRecord,
     pub(crate) config: Config,
     pub(crate) layers: Vec<Arc<Layer>>,
 }
 
-/// An image found at start that is not whole.
+/// An image found at start that lacks layers or its config.
 #[derive(Debug)]
 pub(crate) struct PartialImage {
     pub(crate) record: ImageRecord,
-    /// The layers that are.
     pub(crate) held: Vec<Arc<Layer>>,
-    /// Hex digits of those that are not.
+    /// Hex digits of what is missing.
     pub(crate) missing: Vec<String>,
 }
 
-/// An image as the keeper knows it.
+type Reply<T> = oneshot::Sender<Result<T, ImageError>>;
+
+/// Images are named by the hex digits of their id, layers by those of their diff id.
+pub(crate) enum MetadataJob {
+    /// Add an image, or more names of it.
+    Add(Box<NewImage>, Reply<()>),
+    Remove(String, Reply<()>),
+    /// Remove an image unless it is leased, and say whether it was removed.
+    RemoveUnused(String, Reply<bool>),
+    /// The last lease of a removed image has ended.
+    Released {
+        hex: String,
+        layers: Vec<Arc<Layer>>,
+    },
+    /// Add an image found at start, after its layers were verified.
+    AddVerified(Box<FoundImage>),
+    /// Add an image found at start that is incomplete.
+    AddIncomplete(Box<PartialImage>),
+    /// Remove a damaged layer. The images that have it become incomplete.
+    QuarantineLayer(String, Reply<()>),
+    /// All containers that were found at start have their leases again.
+    LeasesRestored,
+    /// Answer when all earlier jobs are done.
+    Flush(oneshot::Sender<()>),
+    Stop,
+}
+
 struct ImageEntry {
     record: ImageRecord,
-    /// Of an incomplete image, the layers that are whole: a pull needs to fetch only the others.
-    held: Vec<Arc<Layer>>,
-    /// Of an incomplete image, the layers that are not there; of others none.
-    missing: Vec<String>,
-    /// Held while the image is listed, or until [`MetadataJob::Recovered`].
-    strong: Option<Arc<Content>>,
-    weak: Weak<Content>,
+    data: Data,
+}
+
+enum Data {
+    /// All there and held by the store. After a start, that includes images removed while leased, until
+    /// [`MetadataJob::LeasesRestored`].
+    Complete(Arc<Content>),
+    /// Removed while leased. It goes with the last lease.
+    Leased(Weak<Content>),
+    Incomplete {
+        /// What is there, so that a pull needs to fetch only the rest.
+        held: Vec<Arc<Layer>>,
+        /// Hex digits of what is missing.
+        missing: Vec<String>,
+    },
 }
 
 impl ImageEntry {
-    fn whole(record: ImageRecord, content: Arc<Content>) -> Self {
-        Self {
-            record,
-            held: Vec::new(),
-            missing: Vec::new(),
-            weak: Arc::downgrade(&content),
-            strong: Some(content),
+    fn content(&self) -> Option<Arc<Content>> {
+        match &self.data {
+            Data::Complete(content) => Some(Arc::clone(content)),
+            Data::Leased(content) => content.upgrade(),
+            Data::Incomplete { .. } => None,
+        }
+    }
+
+    fn is_incomplete(&self) -> bool {
+        matches!(self.data, Data::Incomplete { .. })
+    }
+
+    /// Gives up the store's hold on the image's data.
+    fn take_content(&mut self) -> Option<Arc<Content>> {
+        let Data::Complete(content) = &self.data else {
+            return None;
+        };
+        let leased = Data::Leased(Arc::downgrade(content));
+        match std::mem::replace(&mut self.data, leased) {
+            Data::Complete(content) => Some(content),
+            Data::Leased(_) | Data::Incomplete { .. } => None,
         }
     }
 }
@@ -138,10 +161,9 @@ pub(crate) struct MetadataStore {
     layout: Layout,
     images: BTreeMap<String, ImageEntry>,
     index: Arc<ArcSwap<Index>>,
-    generation: u64,
-    /// The copy of the records as it was last written.
+    /// The copy of all records as it was last written.
     copied: Vec<u8>,
-    sender: Sender<MetadataJob>,
+    jobs: Sender<MetadataJob>,
     closing: Arc<AtomicBool>,
 }
 
@@ -149,125 +171,160 @@ impl MetadataStore {
     pub(crate) fn new(
         layout: Layout,
         index: Arc<ArcSwap<Index>>,
-        sender: Sender<MetadataJob>,
+        jobs: Sender<MetadataJob>,
         closing: Arc<AtomicBool>,
     ) -> Self {
         Self {
             layout,
             images: BTreeMap::new(),
             index,
-            generation: 0,
             copied: Vec::new(),
-            sender,
+            jobs,
             closing,
         }
     }
 
-    /// Takes up an image found at start.
-    pub(crate) fn add_loaded(&mut self, record: ImageRecord, config: Config, layers: Vec<Arc<Layer>>) {
-        let content = self.content(config, layers, record.top);
-        self.images
-            .insert(record.id.clone(), ImageEntry::whole(record, content));
-    }
-
-    /// Works until told to stop.
+    /// The thread. It ends with [`MetadataJob::Stop`].
     pub(crate) fn run(mut self, jobs: &Receiver<MetadataJob>) {
         for job in jobs {
             match job {
-                // Who asked may have gone away; the work is done all the same.
-                MetadataJob::NewImage(put, reply) => drop(reply.send(self.put(*put))),
+                // The caller may have gone away; the work is done all the same.
+                MetadataJob::Add(image, reply) => drop(reply.send(self.add(*image))),
                 MetadataJob::Remove(hex, reply) => drop(reply.send(self.remove(&hex))),
                 MetadataJob::RemoveUnused(hex, reply) => drop(reply.send(self.remove_unused(&hex))),
-                MetadataJob::Forget {
-                    hex,
-                    generation,
-                    layers,
-                } => self.forget(&hex, generation, layers),
-                MetadataJob::Adopt(found) => self.add_verified(*found),
-                MetadataJob::Lack(lacking) => self.mark_incomplete(*lacking),
-                MetadataJob::Condemn(hex, reply) => drop(reply.send(self.quarantine_layer(&hex))),
-                MetadataJob::Recovered => self.release_retired(),
+                MetadataJob::Released { hex, layers } => self.released(&hex, layers),
+                MetadataJob::AddVerified(image) => self.add_verified(*image),
+                MetadataJob::AddIncomplete(image) => self.add_incomplete(*image),
+                MetadataJob::QuarantineLayer(hex, reply) => drop(reply.send(self.quarantine_layer(&hex))),
+                MetadataJob::LeasesRestored => self.remove_unleased(),
                 MetadataJob::Flush(done) => drop(done.send(())),
                 MetadataJob::Stop => return,
             }
         }
     }
 
-    fn content(&mut self, config: Config, layers: Vec<Arc<Layer>>, top: u64) -> Arc<Content> {
-        self.generation += 1;
-        Arc::new(Content {
-            config,
-            layers,
-            top,
-            generation: self.generation,
-            silent: false,
-            keeper: self.sender.clone(),
-            closing: Arc::clone(&self.closing),
-        })
+    /// The records of all images.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &ImageRecord> {
+        self.images.values().map(|entry| &entry.record)
     }
 
-    fn put(&mut self, put: NewImage) -> Result<(), ImageError> {
-        let hex = put.config.id.hex().to_owned();
-        let known = self.images.get(&hex);
-        let living = known.and_then(|kept| kept.strong.clone().or_else(|| kept.weak.upgrade()));
-        // Without living content the documents of before may just be on their way out.
-        let mut record = match (known, &living) {
-            (Some(kept), _) if !kept.missing.is_empty() => kept.record.clone(),
-            (Some(kept), Some(_)) => kept.record.clone(),
-            _ => fresh(&put.config),
+    /// Adds an image found at start that needs no verification.
+    pub(crate) fn add_loaded(&mut self, record: ImageRecord, config: Config, layers: Vec<Arc<Layer>>) {
+        let content = self.content(config, layers, record.implied_dirs);
+        let data = Data::Complete(content);
+        self.images.insert(record.id.clone(), ImageEntry { record, data });
+    }
+
+    /// Adds an image found at start that is incomplete.
+    pub(crate) fn add_incomplete(&mut self, image: PartialImage) {
+        // If it was pulled meanwhile, it is complete.
+        if self.images.contains_key(&image.record.id) {
+            return;
+        }
+        let data = Data::Incomplete {
+            held: image.held,
+            missing: image.missing,
         };
-        merge(&mut record.tags, &put.tags);
-        merge(&mut record.digests, &put.digests);
+        let record = image.record;
+        self.images.insert(record.id.clone(), ImageEntry { record, data });
+        self.publish();
+    }
+
+    /// Adds an image whose layers had to be verified first.
+    fn add_verified(&mut self, image: FoundImage) {
+        let FoundImage {
+            mut record,
+            config,
+            layers,
+        } = image;
+        // Names that other images have received meanwhile stay with them.
+        let taken: HashSet<&String> = self.records().flat_map(ImageRecord::names).collect();
+        record.tags.retain(|name| !taken.contains(name));
+        record.digests.retain(|name| !taken.contains(name));
+        match self.images.get_mut(&record.id) {
+            None => self.add_loaded(record, config, layers),
+            // It was pulled meanwhile.
+            Some(entry) => {
+                merge(&mut entry.record.tags, &record.tags);
+                merge(&mut entry.record.digests, &record.digests);
+                merge(&mut entry.record.manifests, &record.manifests);
+                let record = entry.record.clone();
+                if let Err(error) = self.save(&record) {
+                    tracing::warn!(
+                        image = record.id,
+                        error = chain(&error),
+                        "cannot save the names of an image; it may lose some of them when the daemon restarts"
+                    );
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn content(&self, config: Config, layers: Vec<Arc<Layer>>, implied_dirs: u64) -> Arc<Content> {
+        let (jobs, closing) = (self.jobs.clone(), Arc::clone(&self.closing));
+        let hex = config.id.hex().to_owned();
+        let release = Box::new(move |layers| {
+            if !closing.load(Ordering::Acquire) {
+                // Without the thread the store is closing anyway.
+                drop(jobs.send(MetadataJob::Released { hex, layers }));
+            }
+        });
+        Arc::new(Content::new(config, layers, implied_dirs, release))
+    }
+
+    fn add(&mut self, image: NewImage) -> Result<(), ImageError> {
+        let hex = image.config.id.hex().to_owned();
+        let known = self.images.get(&hex);
+        let content = known.and_then(ImageEntry::content);
+        // If the last lease of a removed image has just ended, its documents are about to be removed.
+        let mut record = match known {
+            Some(entry) if entry.is_incomplete() || content.is_some() => entry.record.clone(),
+            _ => ImageRecord::new(&image.config),
+        };
+        merge(&mut record.tags, &image.tags);
+        merge(&mut record.digests, &image.digests);
         record.updated = crate::state::now();
         record.removed = false;
-        if living.is_none() {
-            record.top = self.make_top(&hex, &put.layers)?;
+        if content.is_none() {
+            // Made here, because only this thread removes such layers.
+            record.implied_dirs = implied_dirs::make(&self.layout, &hex, &image.layers)?;
+            if record.implied_dirs > 0 {
+                files::sync_all(&self.layout.implied_dirs())?;
+            }
         }
         let mut written = Vec::new();
-        for manifest in put
-            .manifests
-            .iter()
-            .filter(|new| !record.manifests.contains(&new.hex) || living.is_none())
-        {
-            files::replace(&self.layout.manifest(&manifest.hex), &manifest.bytes)?;
-            written.push(manifest.hex.clone());
+        for manifest in &image.manifests {
+            if !record.manifests.contains(&manifest.hex) || content.is_none() {
+                files::replace(&self.layout.manifest(&manifest.hex), &manifest.bytes)?;
+                written.push(manifest.hex.clone());
+            }
         }
         merge(&mut record.manifests, &written);
         failpoint("manifests-written");
         self.save(&record)?;
         failpoint("record-written");
-        if living.is_none() {
-            files::replace(&self.layout.config(&hex), &put.config_bytes)?;
+        if content.is_none() {
+            files::replace(&self.layout.config(&hex), &image.config_bytes)?;
         }
         failpoint("config-written");
-        let content = living.unwrap_or_else(|| self.content(put.config, put.layers, record.top));
-        self.images
-            .insert(hex.clone(), ImageEntry::whole(record, content));
-        let moved = self.take_names(&hex, &[put.tags, put.digests].concat());
+        let content =
+            content.unwrap_or_else(|| self.content(image.config, image.layers, record.implied_dirs));
+        let data = Data::Complete(content);
+        self.images.insert(hex.clone(), ImageEntry { record, data });
+        let moved = self.take_names(&hex, &[image.tags, image.digests].concat());
         self.publish();
         moved
     }
 
-    /// The layer on top of an image of which nothing is in use. Made here, because only this thread removes such layers.
-    fn make_top(&self, hex: &str, layers: &[Arc<Layer>]) -> Result<u64, ImageError> {
-        let made = implied_dirs::make(&self.layout, hex, layers)?;
-        if made > 0 {
-            files::sync_all(&self.layout.tops())?;
-        }
-        Ok(made)
-    }
-
-    /// Takes names away from all images but `owner`.
+    /// Takes names away from all images except `owner`.
     fn take_names(&mut self, owner: &str, names: &[String]) -> Result<(), ImageError> {
         let mut changed = Vec::new();
-        for (hex, kept) in &mut self.images {
-            let record = &mut kept.record;
-            let before = record.tags.len() + record.digests.len();
-            if hex != owner {
+        for (hex, entry) in &mut self.images {
+            let record = &mut entry.record;
+            if hex != owner && record.names().any(|name| names.contains(name)) {
                 record.tags.retain(|tag| !names.contains(tag));
                 record.digests.retain(|digest| !names.contains(digest));
-            }
-            if record.tags.len() + record.digests.len() != before {
                 changed.push(record.clone());
             }
         }
@@ -280,100 +337,281 @@ impl MetadataStore {
     }
 
     fn remove(&mut self, hex: &str) -> Result<(), ImageError> {
-        let Some(kept) = self.images.get_mut(hex) else {
+        let Some(entry) = self.images.get_mut(hex) else {
             return Ok(());
         };
-        let Some(strong) = kept.strong.take() else {
-            return if kept.missing.is_empty() {
-                Ok(())
-            } else {
-                self.drop_incomplete(hex)
-            };
+        if entry.is_incomplete() {
+            let removed = self.images.remove(hex);
+            self.publish();
+            return removed.map_or(Ok(()), |entry| self.delete_files(&entry.record));
+        }
+        let Some(content) = entry.take_content() else {
+            return Ok(());
         };
-        kept.record.tags.clear();
-        kept.record.digests.clear();
-        kept.record.removed = true;
-        let record = kept.record.clone();
+        entry.record.tags.clear();
+        entry.record.digests.clear();
+        entry.record.removed = true;
+        let record = entry.record.clone();
         self.publish();
-        match Arc::into_inner(strong) {
+        match Arc::into_inner(content) {
             None => self.save(&record),
             Some(content) => self.erase(&record, content),
         }
     }
 
-    /// Takes an image that nobody holds off the disk.
-    fn erase(&mut self, record: &ImageRecord, mut content: Content) -> Result<(), ImageError> {
-        let layers = std::mem::take(&mut content.layers);
-        self.images.remove(&record.id);
-        let unlinked = self.unlink(record);
-        drop(layers);
-        // What it shared with one other image is that one's alone now.
-        self.publish();
-        unlinked
+    /// Removes an image unless it is leased, and returns whether it was removed. Giving up the store's hold
+    /// is both the test and the beginning of the removal, so no lease can begin in between.
+    fn remove_unused(&mut self, hex: &str) -> Result<bool, ImageError> {
+        let Some(entry) = self.images.get_mut(hex) else {
+            return Ok(false);
+        };
+        let Some(content) = entry.take_content() else {
+            return Ok(false);
+        };
+        match Arc::try_unwrap(content) {
+            Ok(content) => {
+                let record = entry.record.clone();
+                self.erase(&record, content).map(|()| true)
+            }
+            Err(leased) => {
+                entry.data = Data::Complete(leased);
+                Ok(false)
+            }
+        }
     }
 
-    fn forget(&mut self, hex: &str, generation: u64, layers: Vec<Arc<Layer>>) {
+    /// Removes an image that has no holder from disk.
+    fn erase(&mut self, record: &ImageRecord, content: Content) -> Result<(), ImageError> {
+        let layers = content.into_layers();
+        self.images.remove(&record.id);
+        let deleted = self.delete_files(record);
+        drop(layers);
+        // A layer that it shared with one other image now belongs to that one alone, which changes its size.
+        self.publish();
+        deleted
+    }
+
+    fn released(&mut self, hex: &str, layers: Vec<Arc<Layer>>) {
         if self.closing.load(Ordering::Acquire) {
             return;
         }
-        let current = self.images.get(hex).and_then(|kept| kept.weak.upgrade());
-        let incomplete = self.images.get(hex).is_some_and(|kept| !kept.missing.is_empty());
-        if !incomplete
-            && current.is_none_or(|content| content.generation == generation)
-            && let Some(kept) = self.images.remove(hex)
-        {
-            report(hex, self.unlink(&kept.record));
+        let gone = self
+            .images
+            .get(hex)
+            .is_some_and(|entry| matches!(&entry.data, Data::Leased(content) if content.strong_count() == 0));
+        if gone && let Some(entry) = self.images.remove(hex) {
+            self.delete_or_warn(&entry.record);
             self.publish();
         }
         drop(layers);
     }
 
-    /// The config first: without it the rest is nobody's and goes at the next start.
-    fn unlink(&self, record: &ImageRecord) -> Result<(), ImageError> {
+    /// Removes the images that were removed while leased and that no container has leased again.
+    fn remove_unleased(&mut self) {
+        let removed = self.images.values_mut().filter(|entry| entry.record.removed);
+        let candidates: Vec<_> = removed
+            .filter_map(|entry| Some((entry.record.clone(), entry.take_content()?)))
+            .collect();
+        for (record, content) in candidates {
+            // The others go with their last lease.
+            if let Some(content) = Arc::into_inner(content) {
+                let layers = content.into_layers();
+                self.images.remove(&record.id);
+                self.delete_or_warn(&record);
+                drop(layers);
+            }
+        }
+        self.publish();
+    }
+
+    /// Removes a damaged layer: the images that have it become incomplete. Fails if one of them is in use.
+    fn quarantine_layer(&mut self, hex: &str) -> Result<(), ImageError> {
+        let in_use = || ImageError::InUse {
+            diff_id: format!("sha256:{hex}"),
+        };
+        let has = |layers: &[Arc<Layer>]| layers.iter().any(|layer| layer.record().diff_id == hex);
+        let leased = self.images.values().any(|entry| match &entry.data {
+            Data::Complete(content) => has(&content.layers) && Arc::strong_count(content) > 1,
+            Data::Leased(content) => content.upgrade().is_some_and(|content| has(&content.layers)),
+            Data::Incomplete { .. } => false,
+        });
+        if leased {
+            return Err(in_use());
+        }
+        let mut result = Ok(());
+        for entry in self.images.values_mut() {
+            match &mut entry.data {
+                Data::Complete(content) if has(&content.layers) => {
+                    let Some(content) = entry.take_content() else {
+                        continue;
+                    };
+                    // A reader of the index may just have taken a lease.
+                    match Arc::try_unwrap(content) {
+                        Ok(content) => {
+                            let mut held = content.into_layers();
+                            held.retain(|layer| layer.record().diff_id != hex);
+                            let missing = vec![hex.to_owned()];
+                            entry.data = Data::Incomplete { held, missing };
+                        }
+                        Err(leased) => {
+                            entry.data = Data::Complete(leased);
+                            result = Err(in_use());
+                        }
+                    }
+                }
+                Data::Incomplete { held, missing } if has(held) => {
+                    held.retain(|layer| layer.record().diff_id != hex);
+                    missing.push(hex.to_owned());
+                }
+                Data::Complete(_) | Data::Leased(_) | Data::Incomplete { .. } => {}
+            }
+        }
+        self.publish();
+        result
+    }
+
+    /// Deletes an image's files. The config goes first: without it the next start deletes the rest.
+    pub(crate) fn delete_files(&self, record: &ImageRecord) -> Result<(), ImageError> {
         failpoint("removal-begun");
         files::remove_file(&self.layout.config(&record.id))?;
         files::sync_dir(&self.layout.configs())?;
         failpoint("config-removed");
         files::remove_file(&self.layout.record(&record.id))?;
         failpoint("record-removed");
-        // Two images may have one index in common.
-        let others = self.images.values().filter(|kept| kept.record.id != record.id);
-        let kept: HashSet<&String> = others.flat_map(|kept| &kept.record.manifests).collect();
-        let own = record.manifests.iter().filter(|hex| !kept.contains(hex));
-        own.into_iter()
-            .try_for_each(|hex| files::remove_file(&self.layout.manifest(hex)))?;
-        if record.top > 0 {
-            gc::remove(&self.layout.top(&record.id))?;
+        // Two images may share an index.
+        let others = self.records().filter(|other| other.id != record.id);
+        let shared: HashSet<&String> = others.flat_map(|other| &other.manifests).collect();
+        for hex in record.manifests.iter().filter(|hex| !shared.contains(hex)) {
+            files::remove_file(&self.layout.manifest(hex))?;
+        }
+        if record.implied_dirs > 0 {
+            gc::remove(&self.layout.implied_dirs_of(&record.id))?;
         }
         Ok(())
     }
 
-    fn release_retired(&mut self) {
-        let retired = self.images.values_mut().filter(|kept| kept.record.removed);
-        let given_up: Vec<_> = retired
-            .filter_map(|kept| Some((kept.record.clone(), kept.strong.take()?)))
+    fn delete_or_warn(&self, record: &ImageRecord) {
+        if let Err(error) = self.delete_files(record) {
+            tracing::warn!(
+                image = record.id,
+                error = chain(&error),
+                "cannot delete the files of a removed image; it may come back when the daemon restarts"
+            );
+        }
+    }
+
+    /// Makes the present state visible to readers.
+    pub(crate) fn publish(&mut self) {
+        let mut index = Index::default();
+        let mut by_age: Vec<&ImageEntry> = self.images.values().collect();
+        // Of two images with the same name, the later one has it.
+        by_age.sort_by_key(|entry| entry.record.updated);
+        let complete: Vec<(&ImageEntry, Arc<Content>)> = by_age
+            .iter()
+            .filter_map(|entry| Some((*entry, entry.content()?)))
             .collect();
-        for (record, strong) in given_up {
-            // Those with a lease go when it ends.
-            if let Some(content) = Arc::into_inner(strong) {
-                report(&record.id, self.erase(&record, content));
+        let mut users: HashMap<&str, usize> = HashMap::new();
+        let held = by_age.iter().filter_map(|entry| match &entry.data {
+            Data::Incomplete { held, .. } => Some(held),
+            Data::Complete(_) | Data::Leased(_) => None,
+        });
+        for layers in complete.iter().map(|(_, content)| &content.layers).chain(held) {
+            let distinct: HashSet<&str> = layers
+                .iter()
+                .map(|layer| layer.record().diff_id.as_str())
+                .collect();
+            for hex in distinct {
+                *users.entry(hex).or_default() += 1;
             }
         }
-        self.publish();
+        for (entry, content) in &complete {
+            let image = indexed(&entry.record, content, &users);
+            index.insert(image, entry.record.removed);
+        }
+        for entry in &by_age {
+            if let Data::Incomplete { missing, .. } = &entry.data {
+                let diff_id = |hex: &String| format!("sha256:{hex}");
+                let image = IncompleteImage {
+                    id: diff_id(&entry.record.id),
+                    names: entry.record.names().cloned().collect(),
+                    missing: missing.iter().map(diff_id).collect(),
+                };
+                index.insert_incomplete(entry.record.id.clone(), image);
+            }
+        }
+        self.index.store(Arc::new(index));
+        self.copy_records();
+    }
+
+    /// Writes all records to `names.json`. Not synced: the copy is needed only if a record is lost.
+    fn copy_records(&mut self) {
+        let records = self.images.iter().map(|(hex, entry)| (hex, &entry.record));
+        let records: BTreeMap<&String, &ImageRecord> = records.collect();
+        let path = self.layout.names();
+        let written = record::encode(&records, &path).and_then(|bytes| {
+            if bytes != self.copied {
+                files::replace_unsynced(&path, &bytes)?;
+                self.copied = bytes;
+            }
+            Ok(())
+        });
+        if let Err(error) = written {
+            tracing::warn!(
+                path = %path.display(),
+                error = chain(&error),
+                "cannot update the copy of the image records; an image whose record gets damaged would lose its new names"
+            );
+        }
     }
 }
 
 impl Drop for MetadataStore {
-    /// However the thread ends, giving up the images it holds must not remove them from disk.
+    /// However the thread ends, dropping the images it holds must not remove them from disk.
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);
     }
 }
 
-/// For removals that nobody waits for.
-fn report(hex: &str, unlinked: Result<(), ImageError>) {
-    if let Err(error) = unlinked {
-        let error = chain(&error);
-        tracing::warn!(image = hex, error, "the record of a removed image stays");
+/// Adds what is not there yet and keeps the order.
+fn merge(list: &mut Vec<String>, more: &[String]) {
+    for item in more {
+        if !list.contains(item) {
+            list.push(item.clone());
+        }
+    }
+}
+
+/// `users` says how many images have each layer.
+fn indexed(record: &ImageRecord, content: &Arc<Content>, users: &HashMap<&str, usize>) -> IndexedImage {
+    let config = content.config.config.config().as_ref();
+    let user = config
+        .and_then(|config| config.user().as_deref())
+        .unwrap_or_default();
+    let directories = content.implied_dirs.saturating_mul(implied_dirs::BLOCK);
+    let own = content.config.size.saturating_add(directories).max(1);
+    let mut size = Size {
+        total: own,
+        freed: own,
+    };
+    let mut seen = HashSet::new();
+    for layer in &content.layers {
+        let layer = layer.record();
+        if !seen.insert(&layer.diff_id) {
+            continue;
+        }
+        size.total = size.total.saturating_add(layer.size);
+        if users.get(layer.diff_id.as_str()).is_none_or(|users| *users < 2) {
+            size.freed = size.freed.saturating_add(layer.size);
+        }
+    }
+    IndexedImage {
+        config: content.config.clone(),
+        tags: record.tags.clone(),
+        digests: record.digests.clone(),
+        manifests: record.manifests.clone(),
+        size,
+        user: User::parse(user),
+        implied_dirs: content.implied_dirs,
+        content: Arc::downgrade(content),
     }
 }

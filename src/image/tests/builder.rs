@@ -1,4 +1,4 @@
-//! Makes images in memory.
+//! Builds images in memory.
 
 use std::io::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub(crate) const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// An image as it is pushed.
+/// An image to push.
 pub(crate) struct Built {
     pub(crate) media_type: &'static str,
     pub(crate) manifest: Vec<u8>,
@@ -30,7 +30,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     pausa_distribution::Digest::sha256(bytes).to_string()
 }
 
-/// A tar of files (and directories, whose names end with a slash).
+/// A tar of files, and of directories, whose names end with a slash.
 pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in files {

@@ -1,4 +1,4 @@
-//! Damage of every kind: found, named, and mended by fetching only what is missing.
+//! Damage of all kinds is found and reported, and repaired by fetching only what is missing.
 
 use super::builder::{OCI, digest, image, tar};
 use super::wait::until;
@@ -17,8 +17,8 @@ fn layer(root: &Path, built: &builder::Built, at: usize) -> PathBuf {
     Layout::new(root).layer(&diff_id[7..])
 }
 
-/// Changes a byte of a file and nothing that stat(2) would tell.
-fn rot(path: &Path) {
+/// Changes a byte of a file, but nothing that stat(2) shows.
+fn damage(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let time = path.metadata().unwrap().modified().unwrap();
     bytes[0] ^= 1;
@@ -31,7 +31,7 @@ fn rot(path: &Path) {
         .unwrap();
 }
 
-/// Makes the store look as if the machine had been started anew.
+/// Makes the store look as if the machine had restarted.
 pub(super) fn reboot(root: &Path) {
     let path = root.join("images/mark.json");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -58,13 +58,13 @@ async fn verification_names_the_damage_and_repair_fetches_only_that_layer() {
             .iter()
             .all(|layer| layer.method == VerifyMethod::Exact)
     );
-    rot(&layer(dir.path(), &built, 1).join("fs/two"));
+    damage(&layer(dir.path(), &built, 1).join("fs/two"));
     let lease = images.lease(&name).unwrap();
     let report = images.verify(&name).await.unwrap();
     assert!(!report.is_whole());
     let damaged: Vec<bool> = report.layers.iter().map(|layer| layer.damage.is_some()).collect();
     assert_eq!(damaged, [false, true, false]);
-    // Not while somebody uses it.
+    // Not while the layer is in use.
     let error = images.repair(&name).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
     assert!(status(&images, &name).is_some());
@@ -110,43 +110,43 @@ async fn after_a_power_cut_new_layers_are_verified_and_only_the_damaged_one_is_f
         images.pull(&name("whole"), None).await.unwrap();
         images.pull(&name("bad"), None).await.unwrap();
     }
-    // Older than the last orderly stop: not looked at.
-    rot(&layer(dir.path(), &old, 0).join("fs/one"));
-    rot(&layer(dir.path(), &bad, 2).join("fs/three"));
+    // Older than the last clean shutdown, so not verified.
+    damage(&layer(dir.path(), &old, 0).join("fs/one"));
+    damage(&layer(dir.path(), &bad, 2).join("fs/three"));
     reboot(dir.path());
     let images = open(dir.path());
     assert!(status(&images, &name("old")).is_some());
-    until("the whole image is shown", || {
+    until("the whole image is listed", || {
         status(&images, &name("whole")).is_some()
     })
     .await;
     until("the damage is found", || images.incomplete().len() == 1).await;
     assert!(status(&images, &name("bad")).is_none());
     let before = registry.count("/blobs/");
-    // By itself, as the daemon does it.
+    // The daemon repairs it itself.
     images.recovered();
-    until("it is mended", || status(&images, &name("bad")).is_some()).await;
+    until("it is repaired", || status(&images, &name("bad")).is_some()).await;
     // The config and one layer.
     assert_eq!(registry.count("/blobs/"), before + 2);
     assert_eq!(registry.count(&digest(&bad.layers[2])), 2);
     assert!(images.verify(&name("bad")).await.unwrap().is_whole());
     drop(images);
-    // What was verified once is not again, and a daemon that was only killed verifies nothing.
-    rot(&layer(dir.path(), &whole, 0).join("fs/one"));
+    // After its verification a layer is not verified again, and not at all if the daemon was only killed.
+    damage(&layer(dir.path(), &whole, 0).join("fs/one"));
     let images = open(dir.path());
     assert!(status(&images, &name("whole")).is_some());
-    assert!(images.inner.checked.has_changed().is_err());
+    assert!(images.inner.verified.has_changed().is_err());
 }
 
 #[tokio::test]
-async fn a_pull_of_an_image_in_doubt_waits_for_the_verdict() {
+async fn a_pull_of_an_unverified_image_waits_for_the_verification() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let built = built("doubtful");
+    let built = built("unverified");
     registry.push("app", "v1", &built);
     let name = registry.name("app:v1");
     open(dir.path()).pull(&name, None).await.unwrap();
-    rot(&layer(dir.path(), &built, 0).join("fs/one"));
+    damage(&layer(dir.path(), &built, 0).join("fs/one"));
     reboot(dir.path());
     let images = open(dir.path());
     images.pull(&name, None).await.unwrap();
@@ -178,7 +178,7 @@ async fn lost_records_come_back_from_the_copy_and_without_it_from_configs_and_la
     let images = open(dir.path());
     assert!(status(&images, &name).is_none());
     assert_eq!(status(&images, &built.id()).unwrap().repo_tags.len(), 0);
-    // The name costs a manifest and a config, no layer.
+    // To get its name back, only a manifest and a config are fetched.
     images.pull(&name, None).await.unwrap();
     assert!(built.layers.iter().all(|blob| registry.count(&digest(blob)) == 1));
     images.remove(&name).await.unwrap();
@@ -186,14 +186,14 @@ async fn lost_records_come_back_from_the_copy_and_without_it_from_configs_and_la
 }
 
 #[tokio::test]
-async fn a_damaged_config_costs_a_config_and_no_layer() {
+async fn a_damaged_config_is_fetched_without_layers() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let built = built("config");
     registry.push("app", "v1", &built);
     let name = registry.name("app:v1");
     open(dir.path()).pull(&name, None).await.unwrap();
-    rot(&Layout::new(dir.path()).config(&built.id()[7..]));
+    damage(&Layout::new(dir.path()).config(&built.id()[7..]));
     let images = open(dir.path());
     assert!(status(&images, &name).is_none());
     assert_eq!(images.incomplete()[0].names[0], name);
@@ -205,7 +205,7 @@ async fn a_damaged_config_costs_a_config_and_no_layer() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_not_whole_can_be_removed_by_name() {
+async fn an_incomplete_image_can_be_removed_by_name() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let built = built("gone");
@@ -220,9 +220,9 @@ async fn an_image_that_is_not_whole_can_be_removed_by_name() {
     assert_empty(dir.path());
 }
 
-/// Damages a layer of an image that only who has a password may pull.
+/// Damages a layer of an image that needs a password.
 async fn damage_guarded(root: &Path, built: &builder::Built) -> Images {
-    rot(&layer(root, built, 1).join("fs/two"));
+    damage(&layer(root, built, 1).join("fs/two"));
     reboot(root);
     let images = open(root);
     until("the damage is found", || images.incomplete().len() == 1).await;
@@ -230,7 +230,7 @@ async fn damage_guarded(root: &Path, built: &builder::Built) -> Images {
 }
 
 #[tokio::test]
-async fn what_was_pulled_with_a_password_is_mended_with_one() {
+async fn an_image_that_needs_a_password_is_repaired_with_it() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let built = built("guarded");
@@ -246,15 +246,16 @@ async fn what_was_pulled_with_a_password_is_mended_with_one() {
         let images = open(dir.path());
         images.pull(&name, None).await.unwrap_err();
         images.pull(&name, Some(&auth)).await.unwrap();
-        // The daemon that pulled it knows how.
-        rot(&layer(dir.path(), &built, 0).join("fs/one"));
+        // The daemon that pulled the image remembers the password.
+        damage(&layer(dir.path(), &built, 0).join("fs/one"));
         images.repair(&name).await.unwrap();
         images.recovered();
-        until("it is mended", || status(&images, &name).is_some()).await;
+        until("it is repaired", || status(&images, &name).is_some()).await;
         assert!(images.verify(&name).await.unwrap().is_whole());
     }
     {
-        // Another one does not: nothing of the secret is on disk. The next pull mends with what it brings.
+        // A restarted daemon does not know it, since it is not stored. The next pull repairs the image with
+        // its own credentials.
         let images = damage_guarded(dir.path(), &built).await;
         images.recovered();
         images.pull(&name, None).await.unwrap_err();
@@ -264,19 +265,19 @@ async fn what_was_pulled_with_a_password_is_mended_with_one() {
         let counts = built.layers.iter().map(|blob| registry.count(&digest(blob)));
         assert_eq!(counts.collect::<Vec<_>>(), [2, 2, 1]);
     }
-    // Unless a file tells it.
+    // Unless it is in the configured file.
     let host = name.split('/').next().unwrap();
     let logins = json!({"auths": {host: {"username": "u", "password": "s3cret"}}});
     std::fs::write(dir.path().join("config.json"), logins.to_string()).unwrap();
     let images = damage_guarded(dir.path(), &built).await;
     images.recovered();
-    until("it is mended", || status(&images, &name).is_some()).await;
+    until("it is repaired", || status(&images, &name).is_some()).await;
     assert!(images.verify(&name).await.unwrap().is_whole());
 }
 
 /// Names of temporary files repeat after a restart.
 #[tokio::test]
-async fn leftovers_of_writes_that_were_cut_off_are_in_nobodys_way() {
+async fn leftovers_of_interrupted_writes_do_no_harm() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let built = built("x");

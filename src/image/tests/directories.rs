@@ -1,11 +1,11 @@
-//! Directories that a layer's archive does not describe are what the layers below say.
+//! Implied directories keep the attributes that lower layers give them.
 
 use std::os::fd::OwnedFd;
 
 use super::builder::{OCI, image, tar};
 use super::*;
 
-/// A directory entry of any mode and owner.
+/// An archive with one directory.
 fn directory(path: &str, mode: u32, uid: u64) -> Vec<u8> {
     let mut builder = ::tar::Builder::new(Vec::new());
     let mut header = ::tar::Header::new_gnu();
@@ -80,7 +80,7 @@ async fn a_file_in_tmp_does_not_take_the_sticky_bit_away() {
     all(&images);
     assert_eq!(listing(dir.path(), "tops").len(), 2);
     drop(images);
-    // It is there after a restart, and made again if it is lost.
+    // The same after a restart, and if they are lost.
     all(&open(dir.path()));
     std::fs::remove_dir_all(dir.path().join("images/tops")).unwrap();
     let images = open(dir.path());
@@ -127,7 +127,7 @@ async fn the_size_of_an_image_is_what_its_removal_frees() {
     assert_eq!(sizes["total"].as_u64().unwrap(), alone);
     assert_eq!(sizes["freed"].as_u64().unwrap(), size(&one_name));
     assert!(sizes["shared"].as_u64().unwrap() > 300_000);
-    // What is promised is what is freed, apart from the config, which is no layer.
+    // The size is what is freed, except for the config, which ImageFsInfo does not count.
     for (name, other) in [(&one_name, Some(&two_name)), (&two_name, None)] {
         let before = used(&images).0;
         let promised = size(name);
@@ -142,7 +142,7 @@ async fn the_size_of_an_image_is_what_its_removal_frees() {
     assert_eq!(used(&images), (0, 0));
 }
 
-/// What the store says it occupies is what is there, byte by byte and inode by inode, but for rounding.
+/// Bytes (except for rounding) and inodes are those on disk.
 #[tokio::test]
 async fn image_fs_info_counts_what_is_on_disk() {
     let Some(registry) = Registry::start() else { return };
@@ -153,14 +153,14 @@ async fn image_fs_info_counts_what_is_on_disk() {
     let built = image(OCI, &[directory("some", 0o1777, 0), tar(&files)], &json!({}));
     registry.push("app", "v1", &built);
     images.pull(&registry.name("app:v1"), None).await.unwrap();
-    images.settle().await;
+    images.flush().await;
     let mut there = Usage::default();
     for part in ["layers", "tops"] {
         let opened = files::open_dir(&dir.path().join("images").join(part)).unwrap();
         pausa_layer::sync_tree(std::os::fd::AsFd::as_fd(&opened)).unwrap();
         let usage = pausa_layer::usage(std::os::fd::AsFd::as_fd(&opened)).unwrap();
         there.bytes += usage.bytes;
-        // The directory of all of them is nobody's.
+        // The directory itself does not count.
         there.inodes += usage.inodes - 1;
     }
     let (bytes, inodes) = used(&images);

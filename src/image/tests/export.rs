@@ -1,4 +1,4 @@
-//! Exports: what goes out comes in again, here and in foreign tools.
+//! Exports can be imported again, here and by other tools.
 
 use crate::error::Kinded;
 use std::process::Command;
@@ -28,7 +28,7 @@ fn displacing() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_export_has_the_original_diff_ids_and_comes_in_as_the_same_image() {
+async fn an_export_has_the_original_diff_ids_and_is_imported_as_the_same_image() {
     let Some(registry) = Registry::start() else { return };
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let images = open(from.path());
@@ -61,12 +61,12 @@ async fn an_export_has_the_original_diff_ids_and_comes_in_as_the_same_image() {
         assert_eq!((&image.id, &image.names[0]), (&built.id(), name));
         assert!(target.verify(name).await.unwrap().is_whole());
     }
-    // Exported from there again: nothing was lost on the way.
+    // Nothing is lost: exporting it again gives the same bytes.
     assert!(exported(&target, &names).await.1 == archive);
 }
 
 #[tokio::test]
-async fn a_layer_that_cannot_be_made_again_is_packed_anew_and_said_so() {
+async fn a_layer_that_cannot_be_rebuilt_is_packed_again_and_reported() {
     let Some(registry) = Registry::start() else { return };
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let images = open(from.path());
@@ -92,14 +92,14 @@ async fn a_layer_that_cannot_be_made_again_is_packed_anew_and_said_so() {
         lease.config().config().as_ref().unwrap().env().as_ref().unwrap()[0],
         "A=b"
     );
-    // A changed tree is damage here too.
+    // A change of the tree is found as well.
     let path = images.lease(&name).unwrap().layers()[0].join("file");
     std::fs::write(path, "thirds").unwrap();
     assert!(!images.verify(&name).await.unwrap().is_whole());
 }
 
 #[tokio::test]
-async fn a_damaged_layer_goes_into_no_archive_and_a_broken_pipe_is_an_error() {
+async fn damaged_layers_and_broken_pipes_end_an_export_with_an_error() {
     struct Full;
     impl tokio::io::AsyncWrite for Full {
         fn poll_write(
@@ -147,9 +147,9 @@ async fn a_damaged_layer_goes_into_no_archive_and_a_broken_pipe_is_an_error() {
     assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-/// skopeo reads what is exported, and what it makes of it comes in again as the same image.
+/// skopeo reads an export, and its copies are imported as the same image.
 #[tokio::test]
-async fn skopeo_reads_an_export_and_writes_what_can_be_imported() {
+async fn skopeo_reads_exports_and_its_copies_can_be_imported() {
     let Some(registry) = Registry::start() else { return };
     if !have(&["skopeo"]) {
         return;

@@ -1,14 +1,13 @@
-//! What is said of pulls in flight, and what becomes of them when images are removed meanwhile.
+//! Progress of pulls, and removal of images meanwhile.
 
 use super::builder::{OCI, digest, image, small, tar};
-use super::prune::PruneReport;
 use super::registry::Fault;
 use super::wait::{begin, found};
 use super::*;
 use crate::error::Kinded;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pulls_in_flight_show_steps_layers_and_who_waits() {
+async fn pulls_in_progress_have_steps_layers_and_waiting_requests() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -44,16 +43,14 @@ async fn pulls_in_flight_show_steps_layers_and_who_waits() {
         (states == [LayerState::Joined, LayerState::Done]).then_some(())
     })
     .await;
-    // Everybody goes away: the pull does not.
+    // All requests end, but the pull continues.
     first.abort();
     second.abort();
     found("nobody waits", || {
         (images.pulls().first()?.waiting == 0).then_some(())
     })
     .await;
-    // As JSON it is what tools get.
-    let text = serde_json::to_value(images.pulls()).unwrap();
-    assert_eq!(text[0]["layers"][0]["state"], "fetching");
+    assert_eq!(images.pulls()[0].layers[0].state, LayerState::Fetching);
     registry.release();
     assert_eq!(other.await.unwrap().unwrap(), two.id());
     found("the first pull is over", || {
@@ -84,7 +81,7 @@ async fn an_image_may_be_removed_while_it_is_pulled_again() {
         (layers.get(1)?.state == LayerState::Fetching).then_some(())
     })
     .await;
-    // The shared layer is the pull's as well: it stays, the other one is gone when this returns.
+    // The running pull holds the shared layer as well, so it stays. The other one is gone when this returns.
     images.remove(&name).await.unwrap();
     assert!(status(&images, &name).is_none());
     assert_eq!(listing(dir.path(), "layers").len(), 1);
@@ -97,7 +94,7 @@ async fn an_image_may_be_removed_while_it_is_pulled_again() {
 }
 
 #[tokio::test]
-async fn what_is_leased_is_not_pruned_and_keeps_its_names() {
+async fn a_leased_image_is_not_pruned_and_keeps_its_names() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -115,7 +112,7 @@ async fn what_is_leased_is_not_pruned_and_keeps_its_names() {
     assert!(images.remove_unused(&built.id()).await.unwrap());
     assert!(!images.remove_unused(&built.id()).await.unwrap());
     assert_empty(dir.path());
-    // Whoever leases while images go has the image with its names, or is told that it is not there.
+    // A lease during the removal gets the image with its names, or NotFound.
     for _ in 0..20 {
         images.pull(&name, None).await.unwrap();
         let (pruning, leasing) = (images.clone(), images.clone());
@@ -155,7 +152,7 @@ async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
 }
 
 #[tokio::test]
-async fn prune_removes_what_is_neither_pinned_nor_leased() {
+async fn prune_removes_images_that_are_neither_pinned_nor_leased() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());

@@ -1,4 +1,5 @@
-//! A real registry (distribution's `docker-registry`) behind a proxy that counts and can hold requests back.
+//! A real registry (`docker-registry` of the distribution project) behind a proxy that counts requests and
+//! can hold them back.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,10 +11,10 @@ use super::builder::Built;
 
 #[derive(Default)]
 struct Gate {
-    /// Request lines with the range asked for, and the part of a path that is held back.
+    /// Request lines with the requested range, and a part of the paths that are held back.
     seen: Mutex<(Vec<String>, Option<String>)>,
     changed: Condvar,
-    /// By a part of their path, requests that do not get what they want.
+    /// Requests that fail, by a part of their path.
     faults: Mutex<Vec<(String, Fault)>>,
 }
 
@@ -24,13 +25,14 @@ pub(crate) enum Fault {
     Refuse,
     /// Answered with 503.
     Unavailable,
-    /// Refused with 401 if it comes without a password; any will do.
+    /// Refused with 401 without a password. Any password is accepted.
     Login,
-    /// So many bytes of the answer come; then the connection ends, and the next requests are refused.
+    /// The connection ends after this number of bytes, and later requests are refused.
     Cut(u64),
-    /// The same, with the last of these bytes changed.
+    /// As `Cut`, with the last of these bytes changed.
     Spoil(u64),
-    /// So many bytes of the answer come; the connection ends when the registry is [healed](Registry::heal).
+    /// The answer stops after this number of bytes. The connection ends when the registry is
+    /// [healed](Registry::heal).
     Stall(u64),
 }
 
@@ -54,7 +56,7 @@ fn on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// Whether all programs are there; says what is skipped if not.
+/// Whether all programs are installed. Prints what is missing.
 pub(crate) fn have(programs: &[&str]) -> bool {
     let missing: Vec<&&str> = programs.iter().filter(|program| !on_path(program)).collect();
     if !missing.is_empty() {
@@ -64,7 +66,7 @@ pub(crate) fn have(programs: &[&str]) -> bool {
 }
 
 impl Registry {
-    /// `None` where the program is missing, or the tests do not run as root.
+    /// `None` if the program is missing or the tests do not run as root.
     pub(crate) fn start() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: needs root");
@@ -120,7 +122,7 @@ impl Registry {
         seen.0.iter().filter(|line| line.contains(part)).count()
     }
 
-    /// Holds blobs back, or lets them go.
+    /// Holds requests for blobs back, or releases them.
     pub(crate) fn hold(&self, hold: bool) {
         self.gate.seen.lock().unwrap().1 = hold.then(|| "/blobs/".to_owned());
         self.gate.changed.notify_all();
@@ -131,7 +133,7 @@ impl Registry {
         self.gate.seen.lock().unwrap().1 = Some(part.to_owned());
     }
 
-    /// Lets everything go.
+    /// Releases all requests.
     pub(crate) fn release(&self) {
         self.hold(false);
     }
@@ -141,7 +143,7 @@ impl Registry {
         self.gate.faults.lock().unwrap().push((part.to_owned(), fault));
     }
 
-    /// Ends all faults. Answers that stall come to an end without the rest.
+    /// Ends all faults. Answers that stall end without the rest.
     pub(crate) fn heal(&self) {
         self.gate.faults.lock().unwrap().clear();
         self.gate.changed.notify_all();
@@ -154,11 +156,17 @@ impl Registry {
         found.next_back().unwrap().clone()
     }
 
-    /// Waits until a path with `part` was asked for.
+    /// Waits until a path with `part` was requested.
     pub(crate) fn wait_for(&self, part: &str) {
         let mut seen = self.gate.seen.lock().unwrap();
         while !seen.0.iter().any(|line| line.contains(part)) {
-            seen = self.gate.changed.wait(seen).unwrap();
+            let (changed, waited) = self
+                .gate
+                .changed
+                .wait_timeout(seen, Duration::from_secs(30))
+                .unwrap();
+            assert!(!waited.timed_out(), "no request for {part}");
+            seen = changed;
         }
     }
 
@@ -207,7 +215,7 @@ fn proxy(upstream: String, gate: Arc<Gate>) -> String {
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let (upstream, gate) = (upstream.clone(), Arc::clone(&gate));
-            // A client that hangs up is none of the test's business.
+            // Only the tests connect here, and the listener is never closed.
             let Ok(client) = client else { return };
             std::thread::spawn(move || drop(forward(client, &upstream, &gate)));
         }
@@ -269,7 +277,7 @@ fn forward(mut client: TcpStream, upstream: &str, gate: &Gate) -> std::io::Resul
 }
 
 impl Gate {
-    /// What happens to this request. What was cut is refused from then on.
+    /// The fault of this request. After a cut, requests are refused.
     fn fault(&self, request: &str) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let (_, fault) = faults

@@ -1,8 +1,8 @@
-//! Waiting for what happens beside a test, and pulls beside it.
+//! Bounded waiting, and pulls that run beside a test.
 
 use super::*;
 
-/// The first thing that `look` finds.
+/// Waits until `look` finds something.
 pub(super) async fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..6000 {
         if let Some(found) = look() {
@@ -18,7 +18,7 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     found(what, || holds().then_some(())).await;
 }
 
-/// Begins a pull.
+/// Starts a pull.
 pub(super) fn begin(images: &Images, name: String) -> tokio::task::JoinHandle<Result<String, ImageError>> {
     let images = images.clone();
     tokio::spawn(async move { images.pull(&name, None).await })

@@ -1,4 +1,4 @@
-//! Archives of skopeo's making and of our own.
+//! Archives from skopeo and from these tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::image::Images;
 use crate::image::tests::builder::{self, Built, DOCKER, OCI, digest, gzip, image, small, tar};
 use crate::image::tests::registry::{Registry, have};
 use crate::image::tests::{assert_empty, open};
@@ -18,7 +19,7 @@ fn root() -> bool {
     root
 }
 
-async fn import(images: &Images, bytes: &[u8]) -> Result<Vec<Imported>, ImageError> {
+async fn import(images: &Images, bytes: &[u8]) -> Result<Vec<ImportedImage>, ImageError> {
     images.import(bytes).await
 }
 
@@ -79,7 +80,7 @@ fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut builder = ::tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = ::tar::Header::new_ustar();
-        // Names that the library would refuse to write.
+        // The library refuses to write such names.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_size(u64::try_from(content.len()).unwrap());
         header.set_cksum();
@@ -132,8 +133,8 @@ async fn several_images_and_names_in_one_archive() {
     assert_eq!(
         imported,
         [
-            Imported { id: one.id(), names },
-            Imported {
+            ImportedImage { id: one.id(), names },
+            ImportedImage {
                 id: two.id(),
                 names: Vec::new()
             }
@@ -154,7 +155,7 @@ async fn several_images_and_names_in_one_archive() {
 }
 
 #[tokio::test]
-async fn a_docker_archive_with_links_and_what_is_wrong_leaves_nothing() {
+async fn docker_archives_may_have_links_and_wrong_ones_leave_nothing() {
     if !root() {
         return;
     }
@@ -171,7 +172,7 @@ async fn a_docker_archive_with_links_and_what_is_wrong_leaves_nothing() {
     let error = import(&images, &archive(&files)).await.unwrap_err();
     assert!(error.to_string().contains("two/layer.tar"), "{error}");
     let mut bytes = archive(&files);
-    // Before the end marks of two blocks.
+    // Before the two blocks that mark the end.
     let mut link = ::tar::Header::new_ustar();
     link.set_entry_type(::tar::EntryType::Symlink);
     link.set_path("two/layer.tar").unwrap();
@@ -184,7 +185,7 @@ async fn a_docker_archive_with_links_and_what_is_wrong_leaves_nothing() {
     assert_eq!(imported[0].names, ["docker.io/library/app:1"]);
     assert_eq!(file_of(&images, "app:1", "file"), "x");
     images.remove("app:1").await.unwrap();
-    // A layer that is not the config's, a blob that is not its name's, no image at all, cut off.
+    // A wrong layer, a wrong blob, an archive without images, and an incomplete one.
     files[0].1 = tar(&[("file", "y")]);
     files.push(("two/layer.tar".to_owned(), tar(&[("file", "x")])));
     assert!(matches!(

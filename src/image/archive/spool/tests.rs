@@ -1,4 +1,4 @@
-//! Which names of an archive are read at all.
+//! The names of files that are read from an archive.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn only_names_of_image_archives_are_known() {
         &layer,
     ] {
         let expected = name.trim_start_matches("./");
-        assert_eq!(known(name.as_bytes()).as_deref(), Some(expected), "{name}");
+        assert_eq!(known_name(name.as_bytes()).as_deref(), Some(expected), "{name}");
     }
     let escape = format!("../{blob}");
     let short = format!("blobs/sha256/{}", &hex[1..]);
@@ -31,8 +31,8 @@ fn only_names_of_image_archives_are_known() {
         &escape,
         &short,
     ] {
-        assert_eq!(known(name.as_bytes()), None, "{name}");
+        assert_eq!(known_name(name.as_bytes()), None, "{name}");
     }
-    assert_eq!(known(b"\xff.json"), None);
+    assert_eq!(known_name(b"\xff.json"), None);
     assert_eq!(strip_parents(b"../abc/layer.tar"), b"abc/layer.tar");
 }

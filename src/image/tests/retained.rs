@@ -1,4 +1,4 @@
-//! What a failed pull leaves: nothing but what its retry can use, and that not for ever.
+//! A failed pull leaves only what its retry can use, and only for a limited time.
 
 use super::builder::{OCI, digest, image, small, tar};
 use super::registry::Fault;
@@ -6,7 +6,7 @@ use super::wait::{begin, until};
 use super::*;
 use crate::error::Kinded;
 
-/// More than is kept of a stream, and does not compress away.
+/// Large enough for its ingest to be retained, even when compressed.
 fn large(seed: u64) -> String {
     let mut state = seed;
     let mut next = || {
@@ -17,7 +17,7 @@ fn large(seed: u64) -> String {
     (0..4 << 20).map(|_| next()).collect()
 }
 
-/// Two MiB: what comes of a large layer before it is cut off.
+/// Bytes of the large layer before the connection ends.
 const PART: u64 = 2 << 20;
 
 /// A small layer, a large one, a small one.
@@ -36,7 +36,7 @@ fn counts(registry: &Registry, built: &builder::Built) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
+async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -58,7 +58,7 @@ async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
     let tries = registry.count(&digest(&built.layers[2]));
     assert!(tries > 1);
     assert_eq!(counts(&registry, &built), [1, 1, tries]);
-    // No image, but two layers that are counted.
+    // There is no image, but two layers.
     assert!(images.images(None).is_empty());
     assert_eq!(listing(dir.path(), "images"), Vec::<String>::new());
     assert_eq!(listing(dir.path(), "staging"), Vec::<String>::new());
@@ -75,7 +75,7 @@ async fn complete_layers_are_kept_and_a_retry_fetches_only_the_others() {
 }
 
 #[tokio::test]
-async fn a_layer_that_broke_off_goes_on_where_it_was() {
+async fn an_interrupted_layer_is_resumed_where_it_stopped() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -89,7 +89,7 @@ async fn a_layer_that_broke_off_goes_on_where_it_was() {
     let part = kept.iter().find(|part| !part.complete).unwrap();
     assert!(part.bytes > PART - 4096 && part.bytes < PART, "{part:?}");
     assert_eq!(part.bytes_total, built.layers[1].len() as u64);
-    // As long as it fails, nothing is lost.
+    // Further failures lose nothing.
     images.pull(&name, None).await.unwrap_err();
     let still = images.kept();
     assert!(
@@ -108,7 +108,7 @@ async fn a_layer_that_broke_off_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
+async fn an_unfinished_layer_is_retained_when_another_one_fails() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -121,7 +121,7 @@ async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
     registry.hold_part(&digest(&one.layers[2]));
     registry.fail(&digest(&one.layers[2]), Fault::Refuse);
     let failing = start("app:one");
-    until("the large layer is on its way", || {
+    until("the large layer is being received", || {
         let pulls = images.pulls();
         let layer = pulls.first().and_then(|pull| pull.layers.get(1).cloned());
         layer.is_some_and(|layer| layer.bytes_done > PART - 4096)
@@ -135,13 +135,13 @@ async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
         layer.is_some_and(|layer| layer.state == LayerState::Joined)
     })
     .await;
-    // It counts while it comes.
+    // Unfinished layers are measured.
     let way = images.on_the_way().await;
     assert!(way.bytes > 1 << 20 && way.inodes >= 3, "{way:?}");
     registry.release();
     failing.await.unwrap().unwrap_err();
-    // The other one takes it over. Its request meets the stall too, and goes on from there.
-    until("it is taken over", || registry.count(&large) == 2).await;
+    // The other pull continues it. Its request stalls as well, and is resumed.
+    until("the other pull continues it", || registry.count(&large) == 2).await;
     registry.heal();
     assert_eq!(joined.await.unwrap().unwrap(), two.id());
     assert!(
@@ -156,7 +156,7 @@ async fn a_layer_in_the_middle_is_kept_when_another_one_fails() {
 }
 
 #[tokio::test]
-async fn a_resumed_layer_that_is_damaged_is_fetched_from_its_beginning() {
+async fn a_resumed_layer_that_is_damaged_is_fetched_from_its_first_byte() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -176,7 +176,7 @@ async fn a_resumed_layer_that_is_damaged_is_fetched_from_its_beginning() {
     assert!(images.verify(&name).await.unwrap().is_whole());
 }
 
-/// Fails a pull, so that two layers and a stream are kept.
+/// Fails a pull, so that two layers and an ingest are retained.
 async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) {
     let built = built("a");
     registry.push("app", "v1", &built);
@@ -198,7 +198,7 @@ async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) 
 }
 
 #[tokio::test]
-async fn what_is_kept_goes_in_time() {
+async fn retained_data_expires() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -207,15 +207,15 @@ async fn what_is_kept_goes_in_time() {
     tokio::time::advance(Duration::from_secs(3500)).await;
     assert_eq!(images.kept().len(), 3);
     tokio::time::advance(Duration::from_secs(200)).await;
-    until("it is given up", || images.kept().is_empty()).await;
+    until("it has expired", || images.kept().is_empty()).await;
     tokio::time::resume();
     until("it is gone", || listing(dir.path(), "staging").is_empty()).await;
-    images.settle().await;
+    images.flush().await;
     assert_empty(dir.path());
 }
 
 #[tokio::test]
-async fn whoever_removes_an_image_gets_the_space_of_what_is_kept() {
+async fn removing_an_image_frees_the_space_of_retained_data() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());
@@ -228,14 +228,14 @@ async fn whoever_removes_an_image_gets_the_space_of_what_is_kept() {
 }
 
 #[tokio::test]
-async fn complete_layers_outlive_the_daemon_but_no_power_cut() {
+async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (name, built) = fail(&registry, &open(dir.path())).await;
     {
         let images = open(dir.path());
         assert_eq!(images.kept().len(), 2);
-        images.settle().await;
+        images.flush().await;
         registry.heal();
         images.pull(&name, None).await.unwrap();
         assert_eq!(registry.count(&digest(&built.layers[0])), 1);
@@ -248,9 +248,9 @@ async fn complete_layers_outlive_the_daemon_but_no_power_cut() {
     damage::reboot(dir.path());
     let images = open(dir.path());
     assert!(images.kept().is_empty());
-    images.settle().await;
+    images.flush().await;
     assert_empty(dir.path());
-    // An orderly stop brings everything onto the disk.
+    // A clean shutdown makes everything durable.
     registry.heal();
     fail(&registry, &images).await;
     images.close();
@@ -259,11 +259,11 @@ async fn complete_layers_outlive_the_daemon_but_no_power_cut() {
     let images = open(dir.path());
     assert_eq!(images.kept().len(), 2);
     images.remove("whatever").await.unwrap();
-    images.settle().await;
+    images.flush().await;
     assert_empty(dir.path());
 }
 
-/// A small file system that only this test's threads see.
+/// Mounts a small file system that only the threads of this test see.
 fn small_disk(dir: &Path) {
     use nix::mount::{MsFlags, mount};
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
@@ -280,18 +280,18 @@ fn small_disk(dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_pull_that_fills_the_disk_gets_the_space_of_what_is_kept() {
+async fn a_pull_that_fills_the_disk_gets_the_space_of_retained_data() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
     small_disk(dir.path());
     let images = open(dir.path());
     fail(&registry, &images).await;
-    // Fits, but not beside what is kept.
+    // It fits only without the retained data.
     let big = image(OCI, &[tar(&[("big", &large(3).repeat(5))])], &json!({}));
     registry.push("big", "v1", &big);
     images.pull(&registry.name("big:v1"), None).await.unwrap();
     assert!(images.kept().is_empty());
-    // What fits in no case is told, and leaves nothing.
+    // An image that does not fit at all gives an error and leaves nothing.
     let tars = [
         tar(&[("a", &large(4).repeat(3))]),
         tar(&[("b", &large(5).repeat(5))]),
