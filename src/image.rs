@@ -49,11 +49,11 @@ use pausa_layer::Usage;
 use tokio::io::AsyncWrite;
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use archive::export::ExportedImage as Exported;
+pub(crate) use archive::export::ExportedImage;
 pub(crate) use error::ImageError;
 pub(crate) use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
-pub(crate) use pull::retained::RetainedLayer as Kept;
-pub(crate) use store::index::IncompleteImage as Incomplete;
+pub(crate) use pull::retained::RetainedLayer;
+pub(crate) use store::index::IncompleteImage;
 pub(crate) use store::lease::Lease;
 pub(crate) use verify::layer::VerifyMethod;
 pub(crate) use verify::{DocumentReport, ImageReport, LayerReport};
@@ -238,7 +238,7 @@ impl Images {
     /// Says that every container that was found at start has its lease again. Images that were removed while
     /// leased and have no lease now are removed from disk. Within a runtime, this also starts the repair of
     /// incomplete images.
-    pub(crate) fn recovered(&self) {
+    pub(crate) fn leases_restored(&self) {
         self.inner.send(MetadataJob::LeasesRestored);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(self.clone().repair_incomplete());
@@ -289,7 +289,7 @@ impl Images {
     }
 
     /// All images, or the one that `filter` names. A filter that names no image gives an empty list.
-    pub(crate) fn images(&self, filter: Option<&v1::ImageSpec>) -> Vec<v1::Image> {
+    pub(crate) fn list(&self, filter: Option<&v1::ImageSpec>) -> Vec<v1::Image> {
         let index = self.inner.index.load();
         match filter
             .map(|spec| spec.image.as_str())
@@ -317,7 +317,7 @@ impl Images {
         if verbose {
             let text = serde_json::json!({
                 "chainID": image.config.chain_id(),
-                "imageSpec": &*image.config.config,
+                "imageSpec": &*image.config.document,
                 "sizes": {
                     "total": image.size.total,
                     "shared": image.size.total.saturating_sub(image.size.freed),
@@ -353,7 +353,7 @@ impl Images {
 
     /// What is in `staging/`: ingests, and data to be removed. [`fs_info`](Self::fs_info) does not include
     /// it. It is measured, but most of the time the directory is empty.
-    pub(crate) async fn on_the_way(&self) -> Usage {
+    pub(crate) async fn staging_usage(&self) -> Usage {
         let staging = self.inner.layout.staging();
         let measured = blocking(move || {
             let dir = files::open_dir(&staging)?;
@@ -375,7 +375,7 @@ impl Images {
     }
 
     /// Usage of the file system by images and by `other`: what the caller has measured of writable layers and
-    /// of [`staging/`](Self::on_the_way).
+    /// of [`staging/`](Self::staging_usage).
     pub(crate) fn fs_info(&self, other: Usage) -> v1::ImageFsInfoResponse {
         let layers = self.inner.layers.usage();
         let directories = self.inner.index.load().implied_dirs();
@@ -401,7 +401,7 @@ impl Images {
     }
 
     /// Images that lack layers. CRI does not show them. A pull repairs them.
-    pub(crate) fn incomplete(&self) -> Vec<Incomplete> {
+    pub(crate) fn incomplete(&self) -> Vec<IncompleteImage> {
         self.inner.index.load().incomplete().cloned().collect()
     }
 
@@ -411,7 +411,7 @@ impl Images {
     }
 
     /// What failed pulls have left for a retry.
-    pub(crate) fn kept(&self) -> Vec<Kept> {
+    pub(crate) fn retained_layers(&self) -> Vec<RetainedLayer> {
         self.inner.retained.list()
     }
 
@@ -496,7 +496,7 @@ impl Images {
             self.discard_retained().await;
         }
         let mut report = PruneReport::default();
-        for image in self.images(None) {
+        for image in self.list(None) {
             if image.pinned {
                 report.pinned += 1;
                 continue;
@@ -555,7 +555,7 @@ impl Images {
         &self,
         references: &[String],
         to: impl AsyncWrite + Send,
-    ) -> Result<Vec<Exported>, ImageError> {
+    ) -> Result<Vec<ExportedImage>, ImageError> {
         let mut sources: Vec<ExportSource> = Vec::new();
         {
             let index = self.inner.index.load();

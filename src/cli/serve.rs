@@ -114,7 +114,7 @@ async fn metrics(config: &Config) -> anyhow::Result<Option<metrics::Listening>> 
 /// The states of images for metrics.
 fn states(images: Images) -> impl Fn() -> metrics::States {
     move || {
-        let kept = images.kept();
+        let kept = images.retained_layers();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let complete = kept.iter().filter(|part| part.complete).count();
         metrics::States {

@@ -65,7 +65,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     };
     let (pods, recovered) = Pods::open(services).await;
     // All containers hold their leases now: images without a lease and a name can be removed.
-    images.recovered();
+    images.leases_restored();
     tracing::info!(
         pods = recovered.pods,
         containers = recovered.containers,

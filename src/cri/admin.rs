@@ -58,7 +58,13 @@ impl Admin for Services {
         let list = async {
             Ok::<_, Failure>(admin::PullsResponse {
                 pulls: self.pods.images().pulls().into_iter().map(Into::into).collect(),
-                kept: self.pods.images().kept().into_iter().map(Into::into).collect(),
+                kept: self
+                    .pods
+                    .images()
+                    .retained_layers()
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
             })
         };
         call("Pulls", "", list).await

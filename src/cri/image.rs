@@ -17,7 +17,7 @@ impl ImageService for Services {
     async fn list_images(&self, request: Request<v1::ListImagesRequest>) -> Reply<v1::ListImagesResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let images = self.pods.images().images(filter.image.as_ref());
+            let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(v1::ListImagesResponse { images })
         };
         call("ListImages", "", list).await
@@ -31,7 +31,7 @@ impl ImageService for Services {
     ) -> Reply<Self::StreamImagesStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let images = self.pods.images().images(filter.image.as_ref());
+            let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(messages(images, |images| v1::StreamImagesResponse { images }))
         };
         call("StreamImages", "", list).await
@@ -85,7 +85,7 @@ impl ImageService for Services {
     async fn image_fs_info(&self, _: Request<v1::ImageFsInfoRequest>) -> Reply<v1::ImageFsInfoResponse> {
         let info = async {
             let writable = self.pods.writable_usage().await;
-            let unpacking = self.pods.images().on_the_way().await;
+            let unpacking = self.pods.images().staging_usage().await;
             Ok::<_, Failure>(self.pods.images().fs_info(Usage {
                 bytes: writable.bytes.saturating_add(unpacking.bytes),
                 inodes: writable.inodes.saturating_add(unpacking.inodes),

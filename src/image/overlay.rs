@@ -35,8 +35,8 @@
 //!
 //! See <https://docs.kernel.org/filesystems/overlayfs.html>, fsopen(2), fsconfig(2), mount_setattr(2).
 
-pub(crate) mod apart;
 mod classic;
+pub(crate) mod private_namespace;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

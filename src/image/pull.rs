@@ -38,7 +38,7 @@ use super::Images;
 use super::archive::import::{ImportedImage, plan};
 use super::archive::spool::Spool;
 use super::error::{ImageError, shortened, tree_error};
-use super::store::content::{CONFIG_MAX, Config};
+use super::store::content::{CONFIG_MAX, ImageConfig};
 use super::store::files;
 use super::store::index::{digest_name, tag_name};
 use super::store::layers::Layer;
@@ -254,7 +254,7 @@ impl Images {
             .fetch_small(reference, blob, CONFIG_MAX, credentials)
             .await
             .map_err(|source| remote.failed(source))?;
-        let config = Config::parse(&bytes, blob.digest.clone())?;
+        let config = ImageConfig::parse(&bytes, blob.digest.clone())?;
         let origins = image.manifest.layers.iter();
         let origins = origins.map(|layer| Origin::Registry(Arc::clone(remote), layer.clone()));
         let layers = self
@@ -278,7 +278,7 @@ impl Images {
     /// Fetches and holds all layers of an image. `origins` has the order of the config's diff ids.
     async fn fetch_layers(
         &self,
-        config: &Config,
+        config: &ImageConfig,
         origins: Vec<Origin>,
         disk: &Arc<File>,
         progress: &Progress,

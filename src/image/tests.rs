@@ -99,9 +99,9 @@ async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
         assert_eq!((found.uid.unwrap().value, found.username.as_str()), (1000, ""));
         assert!(found.size > 8192, "{}", found.size);
     }
-    assert_eq!(images.images(None).len(), 1);
-    assert_eq!(images.images(Some(&spec(&two))).len(), 1);
-    assert_eq!(images.images(Some(&spec("other"))).len(), 0);
+    assert_eq!(images.list(None).len(), 1);
+    assert_eq!(images.list(Some(&spec(&two))).len(), 1);
+    assert_eq!(images.list(Some(&spec("other"))).len(), 0);
     assert!(status(&images, "UPPER").is_none());
     let (_, info) = images.status(&spec(&one), true).unwrap().unwrap();
     let info: serde_json::Value = serde_json::from_str(&info["info"]).unwrap();
@@ -113,7 +113,7 @@ async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
         .value;
     assert!(used >= 8192, "{used}");
     images.remove(&two).await.unwrap();
-    assert!(images.images(None).is_empty());
+    assert!(images.list(None).is_empty());
     assert_empty(dir.path());
     images.remove(&two).await.unwrap();
     assert_eq!(
@@ -239,16 +239,16 @@ async fn a_lease_keeps_a_removed_image_even_across_a_restart() {
         assert_eq!((lease.id(), lease.name()), (built.id(), name.as_str()));
         assert!(lease.reference().contains("@sha256:"));
         images.remove(&name).await.unwrap();
-        assert!(images.images(None).is_empty());
+        assert!(images.list(None).is_empty());
         assert_eq!(images.lease(&name).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(lease.layers()[0].join("file").exists());
         // A killed daemon drops no lease.
         std::mem::forget(lease);
     }
     let images = open(dir.path());
-    assert!(images.images(None).is_empty());
+    assert!(images.list(None).is_empty());
     let lease = images.lease(&built.id()).unwrap();
-    images.recovered();
+    images.leases_restored();
     images.flush().await;
     assert!(lease.layers()[0].join("file").exists());
     // If it is pulled again while the lease lasts, its layers are used.
@@ -279,7 +279,7 @@ async fn a_removed_image_without_a_lease_after_a_restart_is_freed() {
     }
     let images = open(dir.path());
     assert_eq!(listing(dir.path(), "layers").len(), 1);
-    images.recovered();
+    images.leases_restored();
     images.flush().await;
     assert_empty(dir.path());
 }
@@ -302,7 +302,7 @@ async fn a_moved_tag_leaves_the_old_image_its_digest() {
     assert_eq!(status(&images, &name).unwrap().id, new.id());
     let old = status(&images, &old.id()).unwrap();
     assert_eq!((old.repo_tags.len(), old.repo_digests.len()), (0, 1));
-    assert_eq!(images.images(None).len(), 2);
+    assert_eq!(images.list(None).len(), 2);
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use crate::error::chain;
 use crate::image::{
-    DocumentReport, Exported, ImageReport, Incomplete, Kept, LayerProgress, LayerReport, LayerState,
-    PruneReport, PrunedImage, PullProgress, PullStep, VerifyMethod,
+    DocumentReport, ExportedImage, ImageReport, IncompleteImage, LayerProgress, LayerReport, LayerState,
+    PruneReport, PrunedImage, PullProgress, PullStep, RetainedLayer, VerifyMethod,
 };
 use crate::proto::admin;
 use pausa_distribution::{Explanation, Path, Step};
@@ -98,8 +98,8 @@ impl From<PullProgress> for admin::PullProgress {
     }
 }
 
-impl From<Kept> for admin::KeptLayer {
-    fn from(part: Kept) -> Self {
+impl From<RetainedLayer> for admin::KeptLayer {
+    fn from(part: RetainedLayer) -> Self {
         Self {
             diff_id: part.diff_id,
             complete: part.complete,
@@ -168,8 +168,8 @@ impl From<LayerReport> for admin::LayerReport {
     }
 }
 
-impl From<Incomplete> for admin::IncompleteImage {
-    fn from(image: Incomplete) -> Self {
+impl From<IncompleteImage> for admin::IncompleteImage {
+    fn from(image: IncompleteImage) -> Self {
         Self {
             id: image.id,
             names: image.names,
@@ -178,8 +178,8 @@ impl From<Incomplete> for admin::IncompleteImage {
     }
 }
 
-impl From<Exported> for admin::ExportedImage {
-    fn from(image: Exported) -> Self {
+impl From<ExportedImage> for admin::ExportedImage {
+    fn from(image: ExportedImage) -> Self {
         Self {
             id: image.id,
             exported_id: image.exported_id,

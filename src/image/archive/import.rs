@@ -11,7 +11,7 @@ use super::spool::{Spool, blob_name, unusable};
 use crate::image::error::ImageError;
 use crate::image::pull::fetch::Origin;
 use crate::image::pull::media_types::check_media_types;
-use crate::image::store::content::{CONFIG_MAX, Config};
+use crate::image::store::content::{CONFIG_MAX, ImageConfig};
 use crate::image::store::index::{digest_name, tag_name};
 use crate::image::store::metadata::StoredDocument;
 
@@ -35,7 +35,7 @@ pub(crate) struct ImportedImage {
 
 /// An image to import.
 pub(crate) struct ImportPlan {
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     pub(crate) config_bytes: Vec<u8>,
     /// In the order of the config's diff ids.
     pub(crate) origins: Vec<Origin>,
@@ -94,7 +94,7 @@ fn oci_image(spool: &Spool, top: &Descriptor, platform: &Platform) -> Result<Imp
         .collect();
     let reference = name_of(top);
     Ok(ImportPlan {
-        config: Config::parse(&config_bytes, manifest.config.digest)?,
+        config: ImageConfig::parse(&config_bytes, manifest.config.digest)?,
         config_bytes,
         origins: origins?,
         manifests,
@@ -182,7 +182,7 @@ fn docker_image(spool: &Spool, image: Saved) -> Result<ImportPlan, ImageError> {
     let tags = image.repo_tags.unwrap_or_default();
     let references = tags.iter().filter_map(|name| name.parse::<Reference>().ok());
     Ok(ImportPlan {
-        config: Config::parse(&config_bytes, Digest::sha256(&config_bytes))?,
+        config: ImageConfig::parse(&config_bytes, Digest::sha256(&config_bytes))?,
         config_bytes,
         origins: origins?,
         manifests: Vec::new(),

@@ -14,7 +14,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
 };
 
-use super::apart::{Failure, apart, named};
+use super::private_namespace::{CallError, call_error, in_private_namespace};
 use super::{Dir, FLAGS, OPTIONS, Stack, fd_path};
 use crate::image::error::ImageError;
 
@@ -31,10 +31,10 @@ pub(super) fn mount(stack: &Stack) -> Result<OwnedFd, ImageError> {
             source,
         }
     };
-    apart(|| attach_and_clone(stack)).map_err(|(call, errno)| failed(call.to_owned())(errno))
+    in_private_namespace(|| attach_and_clone(stack)).map_err(|(call, errno)| failed(call.to_owned())(errno))
 }
 
-fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
+fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, CallError> {
     if stack.mapped {
         // Mounted over the directories themselves. Only this thread sees it.
         for dir in &stack.lower {
@@ -45,16 +45,16 @@ fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
                 &dir.path,
                 MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
             )
-            .map_err(named("move_mount(mapped layer)"))?;
+            .map_err(call_error("move_mount(mapped layer)"))?;
             // A clone is in the peer group of its original: a mount on it would appear on the node as well.
             mount_change(&dir.path, MountPropagationFlags::PRIVATE)
-                .map_err(named("mount(mapped layer, MS_PRIVATE)"))?;
+                .map_err(call_error("mount(mapped layer, MS_PRIVATE)"))?;
         }
     }
     // Directories have to belong to mounts of this namespace, so they are opened again by path. The paths are
     // the store's own.
     let mut opened = Vec::new();
-    let data = options(stack, &mut opened).map_err(named("open(O_PATH)"))?;
+    let data = options(stack, &mut opened).map_err(call_error("open(O_PATH)"))?;
     if data.len() > OPTIONS_MAX {
         return Err(("mount(overlay, more than a page of options)", Errno::TOOBIG));
     }
@@ -68,9 +68,9 @@ fn attach_and_clone(stack: &Stack) -> Result<OwnedFd, Failure> {
     };
     let data = CString::new(data).map_err(|_| ("mount(overlay)", Errno::INVAL))?;
     rustix::mount::mount("overlay", place, "overlay", flags, Some(data.as_c_str()))
-        .map_err(named("mount(overlay)"))?;
+        .map_err(call_error("mount(overlay)"))?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    open_tree(CWD, place, clone).map_err(named("open_tree(OPEN_TREE_CLONE)"))
+    open_tree(CWD, place, clone).map_err(call_error("open_tree(OPEN_TREE_CLONE)"))
 }
 
 /// The options. The descriptors that they name are kept open in `opened`.

@@ -16,17 +16,17 @@ pub(crate) const LAYERS_MAX: usize = 500;
 
 /// An image config, and what follows from it.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
+pub(crate) struct ImageConfig {
     /// The digest of the config, which is the image's id.
     pub(crate) id: Digest,
-    pub(crate) config: Arc<ImageConfiguration>,
+    pub(crate) document: Arc<ImageConfiguration>,
     /// Hex digits, lowest layer first.
     pub(crate) diff_ids: Vec<String>,
     /// Size of the config in bytes.
     pub(crate) size: u64,
 }
 
-impl Config {
+impl ImageConfig {
     /// Parses the config whose digest is `id`.
     pub(crate) fn parse(bytes: &[u8], id: Digest) -> Result<Self, ImageError> {
         let unusable = |reason: String| ImageError::Config {
@@ -53,7 +53,7 @@ impl Config {
         }
         Ok(Self {
             id,
-            config: Arc::new(config),
+            document: Arc::new(config),
             diff_ids,
             size: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         })
@@ -101,7 +101,7 @@ pub(crate) type Release = Box<dyn FnOnce(Vec<Arc<Layer>>) + Send + Sync>;
 
 /// An image's data. Its layers and its record stay on disk as long as one of these lives.
 pub(crate) struct Content {
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     /// Lowest first.
     pub(crate) layers: Vec<Arc<Layer>>,
     /// Directories of the image's own layer on top; 0 without such a layer.
@@ -111,7 +111,12 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(config: Config, layers: Vec<Arc<Layer>>, implied_dirs: u64, release: Release) -> Self {
+    pub(crate) fn new(
+        config: ImageConfig,
+        layers: Vec<Arc<Layer>>,
+        implied_dirs: u64,
+        release: Release,
+    ) -> Self {
         Self {
             config,
             layers,

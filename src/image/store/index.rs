@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use pausa_distribution::{ImageId, Reference};
 
-use super::content::{Config, Content, User};
+use super::content::{Content, ImageConfig, User};
 use crate::image::error::{ImageError, shortened};
 
 /// The size of an image in bytes.
@@ -34,7 +34,7 @@ pub(crate) struct IncompleteImage {
 /// An image as readers see it.
 #[derive(Debug, Clone)]
 pub(crate) struct IndexedImage {
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     pub(crate) tags: Vec<String>,
     pub(crate) digests: Vec<String>,
     /// Hex digits of the manifests (and indexes) that led to it.

@@ -50,7 +50,7 @@ impl Lease {
     }
 
     pub(crate) fn config(&self) -> &ImageConfiguration {
-        &self.content.config.config
+        &self.content.config.document
     }
 
     /// The directories to stack, lowest first. Never empty.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pausa_distribution::Digest;
 
 use super::clean_shutdown::VerifyScope;
-use super::content::{CONFIG_MAX, Config};
+use super::content::{CONFIG_MAX, ImageConfig};
 use super::layers::{Claim, Layer, Layers, Ticket};
 use super::layout::{Layout, is_hex};
 use super::metadata::{FoundImage, MetadataStore, PartialImage};
@@ -21,7 +21,7 @@ use crate::image::error::{ImageError, io_error};
 /// Images with layers that have to be verified.
 #[derive(Default)]
 pub(crate) struct UnverifiedImages {
-    pub(crate) images: Vec<(ImageRecord, Config)>,
+    pub(crate) images: Vec<(ImageRecord, ImageConfig)>,
     /// Layers that need no verification, by the hex digits of their diff id.
     pub(crate) held: HashMap<String, Arc<Layer>>,
     /// Layers that do. Pulls of them wait for the ticket.
@@ -60,7 +60,7 @@ fn report(error: &ImageError) {
 }
 
 /// Records and configs of all images. An image whose config is damaged has none.
-fn read_images(layout: &Layout) -> Result<Vec<(ImageRecord, Option<Config>)>, ImageError> {
+fn read_images(layout: &Layout) -> Result<Vec<(ImageRecord, Option<ImageConfig>)>, ImageError> {
     let copies: Result<BTreeMap<String, ImageRecord>, ImageError> = record::load(&layout.names());
     let copies = copies.unwrap_or_default();
     let mut configs = HashMap::new();
@@ -126,7 +126,7 @@ fn read_image(
     layout: &Layout,
     hex: &str,
     copies: &BTreeMap<String, ImageRecord>,
-) -> Result<(ImageRecord, Config), ImageError> {
+) -> Result<(ImageRecord, ImageConfig), ImageError> {
     let path = layout.config(hex);
     let bytes = files::read(&path, u64::try_from(CONFIG_MAX).unwrap_or(u64::MAX))?;
     let id = Digest::sha256(&bytes);
@@ -136,18 +136,19 @@ fn read_image(
             reason: format!("its content hashes to {id}"),
         });
     }
-    let config = Config::parse(&bytes, id)?;
+    let config = ImageConfig::parse(&bytes, id)?;
     let record = read_record(layout, hex, Some(&config)).unwrap_or_else(|error| {
         report(&error);
         let copy = copies
             .get(hex)
             .filter(|copy| check_record(copy, hex, Some(&config)).is_ok());
-        copy.cloned().unwrap_or_else(|| ImageRecord::new(&config))
+        copy.cloned()
+            .unwrap_or_else(|| ImageRecord::new(hex, &config.diff_ids))
     });
     Ok((record, config))
 }
 
-fn read_record(layout: &Layout, hex: &str, config: Option<&Config>) -> Result<ImageRecord, ImageError> {
+fn read_record(layout: &Layout, hex: &str, config: Option<&ImageConfig>) -> Result<ImageRecord, ImageError> {
     let path = layout.record(hex);
     let record: ImageRecord = record::load(&path)?;
     match check_record(&record, hex, config) {
@@ -156,7 +157,7 @@ fn read_record(layout: &Layout, hex: &str, config: Option<&Config>) -> Result<Im
     }
 }
 
-fn check_record(record: &ImageRecord, hex: &str, config: Option<&Config>) -> Result<(), String> {
+fn check_record(record: &ImageRecord, hex: &str, config: Option<&ImageConfig>) -> Result<(), String> {
     if record.version != VERSION {
         return Err(format!(
             "its version is {}, but only version {VERSION} is known",
@@ -181,7 +182,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn image(&mut self, mut record: ImageRecord, config: Option<Config>, metadata: &mut MetadataStore) {
+    fn image(&mut self, mut record: ImageRecord, config: Option<ImageConfig>, metadata: &mut MetadataStore) {
         let mut held = Vec::new();
         let mut missing = Vec::new();
         let mut unverified = false;
@@ -305,7 +306,7 @@ impl UnverifiedImages {
     pub(crate) fn verified(
         &self,
         record: ImageRecord,
-        config: Config,
+        config: ImageConfig,
     ) -> Result<Box<FoundImage>, Box<PartialImage>> {
         let mut held = Vec::new();
         let mut missing = Vec::new();

@@ -26,7 +26,7 @@ use arc_swap::ArcSwap;
 use pausa_distribution::{Algorithm, Digest};
 use tokio::sync::oneshot;
 
-use super::content::{Config, Content, User};
+use super::content::{Content, ImageConfig, User};
 use super::index::{IncompleteImage, Index, IndexedImage, Size};
 use super::layers::Layer;
 use super::layout::Layout;
@@ -59,7 +59,7 @@ impl StoredDocument {
 /// An image to add, whose layers are durable.
 #[derive(Debug)]
 pub(crate) struct NewImage {
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     pub(crate) config_bytes: Vec<u8>,
     pub(crate) layers: Vec<Arc<Layer>>,
     pub(crate) manifests: Vec<StoredDocument>,
@@ -71,7 +71,7 @@ pub(crate) struct NewImage {
 #[derive(Debug)]
 pub(crate) struct FoundImage {
     pub(crate) record: ImageRecord,
-    pub(crate) config: Config,
+    pub(crate) config: ImageConfig,
     pub(crate) layers: Vec<Arc<Layer>>,
 }
 
@@ -209,7 +209,7 @@ impl MetadataStore {
     }
 
     /// Adds an image found at start that needs no verification.
-    pub(crate) fn add_loaded(&mut self, record: ImageRecord, config: Config, layers: Vec<Arc<Layer>>) {
+    pub(crate) fn add_loaded(&mut self, record: ImageRecord, config: ImageConfig, layers: Vec<Arc<Layer>>) {
         let content = self.content(config, layers, record.implied_dirs);
         let data = Data::Complete(content);
         self.images.insert(record.id.clone(), ImageEntry { record, data });
@@ -261,7 +261,7 @@ impl MetadataStore {
         self.publish();
     }
 
-    fn content(&self, config: Config, layers: Vec<Arc<Layer>>, implied_dirs: u64) -> Arc<Content> {
+    fn content(&self, config: ImageConfig, layers: Vec<Arc<Layer>>, implied_dirs: u64) -> Arc<Content> {
         let (jobs, closing) = (self.jobs.clone(), Arc::clone(&self.closing));
         let hex = config.id.hex().to_owned();
         let release = Box::new(move |layers| {
@@ -280,7 +280,7 @@ impl MetadataStore {
         // If the last lease of a removed image has just ended, its documents are about to be removed.
         let mut record = match known {
             Some(entry) if entry.is_incomplete() || content.is_some() => entry.record.clone(),
-            _ => ImageRecord::new(&image.config),
+            _ => ImageRecord::new(&hex, &image.config.diff_ids),
         };
         merge(&mut record.tags, &image.tags);
         merge(&mut record.digests, &image.digests);
@@ -583,7 +583,7 @@ fn merge(list: &mut Vec<String>, more: &[String]) {
 
 /// `users` says how many images have each layer.
 fn indexed(record: &ImageRecord, content: &Arc<Content>, users: &HashMap<&str, usize>) -> IndexedImage {
-    let config = content.config.config.config().as_ref();
+    let config = content.config.document.config().as_ref();
     let user = config
         .and_then(|config| config.user().as_deref())
         .unwrap_or_default();

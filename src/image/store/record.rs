@@ -8,7 +8,6 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::content::Config;
 use super::files;
 use super::layout::{FS, LAYER_RECORD, Layout};
 use crate::image::error::ImageError;
@@ -90,15 +89,15 @@ impl LayerRecord {
 }
 
 impl ImageRecord {
-    /// The record of an image without names.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// The record of an image without names. `layers` are hex digits of diff ids, lowest layer first.
+    pub(crate) fn new(id: &str, layers: &[String]) -> Self {
         Self {
             version: VERSION,
-            id: config.id.hex().to_owned(),
+            id: id.to_owned(),
             tags: Vec::new(),
             digests: Vec::new(),
             manifests: Vec::new(),
-            layers: config.diff_ids.clone(),
+            layers: layers.to_vec(),
             updated: 0,
             removed: false,
             implied_dirs: 0,

@@ -124,7 +124,7 @@ async fn after_a_power_cut_new_layers_are_verified_and_only_the_damaged_one_is_f
     assert!(status(&images, &name("bad")).is_none());
     let before = registry.count("/blobs/");
     // The daemon repairs it itself.
-    images.recovered();
+    images.leases_restored();
     until("it is repaired", || status(&images, &name("bad")).is_some()).await;
     // The config and one layer.
     assert_eq!(registry.count("/blobs/"), before + 2);
@@ -249,7 +249,7 @@ async fn an_image_that_needs_a_password_is_repaired_with_it() {
         // The daemon that pulled the image remembers the password.
         damage(&layer(dir.path(), &built, 0).join("fs/one"));
         images.repair(&name).await.unwrap();
-        images.recovered();
+        images.leases_restored();
         until("it is repaired", || status(&images, &name).is_some()).await;
         assert!(images.verify(&name).await.unwrap().is_whole());
     }
@@ -257,7 +257,7 @@ async fn an_image_that_needs_a_password_is_repaired_with_it() {
         // A restarted daemon does not know it, since it is not stored. The next pull repairs the image with
         // its own credentials.
         let images = damage_guarded(dir.path(), &built).await;
-        images.recovered();
+        images.leases_restored();
         images.pull(&name, None).await.unwrap_err();
         assert!(status(&images, &name).is_none());
         images.pull(&name, Some(&auth)).await.unwrap();
@@ -270,7 +270,7 @@ async fn an_image_that_needs_a_password_is_repaired_with_it() {
     let logins = json!({"auths": {host: {"username": "u", "password": "s3cret"}}});
     std::fs::write(dir.path().join("config.json"), logins.to_string()).unwrap();
     let images = damage_guarded(dir.path(), &built).await;
-    images.recovered();
+    images.leases_restored();
     until("it is repaired", || status(&images, &name).is_some()).await;
     assert!(images.verify(&name).await.unwrap().is_whole());
 }

@@ -7,7 +7,7 @@ use super::builder::{OCI, digest, image, tar};
 use super::registry::have;
 use super::*;
 
-async fn exported(images: &Images, names: &[String]) -> (Vec<Exported>, Vec<u8>) {
+async fn exported(images: &Images, names: &[String]) -> (Vec<ExportedImage>, Vec<u8>) {
     let mut archive = Vec::new();
     let exported = images.export(names, &mut archive).await.unwrap();
     (exported, archive)

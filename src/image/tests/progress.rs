@@ -140,7 +140,7 @@ async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
     }
     let is_pinned = |id: &str| {
         images
-            .images(None)
+            .list(None)
             .iter()
             .find(|image| image.id == id)
             .unwrap()
@@ -148,7 +148,7 @@ async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
     };
     assert!(is_pinned(&pinned.id()) && !is_pinned(&other.id()));
     images.remove(&pinned.id()).await.unwrap();
-    assert_eq!(images.images(None).len(), 1);
+    assert_eq!(images.list(None).len(), 1);
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn prune_removes_images_that_are_neither_pinned_nor_leased() {
         .pull(&registry.name("app/broken:v1"), None)
         .await
         .unwrap_err();
-    let kept = images.kept().len();
+    let kept = images.retained_layers().len();
     let lease = images.lease(&used.id()).unwrap();
     let removed = |report: &PruneReport| -> Vec<String> {
         assert!(report.images.iter().all(|pruned| pruned.error.is_none()));
@@ -184,17 +184,20 @@ async fn prune_removes_images_that_are_neither_pinned_nor_leased() {
     let planned = images.prune(true).await;
     assert_eq!(removed(&planned), [free.id()]);
     assert_eq!((planned.in_use, planned.pinned), (1, 1));
-    assert_eq!((images.images(None).len(), images.kept().len()), (3, kept));
+    assert_eq!(
+        (images.list(None).len(), images.retained_layers().len()),
+        (3, kept)
+    );
     let report = images.prune(false).await;
     assert_eq!(removed(&report), [free.id()]);
     assert_eq!((report.in_use, report.pinned), (1, 1));
     assert_eq!(report.images[0].image, planned.images[0].image);
     assert_eq!(report.images[0].image.repo_tags, [registry.name("app/free:v1")]);
-    assert!(images.kept().is_empty());
+    assert!(images.retained_layers().is_empty());
     assert_eq!(listing(dir.path(), "layers").len(), 2);
     drop(lease);
     let report = images.prune(false).await;
     assert_eq!(removed(&report), [used.id()]);
     assert_eq!((report.in_use, report.pinned), (0, 1));
-    assert_eq!(images.images(None)[0].id, pinned.id());
+    assert_eq!(images.list(None)[0].id, pinned.id());
 }

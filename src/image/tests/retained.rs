@@ -59,16 +59,16 @@ async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
     assert!(tries > 1);
     assert_eq!(counts(&registry, &built), [1, 1, tries]);
     // There is no image, but two layers.
-    assert!(images.images(None).is_empty());
+    assert!(images.list(None).is_empty());
     assert_eq!(listing(dir.path(), "images"), Vec::<String>::new());
     assert_eq!(listing(dir.path(), "staging"), Vec::<String>::new());
-    let kept = images.kept();
+    let kept = images.retained_layers();
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().all(|part| part.complete && part.bytes > 0));
     registry.heal();
     images.pull(&name, None).await.unwrap();
     assert_eq!(counts(&registry, &built), [1, 1, tries + 1]);
-    assert!(images.kept().is_empty());
+    assert!(images.retained_layers().is_empty());
     assert!(images.verify(&name).await.unwrap().is_whole());
     images.remove(&name).await.unwrap();
     assert_empty(dir.path());
@@ -85,13 +85,13 @@ async fn an_interrupted_layer_is_resumed_where_it_stopped() {
     let large = digest(&built.layers[1]);
     registry.fail(&large, Fault::Cut(PART));
     images.pull(&name, None).await.unwrap_err();
-    let kept = images.kept();
+    let kept = images.retained_layers();
     let part = kept.iter().find(|part| !part.complete).unwrap();
     assert!(part.bytes > PART - 4096 && part.bytes < PART, "{part:?}");
     assert_eq!(part.bytes_total, built.layers[1].len() as u64);
     // Further failures lose nothing.
     images.pull(&name, None).await.unwrap_err();
-    let still = images.kept();
+    let still = images.retained_layers();
     assert!(
         still
             .iter()
@@ -136,7 +136,7 @@ async fn an_unfinished_layer_is_retained_when_another_one_fails() {
     })
     .await;
     // Unfinished layers are measured.
-    let way = images.on_the_way().await;
+    let way = images.staging_usage().await;
     assert!(way.bytes > 1 << 20 && way.inodes >= 3, "{way:?}");
     registry.release();
     failing.await.unwrap().unwrap_err();
@@ -152,7 +152,7 @@ async fn an_unfinished_layer_is_retained_when_another_one_fails() {
     assert!(images.verify(&two.id()).await.unwrap().is_whole());
     images.remove(&two.id()).await.unwrap();
     assert_empty(dir.path());
-    assert_eq!(images.on_the_way().await, Usage::default());
+    assert_eq!(images.staging_usage().await, Usage::default());
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) 
     .await;
     registry.release();
     pull.await.unwrap().unwrap_err();
-    assert_eq!(images.kept().len(), 3);
+    assert_eq!(images.retained_layers().len(), 3);
     (name, built)
 }
 
@@ -205,9 +205,9 @@ async fn retained_data_expires() {
     fail(&registry, &images).await;
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(3500)).await;
-    assert_eq!(images.kept().len(), 3);
+    assert_eq!(images.retained_layers().len(), 3);
     tokio::time::advance(Duration::from_secs(200)).await;
-    until("it has expired", || images.kept().is_empty()).await;
+    until("it has expired", || images.retained_layers().is_empty()).await;
     tokio::time::resume();
     until("it is gone", || listing(dir.path(), "staging").is_empty()).await;
     images.flush().await;
@@ -234,7 +234,7 @@ async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     let (name, built) = fail(&registry, &open(dir.path())).await;
     {
         let images = open(dir.path());
-        assert_eq!(images.kept().len(), 2);
+        assert_eq!(images.retained_layers().len(), 2);
         images.flush().await;
         registry.heal();
         images.pull(&name, None).await.unwrap();
@@ -247,7 +247,7 @@ async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     }
     damage::reboot(dir.path());
     let images = open(dir.path());
-    assert!(images.kept().is_empty());
+    assert!(images.retained_layers().is_empty());
     images.flush().await;
     assert_empty(dir.path());
     // A clean shutdown makes everything durable.
@@ -257,7 +257,7 @@ async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     drop(images);
     damage::reboot(dir.path());
     let images = open(dir.path());
-    assert_eq!(images.kept().len(), 2);
+    assert_eq!(images.retained_layers().len(), 2);
     images.remove("whatever").await.unwrap();
     images.flush().await;
     assert_empty(dir.path());
@@ -290,7 +290,7 @@ async fn a_pull_that_fills_the_disk_gets_the_space_of_retained_data() {
     let big = image(OCI, &[tar(&[("big", &large(3).repeat(5))])], &json!({}));
     registry.push("big", "v1", &big);
     images.pull(&registry.name("big:v1"), None).await.unwrap();
-    assert!(images.kept().is_empty());
+    assert!(images.retained_layers().is_empty());
     // An image that does not fit at all gives an error and leaves nothing.
     let tars = [
         tar(&[("a", &large(4).repeat(3))]),
@@ -300,7 +300,7 @@ async fn a_pull_that_fills_the_disk_gets_the_space_of_retained_data() {
     registry.push("bigger", "v1", &bigger);
     let error = images.pull(&registry.name("bigger:v1"), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
-    assert!(images.kept().is_empty());
+    assert!(images.retained_layers().is_empty());
     images.remove(&big.id()).await.unwrap();
     assert_empty(dir.path());
 }

@@ -70,7 +70,7 @@ async fn check(root: &Path, bytes: &[u8], named: bool) {
     let names: &[String] = &["example.org/team/app:v1".to_owned()];
     assert_eq!(imported[0].names, if named { names } else { &[] });
     assert_eq!(file_of(&images, &imported[0].id, "b"), "2");
-    assert_eq!(images.images(None)[0].username, "app");
+    assert_eq!(images.list(None)[0].username, "app");
     images.remove(&imported[0].id).await.unwrap();
     assert_empty(root);
 }
@@ -144,7 +144,7 @@ async fn several_images_and_names_in_one_archive() {
     let by_digest = format!("example.org/a@{}", digest(&one.manifest));
     assert_eq!(
         images
-            .images(Some(&crate::proto::v1::ImageSpec {
+            .list(Some(&crate::proto::v1::ImageSpec {
                 image: by_digest,
                 ..Default::default()
             }))

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::error::ErrorKind;
-use crate::image::overlay::apart::{Failure, apart, named};
+use crate::image::overlay::private_namespace::{CallError, call_error, in_private_namespace};
 use crate::sandbox::error::PodError;
 
 /// The part of `whole`, a detached mount, below a path in it. Links are followed within `whole` only. `place` is any
@@ -21,7 +21,7 @@ use crate::sandbox::error::PodError;
 /// # Errors
 /// The path does not lead to a place below the root of `whole`, or there is nothing.
 pub(super) fn below(whole: &OwnedFd, sub_path: &str, place: &Path) -> Result<OwnedFd, PodError> {
-    let failed = |(call, errno): Failure| {
+    let failed = |(call, errno): CallError| {
         let kind = match errno {
             Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
             _ => ErrorKind::Internal,
@@ -42,24 +42,24 @@ pub(super) fn below(whole: &OwnedFd, sub_path: &str, place: &Path) -> Result<Own
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let part = rustix::fs::openat2(whole, relative, flags, Mode::empty(), resolve)
-        .map_err(|errno| failed(named("openat2(RESOLVE_IN_ROOT)")(errno)))?;
+        .map_err(|errno| failed(call_error("openat2(RESOLVE_IN_ROOT)")(errno)))?;
     match clone(part.as_fd()) {
         Err((_, Errno::INVAL)) => attached(whole, part.as_fd(), place).map_err(failed),
         cloned => cloned.map_err(failed),
     }
 }
 
-fn clone(part: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+fn clone(part: BorrowedFd<'_>) -> Result<OwnedFd, CallError> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(part, "", flags).map_err(named("open_tree(OPEN_TREE_CLONE)"))
+    open_tree(part, "", flags).map_err(call_error("open_tree(OPEN_TREE_CLONE)"))
 }
 
 /// Clones `part` while `whole` is attached where only one thread sees it.
-fn attached(whole: &OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Failure> {
-    apart(|| {
+fn attached(whole: &OwnedFd, part: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, CallError> {
+    in_private_namespace(|| {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        move_mount(whole, "", CWD, place, flags).map_err(named("move_mount(image volume)"))?;
+        move_mount(whole, "", CWD, place, flags).map_err(call_error("move_mount(image volume)"))?;
         clone(part)
     })
 }
