@@ -208,14 +208,12 @@ impl Images {
             .name("image-metadata".to_owned())
             .spawn(move || metadata.run(&jobs))
             .map_err(io_error("start the metadata thread of", layout.base()))?;
-        let client = ClientConfig {
-            stall_timeout: config.stall_timeout,
-            proxies: Proxies::from_env(),
-            ..ClientConfig::default()
-        };
+        let mut client = ClientConfig::default();
+        client.stall_timeout = config.stall_timeout;
+        client.proxies = Proxies::from_env();
         let registries = Arc::new(registries(&config.registry_config_dir, &config.registries_conf));
         let inner = Inner {
-            client: Client::new(Arc::clone(&registries) as Arc<_>, client),
+            client: Client::new(Arc::clone(&registries), client),
             registries,
             layout,
             layers,

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pausa_distribution::{
-    AuthFields, Credentials, Digest, Explanation, Found, Platform, Proxies, Reference, Resolver as _, explain,
+    AuthFields, Credentials, Digest, Explanation, Platform, Proxies, Reference, explain,
 };
 use tokio::io::AsyncRead;
 use tokio::sync::{oneshot, watch};
@@ -452,9 +452,7 @@ impl Images {
     /// [`ImageError::Reference`] if it is not a reference. Errors in configuration are part of the answer.
     pub(crate) async fn explain(&self, text: &str) -> Result<Explanation, ImageError> {
         let (registries, given) = (Arc::clone(&self.inner.registries), text.to_owned());
-        let no_credentials = |_: &_| Found::default();
-        let explained =
-            blocking(move || explain(&*registries, &given, &Proxies::from_env(), no_credentials)).await;
+        let explained = blocking(move || explain(&registries, &given, &Proxies::from_env())).await;
         explained.map_err(|source| ImageError::Reference {
             reference: shortened(text),
             source: Box::new(source),

@@ -16,8 +16,8 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pausa_distribution::{Algorithm, Digest, Hasher};
-use pausa_layer::{EntryPath, Replay};
+use pausa_distribution::{Algorithm, Digest, DigestError, Hasher};
+use pausa_layer::{EntryPath, TarSplitReader};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -300,10 +300,12 @@ impl Archive {
 fn measure(layout: &Layout, record: &LayerRecord) -> Result<LayerBlob, ImageError> {
     if record.tree.is_none() && record.archive_bytes > 0 {
         let diff_id = format!("sha256:{}", record.diff_id);
-        let digest = diff_id.parse().map_err(|source| ImageError::Reference {
-            reference: diff_id.clone(),
-            source: Box::new(source),
-        })?;
+        let digest = diff_id
+            .parse()
+            .map_err(|source: DigestError| ImageError::Reference {
+                reference: diff_id.clone(),
+                source: Box::new(source.into()),
+            })?;
         return Ok(LayerBlob {
             digest,
             size: record.archive_bytes,
@@ -337,7 +339,7 @@ fn replay<W: Write>(
         Ok(damage) => unreadable(record)(damage),
         Err(error) => io_error("read", &path)(error),
     };
-    let mut replay = Replay::new(tar_split, dir.as_fd()).map_err(failed)?;
+    let mut replay = TarSplitReader::new(tar_split, dir.as_fd()).map_err(failed)?;
     let mut buffer = vec![0; CHUNK];
     loop {
         match replay.read(&mut buffer).map_err(failed)? {

@@ -164,7 +164,7 @@ impl ActiveIngest<'_> {
     /// Sends the bytes of `stream` to the thread, and waits for the layer.
     async fn receive(
         mut self,
-        mut stream: BlobStream,
+        stream: &mut BlobStream,
         remote: &Remote,
         track: &LayerTracker,
     ) -> Result<Arc<Layer>, ImageError> {
@@ -289,8 +289,7 @@ async fn fetch_blob(
     blob: &Descriptor,
     track: &LayerTracker,
 ) -> Result<Arc<Layer>, ImageError> {
-    let stream = remote.open(blob, 0).await?;
-    let servers = stream.servers();
+    let mut stream = remote.open(blob, 0).await?;
     let ingest = Ingest::start(
         ticket,
         blob,
@@ -302,9 +301,9 @@ async fn fetch_blob(
         ingest: Some(ingest),
         context,
     };
-    match active.receive(stream, remote, track).await {
+    match active.receive(&mut stream, remote, track).await {
         Err(error) if error.is_damage() => {
-            let servers = servers.list();
+            let servers = stream.servers();
             remote.client.distrust(&blob.digest, &servers);
             Err(error.delivered_by(&servers))
         }
@@ -345,7 +344,7 @@ async fn resume(
     };
     tracing::info!(image = %remote.reference, layer = %blob.digest, from = received, "resuming a layer");
     let layer = match stream {
-        Some(stream) => active.receive(stream, remote, track).await?,
+        Some(mut stream) => active.receive(&mut stream, remote, track).await?,
         None => active.finish().await?,
     };
     // The pull's own descriptor was opened after the first bytes were written, so it may miss a failed write.

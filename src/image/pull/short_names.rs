@@ -5,14 +5,14 @@
 
 use std::path::Path;
 
-use pausa_distribution::{HostsDir, Reference, Registries, Resolver as _};
+use pausa_distribution::{Reference, Registries};
 
 use crate::config::DEFAULT_REGISTRIES_CONF;
 
 /// The registry configuration of a node: `hosts.toml` in `hosts`, and the `registries.conf` at `conf`, empty
 /// for none. Only the default `registries.conf` may be missing: one that was configured may block registries.
 pub(crate) fn registries(hosts: &Path, conf: &Path) -> Registries {
-    let registries = Registries::new(HostsDir::new([hosts.to_owned()]));
+    let registries = Registries::new([hosts.to_owned()]);
     if conf.as_os_str().is_empty() {
         return registries;
     }
