@@ -14,7 +14,10 @@ fuzz_target!(|text: &str| {
     let Ok(reference) = text.parse::<Reference>() else {
         return;
     };
-    let again: Reference = reference.to_string().parse().expect("what was written can be read");
+    let again: Reference = reference
+        .to_string()
+        .parse()
+        .expect("what was written can be read");
     assert_eq!(again, reference);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     assert!(reference.repository().chars().all(plain) && !reference.repository().contains(".."));

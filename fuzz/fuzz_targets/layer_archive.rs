@@ -13,8 +13,9 @@ fn repair(bytes: &mut [u8]) {
     }
 }
 
-fuzz_target!(|input: (bool, Vec<u8>)| {
-    let (honest, mut bytes) = input;
+fuzz_target!(|input: (bool, &[u8])| {
+    let (honest, bytes) = input;
+    let mut bytes = bytes.to_vec();
     if honest {
         repair(&mut bytes);
     }

@@ -17,8 +17,8 @@ fn repair(bytes: &mut [u8]) {
     }
 }
 
-fuzz_target!(|bytes: Vec<u8>| {
-    let mut bytes = bytes;
+fuzz_target!(|bytes: &[u8]| {
+    let mut bytes = bytes.to_vec();
     repair(&mut bytes);
     // In memory: the disk would be what is measured.
     let temp = tempfile::tempdir_in("/dev/shm").expect("a directory");
@@ -26,7 +26,10 @@ fuzz_target!(|bytes: Vec<u8>| {
     std::fs::create_dir(&root).expect("a directory");
     let tar_split = temp.path().join("tar-split");
     let dir = File::open(&root).expect("a directory");
-    let limits = Limits { content_bytes: 1 << 24, ..Limits::default() };
+    let limits = Limits {
+        content_bytes: 1 << 24,
+        ..Limits::default()
+    };
     let recorder = File::create(&tar_split).expect("a file");
     let unpacked = unpack_recorded(&bytes[..], Compression::None, dir.as_fd(), &limits, recorder);
     let beside = std::fs::read_dir(temp.path()).expect("a directory").count();

@@ -4,8 +4,8 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use pausa_spdy::{
-    Config, Connection, Encoder, Event, FlowControl, Frame, GoAwayStatus, Headers, Output, Role, RstStatus, Setting,
-    StreamId,
+    Config, Connection, Encoder, Event, FlowControl, Frame, GoAwayStatus, Headers, Output, Role, RstStatus,
+    Setting, StreamId,
 };
 
 /// The bytes as a source of decisions; zeros when they are used up.
@@ -13,7 +13,9 @@ struct Source<'a>(&'a [u8]);
 
 impl<'a> Source<'a> {
     fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
         self.0 = rest;
         *first
     }
@@ -34,7 +36,14 @@ impl<'a> Source<'a> {
     }
 
     fn headers(&mut self) -> Headers {
-        (0..self.byte() % 4).map(|i| (format!("name-{i}"), String::from_utf8_lossy(self.bytes()).into_owned())).collect()
+        (0..self.byte() % 4)
+            .map(|i| {
+                (
+                    format!("name-{i}"),
+                    String::from_utf8_lossy(self.bytes()).into_owned(),
+                )
+            })
+            .collect()
     }
 
     fn frame(&mut self) -> Frame {
@@ -42,21 +51,53 @@ impl<'a> Source<'a> {
         let (fin, unidirectional) = (flags & 1 != 0, flags & 2 != 0);
         let stream = self.stream();
         match flags >> 2 & 15 {
-            0 => Frame::SynReply { stream, fin, headers: self.headers() },
-            1 => Frame::Headers { stream, fin, headers: self.headers() },
-            2 => Frame::RstStream { stream, status: RstStatus::from_wire(self.word()) },
+            0 => Frame::SynReply {
+                stream,
+                fin,
+                headers: self.headers(),
+            },
+            1 => Frame::Headers {
+                stream,
+                fin,
+                headers: self.headers(),
+            },
+            2 => Frame::RstStream {
+                stream,
+                status: RstStatus::from_wire(self.word()),
+            },
             3 => Frame::Ping { id: self.word() },
-            4 => Frame::GoAway { last_good: self.word(), status: GoAwayStatus::from_wire(self.byte().into()) },
-            5 => Frame::WindowUpdate { stream: (!fin).then_some(stream), delta: self.word() },
+            4 => Frame::GoAway {
+                last_good: self.word(),
+                status: GoAwayStatus::from_wire(self.byte().into()),
+            },
+            5 => Frame::WindowUpdate {
+                stream: (!fin).then_some(stream),
+                delta: self.word(),
+            },
             6 => Frame::Settings {
                 clear: fin,
-                settings: vec![Setting { flags: 0, id: u32::from(self.byte() % 9), value: self.word() }],
+                settings: vec![Setting {
+                    flags: 0,
+                    id: u32::from(self.byte() % 9),
+                    value: self.word(),
+                }],
             },
             7..=11 => {
                 let length = self.word() as usize % 100_000;
-                Frame::Data { stream, fin, data: vec![0; length].into() }
+                Frame::Data {
+                    stream,
+                    fin,
+                    data: vec![0; length].into(),
+                }
             }
-            _ => Frame::SynStream { stream, associated: 0, priority: 0, fin, unidirectional, headers: self.headers() },
+            _ => Frame::SynStream {
+                stream,
+                associated: 0,
+                priority: 0,
+                fin,
+                unidirectional,
+                headers: self.headers(),
+            },
         }
     }
 }
@@ -64,8 +105,16 @@ impl<'a> Source<'a> {
 fuzz_target!(|bytes: &[u8]| {
     let mut source = Source(bytes);
     let first = source.byte();
-    let flow_control = if first & 1 == 0 { FlowControl::Enforced } else { FlowControl::WhenPeerTakesPart };
-    let role = if first & 2 == 0 { Role::Server } else { Role::Client };
+    let flow_control = if first & 1 == 0 {
+        FlowControl::Enforced
+    } else {
+        FlowControl::WhenPeerTakesPart
+    };
+    let role = if first & 2 == 0 {
+        Role::Server
+    } else {
+        Role::Client
+    };
     let mut config = Config::default();
     config.flow_control = flow_control;
     config.max_streams = 5;
@@ -103,7 +152,8 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         assert!(connection.unread() <= before + came);
-        let bounded = flow_control == FlowControl::WhenPeerTakesPart || connection.unread() <= session_window + came;
+        let bounded =
+            flow_control == FlowControl::WhenPeerTakesPart || connection.unread() <= session_window + came;
         assert!(bounded, "{} bytes unread", connection.unread());
     }
 });

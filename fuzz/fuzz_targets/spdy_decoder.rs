@@ -34,6 +34,11 @@ fn decode(bytes: &[u8], size: usize) -> Vec<Result<Frame, DecodeError>> {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((size, bytes)) = bytes.split_first() else { return };
-    assert_eq!(decode(bytes, usize::MAX), decode(bytes, usize::from(*size).max(1)));
+    let Some((size, bytes)) = bytes.split_first() else {
+        return;
+    };
+    assert_eq!(
+        decode(bytes, usize::MAX),
+        decode(bytes, usize::from(*size).max(1))
+    );
 });
