@@ -301,7 +301,9 @@ fn who_forks_while_being_killed_is_killed_too() {
         .unwrap();
     cgroup.place(i32::try_from(child.id()).unwrap()).unwrap();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    let start = std::time::Instant::now();
     while cgroup.pids().unwrap().len() < 5 {
+        assert!(start.elapsed().as_secs() < 30, "the script does not fork");
         std::thread::yield_now();
     }
     cgroup.kill_all().unwrap();

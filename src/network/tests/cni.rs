@@ -277,13 +277,18 @@ fn an_abandoned_attach_ends_with_a_delete() {
             let (network, pod) = (network.clone(), pod.clone());
             async move { network.attach(&pod).await }
         });
-        while !calls().contains("ADD") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let called = async |command: &str| {
+            for _ in 0..6000 {
+                if calls().contains(command) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("the plugin was never called with {command}");
+        };
+        called("ADD").await;
         attach.abort();
-        while !calls().contains("DEL") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        called("DEL").await;
     });
     assert_eq!(calls(), format!("ADD {0}\nDEL {0}\n", pod.netns.display()));
 }

@@ -33,7 +33,9 @@ fn descendants_are_relatives_and_others_are_not() {
     child.kill().unwrap();
     child.wait().unwrap();
     let gone = || process::stat(sleep).is_none_or(|stat| stat.state == 'Z');
+    let start = std::time::Instant::now();
     while !gone() {
+        assert!(start.elapsed().as_secs() < 30, "{sleep} is still there");
         std::thread::yield_now();
     }
 }

@@ -12,7 +12,7 @@ use pausa_monitor_protocol::{
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use crate::rig::{Rig, container, exec, open_log, pod, root};
+use crate::rig::{Rig, container, exec, open_log, pod, root, until};
 
 /// Makes a root file system of busybox and opens it as a detached mount.
 pub(crate) fn image(dir: &Path) -> OwnedFd {
@@ -116,9 +116,7 @@ fn a_container_is_stopped_by_its_signal_and_by_force() {
             "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done",
         ),
     );
-    while rig.entries().is_empty() {
-        std::thread::yield_now();
-    }
+    until("a log entry", || !rig.entries().is_empty());
     rig.daemon
         .ask(Request::Signal {
             container: "polite".into(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pausa_monitor_protocol::{Event, FailureKind, FdRole, Reply, Request};
 
-use crate::rig::{Rig, container, exec, open_log, pod, root};
+use crate::rig::{Rig, container, exec, open_log, pod, root, until};
 
 /// A plain process is put into its cgroup after it has begun: it waits for that before it forks.
 const JOINED: &str = "until grep -q pausa-monitor-test /proc/$$/cgroup; do :; done;";
@@ -61,9 +61,7 @@ fn kill_all_leaves_nobody_in_the_cgroup_nor_below_it() {
     rig.daemon
         .start(&plan, &[log.as_fd(), cgroup.tasks().as_fd()])
         .unwrap();
-    while rig.entries().is_empty() {
-        std::thread::yield_now();
-    }
+    until("a log entry", || !rig.entries().is_empty());
     assert_eq!(
         rig.daemon.ask(Request::KillAll {
             container: "a".into()

@@ -6,7 +6,7 @@ use pausa_monitor_protocol::{Event, Failure, FailureKind, PodPlan, Reply, Reques
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_kill_process};
 
-use crate::rig::{Rig, pod, root};
+use crate::rig::{Rig, pod, root, until};
 
 fn namespace(pid: &str, name: &str) -> String {
     fs::read_link(format!("/proc/{pid}/ns/{name}"))
@@ -128,9 +128,9 @@ fn the_pause_process_has_nothing_and_its_end_is_told() {
     assert_eq!(field("Uid:"), "65535\t65535\t65535\t65535");
     assert!(field("NSpid:").ends_with("\t1"));
     // It is ready when setup is done, but closes its descriptors a moment after saying so.
-    while fs::read_dir(format!("{proc}/fd")).unwrap().count() > 0 {
-        std::thread::yield_now();
-    }
+    until("its descriptors are closed", || {
+        fs::read_dir(format!("{proc}/fd")).unwrap().count() == 0
+    });
     assert_eq!(fs::read_dir(format!("{proc}/root/")).unwrap().count(), 0);
     assert!(File::create(format!("{proc}/root/x")).is_err());
     kill_process(pause_pid, Signal::TERM).unwrap();

@@ -5,13 +5,18 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{
     CapabilitySets, ContainerPlan, Event, ExecPlan, ExitStatus, Failure, FdRole, FromMonitor, IoPlan,
     LogPlan, MountPlan, Namespace, NamespacePlan, PROTOCOL_VERSION, PodPlan, ProcessPlan, Propagation, Reply,
     Request, SOCKET_NAME, ToMonitor, socket,
 };
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// How long a test waits for the monitor. A bound on hanging, not a measurement.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
@@ -34,6 +39,18 @@ pub(crate) fn root() -> bool {
         eprintln!("skipped: needs root");
     }
     root
+}
+
+/// Waits until `holds`, for half a minute at most.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "did not happen in {PATIENCE:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 impl Rig {
@@ -122,6 +139,7 @@ pub(crate) fn entries(path: &Path) -> Vec<String> {
 
 impl Daemon {
     fn new(socket: OwnedFd) -> Self {
+        rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).unwrap();
         Self {
             socket,
             next: 0,

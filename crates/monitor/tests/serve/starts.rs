@@ -9,7 +9,7 @@ use pausa_monitor_protocol::{
 };
 
 use crate::builtin::{image, plan, real, start};
-use crate::rig::{Rig, exec, open_log, pod};
+use crate::rig::{Rig, exec, open_log, pod, until};
 use crate::slow_source::SlowSource;
 
 /// A container with the file of this file system mounted.
@@ -45,16 +45,20 @@ fn reports(reply: Reply) -> Vec<ContainerReport> {
 /// Waits until the child of this start hangs in open_tree(2), as far as the kernel says what it is in.
 fn until_it_hangs(rig: &Rig, id: &str) {
     let mut daemon = rig.connect();
-    let pid = loop {
+    let mut pid = None;
+    until("a report of the container", || {
         let reports = reports(daemon.hello());
-        if let Some(report) = reports.iter().find(|report| report.container == id) {
-            break report.pid;
-        }
-    };
+        pid = reports
+            .iter()
+            .find(|report| report.container == id)
+            .map(|report| report.pid);
+        pid.is_some()
+    });
+    let pid = pid.unwrap();
     let call = || std::fs::read_to_string(format!("/proc/{pid}/syscall"));
-    while call().is_ok_and(|call| !call.starts_with("428 ")) {
-        std::thread::yield_now();
-    }
+    until("open_tree(2)", || {
+        !call().is_ok_and(|call| !call.starts_with("428 "))
+    });
 }
 
 /// The state of a container, as a new daemon finds it.
@@ -80,9 +84,7 @@ fn logs_execs_and_exits_go_on_while_a_start_hangs() {
     until_it_hangs(&rig, "hung");
     let lines = || rig.entries().len();
     let before = lines();
-    while lines() < before + 5 {
-        std::thread::yield_now();
-    }
+    until("five more lines", || lines() >= before + 5);
     let (read, write) = rustix::pipe::pipe().unwrap();
     let probe = Request::Exec(Box::new(exec("e", "a", "echo alive")));
     rig.daemon.ask_with(probe, &[write.as_fd()]).unwrap();

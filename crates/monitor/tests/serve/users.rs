@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use pausa_monitor_protocol::{Event, FdRole, IdRange, Namespace, PodPlan, Reply, Request};
 
 use crate::builtin::{filesystem, image, plan, real};
-use crate::rig::{Rig, exec, open_log, pod};
+use crate::rig::{Rig, exec, open_log, pod, until};
 
 const RANGE: IdRange = IdRange {
     first: 500_000,
@@ -68,9 +68,7 @@ fn all_namespaces_belong_to_the_pods_user_namespace() {
     let script = "id -u; cat /proc/self/uid_map /proc/sys/net/ipv4/ping_group_range \
                   /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max; hostname; exec sleep 1000";
     let pid = start(&mut rig, "a", script, Namespace::New);
-    while rig.entries().len() < 6 {
-        std::thread::yield_now();
-    }
+    until("six log entries", || rig.entries().len() >= 6);
     let words: Vec<String> = rig
         .entries()
         .iter()

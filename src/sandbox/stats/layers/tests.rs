@@ -44,12 +44,20 @@ async fn a_real_tree_and_one_that_is_not_there() {
     let known = match known.get(&here) {
         Some(measured) => *measured,
         // A machine under load: the measurement goes on and is known in the end.
-        None => loop {
-            tokio::task::yield_now().await;
-            if let Some(measured) = layers.known([&here]).get(&here) {
-                break *measured;
-            }
-        },
+        None => {
+            let in_the_end = async {
+                loop {
+                    tokio::task::yield_now().await;
+                    if let Some(measured) = layers.known([&here]).get(&here) {
+                        break *measured;
+                    }
+                }
+            };
+            let patience = std::time::Duration::from_secs(30);
+            tokio::time::timeout(patience, in_the_end)
+                .await
+                .expect("the tree is measured")
+        }
     };
     assert_eq!(known.usage.inodes, 2);
     assert!(known.usage.bytes >= 100_000, "{known:?}");

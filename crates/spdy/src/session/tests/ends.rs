@@ -179,9 +179,7 @@ async fn a_peer_that_dies_while_it_is_held_back_is_found_by_a_ping() {
     let (raw, session) = raw_client(Config::default()).await;
     let flood = tokio::spawn(super::many::flood(raw, 500));
     let (_recv, mut send) = session.accept().await.unwrap().accept(Headers::new()).split();
-    while session.shared.lock().connection.wants_input() {
-        tokio::task::yield_now().await;
-    }
+    super::many::held_back(&session).await;
     flood.abort();
     drop(flood.await);
     send.closed().await;

@@ -151,6 +151,17 @@ async fn a_slow_reader_stalls_nobody_else_and_its_writer_waits() {
     flood.await.unwrap();
 }
 
+/// Waits until the peer is held back: the session no longer reads.
+pub(super) async fn held_back(session: &Session) {
+    for _ in 0..1_000_000 {
+        if !session.shared.lock().connection.wants_input() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the peer is not held back");
+}
+
 /// What a peer like spdystream does: opens a stream and writes on, without a look at windows.
 pub(super) async fn flood(mut raw: DuplexStream, frames: usize) -> DuplexStream {
     let id = StreamId::new(1).unwrap();
@@ -188,10 +199,8 @@ async fn a_peer_without_windows_is_held_back_by_the_byte_stream() {
     let (raw, session) = raw_client(Config::default()).await;
     let flood = tokio::spawn(flood(raw, 500));
     let (mut recv, _send) = session.accept().await.unwrap().accept(Headers::new()).split();
-    // Until it is held back; then nothing moves any more.
-    while session.shared.lock().connection.wants_input() {
-        tokio::task::yield_now().await;
-    }
+    // Then nothing moves any more.
+    held_back(&session).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
