@@ -3,36 +3,56 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+
+# Where `make setup` puts the lint programs.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench bench-pull bench-stream install clean
+.PHONY: help setup packages build demo test lint deny fuzz bench bench-pull bench-stream install clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Install what tests and demo need (Debian, Ubuntu); says what it does
+setup: packages ## Install what lints, tests and demo need (Debian, Ubuntu); says what it does
+	@scripts/lint-tools.sh
+
+packages:
 	@scripts/setup.sh
 
 build: ## Build the release binary, target/release/pausa
 	$(CARGO) build --release --locked
 
-demo: setup ## Show pausa at work in temporary directories, and remove it all again (root)
+demo: packages ## Show pausa at work in temporary directories, and remove it all again (root)
 	@scripts/demo.sh
 
-lint: ## Formatting and clippy, warnings denied
+lint: deny ## Formatting, scripts, spelling, links, dependencies, clippy, documentation; warnings are errors
+	@command -v shellcheck typos >/dev/null || { echo "lint: make setup installs shellcheck and typos" >&2; exit 1; }
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	shellcheck scripts/*.sh .ci/run
+	typos
+	scripts/links.py
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
-test: setup lint ## Lints, documentation tests, then every test; conformance needs root and says so without
+deny: ## Licences, duplicates, sources and, with a network, advisories of all dependencies
+	@scripts/deny.sh
+
+fuzz: packages ## Run every fuzz target FUZZ_SECONDS (60) long, or those named in FUZZ_TARGETS
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+test: setup lint ## Lints, fuzz targets for seconds, documentation tests, every test; without root some are skipped
 	@scripts/test.sh
 
-bench: setup ## Measure pausa; BENCH_ARGS="--socket NAME=unix:///path" adds another runtime (root)
+bench: packages ## Measure pausa; BENCH_ARGS="--socket NAME=unix:///path" adds another runtime (root)
 	$(CARGO) bench --locked --bench cri -- $(BENCH_ARGS)
 
-bench-pull: setup ## Measure pulling and removing an image; BENCH_ARGS as above (root)
+bench-pull: packages ## Measure pulling and removing an image; BENCH_ARGS as above (root)
 	$(CARGO) bench --locked --bench pull -- $(BENCH_ARGS)
 
-bench-stream: setup ## Measure exec and port-forward; BENCH_ARGS as above (root)
+bench-stream: packages ## Measure exec and port-forward; BENCH_ARGS as above (root)
 	$(CARGO) bench --locked --bench stream -- $(BENCH_ARGS)
 
 install: build ## Install binary and systemd unit below $(DESTDIR)$(PREFIX)

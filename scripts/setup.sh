@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what tests, benchmarks and demo need and the machine lacks, on Debian and Ubuntu.
+# Installs the packages that lints, tests, benchmarks and demo need and the machine lacks, on Debian and Ubuntu.
 # Quiet when nothing is missing. Starts nothing, leaves nothing running.
 set -euo pipefail
 
@@ -14,6 +14,8 @@ nft:nftables
 ip:iproute2
 setpriv:util-linux
 gcc:gcc
+g++:g++
+shellcheck:shellcheck
 "
 
 PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin
