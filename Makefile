@@ -30,8 +30,7 @@ demo: packages ## Show pausa at work in temporary directories, and remove it all
 lint: deny ## Formatting, scripts, spelling, links, dependencies, clippy, documentation; warnings are errors
 	@command -v shellcheck typos >/dev/null || { echo "lint: make setup installs shellcheck and typos" >&2; exit 1; }
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh .ci/run fuzz/rustc-instrumented
 	typos
 	scripts/links.py
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -16,16 +16,9 @@ if [ "${#targets[@]}" = 0 ]; then
     done
 fi
 
-# --target keeps the flags away from build scripts, which do not link libFuzzer.
-host=$(rustc -vV | sed -n 's/^host: //p')
-fuzz=$(realpath -m "${CARGO_TARGET_DIR:-target}/fuzz")
-env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="-Cpasses=sancov-module
-    -Cllvm-args=-sanitizer-coverage-level=4
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
-    -Cllvm-args=-sanitizer-coverage-pc-table
-    -Cllvm-args=-sanitizer-coverage-trace-compares" \
-    "${CARGO:-cargo}" build --quiet --locked --manifest-path fuzz/Cargo.toml --profile fuzz \
-    --target "$host" --target-dir "$fuzz/build"
+build=${CARGO_TARGET_DIR:-target}
+fuzz=$build/fuzz
+RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc-instrumented "${CARGO:-cargo}" build --quiet --locked --package pausa-fuzz
 
 run() {
     local name=$1 seconds=$2 fuzz=$3 program=$4
@@ -47,4 +40,4 @@ export -f run
 
 # An exit code of xargs other than 0 means that at least one target failed.
 printf '%s\n' "${targets[@]}" |
-    xargs -P "$(nproc)" -I TARGET bash -c 'run "$@"' run TARGET "$seconds" "$fuzz" "$fuzz/build/$host/fuzz/TARGET"
+    xargs -P "$(nproc)" -I TARGET bash -c 'run "$@"' run TARGET "$seconds" "$fuzz" "$build/debug/TARGET"

@@ -14,4 +14,4 @@ cargo test --workspace --locked --doc --quiet
 if cargo nextest --version >/dev/null 2>&1; then
     exec cargo nextest run --workspace --locked
 fi
-exec cargo test --workspace --locked --lib --bins --tests --no-fail-fast
+exec cargo test --workspace --exclude pausa-fuzz --locked --lib --bins --tests --no-fail-fast
