@@ -18,7 +18,7 @@ const MONITOR_CRATES: [&str; 4] = ["monitor", "monitor-protocol", "container-ini
 /// relocating a position-independent one costs pages.
 ///
 /// This runs cargo inside cargo. The inner one has its own target directory, because the outer one holds the lock of its
-/// target directory, and an environment without the variables that the outer one sets for this package. Packagers can build
+/// target directory, and an environment without the variables that the outer one sets for this package. `PAUSA_MONITOR_PROFILE` names another profile than `monitor`. Packagers can build
 /// the monitor themselves and name it in `PAUSA_MONITOR_BINARY`.
 fn build_monitor() -> Result<(), BoxError> {
     println!("cargo:rerun-if-env-changed=PAUSA_MONITOR_BINARY");
@@ -34,6 +34,8 @@ fn build_monitor() -> Result<(), BoxError> {
     }
     println!("cargo:rerun-if-changed=Cargo.toml");
     println!("cargo:rerun-if-changed=Cargo.lock");
+    println!("cargo:rerun-if-env-changed=PAUSA_MONITOR_PROFILE");
+    let profile = env::var("PAUSA_MONITOR_PROFILE").unwrap_or_else(|_| "monitor".to_owned());
     let target = env::var("TARGET")?;
     let directory = PathBuf::from(env::var("OUT_DIR")?).join("monitor");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -45,7 +47,7 @@ fn build_monitor() -> Result<(), BoxError> {
             "--bin",
             "pausa-monitor",
             "--profile",
-            "monitor",
+            &profile,
         ])
         .args(["--locked", "--quiet", "--target", &target, "--target-dir"])
         .arg(&directory)
@@ -63,7 +65,8 @@ fn build_monitor() -> Result<(), BoxError> {
     if !status.success() {
         return Err(format!("cannot build the monitor: {cargo:?} failed: {status}").into());
     }
-    let binary = directory.join(target).join("monitor/pausa-monitor");
+    let subdirectory = if profile == "dev" { "debug" } else { &profile };
+    let binary = directory.join(target).join(subdirectory).join("pausa-monitor");
     println!("cargo:rustc-env=PAUSA_MONITOR={}", binary.display());
     Ok(())
 }

@@ -10,8 +10,9 @@ if [ "$(id -u)" != 0 ]; then
 fi
 busybox=$(command -v busybox) || { echo "The demo needs busybox: apt-get install busybox-static" >&2; exit 1; }
 
-echo "Building pausa (the first time takes a few minutes) ..."
-cargo build --release --locked --quiet --bin pausa --example demo
+echo "Building pausa, quickly and without optimization (the first time takes a few minutes) ..."
+PAUSA_MONITOR_PROFILE=demo cargo build --profile demo --locked --quiet --bin pausa --example demo
+programs=${CARGO_TARGET_DIR:-target}/demo
 
 dir=$(mktemp -d /tmp/pausa-demo.XXXXXX)
 bridge=pausademo0
@@ -26,7 +27,9 @@ finish() {
     nft delete table inet "pausa_$bridge" 2>/dev/null || true
     nft delete table ip "pausa_$bridge" 2>/dev/null || true
     for cgroup in /sys/fs/cgroup/pausa-demo /sys/fs/cgroup/*/pausa-demo; do
-        [ -d "$cgroup" ] && find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        if [ -d "$cgroup" ]; then
+            find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        fi
     done
     left=$(grep -c "$dir" /proc/mounts || true)
     if [ "$status" = 0 ] && [ "$left" = 0 ]; then
@@ -45,9 +48,9 @@ cat > "$dir/config.toml" <<TOML
 name = "$bridge"
 subnet = "10.98.76.0/24"
 TOML
-target/release/pausa serve --config "$dir/config.toml" --listen "unix://$dir/pausa.sock" --root "$dir/root" \
+"$programs/pausa" serve --config "$dir/config.toml" --listen "unix://$dir/pausa.sock" --root "$dir/root" \
     --state "$dir/state" --network bridge --cgroup-driver cgroupfs > "$dir/log" 2>&1 &
 daemon=$!
 
-target/release/examples/demo --socket "$dir/pausa.sock" --pausa target/release/pausa --busybox "$busybox" \
+"$programs/examples/demo" --socket "$dir/pausa.sock" --pausa "$programs/pausa" --busybox "$busybox" \
     --directory "$dir" --cgroup /pausa-demo
