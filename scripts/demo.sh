@@ -11,7 +11,7 @@ fi
 busybox=$(command -v busybox) || { echo "The demo needs busybox: apt-get install busybox-static" >&2; exit 1; }
 
 echo "Building pausa, quickly and without optimization (the first time takes a few minutes) ..."
-PAUSA_MONITOR_PROFILE=demo cargo build --profile demo --locked --quiet --bin pausa --example demo
+PAUSA_MONITOR_PROFILE=demo cargo build --profile demo --locked --quiet --package pausa --bin pausa --package pausa-demo --bin pausa-demo
 programs=${CARGO_TARGET_DIR:-target}/demo
 
 dir=$(mktemp -d /tmp/pausa-demo.XXXXXX)
@@ -52,5 +52,5 @@ TOML
     --state "$dir/state" --network bridge --cgroup-driver cgroupfs > "$dir/log" 2>&1 &
 daemon=$!
 
-"$programs/examples/demo" --socket "$dir/pausa.sock" --pausa "$programs/pausa" --busybox "$busybox" \
+"$programs/pausa-demo" --socket "$dir/pausa.sock" --pausa "$programs/pausa" --busybox "$busybox" \
     --directory "$dir" --cgroup /pausa-demo
