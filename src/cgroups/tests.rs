@@ -82,6 +82,7 @@ fn sleeper() -> Child {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn v1_limits_are_what_cri_said() {
     let Some(ground) = Playground::new("limits").filter(Playground::is_v1) else {
         return;
@@ -116,6 +117,7 @@ fn v1_limits_are_what_cri_said() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn v1_limits_go_up_and_down() {
     let Some(ground) = Playground::new("update").filter(Playground::is_v1) else {
         return;
@@ -154,6 +156,7 @@ fn v1_limits_go_up_and_down() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_process_joins_is_counted_killed_and_gone() {
     let Some(ground) = Playground::new("process") else {
         return;
@@ -174,6 +177,7 @@ fn a_process_joins_is_counted_killed_and_gone() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_join_fd_takes_a_process() {
     let Some(ground) = Playground::new("join").filter(Playground::is_v1) else {
         return;
@@ -197,6 +201,7 @@ fn every_join_fd_takes_a_process() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn removal_takes_what_the_container_made_beneath() {
     let Some(ground) = Playground::new("beneath") else {
         return;
@@ -212,6 +217,7 @@ fn removal_takes_what_the_container_made_beneath() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_the_kernel_refuses_leaves_nothing_behind() {
     let Some(ground) = Playground::new("refused").filter(Playground::is_v1) else {
         return;
@@ -230,6 +236,7 @@ fn what_the_kernel_refuses_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn v1_device_rules_are_in_force() {
     let Some(ground) = Playground::new("devices").filter(Playground::is_v1) else {
         return;
@@ -253,6 +260,7 @@ fn v1_device_rules_are_in_force() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn memory_below_use_is_refused_with_both_numbers() {
     let Some(ground) = Playground::new("below").filter(Playground::has_memory) else {
         println!("skipped: needs root and a memory controller");
@@ -286,6 +294,7 @@ fn memory_below_use_is_refused_with_both_numbers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_forks_while_being_killed_is_killed_too() {
     let Some(ground) = Playground::new("forks") else {
         return;
@@ -312,6 +321,7 @@ fn who_forks_while_being_killed_is_killed_too() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_default_parent_comes_and_goes_with_many_at_once() {
     let Some(ground) = Playground::new("default") else {
         return;

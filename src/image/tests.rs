@@ -63,6 +63,7 @@ pub(crate) fn assert_empty(root: &Path) {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -126,6 +127,7 @@ async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn whiteouts_hide_across_layers_of_docker_images() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -181,6 +183,7 @@ fn read_in(root: &std::os::fd::OwnedFd, path: &str) -> std::io::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
 async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -212,6 +215,7 @@ async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_pull_continues_without_its_caller() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -226,6 +230,7 @@ async fn a_pull_continues_without_its_caller() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_lease_keeps_a_removed_image_even_across_a_restart() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -262,6 +267,7 @@ async fn a_lease_keeps_a_removed_image_even_across_a_restart() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_removed_image_without_a_lease_after_a_restart_is_freed() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -285,6 +291,7 @@ async fn a_removed_image_without_a_lease_after_a_restart_is_freed() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_moved_tag_leaves_the_old_image_its_digest() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -306,6 +313,7 @@ async fn a_moved_tag_leaves_the_old_image_its_digest() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn remains_of_a_killed_daemon_are_removed_and_damage_is_left_out() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -344,6 +352,7 @@ async fn remains_of_a_killed_daemon_are_removed_and_damage_is_left_out() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn wrong_data_leaves_only_an_error() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();

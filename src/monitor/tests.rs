@@ -46,6 +46,7 @@ async fn started() -> (Started, tempfile::TempDir) {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_monitor_is_started_from_memory_and_leaves_when_told() {
     let (mut started, _dir) = started().await;
     let pid = started.monitor.pid();
@@ -124,6 +125,7 @@ async fn a_monitor_that_is_killed_fails_what_is_under_way() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn the_next_daemon_finds_the_pod_and_its_container() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root");

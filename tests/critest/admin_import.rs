@@ -33,6 +33,7 @@ fn archive(node: &Node, image: &str) -> std::path::PathBuf {
 
 /// OCI image layout (image-layout.md) in a tar: the image runs under the name the archive gives it.
 #[test]
+#[ignore = "needs root"]
 fn an_imported_image_runs() {
     on_own_node(async |node| {
         let file = archive(node, "whiteouts");
@@ -52,6 +53,7 @@ fn an_imported_image_runs() {
 
 /// Importing again changes nothing.
 #[test]
+#[ignore = "needs root"]
 fn importing_twice_is_importing_once() {
     on_own_node(async |node| {
         let file = archive(node, "base");
@@ -63,6 +65,7 @@ fn importing_twice_is_importing_once() {
 
 /// A damaged archive is refused as a whole, with a word about it.
 #[test]
+#[ignore = "needs root"]
 fn a_damaged_archive_is_refused() {
     on_own_node(async |node| {
         let file = archive(node, "base");

@@ -15,6 +15,7 @@ fn answering(config: &mut v1::ContainerConfig) {
 
 /// CRI Attach: output from now on, both streams apart, and typing. Leaving ends neither the container nor its stdin.
 #[test]
+#[ignore = "needs root"]
 fn clients_come_and_go() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -39,6 +40,7 @@ fn clients_come_and_go() {
 
 /// Several clients read the same and may all type.
 #[test]
+#[ignore = "needs root"]
 fn several_are_attached_at_once() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -60,6 +62,7 @@ fn several_are_attached_at_once() {
 
 /// The container's end is the end of an attach, and no failure of it.
 #[test]
+#[ignore = "needs root"]
 fn the_containers_end_is_told() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -78,6 +81,7 @@ fn the_containers_end_is_told() {
 
 /// CRI `stdin_once`: the end of the first client's stdin, or the client's, is the end of the container's.
 #[test]
+#[ignore = "needs root"]
 fn stdin_once() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -110,6 +114,7 @@ fn stdin_once() {
 
 /// A container with a terminal: one stream, sizes, and what is typed is echoed.
 #[test]
+#[ignore = "needs root"]
 fn a_terminal() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -140,6 +145,7 @@ fn a_terminal() {
 
 /// The log goes on while clients are attached, and when one does not read.
 #[test]
+#[ignore = "needs root"]
 fn the_log_goes_on() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -160,6 +166,7 @@ fn the_log_goes_on() {
 
 /// CRI Attach: what cannot be is refused before there is a URL.
 #[test]
+#[ignore = "needs root"]
 fn wrong_requests_are_refused() {
     on_node(async |node| {
         let pod = node.pod().await;

@@ -169,6 +169,7 @@ const CONTAINERS: &[ContainerCase] = &[
 
 /// CRI `PodSandboxConfig`, field by field.
 #[test]
+#[ignore = "needs root"]
 fn wrong_pods_are_refused() {
     on_pausa(async |node| {
         let mut wrong = Vec::new();
@@ -198,6 +199,7 @@ fn wrong_pods_are_refused() {
 
 /// CRI `ContainerConfig`, field by field.
 #[test]
+#[ignore = "needs root"]
 fn wrong_containers_are_refused() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -243,6 +245,7 @@ fn judge<T: std::fmt::Debug>(
 
 /// Nothing to run: neither the request nor the image has a command.
 #[test]
+#[ignore = "needs root"]
 fn no_command_at_all() {
     on_pausa(async |node| {
         node.pull("silent").await;
@@ -257,6 +260,7 @@ fn no_command_at_all() {
 
 /// Ids, commands and images that are missing from every other request.
 #[test]
+#[ignore = "needs root"]
 fn missing_fields_are_named() {
     on_pausa(async |node| {
         let mut wrong = Vec::new();
@@ -316,6 +320,7 @@ fn missing_fields_are_named() {
 
 /// CRI `ExecSyncRequest`: a command is needed, and a timeout below zero makes no sense.
 #[test]
+#[ignore = "needs root"]
 fn wrong_execs_are_refused() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -329,6 +334,7 @@ fn wrong_execs_are_refused() {
 
 /// An id that is no id is not found, and is not used as a path.
 #[test]
+#[ignore = "needs root"]
 fn an_id_is_not_a_path() {
     on_pausa(async |node| {
         for id in ["../../etc", "/", "a/b", "..", "\0", "ünï", &"f".repeat(100_000)] {

@@ -17,6 +17,7 @@ const MISSING: &str = "000000000000000000000000000000000000000000000000000000000
 
 /// CRI `ContainerStatus.{created,started,finished}_at`: nanoseconds, 0 for what has not happened yet.
 #[test]
+#[ignore = "needs root"]
 fn each_state_has_its_timestamps() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -41,6 +42,7 @@ fn each_state_has_its_timestamps() {
 
 /// CRI `ContainerStatus`: the identity kubelet finds the container by, and the image by name, reference and id.
 #[test]
+#[ignore = "needs root"]
 fn the_status_says_what_was_asked_for() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -68,6 +70,7 @@ fn the_status_says_what_was_asked_for() {
 
 /// CRI `ContainerStatusResponse.info`: `pid`, `sandboxID`, `runtimeSpec` and `config` are what node agents read.
 #[test]
+#[ignore = "needs root"]
 fn the_verbose_status_has_what_tools_read() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -85,6 +88,7 @@ fn the_verbose_status_has_what_tools_read() {
 
 /// CRI `ContainerStatus.{exit_code,reason}`: `Completed` and `Error` are the words users know.
 #[test]
+#[ignore = "needs root"]
 fn exit_codes_have_their_reasons() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -110,6 +114,7 @@ fn exit_codes_have_their_reasons() {
 
 /// kubelet's RunContainerError: StartContainer fails, and the container stays to be looked at.
 #[test]
+#[ignore = "needs root"]
 fn a_command_that_does_not_exist_is_a_start_error() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -129,6 +134,7 @@ fn a_command_that_does_not_exist_is_a_start_error() {
 
 /// CRI StartContainer: only a CREATED container starts.
 #[test]
+#[ignore = "needs root"]
 fn a_container_starts_once() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -143,6 +149,7 @@ fn a_container_starts_once() {
 
 /// kubelet repeats CreateContainer after its own deadline: same name, attempt and configuration are the same container.
 #[test]
+#[ignore = "needs root"]
 fn the_same_create_again_is_the_same_container() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -164,6 +171,7 @@ fn the_same_create_again_is_the_same_container() {
 
 /// CRI `ContainerMetadata.attempt`: a restart by kubelet is another container beside the exited one.
 #[test]
+#[ignore = "needs root"]
 fn the_next_attempt_is_another_container() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -178,6 +186,7 @@ fn the_next_attempt_is_another_container() {
 
 /// CRI RemoveContainer: "If the container is running, the container must be forcibly removed."
 #[test]
+#[ignore = "needs root"]
 fn a_running_container_can_be_removed() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -195,6 +204,7 @@ fn a_running_container_can_be_removed() {
 
 /// CRI Stop/RemoveContainer: idempotent, "must not return an error if the container has already been" stopped or removed.
 #[test]
+#[ignore = "needs root"]
 fn stopping_and_removing_an_unknown_container_succeeds() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -224,6 +234,7 @@ fn stopping_and_removing_an_unknown_container_succeeds() {
 
 /// NotFound for everything else that is asked of a container that is not there.
 #[test]
+#[ignore = "needs root"]
 fn an_unknown_container_is_not_found() {
     on_node(async |node| {
         let mut runtime = node.runtime();
@@ -269,6 +280,7 @@ fn an_unknown_container_is_not_found() {
 
 /// CreateContainer with an image that was never pulled: kubelet pulls first, so the text must say what is missing.
 #[test]
+#[ignore = "needs root"]
 fn an_image_that_is_not_there_is_named() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -281,6 +293,7 @@ fn an_image_that_is_not_there_is_named() {
 
 /// CRI `PodSandboxStatusResponse.containers_statuses` belongs to evented PLEG; the plain status must at least not lie about the pod.
 #[test]
+#[ignore = "needs root"]
 fn stopping_the_pod_ends_its_containers_with_their_exit_codes() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -307,6 +320,7 @@ fn stopping_the_pod_ends_its_containers_with_their_exit_codes() {
 
 /// A hundred short lives in one pod leave the pod as it was.
 #[test]
+#[ignore = "needs root"]
 fn containers_come_and_go() {
     on_node(async |node| {
         let pod = node.pod().await;

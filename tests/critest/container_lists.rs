@@ -16,6 +16,7 @@ pub(crate) async fn list(node: &Node, filter: v1::ContainerFilter) -> Vec<v1::Co
 
 /// CRI ListContainers with every kind of filter; an unknown id or pod is an empty list.
 #[test]
+#[ignore = "needs root"]
 fn the_list_can_be_filtered() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -76,6 +77,7 @@ fn the_list_can_be_filtered() {
 
 /// CRI `Container` in lists: pod, image, labels and annotations, so that kubelet's relist needs no status.
 #[test]
+#[ignore = "needs root"]
 fn the_list_has_what_a_relist_needs() {
     on_node(async |node| {
         let pod = node.pod().await;

@@ -26,6 +26,7 @@ const VERSIONS: [Transport; 11] = [
 /// CRI Exec: output of both streams, what is typed, and the exit code as `kubectl exec` reads it (the error stream of
 /// `v4.channel.k8s.io`; before, a text).
 #[test]
+#[ignore = "needs root"]
 fn every_version_of_the_protocol() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -61,6 +62,7 @@ fn every_version_of_the_protocol() {
 
 /// The end of stdin reaches the command, as `kubectl cp` and `echo | kubectl exec -i` need it; output goes on after it.
 #[test]
+#[ignore = "needs root"]
 fn stdin_can_end_alone() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -81,6 +83,7 @@ fn stdin_can_end_alone() {
 /// CRI Exec `tty`: one stream, a controlling terminal; the first size is there before the program looks, later ones
 /// follow.
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_with_its_sizes() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -113,6 +116,7 @@ fn a_terminal_with_its_sizes() {
 
 /// ^C typed at a terminal interrupts the command in front.
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_sends_signals() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -133,6 +137,7 @@ fn a_terminal_sends_signals() {
 
 /// Only the streams that were asked for are connected; the others are `/dev/null`.
 #[test]
+#[ignore = "needs root"]
 fn streams_that_were_not_asked_for() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -155,6 +160,7 @@ fn streams_that_were_not_asked_for() {
 
 /// A command that cannot be run is an error with its reason on the error stream.
 #[test]
+#[ignore = "needs root"]
 fn a_command_that_is_not_there() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -177,6 +183,7 @@ fn a_command_that_is_not_there() {
 
 /// A child that keeps the output open does not keep the client.
 #[test]
+#[ignore = "needs root"]
 fn a_child_that_stays_is_not_waited_for() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -195,6 +202,7 @@ fn a_child_that_stays_is_not_waited_for() {
 
 /// When the client goes, the command's stdin ends and its output has no reader; a terminal is hung up.
 #[test]
+#[ignore = "needs root"]
 fn a_client_that_goes_takes_its_streams() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -224,6 +232,7 @@ fn a_client_that_goes_takes_its_streams() {
 
 /// CRI Exec: what cannot be is refused before there is a URL.
 #[test]
+#[ignore = "needs root"]
 fn wrong_requests_are_refused() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -259,6 +268,7 @@ fn wrong_requests_are_refused() {
 
 /// A URL works once.
 #[test]
+#[ignore = "needs root"]
 fn a_url_works_once() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -280,6 +290,7 @@ fn a_url_works_once() {
 
 /// A container that ends takes its commands along, and their clients are told.
 #[test]
+#[ignore = "needs root"]
 fn the_containers_end_is_the_end() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -299,6 +310,7 @@ fn the_containers_end_is_the_end() {
 
 /// Much output to a client that reads slowly: all of it arrives, and nobody keeps it in memory meanwhile.
 #[test]
+#[ignore = "needs root"]
 fn a_slow_client_gets_everything() {
     on_node(async |node| {
         let pod = node.pod().await;

@@ -9,6 +9,7 @@ use crate::harness::{eventually, leaks, on_node, on_pausa, refused, strings};
 
 /// CRI `ExecSyncResponse`: both streams apart, and the exit code; a code other than 0 is no error.
 #[test]
+#[ignore = "needs root"]
 fn output_and_exit_code() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -29,6 +30,7 @@ fn output_and_exit_code() {
 
 /// Exec has the container's environment, directory and standard input that is at its end.
 #[test]
+#[ignore = "needs root"]
 fn exec_is_like_the_container() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -51,6 +53,7 @@ fn exec_is_like_the_container() {
 
 /// CRI ExecSync timeout: kubelet knows a probe's timeout by the code DeadlineExceeded; the container goes on.
 #[test]
+#[ignore = "needs root"]
 fn a_timeout_is_deadline_exceeded() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -66,6 +69,7 @@ fn a_timeout_is_deadline_exceeded() {
 
 /// The whole tree is gone when the answer is there, whatever it does with its signals and its output.
 #[test]
+#[ignore = "needs root"]
 fn a_timeout_leaves_no_child_behind() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -84,6 +88,7 @@ fn a_timeout_leaves_no_child_behind() {
 /// 16 MiB a stream, as the peers; but kubelet's client takes no message above 16 MiB, and ours does not either: more
 /// output than that is cut, not an error, and the command is not stopped by it.
 #[test]
+#[ignore = "needs root"]
 fn huge_output_is_cut() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -101,6 +106,7 @@ fn huge_output_is_cut() {
 
 /// Only a running container can be exec'd into.
 #[test]
+#[ignore = "needs root"]
 fn not_running_is_an_error() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -119,6 +125,7 @@ fn not_running_is_an_error() {
 
 /// A command that does not exist is an error that names it.
 #[test]
+#[ignore = "needs root"]
 fn a_command_that_does_not_exist() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -138,6 +145,7 @@ fn a_command_that_does_not_exist() {
 
 /// A child that keeps the output open does not keep the probe from its answer.
 #[test]
+#[ignore = "needs root"]
 fn a_child_that_stays_does_not_hold_the_answer() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -149,6 +157,7 @@ fn a_child_that_stays_does_not_hold_the_answer() {
 
 /// Many probes at once, all with their own answers.
 #[test]
+#[ignore = "needs root"]
 fn many_at_once_do_not_mix() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -169,6 +178,7 @@ fn many_at_once_do_not_mix() {
 
 /// The container's end ends what was exec'd into it.
 #[test]
+#[ignore = "needs root"]
 fn exec_ends_with_the_container() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -190,6 +200,7 @@ fn exec_ends_with_the_container() {
 
 /// A client that goes away does not leave the command behind for ever: its timeout still holds.
 #[test]
+#[ignore = "needs root"]
 fn the_timeout_holds_without_the_client() {
     on_pausa(async |node| {
         let pod = node.pod().await;

@@ -179,6 +179,7 @@ impl Buildah {
 
 /// docs/compatibility.md: buildah's images, in both manifest formats, from archives and from a registry.
 #[test]
+#[ignore = "needs root"]
 fn images_of_buildah_run_and_go_back() {
     if !have(&["buildah", "skopeo"]) {
         return;
@@ -216,6 +217,7 @@ fn images_of_buildah_run_and_go_back() {
 
 /// The same with umoci, which writes layouts.
 #[test]
+#[ignore = "needs root"]
 fn images_of_umoci_run_and_go_back() {
     if !have(&["umoci", "skopeo", "tar"]) {
         return;

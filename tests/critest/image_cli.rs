@@ -58,6 +58,7 @@ fn reference(image: &str) -> String {
 
 /// docs/operations.md, "Images": what is pulled is listed, in a table, as JSON and as ids.
 #[test]
+#[ignore = "needs root"]
 fn what_is_pulled_is_listed() {
     on_own_node(async |node| {
         let pulled = image(node, &["pull", &reference("base")]);
@@ -93,6 +94,7 @@ fn what_is_pulled_is_listed() {
 
 /// Filters: a repository, a name, the beginning of an id, a pattern; what fits nothing is an empty list.
 #[test]
+#[ignore = "needs root"]
 fn the_list_is_filtered() {
     on_own_node(async |node| {
         node.pull("base").await;
@@ -112,6 +114,7 @@ fn the_list_is_filtered() {
 
 /// Several at once; one that is not there ends in 66 and does not keep the others.
 #[test]
+#[ignore = "needs root"]
 fn several_images_are_removed() {
     on_own_node(async |node| {
         node.pull("base").await;
@@ -140,6 +143,7 @@ fn several_images_are_removed() {
 
 /// The configuration of an image, for people and for programs.
 #[test]
+#[ignore = "needs root"]
 fn an_image_is_inspected() {
     on_own_node(async |node| {
         node.pull("rich").await;
@@ -162,6 +166,7 @@ fn an_image_is_inspected() {
 
 /// Unused images go; what a container uses stays, and nothing goes with `--dry-run`.
 #[test]
+#[ignore = "needs root"]
 fn what_nobody_uses_is_pruned() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -185,6 +190,7 @@ fn what_nobody_uses_is_pruned() {
 
 /// A pull in flight is seen by everybody, with how many wait for it; without anybody it goes on.
 #[test]
+#[ignore = "needs root"]
 fn pulls_in_flight_are_listed() {
     on_own_node(async |node| {
         // A registry that listens and never answers.
@@ -231,6 +237,7 @@ fn pulls_in_flight_are_listed() {
 
 /// Where a reference leads is told with the file that says so, and nobody is asked.
 #[test]
+#[ignore = "needs root"]
 fn the_way_of_a_reference_is_explained() {
     on_own_node(async |node| {
         let told = json(node, &["check", &reference("base")]);
@@ -252,6 +259,7 @@ fn the_way_of_a_reference_is_explained() {
 
 /// An archive brings back what it was made of: the same id, the same name.
 #[test]
+#[ignore = "needs root"]
 fn an_exported_image_can_be_imported() {
     on_own_node(async |node| {
         node.pull("whiteouts").await;
@@ -277,6 +285,7 @@ fn an_exported_image_can_be_imported() {
 
 /// What cannot be exported leaves no file, nor spoils one that is there.
 #[test]
+#[ignore = "needs root"]
 fn a_failed_export_leaves_no_file() {
     on_own_node(async |node| {
         let file = node.dir().join("precious.tar");
@@ -293,6 +302,7 @@ fn a_failed_export_leaves_no_file() {
 
 /// Damage is found and told with 65; `--repair` fetches what is damaged anew.
 #[test]
+#[ignore = "needs root"]
 fn damage_is_found_and_repaired() {
     on_own_node(async |node| {
         node.pull("base").await;
@@ -328,6 +338,7 @@ fn damage_is_found_and_repaired() {
 
 /// The registry's answer reaches whoever asked, with code 1.
 #[test]
+#[ignore = "needs root"]
 fn a_pull_that_fails_says_why() {
     on_own_node(async |node| {
         let failed = image(node, &["pull", &named("no-such-repository")]);
@@ -358,6 +369,7 @@ fn a_daemon_that_is_not_there_is_told_from_wrong_usage() {
 
 /// `pausa image ls | head -1` and the like: no panic, no error text.
 #[test]
+#[ignore = "needs root"]
 fn a_reader_that_goes_away_is_no_failure() {
     on_own_node(async |node| {
         node.pull("base").await;

@@ -26,6 +26,7 @@ async fn said(node: &Node, sub_path: &str, script: &str) -> String {
 
 /// All layers of the image, whiteouts applied, and read-only.
 #[test]
+#[ignore = "needs root"]
 fn an_image_is_a_volume_that_nobody_can_write() {
     on_node(async |node| {
         let script = "cat /volume/replaced; ls /volume/kept; test ! -e /volume/gone && echo; \
@@ -39,6 +40,7 @@ fn an_image_is_a_volume_that_nobody_can_write() {
 
 /// The image may be removed meanwhile: the volume stays what it is.
 #[test]
+#[ignore = "needs root"]
 fn a_volume_survives_the_removal_of_its_image() {
     on_node(async |node| {
         node.pull("whiteouts").await;
@@ -54,6 +56,7 @@ fn a_volume_survives_the_removal_of_its_image() {
 
 /// `image_sub_path`: a directory of the image.
 #[test]
+#[ignore = "needs root"]
 fn a_sub_path_is_what_is_mounted() {
     on_node(async |node| {
         assert_eq!(
@@ -66,6 +69,7 @@ fn a_sub_path_is_what_is_mounted() {
 /// A sub path that is not there, or that leads out of the image, is an error and no empty mount. kubelet tells by the first word
 /// (cri-api `pkg/errors`) that it is the volume.
 #[test]
+#[ignore = "needs root"]
 fn a_sub_path_that_is_not_in_the_image_is_refused() {
     on_node(async |node| {
         node.pull("whiteouts").await;

@@ -37,6 +37,7 @@ async fn used_bytes(node: &Node) -> u64 {
 
 /// CRI `PullImageResponse.image_ref` is the image's id (KEP-4216 wording since 0.36: all ids agree).
 #[test]
+#[ignore = "needs root"]
 fn a_pull_by_tag_returns_the_id_that_status_gives() {
     on_node(async |node| {
         let id = node.pull("base").await;
@@ -55,6 +56,7 @@ fn a_pull_by_tag_returns_the_id_that_status_gives() {
 
 /// CRI `Image.repo_tags`: a pull by digest gives no tag, and the digest as it was asked for.
 #[test]
+#[ignore = "needs root"]
 fn a_pull_by_digest_has_no_tag() {
     on_node(async |node| {
         let name = format!("spare@{}", Registry::get().image("spare").manifest);
@@ -69,6 +71,7 @@ fn a_pull_by_digest_has_no_tag() {
 
 /// Docker-style references, which users write: with tag and digest both, the digest decides.
 #[test]
+#[ignore = "needs root"]
 fn with_tag_and_digest_the_digest_decides() {
     on_node(async |node| {
         let digest = &Registry::get().image("base").manifest;
@@ -79,6 +82,7 @@ fn with_tag_and_digest_the_digest_decides() {
 
 /// CRI ImageStatus: "If the image is not present, returns a response with ImageStatusResponse.Image set to nil".
 #[test]
+#[ignore = "needs root"]
 fn the_status_of_an_unknown_image_is_empty() {
     on_node(async |node| {
         let unknown = format!("sha256:{}", "0".repeat(64));
@@ -94,6 +98,7 @@ fn the_status_of_an_unknown_image_is_empty() {
 
 /// CRI ImageStatus by tag, digest, id and bare hex id: crictl and kubelet use all of them.
 #[test]
+#[ignore = "needs root"]
 fn every_name_of_an_image_finds_it() {
     on_node(async |node| {
         let id = node.pull("base").await;
@@ -108,6 +113,7 @@ fn every_name_of_an_image_finds_it() {
 
 /// CRI `Image.size`: kubelet refuses an image whose size is 0, and plans garbage collection with the sum.
 #[test]
+#[ignore = "needs root"]
 fn the_size_is_of_real_bytes() {
     on_node(async |node| {
         node.pull("base").await;
@@ -129,6 +135,7 @@ fn the_size_is_of_real_bytes() {
 
 /// CRI `Image.uid` and `Image.username`: what kubelet judges runAsNonRoot by (`verifyRunAsNonRoot`).
 #[test]
+#[ignore = "needs root"]
 fn the_user_of_the_image_is_told_apart_by_kind() {
     on_node(async |node| {
         for (name, uid, username) in [
@@ -151,6 +158,7 @@ fn the_user_of_the_image_is_told_apart_by_kind() {
 
 /// CRI ListImages: one image with three tags is one entry with three names.
 #[test]
+#[ignore = "needs root"]
 fn three_tags_of_one_image_are_one_entry() {
     on_node(async |node| {
         for tag in ["tags:a", "tags:b", "tags:c"] {
@@ -169,6 +177,7 @@ fn three_tags_of_one_image_are_one_entry() {
 
 /// CRI RemoveImage (wording since 0.36): by whichever name, the image goes with all its names.
 #[test]
+#[ignore = "needs root"]
 fn removal_by_one_name_removes_all_names() {
     on_node(async |node| {
         let id = Registry::get().image("tags").id.clone();
@@ -186,6 +195,7 @@ fn removal_by_one_name_removes_all_names() {
 
 /// CRI RemoveImage: "This call is idempotent, and must not return an error if the image has already been removed."
 #[test]
+#[ignore = "needs root"]
 fn removing_what_is_not_there_succeeds() {
     on_node(async |node| {
         node.pull("spare").await;
@@ -197,6 +207,7 @@ fn removing_what_is_not_there_succeeds() {
 
 /// CRI ListImages with `ImageFilter.image`: that image or nothing.
 #[test]
+#[ignore = "needs root"]
 fn the_list_can_be_filtered_by_name() {
     on_pausa(async |node| {
         node.pull("base").await;
@@ -211,6 +222,7 @@ fn the_list_can_be_filtered_by_name() {
 
 /// CRI `ImageStatusResponse.info` for verbose requests: JSON with the image's specification, as crictl inspecti shows it.
 #[test]
+#[ignore = "needs root"]
 fn verbose_status_has_the_image_specification() {
     on_node(async |node| {
         node.pull("rich").await;
@@ -229,6 +241,7 @@ fn verbose_status_has_the_image_specification() {
 
 /// CRI ImageFsInfo: kubelet resolves capacity through `mountpoint` and calls it when it connects.
 #[test]
+#[ignore = "needs root"]
 fn the_image_filesystem_is_real() {
     on_pausa(async |node| {
         node.pull("base").await;
@@ -248,6 +261,7 @@ fn the_image_filesystem_is_real() {
 
 /// kubelet measures just after RemoveImage and deletes more if the space is not there (image GC manager).
 #[test]
+#[ignore = "needs root"]
 fn removal_has_freed_the_space_when_it_returns() {
     on_own_node(async |node| {
         node.pull("base").await;
@@ -263,6 +277,7 @@ fn removal_has_freed_the_space_when_it_returns() {
 
 /// CRI PullImage again: the same id, and still one image.
 #[test]
+#[ignore = "needs root"]
 fn pulling_again_changes_nothing() {
     on_node(async |node| {
         let first = node.pull("base").await;
@@ -278,6 +293,7 @@ fn pulling_again_changes_nothing() {
 
 /// kubelet with `serializeImagePulls: false` pulls one image for many pods at once.
 #[test]
+#[ignore = "needs root"]
 fn pulls_of_one_image_at_the_same_time_agree() {
     on_node(async |node| {
         remove(node, &reference("spare")).await;
@@ -289,6 +305,7 @@ fn pulls_of_one_image_at_the_same_time_agree() {
 
 /// OCI image spec, layer.md "Whiteouts": files and directories of lower layers go, opaque directories start anew.
 #[test]
+#[ignore = "needs root"]
 fn whiteouts_hide_what_lower_layers_have() {
     on_node(async |node| {
         node.pull("whiteouts").await;
@@ -306,6 +323,7 @@ fn whiteouts_hide_what_lower_layers_have() {
 
 /// kubelet shows the text in the pod's events; NotFound tells a name that is not there from a registry that is down.
 #[test]
+#[ignore = "needs root"]
 fn pulling_an_unknown_image_is_not_found() {
     on_node(async |node| {
         for name in [reference("no-such-repository"), reference("base:no-such-tag")] {
@@ -322,6 +340,7 @@ fn pulling_an_unknown_image_is_not_found() {
 
 /// Distribution spec and Docker reference grammar: upper case, spaces and bad digests are no names.
 #[test]
+#[ignore = "needs root"]
 fn an_invalid_reference_is_an_invalid_argument() {
     on_pausa(async |node| {
         for name in [
@@ -344,6 +363,7 @@ fn an_invalid_reference_is_an_invalid_argument() {
 
 /// A registry that does not answer is a registry's fault: kubelet looks for this word (cri-api `pkg/errors`).
 #[test]
+#[ignore = "needs root"]
 fn a_dead_registry_is_called_unavailable() {
     on_own_node(async |node| {
         let dir = node.dir().join("hosts/dead.test");
@@ -365,6 +385,7 @@ fn a_dead_registry_is_called_unavailable() {
 
 /// Removing an image in use drops its names; containers keep running on its data.
 #[test]
+#[ignore = "needs root"]
 fn a_running_container_survives_the_removal_of_its_image() {
     on_node(async |node| {
         node.pull("whiteouts").await;

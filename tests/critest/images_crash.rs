@@ -101,6 +101,7 @@ async fn is_whole(node: &Node) {
 
 /// PullImage is cut off at every step: the image is absent or whole, and the next pull makes it whole.
 #[test]
+#[ignore = "needs root"]
 fn a_pull_that_is_cut_off_leaves_the_image_whole_or_absent() {
     if !cfg!(debug_assertions) {
         println!("skipped: there are no failpoints in this build");
@@ -131,6 +132,7 @@ fn a_pull_that_is_cut_off_leaves_the_image_whole_or_absent() {
 
 /// RemoveImage is cut off at every step: the image is whole or absent, never a part of it, and nothing stays.
 #[test]
+#[ignore = "needs root"]
 fn a_removal_that_is_cut_off_leaves_the_image_whole_or_absent() {
     if !cfg!(debug_assertions) {
         println!("skipped: there are no failpoints in this build");
@@ -157,6 +159,7 @@ fn a_removal_that_is_cut_off_leaves_the_image_whole_or_absent() {
 
 /// All the store's records are lost: images come back with their names.
 #[test]
+#[ignore = "needs root"]
 fn a_store_without_records_is_rebuilt() {
     on_own_node(async |node| {
         ok("PullImage", node.images().pull_image(pull_request()).await);
@@ -173,6 +176,7 @@ fn a_store_without_records_is_rebuilt() {
 /// A layer is damaged and the machine was restarted in the meantime: the image is not shown until it is whole again, and the
 /// daemon mends it by itself.
 #[test]
+#[ignore = "needs root"]
 fn a_layer_damaged_by_a_power_cut_is_fetched_again() {
     on_own_node(async |node| {
         ok("PullImage", node.images().pull_image(pull_request()).await);

@@ -20,6 +20,7 @@ async fn reopen(container: &crate::harness::Container<'_>) {
 
 /// CRI logging: both streams in one file, each entry with its stream, lines in order.
 #[test]
+#[ignore = "needs root"]
 fn both_streams_are_in_the_log() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -39,6 +40,7 @@ fn both_streams_are_in_the_log() {
 
 /// Lines up to 16384 bytes are one entry, longer ones are pieces, and there is never an empty last piece.
 #[test]
+#[ignore = "needs root"]
 fn long_lines_are_split_at_16_kib_exactly() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -68,6 +70,7 @@ fn long_lines_are_split_at_16_kib_exactly() {
 
 /// What comes without a newline before the end is a piece (`P`), and it is there when the status says EXITED.
 #[test]
+#[ignore = "needs root"]
 fn the_rest_of_a_line_is_a_piece() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -85,6 +88,7 @@ fn the_rest_of_a_line_is_a_piece() {
 
 /// All bytes are in the file before anybody hears EXITED: kubelet reads termination messages from it.
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_missing_when_the_container_has_exited() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -99,6 +103,7 @@ fn nothing_is_missing_when_the_container_has_exited() {
 
 /// Content is bytes: what is not UTF-8 goes through unchanged.
 #[test]
+#[ignore = "needs root"]
 fn content_need_not_be_text() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -112,6 +117,7 @@ fn content_need_not_be_text() {
 
 /// CRI `PodSandboxConfig.log_directory` and `ContainerConfig.log_path`: missing directories are made.
 #[test]
+#[ignore = "needs root"]
 fn missing_directories_are_made() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -132,6 +138,7 @@ fn missing_directories_are_made() {
 
 /// CRI `log_path` empty: logging is off, and the container is not stopped by a full pipe.
 #[test]
+#[ignore = "needs root"]
 fn without_a_log_path_the_output_is_drained() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -147,6 +154,7 @@ fn without_a_log_path_the_output_is_drained() {
 
 /// CRI ReopenContainerLog: kubelet renames the file and asks for a new one, which is there when the call returns.
 #[test]
+#[ignore = "needs root"]
 fn rotation_loses_no_line() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -175,6 +183,7 @@ fn rotation_loses_no_line() {
 
 /// CRI ReopenContainerLog: "If the container is not running, container runtime can choose to either create a new log file or return an error".
 #[test]
+#[ignore = "needs root"]
 fn reopening_an_ended_log_does_not_succeed_silently() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -198,6 +207,7 @@ fn reopening_an_ended_log_does_not_succeed_silently() {
 
 /// With a terminal everything is standard output (CRI `ContainerConfig.tty`).
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_has_one_stream() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -214,6 +224,7 @@ fn a_terminal_has_one_stream() {
 
 /// Exec output never goes to the log.
 #[test]
+#[ignore = "needs root"]
 fn exec_does_not_write_to_the_log() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -229,6 +240,7 @@ fn exec_does_not_write_to_the_log() {
 
 /// A log is appended to, and its entries appear while the container runs.
 #[test]
+#[ignore = "needs root"]
 fn lines_appear_while_the_container_runs() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -248,6 +260,7 @@ fn lines_appear_while_the_container_runs() {
 
 /// Times have nine digits of a second, always: parsers with a fixed layout and sorting by text both work.
 #[test]
+#[ignore = "needs root"]
 fn times_have_nine_digits() {
     on_pausa(async |node| {
         let pod = node.pod().await;

@@ -31,6 +31,7 @@ fn number(text: &str, line: &str) -> f64 {
 
 /// docs/operations.md, "Metrics": requests by code, steps, pulls; counted from the daemon's start on.
 #[test]
+#[ignore = "needs root"]
 fn what_a_daemon_does_is_counted() {
     on_own_node(async |node| {
         node.daemon(Daemon::kill);

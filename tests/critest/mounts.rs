@@ -39,6 +39,7 @@ impl Drop for Tmpfs {
 
 /// CRI `Mount.readonly`: both ways, for directories and for files.
 #[test]
+#[ignore = "needs root"]
 fn binds_of_directories_and_files() {
     on_node(async |node| {
         let dir = node.dir().join("volume");
@@ -69,6 +70,7 @@ fn binds_of_directories_and_files() {
 
 /// A missing source is made, as a directory 0755 (kubelet's hostPath of type "" relies on it).
 #[test]
+#[ignore = "needs root"]
 fn a_missing_source_is_made() {
     on_node(async |node| {
         let dir = node.dir().join("not/yet/there");
@@ -85,6 +87,7 @@ fn a_missing_source_is_made() {
 
 /// A source that is a symbolic link is followed on the node, before the container exists.
 #[test]
+#[ignore = "needs root"]
 fn a_source_may_be_a_link() {
     on_node(async |node| {
         let dir = node.dir().join("target");
@@ -102,6 +105,7 @@ fn a_source_may_be_a_link() {
 
 /// A destination below a link of the image stays in the container (CVE-2019-16884 and its kin).
 #[test]
+#[ignore = "needs root"]
 fn a_destination_cannot_leave_the_container() {
     on_node(async |node| {
         let dir = node.dir().join("inside");
@@ -118,6 +122,7 @@ fn a_destination_cannot_leave_the_container() {
 
 /// Mounts are made outer ones first, whatever their order in the request.
 #[test]
+#[ignore = "needs root"]
 fn the_order_of_the_request_does_not_matter() {
     on_node(async |node| {
         let make = |name: &str| {
@@ -137,6 +142,7 @@ fn the_order_of_the_request_does_not_matter() {
 
 /// CRI `ContainerStatus.mounts`: as requested, in the request's words.
 #[test]
+#[ignore = "needs root"]
 fn the_status_repeats_the_mounts() {
     on_node(async |node| {
         let dir = node.dir().join("v");
@@ -155,6 +161,7 @@ fn the_status_repeats_the_mounts() {
 
 /// CRI `Mount.recursive_read_only` (KEP-3857): submounts too, and only with `readonly` and private propagation.
 #[test]
+#[ignore = "needs root"]
 fn read_only_all_the_way_down() {
     on_node(async |node| {
         let outer = node.dir().join("outer");
@@ -206,6 +213,7 @@ fn read_only_all_the_way_down() {
 
 /// CRI `Mount.mount_options` (since 0.37): noexec, nodev, nosuid and nothing else.
 #[test]
+#[ignore = "needs root"]
 fn mount_options() {
     on_pausa(async |node| {
         let dir = node.dir().join("v");
@@ -230,6 +238,7 @@ fn mount_options() {
 
 /// CRI `MountPropagation`: PRIVATE sees nothing new, HOST_TO_CONTAINER sees the node's later mounts.
 #[test]
+#[ignore = "needs root"]
 fn mounts_of_the_node_propagate_when_asked_for() {
     on_node(async |node| {
         let shared = Tmpfs::new(node.dir().join("shared"), MountPropagationFlags::SHARED);
@@ -252,6 +261,7 @@ fn mounts_of_the_node_propagate_when_asked_for() {
 
 /// CRI `PROPAGATION_BIDIRECTIONAL`: what the container mounts, the node has; only where the source is shared.
 #[test]
+#[ignore = "needs root"]
 fn mounts_of_the_container_propagate_when_asked_for() {
     on_node(async |node| {
         let shared = Tmpfs::new(node.dir().join("shared"), MountPropagationFlags::SHARED);
@@ -282,6 +292,7 @@ fn mounts_of_the_container_propagate_when_asked_for() {
 
 /// Files of the pod: /etc/hostname, /etc/hosts, /etc/resolv.conf, unless the request mounts its own.
 #[test]
+#[ignore = "needs root"]
 fn the_files_of_the_pod() {
     on_node(async |node| {
         let own = node.dir().join("hosts-of-kubelet");
@@ -306,6 +317,7 @@ fn the_files_of_the_pod() {
 
 /// /dev/shm is the pod's: 64 MiB, shared by its containers, not by other pods.
 #[test]
+#[ignore = "needs root"]
 fn shared_memory_is_shared_in_the_pod() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -323,6 +335,7 @@ fn shared_memory_is_shared_in_the_pod() {
 
 /// OCI runtime spec, default filesystems: /proc, /sys read-only, /dev/pts, /dev/mqueue.
 #[test]
+#[ignore = "needs root"]
 fn the_default_filesystems() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -342,6 +355,7 @@ fn the_default_filesystems() {
 
 /// A mount on one of the defaults replaces it.
 #[test]
+#[ignore = "needs root"]
 fn a_mount_replaces_a_default() {
     on_node(async |node| {
         let dir = node.dir().join("mine");

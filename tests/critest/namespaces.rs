@@ -25,6 +25,7 @@ async fn pod_with_pid(node: &Node, mode: NamespaceMode) -> Pod<'_> {
 
 /// CRI `NamespaceMode.CONTAINER` for PIDs: each container is alone and its command is PID 1.
 #[test]
+#[ignore = "needs root"]
 fn a_pid_namespace_for_every_container() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -41,6 +42,7 @@ fn a_pid_namespace_for_every_container() {
 
 /// CRI `NamespaceMode.POD` for PIDs (`shareProcessNamespace`): containers see each other, and none is PID 1.
 #[test]
+#[ignore = "needs root"]
 fn one_pid_namespace_for_the_pod() {
     on_node(async |node| {
         let pod = pod_with_pid(node, NamespaceMode::Pod).await;
@@ -65,6 +67,7 @@ fn one_pid_namespace_for_the_pod() {
 
 /// In a shared PID namespace orphans are reaped by the pod, not piled up.
 #[test]
+#[ignore = "needs root"]
 fn orphans_are_reaped_in_a_shared_pid_namespace() {
     on_node(async |node| {
         let pod = pod_with_pid(node, NamespaceMode::Pod).await;
@@ -85,6 +88,7 @@ fn orphans_are_reaped_in_a_shared_pid_namespace() {
 
 /// The end of the pause process is news only when nobody asked for it.
 #[test]
+#[ignore = "needs root"]
 fn stopping_a_pod_with_shared_pids_is_no_incident() {
     on_own_node(async |node| {
         let pod = pod_with_pid(node, NamespaceMode::Pod).await;
@@ -97,6 +101,7 @@ fn stopping_a_pod_with_shared_pids_is_no_incident() {
 
 /// A container's end ends all of it even where PIDs are shared, and only it.
 #[test]
+#[ignore = "needs root"]
 fn stopping_one_container_spares_the_others_in_a_shared_pid_namespace() {
     on_node(async |node| {
         let pod = pod_with_pid(node, NamespaceMode::Pod).await;
@@ -122,6 +127,7 @@ fn stopping_one_container_spares_the_others_in_a_shared_pid_namespace() {
 
 /// CRI `NamespaceMode.NODE` for PIDs (`hostPID`).
 #[test]
+#[ignore = "needs root"]
 fn the_pid_namespace_of_the_node() {
     on_node(async |node| {
         let pod = pod_with_pid(node, NamespaceMode::Node).await;
@@ -141,6 +147,7 @@ fn the_pid_namespace_of_the_node() {
 /// CRI `NamespaceMode.TARGET` (KEP-1441, ephemeral containers): kubectl debug sees its target's processes and, through
 /// /proc/PID/root, its files.
 #[test]
+#[ignore = "needs root"]
 fn the_pid_namespace_of_a_target() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -166,6 +173,7 @@ fn the_pid_namespace_of_a_target() {
 
 /// CRI `NamespaceOption.target_id`: a container of this pod that runs, nothing else.
 #[test]
+#[ignore = "needs root"]
 fn a_target_must_run_in_the_same_pod() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -183,6 +191,7 @@ fn a_target_must_run_in_the_same_pod() {
 
 /// CRI `NamespaceOption.ipc`: POD is one for all containers, NODE is the node's.
 #[test]
+#[ignore = "needs root"]
 fn ipc_namespaces() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -201,6 +210,7 @@ fn ipc_namespaces() {
 
 /// CRI `NamespaceOption.network`: POD is one for all containers, NODE is the node's, without an address of its own.
 #[test]
+#[ignore = "needs root"]
 fn network_namespaces() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -229,6 +239,7 @@ fn network_namespaces() {
 
 /// Mounts and host name are never the node's in an ordinary pod; the host name is one for the pod.
 #[test]
+#[ignore = "needs root"]
 fn mount_and_uts_namespaces() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -241,6 +252,7 @@ fn mount_and_uts_namespaces() {
 
 /// CRI ExecSync: the process joins everything the container is in.
 #[test]
+#[ignore = "needs root"]
 fn exec_enters_all_namespaces() {
     on_node(async |node| {
         let pod = node.pod().await;

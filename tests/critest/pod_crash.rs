@@ -124,6 +124,7 @@ async fn works(pod: &Pod<'_>) {
 
 /// The pod is there, or what was made of it is gone; the same request makes it or finds it.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_that_is_being_created() {
     if no_failpoints() {
         return;
@@ -141,6 +142,7 @@ fn a_pod_that_is_being_created() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_is_being_created() {
     if no_failpoints() {
         return;
@@ -161,6 +163,7 @@ fn a_container_that_is_being_created() {
 
 /// It runs, or it was never started and can be.
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_is_being_started() {
     if no_failpoints() {
         return;
@@ -182,6 +185,7 @@ fn a_container_that_is_being_started() {
 
 /// Stopped again, it is exited with the code that the monitor saw.
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_is_being_stopped() {
     if no_failpoints() {
         return;
@@ -209,6 +213,7 @@ fn a_container_that_is_being_stopped() {
 
 /// The limits are the old ones or the new ones, and can be changed again.
 #[test]
+#[ignore = "needs root"]
 fn a_container_whose_resources_are_being_changed() {
     if no_failpoints() {
         return;
@@ -240,6 +245,7 @@ fn a_container_whose_resources_are_being_changed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_is_being_removed() {
     if no_failpoints() {
         return;
@@ -263,6 +269,7 @@ fn a_container_that_is_being_removed() {
 
 /// Stopped again, the pod is not ready; its address is free.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_that_is_being_stopped() {
     if no_failpoints() {
         return;
@@ -285,6 +292,7 @@ fn a_pod_that_is_being_stopped() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_that_is_being_removed() {
     if no_failpoints() {
         return;
@@ -306,6 +314,7 @@ fn a_pod_that_is_being_removed() {
 
 /// The monitor dies, and then the daemon, while it is taking note of that.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_whose_monitor_has_died() {
     if no_failpoints() {
         return;
@@ -335,6 +344,7 @@ fn a_pod_whose_monitor_has_died() {
 
 /// The daemon dies once more while it recovers.
 #[test]
+#[ignore = "needs root"]
 fn a_daemon_that_recovers() {
     if no_failpoints() {
         return;
@@ -363,6 +373,7 @@ fn a_daemon_that_recovers() {
 
 /// Every failpoint in the code is in one of the tables.
 #[test]
+#[ignore = "needs root"]
 fn every_failpoint_has_its_case() {
     let tables: BTreeSet<&str> = [
         &RUN_POD[..],

@@ -31,6 +31,7 @@ fn on_host_network(config: &mut v1::PodSandboxConfig) {
 
 /// A connection goes to the pod's localhost; what is sent after the client's end of sending still comes back.
 #[test]
+#[ignore = "needs root"]
 fn both_directions_end_alone() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -50,6 +51,7 @@ fn both_directions_end_alone() {
 
 /// Many connections at once over one session, each its own.
 #[test]
+#[ignore = "needs root"]
 fn many_connections_at_once() {
     on_pausa(async |node| {
         let pod = node.pod_with(on_host_network).await;
@@ -89,6 +91,7 @@ fn many_connections_at_once() {
 
 /// A port nobody listens on is an error of that connection, which names the port; others go on.
 #[test]
+#[ignore = "needs root"]
 fn an_error_leaves_the_others_alone() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -111,6 +114,7 @@ fn an_error_leaves_the_others_alone() {
 
 /// Where nobody listens on 127.0.0.1, `::1` is asked.
 #[test]
+#[ignore = "needs root"]
 fn ipv6_is_tried_too() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -129,6 +133,7 @@ fn ipv6_is_tried_too() {
 
 /// A pod on the host network forwards to the node's localhost.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_on_the_host_network() {
     on_node(async |node| {
         let pod = node.pod_with(on_host_network).await;
@@ -149,6 +154,7 @@ fn a_pod_on_the_host_network() {
 
 /// WebSocket `v4.channel.k8s.io`: two channels for each port of the request, each beginning with the port.
 #[test]
+#[ignore = "needs root"]
 fn two_channels_a_port() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -170,6 +176,7 @@ fn two_channels_a_port() {
 
 /// CRI PortForward: what cannot be is refused before there is a URL.
 #[test]
+#[ignore = "needs root"]
 fn wrong_requests_are_refused() {
     on_pausa(async |node| {
         let pod = node.pod().await;

@@ -15,6 +15,7 @@ fn env(key: &str, value: &str) -> v1::KeyValue {
 /// CRI `ContainerConfig.command` and `args` against ENTRYPOINT and CMD: the table of the Kubernetes documentation
 /// ("Define a Command and Arguments for a Container").
 #[test]
+#[ignore = "needs root"]
 fn command_and_arguments_against_the_image() {
     on_node(async |node| {
         node.pull("entry").await;
@@ -41,6 +42,7 @@ fn command_and_arguments_against_the_image() {
 
 /// CRI `ContainerConfig.envs` over the image's Env; a later duplicate wins.
 #[test]
+#[ignore = "needs root"]
 fn the_environment_is_the_images_and_then_the_requests() {
     on_node(async |node| {
         node.pull("rich").await;
@@ -62,6 +64,7 @@ fn the_environment_is_the_images_and_then_the_requests() {
 
 /// CRI `KeyValue.value` is bytes (since 0.37): what is not UTF-8 arrives as it is.
 #[test]
+#[ignore = "needs root"]
 fn a_value_of_the_environment_may_be_any_bytes() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -78,6 +81,7 @@ fn a_value_of_the_environment_may_be_any_bytes() {
 
 /// Without PATH in image and request there is still one, and HOSTNAME is the pod's.
 #[test]
+#[ignore = "needs root"]
 fn path_and_hostname_are_always_there() {
     on_node(async |node| {
         node.pull("bare-env").await;
@@ -95,6 +99,7 @@ fn path_and_hostname_are_always_there() {
 
 /// CRI `ContainerConfig.working_dir`, else the image's WorkingDir, else `/`; made when missing (OCI runtime spec, `process.cwd`).
 #[test]
+#[ignore = "needs root"]
 fn the_working_directory_is_made() {
     on_node(async |node| {
         node.pull("rich").await;
@@ -109,6 +114,7 @@ fn the_working_directory_is_made() {
 
 /// OCI image spec `Volumes`: writable even where the root filesystem is not.
 #[test]
+#[ignore = "needs root"]
 fn a_volume_of_the_image_is_writable() {
     on_node(async |node| {
         node.pull("rich").await;
@@ -123,6 +129,7 @@ fn a_volume_of_the_image_is_writable() {
 
 /// CRI `ContainerConfig.tty`: a terminal on all three, `TERM` set, and the size of nothing yet.
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_is_one() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -138,6 +145,7 @@ fn a_terminal_is_one() {
 
 /// CRI `ContainerConfig.stdin` false: standard input is at its end at once.
 #[test]
+#[ignore = "needs root"]
 fn without_stdin_there_is_nothing_to_read() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -147,6 +155,7 @@ fn without_stdin_there_is_nothing_to_read() {
 
 /// OCI runtime spec, Linux default devices and links in /dev.
 #[test]
+#[ignore = "needs root"]
 fn dev_has_what_programs_expect() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -159,6 +168,7 @@ fn dev_has_what_programs_expect() {
 
 /// What the runtime has open is nobody else's business (CVE-2024-21626 began with a leaked descriptor).
 #[test]
+#[ignore = "needs root"]
 fn file_descriptors_of_the_runtime_do_not_leak_in() {
     on_node(async |node| {
         let pod = node.pod().await;

@@ -15,6 +15,7 @@ fn int(value: i64) -> Option<v1::Int64Value> {
 
 /// CRI `run_as_user`, `run_as_group`, `run_as_username`, and the image's USER where the request is silent.
 #[test]
+#[ignore = "needs root"]
 fn every_form_of_user() {
     on_node(async |node| {
         node.pull("user-name").await;
@@ -50,6 +51,7 @@ fn every_form_of_user() {
 
 /// CRI `LinuxContainerSecurityContext.run_as_username`: a name that the image does not know is named in the error.
 #[test]
+#[ignore = "needs root"]
 fn an_unknown_user_name_is_an_error() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -70,6 +72,7 @@ fn an_unknown_user_name_is_an_error() {
 
 /// CRI `run_as_group`: "should only be specified when run_as_user or run_as_username is specified; otherwise, the runtime MUST error."
 #[test]
+#[ignore = "needs root"]
 fn a_group_without_a_user_is_refused() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -113,6 +116,7 @@ async fn groups_of(
 
 /// KEP-3619 `Merge`: groups of the request and those `/etc/group` of the image gives the user.
 #[test]
+#[ignore = "needs root"]
 fn merged_groups_are_the_requests_and_the_images() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -124,6 +128,7 @@ fn merged_groups_are_the_requests_and_the_images() {
 
 /// KEP-3619 `Strict`: `/etc/group` of the image is not asked.
 #[test]
+#[ignore = "needs root"]
 fn strict_groups_are_only_the_requests() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -135,6 +140,7 @@ fn strict_groups_are_only_the_requests() {
 
 /// Exec runs as the container's user, with its groups.
 #[test]
+#[ignore = "needs root"]
 fn exec_is_the_same_user() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -155,6 +161,7 @@ fn exec_is_the_same_user() {
 
 /// Only root of the container has capabilities; another user gets none by being root's heir (CVE-2022-24769).
 #[test]
+#[ignore = "needs root"]
 fn a_plain_user_has_no_capabilities() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -168,6 +175,7 @@ fn a_plain_user_has_no_capabilities() {
 
 /// Ids that do not fit are refused and do not wrap around to root (CVE-2024-40635).
 #[test]
+#[ignore = "needs root"]
 fn a_huge_user_id_does_not_become_root() {
     on_pausa(async |node| {
         let pod = node.pod().await;

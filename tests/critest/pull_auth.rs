@@ -67,6 +67,7 @@ async fn let_in(node: &Node, auth: v1::AuthConfig) {
 
 /// CRI `AuthConfig`: user name and password, or both in `auth`; `server_address` says whom they are for.
 #[test]
+#[ignore = "needs root"]
 fn a_registry_that_wants_a_password() {
     on_own_node(async |node| {
         let dir = tempfile::tempdir().expect("a directory");
@@ -101,6 +102,7 @@ fn a_registry_that_wants_a_password() {
 
 /// CRI `AuthConfig` with a token server: the password, an identity token by OAuth2, and a token for the registry itself.
 #[test]
+#[ignore = "needs root"]
 fn a_registry_that_wants_a_token() {
     on_own_node(async |node| {
         let dir = tempfile::tempdir().expect("a directory");

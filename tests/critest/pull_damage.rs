@@ -55,6 +55,7 @@ fn hosts(node: &Node, toml: &str) {
 
 /// OCI distribution specification, "Pulling blobs": the client verifies the digest. Another server may have the right bytes.
 #[test]
+#[ignore = "needs root"]
 fn a_mirror_with_damaged_blobs_fails_no_pull() {
     on_own_node(async |node| {
         let (liar, honest) = (liar(), &Registry::get().address);

@@ -63,6 +63,7 @@ async fn works(node: &Node) {
 
 /// containerd `docs/hosts.md`, "ca field", "skip_verify field".
 #[test]
+#[ignore = "needs root"]
 fn a_private_authority_must_be_named() {
     on_own_node(async |node| {
         let dir = tempfile::tempdir().expect("a directory");
@@ -100,6 +101,7 @@ fn a_private_authority_must_be_named() {
 
 /// containerd `docs/hosts.md`, "client field": of several the one whose issuer the server trusts.
 #[test]
+#[ignore = "needs root"]
 fn a_client_certificate_opens_the_door() {
     on_own_node(async |node| {
         let dir = tempfile::tempdir().expect("a directory");

@@ -22,6 +22,7 @@ async fn counter<'a>(pod: &'a crate::harness::Pod<'_>) -> Container<'a> {
 
 /// `kill -9`: pods and containers run on, with the same status as before, and can be used and removed.
 #[test]
+#[ignore = "needs root"]
 fn everything_runs_on_when_the_daemon_is_killed() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -58,6 +59,7 @@ fn everything_runs_on_when_the_daemon_is_killed() {
 
 /// The log goes on while nobody is there, without a gap, and after.
 #[test]
+#[ignore = "needs root"]
 fn the_log_has_no_gap() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -78,6 +80,7 @@ fn the_log_has_no_gap() {
 
 /// What ended meanwhile has its true exit code and time.
 #[test]
+#[ignore = "needs root"]
 fn an_exit_that_nobody_saw_is_known() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -124,6 +127,7 @@ fn an_exit_that_nobody_saw_is_known() {
 
 /// SIGTERM is an orderly stop of the daemon, not of the pods.
 #[test]
+#[ignore = "needs root"]
 fn sigterm_stops_only_the_daemon() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -141,6 +145,7 @@ fn sigterm_stops_only_the_daemon() {
 
 /// Images, and pods that were stopped, are still what they were.
 #[test]
+#[ignore = "needs root"]
 fn images_and_stopped_pods_are_kept() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -158,6 +163,7 @@ fn images_and_stopped_pods_are_kept() {
 
 /// The address of a pod from before is not given to a pod from after.
 #[test]
+#[ignore = "needs root"]
 fn addresses_stay_taken() {
     on_own_node(async |node| {
         let first = node.pod().await;
@@ -171,6 +177,7 @@ fn addresses_stay_taken() {
 
 /// Killed in the middle of anything: afterwards each pod is either there, whole and removable, or leaves no trace.
 #[test]
+#[ignore = "needs root"]
 fn killed_in_the_middle_of_starting_pods() {
     on_own_node(async |node| {
         node.pull("base").await;
@@ -214,6 +221,7 @@ fn killed_in_the_middle_of_starting_pods() {
 
 /// Killed while removing: the removal can be asked for again and ends.
 #[test]
+#[ignore = "needs root"]
 fn killed_in_the_middle_of_removing_pods() {
     on_own_node(async |node| {
         for millis in [1_u64, 4, 16] {
@@ -238,6 +246,7 @@ fn killed_in_the_middle_of_removing_pods() {
 
 /// The kernel is the truth: a container killed behind the daemon's back is EXITED.
 #[test]
+#[ignore = "needs root"]
 fn a_container_killed_from_outside_has_exited() {
     on_own_node(async |node| {
         let pod = node.pod().await;

@@ -79,6 +79,7 @@ fn lose_record(node: &Node, pod: &Pod<'_>) {
 
 /// RunPodSandbox: the pod is there, or what was made of it is gone and the same request makes it.
 #[test]
+#[ignore = "needs root"]
 fn killed_while_making_a_pod() {
     on_own_node(async |node| {
         node.pull("base").await;
@@ -94,6 +95,7 @@ fn killed_while_making_a_pod() {
 
 /// CreateContainer: as with pods.
 #[test]
+#[ignore = "needs root"]
 fn killed_while_making_a_container() {
     on_own_node(async |node| {
         let pod = sharing_pod(node).await;
@@ -111,6 +113,7 @@ fn killed_while_making_a_container() {
 
 /// StartContainer: it runs, or it was never started and can be.
 #[test]
+#[ignore = "needs root"]
 fn killed_while_starting_a_container() {
     on_own_node(async |node| {
         let pod = node.pod().await;
@@ -129,6 +132,7 @@ fn killed_while_starting_a_container() {
 
 /// StopPodSandbox: asked again it ends, and the pod is not ready.
 #[test]
+#[ignore = "needs root"]
 fn killed_while_stopping_a_pod() {
     on_own_node(async |node| {
         for millis in DELAYS {
@@ -148,6 +152,7 @@ fn killed_while_stopping_a_pod() {
 
 /// RemovePodSandbox of a running pod: asked again it ends.
 #[test]
+#[ignore = "needs root"]
 fn killed_while_removing_a_pod() {
     on_own_node(async |node| {
         for millis in DELAYS {
@@ -165,6 +170,7 @@ fn killed_while_removing_a_pod() {
 
 /// A pod whose record is lost holds nothing for long: its monitor, namespaces, address and mounts go.
 #[test]
+#[ignore = "needs root"]
 fn what_has_no_record_is_removed() {
     on_own_node(async |node| {
         let kept = node.pod().await;
@@ -188,6 +194,7 @@ fn what_has_no_record_is_removed() {
 
 /// A record that cannot be read is a record: its pod runs on, keeps its address, and is there again once it is mended.
 #[test]
+#[ignore = "needs root"]
 fn a_damaged_record_costs_the_pod_nothing() {
     on_own_node(async |node| {
         let pod = node.pod().await;

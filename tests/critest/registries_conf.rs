@@ -23,6 +23,7 @@ async fn pull(node: &Node, name: &str) -> Result<tonic::Response<v1::PullImageRe
 
 /// containers-registries.conf(5), "Remapping and mirroring registries": the name stays the user's.
 #[test]
+#[ignore = "needs root"]
 fn a_location_stands_in_for_a_name() {
     on_own_node(async |node| {
         let dead = "[[registry.mirror]]\nlocation = \"127.0.0.1:9/nothing\"\ninsecure = true\n";
@@ -47,6 +48,7 @@ fn a_location_stands_in_for_a_name() {
 
 /// containers-registries.conf(5), "Short-Name Aliasing", and the search list.
 #[test]
+#[ignore = "needs root"]
 fn short_names_are_found_by_their_short_names() {
     on_own_node(async |node| {
         write(

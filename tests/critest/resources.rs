@@ -69,6 +69,7 @@ fn limits() -> v1::LinuxContainerResources {
 
 /// CRI `LinuxContainerResources`: quota, period, memory, cpuset and OOM score reach the kernel.
 #[test]
+#[ignore = "needs root"]
 fn limits_reach_the_kernel() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -85,6 +86,7 @@ fn limits_reach_the_kernel() {
 
 /// CRI `ContainerStatus.resources` (KEP-1287): kubelet compares them with what it asked for.
 #[test]
+#[ignore = "needs root"]
 fn the_status_has_the_resources() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -107,6 +109,7 @@ fn the_status_has_the_resources() {
 
 /// CRI UpdateContainerResources (KEP-1287): in place, up and down, seen in kernel and status.
 #[test]
+#[ignore = "needs root"]
 fn limits_change_while_it_runs() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -144,6 +147,7 @@ fn limits_change_while_it_runs() {
 
 /// What is not in the update stays (CRI: "If the fields are not specified, they are not changed").
 #[test]
+#[ignore = "needs root"]
 fn an_update_changes_only_what_it_says() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -166,6 +170,7 @@ fn an_update_changes_only_what_it_says() {
 
 /// The kernel's OOM killer ended PID 1: exit code 137 and the reason users look for.
 #[test]
+#[ignore = "needs root"]
 fn running_out_of_memory_is_called_oom_killed() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -188,6 +193,7 @@ fn running_out_of_memory_is_called_oom_killed() {
 
 /// Containers sit below the cgroup that kubelet chose, in a directory named by their id (cAdvisor looks for it).
 #[test]
+#[ignore = "needs root"]
 fn the_cgroup_is_below_the_pods() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -215,6 +221,7 @@ fn the_cgroup_is_below_the_pods() {
 
 /// CRI `unified` on version 1 nodes cannot be honoured, and wrong values are named; nothing half made is left.
 #[test]
+#[ignore = "needs root"]
 fn a_limit_the_kernel_refuses_is_named() {
     on_pausa(async |node| {
         let pod = node.pod().await;

@@ -22,6 +22,7 @@ fn by_id(id: &str) -> v1::PodSandboxFilter {
 
 /// CRI `PodSandboxStatus`: kubelet verifies id, metadata, state and created_at, and uses labels and annotations as its memory.
 #[test]
+#[ignore = "needs root"]
 fn the_status_says_what_was_asked_for() {
     on_node(async |node| {
         let before = jiff::Timestamp::now().as_nanosecond();
@@ -61,6 +62,7 @@ fn the_status_says_what_was_asked_for() {
 
 /// CRI ids: 64 hexadecimal characters, by which cAdvisor recognises cgroups.
 #[test]
+#[ignore = "needs root"]
 fn the_id_is_64_hexadecimal_characters() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -77,6 +79,7 @@ fn the_id_is_64_hexadecimal_characters() {
 
 /// CRI `PodSandboxStatusResponse.info` for verbose requests: JSON with `pid`-style facts that crictl inspectp shows.
 #[test]
+#[ignore = "needs root"]
 fn the_verbose_status_is_json_and_has_the_configuration() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -96,6 +99,7 @@ fn the_verbose_status_is_json_and_has_the_configuration() {
 
 /// CRI StopPodSandbox: "This call is idempotent, and must not return an error if all relevant resources have already been reclaimed."
 #[test]
+#[ignore = "needs root"]
 fn stopping_twice_is_stopping_once() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -108,6 +112,7 @@ fn stopping_twice_is_stopping_once() {
 
 /// CRI RemovePodSandbox: "If there are any running containers in the sandbox, they must be forcibly terminated and removed."
 #[test]
+#[ignore = "needs root"]
 fn removing_a_running_pod_ends_everything_in_it() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -124,6 +129,7 @@ fn removing_a_running_pod_ends_everything_in_it() {
 
 /// CRI Stop/RemovePodSandbox: idempotent, also for a pod that nobody knows (any more).
 #[test]
+#[ignore = "needs root"]
 fn stopping_and_removing_an_unknown_pod_succeeds() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -153,6 +159,7 @@ fn stopping_and_removing_an_unknown_pod_succeeds() {
 
 /// kubelet takes NotFound of a status for "already gone", and any other code for trouble.
 #[test]
+#[ignore = "needs root"]
 fn the_status_of_an_unknown_pod_is_not_found() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -170,6 +177,7 @@ fn the_status_of_an_unknown_pod_is_not_found() {
 
 /// CreateContainer in a pod that is not there, or not READY, is refused.
 #[test]
+#[ignore = "needs root"]
 fn an_unknown_or_stopped_pod_takes_no_container() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -183,6 +191,7 @@ fn an_unknown_or_stopped_pod_takes_no_container() {
 
 /// CRI ids: crictl sends the first 13 characters.
 #[test]
+#[ignore = "needs root"]
 fn a_unique_prefix_of_the_id_will_do() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -203,6 +212,7 @@ fn a_unique_prefix_of_the_id_will_do() {
 
 /// kubelet repeats RunPodSandbox after its own deadline: the same request is the same pod.
 #[test]
+#[ignore = "needs root"]
 fn the_same_request_again_is_the_same_pod() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -214,6 +224,7 @@ fn the_same_request_again_is_the_same_pod() {
 
 /// Ten requests for one pod at the same time, as after a storm of deadlines.
 #[test]
+#[ignore = "needs root"]
 fn the_same_request_ten_times_at_once_is_one_pod() {
     on_pausa(async |node| {
         node.pull("base").await;
@@ -230,6 +241,7 @@ fn the_same_request_ten_times_at_once_is_one_pod() {
 
 /// CRI `PodSandboxMetadata.attempt`: kubelet's next attempt is another pod beside the stopped one.
 #[test]
+#[ignore = "needs root"]
 fn the_next_attempt_is_another_pod() {
     on_node(async |node| {
         let first = node.pod().await;
@@ -245,6 +257,7 @@ fn the_next_attempt_is_another_pod() {
 
 /// The client's deadline ends its waiting, not the work: the retry gets the pod (operations outlive requests).
 #[test]
+#[ignore = "needs root"]
 fn a_request_that_the_client_gave_up_on_is_not_lost() {
     on_pausa(async |node| {
         node.pull("base").await;
@@ -279,6 +292,7 @@ fn a_request_that_the_client_gave_up_on_is_not_lost() {
 
 /// CRI ListPodSandbox with every kind of filter, alone and together; an unknown id is an empty list.
 #[test]
+#[ignore = "needs root"]
 fn the_list_can_be_filtered() {
     on_node(async |node| {
         let mark = format!("{}", std::process::id());
@@ -330,6 +344,7 @@ fn the_list_can_be_filtered() {
 
 /// CRI `PodSandbox` in lists carries what kubelet needs without asking for each status.
 #[test]
+#[ignore = "needs root"]
 fn the_list_has_metadata_labels_and_annotations() {
     on_node(async |node| {
         let pod = node
@@ -347,6 +362,7 @@ fn the_list_has_metadata_labels_and_annotations() {
 
 /// CRI UpdatePodSandboxResources (KEP-1287): informs, and an unknown pod is NotFound.
 #[test]
+#[ignore = "needs root"]
 fn updating_the_resources_of_a_pod() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -376,6 +392,7 @@ fn updating_the_resources_of_a_pod() {
 
 /// An unknown runtime handler is the request's fault, and leaves nothing behind.
 #[test]
+#[ignore = "needs root"]
 fn an_unknown_runtime_handler_is_refused() {
     on_node(async |node| {
         let request = v1::RunPodSandboxRequest {

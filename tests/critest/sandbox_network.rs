@@ -27,6 +27,7 @@ async fn answers(address: &str) -> String {
 
 /// CRI `PodSandboxNetworkStatus.ip`: the pod's address, which the node reaches and interfaces in the pod have.
 #[test]
+#[ignore = "needs root"]
 fn the_node_reaches_the_pod() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -46,6 +47,7 @@ fn the_node_reaches_the_pod() {
 
 /// Containers of a pod share localhost; pods reach each other by address.
 #[test]
+#[ignore = "needs root"]
 fn containers_talk_over_localhost_and_pods_over_addresses() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -61,6 +63,7 @@ fn containers_talk_over_localhost_and_pods_over_addresses() {
 
 /// Every pod has an address of its own.
 #[test]
+#[ignore = "needs root"]
 fn addresses_are_different() {
     on_node(async |node| {
         let pods = futures_util::future::join_all((0..6).map(|_| node.pod())).await;
@@ -72,6 +75,7 @@ fn addresses_are_different() {
 
 /// CRI `PodSandboxConfig.port_mappings`: the node's port leads to the pod's, over loopback too; gone with the pod.
 #[test]
+#[ignore = "needs root"]
 fn a_host_port_leads_to_the_pod() {
     on_node(async |node| {
         let port = node.slot().host_port();
@@ -100,6 +104,7 @@ fn a_host_port_leads_to_the_pod() {
 
 /// CRI `PortMapping.host_ip`: only that address of the node.
 #[test]
+#[ignore = "needs root"]
 fn a_host_port_may_be_on_one_address() {
     on_node(async |node| {
         let port = node.slot().host_port() + 1;
@@ -125,6 +130,7 @@ fn a_host_port_may_be_on_one_address() {
 
 /// CRI `DNSConfig`: /etc/resolv.conf of every container.
 #[test]
+#[ignore = "needs root"]
 fn the_dns_configuration_becomes_resolv_conf() {
     on_node(async |node| {
         let pod = node
@@ -155,6 +161,7 @@ fn the_dns_configuration_becomes_resolv_conf() {
 
 /// CRI `PodSandboxConfig.hostname`: the UTS namespace's name.
 #[test]
+#[ignore = "needs root"]
 fn the_hostname_is_the_pods() {
     on_node(async |node| {
         let pod = node
@@ -170,6 +177,7 @@ fn the_hostname_is_the_pods() {
 
 /// CRI `LinuxPodSandboxConfig.sysctls`: those of the pod's own namespaces.
 #[test]
+#[ignore = "needs root"]
 fn sysctls_hold_in_the_pod_only() {
     on_node(async |node| {
         let names = ["kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range"];
@@ -197,6 +205,7 @@ fn sysctls_hold_in_the_pod_only() {
 
 /// Pods may bind any port and ping without privilege (`enable_unprivileged_ports`, `enable_unprivileged_icmp`).
 #[test]
+#[ignore = "needs root"]
 fn ports_and_pings_need_no_privilege() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -217,6 +226,7 @@ fn ports_and_pings_need_no_privilege() {
 
 /// The loopback interface of a pod is up before its first container runs.
 #[test]
+#[ignore = "needs root"]
 fn loopback_is_up() {
     on_node(async |node| {
         let pod = node.pod().await;

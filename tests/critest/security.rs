@@ -45,6 +45,7 @@ fn everything() -> u64 {
 
 /// The default set of containers: enough for a package manager, not for the node.
 #[test]
+#[ignore = "needs root"]
 fn the_default_capabilities() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -58,6 +59,7 @@ fn the_default_capabilities() {
 
 /// CRI `Capability`: add and drop, ALL first, names without `CAP_`.
 #[test]
+#[ignore = "needs root"]
 fn capabilities_are_added_and_dropped() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -79,6 +81,7 @@ fn capabilities_are_added_and_dropped() {
 
 /// CRI `add_ambient_capabilities` (KEP-2763): a plain user keeps them.
 #[test]
+#[ignore = "needs root"]
 fn ambient_capabilities_reach_a_plain_user() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -97,6 +100,7 @@ fn ambient_capabilities_reach_a_plain_user() {
 
 /// CRI `no_new_privs`: as given, either way (`PR_SET_NO_NEW_PRIVS`, prctl(2)).
 #[test]
+#[ignore = "needs root"]
 fn no_new_privs_is_as_given() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -111,6 +115,7 @@ fn no_new_privs_is_as_given() {
 
 /// CRI `readonly_rootfs`.
 #[test]
+#[ignore = "needs root"]
 fn a_read_only_root_filesystem_is_read_only() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -125,6 +130,7 @@ fn a_read_only_root_filesystem_is_read_only() {
 
 /// CRI `masked_paths` and `readonly_paths`: kubelet sends them; an empty list masks nothing (`procMount: Unmasked`).
 #[test]
+#[ignore = "needs root"]
 fn masked_and_read_only_paths() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -149,6 +155,7 @@ fn masked_and_read_only_paths() {
 
 /// The default masks of kubelet hold against root in the container.
 #[test]
+#[ignore = "needs root"]
 fn proc_is_masked_and_read_only_where_it_hurts() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -167,6 +174,7 @@ fn profile(kind: ProfileType, path: &str) -> Option<v1::SecurityProfile> {
 
 /// CRI `LinuxContainerSecurityContext.seccomp`: RuntimeDefault filters, Unconfined and nothing do not.
 #[test]
+#[ignore = "needs root"]
 fn the_default_seccomp_profile_filters() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -186,6 +194,7 @@ fn the_default_seccomp_profile_filters() {
 
 /// CRI `SecurityProfile.localhost_ref`: a profile file on the node, by absolute path.
 #[test]
+#[ignore = "needs root"]
 fn a_seccomp_profile_of_the_node() {
     on_node(async |node| {
         let path = node.dir().join("profile.json");
@@ -214,6 +223,7 @@ fn a_seccomp_profile_of_the_node() {
 
 /// CRI `privileged`: all capabilities, no filter, no masks, the node's devices, a writable /sys.
 #[test]
+#[ignore = "needs root"]
 fn a_privileged_container() {
     on_node(async |node| {
         let pod = node
@@ -236,6 +246,7 @@ fn a_privileged_container() {
 
 /// Without privilege there is neither mount(2) nor a device of the node.
 #[test]
+#[ignore = "needs root"]
 fn an_ordinary_container_cannot_mount_and_has_no_devices() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -247,6 +258,7 @@ fn an_ordinary_container_cannot_mount_and_has_no_devices() {
 
 /// CRI `Device`: the node's device under a name of the request's choice.
 #[test]
+#[ignore = "needs root"]
 fn a_device_of_the_node() {
     on_node(async |node| {
         let pod = node.pod().await;

@@ -64,6 +64,7 @@ fn number(value: &Option<v1::UInt64Value>) -> u64 {
 
 /// CRI `ContainerAttributes`, `CpuUsage`, `MemoryUsage`: kubelet keeps the hash and the restart count in annotations.
 #[test]
+#[ignore = "needs root"]
 fn a_running_container_has_numbers_and_its_attributes_unchanged() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -97,6 +98,7 @@ fn a_running_container_has_numbers_and_its_attributes_unchanged() {
 /// CRI `CpuUsage.usage_nano_cores`: the current rate. One process never uses more than a core, give or take the
 /// moments of reading.
 #[test]
+#[ignore = "needs root"]
 fn a_busy_container_has_a_rate_from_the_second_look_on() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -116,6 +118,7 @@ fn a_busy_container_has_a_rate_from_the_second_look_on() {
 
 /// CRI `MemoryUsage.available_bytes`: the limit less the working set, and nothing without a limit; `SwapUsage`.
 #[test]
+#[ignore = "needs root"]
 fn available_memory_is_what_the_limit_leaves() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -142,6 +145,7 @@ fn available_memory_is_what_the_limit_leaves() {
 /// CRI `ContainerStats.writable_layer`: kubelet's ephemeral-storage limits; it finds the file system by what
 /// ImageFsInfo calls it.
 #[test]
+#[ignore = "needs root"]
 fn the_writable_layer_is_counted() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -171,6 +175,7 @@ fn the_writable_layer_is_counted() {
 
 /// kubelet and crictl tell those that do not run by their missing CPU and memory; asking for one is no failure.
 #[test]
+#[ignore = "needs root"]
 fn a_container_that_does_not_run_has_attributes_and_no_numbers() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -191,6 +196,7 @@ fn a_container_that_does_not_run_has_attributes_and_no_numbers() {
 
 /// CRI `ContainerStatsFilter`: all conditions must hold; what nothing matches is an empty list.
 #[test]
+#[ignore = "needs root"]
 fn container_lists_are_filtered() {
     on_node(async |node| {
         let (one, other) = (node.pod().await, node.pod().await);
@@ -237,6 +243,7 @@ fn container_lists_are_filtered() {
 
 /// kubelet takes NotFound, and nothing else, as "already gone".
 #[test]
+#[ignore = "needs root"]
 fn what_is_not_there_is_not_found() {
     on_node(async |node| {
         let id = "0".repeat(64);
@@ -258,6 +265,7 @@ fn what_is_not_there_is_not_found() {
 
 /// CRI StreamContainerStats and StreamPodSandboxStats: the same as the lists.
 #[test]
+#[ignore = "needs root"]
 fn streams_have_what_the_lists_have() {
     on_pausa(async |node| {
         let pods = [node.pod().await, node.pod().await];

@@ -7,6 +7,7 @@ use crate::harness::{ok, on_node, on_pausa};
 
 /// CRI `VersionResponse`; kubelet refuses a runtime that leaves one of the four empty (cri-client `remote_runtime.go`).
 #[test]
+#[ignore = "needs root"]
 fn version_fills_all_four_fields() {
     on_node(async |node| {
         let request = v1::VersionRequest {
@@ -22,6 +23,7 @@ fn version_fills_all_four_fields() {
 
 /// CRI `RuntimeStatus.conditions`: "RuntimeReady" and "NetworkReady" are required.
 #[test]
+#[ignore = "needs root"]
 fn status_has_both_required_conditions() {
     on_node(async |node| {
         let status = ok(
@@ -39,6 +41,7 @@ fn status_has_both_required_conditions() {
 
 /// CRI `StatusResponse.info`: values are JSON that crictl merges; `StatusRequest.verbose` asks for it.
 #[test]
+#[ignore = "needs root"]
 fn verbose_status_is_json() {
     on_node(async |node| {
         let status = ok(
@@ -53,6 +56,7 @@ fn verbose_status_is_json() {
 
 /// CRI `StatusResponse.runtime_handlers`: the default handler is the one with the empty name (KEP-3857, KEP-127).
 #[test]
+#[ignore = "needs root"]
 fn status_lists_the_default_handler() {
     on_node(async |node| {
         let status = ok(
@@ -70,6 +74,7 @@ fn status_lists_the_default_handler() {
 
 /// CRI `RuntimeFeatures.supplemental_groups_policy` (KEP-3619): the suite tests that it is honoured.
 #[test]
+#[ignore = "needs root"]
 fn status_announces_the_supplemental_groups_policy() {
     on_node(async |node| {
         let status = ok(
@@ -82,6 +87,7 @@ fn status_announces_the_supplemental_groups_policy() {
 
 /// CRI `RuntimeConfigResponse` (KEP-4033): the driver kubelet has to use.
 #[test]
+#[ignore = "needs root"]
 fn runtime_config_names_the_cgroup_driver() {
     on_node(async |node| {
         let config = ok(
@@ -101,6 +107,7 @@ fn runtime_config_names_the_cgroup_driver() {
 
 /// CRI UpdateRuntimeConfig: kubelet sends the node's pod range, and sends it again.
 #[test]
+#[ignore = "needs root"]
 fn the_pod_range_can_be_set_again_and_again() {
     on_pausa(async |node| {
         for _ in 0..2 {

@@ -25,6 +25,7 @@ fn stubborn() -> Vec<String> {
 
 /// CRI StopContainer: the default signal is SIGTERM, and a container that obeys is not killed.
 #[test]
+#[ignore = "needs root"]
 fn the_container_may_end_by_itself() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -38,6 +39,7 @@ fn the_container_may_end_by_itself() {
 
 /// CRI `StopContainerRequest.timeout`: "Default: 0 (forcibly terminate the container immediately)".
 #[test]
+#[ignore = "needs root"]
 fn without_grace_it_is_killed_at_once() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -52,6 +54,7 @@ fn without_grace_it_is_killed_at_once() {
 
 /// After the grace period SIGKILL follows.
 #[test]
+#[ignore = "needs root"]
 fn after_the_grace_it_is_killed() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -64,6 +67,7 @@ fn after_the_grace_it_is_killed() {
 
 /// kubelet shortens the grace period with a second StopContainer (eviction, a forced delete).
 #[test]
+#[ignore = "needs root"]
 fn a_second_stop_with_less_grace_shortens_the_first() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -85,6 +89,7 @@ fn a_second_stop_with_less_grace_shortens_the_first() {
 
 /// The client going away does not call off the kill.
 #[test]
+#[ignore = "needs root"]
 fn a_stop_goes_on_without_its_client() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -106,6 +111,7 @@ fn a_stop_goes_on_without_its_client() {
 
 /// CRI StopContainer on CREATED and EXITED containers changes nothing.
 #[test]
+#[ignore = "needs root"]
 fn stopping_what_does_not_run_is_nothing() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -122,6 +128,7 @@ fn stopping_what_does_not_run_is_nothing() {
 
 /// OCI image spec `StopSignal`, and CRI `ContainerStatus.stop_signal` (KEP-4960).
 #[test]
+#[ignore = "needs root"]
 fn the_image_chooses_the_signal() {
     on_node(async |node| {
         node.pull("rich").await;
@@ -141,6 +148,7 @@ fn the_image_chooses_the_signal() {
 
 /// CRI `ContainerConfig.stop_signal` (KEP-4960): the request's choice before the image's.
 #[test]
+#[ignore = "needs root"]
 fn the_request_chooses_before_the_image() {
     on_node(async |node| {
         node.pull("rich").await;
@@ -161,6 +169,7 @@ fn the_request_chooses_before_the_image() {
 
 /// CRI `ContainerStatus.stop_signal`: SIGTERM where nobody chose.
 #[test]
+#[ignore = "needs root"]
 fn the_signal_of_nobody_is_sigterm() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -171,6 +180,7 @@ fn the_signal_of_nobody_is_sigterm() {
 
 /// The end of PID 1 is the end of everything in its PID namespace (pid_namespaces(7)).
 #[test]
+#[ignore = "needs root"]
 fn what_the_container_started_ends_with_it() {
     on_node(async |node| {
         let pod = node.pod().await;

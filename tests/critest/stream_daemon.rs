@@ -5,6 +5,7 @@ use crate::harness::{eventually, on_own_node, which};
 
 /// `[streaming] cert, key`: URLs are https, and a renewed certificate is taken without a restart.
 #[test]
+#[ignore = "needs root"]
 fn over_tls() {
     on_own_node(async |node| {
         if which("openssl").is_none() {
@@ -63,6 +64,7 @@ fn over_tls() {
 
 /// A command outlives the daemon: whoever ran it is gone, its output is read on, and it ends by itself.
 #[test]
+#[ignore = "needs root"]
 fn a_command_outlives_the_daemon() {
     on_own_node(async |node| {
         let pod = node.pod().await;

@@ -42,6 +42,7 @@ impl Source {
 
 /// 1 GiB through `cat`, byte for byte.
 #[test]
+#[ignore = "needs root"]
 fn a_gibibyte_through_exec() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -76,6 +77,7 @@ fn a_gibibyte_through_exec() {
 
 /// 1 GiB to a port and back, byte for byte.
 #[test]
+#[ignore = "needs root"]
 fn a_gibibyte_through_port_forward() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -170,6 +172,7 @@ async fn sessions(container: &Container<'_>, rounds: usize) {
 /// 1,000 sessions, 50 at once, a fifth of them cut in the middle: then descriptors and threads of daemon and monitor
 /// are as many as before, and the container has its own process alone.
 #[test]
+#[ignore = "needs root"]
 fn a_thousand_sessions_leave_nothing() {
     on_own_node(async |node: &Node| {
         let pod = node.pod().await;

@@ -16,6 +16,7 @@ async fn all<T, I>(mut stream: Streaming<T>, items: impl Fn(T) -> Vec<I>) -> Vec
 
 /// CRI StreamPodSandboxes, StreamContainers and StreamImages give what ListPodSandbox, ListContainers and ListImages give.
 #[test]
+#[ignore = "needs root"]
 fn streamed_lists_are_the_lists() {
     on_pausa(async |node| {
         node.pull("silent").await;
@@ -69,6 +70,7 @@ fn streamed_lists_are_the_lists() {
 
 /// The filters are the same, too; nothing found is a stream that ends.
 #[test]
+#[ignore = "needs root"]
 fn streamed_lists_are_filtered() {
     on_pausa(async |node| {
         let pod = node.pod().await;
@@ -110,6 +112,7 @@ fn streamed_lists_are_filtered() {
 
 /// A list larger than one message: every pod once.
 #[test]
+#[ignore = "needs root"]
 fn a_long_list_is_whole() {
     on_pausa(async |node| {
         let big = "x".repeat(200 * 1024);

@@ -22,6 +22,7 @@ async fn count(node: &Node) -> (usize, usize) {
 
 /// Each sees its own pods and images; one's start, end and clean-up spare the other's.
 #[test]
+#[ignore = "needs root"]
 fn two_daemons_side_by_side() {
     on_own_node(async |one| {
         let two = Node::start().await;

@@ -80,6 +80,7 @@ fn on_able_node(test: impl AsyncFnOnce(&Node)) {
 
 /// CRI `UserNamespace`: 0 inside is `host_id` outside, for all a pod's processes.
 #[test]
+#[ignore = "needs root"]
 fn root_inside_is_somebody_else_outside() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -106,6 +107,7 @@ fn root_inside_is_somebody_else_outside() {
 
 /// An image's files belong to whom the image says, and may be changed by its root.
 #[test]
+#[ignore = "needs root"]
 fn the_images_files_have_their_owners() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -120,6 +122,7 @@ fn the_images_files_have_their_owners() {
 
 /// The same image, two pods with other ids: neither sees the other's, nor what it changed.
 #[test]
+#[ignore = "needs root"]
 fn two_pods_of_one_image_have_ids_of_their_own() {
     on_able_node(async |node| {
         let one = pod_of(node, FIRST).await;
@@ -134,6 +137,7 @@ fn two_pods_of_one_image_have_ids_of_their_own() {
 
 /// CRI `Mount.uidMappings`: whoever is 1000 on the volume is 1000 inside, both ways; without, it is nobody's.
 #[test]
+#[ignore = "needs root"]
 fn owners_on_a_volume_are_the_same_on_both_sides() {
     on_able_node(async |node| {
         let dir = node.dir().join("volume");
@@ -175,6 +179,7 @@ fn owners_on_a_volume_are_the_same_on_both_sides() {
 
 /// A file system whose owners cannot be mapped is named, and what to do.
 #[test]
+#[ignore = "needs root"]
 fn a_volume_that_cannot_be_mapped_is_named() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -192,6 +197,7 @@ fn a_volume_that_cannot_be_mapped_is_named() {
 
 /// The files and the shared memory of the pod belong to its root.
 #[test]
+#[ignore = "needs root"]
 fn the_pods_files_belong_to_its_root() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -208,6 +214,7 @@ fn the_pods_files_belong_to_its_root() {
 
 /// Everything of the kernel's is there: devices, mqueue, cgroups, read-only and masked paths.
 #[test]
+#[ignore = "needs root"]
 fn the_kernels_file_systems_and_devices_are_there() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -236,6 +243,7 @@ fn the_kernels_file_systems_and_devices_are_there() {
 
 /// CRI `sysctls` and the defaults of the node: the pod's namespaces belong to its root.
 #[test]
+#[ignore = "needs root"]
 fn sysctls_are_set_inside() {
     on_able_node(async |node| {
         let pod = node.pod_with(|config| {
@@ -263,6 +271,7 @@ fn sysctls_are_set_inside() {
 
 /// A capability is about the pod's own namespaces: CAP_NET_ADMIN for its network, CAP_SYS_ADMIN for its mounts.
 #[test]
+#[ignore = "needs root"]
 fn capabilities_count_inside_only() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -281,6 +290,7 @@ fn capabilities_count_inside_only() {
 
 /// ExecSync is in the container's user namespace, and may open its own streams again.
 #[test]
+#[ignore = "needs root"]
 fn exec_is_inside_too() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -305,6 +315,7 @@ fn exec_is_inside_too() {
 
 /// CRI `NamespaceMode.POD` and `TARGET` for PIDs: shared processes, also for kubectl debug.
 #[test]
+#[ignore = "needs root"]
 fn pid_namespaces_are_shared_inside() {
     on_able_node(async |node| {
         let shared = node.pod_with(|config| {
@@ -346,6 +357,7 @@ fn pid_namespaces_are_shared_inside() {
 
 /// An image as a volume (KEP-4639) has its owners as well.
 #[test]
+#[ignore = "needs root"]
 fn image_volumes_have_their_owners() {
     on_able_node(async |node| {
         let pod = pod_of(node, FIRST).await;
@@ -365,6 +377,7 @@ fn image_volumes_have_their_owners() {
 
 /// A daemon that was killed finds the pod's user namespace again.
 #[test]
+#[ignore = "needs root"]
 fn a_new_daemon_starts_what_the_old_one_made() {
     on_own_node(async |node| {
         if !can(node).await {

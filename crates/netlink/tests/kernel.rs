@@ -30,6 +30,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_is_attached_to_a_bridge() {
     let (Some(host), Some(pod)) = (netns(), netns()) else {
         return;
@@ -133,6 +134,7 @@ fn a_pod_is_attached_to_a_bridge() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_calling_thread_stays_in_its_namespace() {
     let Some(other) = netns() else { return };
     let id = || std::fs::read_link("/proc/thread-self/ns/net").unwrap();
@@ -145,6 +147,7 @@ fn the_calling_thread_stays_in_its_namespace() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn many_links_are_listed_and_a_refused_request_names_itself() {
     let Some(host) = netns() else { return };
     let mut netlink = Netlink::open_in(host.as_fd()).unwrap();

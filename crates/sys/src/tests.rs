@@ -44,6 +44,7 @@ fn joining_nothing_is_done_at_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_user_namespace_has_its_map_and_owns_what_is_made_in_it() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");
@@ -71,6 +72,7 @@ fn a_user_namespace_has_its_map_and_owns_what_is_made_in_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_map_that_cannot_be_names_its_file() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");
@@ -82,6 +84,7 @@ fn a_map_that_cannot_be_names_its_file() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn mounting_inside_is_possible_or_said_to_be_not() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");

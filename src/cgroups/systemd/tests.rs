@@ -103,6 +103,7 @@ fn who_executes_itself_anew_is_asked_again() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_scope_is_what_its_cgroup_is() {
     let Some(mut ground) = Ground::new("scope") else {
         return;
@@ -146,6 +147,7 @@ fn a_scope_is_what_its_cgroup_is() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_has_ended_needs_no_scope() {
     let Some(mut ground) = Ground::new("ended") else {
         return;

@@ -87,6 +87,7 @@ fn mounts() -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_method_stacks_layers_and_leaves_no_mount_behind() {
     if !root() {
         return;
@@ -132,6 +133,7 @@ fn every_method_stacks_layers_and_leaves_no_mount_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn one_layer_many_layers_and_wrong_numbers() {
     if !root() {
         return;
@@ -173,6 +175,7 @@ fn one_layer_many_layers_and_wrong_numbers() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_error_has_the_call_and_the_kernels_message() {
     if !root() {
         return;
@@ -188,6 +191,7 @@ fn an_error_has_the_call_and_the_kernels_message() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_method_maps_the_owners_of_layers_but_not_of_written_files() {
     use std::os::unix::fs::{MetadataExt as _, chown};
     if !root() {
@@ -236,6 +240,7 @@ fn every_method_maps_the_owners_of_layers_but_not_of_written_files() {
 
 /// systemd makes all mounts of a node shared. Mounts in the private namespace must not propagate back.
 #[test]
+#[ignore = "needs root"]
 fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
     if !root() {
         return;
@@ -261,6 +266,7 @@ fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn checking_user_namespaces_leaves_no_mount_behind() {
     if !root() {
         return;

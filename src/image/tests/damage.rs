@@ -41,6 +41,7 @@ pub(super) fn reboot(root: &Path) {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn verification_names_the_damage_and_repair_fetches_only_that_layer() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -92,6 +93,7 @@ async fn verification_names_the_damage_and_repair_fetches_only_that_layer() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn after_a_power_cut_new_layers_are_verified_and_only_the_damaged_one_is_fetched_again() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -139,6 +141,7 @@ async fn after_a_power_cut_new_layers_are_verified_and_only_the_damaged_one_is_f
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_pull_of_an_unverified_image_waits_for_the_verification() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -159,6 +162,7 @@ async fn a_pull_of_an_unverified_image_waits_for_the_verification() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn lost_records_come_back_from_the_copy_and_without_it_from_configs_and_layers() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -186,6 +190,7 @@ async fn lost_records_come_back_from_the_copy_and_without_it_from_configs_and_la
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_damaged_config_is_fetched_without_layers() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -205,6 +210,7 @@ async fn a_damaged_config_is_fetched_without_layers() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn an_incomplete_image_can_be_removed_by_name() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -230,6 +236,7 @@ async fn damage_guarded(root: &Path, built: &builder::Built) -> Images {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn an_image_that_needs_a_password_is_repaired_with_it() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -277,6 +284,7 @@ async fn an_image_that_needs_a_password_is_repaired_with_it() {
 
 /// Names of temporary files repeat after a restart.
 #[tokio::test]
+#[ignore = "needs root"]
 async fn leftovers_of_interrupted_writes_do_no_harm() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();

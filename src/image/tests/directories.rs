@@ -36,6 +36,7 @@ fn mounts(images: &Images, name: &str, dir: &Path) -> Vec<OwnedFd> {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_file_in_tmp_does_not_take_the_sticky_bit_away() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -100,6 +101,7 @@ fn used(images: &Images) -> (u64, u64) {
 
 /// kubelet adds up the sizes of what it removes until enough is free.
 #[tokio::test]
+#[ignore = "needs root"]
 async fn the_size_of_an_image_is_what_its_removal_frees() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -144,6 +146,7 @@ async fn the_size_of_an_image_is_what_its_removal_frees() {
 
 /// Bytes (except for rounding) and inodes are those on disk.
 #[tokio::test]
+#[ignore = "needs root"]
 async fn image_fs_info_counts_what_is_on_disk() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,7 @@ fn displacing() -> Vec<u8> {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn an_export_has_the_original_diff_ids_and_is_imported_as_the_same_image() {
     let Some(registry) = Registry::start() else { return };
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -66,6 +67,7 @@ async fn an_export_has_the_original_diff_ids_and_is_imported_as_the_same_image()
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_layer_that_cannot_be_rebuilt_is_packed_again_and_reported() {
     let Some(registry) = Registry::start() else { return };
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -99,6 +101,7 @@ async fn a_layer_that_cannot_be_rebuilt_is_packed_again_and_reported() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn damaged_layers_and_broken_pipes_end_an_export_with_an_error() {
     struct Full;
     impl tokio::io::AsyncWrite for Full {
@@ -149,6 +152,7 @@ async fn damaged_layers_and_broken_pipes_end_an_export_with_an_error() {
 
 /// skopeo reads an export, and its copies are imported as the same image.
 #[tokio::test]
+#[ignore = "needs root"]
 async fn skopeo_reads_exports_and_its_copies_can_be_imported() {
     let Some(registry) = Registry::start() else { return };
     if !have(&["skopeo"]) {

@@ -7,6 +7,7 @@ use super::*;
 use crate::error::Kinded;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
 async fn pulls_in_progress_have_steps_layers_and_waiting_requests() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -62,6 +63,7 @@ async fn pulls_in_progress_have_steps_layers_and_waiting_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
 async fn an_image_may_be_removed_while_it_is_pulled_again() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -94,6 +96,7 @@ async fn an_image_may_be_removed_while_it_is_pulled_again() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_leased_image_is_not_pruned_and_keeps_its_names() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -128,6 +131,7 @@ async fn a_leased_image_is_not_pruned_and_keeps_its_names() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -152,6 +156,7 @@ async fn pinned_images_are_pinned_by_name_and_removable_on_request() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn prune_removes_images_that_are_neither_pinned_nor_leased() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();

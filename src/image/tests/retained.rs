@@ -36,6 +36,7 @@ fn counts(registry: &Registry, built: &builder::Built) -> Vec<usize> {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -75,6 +76,7 @@ async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn an_interrupted_layer_is_resumed_where_it_stopped() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -108,6 +110,7 @@ async fn an_interrupted_layer_is_resumed_where_it_stopped() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn an_unfinished_layer_is_retained_when_another_one_fails() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -156,6 +159,7 @@ async fn an_unfinished_layer_is_retained_when_another_one_fails() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_resumed_layer_that_is_damaged_is_fetched_from_its_first_byte() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -198,6 +202,7 @@ async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) 
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn retained_data_expires() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -215,6 +220,7 @@ async fn retained_data_expires() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn removing_an_image_frees_the_space_of_retained_data() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -228,6 +234,7 @@ async fn removing_an_image_frees_the_space_of_retained_data() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -280,6 +287,7 @@ fn small_disk(dir: &Path) {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn a_pull_that_fills_the_disk_gets_the_space_of_retained_data() {
     let Some(registry) = Registry::start() else { return };
     let dir = tempfile::tempdir().unwrap();

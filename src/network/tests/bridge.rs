@@ -23,6 +23,7 @@ fn table(node: &Node) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn pods_reach_each_other_and_the_host_and_leave_nothing() {
     let Some(node) = Node::new() else { return };
     let (a, pod_a) = node.pod("a");
@@ -75,6 +76,7 @@ fn pods_reach_each_other_and_the_host_and_leave_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_failed_attach_leaves_nothing() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -115,6 +117,7 @@ fn a_failed_attach_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn host_ports_lead_to_the_pod_from_everywhere_and_go_with_it() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -196,6 +199,7 @@ fn host_ports_lead_to_the_pod_from_everywhere_and_go_with_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_bridge_that_was_deleted_comes_back_with_its_pods() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -214,6 +218,7 @@ fn a_bridge_that_was_deleted_comes_back_with_its_pods() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_retried_attach_after_a_crash_finds_its_way() {
     let Some(node) = Node::new() else { return };
     let (a, pod) = node.pod("a");
@@ -236,6 +241,7 @@ fn a_retried_attach_after_a_crash_finds_its_way() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nobody_waits_any_more_and_nothing_stays() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -259,6 +265,7 @@ fn nobody_waits_any_more_and_nothing_stays() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_that_comes_back_at_once_waits_for_its_own_end() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -283,6 +290,7 @@ fn a_pod_that_comes_back_at_once_waits_for_its_own_end() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_range_of_kubelet_wins_and_outlives_the_daemon() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -300,6 +308,7 @@ fn the_range_of_kubelet_wins_and_outlives_the_daemon() {
 
 /// Not a test of speed: prints what an attach costs, for whoever wants to know.
 #[test]
+#[ignore = "needs root"]
 fn fifty_pods_get_fifty_addresses() {
     let Some(node) = Node::new() else { return };
     let network = Network::new(node.config(NetworkMode::Bridge));

@@ -10,6 +10,7 @@ use crate::harness::{eventually, map, on_node, on_pausa, strings};
 
 /// CRI `LinuxPodSandboxStats`: the pod's cgroup has all of its containers in it.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_has_numbers_and_its_containers() {
     on_node(async |node| {
         let pod = node
@@ -40,6 +41,7 @@ fn a_pod_has_numbers_and_its_containers() {
 
 /// Without a cgroup of its own (crictl gives none), a pod's numbers are those of its parts.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_without_a_cgroup_is_the_sum_of_its_parts() {
     on_pausa(async |node| {
         let pod = node
@@ -68,6 +70,7 @@ fn a_pod_without_a_cgroup_is_the_sum_of_its_parts() {
 
 /// CRI `NetworkUsage`: counters of the pod's own interfaces.
 #[test]
+#[ignore = "needs root"]
 fn a_pods_traffic_is_counted() {
     on_node(async |node| {
         let pod = node.pod().await;
@@ -91,6 +94,7 @@ fn a_pods_traffic_is_counted() {
 
 /// CRI `LinuxPodSandboxStats.network`: the host's traffic is not the pod's.
 #[test]
+#[ignore = "needs root"]
 fn a_pod_on_the_hosts_network_has_no_traffic_of_its_own() {
     on_node(async |node| {
         let pod = node
@@ -109,6 +113,7 @@ fn a_pod_on_the_hosts_network_has_no_traffic_of_its_own() {
 
 /// Lists of pods are of ready ones, filtered by id and labels; a stopped pod can still be asked for.
 #[test]
+#[ignore = "needs root"]
 fn pod_lists_are_filtered_and_of_ready_pods() {
     on_pausa(async |node| {
         let labelled = |value: &'static str| {

@@ -12,6 +12,7 @@ use crate::harness::{on_pausa, refused};
 
 /// What cannot be is refused as the caller's mistake, and makes nothing.
 #[test]
+#[ignore = "needs root"]
 fn pods_that_cannot_be_are_refused() {
     let changes: [fn(&mut v1::PodSandboxConfig); 10] = [
         |c| set(c, v1::UserNamespace::default()),
@@ -74,6 +75,7 @@ fn pods_that_cannot_be_are_refused() {
 
 /// A container has its pod's users, and only those.
 #[test]
+#[ignore = "needs root"]
 fn containers_that_cannot_be_are_refused() {
     on_able_node(async |node| {
         if !node.is_pausa() {

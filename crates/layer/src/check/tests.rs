@@ -74,6 +74,7 @@ fn everything() -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_archive_is_made_again_byte_by_byte_and_whole_layers_are_whole() {
     if !privileged() {
         return;
@@ -91,6 +92,7 @@ fn an_archive_is_made_again_byte_by_byte_and_whole_layers_are_whole() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_damage_is_found_and_named() {
     if !privileged() {
         return;
@@ -178,6 +180,7 @@ fn truncate(path: &Path, length: u64) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_damaged_tar_split_is_damage_and_never_a_whole_layer() {
     if !privileged() {
         return;
@@ -200,6 +203,7 @@ fn a_damaged_tar_split_is_damage_and_never_a_whole_layer() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_archive_whose_entries_replace_each_other_is_not_called_reproducible() {
     if !privileged() {
         return;
@@ -214,6 +218,7 @@ fn an_archive_whose_entries_replace_each_other_is_not_called_reproducible() {
 
 /// A directory that replaces a whiteout hides no contents: the archive is reproducible, and the counts are right.
 #[test]
+#[ignore = "needs root"]
 fn a_whiteout_below_which_something_lies_is_whole() {
     if !privileged() {
         return;

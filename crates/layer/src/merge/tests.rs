@@ -48,6 +48,7 @@ fn directory(path: &str, mode: u32, uid: u64) -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_lower_layers_description_shows_through_what_is_only_implied() {
     if !privileged() {
         return;
@@ -71,6 +72,7 @@ fn the_lower_layers_description_shows_through_what_is_only_implied() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn parents_of_what_is_on_top_are_what_they_are_below() {
     if !privileged() {
         return;
@@ -93,6 +95,7 @@ fn parents_of_what_is_on_top_are_what_they_are_below() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_hidden_below_does_not_show_through() {
     if !privileged() {
         return;
@@ -119,6 +122,7 @@ fn what_is_hidden_below_does_not_show_through() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn nothing_is_made_where_nothing_is_wrong() {
     if !privileged() {
         return;

@@ -27,6 +27,7 @@ fn round_trip(archive: &[u8]) -> (Unpacked, Unpacked) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn everything_a_layer_can_hold_survives_packing() {
     if !privileged() {
         return;
@@ -71,6 +72,7 @@ fn everything_a_layer_can_hold_survives_packing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn access_lists_survive_packing() {
     if !privileged() {
         return;
@@ -111,6 +113,7 @@ fn access_lists_survive_packing() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_packed_does_not_depend_on_the_order_in_which_it_was_made() {
     if !privileged() {
         return;

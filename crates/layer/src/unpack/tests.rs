@@ -48,6 +48,7 @@ fn big_archive() -> Vec<u8> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_compression_yields_the_same_tree_and_the_digest_of_the_whole_stream() {
     if !privileged() {
         return;
@@ -136,6 +137,7 @@ fn archives_cut_short_are_corrupt_and_say_where() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn metadata_of_every_kind_is_kept() {
     if !privileged() {
         return;
@@ -198,6 +200,7 @@ fn metadata_of_every_kind_is_kept() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_lies_in_a_setgid_directory_does_not_inherit_its_group() {
     if !privileged() {
         return;
@@ -219,6 +222,7 @@ fn what_lies_in_a_setgid_directory_does_not_inherit_its_group() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn long_names_come_from_gnu_and_from_pax() {
     let (gnu, pax) = (format!("{}/g", "n".repeat(200)), format!("{}/p", "m".repeat(250)));
     let target = "t".repeat(3000);
@@ -247,6 +251,7 @@ fn long_names_come_from_gnu_and_from_pax() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn sparse_files_keep_their_holes_in_every_format() {
     if !privileged() {
         return;
@@ -290,6 +295,7 @@ fn sparse_files_keep_their_holes_in_every_format() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_default_access_list_is_kept_but_not_inherited_while_unpacking() {
     if !privileged() {
         return;
@@ -325,6 +331,7 @@ fn a_default_access_list_is_kept_but_not_inherited_while_unpacking() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn modes_do_not_depend_on_the_umask() {
     if !privileged() {
         return;
@@ -350,6 +357,7 @@ fn modes_do_not_depend_on_the_umask() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn links_and_devices_keep_attributes_without_being_opened() {
     if !privileged() {
         return;

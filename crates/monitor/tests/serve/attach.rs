@@ -149,6 +149,7 @@ fn who_does_not_keep_up_is_let_go_and_nobody_else_notices() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn who_leaves_takes_nothing_along() {
     let mut rig = Rig::new(&pod());
     run(
@@ -263,6 +264,7 @@ fn what_cannot_be_attached_to_is_an_error() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_is_typed_into_and_resized_by_its_master() {
     let Some(mut rig) = real(&pod()) else { return };
     let mut plan = plan("a", "read line; stty size; echo got $line");

@@ -91,6 +91,7 @@ pub(crate) fn start(rig: &mut Rig, plan: &ContainerPlan) -> i32 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_is_process_one_in_the_pods_namespaces() {
     let Some(mut rig) = real(&PodPlan {
         hostname: Some("hearth".to_owned()),
@@ -107,6 +108,7 @@ fn a_container_is_process_one_in_the_pods_namespaces() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_container_is_stopped_by_its_signal_and_by_force() {
     let Some(mut rig) = real(&pod()) else { return };
     start(
@@ -135,6 +137,7 @@ fn a_container_is_stopped_by_its_signal_and_by_force() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
     let Some(mut rig) = real(&PodPlan {
         shared_pid: true,
@@ -154,6 +157,7 @@ fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
     let Some(mut rig) = real(&pod()) else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));
@@ -186,6 +190,7 @@ fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_is_logged_as_standard_output() {
     let Some(mut rig) = real(&pod()) else { return };
     let mut plan = plan("a", "echo out; echo err >&2; tty");
@@ -201,6 +206,7 @@ fn a_terminal_is_logged_as_standard_output() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_command_that_is_not_there_is_the_containers_fault() {
     let Some(mut rig) = real(&pod()) else { return };
     let mut plan = plan("a", "");

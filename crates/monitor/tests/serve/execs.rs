@@ -66,6 +66,7 @@ fn until(master: &OwnedFd, end: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_command_goes_on_without_its_daemon() {
     let mut rig = Rig::new(&pod());
     rig.start("a", "exec sleep 1000");
@@ -89,6 +90,7 @@ fn a_command_goes_on_without_its_daemon() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_command_whose_client_has_left_meets_a_broken_pipe() {
     let mut rig = Rig::new(&pod());
     rig.start("a", "exec sleep 1000");
@@ -108,6 +110,7 @@ fn a_command_whose_client_has_left_meets_a_broken_pipe() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_has_its_size_from_the_beginning_and_is_hung_up() {
     let Some(mut rig) = real(&pod()) else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));
@@ -123,6 +126,7 @@ fn a_terminal_has_its_size_from_the_beginning_and_is_hung_up() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_terminal_whose_daemon_has_gone_says_that_the_input_ends() {
     let Some(mut rig) = real(&pod()) else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));

@@ -46,6 +46,7 @@ impl Drop for Cgroup {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn kill_all_leaves_nobody_in_the_cgroup_nor_below_it() {
     let Some(cgroup) = Cgroup::new("all") else { return };
     let mut rig = Rig::new(&pod());
@@ -75,6 +76,7 @@ fn kill_all_leaves_nobody_in_the_cgroup_nor_below_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_a_container_leaves_behind_ends_with_it() {
     let Some(cgroup) = Cgroup::new("left") else { return };
     let mut rig = Rig::new(&pod());

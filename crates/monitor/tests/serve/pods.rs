@@ -56,6 +56,7 @@ fn a_pod_is_set_up_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_pod_gets_the_namespaces_it_asks_for() {
     if !root() {
         return;
@@ -106,6 +107,7 @@ fn a_sysctl_that_cannot_be_set_is_named_and_the_pod_is_not_made() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_pause_process_has_nothing_and_its_end_is_told() {
     let Some((mut rig, pause_pid)) = with_shared_pids() else {
         return;
@@ -140,6 +142,7 @@ fn the_pause_process_has_nothing_and_its_end_is_told() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_pause_process_dies_with_its_monitor() {
     let Some((mut rig, pause)) = with_shared_pids() else {
         return;
@@ -152,6 +155,7 @@ fn the_pause_process_dies_with_its_monitor() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn shutdown_takes_the_pause_process_along() {
     let Some((rig, pause)) = with_shared_pids() else {
         return;

@@ -74,6 +74,7 @@ fn kill(container: &str) -> Request {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn logs_execs_and_exits_go_on_while_a_start_hangs() {
     let Some(mut rig) = real(&pod()) else { return };
     let Some(source) = SlowSource::dead() else {
@@ -107,6 +108,7 @@ fn logs_execs_and_exits_go_on_while_a_start_hangs() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_signal_ends_a_start_and_the_same_container_can_be_started_again() {
     let Some(mut rig) = real(&pod()) else { return };
     let Some(source) = SlowSource::dead() else {
@@ -134,6 +136,7 @@ fn a_signal_ends_a_start_and_the_same_container_can_be_started_again() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_shutdown_ends_starts_of_containers_and_execs() {
     let Some(mut rig) = real(&pod()) else { return };
     let Some(source) = SlowSource::dead() else {
@@ -146,6 +149,7 @@ fn a_shutdown_ends_starts_of_containers_and_execs() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_next_daemon_finds_a_start_under_way_and_hears_that_it_runs() {
     let Some(mut rig) = real(&pod()) else { return };
     let Some(source) = SlowSource::stuck() else {
@@ -172,6 +176,7 @@ fn the_next_daemon_finds_a_start_under_way_and_hears_that_it_runs() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
     let Some(mut rig) = real(&pod()) else { return };
     let Some(source) = SlowSource::stuck() else {
@@ -194,6 +199,7 @@ fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_exec_that_hangs_before_its_command_can_be_killed() {
     let Some(mut rig) = real(&pod()) else { return };
     let Some(source) = SlowSource::stuck() else {

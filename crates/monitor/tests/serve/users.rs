@@ -55,6 +55,7 @@ fn start(rig: &mut Rig, id: &str, script: &str, pid: Namespace) -> i32 {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn all_namespaces_belong_to_the_pods_user_namespace() {
     if !able() {
         return;
@@ -114,6 +115,7 @@ fn all_namespaces_belong_to_the_pods_user_namespace() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn pause_is_inside_and_containers_share_its_processes() {
     if !able() {
         return;
@@ -148,6 +150,7 @@ fn pause_is_inside_and_containers_share_its_processes() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_sysctl_that_fails_inside_is_named() {
     if !crate::rig::root() {
         return;

@@ -85,6 +85,7 @@ fn allow(major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
 const DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
 
 #[test]
+#[ignore = "needs root"]
 fn rules_are_in_force_and_replaced_at_once() {
     let Some(ground) = Ground::new("rules") else {
         return;
@@ -116,6 +117,7 @@ fn rules_are_in_force_and_replaced_at_once() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_node_that_may_be_made_can_still_not_be_opened() {
     let Some(ground) = Ground::new("mknod") else {
         return;
@@ -137,6 +139,7 @@ fn a_node_that_may_be_made_can_still_not_be_opened() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_others_have_attached_stays() {
     let Some(ground) = Ground::new("others") else {
         return;
@@ -152,6 +155,7 @@ fn what_others_have_attached_stays() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_program_of_the_most_devices_is_small_enough() {
     let Some(ground) = Ground::new("many") else {
         return;

@@ -30,6 +30,7 @@ fn file_of(images: &Images, name: &str, file: &str) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn archives_that_skopeo_writes() {
     let Some(registry) = Registry::start() else { return };
     if !have(&["skopeo"]) {
@@ -116,6 +117,7 @@ fn layout(images: &[(&Built, Option<&str>)]) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn several_images_and_names_in_one_archive() {
     if !root() {
         return;
@@ -155,6 +157,7 @@ async fn several_images_and_names_in_one_archive() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn docker_archives_may_have_links_and_wrong_ones_leave_nothing() {
     if !root() {
         return;

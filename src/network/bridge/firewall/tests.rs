@@ -51,6 +51,7 @@ fn rules(bridge: &str) -> Rules {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn iptables_rules_are_made_once_and_go_completely() {
     alone("iptables", |path| {
         let (rules, subnet) = (rules("ptest-0"), "10.123.0.0/24".parse().unwrap());
@@ -69,6 +70,7 @@ fn iptables_rules_are_made_once_and_go_completely() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn tables_of_different_bridges_do_not_meet() {
     alone("nft", |path| {
         let subnet = "10.123.0.0/24".parse().unwrap();
@@ -86,6 +88,7 @@ fn tables_of_different_bridges_do_not_meet() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn closing_takes_only_what_is_the_pods_own() {
     alone("nft", |path| {
         let rules = rules("br0");

@@ -44,6 +44,7 @@ async fn nobody_there_is_said_for_both() {
 }
 
 #[tokio::test]
+#[ignore = "needs root"]
 async fn the_port_is_that_of_the_namespace() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root");

@@ -6,6 +6,7 @@ use crate::testing::{Site, Tar, privileged};
 use crate::{Error, Limits};
 
 #[test]
+#[ignore = "needs root"]
 fn sizes_are_taken_from_pax_so_that_no_data_is_read_as_headers() {
     if !privileged() {
         return;
@@ -50,6 +51,7 @@ fn exceeds(archive: &[u8], limits: Limits, expected: Limit) {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn every_limit_stops_its_bomb() {
     if !privileged() {
         return;
@@ -145,6 +147,7 @@ fn every_limit_stops_its_bomb() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn links_cannot_be_used_to_nest_deeper_than_allowed() {
     if !privileged() {
         return;

@@ -25,6 +25,7 @@ fn names_that_climb_out_are_refused_by_name() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn absolute_names_stay_inside() {
     if !privileged() {
         return;
@@ -36,6 +37,7 @@ fn absolute_names_stay_inside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn parents_that_are_links_are_resolved_inside() {
     if !privileged() {
         return;
@@ -61,6 +63,7 @@ fn parents_that_are_links_are_resolved_inside() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_link_is_never_written_through() {
     if !privileged() {
         return;
@@ -99,6 +102,7 @@ fn link_loops_as_parents_are_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn hard_links_reach_only_files_of_the_layer() {
     let site = Site::new();
     let secret = format!("{}/secret", site.outside());
@@ -121,6 +125,7 @@ fn hard_links_reach_only_files_of_the_layer() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_hard_link_to_a_link_is_that_link_and_not_what_it_names() {
     if !privileged() {
         return;
@@ -140,6 +145,7 @@ fn a_hard_link_to_a_link_is_that_link_and_not_what_it_names() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn later_entries_win_whatever_their_types() {
     if !privileged() {
         return;
@@ -184,6 +190,7 @@ fn later_entries_win_whatever_their_types() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_directory_twice_keeps_its_contents_and_takes_the_later_metadata() {
     if !privileged() {
         return;
@@ -204,6 +211,7 @@ fn a_directory_twice_keeps_its_contents_and_takes_the_later_metadata() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn whiteouts_become_devices_and_replace_what_is_there() {
     if !privileged() {
         return;
@@ -245,6 +253,7 @@ fn whiteouts_become_devices_and_replace_what_is_there() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn attributes_of_the_overlay_itself_are_dropped() {
     if !privileged() {
         return;

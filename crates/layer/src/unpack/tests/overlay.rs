@@ -36,6 +36,7 @@ fn in_overlay(upper: &Path, lower: &Path, script: &str) -> Option<String> {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn whiteouts_opaque_directories_and_replacements_hide_what_lies_below() {
     if !privileged() {
         return;
@@ -77,6 +78,7 @@ fn whiteouts_opaque_directories_and_replacements_hide_what_lies_below() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn an_opaque_root_is_reported_because_the_kernel_ignores_it() {
     if !privileged() {
         return;
@@ -97,6 +99,7 @@ fn an_opaque_root_is_reported_because_the_kernel_ignores_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn mount_points_stop_a_removal() {
     if !privileged() {
         return;
@@ -162,6 +165,7 @@ fn umoci(dir: &Path, arguments: &[&str]) -> bool {
 
 /// umoci applies layers one over the other, as the specification describes; the overlay of ours must look the same.
 #[test]
+#[ignore = "needs root"]
 fn two_layers_look_the_same_as_after_umoci() {
     if !privileged() {
         return;

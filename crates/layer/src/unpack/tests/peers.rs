@@ -49,6 +49,7 @@ fn has(program: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn gnu_tar_and_we_read_gnu_tars_archives_alike() {
     if !privileged() || !has("tar") {
         return;
@@ -109,6 +110,7 @@ fn gnu_tar_and_we_read_gnu_tars_archives_alike() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn pythons_archives_are_read_in_all_of_its_formats() {
     if !privileged() || !has("python3") {
         return;
@@ -145,6 +147,7 @@ fn pythons_archives_are_read_in_all_of_its_formats() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn zstd_the_program_and_several_gzip_members_are_understood() {
     if !privileged() || !has("zstd") {
         return;

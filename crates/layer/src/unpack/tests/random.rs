@@ -159,6 +159,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
+    #[ignore = "needs root"]
     fn random_trees_come_out_as_they_went_in(tree in tree()) {
         if !privileged() {
             return Ok(());
@@ -176,6 +177,7 @@ proptest! {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn headers_of_any_content_end_in_an_error_or_a_tree_but_never_in_a_panic(
         blocks in proptest::collection::vec(block(), 0..12)
     ) {
@@ -187,6 +189,7 @@ proptest! {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn damaged_archives_end_in_an_error_or_a_tree_but_never_in_a_panic(
         tree in tree(),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),

@@ -32,6 +32,7 @@ fn text(part: &OwnedFd) -> String {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn kernels_old_and_new_give_a_part_and_no_mount_stays() {
     let place = tempfile::tempdir().unwrap();
     let Some(mount) = whole() else { return };
@@ -48,6 +49,7 @@ fn kernels_old_and_new_give_a_part_and_no_mount_stays() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn what_is_not_below_is_refused() {
     let place = tempfile::tempdir().unwrap();
     for (sub_path, kind) in [
