@@ -68,12 +68,7 @@ struct Node {
 }
 
 impl Node {
-    /// Nothing without root.
-    fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: needs root");
-            return None;
-        }
+    fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Netns::new(dir.path().join("host"));
         host.run(|| {
@@ -82,7 +77,7 @@ impl Node {
             };
             pausa_netlink::Netlink::open().unwrap().execute(&[up]).unwrap();
         });
-        Some(Self { host, dir })
+        Self { host, dir }
     }
 
     fn path(&self, name: &str) -> PathBuf {

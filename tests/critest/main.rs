@@ -5,7 +5,7 @@
 //! its own in temporary directories and ends with a look for whatever may be left on the node. With
 //! `PAUSA_CRITEST_SOCKET` the suite runs against any CRI socket: see `docs/conformance.md`.
 //!
-//! Without root, tests say that they are skipped and pass. Nothing here measures time.
+//! All tests need root and are ignored without `--run-ignored all`. Nothing here measures time.
 #![cfg(test)]
 
 mod harness;

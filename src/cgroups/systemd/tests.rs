@@ -19,11 +19,7 @@ impl Ground {
     /// None where the test cannot run: it says so.
     fn new(name: &str) -> Option<Self> {
         let cgroups = match Cgroups::new(CgroupDriver::Systemd) {
-            Ok(cgroups) if rustix::process::geteuid().is_root() => cgroups,
-            Ok(_) => {
-                println!("skipped: needs root");
-                return None;
-            }
+            Ok(cgroups) => cgroups,
             Err(error) => {
                 println!("skipped: {error}");
                 return None;

@@ -6,14 +6,6 @@ use rustix::mount::MountPropagationFlags;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 
-fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
-
 fn read(mount: &OwnedFd, path: &str) -> std::io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -89,9 +81,6 @@ fn mounts() -> String {
 #[test]
 #[ignore = "needs root"]
 fn every_method_stacks_layers_and_leaves_no_mount_behind() {
-    if !root() {
-        return;
-    }
     for method in [Method::Descriptors, Method::Strings, Method::Classic] {
         let dir = tempfile::tempdir().unwrap();
         let layers = layers(dir.path(), &[&[("a", "low"), ("b", "low")], &[("b", "high")]]);
@@ -135,9 +124,6 @@ fn every_method_stacks_layers_and_leaves_no_mount_behind() {
 #[test]
 #[ignore = "needs root"]
 fn one_layer_many_layers_and_wrong_numbers() {
-    if !root() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
     std::fs::create_dir(&upper).unwrap();
@@ -177,9 +163,6 @@ fn one_layer_many_layers_and_wrong_numbers() {
 #[test]
 #[ignore = "needs root"]
 fn an_error_has_the_call_and_the_kernels_message() {
-    if !root() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let layers = layers(dir.path(), &[&[]]);
     // Upper and work on different file systems.
@@ -194,9 +177,6 @@ fn an_error_has_the_call_and_the_kernels_message() {
 #[ignore = "needs root"]
 fn every_method_maps_the_owners_of_layers_but_not_of_written_files() {
     use std::os::unix::fs::{MetadataExt as _, chown};
-    if !root() {
-        return;
-    }
     let users = pausa_sys::user_namespace(400_000, 65_536).unwrap();
     for method in [Method::Descriptors, Method::Strings, Method::Classic] {
         let dir = tempfile::tempdir().unwrap();
@@ -242,9 +222,6 @@ fn every_method_maps_the_owners_of_layers_but_not_of_written_files() {
 #[test]
 #[ignore = "needs root"]
 fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
-    if !root() {
-        return;
-    }
     let node = || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
         let change = |flags| rustix::mount::mount_change("/", flags | MountPropagationFlags::REC).unwrap();
@@ -268,9 +245,6 @@ fn mapped_layers_of_shared_mounts_leave_no_mount_behind() {
 #[test]
 #[ignore = "needs root"]
 fn checking_user_namespaces_leaves_no_mount_behind() {
-    if !root() {
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     match check_user_namespaces(dir.path()) {
         // Before Linux 6.3.

@@ -25,7 +25,7 @@ fn table(node: &Node) -> String {
 #[test]
 #[ignore = "needs root"]
 fn pods_reach_each_other_and_the_host_and_leave_nothing() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let (a, pod_a) = node.pod("a");
     let (b, pod_b) = node.pod("b");
     let network = Network::new(node.config(NetworkMode::Bridge));
@@ -78,7 +78,7 @@ fn pods_reach_each_other_and_the_host_and_leave_nothing() {
 #[test]
 #[ignore = "needs root"]
 fn a_failed_attach_leaves_nothing() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let (netns, pod) = node.pod("a");
     let missing = PodNetwork {
@@ -119,7 +119,7 @@ fn a_failed_attach_leaves_nothing() {
 #[test]
 #[ignore = "needs root"]
 fn host_ports_lead_to_the_pod_from_everywhere_and_go_with_it() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let (a, mut pod_a) = node.pod("a");
     let (b, mut pod_b) = node.pod("b");
@@ -201,7 +201,7 @@ fn host_ports_lead_to_the_pod_from_everywhere_and_go_with_it() {
 #[test]
 #[ignore = "needs root"]
 fn a_bridge_that_was_deleted_comes_back_with_its_pods() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let (a, pod_a) = node.pod("a");
     let (b, pod_b) = node.pod("b");
@@ -220,7 +220,7 @@ fn a_bridge_that_was_deleted_comes_back_with_its_pods() {
 #[test]
 #[ignore = "needs root"]
 fn a_retried_attach_after_a_crash_finds_its_way() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let (a, pod) = node.pod("a");
     let (first, second) = node.run(async || {
         let first = Network::new(node.config(NetworkMode::Bridge))
@@ -243,7 +243,7 @@ fn a_retried_attach_after_a_crash_finds_its_way() {
 #[test]
 #[ignore = "needs root"]
 fn nobody_waits_any_more_and_nothing_stays() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let (_a, pod) = node.pod("a");
     node.run(async || {
@@ -267,7 +267,7 @@ fn nobody_waits_any_more_and_nothing_stays() {
 #[test]
 #[ignore = "needs root"]
 fn a_pod_that_comes_back_at_once_waits_for_its_own_end() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let (a, pod) = node.pod("a");
     let addresses = node.run(async || {
@@ -292,7 +292,7 @@ fn a_pod_that_comes_back_at_once_waits_for_its_own_end() {
 #[test]
 #[ignore = "needs root"]
 fn the_range_of_kubelet_wins_and_outlives_the_daemon() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let (_a, pod_a) = node.pod("a");
     node.run(async || {
@@ -310,7 +310,7 @@ fn the_range_of_kubelet_wins_and_outlives_the_daemon() {
 #[test]
 #[ignore = "needs root"]
 fn fifty_pods_get_fifty_addresses() {
-    let Some(node) = Node::new() else { return };
+    let node = Node::new();
     let network = Network::new(node.config(NetworkMode::Bridge));
     let pods: Vec<_> = (0..50).map(|number| node.pod(&format!("p{number}"))).collect();
     let mut addresses = BTreeSet::new();

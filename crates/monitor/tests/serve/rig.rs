@@ -32,15 +32,6 @@ pub(crate) struct Daemon {
     pub(crate) received: Vec<OwnedFd>,
 }
 
-/// Whether a test that needs root can run; says so if not.
-pub(crate) fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    root
-}
-
 /// Waits until `holds`, for half a minute at most.
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();

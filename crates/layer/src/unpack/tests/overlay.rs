@@ -101,13 +101,16 @@ fn an_opaque_root_is_reported_because_the_kernel_ignores_it() {
 #[test]
 #[ignore = "needs root"]
 fn mount_points_stop_a_removal() {
+    // The mount lives in a namespace of its own; the removal must run there too, so this very test is run again.
+    if let Some(root) = std::env::var_os("PAUSA_LAYER_TEST_ROOT") {
+        return removal_meets_a_mount_point(Path::new(&root));
+    }
     if !privileged() {
         return;
     }
     let site = Site::new();
     std::fs::create_dir_all(site.root.join("tree/mounted")).unwrap();
-    // The mount lives in a namespace of its own; the removal must run there too, so this very test is run again.
-    let inner = "unpack::tests::overlay::inner_removal_meets_a_mount_point";
+    let inner = "unpack::tests::overlay::mount_points_stop_a_removal";
     let script = format!(
         "mount -t tmpfs tmpfs {0}/tree/mounted && touch {0}/tree/mounted/precious && exec \"$1\" --exact {inner} --ignored",
         site.root.display()
@@ -128,21 +131,16 @@ fn mount_points_stop_a_removal() {
     assert!(std::fs::metadata(site.root.join("tree/mounted")).unwrap().mode() & 0o40000 != 0);
 }
 
-#[test]
-#[ignore = "run by mount_points_stop_a_removal in a mount namespace"]
-fn inner_removal_meets_a_mount_point() {
+fn removal_meets_a_mount_point(root: &Path) {
     use std::os::fd::AsFd;
-    let Some(root) = std::env::var_os("PAUSA_LAYER_TEST_ROOT") else {
-        panic!("run by another test only")
-    };
-    let dir = std::fs::File::open(&root).unwrap();
+    let dir = std::fs::File::open(root).unwrap();
     let error = crate::remove_tree(dir.as_fd(), "tree".as_ref()).unwrap_err();
     assert!(matches!(error, crate::Error::MountPoint { .. }), "{error}");
     assert!(matches!(
         crate::usage(dir.as_fd()),
         Err(crate::Error::MountPoint { .. })
     ));
-    assert!(Path::new(&root).join("tree/mounted/precious").exists());
+    assert!(root.join("tree/mounted/precious").exists());
 }
 
 fn umoci(dir: &Path, arguments: &[&str]) -> bool {
