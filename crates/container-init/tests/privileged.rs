@@ -1,6 +1,6 @@
-//! Real containers, made by a mini monitor: this process, which has one thread, as the crate's contract
-//! asks. Hence no libtest. All cases run one after the other; nextest's protocol (`--list`, `NAME --exact`) is
-//! spoken, so that it runs each in a process of its own.
+//! Starts real containers from this process, which has one thread, as the crate requires. Therefore it does not use libtest.
+//! Without arguments all cases run one after the other. nextest's protocol (`--list`, `NAME --exact`) is supported, so that
+//! nextest runs each case in its own process.
 //!
 //! All cases need root and count as ignored, as with `#[ignore]`: `--ignored` or `--include-ignored` runs them.
 
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     let forked = unsafe { pausa_sys::clone(&args) };
     match forked.unwrap() {
         Forked::Child => {
-            // A failing case must not leave mounts on the machine, nor may they spread there.
+            // A failing case must not leave mounts on the machine, and mounts must not propagate to it.
             mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
             pausa_sys::exit_now(run_all(wanted))
         }
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 
 fn run_all(wanted: impl Fn(&str) -> bool) -> i32 {
     let mut failed = 0;
-    // Not possible inside a container that hides parts of /proc or /sys.
+    // Impossible inside of a container that hides parts of /proc or /sys.
     let inside = pausa_sys::check_mounts_inside();
     for (name, case) in cases().into_iter().filter(|(name, _)| wanted(name)) {
         if let Err(error) = &inside

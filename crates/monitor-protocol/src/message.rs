@@ -1,9 +1,8 @@
 //! Requests, replies and events: the frozen part of the protocol.
 //!
-//! What is here never changes its encoding, because every daemon has to understand every monitor: a
-//! variant is only ever appended to its enum, and no field is added to, taken from or changed in a variant
-//! or struct that is there. Only what the plans hold ([`crate::plan`]) may differ between versions. Tests
-//! pin the bytes.
+//! The encoding of these types never changes, because every daemon must understand every monitor. A variant may be appended
+//! to an enum. No field of an existing variant or struct is added, removed or changed. Only the content of the plans
+//! ([`crate::plan`]) may differ between versions. Tests compare the bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +13,7 @@ use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, PodPlan};
 pub struct ToMonitor {
     /// Chosen by the daemon, unique among the requests under way on its connection.
     pub id: u64,
-    /// What is asked.
+    /// The request.
     pub request: Request,
 }
 
@@ -25,54 +24,51 @@ pub enum FromMonitor {
     Reply {
         /// The request's id.
         id: u64,
-        /// What came of it.
+        /// The outcome.
         result: Result<Reply, Failure>,
     },
-    /// Something happened in the pod.
+    /// An event in the pod.
     Event(Event),
 }
 
-/// What a daemon may ask.
+/// The requests of a daemon.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// First on every connection. Answered by [`Reply::Hello`].
+    /// The first request on every connection. Answered by [`Reply::Hello`].
     Hello {
         /// The daemon's [`crate::PROTOCOL_VERSION`].
         version: u32,
     },
-    /// Makes the pod: namespaces, hostname, sysctls, loopback, listening socket, pause process. Once only.
-    /// Carries the pod's directory, then on cgroup v1 the `tasks` files of the cgroup that the monitor is to
-    /// join, open for writing. Answered by [`Reply::Done`].
+    /// Sets up the pod: namespaces, hostname, sysctls, loopback, listening socket, pause process. Only once. Descriptors: the
+    /// pod's directory; then, on cgroup v1, the `tasks` files of the cgroup that the monitor joins, open for writing. Answered
+    /// by [`Reply::Done`].
     Setup(PodPlan),
-    /// Makes and starts a container. Descriptors as [`ContainerPlan::fds`] says. Answered when `execve` has
-    /// succeeded, by [`Reply::Started`], or when something before it has failed, by a [`Failure`] of kind
-    /// `Start` with nothing left behind.
+    /// Creates and starts a container. Descriptors as in [`ContainerPlan::fds`]. Answered by [`Reply::Started`] when `execve`
+    /// has succeeded, or by a [`Failure`] of kind `Start` when an earlier step has failed. Nothing is left behind then.
     Start(Box<ContainerPlan>),
-    /// Runs one more process in a running container. Descriptors as [`ExecPlan::fds`] says. Answered as
-    /// `Start`; where the process has a terminal, its master comes along. Its end is told by
-    /// [`Event::ExecExited`].
+    /// Starts one more process in a running container. Descriptors as in [`ExecPlan::fds`]. Answered as `Start`, with the
+    /// master of the process's terminal if it has one. [`Event::ExecExited`] reports its end.
     Exec(Box<ExecPlan>),
-    /// Sends a signal to a container's first process. Done also if the container has just exited. One that
-    /// is still being started is ended, whatever the signal: there is no command yet that could take it.
+    /// Sends a signal to a container's first process. Succeeds also if the container has exited. Any signal cancels the
+    /// start of a container that is still being started, since there is no command yet that could handle it.
     Signal {
         /// Container id.
         container: String,
         /// Signal number.
         signal: i32,
     },
-    /// Kills every process of a container, whoever its parent is, by the kernel's own list of them
-    /// (`cgroup.kill`, or the cgroup's process list until it stays empty).
+    /// Kills every process in a container's cgroup (`cgroup.kill`, or the cgroup's process list until it stays empty).
     KillAll {
         /// Container id.
         container: String,
     },
-    /// Kills an exec'd process and all that came of it (its session and its descendants).
+    /// Kills an exec'd process, its session and its descendants.
     KillExec {
         /// Exec id.
         exec: String,
     },
-    /// Goes on writing the container's log to the descriptor that comes along; answered after the last
-    /// line for the old file is in it.
+    /// Continues the container's log in the file whose descriptor is sent. Answered after the last entry for the old file has
+    /// been written.
     ReopenLog {
         /// Container id.
         container: String,
@@ -82,102 +78,101 @@ pub enum Request {
         /// Container id.
         container: String,
     },
-    /// Kills what is still running, waits for it, and leaves. Answered before leaving.
+    /// Kills all processes of the pod, waits for their end, and exits. Answered before the exit.
     Shutdown,
-    /// Lets go of an exec's output: the monitor's copies of its streams or of its terminal are closed. Where
-    /// the daemon has closed its own, the process meets EPIPE, and one of a terminal is hung up on (SIGHUP).
-    /// Done also if the exec has just ended. Since version 2.
+    /// Closes the monitor's copies of an exec's streams or terminal. If the daemon has closed its own, the process gets EPIPE,
+    /// or SIGHUP from a terminal. Succeeds also if the exec has ended. Since version 2.
     HangUp {
         /// Exec id.
         exec: String,
     },
-    /// Attaches to a running container: its output from now on is also written to the pipes that come along,
-    /// and what can be read from the one for its input is given to it. Descriptors as [`AttachPlan::fds`]
-    /// says. Answered by [`Reply::Done`]; where the container has a terminal, its master comes along, to type
-    /// into and to resize. [`Event::Detached`] tells the end. Since version 2.
+    /// Attaches to a running container: from now on its output is also written to the pipes that are sent, and data from the
+    /// input pipe is written to its stdin. Descriptors as in [`AttachPlan::fds`]. Answered by [`Reply::Done`], with the
+    /// master of the container's terminal if it has one, for input and resizing. [`Event::Detached`] reports the end. Since
+    /// version 2.
     Attach(Box<AttachPlan>),
-    /// Ends an attach of this connection. Done also if it has just ended. Since version 2.
+    /// Ends an attach of this connection. Succeeds also if it has ended. Since version 2.
     Detach {
         /// Attach id.
         attach: String,
     },
 }
 
-/// Answers.
+/// The replies of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// Who the monitor is and what it holds.
+    /// The monitor's identity and state.
     Hello {
         /// The monitor's [`crate::PROTOCOL_VERSION`].
         version: u32,
-        /// Its process id, as the monitor sees it in the host's PID namespace.
+        /// Its process id in the host's PID namespace.
         pid: i32,
-        /// The pause process, where the pod shares a PID namespace.
+        /// Process id of the pause process, if the pod shares a PID namespace.
         pause: Option<i32>,
-        /// All containers started and not forgotten.
+        /// All containers that have been started and not forgotten.
         containers: Vec<ContainerReport>,
     },
-    /// Done; there is nothing to tell.
+    /// Done, without a result.
     Done,
-    /// A process runs: `execve` has succeeded.
+    /// `execve` has succeeded.
     Started {
-        /// Its id in the host's PID namespace.
+        /// Process id in the host's PID namespace.
         pid: i32,
-        /// When, in nanoseconds since the epoch.
+        /// Nanoseconds since the epoch.
         at: i64,
     },
 }
 
-/// What happens without being asked.
+/// Events, sent to every connection that has said `Hello` unless documented otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// A container's first process has ended, its log is complete and its exit record is on file.
+    /// A container's first process has ended, its log is complete, and its exit record is written.
     Exited {
         /// Container id.
         container: String,
-        /// How.
+        /// How it ended.
         exit: ExitStatus,
     },
     /// An exec'd process has ended.
     ExecExited {
         /// Exec id.
         exec: String,
-        /// How. `oom_killed` is never set here.
+        /// How it ended. `oom_killed` is never set.
         exit: ExitStatus,
     },
-    /// The pause process has ended: the pod's shared PID namespace is gone and with it all that ran there.
+    /// The pause process has ended, and with it the pod's shared PID namespace and all processes in it.
     PauseExited,
-    /// Log bytes could not be written (a full disk, say) and were dropped, so that the container goes on.
+    /// Log bytes could not be written (for example to a full disk) and were dropped, so that the container need not wait.
     LogDropped {
         /// Container id.
         container: String,
-        /// Bytes dropped since the last such event.
+        /// Bytes dropped since the previous event of this kind.
         bytes: u64,
-        /// errno of the last failing write.
+        /// errno of the last failed write.
         errno: i32,
     },
-    /// A container that was being started runs. Told to everyone but the asker, who gets its reply: so a daemon
-    /// that has found it in the middle of its start learns what became of it. Since version 2.
+    /// A container's start has succeeded. Not sent to the connection that gets the reply. A daemon that has found the
+    /// container in the middle of its start learns the outcome by this event. Since version 2.
     Started {
         /// Container id.
         container: String,
         /// Process id of its first process.
         pid: i32,
-        /// When, in nanoseconds since the epoch.
+        /// Nanoseconds since the epoch.
         at: i64,
     },
-    /// As `Started`, but it has failed: nothing is left of the container. Since version 2.
+    /// As `Started`, but the start has failed. Nothing is left of the container. Since version 2.
     StartFailed {
         /// Container id.
         container: String,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
-    /// An attach has ended; its descriptors are closed. Told to the connection that attached. Since version 2.
+    /// An attach has ended, and its descriptors are closed. Only sent to the connection that attached. Since version 2.
     Detached {
         /// Attach id.
         attach: String,
-        /// Why.
+        /// The reason.
         why: Detachment,
     },
 }
@@ -185,61 +180,61 @@ pub enum Event {
 /// Why an attach has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Detachment {
-    /// The container has exited, and all of its output is in the pipes.
+    /// The container has exited, and all of its output has been written to the pipes.
     Exited(ExitStatus),
-    /// The reader did not keep up and a pipe was full: rather than to make the container wait, or to leave
-    /// something out unseen, the attach ends.
+    /// The reader did not keep up, and a pipe was full. The attach ends, rather than the container waiting or output missing
+    /// silently.
     TooSlow,
-    /// Nobody holds the other ends any more, or it was asked for.
+    /// The other ends of the pipes or the connection were closed, or `Detach` was requested.
     Left,
 }
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitStatus {
-    /// What it returned, or 128 + signal.
+    /// The exit code, or 128 + signal.
     pub code: i32,
-    /// The signal that ended it, 0 if none.
+    /// The signal that ended the process, otherwise 0.
     pub signal: i32,
-    /// The kernel's OOM killer struck in the container's cgroup while it lived.
+    /// The kernel's OOM killer has killed a process in the container's cgroup.
     pub oom_killed: bool,
     /// Nanoseconds since the epoch.
     pub at: i64,
 }
 
-/// One container in [`Reply::Hello`].
+/// A container in [`Reply::Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerReport {
     /// Container id.
     pub container: String,
     /// Process id of its first process.
     pub pid: i32,
-    /// When it was started, nanoseconds since the epoch; while it is being started, when that began.
+    /// When its start has succeeded or, until then, begun: nanoseconds since the epoch.
     pub started_at: i64,
-    /// Whether it still runs.
+    /// The state of its first process.
     pub state: ProcessState,
 }
 
-/// Whether a process still runs.
+/// The state of a container's first process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessState {
-    /// It does.
+    /// It runs, or its log is not complete yet.
     Running,
-    /// It does not.
+    /// It has ended.
     Exited(ExitStatus),
-    /// Its process has not reached `execve` yet. Since version 2.
+    /// It has not reached `execve` yet. Since version 2.
     Starting,
 }
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: FailureKind,
     /// The step and its object with the system call and its arguments, e.g.
     /// `mount /proc: fsmount(proc, nosuid,nodev,noexec)`.
     pub step: String,
-    /// errno, where a system call failed; 0 where none did.
+    /// errno if a system call failed, otherwise 0.
     pub errno: i32,
 }
 
@@ -248,26 +243,25 @@ pub struct Failure {
 pub enum FailureKind {
     /// No such container or exec.
     NotFound,
-    /// It is there already, or in a state that forbids this.
+    /// The object already exists, or its state forbids the request.
     State,
-    /// The container's own fault or its plan's: command not found, bad mount, unknown directory.
+    /// The container or its plan is at fault: command not found, bad mount, unknown directory.
     Start,
-    /// The request cannot be understood: unknown to this version, of another form, descriptors missing.
+    /// The request is unknown to this version, malformed, or lacks descriptors.
     Protocol,
-    /// The monitor's or the kernel's fault.
+    /// The monitor or the kernel is at fault.
     Internal,
 }
 
 impl ToMonitor {
-    /// The id of a request whose rest cannot be understood, from its first bytes: it can still be answered.
+    /// The id of an unknown request, from its first bytes, so that it can be answered.
     pub fn id_of(head: &[u8]) -> Option<u64> {
         postcard::take_from_bytes(head).ok().map(|(id, _)| id)
     }
 }
 
 impl FromMonitor {
-    /// The id of a reply whose rest cannot be understood, from its first bytes. None for an event, which
-    /// can be passed over.
+    /// The id of an unknown reply, from its first bytes. None for an event, which can be ignored.
     pub fn id_of(head: &[u8]) -> Option<u64> {
         match postcard::take_from_bytes::<u32>(head) {
             Ok((0, rest)) => postcard::take_from_bytes(rest).ok().map(|(id, _)| id),

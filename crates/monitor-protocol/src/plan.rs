@@ -1,10 +1,9 @@
-//! Plans: everything the monitor does to make a pod or a process, decided by the daemon beforehand.
+//! Plans: all that a monitor needs to make a pod or a process, decided by the daemon beforehand.
 //!
-//! A plan holds no policy and nothing to look up: ids are resolved, seccomp is compiled, options are
-//! parsed. Paths in [`MountSource::Bind`] are the host's; every other path is the container's and is
-//! resolved beneath its root, never through it.
+//! A plan leaves nothing to decide or to look up: ids are resolved, seccomp is compiled, options are parsed. The paths in
+//! [`MountSource::Bind`] are the host's. All other paths are the container's and are resolved beneath its root.
 //!
-//! Plans may change from version to version, in any way: see the crate's rules.
+//! Plans may change between versions in any way: see the crate's rules.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,34 +12,34 @@ use serde::{Deserialize, Serialize};
 pub struct PodPlan {
     /// Pod sandbox id.
     pub pod: String,
-    /// Give the pod a network namespace of its own, loopback up.
+    /// Give the pod its own network namespace, with loopback up.
     pub new_network: bool,
-    /// Give the pod an IPC namespace of its own.
+    /// Give the pod its own IPC namespace.
     pub new_ipc: bool,
-    /// Give the pod a UTS namespace of its own, with this hostname.
+    /// Give the pod its own UTS namespace, with this hostname.
     pub hostname: Option<String>,
-    /// Give the pod a shared PID namespace: starts the pause process.
+    /// Give the pod a shared PID namespace, held by a pause process.
     pub shared_pid: bool,
-    /// Sysctls to write once the namespaces are there: name with dots or slashes, value.
+    /// Sysctls to write in the namespaces: name with dots or slashes, and value.
     pub sysctls: Vec<(String, String)>,
-    /// oom_score_adj of the monitor and the pause process (proc(5)); clamped where it may not be lowered.
+    /// oom_score_adj of the monitor and the pause process (proc(5)). Ignored if it may not be lowered.
     pub oom_score_adj: i32,
-    /// Give the pod a user namespace of its own (user_namespaces(7)), which owns its other namespaces and which all
-    /// its containers are in. The monitor itself stays outside.
+    /// Give the pod its own user namespace (user_namespaces(7)), which owns its other namespaces and contains all its
+    /// containers. The monitor itself stays outside.
     pub users: Option<IdRange>,
 }
 
-/// The users and groups of a user namespace: 0 to `length` - 1 inside are `first` and the following outside.
+/// The id map of a user namespace: users and groups 0 to `length` - 1 inside are `first` and the following ones outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
-    /// What 0 is outside.
+    /// The id outside of id 0 inside.
     pub first: u32,
-    /// How many.
+    /// The number of ids.
     pub length: u32,
 }
 
 impl IdRange {
-    /// What an id inside is outside; none if it is none of these.
+    /// The id outside of an id inside; none if it is not mapped.
     pub fn outside(&self, inside: u32) -> Option<u32> {
         (inside < self.length)
             .then(|| self.first.checked_add(inside))
@@ -48,30 +47,30 @@ impl IdRange {
     }
 }
 
-/// How to make a container. Steps happen in the order of the fields of its parts.
+/// How to make a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerPlan {
     /// Container id.
     pub id: String,
     /// What each descriptor sent with the plan is, in order.
     pub fds: Vec<FdRole>,
-    /// Namespaces to make or join.
+    /// Namespaces to make, inherit or join.
     pub namespaces: NamespacePlan,
-    /// Propagation of the container's root: `Private` unless a mount asks for more.
+    /// Propagation of the container's root: `Private` unless a mount needs more.
     pub root_propagation: Propagation,
-    /// Remount the root read-only at the end.
+    /// Make the root read-only at the end.
     pub root_readonly: bool,
     /// Mounts, in order; those of [`MountSource::OwnRoot`] first.
     pub mounts: Vec<MountPlan>,
-    /// Device nodes to make, beside the standard links of `/dev` (fd, stdin, stdout, stderr, core, ptmx).
+    /// Device nodes to make, in addition to the standard links in `/dev` (fd, stdin, stdout, stderr, core, ptmx).
     pub devices: Vec<DevicePlan>,
-    /// Paths hidden from the container: files by `/dev/null`, directories by an empty read-only tmpfs. Absent ones are skipped.
+    /// Paths to mask: files by `/dev/null`, directories by an empty read-only tmpfs. Absent paths are skipped.
     pub masked_paths: Vec<Vec<u8>>,
-    /// Paths made read-only. Absent ones are skipped.
+    /// Paths to make read-only. Absent paths are skipped.
     pub readonly_paths: Vec<Vec<u8>>,
-    /// Where the streams go.
+    /// The standard streams.
     pub io: IoPlan,
-    /// Where the log goes; none: output is read and dropped.
+    /// The log. If there is none, output is read and dropped.
     pub log: Option<LogPlan>,
     /// The first process.
     pub process: ProcessPlan,
@@ -84,8 +83,8 @@ pub struct ExecPlan {
     pub id: String,
     /// Container id.
     pub container: String,
-    /// What each descriptor sent with the plan is, in order: `Stdin`, `Stdout`, `Stderr`. What is not
-    /// sent is `/dev/null`. `OutputReader` may come for each of the last two: see there.
+    /// What each descriptor sent with the plan is, in order: `Stdin`, `Stdout`, `Stderr`. A stream that is not sent is
+    /// `/dev/null`. An `OutputReader` may be sent for each of the last two.
     pub fds: Vec<FdRole>,
     /// The process.
     pub process: ProcessPlan,
@@ -98,13 +97,13 @@ pub struct AttachPlan {
     pub id: String,
     /// Container id.
     pub container: String,
-    /// What each descriptor sent with the plan is, in order: of `Stdin` the reading end of a pipe, of `Stdout`
-    /// and `Stderr` the writing ends. The other ends are the asker's; how much a pipe holds is how far a
-    /// reader may fall behind. A container with a terminal has no `Stderr`.
+    /// What each descriptor sent with the plan is, in order: for `Stdin` the reading end of a pipe, for `Stdout` and `Stderr`
+    /// the writing ends. The daemon keeps the other ends. A reader may fall behind by as much as its pipe holds. A
+    /// container with a terminal has no `Stderr`.
     pub fds: Vec<FdRole>,
 }
 
-/// What a descriptor sent along is for.
+/// The role of a descriptor that is sent with a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FdRole {
     /// The container's root: a detached mount (fsmount(2) or open_tree(2)), or an `O_PATH` directory.
@@ -113,11 +112,10 @@ pub enum FdRole {
     Mount(u32),
     /// The log file, open for appending.
     Log,
-    /// cgroup v1: the `tasks` file of a cgroup, open for writing; one a hierarchy. Kept for exec.
+    /// cgroup v1: the `tasks` file of a cgroup, open for writing; one per hierarchy. Kept for exec.
     ///
-    /// Not `cgroup.procs`: to move a whole process the kernel stops every fork on the machine and waits for a
-    /// grace period, several milliseconds; a thread that moves itself waits for nothing, and what joins here
-    /// has a single one.
+    /// Not `cgroup.procs`: to move a whole process the kernel stops every fork on the machine and waits for a grace period of
+    /// several milliseconds. A thread that moves itself does not wait, and the processes that join here have one thread.
     CgroupTasks,
     /// cgroup v2: the cgroup's directory, for CLONE_INTO_CGROUP. Kept for exec.
     CgroupDir,
@@ -129,21 +127,21 @@ pub enum FdRole {
     Stdout,
     /// Standard error of an exec, or a pipe for a container's output.
     Stderr,
-    /// The reading end of an exec's `Stdout` or `Stderr`. The monitor keeps it and reads from it only when the
-    /// connection that asked for the exec has ended, so that the process goes on without its daemon.
+    /// The reading end of an exec's `Stdout` or `Stderr`. The monitor reads from it only after the connection that requested
+    /// the exec has ended, so that the process can continue without its daemon.
     OutputReader,
 }
 
 /// Where a namespace comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespace {
-    /// The pod's, which is the host's where the pod made none.
+    /// The pod's, which is the host's if the pod has no own one.
     Pod,
     /// The host's.
     Host,
     /// A new one.
     New,
-    /// That of a running container of this pod (its id).
+    /// That of a running container of this pod, by its id.
     Container(String),
 }
 
@@ -167,45 +165,45 @@ pub struct NamespacePlan {
 pub enum Propagation {
     /// MS_PRIVATE.
     Private,
-    /// MS_SLAVE: what the host mounts later appears.
+    /// MS_SLAVE: later mounts of the host appear in the container.
     Slave,
-    /// MS_SHARED: what the container mounts appears on the host too.
+    /// MS_SHARED: in addition, mounts of the container appear on the host.
     Shared,
 }
 
-/// Mount attributes as for mount_setattr(2), `MOUNT_ATTR_*` bits. `MOUNT_ATTR_IDMAP` in `set` of a bind mount means
-/// the map of the pod's user namespace.
+/// Mount attributes as for mount_setattr(2), `MOUNT_ATTR_*` bits. `MOUNT_ATTR_IDMAP` in `set` of a bind mount selects the map
+/// of the pod's user namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Set on the mount itself.
     pub set: u64,
     /// Cleared on the mount itself.
     pub clear: u64,
-    /// Set on the mount and everything below it (`AT_RECURSIVE`): recursive read-only and the like.
+    /// Set on the mount and all mounts below it (`AT_RECURSIVE`), for example recursive read-only.
     pub set_recursive: u64,
 }
 
-/// One mount.
+/// A mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPlan {
-    /// Where, in the container. Made if absent, as what the source is (directory or empty file).
+    /// Path in the container. If absent, it is made as a directory or an empty file, like the source.
     pub target: Vec<u8>,
-    /// What.
+    /// The source.
     pub source: MountSource,
-    /// With what attributes.
+    /// Its attributes.
     pub attributes: Attributes,
-    /// Propagation; none: private.
+    /// Its propagation; private if none.
     pub propagation: Option<Propagation>,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
-    /// A path of the host, symlinks followed, opened by the container's own child before it loses sight of it.
+    /// A path of the host, opened by the container's process before it leaves the host's mounts. Symbolic links are followed.
     Bind {
         /// Absolute path.
         path: Vec<u8>,
-        /// With the mounts below it.
+        /// Include the mounts below it.
         recursive: bool,
     },
     /// The detached mount sent with [`FdRole::Mount`] of this index.
@@ -219,9 +217,9 @@ pub enum MountSource {
         /// Parameters, flags without a value. For `cgroup` (v1): the controllers, or `none` and `name=…`.
         options: Vec<(String, Option<String>)>,
     },
-    /// A part of the container's own root: made as a directory (0755) if absent, and mounted before all that is
-    /// not of this kind. It stays writable when the root becomes read-only. Skipped where `path` leads
-    /// nowhere or to the root itself, since an image says it.
+    /// A part of the container's own root: made as a directory (0755) if absent, and mounted before all mounts of other
+    /// kinds. It stays writable when the root becomes read-only. Skipped if `path`, which comes from the image, leads nowhere
+    /// or to the root itself.
     OwnRoot {
         /// Path in the container, resolved beneath its root.
         path: Vec<u8>,
@@ -239,7 +237,7 @@ pub enum DeviceKind {
     Fifo,
 }
 
-/// One device node.
+/// A device node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DevicePlan {
     /// Path in the container.
@@ -261,27 +259,27 @@ pub struct DevicePlan {
 /// The container's streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoPlan {
-    /// Keep a stdin open for attach; else stdin is `/dev/null`.
+    /// Keep stdin open for attach. Otherwise stdin is `/dev/null`.
     pub stdin: bool,
-    /// Close stdin when the first attached client leaves.
+    /// Close stdin when the first client that was attached to it leaves.
     pub stdin_once: bool,
-    /// A pseudo terminal (pty(7)) for all three; output is one stream, `stdout`.
+    /// A pseudo terminal (pty(7)) for all three streams. Its output is logged as `stdout`.
     pub terminal: bool,
 }
 
 /// The container's log, in CRI log format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPlan {
-    /// Longest content of one entry in bytes; a longer line is split into `P` entries and a final `F`.
+    /// Longest content of an entry, in bytes. A longer line is split into `P` entries and a final `F` entry.
     pub max_line: u32,
 }
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
-    /// Arguments; the first is looked up in the `PATH` of `env` inside the container if it has no slash.
+    /// Arguments. The first is searched in the `PATH` of `env` inside the container if it has no slash.
     pub args: Vec<Vec<u8>>,
-    /// Environment, `KEY=value` each. `HOME` is added from the container's passwd entry by the daemon.
+    /// Environment, as `KEY=value`. The daemon has added `HOME` from the container's passwd file.
     pub env: Vec<Vec<u8>>,
     /// Working directory, made if absent.
     pub cwd: Vec<u8>,
@@ -293,19 +291,19 @@ pub struct ProcessPlan {
     pub groups: Vec<u32>,
     /// File mode creation mask.
     pub umask: u32,
-    /// Capabilities (capabilities(7)); what the monitor itself lacks is left out.
+    /// Capabilities (capabilities(7)). Those that the monitor lacks are left out.
     pub capabilities: CapabilitySets,
     /// PR_SET_NO_NEW_PRIVS.
     pub no_new_privs: bool,
     /// Seccomp program: `struct sock_filter`s in the machine's byte order, and the flags of seccomp(2).
     pub seccomp: Option<(Vec<u8>, u32)>,
-    /// Resource limits; hard limits that may not be raised are clamped.
+    /// Resource limits. Hard limits that may not be raised are clamped.
     pub rlimits: Vec<Rlimit>,
-    /// oom_score_adj; clamped where it may not be lowered.
+    /// oom_score_adj, clamped if it may not be lowered.
     pub oom_score_adj: Option<i32>,
     /// AppArmor profile to change to at exec.
     pub apparmor: Option<String>,
-    /// SELinux label to take at exec.
+    /// SELinux label to change to at exec.
     pub selinux: Option<String>,
     /// A pseudo terminal for this process.
     pub terminal: bool,
@@ -313,7 +311,7 @@ pub struct ProcessPlan {
     pub terminal_size: Option<(u16, u16)>,
 }
 
-/// Capability sets as bit masks, bit n for capability number n.
+/// Capability sets as bit masks, with bit n for capability number n.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilitySets {
     /// Bounding.
@@ -328,7 +326,7 @@ pub struct CapabilitySets {
     pub ambient: u64,
 }
 
-/// One resource limit (setrlimit(2)).
+/// A resource limit (setrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
     /// `RLIMIT_*` number.

@@ -1,24 +1,24 @@
-//! What a monitor leaves on file about a container that has exited.
+//! The record that a monitor writes of a container's exit.
 
 use serde::{Deserialize, Serialize};
 
 use crate::message::ExitStatus;
 
-/// `exits/<container>.json` in the pod's directory: written beside and renamed into place before
-/// [`crate::Event::Exited`] is sent, so that the exit is known even if daemon and monitor are both gone.
+/// `exits/<container>.json` in the pod's directory. Written atomically before [`crate::Event::Exited`] is sent, so that the
+/// exit is known even if both daemon and monitor are gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
-    /// Form of this record, now 1.
+    /// [`Self::VERSION`] of the monitor that wrote it.
     pub version: u32,
     /// Container id.
     pub container: String,
-    /// When it was started, nanoseconds since the epoch.
+    /// Nanoseconds since the epoch.
     pub started_at: i64,
-    /// How it ended.
+    /// How the first process ended.
     pub exit: ExitStatus,
 }
 
 impl ExitRecord {
-    /// The form that this crate writes.
+    /// The version of the record that this crate writes.
     pub const VERSION: u32 = 1;
 }

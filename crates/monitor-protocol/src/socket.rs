@@ -1,9 +1,8 @@
 //! Packets over a `SOCK_SEQPACKET` socket, with file descriptors.
 //!
-//! A packet is one byte that says where the message is, then the message, or nothing when the message
-//! is in a memfd that comes as the first descriptor: a container with a megabyte of environment does
-//! not fit into a socket's buffer. Both functions do one system call on the socket and never block
-//! longer than it: on a non-blocking socket they return `EAGAIN` as an error.
+//! The first byte of a packet says where the message is: it follows in the packet, or it is in a memfd that is sent as the
+//! first descriptor. A container with a megabyte of environment does not fit into a socket's buffer. [`send`] and
+//! [`receive`] make a single system call on the socket; on a non-blocking socket they return `EAGAIN` as an error.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,12 +17,12 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Messages up to this size travel in the packet, longer ones in a memfd.
+/// Longest message that is sent in the packet, in bytes. Longer ones are sent in a memfd.
 const INLINE_MAX: usize = 60 * 1024;
-/// Longest message accepted at all.
+/// Longest message that is accepted, in bytes.
 const MESSAGE_MAX: u64 = 64 * 1024 * 1024;
-/// Most descriptors in a packet; the kernel's limit (SCM_MAX_FD) is 253.
-pub const MAX_FDS: usize = 128;
+/// Most descriptors in a packet. The kernel's limit (SCM_MAX_FD) is 253.
+const MAX_FDS: usize = 128;
 
 const INLINE: u8 = 0;
 const IN_MEMFD: u8 = 1;
@@ -31,46 +30,46 @@ const IN_MEMFD: u8 = 1;
 /// Why a packet could not be sent or understood.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The system call failed; `Errno::AGAIN` on a socket that is not ready.
+    /// The system call failed, with `Errno::AGAIN` if the socket is not ready.
     #[error("{call} on the monitor socket failed")]
     Os {
-        /// Name of the system call.
+        /// The system call.
         call: &'static str,
         /// errno.
         #[source]
         errno: Errno,
     },
-    /// The other end is gone.
+    /// The other end has closed the connection.
     #[error("the other end closed the monitor socket")]
     Closed,
-    /// The bytes are not a message of this version.
+    /// The packet is malformed.
     #[error("malformed packet on the monitor socket: {what}")]
     Malformed {
-        /// What is wrong with it.
+        /// What is malformed.
         what: &'static str,
     },
     /// The message could not be encoded.
     #[error("cannot encode a message of the monitor protocol")]
     Encode(#[source] postcard::Error),
-    /// The message is none that this version knows. Its descriptors are closed.
+    /// This version does not know the message. Its descriptors are closed.
     #[error(
         "a message on the monitor socket is unknown to version {} of the protocol",
         crate::PROTOCOL_VERSION
     )]
     Unknown {
-        /// Its first bytes, at most 32: enough for its id. See [`crate::ToMonitor::id_of`].
+        /// The first 32 bytes, which contain its id, see [`crate::ToMonitor::id_of`].
         head: Vec<u8>,
-        /// Why it could not be decoded.
+        /// The decoder's error.
         #[source]
         source: postcard::Error,
     },
 }
 
-/// How much of a message that cannot be understood is kept.
+/// Bytes kept of an unknown message.
 const HEAD: usize = 32;
 
 impl SocketError {
-    /// Whether the socket was merely not ready.
+    /// Whether the socket was not ready.
     pub fn would_block(&self) -> bool {
         matches!(
             self,
@@ -86,11 +85,11 @@ fn os(call: &'static str) -> impl FnOnce(Errno) -> SocketError {
     move |errno| SocketError::Os { call, errno }
 }
 
-/// Sends one message with its descriptors.
+/// Sends a message with its descriptors.
 ///
 /// # Errors
 /// [`SocketError::Os`] with `EAGAIN` when the socket's buffer is full, `EPIPE` when the other end is gone;
-/// [`SocketError::Malformed`] for more than [`MAX_FDS`] descriptors.
+/// [`SocketError::Malformed`] for too many descriptors.
 pub fn send<T: Serialize>(
     socket: BorrowedFd<'_>,
     message: &T,
@@ -129,7 +128,7 @@ fn send_raw(
         .map_err(os("sendmsg"))
 }
 
-/// Puts a message into a memfd that nobody can change any more.
+/// Puts a message into a sealed memfd, which cannot be changed any more.
 fn sealed(bytes: &[u8]) -> Result<OwnedFd, SocketError> {
     let memfd = rustix::fs::memfd_create("pausa-message", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(os("memfd_create"))?;
@@ -146,11 +145,11 @@ fn sealed(bytes: &[u8]) -> Result<OwnedFd, SocketError> {
     Ok(memfd)
 }
 
-/// Receives one message with its descriptors, all of them close-on-exec.
+/// Receives a message with its descriptors, all of them close-on-exec.
 ///
 /// # Errors
 /// [`SocketError::Closed`] at the end, [`SocketError::Os`] with `EAGAIN` when there is nothing to read,
-/// [`SocketError::Malformed`] for what is not a packet, [`SocketError::Unknown`] for what is not a known message.
+/// [`SocketError::Malformed`] for a malformed packet, [`SocketError::Unknown`] for an unknown message.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Vec<OwnedFd>), SocketError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -175,7 +174,7 @@ pub fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<(T, Vec<Ow
         Some((&IN_MEMFD, [])) => {
             if fds.is_empty() {
                 return Err(SocketError::Malformed {
-                    what: "a memfd is announced but none came",
+                    what: "the memfd with the message is missing",
                 });
             }
             let memfd = fds.remove(0);
@@ -194,7 +193,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SocketError> {
     })
 }
 
-/// Reads a message from a memfd, which must be sealed: it could change under the reader otherwise.
+/// Reads a message from a memfd. It must be sealed, since its content could change while it is read otherwise.
 fn read_sealed(memfd: &OwnedFd) -> Result<Vec<u8>, SocketError> {
     let seals = rustix::fs::fcntl_get_seals(memfd).map_err(os("fcntl(F_GET_SEALS)"))?;
     if !seals.contains(SealFlags::SHRINK | SealFlags::WRITE) {
@@ -214,7 +213,7 @@ fn read_sealed(memfd: &OwnedFd) -> Result<Vec<u8>, SocketError> {
         match rustix::io::pread(memfd, &mut bytes[done..], done as u64).map_err(os("pread"))? {
             0 => {
                 return Err(SocketError::Malformed {
-                    what: "the memfd is shorter than it says",
+                    what: "the memfd is shorter than its size",
                 });
             }
             read => done += read,

@@ -196,7 +196,7 @@ impl Attachments {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
-                // End of file. The client may go on to read output.
+                // End of file. The client may continue to read output.
                 Ok(_) | Err(_) => {
                     self.end_client_stdin(index, poll);
                     break;

@@ -115,7 +115,7 @@ pub(crate) enum StartOutcome {
 pub(crate) enum Reaped {
     /// No process of a start.
     Other,
-    /// The process of a start that has failed or goes on with another process.
+    /// The process of a start that has failed or continues in another process.
     Start(Option<StartOutcome>),
     /// A process that had passed `execve`, which is only known now.
     Running(StartOutcome),

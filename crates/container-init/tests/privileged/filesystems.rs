@@ -313,7 +313,7 @@ fn working_directory() {
     plan.process.uid = 1000;
     assert_eq!(world.run(&plan).unwrap().output, "/srv/app\n0 755\n");
     assert_eq!(std::fs::metadata(world.root().join("srv/app")).unwrap().uid(), 0);
-    // Only root may enter, and the user is started there all the same.
+    // Only root may enter the directory, but the process of another user starts in it.
     let private = world.root().join("private");
     std::fs::create_dir(&private).unwrap();
     std::fs::set_permissions(&private, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

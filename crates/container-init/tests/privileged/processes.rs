@@ -282,13 +282,13 @@ fn watched_and_called_off() {
     assert!(failed.failure.step.contains("cancelled"));
     waitid(WaitId::PidFd(failed.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
     assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap());
-    // Reaped by somebody else before its reports were read.
+    // Reaped before its reports were read.
     let pending = begin();
     pidfd_send_signal(pending.pidfd(), Signal::KILL).unwrap();
     waitid(WaitId::PidFd(pending.pidfd()), WaitIdOptions::EXITED).unwrap();
     match pending.reaped(None, Some(9)) {
         Progress::Failed(failed) => assert!(failed.failure.step.contains("signal 9"), "{}", failed.failure),
-        // It was quick.
+        // The child had already passed execve.
         Progress::Running(_) => {}
         Progress::Waiting(_) => panic!("it cannot wait for the dead"),
     }

@@ -30,7 +30,7 @@ const APPLETS: [&str; 22] = [
     "test", "echo", "tty", "stty", "pwd", "umask", "ps", "grep", "kill", "chmod",
 ];
 
-/// What a test works in. Its directory goes at the end; a leaked mount would keep it and fail the test.
+/// The directory that a test works in. It is removed at the end, which fails if a mount has leaked.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
 }
@@ -58,7 +58,7 @@ impl World {
         self.dir.path().join(name)
     }
 
-    /// The mounts below this world's directory in the monitor's own mount namespace.
+    /// The mounts below this directory in the mount namespace of this process.
     pub(crate) fn mounts(&self) -> Vec<String> {
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let own = self.dir.path().to_str().unwrap();
@@ -249,7 +249,7 @@ pub(crate) fn detached(path: &Path) -> OwnedFd {
     .unwrap()
 }
 
-/// A plan as Kubernetes would have it, that runs a shell script.
+/// A plan as for Kubernetes that runs a shell script.
 pub(crate) fn shell(script: &str) -> ContainerPlan {
     ContainerPlan {
         id: "test".to_owned(),

@@ -1,5 +1,5 @@
-//! The bytes of the frozen messages. A test here that fails means that daemons and monitors of different
-//! versions would no longer understand each other: append instead of changing.
+//! The bytes of the frozen messages. If a test here fails, daemons and monitors of different versions no longer understand
+//! each other: append instead of changing.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use super::{
     Request, ToMonitor,
 };
 
-/// Written as these bytes, and read from them as what is written as these bytes again.
+/// The message is encoded as these bytes, and decoded from them to a message with the same encoding.
 fn pinned<T: Serialize + DeserializeOwned>(message: &T, bytes: &[u8]) {
     assert_eq!(postcard::to_stdvec(message).unwrap(), bytes);
     let read: T = postcard::from_bytes(bytes).unwrap();
@@ -184,7 +184,7 @@ fn events() {
 
 #[test]
 fn the_places_of_requests_with_a_plan() {
-    // What follows the number is the plan's and may differ from version to version.
+    // The bytes after the number belong to the plan and may differ between versions.
     for (number, name) in [(1, "Setup"), (2, "Start"), (3, "Exec"), (11, "Attach")] {
         let bytes: Vec<u8> = [0, number].into_iter().chain([0; 400]).collect();
         let read: ToMonitor = postcard::from_bytes(&bytes).unwrap();

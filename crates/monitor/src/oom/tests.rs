@@ -60,7 +60,7 @@ fn the_own_count_takes_precedence() {
     let (mut own, mut parent) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     let watch = OomWatch::new(count(&mut own, 0), Some(count(&mut parent, 0)));
     count(&mut parent, 1);
-    assert!(!watch.explains_sigkill(), "another container's");
+    assert!(!watch.explains_sigkill(), "another container's kill");
     count(&mut own, 1);
     assert!(watch.explains_sigkill());
 }

@@ -164,7 +164,7 @@ fn who_leaves_takes_nothing_along() {
         client.types(&line);
         assert_eq!(client.line(), line);
         if round % 2 == 0 {
-            // Half closed: it goes on listening.
+            // Half closed: the client still reads.
             client.stdin = None;
         }
         rig.daemon.ask(detach(&id)).unwrap();
@@ -251,7 +251,7 @@ fn what_cannot_be_attached_to_is_an_error() {
     rig.start("a", "exit 0");
     rig.daemon.exit("a");
     assert_eq!(refused(&mut rig, "a"), FailureKind::State);
-    // Without an input, whoever types learns it.
+    // If the container has no stdin, a client's write fails.
     rig.start("b", "exec sleep 1000");
     let mut client = Client::attach(&mut rig, "c", "b");
     assert!(client.stdin.as_mut().unwrap().write_all(b"x").is_err());

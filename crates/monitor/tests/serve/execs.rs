@@ -1,4 +1,4 @@
-//! Exec'd processes whose daemon or client goes.
+//! Exec'd processes whose daemon or client disconnects.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,7 @@ use pausa_monitor_protocol::{Event, ExecPlan, ExitStatus, FdRole, Reply, Request
 use crate::builtin::{plan, real, start};
 use crate::rig::{Daemon, Rig, exec, pod};
 
-/// Runs a command with its output in a pipe that the monitor has a reader of, too.
+/// Runs a command whose output pipe the monitor has a reading end of, too.
 fn run(rig: &mut Rig, id: &str, script: &str) -> OwnedFd {
     let (read, write) = rustix::pipe::pipe().unwrap();
     let mut plan = exec(id, "a", script);
@@ -20,7 +20,7 @@ fn run(rig: &mut Rig, id: &str, script: &str) -> OwnedFd {
     read
 }
 
-/// Runs a command on a terminal, of which this is the master.
+/// Runs a command on a terminal and returns the master.
 fn on_terminal(rig: &mut Rig, id: &str, script: &str) -> OwnedFd {
     let plan = ExecPlan {
         fds: Vec::new(),
@@ -42,7 +42,7 @@ fn ended(daemon: &mut Daemon, id: &str) -> ExitStatus {
     }
 }
 
-/// How many descriptors the monitor has, once it is done with what it was asked before.
+/// How many descriptors the monitor has, after it has served all earlier requests.
 fn descriptors(rig: &mut Rig) -> usize {
     rig.daemon.settle();
     let fds = format!("/proc/{}/fd", rig.process.id());
@@ -54,7 +54,7 @@ fn hang_up(exec: &str) -> Request {
     Request::HangUp { exec }
 }
 
-/// Reads what a terminal says up to and with this.
+/// Reads from a terminal until its output contains `end`.
 fn until(master: &OwnedFd, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
@@ -72,7 +72,7 @@ fn a_command_goes_on_without_its_daemon() {
     rig.start("a", "exec sleep 1000");
     let before = descriptors(&mut rig);
     let done = rig.dir.path().join("done");
-    // More than a pipe holds, and nobody has read any of it.
+    // More than a pipe holds, and no process has read any of it.
     let script = format!(
         "i=0; while [ $i -lt 30000 ]; do echo line-$i; i=$((i+1)); done; echo x > {}",
         done.display()
@@ -100,7 +100,7 @@ fn a_command_whose_client_has_left_meets_a_broken_pipe() {
     rig.daemon.ask(hang_up("e")).unwrap();
     assert_eq!(ended(&mut rig.daemon, "e").signal, 13);
     rig.daemon.ask(hang_up("e")).unwrap();
-    // One that has said all is not disturbed.
+    // A process that has written all of its output is not affected.
     let read = run(&mut rig, "f", "echo all; exit 4");
     assert_eq!(ended(&mut rig.daemon, "f").code, 4);
     assert_eq!(std::io::read_to_string(File::from(read)).unwrap(), "all\n");

@@ -7,7 +7,7 @@ use pausa_monitor_protocol::{Event, FailureKind, FdRole, Reply, Request};
 
 use crate::rig::{Rig, container, exec, open_log, pod, until};
 
-/// A plain process is put into its cgroup after it has begun: it waits for that before it forks.
+/// A plain process is moved into its cgroup after it has started. It waits for that before it forks.
 const JOINED: &str = "until grep -q pausa-monitor-test /proc/$$/cgroup; do :; done;";
 
 /// A v1 cgroup for one test.
@@ -92,7 +92,7 @@ fn what_a_container_leaves_behind_ends_with_it() {
 #[test]
 fn a_stranger_who_holds_the_pipe_delays_an_exit_but_does_not_prevent_it() {
     let mut rig = Rig::new(&pod());
-    // No cgroup: nobody knows that the sleep belongs to the container.
+    // Without a cgroup the monitor cannot know that the sleep belongs to the container.
     rig.start("a", "sleep 1000 & echo $!");
     assert_eq!(rig.daemon.exit("a").code, 0);
     let entry = rig.entries().remove(0);
@@ -119,7 +119,7 @@ fn kill_exec_ends_the_process_and_its_descendants_and_nothing_else() {
         rig.daemon.ask(Request::KillExec { exec: "e".into() }),
         Ok(Reply::Done)
     );
-    // Everybody who held the pipe is dead.
+    // All processes that held the pipe are dead.
     assert_eq!(output.read_line(&mut String::new()).unwrap(), 0);
     let Event::ExecExited { exec, exit } = rig.daemon.event() else {
         panic!()

@@ -1,4 +1,4 @@
-//! Real monitor processes, driven over the protocol, with plain processes as containers.
+//! Real monitor processes, driven over the protocol. Most tests use plain processes as containers.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod attach;

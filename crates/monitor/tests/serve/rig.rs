@@ -45,7 +45,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 impl Rig {
-    /// A monitor of plain processes, connected and greeted.
+    /// A monitor process of this program, connected.
     pub(crate) fn bare(program: &str) -> Self {
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -63,7 +63,7 @@ impl Rig {
         }
     }
 
-    /// The same with a pod that is set up.
+    /// A monitor of plain processes with a pod that is set up.
     pub(crate) fn new(plan: &PodPlan) -> Self {
         let mut rig = Self::bare(env!("CARGO_BIN_EXE_plain-monitor"));
         rig.daemon.hello();
@@ -111,7 +111,7 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // A test that failed half-way; one that did not has waited for it.
+        // Only a failed test has not waited for the process.
         if self.process.try_wait().is_ok_and(|status| status.is_none()) {
             drop(self.process.kill());
             drop(self.process.wait());
@@ -139,7 +139,7 @@ impl Daemon {
         }
     }
 
-    /// Ends the connection as a daemon's death does.
+    /// Ends the connection as a daemon's death would.
     pub(crate) fn hang_up(&mut self) {
         let (unused, _) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -176,7 +176,7 @@ impl Daemon {
         self.next
     }
 
-    /// Sends bytes that stand where a request would.
+    /// Sends bytes in place of a request.
     pub(crate) fn ask_raw(&mut self, request: &[u8]) -> Result<Reply, Failure> {
         self.next += 1;
         let id = u8::try_from(self.next).unwrap();
@@ -195,13 +195,13 @@ impl Daemon {
         loop {
             match self.receive() {
                 FromMonitor::Reply { id, result } if id == asked => return result,
-                FromMonitor::Reply { id, .. } => panic!("a reply to {id}, which nobody waits for"),
+                FromMonitor::Reply { id, .. } => panic!("a reply to {id}, which was not awaited"),
                 FromMonitor::Event(event) => self.events.push_back(event),
             }
         }
     }
 
-    /// The reply to this request; others that come before are kept out of the way.
+    /// The reply to this request. Earlier replies to others are dropped.
     pub(crate) fn reply_among(&mut self, asked: u64) -> Result<Reply, Failure> {
         loop {
             match self.receive() {
@@ -212,7 +212,7 @@ impl Daemon {
         }
     }
 
-    /// Takes in what was answered before this.
+    /// Receives all replies to earlier requests that are ready.
     pub(crate) fn settle(&mut self) {
         let asked = self.send(
             Request::Hello {
@@ -235,7 +235,7 @@ impl Daemon {
         }
         match self.receive() {
             FromMonitor::Event(event) => event,
-            FromMonitor::Reply { id, .. } => panic!("a reply to {id}, which nobody waits for"),
+            FromMonitor::Reply { id, .. } => panic!("a reply to {id}, which was not awaited"),
         }
     }
 
@@ -243,7 +243,7 @@ impl Daemon {
         loop {
             match self.event() {
                 Event::Exited { container, exit } if container == id => return exit,
-                // What another connection has asked for.
+                // Requested by another connection.
                 Event::Started { .. } => {}
                 other => panic!("{other:?} instead of the exit of {id}"),
             }
@@ -258,7 +258,7 @@ impl Daemon {
     }
 }
 
-/// A pod without namespaces of its own.
+/// A pod without own namespaces.
 pub(crate) fn pod() -> PodPlan {
     PodPlan {
         pod: "pod".to_owned(),

@@ -1,4 +1,4 @@
-//! A file system whose only file takes its time, as a dead network volume does (fuse(4)).
+//! A file system whose only file cannot be opened for long, like a file on an unreachable network volume (fuse(4)).
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-/// See the module.
+/// A mounted FUSE file system with one file.
 pub(crate) struct SlowSource {
     dir: tempfile::TempDir,
     device: Option<File>,
@@ -23,7 +23,7 @@ struct Server {
 }
 
 impl SlowSource {
-    /// Nobody answers: who looks for the file hangs until it is killed. None where there is no fuse.
+    /// No server answers: a process that opens the file hangs until it is killed. None without FUSE.
     pub(crate) fn dead() -> Option<Self> {
         let device = match File::options().read(true).write(true).open("/dev/fuse") {
             Ok(device) => device,
@@ -44,7 +44,7 @@ impl SlowSource {
         })
     }
 
-    /// Somebody has begun to answer: who looks for the file hangs, even if killed, until [`Self::let_go`].
+    /// The server has received the request: a process that opens the file hangs, even if killed, until [`Self::let_go`].
     pub(crate) fn stuck() -> Option<Self> {
         let mut source = Self::dead()?;
         let device = source.device.take().unwrap();
@@ -59,7 +59,7 @@ impl SlowSource {
         Some(source)
     }
 
-    /// Waits until somebody hangs.
+    /// Waits until a process hangs.
     pub(crate) fn until_asked(&self) {
         self.server.as_ref().unwrap().asked.recv().unwrap();
     }
@@ -68,7 +68,7 @@ impl SlowSource {
         self.dir.path().join("file")
     }
 
-    /// Answers, from now on.
+    /// Makes the server answer.
     pub(crate) fn let_go(&self) {
         if let Some(server) = &self.server {
             server.release.send(()).ok();
@@ -97,7 +97,7 @@ const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 const ENOSYS: i32 = 38;
 
-/// Answers until the file system is gone.
+/// Serves until the file system is unmounted.
 fn serve(mut device: File, asks: &Sender<()>, released: &Receiver<()>) {
     let mut buffer = vec![0; 256 * 1024];
     let mut free = false;
@@ -133,7 +133,7 @@ fn serve(mut device: File, asks: &Sender<()>, released: &Receiver<()>) {
         let mut answer = [length.to_ne_bytes(), error.to_ne_bytes()].concat();
         answer.extend(unique);
         answer.extend(body);
-        // ENOENT: whoever asked was killed meanwhile.
+        // ENOENT: the requesting process was killed meanwhile.
         device.write_all(&answer).ok();
     }
 }

@@ -1,4 +1,4 @@
-//! Containers whose start takes long, beside others that must not notice.
+//! Containers whose start hangs, next to containers that must not be affected.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -12,7 +12,7 @@ use crate::builtin::{image, plan, real, start};
 use crate::rig::{Rig, exec, open_log, pod, until};
 use crate::slow_source::SlowSource;
 
-/// A container with the file of this file system mounted.
+/// A container that mounts the file of this file system.
 fn slow_plan(id: &str, source: &SlowSource, script: &str) -> ContainerPlan {
     let mut plan = plan(id, script);
     plan.mounts.push(MountPlan {
@@ -27,7 +27,7 @@ fn slow_plan(id: &str, source: &SlowSource, script: &str) -> ContainerPlan {
     plan
 }
 
-/// Asks for its start and does not wait. The number of the request.
+/// Sends the request for its start without waiting. Returns the request's id.
 fn begin(rig: &mut Rig, plan: &ContainerPlan) -> u64 {
     let log = open_log(&rig.dir.path().join(format!("{}.log", plan.id)));
     let image = image(rig.dir.path());
@@ -42,7 +42,7 @@ fn reports(reply: Reply) -> Vec<ContainerReport> {
     }
 }
 
-/// Waits until the child of this start hangs in open_tree(2), as far as the kernel says what it is in.
+/// Waits until the process of this start hangs in open_tree(2), if the kernel shows its system call.
 fn until_it_hangs(rig: &Rig, id: &str) {
     let mut daemon = rig.connect();
     let mut pid = None;
@@ -61,7 +61,7 @@ fn until_it_hangs(rig: &Rig, id: &str) {
     });
 }
 
-/// The state of a container, as a new daemon finds it.
+/// The state of a container as reported to a new daemon.
 fn found(rig: &Rig, id: &str) -> Option<ProcessState> {
     let reports = reports(rig.connect().hello());
     let report = reports.into_iter().find(|report| report.container == id);
@@ -95,7 +95,7 @@ fn logs_execs_and_exits_go_on_while_a_start_hangs() {
     assert_eq!(found(&rig, "hung"), Some(ProcessState::Starting));
     rig.daemon.ask(kill("a")).unwrap();
     rig.daemon.exit("a");
-    // Nobody holds a copy of the streams of a, least of all the child that hangs.
+    // No process holds a copy of the streams of a, in particular not the child that hangs.
     rig.daemon.send(kill("hung"), &[]);
     let failure = rig.daemon.reply_among(hung).unwrap_err();
     assert!(
@@ -157,7 +157,7 @@ fn the_next_daemon_finds_a_start_under_way_and_hears_that_it_runs() {
     };
     begin(&mut rig, &slow_plan("a", &source, "exec sleep 1000"));
     let mut next = rig.connect();
-    // The old one is still there: its request is in the monitor's hands for sure.
+    // While the old connection exists, its request is certain to be served.
     while reports(next.hello()).is_empty() {}
     rig.daemon = next;
     let [report] = &reports(rig.daemon.hello())[..] else {
