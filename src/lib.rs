@@ -9,6 +9,7 @@
 )]
 
 mod accept;
+mod async_fd;
 mod blocking;
 mod cgroups;
 pub mod cli;

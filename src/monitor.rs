@@ -12,7 +12,6 @@
 mod binary;
 mod client;
 mod error;
-mod watch;
 
 pub use binary::{MonitorBinary, exited};
 pub use client::{Events, Monitor, connect};

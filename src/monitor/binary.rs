@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 use super::client::{self, Events, Monitor};
 use super::error::MonitorError;
-use super::watch::watch;
+use crate::async_fd;
 
 /// The monitor, as `build.rs` has built it.
 const PROGRAM: &[u8] = include_bytes!(env!("PAUSA_MONITOR"));
@@ -120,7 +120,7 @@ fn executable_memfd() -> Result<OwnedFd, Errno> {
 /// # Errors
 /// The descriptor cannot be waited for.
 pub async fn exited(pidfd: OwnedFd) -> io::Result<Option<i32>> {
-    let pidfd = watch(pidfd)?;
+    let pidfd = async_fd::register(pidfd)?;
     pidfd.readable().await?.retain_ready();
     match rustix::process::waitid(
         WaitId::PidFd(pidfd.as_fd()),

@@ -32,7 +32,7 @@ use tokio::task::AbortHandle;
 
 use super::binary::exited;
 use super::error::MonitorError;
-use super::watch::watch;
+use crate::async_fd;
 
 /// What a monitor tells unasked, in order. Ends with the connection.
 ///
@@ -113,7 +113,7 @@ pub(super) async fn greet(
     socket: OwnedFd,
     process: Option<OwnedFd>,
 ) -> Result<(Monitor, Events), MonitorError> {
-    let socket = watch(socket).map_err(|error| socket_error(0, &error))?;
+    let socket = async_fd::register(socket).map_err(|error| socket_error(0, &error))?;
     let connection = Arc::new(Connection {
         socket,
         last: AtomicU64::new(0),

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::Shutdown;
 use tokio::io::unix::AsyncFd;
 
+use crate::async_fd;
 use crate::error::{ErrorKind, Kinded};
 
 /// The most that is read at once: twice the size of a pipe.
@@ -33,13 +34,9 @@ impl Kinded for DescriptorError {
 }
 
 impl Descriptor {
-    #[expect(
-        deprecated,
-        reason = "unsound only for types that lie about their descriptor; its successor is unsafe, which no code here may be"
-    )]
     pub(super) fn new(fd: OwnedFd) -> Result<Self, DescriptorError> {
         rustix::io::ioctl_fionbio(&fd, true).map_err(|errno| DescriptorError(errno.into()))?;
-        let fd = AsyncFd::new(fd).map_err(DescriptorError)?;
+        let fd = async_fd::register(fd).map_err(DescriptorError)?;
         Ok(Self(Arc::new(fd)))
     }
 
