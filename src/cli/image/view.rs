@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
+use crate::glob;
 use crate::proto::v1;
 
 /// IMAGE in the JSON documents (`docs/operations.md`).
@@ -112,31 +113,12 @@ impl Filter {
         image.repo_tags.iter().chain(&image.repo_digests).any(|name| {
             let repository = split_tag(split_digest(name).0).0;
             if self.text.contains('*') {
-                return glob(&self.text, name) || glob(&self.text, repository);
+                return glob::matches(&self.text, name) || glob::matches(&self.text, repository);
             }
             let is = |wanted: &String| wanted == name || wanted == repository;
             self.canonical.as_ref().is_some_and(is)
         })
     }
-}
-
-/// Whether `text` is of the form `pattern`, in which `*` stands for any characters.
-fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    let mut parts = parts.peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
-        }
-    }
-    rest.is_empty()
 }
 
 /// Asks for one image; `None` if it does not exist.
