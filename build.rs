@@ -18,8 +18,9 @@ const MONITOR_CRATES: [&str; 4] = ["monitor", "monitor-protocol", "container-ini
 /// relocating a position-independent one costs pages.
 ///
 /// This runs cargo inside cargo. The inner one has its own target directory, because the outer one holds the lock of its
-/// target directory, and an environment without the variables that the outer one sets for this package. `PAUSA_MONITOR_PROFILE` names another profile than `monitor`. Packagers can build
-/// the monitor themselves and name it in `PAUSA_MONITOR_BINARY`.
+/// target directory, and an environment without the variables that the outer one sets for this package.
+/// `PAUSA_MONITOR_PROFILE` names another profile than `monitor`. Packagers can build the monitor themselves and name it in
+/// `PAUSA_MONITOR_BINARY`.
 fn build_monitor() -> Result<(), BoxError> {
     println!("cargo:rerun-if-env-changed=PAUSA_MONITOR_BINARY");
     if let Some(path) = env::var_os("PAUSA_MONITOR_BINARY") {
