@@ -8,8 +8,8 @@
 //!                                                     └────▶ exec_process ─▶ ProcessPlan
 //! ```
 //!
-//! [`generate`], [`compile`] and [`exec_process`] are pure: their output follows from their input alone. Three steps
-//! before them are not: [`Host::probe`] reads `/proc` and `/sys` once at start, [`prepare`] looks at paths of the host and
+//! [`generate()`], [`compile()`] and [`exec_process()`] are pure: their output follows from their input alone. Three steps
+//! before them are not: [`Host::probe`] reads `/proc` and `/sys` once at start, [`prepare()`] looks at paths of the host and
 //! creates missing mount sources, [`resolve_user`] reads `passwd` and `group` of the image.
 //!
 //! The spec is written to config.json for other tools and runtime handlers, and so that a later daemon can plan an exec.
@@ -89,7 +89,7 @@ pub struct PodNamespaces<'a> {
     pub pid: Option<&'a Path>,
 }
 
-/// The input of [`generate`].
+/// The input of [`generate()`].
 #[derive(Debug, Clone, Copy)]
 pub struct ContainerInput<'a> {
     pub config: &'a v1::ContainerConfig,

@@ -1,7 +1,7 @@
 //! From a runtime spec to the flat plan that a monitor carries out.
 //!
 //! The spec may have been written by an earlier version or edited by a tool: what cannot be done is an error and never
-//! skipped. The caller sends the descriptors; see [`compile`] for their order.
+//! skipped. The caller sends the descriptors; see [`compile()`] for their order.
 
 mod mounts;
 
@@ -18,7 +18,7 @@ use super::process;
 use super::programs::SeccompPrograms;
 use crate::cgroups::Layout;
 
-/// The input of [`compile`].
+/// The input of [`compile()`].
 #[derive(Debug)]
 pub struct CompileInput<'a> {
     pub id: &'a str,

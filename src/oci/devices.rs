@@ -1,7 +1,7 @@
 //! Devices: which nodes a container gets, and which the device cgroup lets it use.
 //!
 //! The standard six (and the pseudo terminals) always exist. CRI's host paths may be symlinks or directories;
-//! [`super::prepare`] resolves them to the numbers used here.
+//! [`super::prepare()`] resolves them to the numbers used here.
 
 use std::path::PathBuf;
 

@@ -2,7 +2,7 @@
 //!
 //! A CRI mount replaces the default with the same target; one on `/dev` replaces all defaults beneath it. A `VOLUME` of
 //! the image is part of the container's root and yields to both. All are sorted by depth, stably, so that none hides
-//! another. Sources are paths of the host that [`super::prepare`] has resolved; nothing is looked up here.
+//! another. Sources are paths of the host that [`super::prepare()`] has resolved; nothing is looked up here.
 
 mod defaults;
 mod requested;

@@ -53,7 +53,7 @@ pub fn prepare(config: &v1::ContainerConfig, seccomp_root: &Path) -> Result<Prep
 /// Creates missing mount sources, resolves symlinks, checks propagation, in the order of the configuration.
 ///
 /// # Errors
-/// As [`prepare`].
+/// As [`prepare()`].
 pub fn prepare_mounts(config: &v1::ContainerConfig) -> Result<Vec<PathBuf>, OciError> {
     let mut mounts_of_host = None;
     let mut sources = Vec::new();

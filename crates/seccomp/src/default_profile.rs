@@ -14,7 +14,7 @@
 //! * `statmount` and `listmount` answer ENOSYS without CAP_SYS_ADMIN: programs then read
 //!   `/proc/self/mountinfo`, where masked and hidden paths are the container's own business.
 //!
-//! Calls up to Linux 6.18 are considered. Newer ones get ENOSYS (see [`crate::compile`]).
+//! Calls up to Linux 6.18 are considered. Newer ones get ENOSYS (see [`crate::compile()`]).
 
 mod groups;
 

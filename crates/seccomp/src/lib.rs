@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A profile depends on properties of the container and the node: architecture, capabilities, kernel. [`Target`] has
-//! them; the result is the plain `linux.seccomp` of the OCI runtime spec, so that every runtime handler gets the same. [`compile`] turns that into the classic BPF program which the
+//! them; the result is the plain `linux.seccomp` of the OCI runtime spec, so that every runtime handler gets the same. [`compile()`] turns that into the classic BPF program which the
 //! built-in handler installs with `seccomp(SECCOMP_SET_MODE_FILTER, flags, program)`.
 //!
 //! Pure functions: this crate reads no file, asks the kernel nothing and holds no `unsafe`. Profiles are

@@ -1,7 +1,7 @@
 //! System call numbers by name for every ABI the crate compiles for.
 //!
 //! The table ends at Linux 6.18. A newer kernel's calls are unknown here: a profile that names one has the
-//! name reported and no rule for it, and the filter answers `ENOSYS` (see [`crate::compile`]).
+//! name reported and no rule for it, and the filter answers `ENOSYS` (see [`crate::compile()`]).
 
 mod syscalls;
 

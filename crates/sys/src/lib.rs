@@ -3,7 +3,7 @@
 //! Each function is one system call, or one fixed sequence of them. An error is the bare errno, which callers put into
 //! words. The crate decides nothing and logs nothing.
 //!
-//! Functions are safe wherever the compiler or the function itself can ensure what the call needs. [`clone`] and the
+//! Functions are safe wherever the compiler or the function itself can ensure what the call needs. [`clone()`] and the
 //! functions that close descriptors by number are `unsafe fn`: they need facts about the whole process.
 
 #![expect(unsafe_code, reason = "the system calls below have no safe wrapper elsewhere")]

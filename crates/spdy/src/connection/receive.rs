@@ -56,7 +56,7 @@ impl Connection {
         self.credit(Some(stream));
     }
 
-    /// Sends the due WINDOW_UPDATEs for the session and one stream. A peer that overruns windows and has never used flow control
+    /// Sends the due WINDOW_UPDATE frames for the session and one stream. A peer that overruns windows and has never used flow control
     /// gets none, because it would ignore them; they stay due in case it uses flow control later.
     fn credit(&mut self, stream: Option<StreamId>) {
         let knows = self.streams_take_part || self.session_takes_part;
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// The peer uses flow control. Sends the WINDOW_UPDATEs that were held back.
+    /// The peer uses flow control. Sends the WINDOW_UPDATE frames that were held back.
     fn peer_takes_part(&mut self) {
         if !std::mem::replace(&mut self.streams_take_part, true) && self.overruns {
             let mut open: Vec<_> = self.streams.keys().copied().collect();
