@@ -9,9 +9,9 @@ use std::path::Path;
 
 use pausa::proto::v1;
 use pausa::proto::v1::{ContainerState, PodSandboxState};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
-use crate::harness::pod::pod_security;
+use crate::harness::pod::{monitor_of, pod_security};
 use crate::harness::{Node, Pod, die_at, eventually, ok, on_own_node, strings};
 
 const RUN_POD: [&str; 7] = [
@@ -323,13 +323,7 @@ fn a_pod_whose_monitor_has_died() {
         for point in LOSE {
             let pod = node.pod().await;
             let container = pod.start(|_| {}).await;
-            let record = node.dir().join("s/pods").join(&pod.id).join("pod.json");
-            let record = std::fs::read(record).expect("a record");
-            let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
-            let monitor = record["monitor_pid"]
-                .as_i64()
-                .and_then(|pid| i32::try_from(pid).ok());
-            let monitor = monitor.and_then(Pid::from_raw).expect("a process id");
+            let monitor = monitor_of(node, &pod);
             dies(node, point, async || kill_process(monitor, Signal::KILL)).await;
             eventually("the container is known to have ended", async || {
                 let state = container.status().await.state();

@@ -2,9 +2,12 @@
 
 use pausa::proto::v1;
 use pausa::proto::v1::{ContainerState, PodSandboxState};
+use rustix::process::{Signal, kill_process};
+use tonic::Code;
 
 use crate::harness::node::reference;
-use crate::harness::{Container, Node, eventually, ok, on_own_node, strings};
+use crate::harness::pod::monitor_of;
+use crate::harness::{Container, Node, eventually, ok, on_own_node, refused, strings};
 
 async fn killed_and_started(node: &Node) {
     node.daemon(|daemon| {
@@ -255,5 +258,30 @@ fn a_container_killed_from_outside_has_exited() {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
         let ended = container.end().await.status;
         assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "Error"));
+    });
+}
+
+/// A monitor that dies during ExecSync: the answer says that, and not that the container was removed (which kubelet would
+/// take for an absent container).
+#[test]
+#[ignore = "needs root"]
+fn an_exec_whose_monitor_dies_is_unavailable() {
+    on_own_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        let monitor = monitor_of(node, &pod);
+        let exec = container.try_exec(&["sh", "-c", "touch /began; sleep 1000"], 0);
+        let kill = async {
+            eventually("the command runs", async || {
+                let look = container.exec(&["test", "-e", "/began"]).await;
+                (look.exit_code == 0).then_some(())
+            })
+            .await;
+            kill_process(monitor, Signal::KILL).expect("a monitor");
+        };
+        let (answer, ()) = tokio::join!(exec, kill);
+        let text = refused(Code::Unavailable, answer);
+        assert!(text.contains("monitor"), "{text}");
+        pod.remove().await;
     });
 }

@@ -28,7 +28,7 @@ impl Pods {
     ) -> Result<v1::RemovePodSandboxResponse, Failure> {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
         match self.registry.pod(&request.pod_sandbox_id) {
-            Ok(pod) => gone_is_done(pod.ask(Pod::remove).await)?,
+            Ok(pod) => gone_is_done(pod.ask(|pod, answer| pod.lifecycle.want_removed(answer)).await)?,
             Err(error) => absent_is_done(error)?,
         }
         Ok(v1::RemovePodSandboxResponse {})
@@ -63,10 +63,6 @@ impl Lifecycle {
 }
 
 impl Pod {
-    fn remove(&mut self, answer: Answer<()>) {
-        self.lifecycle.want_removed(answer);
-    }
-
     pub(super) fn settle_removal(&mut self, outcome: Result<Result<(), PodError>, PodError>) {
         let change = self.lifecycle.forgotten(outcome.flatten());
         if self.lifecycle.phase() == PodPhase::Forgotten {

@@ -91,10 +91,12 @@ impl Pods {
                 Ok(()) => {
                     let record = draft(&self.services, handle.id.clone(), config, handler);
                     self.begin(&handle, turns, record);
-                    handle.ask(Pod::await_ready).await?;
+                    handle
+                        .ask(|pod, answer| pod.lifecycle.await_ready(answer))
+                        .await?;
                     return Ok(handle.id.clone());
                 }
-                Err(holder) => match holder.ask(Pod::await_ready).await {
+                Err(holder) => match holder.ask(|pod, answer| pod.lifecycle.await_ready(answer)).await {
                     // It was being removed and is gone: its name is free now.
                     Err(PodError::Gone { .. }) if !self.registry.knows(&holder.id) => {}
                     Err(error) => return Err(error),
@@ -216,10 +218,6 @@ impl Lifecycle {
 }
 
 impl Pod {
-    fn await_ready(&mut self, answer: Answer<()>) {
-        self.lifecycle.await_ready(answer);
-    }
-
     fn settle_creation(&mut self, outcome: Result<Result<Box<PodMade>, CreateFailure>, PodError>) {
         let made = match outcome {
             Ok(Ok(made)) => *made,

@@ -46,7 +46,7 @@ impl Pods {
     ) -> Result<v1::StopPodSandboxResponse, Failure> {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
         match self.registry.pod(&request.pod_sandbox_id) {
-            Ok(pod) => gone_is_done(pod.ask(Pod::stop).await)?,
+            Ok(pod) => gone_is_done(pod.ask(|pod, answer| pod.lifecycle.want_stopped(answer)).await)?,
             Err(error) => absent_is_done(error)?,
         }
         Ok(v1::StopPodSandboxResponse {})
@@ -123,10 +123,6 @@ impl Lifecycle {
 }
 
 impl Pod {
-    fn stop(&mut self, answer: Answer<()>) {
-        self.lifecycle.want_stopped(answer);
-    }
-
     /// Begins what the pod as a whole still lacks.
     pub(in crate::sandbox) fn advance_pod(&mut self) {
         if self.lifecycle.desired != Desired::Removed && self.lifecycle.phase() == PodPhase::NotReady {

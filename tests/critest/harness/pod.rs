@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pausa::proto::v1;
+use rustix::process::Pid;
 use tonic::{Response, Status};
 
 use super::container::{Container, Ended};
@@ -272,4 +273,15 @@ impl Pod<'_> {
             self.node.runtime().remove_pod_sandbox(request).await,
         );
     }
+}
+
+/// The process of a pod's monitor, of the daemon that the node has.
+pub(crate) fn monitor_of(node: &Node, pod: &Pod<'_>) -> Pid {
+    let record = node.dir().join("s/pods").join(&pod.id).join("pod.json");
+    let record = std::fs::read(record).expect("a record");
+    let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    let pid = record["monitor_pid"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok());
+    pid.and_then(Pid::from_raw).expect("a process id")
 }
