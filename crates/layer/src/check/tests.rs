@@ -108,7 +108,7 @@ fn every_damage_is_found_and_named() {
         ("d/empty", "another size", |root| {
             truncate(&root.join("d/empty"), 1);
         }),
-        (".", "other contents", |root| {
+        (".", "has changed since", |root| {
             let path = root.join("d/large");
             let mut bytes = fs::read(&path).unwrap();
             bytes[150_000] ^= 1;

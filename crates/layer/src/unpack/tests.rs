@@ -344,7 +344,7 @@ fn modes_do_not_depend_on_the_umask() {
         let output = std::process::Command::new("sh")
             .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
             .arg(std::env::current_exe().unwrap())
-            .arg("--exact")
+            .args(["--include-ignored", "--exact"])
             .args(tests)
             .output()
             .unwrap();
