@@ -1,9 +1,9 @@
 //! The result cache: one file per attachment, in the format and at the place of the reference library.
 //!
-//! `cnitool`, network plugins and another runtime after a migration read and write the same files, so the format is
-//! not ours to change: `<dir>/results/<network>-<container>-<interface>`, JSON of kind `cniCacheV1`. A file is
-//! written to a temporary name and renamed, so a reader sees all or nothing. There is no fsync: a lost or damaged
-//! entry only means that DEL runs with the current configuration, which is why a damaged entry counts as missing.
+//! `cnitool`, network plugins and another runtime after a migration read and write the same files, so the format
+//! must not change: `<dir>/results/<network>-<container>-<interface>`, JSON of kind `cniCacheV1`. A file is replaced as a
+//! whole, so a reader sees all or nothing. There is no fsync: if an entry is lost or damaged, DEL runs with the current
+//! configuration, which is why a damaged entry counts as missing.
 
 #[cfg(test)]
 mod tests;
@@ -32,23 +32,21 @@ pub struct ResultCache {
     results: PathBuf,
 }
 
-/// What is kept of an attachment.
+/// A cached attachment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the cache format")]
 pub struct CachedAttachment {
     kind: String,
-    /// The attachment's container, for us the pod sandbox.
+    /// For Kubernetes the pod sandbox's id.
     #[serde(rename = "containerId")]
     pub container_id: String,
     /// The configuration list that ADD used.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub config: Vec<u8>,
-    /// The interface in the pod.
     #[serde(rename = "ifName")]
     pub if_name: String,
-    /// The network's name.
     #[serde(rename = "networkName")]
     pub network_name: String,
-    /// The network namespace's path.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub netns: String,
     /// `CNI_ARGS` of ADD.
@@ -57,13 +55,13 @@ pub struct CachedAttachment {
     /// Capability arguments of ADD.
     #[serde(rename = "capabilityArgs", default, skip_serializing_if = "Option::is_none")]
     pub capability_args: Option<Map<String, Value>>,
-    /// What the chain answered.
+    /// The chain's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }
 
 impl CachedAttachment {
-    /// An entry for an attachment that has just been made.
+    /// An entry for a new attachment.
     #[must_use]
     pub fn new(container_id: &str, if_name: &str, network_name: &str, config: Vec<u8>) -> Self {
         Self {
@@ -81,7 +79,7 @@ impl CachedAttachment {
 }
 
 impl ResultCache {
-    /// The cache below `dir`, which is made when the first entry is written.
+    /// The cache below `dir`, which is created with the first entry.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self {
@@ -92,7 +90,7 @@ impl ResultCache {
     /// Writes an entry.
     ///
     /// # Errors
-    /// The directory or file cannot be written.
+    /// If the directory or file cannot be written.
     pub fn save(&self, entry: &CachedAttachment) -> Result<(), Error> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -109,7 +107,6 @@ impl ResultCache {
             .map_err(failed(&self.results))?;
         let path = self.path(&entry.network_name, &entry.container_id, &entry.if_name);
         let bytes = serde_json::to_vec(entry).map_err(|error| failed(&path)(error.into()))?;
-        // Without an entry DEL runs with the current configuration: not worth an fsync in every ADD.
         replace_file(CWD, &path, &bytes, Durability::Process).map_err(|error| Error::Cache {
             operation: error.operation,
             path: error.path,
@@ -139,7 +136,7 @@ impl ResultCache {
         }
     }
 
-    /// Removes an entry; a missing one is fine.
+    /// Removes an entry if there is one.
     ///
     /// # Errors
     /// The file is there and cannot be removed.
@@ -155,7 +152,7 @@ impl ResultCache {
         }
     }
 
-    /// Every readable entry.
+    /// All readable entries.
     ///
     /// # Errors
     /// The directory is there but cannot be read.
@@ -163,7 +160,7 @@ impl ResultCache {
         self.matching(|_| true)
     }
 
-    /// The entries of one container, whatever their network is called now.
+    /// The entries of one container, also if their network has been renamed.
     ///
     /// # Errors
     /// The directory is there but cannot be read.
