@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pausa_distribution::{
-    self as distribution, BlobStream, Client, Credentials, Descriptor, Digest, Reference,
+    self as distribution, BlobStream, Client, Credentials, Descriptor, Digest, Reference, VerifyingReader,
 };
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
-use super::ingest::{BusyToken, Ingest, UnpackTask, VerifyingReader, stopped};
+use super::ingest::{BusyToken, Ingest, UnpackTask, finish_verified, stopped};
 use super::progress::{LayerState, LayerTracker};
 use super::retained::RetainedPulls;
 use super::unpack::unpack;
@@ -372,7 +372,7 @@ async fn read_file(
             return unpack(ticket, &mut input, |_| Ok(()));
         };
         let mut input = VerifyingReader::new(input, digest, size);
-        unpack(ticket, &mut input, |input| input.finish("the archive"))
+        unpack(ticket, &mut input, |input| finish_verified(input, "the archive"))
     };
     UnpackTask::start(context.busy.clone(), work).finish().await
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pausa_distribution::{self as distribution, Descriptor, Digest, Hasher};
+use pausa_distribution::{self as distribution, Descriptor, Digest, VerifyingReader};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -95,12 +95,12 @@ impl Ingest {
         let (diff_id, waiters) = (ticket.hex().to_owned(), ticket.waiters());
         let task = UnpackTask::start(busy, move || {
             let mut input = VerifyingReader::new(chunks, digest, size);
-            unpack(ticket, &mut input, |input| match input.inner.failure.take() {
+            unpack(ticket, &mut input, |input| match input.get_mut().failure.take() {
                 Some(source) => Err(ImageError::Fetch {
                     reference: reference.clone(),
                     source: Box::new(source),
                 }),
-                None => input.finish(&reference),
+                None => finish_verified(input, &reference),
             })
         });
         Self {
@@ -210,58 +210,16 @@ pub(crate) fn stopped() -> ImageError {
     }
 }
 
-/// Hashes and counts what is read.
-pub(crate) struct VerifyingReader<R> {
-    inner: R,
-    hasher: Hasher,
-    expected: Digest,
-    size: u64,
-    seen: u64,
-}
-
-impl<R: Read> VerifyingReader<R> {
-    pub(crate) fn new(inner: R, expected: Digest, size: u64) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(expected.algorithm()),
-            expected,
-            size,
-            seen: 0,
-        }
+/// Reads the rest (archives may have bytes after their end mark) and compares size and digest.
+pub(super) fn finish_verified(
+    input: &mut VerifyingReader<impl Read>,
+    reference: &str,
+) -> Result<(), ImageError> {
+    if io::copy(input, &mut io::sink()).is_err() {
+        return Err(stopped());
     }
-
-    /// Reads the rest (archives may have bytes after their end mark) and compares size and digest.
-    pub(crate) fn finish(&mut self, reference: &str) -> Result<(), ImageError> {
-        let failed = |source| ImageError::Fetch {
-            reference: reference.to_owned(),
-            source: Box::new(source),
-        };
-        if io::copy(self, &mut io::sink()).is_err() {
-            return Err(stopped());
-        }
-        if self.seen != self.size {
-            return Err(failed(distribution::Error::SizeMismatch {
-                digest: self.expected.clone(),
-                expected: self.size,
-                found: self.seen,
-            }));
-        }
-        let found = self.hasher.clone().finish();
-        if found != self.expected {
-            return Err(failed(distribution::Error::DigestMismatch {
-                expected: self.expected.clone(),
-                found,
-            }));
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for VerifyingReader<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(into)?;
-        self.hasher.update(&into[..length]);
-        self.seen += u64::try_from(length).unwrap_or(u64::MAX);
-        Ok(length)
-    }
+    input.verify().map_err(|source| ImageError::Fetch {
+        reference: reference.to_owned(),
+        source: Box::new(source),
+    })
 }
