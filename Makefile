@@ -5,12 +5,13 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
+AREAS ?=
 
 # Where `make setup` puts the lint programs.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages build demo test lint deny fuzz bench bench-pull bench-stream install clean
+.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-pull bench-stream install clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ fuzz: packages ## Run every fuzz target FUZZ_SECONDS (60) long, or those named i
 
 test: setup lint ## Lints, fuzz targets for seconds, documentation tests, every test; without root some are skipped
 	@scripts/test.sh
+
+vm-test: ## Run tests that differ with cgroup v2, systemd and AppArmor in a virtual machine; AREAS="resources stats" (root)
+	@scripts/vm-test.sh $(AREAS)
 
 bench: packages ## Measure pausa; BENCH_ARGS="--socket NAME=unix:///path" adds another runtime (root)
 	$(CARGO) bench --locked --bench cri -- $(BENCH_ARGS)

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs the packages that lints, tests, benchmarks and demo need and the machine lacks, on Debian and Ubuntu.
-# Quiet when nothing is missing. Starts nothing, leaves nothing running.
+# With the argument `vm`, also what `make vm-test` needs. Quiet when nothing is missing. Starts nothing, leaves nothing
+# running.
 set -euo pipefail
 
 # program : package that has it
@@ -16,6 +17,12 @@ setpriv:util-linux
 gcc:gcc
 g++:g++
 shellcheck:shellcheck
+"
+[ "${1-}" != vm ] || needed+="
+qemu-system-x86_64:qemu-system-x86
+mmdebstrap:mmdebstrap
+mke2fs:e2fsprogs
+python3:python3
 "
 
 PATH=$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin
