@@ -9,8 +9,9 @@ use pausa_monitor_protocol::{
     Attributes, CapabilitySets, ContainerPlan, Event, FdRole, MountPlan, MountSource, Namespace, PodPlan,
     Reply, Request,
 };
+use pausa_sys::MountAttributes;
 use rustix::fs::CWD;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, open_tree};
 
 use crate::rig::{Rig, container, exec, open_log, pod, until};
 
@@ -28,12 +29,15 @@ pub(crate) fn image(dir: &Path) -> OwnedFd {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
     }
-    open_tree(
-        CWD,
-        &root,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )
-    .unwrap()
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, &root, flags).unwrap();
+    // A clone of a shared mount, as systemd makes them, is a peer of it; pivot_root(2) takes none.
+    let private = MountAttributes {
+        propagation: MountPropagationFlags::PRIVATE,
+        ..MountAttributes::default()
+    };
+    pausa_sys::mount_setattr(mount.as_fd(), &private).unwrap();
+    mount
 }
 
 pub(crate) fn plan(id: &str, script: &str) -> ContainerPlan {

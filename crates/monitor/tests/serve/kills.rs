@@ -1,7 +1,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pausa_monitor_protocol::{Event, FailureKind, FdRole, Reply, Request};
 
@@ -10,24 +10,30 @@ use crate::rig::{Rig, container, exec, open_log, pod, until};
 /// A plain process is moved into its cgroup after it has started. It waits for that before it forks.
 const JOINED: &str = "until grep -q pausa-monitor-test /proc/$$/cgroup; do :; done;";
 
-/// A v1 cgroup for one test.
+/// A cgroup for one test: of v1's pids controller, or of v2.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
     fn new(name: &str) -> Option<Self> {
-        let path = PathBuf::from(format!(
-            "/sys/fs/cgroup/pids/pausa-monitor-test-{}-{name}",
-            std::process::id()
-        ));
-        if std::fs::create_dir(&path).is_err() {
-            eprintln!("skipped: needs cgroup v1 with the pids controller");
-            return None;
+        let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let root = roots
+            .map(Path::new)
+            .into_iter()
+            .find(|root| root.join("cgroup.procs").exists());
+        let path = root.map(|root| root.join(format!("pausa-monitor-test-{}-{name}", std::process::id())));
+        let made = path.filter(|path| std::fs::create_dir(path).is_ok());
+        if made.is_none() {
+            eprintln!("skipped: needs cgroup v2, or v1 with the pids controller");
         }
-        Some(Self(path))
+        made.map(Self)
     }
 
-    fn tasks(&self) -> File {
-        File::options().write(true).open(self.0.join("tasks")).unwrap()
+    /// The descriptor by which a process gets here, and its role.
+    fn door(&self) -> (FdRole, File) {
+        match File::options().write(true).open(self.0.join("tasks")) {
+            Ok(tasks) => (FdRole::CgroupTasks, tasks),
+            Err(_) => (FdRole::CgroupDir, File::open(&self.0).unwrap()),
+        }
     }
 
     fn members(&self) -> String {
@@ -54,11 +60,10 @@ fn kill_all_leaves_nobody_in_the_cgroup_nor_below_it() {
         below.display()
     );
     let mut plan = container("a", &script);
-    plan.fds = vec![FdRole::Log, FdRole::CgroupTasks];
+    let (role, door) = cgroup.door();
+    plan.fds = vec![FdRole::Log, role];
     let log = open_log(&rig.log());
-    rig.daemon
-        .start(&plan, &[log.as_fd(), cgroup.tasks().as_fd()])
-        .unwrap();
+    rig.daemon.start(&plan, &[log.as_fd(), door.as_fd()]).unwrap();
     until("a log entry", || !rig.entries().is_empty());
     assert_eq!(
         rig.daemon.ask(Request::KillAll {
@@ -78,11 +83,10 @@ fn what_a_container_leaves_behind_ends_with_it() {
     let Some(cgroup) = Cgroup::new("left") else { return };
     let mut rig = Rig::new(&pod());
     let mut plan = container("a", &format!("{JOINED} setsid sleep 1000 & echo bye"));
-    plan.fds = vec![FdRole::Log, FdRole::CgroupTasks];
+    let (role, door) = cgroup.door();
+    plan.fds = vec![FdRole::Log, role];
     let log = open_log(&rig.log());
-    rig.daemon
-        .start(&plan, &[log.as_fd(), cgroup.tasks().as_fd()])
-        .unwrap();
+    rig.daemon.start(&plan, &[log.as_fd(), door.as_fd()]).unwrap();
     assert_eq!(rig.daemon.exit("a").code, 0);
     assert_eq!(cgroup.members(), "");
     assert_eq!(rig.entries(), ["stdout F bye"]);

@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use pausa_container_init::{ContainerFds, Progress, Spawned, Streams};
 use pausa_monitor::Spawner;
 use pausa_monitor_protocol::{Failure, FailureKind, ProcessPlan};
+use rustix::fs::{Mode, OFlags};
 
 fn main() -> ExitCode {
     let spawner = Spawner {
@@ -62,6 +63,15 @@ fn start(plan: &ProcessPlan, fds: &ContainerFds<'_>, streams: &Streams<'_>) -> s
     let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
     for tasks in &fds.cgroup_tasks {
         rustix::io::write(tasks, pid.to_string().as_bytes())?;
+    }
+    if let Some(dir) = fds.cgroup_dir {
+        let procs = rustix::fs::openat(
+            dir,
+            "cgroup.procs",
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        rustix::io::write(procs, pid.to_string().as_bytes())?;
     }
     let raw = rustix::process::Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, rustix::process::PidfdFlags::empty())?;
