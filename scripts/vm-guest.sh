@@ -1,9 +1,10 @@
 #!/bin/bash
 # Runs the tests inside the virtual machine of scripts/vm-test.sh, which copies this file to the second disk beside the
-# file `runs`. Output goes to the terminal that is standard output, results to the third serial port: a line for each run,
-# and at the end the exit status.
+# file `runs`. Output goes to the second serial port, results to the third: a line for each run, and at the end the exit
+# status.
 set -uo pipefail
 results=/dev/ttyS2
+exec > /dev/ttyS1 2>&1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root TMPDIR=/var/tmp RUST_BACKTRACE=0 CI=true
 stty -F "$results" raw -echo
@@ -28,29 +29,31 @@ echo "$(uname -sr), $(systemctl --version | head -n 1), security modules $(cat /
     "cgroup v2 with $(cat /sys/fs/cgroup/cgroup.controllers)"
 
 failed=0
+# With a single one, libtest splits the lines that are counted below.
+threads=$(($(nproc) > 2 ? $(nproc) : 2))
 output=$(mktemp)
-while read -r driver directory binary filters; do
+while read -r driver directory binary words; do
     cd "$directory" || exit
-    read -ra filters <<< "$filters"
-    name="$(basename "$binary" | sed 's/-[0-9a-f]*$//') ${filters[*]}"
+    read -ra filters <<< "$words"
+    name=$(basename "$binary" | sed 's/-[0-9a-f]*$//')
+    [ -z "$words" ] || name="$name $words"
     [ "$driver" = - ] || name="$name with $driver"
     echo "--- $name"
-    if [ "$("$binary" --list --ignored "${filters[@]}" | grep -c ': test$')" = 0 ]; then
-        say "  FAILED $name: no such test"
-        failed=1
-        continue
-    fi
-    PAUSA_CRITEST_CGROUP_DRIVER=$driver "$binary" --ignored --show-output --test-threads "$(nproc)" "${filters[@]}" \
+    there=$("$binary" --list --ignored "${filters[@]}" | grep -c ': test$')
+    # Uncaptured, a failure is seen even if another test hangs.
+    PAUSA_CRITEST_CGROUP_DRIVER=$driver "$binary" --ignored --nocapture "--test-threads=$threads" "${filters[@]}" \
         < /dev/null 2>&1 | tee "$output"
     status=${PIPESTATUS[0]}
+    passed=$(grep -ac '^test .* \.\.\. ok$' "$output")
     outcome=ok
-    if [ "$status" != 0 ]; then
+    if [ "$status" != 0 ] || [ "$there" = 0 ]; then
         outcome=FAILED
         failed=1
     fi
-    say "  $outcome $name: $(sed -n 's/^test result: [a-zA-Z]*\. //p' "$output" | tail -n 1)"
+    say "  $outcome: $name: $passed of $there passed"
     # A test that cannot run here passes; whoever reads the summary has to know.
-    grep -a '^skipped: ' "$output" | sort | uniq -c | while read -r count why; do say "    $count $why"; done
+    grep -aE '^skipped: |^test .* \.\.\. skipped: ' "$output" | sed 's/.*skipped: /skipped: /' | sort | uniq -c |
+        while read -r count why; do say "    $count $why"; done
     sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$output" | while read -r test; do say "    failed: $test"; done
 done < /payload/runs
 echo "$failed" > "$results"
