@@ -6,30 +6,20 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, readlink};
 use rustix::io::Errno;
 
-/// Longest `/proc/PID/cgroup` or fdinfo read.
+use crate::pid_namespace::{check_alive, process_id, read_text};
+
+/// Longest `/proc/PID/cgroup` read, in bytes.
 const TEXT_MAX: usize = 16 * 1024;
 
 /// Opens the cgroup, below `directory`, that the process behind `pidfd` is in.
 pub(crate) fn of_process(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let info = read_text(&format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let pid = info
-        .lines()
-        .find_map(|line| line.strip_prefix("Pid:"))
-        .and_then(|pid| pid.trim().parse().ok());
-    let pid: i32 = pid.filter(|pid| *pid > 0).ok_or(Errno::SRCH)?;
-    let table = read_text(&format!("/proc/{pid}/cgroup"))?;
+    let pid = process_id(pidfd)?;
+    let table = read_text(&format!("/proc/{pid}/cgroup"), TEXT_MAX)?;
     // Process ids are reused: the table is only valid if the process behind the pidfd was alive when it was read.
-    if poll(
-        &mut [PollFd::new(&pidfd, PollFlags::IN)],
-        Some(&Timespec::default()),
-    )? != 0
-    {
-        return Err(Errno::SRCH);
-    }
+    check_alive(pidfd)?;
     let path = table
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
@@ -39,14 +29,6 @@ pub(crate) fn of_process(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Re
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     openat2(directory, below, flags, Mode::empty(), resolve)
-}
-
-fn read_text(path: &str) -> Result<String, Errno> {
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut buffer = vec![0; TEXT_MAX];
-    let length = rustix::io::read(&file, &mut buffer)?;
-    buffer.truncate(length);
-    String::from_utf8(buffer).map_err(|_| Errno::ILSEQ)
 }
 
 /// The part of `path` (from the root of the hierarchy) below `directory` (from the root of the file system). The mount

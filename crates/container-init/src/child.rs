@@ -20,6 +20,7 @@ use rustix::process::{DumpableBehavior, chdir, fchdir, pivot_root, set_dumpable_
 
 use crate::error::{At, Error, Step};
 use crate::mount_ops::propagation_flag;
+use crate::process::LastProcess;
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
 use crate::{
@@ -37,26 +38,34 @@ pub(crate) fn run_init(
 ) -> Result<Infallible, Error> {
     begin(&fds.cgroup_tasks)?;
     process::set_labels(&plan.process)?;
-    {
+    let last = {
+        let joined = namespaces::joined_pid(&plan.namespaces, pod)?;
         let prepared = match &fds.userns {
             None => {
                 namespaces::join(&plan.namespaces, pod)?;
-                mounts::prepare(plan, fds, reporter)?
+                mounts::prepare(plan, fds, joined.as_ref(), reporter)?
             }
             Some(userns) => {
                 userns::give_streams(streams, userns.range, plan.process.uid);
-                let prepared = mounts::prepare(plan, fds, reporter)?;
-                userns::continue_in_second_child(userns, &plan.namespaces, pod, reporter)?;
+                let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
+                userns::continue_in_second_child(userns, &plan.namespaces, reporter)?;
                 namespaces::join(&plan.namespaces, pod)?;
                 prepared
             }
         };
+        let last = LastProcess::new(joined.is_some())?;
+        if let Some(joined) = joined {
+            joined.enter()?;
+        }
         let slave = build_root(plan, root, prepared, fds.userns.is_some(), reporter)?;
-        let null = terminal::null(root, host_null()?);
+        let host_null = fds.userns.is_some().then(host_null).transpose()?;
+        let null = terminal::null(root, host_null)?;
         pivot(plan, root)?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.process.uid)?;
-    }
-    process::run(&plan.process, reporter)
+        last
+    };
+    let terminal = plan.process.terminal || plan.io.terminal;
+    process::run(&plan.process, terminal, last, reporter)
 }
 
 /// Runs one more process in a running container.
@@ -69,15 +78,17 @@ pub(crate) fn run_exec(
 ) -> Result<Infallible, Error> {
     begin(&fds.cgroup_tasks)?;
     process::set_labels(plan)?;
+    let last = LastProcess::new(true)?;
     {
-        let host_null = host_null()?;
+        let host_null = fds.userns.is_some().then(host_null).transpose()?;
         if let Some(userns) = &fds.userns {
             userns::give_streams(streams, userns.range, plan.uid);
         }
-        // Joining a mount namespace also makes its root the root and working directory of this process.
+        // Joining a mount namespace also makes its root the root and working directory of this process. The PID namespace is
+        // that of later children.
         let all = NamespaceKinds {
             mount: true,
-            pid: false,
+            pid: true,
             ipc: true,
             uts: true,
             network: true,
@@ -99,10 +110,10 @@ pub(crate) fn run_exec(
             true => Some(terminal::open(root.as_fd(), plan.terminal_size, reporter)?),
             false => None,
         };
-        let null = terminal::null(root.as_fd(), host_null);
+        let null = terminal::null(root.as_fd(), host_null)?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.uid)?;
     }
-    process::run(plan, reporter)
+    process::run(plan, plan.terminal, last, reporter)
 }
 
 fn begin(cgroup_tasks: &[BorrowedFd<'_>]) -> Result<(), Error> {

@@ -11,7 +11,9 @@ use rustix::fs::{
     statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsmount, fsopen, open_tree,
+};
 
 use crate::error::{At, Error, Shown, Step};
 use crate::mount_ops::attach;
@@ -176,6 +178,22 @@ pub(crate) fn host_node(path: &[u8], kind: FileType, number: u64) -> Result<Owne
         path: shown(),
         expected: "the device of these numbers",
     })
+}
+
+/// Opens a null device in a file system of its own, which ends with the descriptor.
+pub(crate) fn new_null() -> Result<OwnedFd, Errno> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    mknodat(
+        &mount,
+        "null",
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        makedev(1, 3),
+    )?;
+    openat(&mount, "null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Whether a descriptor is the null device, character device 1:3.

@@ -47,10 +47,12 @@ pub(crate) enum Step {
     Channel,
     #[error("read the reports of the container's process: recvmsg(2)")]
     Receive,
-    #[error("join the PID namespace: setns(pidfd, CLONE_NEWPID); its first process may have ended")]
+    #[error("join the PID namespace: setns(CLONE_NEWPID); its first process may have ended")]
     JoinPid,
-    #[error("return to the host's PID namespace: setns(CLONE_NEWPID)")]
-    LeavePid,
+    #[error(
+        "take the proc file system from the holder of the PID namespace: setns(CLONE_NEWNS), open_tree(/proc)"
+    )]
+    HolderProc,
     #[error("make the process: clone3({0})")]
     Clone(&'static str),
     #[error("protect the monitor's memory: prctl(PR_SET_DUMPABLE, 0)")]
@@ -71,8 +73,12 @@ pub(crate) enum Step {
     JoinUsers,
     #[error("become root of the pod's user namespace: {0}")]
     NamespaceRoot(&'static str),
-    #[error("hand over to the process in the user namespace: sendmsg(pidfd), read(2)")]
+    #[error("hand over to the next process: write(2), read(2)")]
     HandOver,
+    #[error("prepare memory for the last process: mmap(2), madvise(/proc/self/maps, MADV_DONTFORK)")]
+    ChildMemory,
+    #[error("prepare the arguments of the command: at most 6 MiB together with the environment")]
+    Arguments,
     #[error(
         "map the owners of {path} for the mount on {target}: mount_setattr(MOUNT_ATTR_IDMAP); EINVAL means that its file system does not support it: use another volume, or a pod without a user namespace (hostUsers)"
     )]
@@ -145,8 +151,6 @@ pub(crate) enum Step {
     Pivot(&'static str),
     #[error("make the terminal: {0}; does the container have a devpts on /dev/pts?")]
     Terminal(&'static str),
-    #[error("start a session: setsid(2)")]
-    Session,
     #[error("set up the standard streams: {0}")]
     Streams(&'static str),
     #[error("close inherited descriptors: close_range({0}, ~0)")]
@@ -177,12 +181,8 @@ pub(crate) enum Step {
     NoNewPrivileges,
     #[error("load the seccomp filter: seccomp(SECCOMP_SET_MODE_FILTER)")]
     Seccomp,
-    #[error("start the command {command}: execve({path}){hint}")]
-    Exec {
-        command: Shown,
-        path: Shown,
-        hint: &'static str,
-    },
+    #[error("start the command {command}: execve({path})")]
+    Exec { command: Shown, path: Shown },
     #[error("start the command {command}: no executable file of that name in the container's PATH {path}")]
     NotInPath { command: Shown, path: Shown },
 }
@@ -204,6 +204,8 @@ pub(crate) enum Error {
     ZeroByte(&'static str),
     #[error("the plan has no command to run")]
     NoCommand,
+    #[error("{step}")]
+    NotExecuted { step: String, errno: Errno },
     #[error("mount on {0}: the root itself cannot be a mount's target")]
     TargetIsRoot(Shown),
     #[error(
@@ -222,8 +224,10 @@ pub(crate) enum Error {
     OutsideDirectory(Shown),
     #[error("the seccomp filter is malformed: its length is not a multiple of 8 or out of range")]
     MalformedSeccomp,
-    #[error("the container's process panicked before execve, which is a defect of pausa")]
-    Panicked,
+    #[error(
+        "the process that was to execute the command sent a report that it never sends: other processes of the container have tampered with it"
+    )]
+    UnexpectedReport,
     #[error(
         "the container's process was killed by signal {signal} before it could start the command; last step: {step}; for signal 9, check the cgroup's memory limit"
     )]
@@ -244,7 +248,7 @@ impl Error {
     /// errno if a system call failed, otherwise 0.
     pub(crate) fn errno(&self) -> i32 {
         match self {
-            Self::Call { source, .. } => source.raw_os_error(),
+            Self::Call { source: errno, .. } | Self::NotExecuted { errno, .. } => errno.raw_os_error(),
             _ => 0,
         }
     }
@@ -252,10 +256,9 @@ impl Error {
     fn kind(&self) -> FailureKind {
         match self {
             Self::Call {
-                step: Step::Channel | Step::Receive | Step::LeavePid | Step::Clone(_),
+                step: Step::Channel | Step::Receive | Step::Clone(_),
                 ..
-            }
-            | Self::Panicked => FailureKind::Internal,
+            } => FailureKind::Internal,
             Self::MissingDescriptor(_) => FailureKind::Protocol,
             _ => FailureKind::Start,
         }

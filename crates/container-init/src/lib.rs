@@ -1,15 +1,18 @@
 //! Starts one container process from a flat plan: namespaces, mounts, identity, exec.
 //!
 //! For a pod's monitor, a process with one thread: the child is cloned, not re-executed, and may run ordinary code until
-//! `execve`. The daemon must never call this. In a pod with a user namespace the child is two processes, one after the
-//! other: see `userns`.
+//! `execve`. The daemon must never call this.
 //!
 //! ```text
-//!   monitor                      child (PID 1 of a new PID namespace, or a member of a joined one)
+//!   monitor                      child (PID 1 of its PID namespace if that is new, otherwise in the host's)
 //!   clone3 ────────────────────▶ cgroup → namespaces → rootfs and mounts → /dev → masked, read-only
-//!     │                          → pivot_root → terminal → cwd, ids, rlimits, seccomp, capabilities
+//!     │                          → pivot_root → streams → cwd, ids, rlimits, seccomp, capabilities
 //!     │ ◀── failure or EOF ───── execve (the report socket is close-on-exec: EOF means success)
 //! ```
+//!
+//! There are up to two more children, each of which continues where the one before it ends: one in the pod's user
+//! namespace (see `userns`), and one in a PID namespace that has other processes in it, which does nothing but execute
+//! the command (see `process`).
 //!
 //! A start is asynchronous: [`spawn_init`] and [`spawn_exec`] return a [`Pending`] process at once, because a mount source
 //! on a dead network file system may hang.
@@ -23,6 +26,7 @@ mod mount_ops;
 mod mounts;
 mod namespaces;
 mod pending;
+mod pid_namespace;
 mod process;
 mod report;
 mod resolve;
@@ -140,20 +144,13 @@ pub unsafe fn spawn_init(
     // Linux 6.15 a mount that is detached already cannot be cloned; it is used as it is.
     let cloned = mount_ops::clone_tree(sent);
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
-    let (args, pid_holder) = match fds.userns {
-        None => (
-            namespaces::clone_args(&plan.namespaces, fds.cgroup_dir),
-            namespaces::pid_holder(&plan.namespaces, pod)?,
-        ),
+    let args = match fds.userns {
+        None => namespaces::clone_args(&plan.namespaces, fds.cgroup_dir),
         // The new namespaces are for the second child.
-        Some(_) => {
-            let cgroup = fds.cgroup_dir;
-            let args = CloneArgs {
-                cgroup,
-                ..CloneArgs::default()
-            };
-            (args, None)
-        }
+        Some(_) => CloneArgs {
+            cgroup: fds.cgroup_dir,
+            ..CloneArgs::default()
+        },
     };
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(root)
         .chain(fds.mounts.iter().chain(&fds.cgroup_tasks).copied())
@@ -163,7 +160,7 @@ pub unsafe fn spawn_init(
         .collect();
     let run = |reporter: &mut Reporter| child::run_init(plan, root, fds, streams, pod, reporter);
     // SAFETY: by this function's own contract the process has one thread.
-    Ok(unsafe { pending::clone_child(&args, pid_holder, &kept, run) }?)
+    Ok(unsafe { pending::clone_child(&args, &kept, run) }?)
 }
 
 /// Begins to start one more process in a container, whose first process is `container` and whose cgroups are in `fds`.
@@ -195,7 +192,7 @@ pub unsafe fn spawn_exec(
         };
         let run = |reporter: &mut Reporter| child::run_exec(&plan.process, container, fds, streams, reporter);
         // SAFETY: by this function's own contract the process has one thread.
-        unsafe { pending::clone_child(&args, Some(container), &kept, run) }
+        unsafe { pending::clone_child(&args, &kept, run) }
     };
     match (clone_into(fds.cgroup_dir), fds.cgroup_dir) {
         (Err(busy), Some(directory)) if busy.errno() == Errno::BUSY.raw_os_error() => {

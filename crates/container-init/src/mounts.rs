@@ -20,12 +20,16 @@ use rustix::mount::{MountPropagationFlags, OpenTreeFlags, open_tree};
 
 use crate::error::{At, Error, Shown, Step};
 use crate::mount_ops::{attach, propagation_flag};
+use crate::pid_namespace::PidNamespace;
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
 use crate::{ContainerFds, UserNamespace, devices};
 
 /// All MOUNT_ATTR__ATIME bits, which can only be changed together (mount_setattr(2)).
 const ATIME_BITS: u64 = 0x70;
+
+/// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV` and `_NOEXEC`.
+const HOLDER_BITS: u64 = 0xf;
 
 /// `MOUNT_ATTR_IDMAP`.
 const IDMAP: u64 = 0x0010_0000;
@@ -52,7 +56,7 @@ enum Prepared<'a> {
     Bind(OwnedFd),
     /// A mount that came with the plan.
     Sent(BorrowedFd<'a>),
-    /// A new file system that must be made outside of the user namespace.
+    /// A file system that must be made outside of the user namespace, or cannot be made by this process.
     Made(OwnedFd),
     /// A file system that is made when it is attached.
     Filesystem,
@@ -68,6 +72,7 @@ pub(crate) struct PreparedMounts<'a>(Vec<Prepared<'a>>);
 pub(crate) fn prepare<'a>(
     plan: &ContainerPlan,
     fds: &ContainerFds<'a>,
+    joined_pid: Option<&PidNamespace>,
     reporter: &Reporter,
 ) -> Result<PreparedMounts<'a>, Error> {
     let mut prepared = Vec::with_capacity(plan.mounts.len());
@@ -91,8 +96,9 @@ pub(crate) fn prepare<'a>(
                 let index = usize::try_from(*index).unwrap_or(usize::MAX);
                 Prepared::Sent(*fds.mounts.get(index).ok_or(Error::MissingDescriptor("a mount"))?)
             }
-            MountSource::Filesystem { .. } => match &fds.userns {
-                Some(userns) if devices::is_own_dev(mount) => {
+            MountSource::Filesystem { fstype, .. } => match (&fds.userns, joined_pid) {
+                (_, Some(joined)) if fstype == "proc" => Prepared::Made(procfs_of(joined, mount)?),
+                (Some(userns), _) if devices::is_own_dev(mount) => {
                     let dev = filesystem::create_owned(mount, userns.range.first)?;
                     devices::fill(plan, dev.as_fd(), userns.range)?;
                     Prepared::Made(dev)
@@ -103,6 +109,20 @@ pub(crate) fn prepare<'a>(
         });
     }
     Ok(PreparedMounts(prepared))
+}
+
+/// The procfs of a PID namespace that is joined.
+fn procfs_of(joined: &PidNamespace, mount: &MountPlan) -> Result<OwnedFd, Error> {
+    let procfs = joined.clone_procfs()?;
+    // It comes with the attributes that its holder's mount has.
+    let set = mount.attributes.set;
+    let attributes = MountAttributes {
+        set,
+        clear: whole_atime(set, 0) | (HOLDER_BITS & !set),
+        ..MountAttributes::default()
+    };
+    setattr(mount, procfs.as_fd(), &attributes)?;
+    Ok(procfs)
 }
 
 /// Maps the owners of a mount's files: root on disk becomes root of the pod's user namespace.

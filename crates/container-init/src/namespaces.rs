@@ -1,8 +1,8 @@
 //! The namespaces that a container makes, inherits or joins.
 //!
 //! The monitor lives in the pod's network, IPC and UTS namespaces, so that its children inherit them. The child itself
-//! joins namespaces of the host or of another container. A PID namespace is only entered by children, so the monitor
-//! joins it around the clone (see `pending`).
+//! joins namespaces of the host or of another container. A PID namespace is only entered by the last process (see
+//! `process`).
 
 use std::os::fd::BorrowedFd;
 
@@ -12,6 +12,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::PodContext;
 use crate::error::{At, Error, Step};
+use crate::pid_namespace::PidNamespace;
 
 /// Arguments for clone3, which makes the new namespaces and enters the v2 cgroup.
 pub(crate) fn clone_args<'a>(plan: &NamespacePlan, cgroup: Option<BorrowedFd<'a>>) -> CloneArgs<'a> {
@@ -26,16 +27,14 @@ pub(crate) fn clone_args<'a>(plan: &NamespacePlan, cgroup: Option<BorrowedFd<'a>
     }
 }
 
-/// The process whose PID namespace the container joins.
-pub(crate) fn pid_holder<'a>(
-    plan: &NamespacePlan,
-    pod: &PodContext<'a>,
-) -> Result<Option<BorrowedFd<'a>>, Error> {
-    match plan.pid {
-        Namespace::Pod => Ok(pod.pause),
-        Namespace::Host | Namespace::New => Ok(None),
-        Namespace::Container(_) => pod.target.map(Some).ok_or(Error::MissingTarget("PID")),
-    }
+/// The existing PID namespace that the container joins. `/proc` must be the host's.
+pub(crate) fn joined_pid(plan: &NamespacePlan, pod: &PodContext<'_>) -> Result<Option<PidNamespace>, Error> {
+    let holder = match plan.pid {
+        Namespace::Pod => pod.pause,
+        Namespace::Host | Namespace::New => None,
+        Namespace::Container(_) => Some(pod.target.ok_or(Error::MissingTarget("PID"))?),
+    };
+    holder.map(PidNamespace::of).transpose()
 }
 
 /// Joins namespaces that are neither new nor the pod's. Runs in the child after it has entered its cgroups, which become

@@ -16,17 +16,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{Failure, FailureKind};
-use pausa_sys::{Child, CloneArgs, Forked, NamespaceKinds};
+use pausa_sys::{Child, CloneArgs, Forked};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use crate::Spawned;
 use crate::error::{At, Error, Step};
-use crate::report::{self, Report, Reporter};
+use crate::report::{self, Report, Reporter, Stage};
 
 /// How long a child may take to reach `execve`.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -47,6 +47,8 @@ pub struct Pending {
     terminal: Option<OwnedFd>,
     step: String,
     ready: bool,
+    /// The child is the last one, see [`Stage::Last`].
+    last: bool,
     closed: bool,
     deadline: Instant,
 }
@@ -122,12 +124,12 @@ impl Pending {
     }
 
     /// The caller has reaped a child with this process id, which ended with `code` or by `signal`. Returns `Waiting` only
-    /// if a second child has taken over meanwhile (see `userns`).
+    /// if another child has taken over meanwhile.
     pub fn reaped(mut self, code: Option<i32>, signal: Option<i32>) -> Progress {
         let reaped = self.child.pid;
         match self.take_reports() {
             Some(failure) => self.fail(failure),
-            // The second child has taken over.
+            // Another child has taken over.
             None if self.child.pid != reaped => Progress::Waiting(self),
             // The command ran, and has ended already.
             None if self.ready => self.run(),
@@ -143,15 +145,25 @@ impl Pending {
         while !self.closed {
             match report::receive(self.reports.as_fd()) {
                 Ok(None) => return None,
+                Ok(Some(Report::Step(_) | Report::Terminal(_) | Report::Successor { .. })) if self.last => {
+                    return Some(Error::UnexpectedReport.into());
+                }
                 Ok(Some(Report::Step(step))) => self.step = step,
                 Ok(Some(Report::Terminal(master))) => self.terminal = Some(master),
-                Ok(Some(Report::Successor(child))) => {
-                    let first = std::mem::replace(&mut self.child, child);
-                    // ESRCH: it has ended by itself.
-                    let _ = pidfd_send_signal(&first.pidfd, Signal::KILL);
-                    reap(&first.pidfd);
-                    report::resume_successor(self.reports.as_fd());
-                }
+                Ok(Some(Report::Successor { pid, stage })) => match adopt(pid) {
+                    Ok(child) => {
+                        let before = std::mem::replace(&mut self.child, child);
+                        self.last = stage == Stage::Last;
+                        report::resume_successor(self.reports.as_fd());
+                        // It is about to end by itself.
+                        let _ = pidfd_send_signal(&before.pidfd, Signal::KILL);
+                        reap(&before.pidfd);
+                    }
+                    Err(source) => {
+                        let step = Step::HandOver;
+                        return Some(Error::Call { step, source }.into());
+                    }
+                },
                 Ok(Some(Report::Ready)) => {
                     self.ready = true;
                     "take on the identity and start the command: execve".clone_into(&mut self.step);
@@ -246,8 +258,21 @@ fn describe_death(code: Option<i32>, signal: Option<i32>, step: String) -> Error
     }
 }
 
-/// Clones a child that calls `run`, in the PID namespace of the process `pid_holder` if there is one. The child keeps only
-/// the descriptors in `kept`.
+/// The child of this process with that id. A sibling of its own cannot make it end unnoticed: it stays until it is reaped here.
+///
+/// # Errors
+/// ESRCH: there is no such child (any more).
+fn adopt(pid: i32) -> Result<Child, Errno> {
+    let named = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(named, PidfdFlags::empty())?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+        Ok(_) => Ok(Child { pid, pidfd }),
+        Err(_) => Err(Errno::SRCH),
+    }
+}
+
+/// Clones a child that calls `run`. The child keeps only the descriptors in `kept`.
 ///
 /// # Safety
 /// The calling process has exactly one thread.
@@ -257,7 +282,6 @@ fn describe_death(code: Option<i32>, signal: Option<i32>, step: String) -> Error
 )]
 pub(crate) unsafe fn clone_child(
     args: &CloneArgs<'_>,
-    pid_holder: Option<BorrowedFd<'_>>,
     kept: &[BorrowedFd<'_>],
     run: impl FnOnce(&mut Reporter) -> Result<Infallible, Error>,
 ) -> Result<Pending, Error> {
@@ -268,57 +292,44 @@ pub(crate) unsafe fn clone_child(
         None,
     )
     .at(Step::Channel)?;
-    let home = pid_holder.map(enter_pid_namespace).transpose()?;
     // SAFETY: by this function's own contract the process has one thread.
     let forked = unsafe { pausa_sys::clone(args) };
-    if matches!(forked, Ok(Forked::Child)) {
-        become_child(child_end, kept, run);
+    match forked.at(Step::Clone(describe(args)))? {
+        Forked::Child => become_child(child_end, kept, run),
+        Forked::Parent(child) => Ok(Pending {
+            child,
+            reports,
+            terminal: None,
+            step: String::new(),
+            ready: false,
+            last: false,
+            closed: false,
+            deadline: Instant::now() + START_TIMEOUT,
+        }),
     }
-    let returned = home.map_or(Ok(()), |home| join_pid_namespace(home.as_fd()));
-    let child = match forked.at(Step::Clone(describe(args)))? {
-        Forked::Parent(child) => child,
-        Forked::Child => return Err(Error::Panicked),
-    };
-    drop(child_end);
-    let deadline = Instant::now() + START_TIMEOUT;
-    let pending = Pending {
-        child,
-        reports,
-        terminal: None,
-        step: String::new(),
-        ready: false,
-        closed: false,
-        deadline,
-    };
-    if let Err(source) = returned {
-        // Every later child would start in the container's PID namespace. Fail and keep nothing.
-        let error = Error::Call {
-            step: Step::LeavePid,
-            source,
-        };
-        let _ = pidfd_send_signal(&pending.child.pidfd, Signal::KILL);
-        reap(&pending.child.pidfd);
-        return Err(error);
-    }
-    Ok(pending)
 }
 
-/// Makes later children start in the PID namespace of `target`. Returns the pidfd to return with.
-fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-    let own: Pid = getpid();
-    let home = pidfd_open(own, PidfdFlags::empty()).at(Step::LeavePid)?;
-    join_pid_namespace(target).at(Step::JoinPid)?;
-    Ok(home)
-}
-
-pub(crate) fn join_pid_namespace(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
-    pausa_sys::join_by_pidfd(
-        pidfd,
-        NamespaceKinds {
-            pid: true,
-            ..NamespaceKinds::default()
-        },
-    )
+/// Clones a child of this process's parent, which continues from here. Returns only in that child, when the parent knows it.
+pub(crate) fn continue_in_sibling(
+    args: &CloneArgs<'_>,
+    stage: Stage,
+    reporter: &Reporter,
+) -> Result<(), Error> {
+    let args = CloneArgs {
+        sibling: true,
+        ..*args
+    };
+    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
+    // SAFETY: this process is a child that `clone_child` has cloned with one thread, or a child of that. Nothing in this
+    // crate starts a thread.
+    let forked = unsafe { pausa_sys::clone(&args) };
+    match forked.at(Step::Clone("CLONE_PARENT"))? {
+        Forked::Child => reporter.wait_to_be_known().at(Step::HandOver),
+        Forked::Parent(child) => {
+            reporter.hand_over(child.pid, stage);
+            pausa_sys::exit_now(0)
+        }
+    }
 }
 
 /// Runs the child. It owns copies of everything that its parent owns, and must not run their destructors.

@@ -3,22 +3,66 @@
 //! Without no_new_privs, loading a seccomp filter needs CAP_SYS_ADMIN. So it is loaded before user and capabilities
 //! change, and has to allow the calls for that (setgroups, setresgid, setresuid, capset, prctl). With no_new_privs it is
 //! loaded last, and only has to allow `execve`.
+//!
+//! # Entering a PID namespace
+//! A process in a PID namespace with other processes is at their mercy from its first instruction: with CAP_SYS_PTRACE they
+//! can take its descriptors, follow its root, read its memory and make it do what it may do. So nothing happens inside:
+//!
+//! ```text
+//!   child, outside of the PID namespace                  last child, inside
+//!   root, streams, limits, user, capabilities, filter
+//!   clone(CLONE_PARENT) ─────────────────────────────▶   waits until the monitor knows it
+//!   reports its process id, exits                        setsid, execve
+//! ```
+//!
+//! The last child has root, identity and filter of the container, no descriptor but its streams and the report socket, and
+//! no memory of the monitor's (`pausa_sys::clone_bare`).
+//!
+//! A filter that forbids any of these few calls is loaded by the last child itself, which until then may do more than the
+//! container. Such a profile is only of use for programs that never fork.
 
 mod capabilities;
 mod command;
+mod filter;
 mod limits;
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use pausa_monitor_protocol::ProcessPlan;
-use pausa_sys::SeccompError;
+use pausa_sys::{BareCloneArgs, ChildMemory, CloneArgs};
 use rustix::fs::{Gid, Mode, OFlags, Uid, open};
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{At, Error, Step};
-use crate::report::Reporter;
+use crate::pending::continue_in_sibling;
+use crate::report::{self, Reporter, Stage};
+use crate::terminal::start_session;
+use command::Command;
+
+/// Which process executes the command.
+#[derive(Debug)]
+pub(crate) enum LastProcess {
+    /// This one.
+    This,
+    /// A child in a PID namespace with other processes, which this process has joined. With the host's `/proc/self/maps`.
+    Child { maps: File },
+}
+
+impl LastProcess {
+    /// `/proc` must be the host's.
+    pub(crate) fn new(joins_pid_namespace: bool) -> Result<Self, Error> {
+        if !joins_pid_namespace {
+            return Ok(Self::This);
+        }
+        let maps = open("/proc/self/maps", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let maps = maps.at(Step::ChildMemory)?.into();
+        Ok(Self::Child { maps })
+    }
+}
 
 /// Sets oom_score_adj and security labels through procfs, while that is the host's. Labels take effect at `execve`.
 pub(crate) fn set_labels(plan: &ProcessPlan) -> Result<(), Error> {
@@ -54,8 +98,34 @@ fn write_attribute(path: &str, text: &str) -> Result<(), Errno> {
 }
 
 /// Becomes the plan's process. Root, mounts and streams are in place, and the caller holds no descriptor of its own.
-pub(crate) fn run(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<Infallible, Error> {
-    let command = command::Command::prepare(plan)?;
+pub(crate) fn run(
+    plan: &ProcessPlan,
+    terminal: bool,
+    last: LastProcess,
+    reporter: &mut Reporter,
+) -> Result<Infallible, Error> {
+    let memory = ChildMemory::new().at(Step::ChildMemory)?;
+    let command = Command::prepare(plan, &memory)?;
+    let in_bare_child = match last {
+        LastProcess::This => false,
+        LastProcess::Child { maps } if permits_bare_child(plan, terminal) => {
+            #[expect(unsafe_code, reason = "later children lack memory")]
+            // SAFETY: the only child made from here on is the bare one below.
+            let withheld = unsafe { memory.withhold_the_rest(maps) };
+            withheld.at(Step::ChildMemory)?;
+            true
+        }
+        LastProcess::Child { .. } => {
+            continue_in_sibling(&CloneArgs::default(), Stage::Last, reporter)?;
+            false
+        }
+    };
+    if !in_bare_child {
+        start_session(terminal).map_err(|(errno, step)| Error::NotExecuted {
+            errno,
+            step: step.to_owned(),
+        })?;
+    }
     #[expect(unsafe_code, reason = "closes descriptors by number")]
     // SAFETY: in the child the only values that own descriptors above 2 are the reporter, which keeps its own, and copies
     // of the parent's values, which the child never uses or drops: it ends by execve or exit_now. `child` has
@@ -92,7 +162,75 @@ pub(crate) fn run(plan: &ProcessPlan, reporter: &mut Reporter) -> Result<Infalli
         reporter.ready();
         load_filter(plan)?;
     }
-    Err(command.exec())
+    if in_bare_child {
+        exec_in_bare_child(command, terminal, &memory, reporter)
+    } else {
+        let failed = command.exec();
+        Err(Error::NotExecuted {
+            errno: failed.errno,
+            step: [failed.step, failed.hint].concat(),
+        })
+    }
+}
+
+fn permits_bare_child(plan: &ProcessPlan, terminal: bool) -> bool {
+    let filter = plan.seccomp.as_ref();
+    filter.is_none_or(|filter| filter::permits_bare_child(filter, terminal))
+}
+
+fn load_filter(plan: &ProcessPlan) -> Result<(), Error> {
+    plan.seccomp.as_ref().map_or(Ok(()), filter::load)
+}
+
+/// What a bare child has to do.
+#[derive(Debug, Clone, Copy)]
+struct LastSteps<'a> {
+    command: Command<'a>,
+    terminal: bool,
+    reports: RawFd,
+}
+
+/// Executes the command in a child in the PID namespace that was joined. Returns only if there is no child.
+fn exec_in_bare_child(
+    command: Command<'_>,
+    terminal: bool,
+    memory: &ChildMemory,
+    reporter: &Reporter,
+) -> Result<Infallible, Error> {
+    let steps = LastSteps {
+        command,
+        terminal,
+        reports: reporter.socket().ok_or(Errno::BADF).at(Step::HandOver)?,
+    };
+    let args = BareCloneArgs {
+        sibling: true,
+        ..BareCloneArgs::default()
+    };
+    #[expect(unsafe_code, reason = "the child lacks most memory")]
+    // SAFETY: this process has one thread, see `continue_in_sibling`. `steps` refers only to `memory`. `take_last_steps` makes
+    // system calls through rustix, which does not use the C library, and allocates nothing.
+    let child = unsafe { pausa_sys::clone_bare(args, memory, steps, take_last_steps) };
+    let pid = child.at(Step::Clone("CLONE_PARENT, in the PID namespace"))?;
+    reporter.hand_over(pid, Stage::Last);
+    pausa_sys::exit_now(0)
+}
+
+/// Runs in the bare child. Returns the exit status.
+fn take_last_steps(steps: &LastSteps<'_>) -> i32 {
+    #[expect(unsafe_code, reason = "a descriptor by number")]
+    // SAFETY: the reporter's socket was open when this child was cloned, and nothing here closes it.
+    let reports = unsafe { BorrowedFd::borrow_raw(steps.reports) };
+    // Fails if the parent has died.
+    if report::wait_to_be_known(reports).is_err() {
+        return 1;
+    }
+    if let Err((errno, step)) = start_session(steps.terminal) {
+        report::failure_of_bare_child(reports, errno, &[step]);
+        return 1;
+    }
+    let failed = steps.command.exec();
+    report::failure_of_bare_child(reports, failed.errno, &[failed.step, failed.hint]);
+    1
 }
 
 /// Enters the working directory, which must lie inside the root.
@@ -125,20 +263,6 @@ fn stay_inside(plan: &ProcessPlan) -> Result<(), Error> {
         Err(Errno::NOENT | Errno::NAMETOOLONG | Errno::ACCESS) | Ok(_) => Ok(()),
         Err(source) => Err(Error::Call {
             step: Step::WorkingDirectory((&plan.cwd).into()),
-            source,
-        }),
-    }
-}
-
-fn load_filter(plan: &ProcessPlan) -> Result<(), Error> {
-    let Some((program, flags)) = &plan.seccomp else {
-        return Ok(());
-    };
-    match pausa_sys::load_seccomp(program, *flags) {
-        Ok(()) => Ok(()),
-        Err(SeccompError::Malformed) => Err(Error::MalformedSeccomp),
-        Err(SeccompError::Kernel(source)) => Err(Error::Call {
-            step: Step::Seccomp,
             source,
         }),
     }

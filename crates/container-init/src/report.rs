@@ -3,7 +3,8 @@
 //! ```text
 //!   'S' text          a step begins in which the child may hang or be killed
 //!   'T' + descriptor  the master of the terminal
-//!   'C' pid + pidfd   a second child takes over; the first one is to be killed (see `userns`)
+//!   'C' pid           another child of the same parent continues, and waits for 'G' from the parent; this one ends
+//!   'L' pid           as 'C', for the last child, which is inside of the container's PID namespace
 //!   'X'               only execve is left
 //!   'F' errno text    the start has failed; the last packet
 //!   EOF               after 'X': the command runs; before 'X': the child was killed
@@ -12,13 +13,13 @@
 //! The child sends by write(2), which seccomp filters allow. Only descriptors need sendmsg(2), and they are sent before a
 //! filter is loaded. If the parent has died, SIGPIPE ends the child at 'X': no process would supervise the command that it
 //! is about to start. Apart from that, the outcome of sending a report does not matter to the child.
+//!
+//! Other processes of the container may get hold of the last child, so of its packets only 'X' and 'F' are accepted.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use pausa_sys::Child;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -101,53 +102,79 @@ impl Reporter {
 
     /// Sends the master of the terminal.
     pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.send_fd(b"T", master)
-    }
-
-    /// Reports that a second child of the same parent takes over, and waits to be killed. Returns only if the parent has died.
-    pub(crate) fn hand_over_to(&self, child: &Child) -> Result<(), Errno> {
-        let [a, b, c, d] = child.pid.to_ne_bytes();
-        self.send_fd(&[b'C', a, b, c, d], child.pidfd.as_fd())?;
-        let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
-        let mut hung_up = [PollFd::new(socket, PollFlags::empty())];
-        while !matches!(poll(&mut hung_up, None), Ok(1)) {}
-        Ok(())
-    }
-
-    /// Waits until the parent knows this child. Until then it would treat the child as an orphan of the pod.
-    pub(crate) fn wait_to_be_known(&self) -> Result<(), Errno> {
-        let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
-        match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0_u8]))? {
-            0 => Err(Errno::PIPE),
-            _ => Ok(()),
-        }
-    }
-
-    fn send_fd(&self, packet: &[u8], fd: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [fd];
+        let fds = [master];
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(Errno::NOBUFS);
         }
         let socket = self.socket.as_ref().ok_or(Errno::BADF)?;
-        rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL).map(drop)
+        rustix::net::sendmsg(socket, &[IoSlice::new(b"T")], &mut control, SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Reports that another child of the same parent continues.
+    pub(crate) fn hand_over(&self, pid: i32, stage: Stage) {
+        let tag = match stage {
+            Stage::Setup => b'C',
+            Stage::Last => b'L',
+        };
+        self.send(tag, pid, "");
+    }
+
+    /// Waits until the parent knows this child. Until then it would treat the child as an orphan of the pod.
+    pub(crate) fn wait_to_be_known(&self) -> Result<(), Errno> {
+        wait_to_be_known(self.socket.as_ref().ok_or(Errno::BADF)?.as_fd())
+    }
+
+    /// The socket, for a bare child, which gets no copy of this value.
+    pub(crate) fn socket(&self) -> Option<RawFd> {
+        self.socket.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     fn send(&self, tag: u8, errno: i32, text: &str) {
-        let mut packet = Vec::with_capacity(5 + text.len());
-        packet.push(tag);
-        packet.extend_from_slice(&errno.to_ne_bytes());
-        packet.extend_from_slice(text.as_bytes());
-        packet.truncate(PACKET_MAX);
         if let Some(socket) = &self.socket {
-            // Fails only if the parent has died.
-            let _ = rustix::io::write(socket, &packet);
+            send(socket.as_fd(), tag, errno, &[text]);
         }
     }
 }
 
-/// Lets the second child continue. If it has died, the end of the reports says so.
+/// Which part of a start another child takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The set-up goes on, out of sight of the container's processes.
+    Setup,
+    /// Only the command is left to execute, in sight of the container's processes.
+    Last,
+}
+
+/// Sends a packet; allocates nothing, for bare children.
+fn send(socket: BorrowedFd<'_>, tag: u8, errno: i32, text: &[&str]) {
+    let mut packet = [0_u8; PACKET_MAX];
+    packet[0] = tag;
+    packet[1..5].copy_from_slice(&errno.to_ne_bytes());
+    let mut length = 5;
+    for byte in text.iter().flat_map(|part| part.bytes()).take(PACKET_MAX - 5) {
+        packet[length] = byte;
+        length += 1;
+    }
+    // Fails only if the parent has died.
+    let _ = rustix::io::write(socket, &packet[..length]);
+}
+
+/// Reports from a bare child that the start has failed.
+pub(crate) fn failure_of_bare_child(socket: BorrowedFd<'_>, errno: Errno, step: &[&str]) {
+    send(socket, b'F', errno.raw_os_error(), step);
+}
+
+/// See [`Reporter::wait_to_be_known`].
+pub(crate) fn wait_to_be_known(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut [0_u8]))? {
+        0 => Err(Errno::PIPE),
+        _ => Ok(()),
+    }
+}
+
+/// Lets the child that continues go on. If it has died, the end of the reports says so.
 pub(crate) fn resume_successor(socket: BorrowedFd<'_>) {
     let _ = rustix::net::send(socket, b"G", SendFlags::NOSIGNAL);
 }
@@ -157,7 +184,7 @@ pub(crate) fn resume_successor(socket: BorrowedFd<'_>) {
 pub(crate) enum Report {
     Step(String),
     Terminal(OwnedFd),
-    Successor(Child),
+    Successor { pid: i32, stage: Stage },
     Ready,
     Failure { errno: i32, text: String },
     End,
@@ -187,14 +214,22 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
     {
         Some((errno, text)) => (
             i32::from_ne_bytes(*errno),
-            String::from_utf8_lossy(text).into_owned(),
+            // The last child may be in the hands of the container.
+            String::from_utf8_lossy(text).replace(char::is_control, "?"),
         ),
         None => (0, String::new()),
     };
     Ok(Some(match (received.bytes, buffer[0], fd) {
         (0, ..) => Report::End,
         (_, b'T', Some(fd)) => Report::Terminal(fd),
-        (_, b'C', Some(pidfd)) => Report::Successor(Child { pid: errno, pidfd }),
+        (5, b'C', _) => Report::Successor {
+            pid: errno,
+            stage: Stage::Setup,
+        },
+        (5, b'L', _) => Report::Successor {
+            pid: errno,
+            stage: Stage::Last,
+        },
         (_, b'S', _) => Report::Step(text),
         (_, b'X', _) => Report::Ready,
         (_, b'F', _) => Report::Failure { errno, text },

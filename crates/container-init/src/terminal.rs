@@ -13,7 +13,7 @@ use rustix::stdio;
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::Streams;
-use crate::devices::is_null;
+use crate::devices::{self, is_null};
 use crate::error::{At, Error, Shown, Step};
 use crate::mount_ops::{attach, clone_tree};
 use crate::report::Reporter;
@@ -72,29 +72,29 @@ pub(crate) fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Resul
     attach(copy.as_fd(), target.as_fd()).at_with(step)
 }
 
-/// The null device for streams that are not given: the container's if it is one, otherwise the host's. Opening a wrong
-/// device is harmless, since the child is in the container's device cgroup.
-pub(crate) fn null(root: BorrowedFd<'_>, host: OwnedFd) -> OwnedFd {
+/// The null device for streams that are not given: the container's if it is one. A container may have removed it. Then it
+/// is the host's in a user namespace, whose users cannot change the owner or mode of the host's file, and otherwise one that
+/// nothing else uses. Opening a wrong device is harmless, since the child is in the container's device cgroup.
+pub(crate) fn null(root: BorrowedFd<'_>, host: Option<OwnedFd>) -> Result<OwnedFd, Error> {
     match resolve::open_plain(root, b"/dev/null", OFlags::RDWR | OFlags::NOCTTY) {
-        Ok(own) if is_null(own.as_fd()) == Ok(true) => own,
-        _ => host,
+        Ok(own) if is_null(own.as_fd()) == Ok(true) => Ok(own),
+        _ => match host {
+            Some(host) => Ok(host),
+            None => devices::new_null().at(Step::Streams("make a null device: fsmount(tmpfs), mknod(null)")),
+        },
     }
 }
 
-/// Starts a session and installs the streams, or the terminal, as descriptors 0 to 2.
+/// Installs the streams, or the terminal, as descriptors 0 to 2.
 pub(crate) fn install(
     streams: &Streams<'_>,
     terminal: Option<&OwnedFd>,
     null: BorrowedFd<'_>,
     uid: u32,
 ) -> Result<(), Error> {
-    setsid().at(Step::Session)?;
     let dup = |fd| fcntl_dupfd_cloexec(fd, 3).at(Step::Streams("fcntl(F_DUPFD_CLOEXEC)"));
     let three = match terminal {
-        Some(slave) => {
-            ioctl_tiocsctty(slave).at(Step::Terminal("ioctl(TIOCSCTTY)"))?;
-            [slave.as_fd(); 3]
-        }
+        Some(slave) => [slave.as_fd(); 3],
         None => [streams.stdin, streams.stdout, streams.stderr].map(|stream| stream.unwrap_or(null)),
     };
     // First copies above 2: one stream may have the descriptor number of another.
@@ -102,6 +102,16 @@ pub(crate) fn install(
     place(&stdin, 0, uid)?;
     place(&stdout, 1, uid)?;
     place(&stderr, 2, uid)
+}
+
+/// Starts a session, with the terminal on descriptor 0 as its controlling terminal if there is one. Returns the call that
+/// failed. Allocates nothing, for bare children.
+pub(crate) fn start_session(terminal: bool) -> Result<(), (Errno, &'static str)> {
+    setsid().map_err(|errno| (errno, "start a session: setsid(2)"))?;
+    if terminal {
+        ioctl_tiocsctty(stdio::stdin()).map_err(|errno| (errno, "set up the terminal: ioctl(TIOCSCTTY)"))?;
+    }
+    Ok(())
 }
 
 fn place(from: &OwnedFd, to: u32, uid: u32) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Containers in a pod with a user namespace.
 //!
 //! A process that joins a user namespace loses all privileges outside of it, and a PID namespace belongs to the user
-//! namespace in which it was made. So there are two children of the monitor, one after the other:
+//! namespace in which it was made. So a first child does what needs the host's privileges, and a second one the rest:
 //!
 //! ```text
 //!   monitor            first child, root of the host         second child, root of the pod
@@ -10,7 +10,7 @@
 //!     │                mount sources opened, owners mapped;
 //!     │                /dev and its nodes
 //!     │                setns(user), clone3(CLONE_PARENT) ──▶ namespaces, mounts, … as without
-//!     │ ◀── pidfd ──── waits to be killed                     │
+//!     │ ◀── pid ────── exits                                  │
 //!     │ ─── continue ───────────────────────────────────────▶ │
 //!     │ ◀── failure or EOF ────────────────────────────────── execve
 //! ```
@@ -18,15 +18,14 @@
 //! The first child follows no path of the container: it acts on paths of the host and on descriptors.
 
 use pausa_monitor_protocol::{IdRange, NamespacePlan};
-use pausa_sys::{CloneArgs, Forked};
 use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
 use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use crate::error::{At, Error, Step};
-use crate::report::Reporter;
-use crate::{PodContext, Streams, UserNamespace, namespaces, pending, terminal};
+use crate::report::{Reporter, Stage};
+use crate::{Streams, UserNamespace, namespaces, pending, terminal};
 
 /// Makes a user of the namespace the owner of the streams, so that the process can open them by name (`/dev/stdout`).
 /// Otherwise they belong to the host's root, which is not mapped.
@@ -44,30 +43,11 @@ pub(crate) fn give_streams(streams: &Streams<'_>, range: IdRange, uid: u32) {
 pub(crate) fn continue_in_second_child(
     userns: &UserNamespace<'_>,
     plan: &NamespacePlan,
-    pod: &PodContext<'_>,
     reporter: &Reporter,
 ) -> Result<(), Error> {
-    // For the second child. Before entering, since a process outside cannot be joined from inside.
-    if let Some(holder) = namespaces::pid_holder(plan, pod)? {
-        pending::join_pid_namespace(holder).at(Step::JoinPid)?;
-    }
     move_into_link_name_space(userns.fd, Some(LinkNameSpaceType::User)).at(Step::JoinUsers)?;
     become_root()?;
-    let args = CloneArgs {
-        sibling: true,
-        ..namespaces::clone_args(plan, None)
-    };
-    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-    // SAFETY: this process is the first child, which `pending::clone_child` has cloned with one thread. Nothing in this
-    // crate starts a thread.
-    let forked = unsafe { pausa_sys::clone(&args) };
-    match forked.at(Step::Clone("new namespaces, CLONE_PARENT"))? {
-        Forked::Child => reporter.wait_to_be_known().at(Step::HandOver),
-        Forked::Parent(child) => {
-            reporter.hand_over_to(&child).at(Step::HandOver)?;
-            pausa_sys::exit_now(0)
-        }
-    }
+    pending::continue_in_sibling(&namespaces::clone_args(plan, None), Stage::Setup, reporter)
 }
 
 /// Becomes user and group 0 of the user namespace that was just joined, in which the host's root is not mapped.

@@ -1,28 +1,36 @@
 //! The pause process: process 1 of a pod's shared PID namespace.
 //!
 //! ```text
-//!   monitor ──clone3──▶ ( an empty root, no descriptors, no user, no capabilities )
+//!   monitor ──clone──▶ ( an empty root, no descriptors, no user, no capabilities, five system calls )
 //!     │ ◀── "ready" or errno ────────────┘        │ reaps orphans until SIGTERM, or until the monitor dies
 //! ```
 //!
-//! It is a clone of the monitor that shares its pages; no program is loaded. The containers of the pod see it, and one with
-//! CAP_SYS_PTRACE may trace it. So it must not hold anything: no way to the host's files through `/proc/1/root`, no open
-//! descriptor, no privilege. It dies with the monitor, and the kernel then kills all processes in the namespace: no process
-//! of a pod may run unattended.
+//! No program is loaded. The containers of the pod see it, and one with CAP_SYS_PTRACE may trace it. So it must not hold or
+//! be able to do anything: no way to the host's files through `/proc/1/root`, no open descriptor, no privilege, no memory of
+//! the monitor's, no system call but those it needs. It dies with the monitor, and the kernel then kills all processes in
+//! the namespace: no process of a pod may run unattended.
+//!
+//! Its root has one directory, `/proc`, with procfs of its PID namespace. That is where containers which join the namespace
+//! get theirs from.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::sys::signal::{SigSet, Signal};
 use pausa_monitor_protocol::{Failure, FailureKind};
-use pausa_sys::{Child, CloneArgs, Forked};
+use pausa_sys::{BareCloneArgs, ChildMemory, SeccompError};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    UnmountFlags,
+};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Gid, PidfdFlags, Uid, WaitOptions};
+use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::failure::internal;
+use crate::failure::{failure, internal};
 use crate::userns::UserNamespace;
 
 /// A running pause process.
@@ -36,13 +44,15 @@ pub(crate) struct Pause {
 const NOBODY: u32 = 65_535;
 
 /// The steps before it is ready. The child reports the index of a failed step.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 8] = [
     "prctl(PR_SET_NAME, pause)",
+    "mount procfs of its PID namespace",
     "change its root to an empty one",
     "drop its capabilities and become nobody",
     "prctl(PR_SET_PDEATHSIG, SIGKILL)",
     "find its parent alive",
     "close its descriptors",
+    "load its seccomp filter",
 ];
 
 /// Starts the pause process, in the pod's user namespace if it has one, and returns when it is ready.
@@ -50,29 +60,25 @@ const STEPS: [&str; 6] = [
 /// # Errors
 /// The step that failed. Nothing is left then.
 pub(crate) fn start(userns: Option<&UserNamespace>) -> Result<Pause, Failure> {
+    const CLONE: &str = "start pause: clone(CLONE_NEWPID | CLONE_NEWNS)";
     let (reports, report) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(internal("start pause: pipe2(O_CLOEXEC)"))?;
     let parent = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
         .map_err(internal("start pause: pidfd_open(self)"))?;
-    let arguments = CloneArgs {
-        pid: true,
-        mount: true,
-        ..CloneArgs::default()
+    let inherited = Inherited {
+        parent: parent.as_raw_fd(),
+        report: report.as_raw_fd(),
     };
-    let forked = match userns {
-        None => {
-            #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-            // SAFETY: the monitor has one thread, see `run`.
-            let forked = unsafe { pausa_sys::clone(&arguments) };
-            forked.map_err(internal("start pause: clone3(CLONE_NEWPID | CLONE_NEWNS)"))?
-        }
-        Some(userns) => userns.clone_inside(arguments)?,
-    };
-    let (pid, pidfd) = match forked {
-        Forked::Child => pausa_sys::exit_now(child(&parent, &report)),
-        Forked::Parent(Child { pid, pidfd }) => (pid, pidfd),
+    let pid = match userns {
+        None => clone_pause(inherited, false).map_err(internal(CLONE))?,
+        Some(userns) => userns.clone_inside(|| clone_pause(inherited, true).map_err(internal(CLONE)))?,
     };
     drop(report);
+    // It is a child of the monitor and not reaped yet, so the process id is not reused.
+    let pid = Pid::from_raw(pid).ok_or_else(|| failure(FailureKind::Internal, CLONE))?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .map_err(internal("start pause: pidfd_open(pause)"))?;
+    let pid = pid.as_raw_nonzero().get();
     let mut text = [0; 5];
     let read = rustix::io::read(&reports, &mut text).unwrap_or(0);
     if text[..read] == [READY] {
@@ -97,58 +103,112 @@ pub(crate) fn start(userns: Option<&UserNamespace>) -> Result<Pause, Failure> {
 
 const READY: u8 = 255;
 
+/// Descriptors that the child uses until it is ready.
+#[derive(Debug, Clone, Copy)]
+struct Inherited {
+    /// pidfd of the monitor.
+    parent: RawFd,
+    report: RawFd,
+}
+
+/// Clones the pause process, as a child of the caller's parent if `sibling`. Returns its process id.
+fn clone_pause(inherited: Inherited, sibling: bool) -> Result<i32, Errno> {
+    let maps =
+        File::open("/proc/self/maps").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let memory = ChildMemory::new()?;
+    let args = BareCloneArgs {
+        mount: true,
+        pid: true,
+        sibling,
+    };
+    #[expect(unsafe_code, reason = "the child lacks most memory")]
+    // SAFETY: the monitor and its children have one thread, see `run`. No other child is made before the memory is restored.
+    // `child` refers to nothing but its argument, and makes system calls through rustix and pausa_sys, which do not use the
+    // C library.
+    let (cloned, withheld) = unsafe {
+        let withheld = memory.withhold_the_rest(maps)?;
+        (pausa_sys::clone_bare(args, &memory, inherited, child), withheld)
+    };
+    withheld.restore()?;
+    cloned
+}
+
 /// Runs in the child. Returns the exit status.
-fn child(parent: &OwnedFd, report: &OwnedFd) -> i32 {
-    if let Err((step, errno)) = prepare(parent) {
+fn child(inherited: &Inherited) -> i32 {
+    #[expect(unsafe_code, reason = "descriptors by number")]
+    // SAFETY: the monitor has them open while it clones this process, and nothing here closes them before `prepare` does,
+    // which then uses only descriptor 0.
+    let (parent, report) = unsafe {
+        (
+            BorrowedFd::borrow_raw(inherited.parent),
+            BorrowedFd::borrow_raw(inherited.report),
+        )
+    };
+    if let Err((step, errno)) = prepare(parent, report) {
         let [a, b, c, d] = errno.raw_os_error().to_ne_bytes();
+        // The report is one of the two, depending on the step.
         rustix::io::write(report, &[step, a, b, c, d]).ok();
+        rustix::io::write(rustix::stdio::stdin(), &[step, a, b, c, d]).ok();
         return 1;
     }
-    rustix::io::write(report, &[READY]).ok();
-    #[expect(unsafe_code, reason = "closes descriptors by number")]
-    // SAFETY: this process uses no descriptor from here on. Their owners are copies of the monitor's values, in frames to
-    // which this process never returns: it ends by exit_now.
-    let closed = unsafe { pausa_sys::close_from(0) };
-    if closed.is_err() {
-        return 1;
+    rustix::io::write(rustix::stdio::stdin(), &[READY]).ok();
+    #[expect(unsafe_code, reason = "closes a descriptor by number")]
+    // SAFETY: this process uses no descriptor from here on.
+    unsafe {
+        rustix::io::close(0);
     }
     reap_orphans()
 }
 
-fn prepare(parent: &OwnedFd) -> Result<(), (u8, Errno)> {
+/// Gives up all but the report, which becomes descriptor 0.
+fn prepare(parent: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Result<(), (u8, Errno)> {
     let at = |step| move |errno| (step, errno);
     rustix::thread::set_name(c"pause").map_err(at(0))?;
-    empty_root().map_err(at(1))?;
-    drop_privileges().map_err(at(2))?;
+    let procfs = make_procfs().map_err(at(1))?;
+    empty_root(procfs.as_fd()).map_err(at(2))?;
+    drop_privileges().map_err(at(3))?;
     // After the change of user, which clears it (prctl(2)).
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(at(3))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(4))?;
     // The parent may have died before the line above. getppid() is 0 for process 1 in any case, so its pidfd is polled.
-    let mut fds = [PollFd::new(parent, PollFlags::IN)];
-    match rustix::event::poll(
-        &mut fds,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }),
-    )
-    .map_err(at(4))?
-    {
-        0 => Ok(()),
-        _ => Err((4, Errno::CHILD)),
+    let mut fds = [PollFd::from_borrowed_fd(parent, PollFlags::IN)];
+    match rustix::event::poll(&mut fds, Some(&Timespec::default())).map_err(at(5))? {
+        0 => {}
+        _ => return Err((5, Errno::CHILD)),
     }
+    rustix::stdio::dup2_stdin(report).map_err(at(6))?;
+    #[expect(unsafe_code, reason = "closes descriptors by number")]
+    // SAFETY: only descriptor 0 is used from here on.
+    unsafe { pausa_sys::close_from(1) }.map_err(at(6))?;
+    pausa_sys::load_seccomp(FILTER.as_flattened(), 0).map_err(|error| match error {
+        SeccompError::Malformed => (7, Errno::INVAL),
+        SeccompError::Kernel(errno) => (7, errno),
+    })
 }
 
-/// Makes an empty read-only root the only mount of the new mount namespace.
-fn empty_root() -> Result<(), Errno> {
+/// The descriptors are never closed by their owners, since that uses the C library.
+fn make_procfs() -> Result<ManuallyDrop<OwnedFd>, Errno> {
+    let context = ManuallyDrop::new(rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?);
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(ManuallyDrop::new)
+}
+
+/// Makes a read-only root with `/proc` the only mounts of the new mount namespace.
+fn empty_root(procfs: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     // Any directory that always exists serves as the mount point.
-    rustix::mount::mount("pause", "/proc", "tmpfs", flags, c"nr_inodes=2,mode=555")?;
+    rustix::mount::mount("pause", "/proc", "tmpfs", flags, c"nr_inodes=3,mode=555")?;
     rustix::process::chdir("/proc")?;
+    rustix::fs::mkdirat(CWD, "proc", Mode::from_raw_mode(0o555))?;
+    rustix::mount::move_mount(procfs, "", CWD, "proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     // Puts the old root on top of the new one, from where it is unmounted (pivot_root(2), NOTES).
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    rustix::process::chdir("/")
+    rustix::process::chdir("/")?;
+    rustix::mount::mount_remount("/", flags | MountFlags::RDONLY | MountFlags::BIND, "")
 }
 
 fn drop_privileges() -> Result<(), Errno> {
@@ -177,14 +237,61 @@ fn drop_privileges() -> Result<(), Errno> {
 
 /// Reaps orphans until SIGTERM. All signals are blocked, as in the monitor.
 fn reap_orphans() -> i32 {
-    let mut awaited = SigSet::empty();
-    awaited.add(Signal::SIGCHLD);
-    awaited.add(Signal::SIGTERM);
     loop {
-        match awaited.wait() {
-            Ok(Signal::SIGTERM) => return 0,
+        match pausa_sys::wait_for_signal(&[Signal::CHILD, Signal::TERM]) {
+            Ok(signal) if signal == Signal::TERM.as_raw() => return 0,
             Ok(_) => while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {},
+            Err(Errno::INTR) => {}
             Err(_) => return 1,
         }
     }
+}
+
+/// `AUDIT_ARCH_*` of this program's system calls.
+const ARCHITECTURE: u32 = if cfg!(target_arch = "aarch64") {
+    0xc000_00b7
+} else {
+    0xc000_003e
+};
+
+/// The system calls that it makes from then on: all others kill it, whoever makes it do them.
+const FILTER: [[u8; 8]; 13] = {
+    const RET: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const KILL_PROCESS: u32 = 0x8000_0000;
+    [
+        // Load the architecture and compare it.
+        instruction(0x20, 0, 0, 4),
+        instruction(0x15, 1, 0, ARCHITECTURE),
+        instruction(RET, 0, 0, KILL_PROCESS),
+        // Load the number.
+        instruction(0x20, 0, 0, 0),
+        allowed(libc::SYS_rt_sigtimedwait, 7),
+        allowed(libc::SYS_wait4, 6),
+        allowed(libc::SYS_restart_syscall, 5),
+        allowed(libc::SYS_exit_group, 4),
+        allowed(libc::SYS_exit, 3),
+        // For the report that it is ready.
+        allowed(libc::SYS_write, 2),
+        allowed(libc::SYS_close, 1),
+        instruction(RET, 0, 0, KILL_PROCESS),
+        instruction(RET, 0, 0, ALLOW),
+    ]
+};
+
+/// Jumps forward if the number that was loaded is this one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "system calls have small numbers"
+)]
+const fn allowed(call: libc::c_long, jump: u8) -> [u8; 8] {
+    instruction(0x15, jump, 0, call as u32)
+}
+
+/// A `struct sock_filter`.
+const fn instruction(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> [u8; 8] {
+    let [c0, c1] = code.to_ne_bytes();
+    let [k0, k1, k2, k3] = operand.to_ne_bytes();
+    [c0, c1, jump_true, jump_false, k0, k1, k2, k3]
 }

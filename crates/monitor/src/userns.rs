@@ -20,7 +20,7 @@ use pausa_sys::{Child, CloneArgs, Forked, NamespaceKinds};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
-use rustix::process::{Gid, Pid, PidfdFlags, Uid, WaitId, WaitIdOptions};
+use rustix::process::{Gid, Uid, WaitId, WaitIdOptions};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::failure::{failure, internal};
@@ -55,54 +55,42 @@ impl UserNamespace {
         }
     }
 
-    /// Clones a child of the monitor that starts as root of the user namespace.
+    /// Calls `make` as root of the user namespace, in a short-lived process whose parent is the monitor. It returns the id of a
+    /// process that it has made as a sibling of its own, so as a child of the monitor.
     ///
     /// # Errors
-    /// The call that failed; then there is no child.
-    pub(crate) fn clone_inside(&self, args: CloneArgs<'_>) -> Result<Forked, Failure> {
+    /// The call that failed.
+    pub(crate) fn clone_inside(&self, make: impl FnOnce() -> Result<i32, Failure>) -> Result<i32, Failure> {
+        const STEP: &str =
+            "make a process in the pod's user namespace: setns(CLONE_NEWUSER), clone(CLONE_PARENT)";
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(internal(
             "make a process in the pod's user namespace: pipe2(O_CLOEXEC)",
         ))?;
-        let args = CloneArgs {
-            sibling: true,
-            ..args
-        };
         #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
         // SAFETY: the monitor has one thread, see `run`.
         let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
         let helper =
             match forked.map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
-                Forked::Child => match clone_as_root(self.fd.as_fd(), &args) {
-                    Ok(Forked::Child) => return Ok(Forked::Child),
-                    result => {
-                        let number = match result {
-                            Ok(Forked::Parent(child)) => child.pid,
-                            Ok(Forked::Child) => 0,
-                            Err(failure) => -failure.errno,
-                        };
-                        rustix::io::write(&write, &number.to_ne_bytes()).ok();
-                        pausa_sys::exit_now(0)
-                    }
-                },
+                Forked::Child => {
+                    let number = match enter(self.fd.as_fd()).and_then(|()| make()) {
+                        Ok(pid) => pid,
+                        Err(failure) => -failure.errno,
+                    };
+                    rustix::io::write(&write, &number.to_ne_bytes()).ok();
+                    pausa_sys::exit_now(0)
+                }
                 Forked::Parent(helper) => helper,
             };
         drop(write);
         let mut number = [0; 4];
         let read_result = rustix::io::retry_on_intr(|| rustix::io::read(&read, &mut number));
         let exited = rustix::process::waitid(WaitId::PidFd(helper.pidfd.as_fd()), WaitIdOptions::EXITED);
-        let step = "make a process in the pod's user namespace: setns(CLONE_NEWUSER), clone3(CLONE_PARENT)";
-        read_result.map_err(internal(step))?;
-        exited.map_err(internal(step))?;
+        read_result.map_err(internal(STEP))?;
+        exited.map_err(internal(STEP))?;
         match i32::from_ne_bytes(number) {
-            // It is a child of the monitor and not reaped yet, so the process id is not reused.
-            pid if pid > 0 => {
-                let pid = Pid::from_raw(pid).ok_or_else(|| failure(FailureKind::Internal, step))?;
-                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(internal(step))?;
-                let pid = pid.as_raw_nonzero().get();
-                Ok(Forked::Parent(Child { pid, pidfd }))
-            }
-            0 => Err(failure(FailureKind::Internal, step)),
-            errno => Err(internal(step)(Errno::from_raw_os_error(-errno))),
+            pid if pid > 0 => Ok(pid),
+            0 => Err(failure(FailureKind::Internal, STEP)),
+            errno => Err(internal(STEP)(Errno::from_raw_os_error(-errno))),
         }
     }
 }
@@ -215,12 +203,4 @@ fn receive_result(socket: &OwnedFd) -> Result<(), Failure> {
 fn wait_for_end(socket: &OwnedFd) {
     let mut hung_up = [PollFd::new(socket, PollFlags::empty())];
     while !matches!(poll(&mut hung_up, None), Ok(1)) {}
-}
-
-fn clone_as_root(userns: BorrowedFd<'_>, args: &CloneArgs<'_>) -> Result<Forked, Failure> {
-    enter(userns)?;
-    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-    // SAFETY: this process is a child of the monitor, cloned with one thread, and has not started another.
-    let forked = unsafe { pausa_sys::clone(args) };
-    forked.map_err(internal("clone3(CLONE_PARENT)"))
 }

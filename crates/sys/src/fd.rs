@@ -4,9 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::syscall::check;
+use crate::syscall::{check, raw};
 
-/// Closes every descriptor from `first` on (close_range(2)).
+/// Closes every descriptor from `first` on (close_range(2)). Bare children may call it.
 ///
 /// # Safety
 /// No value that owns or borrows a closed descriptor is used or dropped afterwards.
@@ -23,7 +23,7 @@ pub unsafe fn close_from(first: u32) -> Result<(), Errno> {
 unsafe fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: close_range(2) takes integers and touches no memory. Owners of the closed descriptors are the caller's
     // contract.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) }).map(drop)
+    unsafe { raw(libc::SYS_close_range, [first as usize, last as usize, 0, 0]) }.map(drop)
 }
 
 /// Closes every descriptor from 3 on that is not in `kept`.

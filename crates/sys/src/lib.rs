@@ -3,13 +3,14 @@
 //! Each function is one system call, or one fixed sequence of them. An error is the bare errno, which callers put into
 //! words. The crate decides nothing and logs nothing.
 //!
-//! Functions are safe wherever the compiler or the function itself can ensure what the call needs. [`clone()`] and the
-//! functions that close descriptors by number are `unsafe fn`: they need facts about the whole process.
+//! Functions are safe wherever the compiler or the function itself can ensure what the call needs. [`clone()`],
+//! [`clone_bare`] and the functions that close descriptors by number are `unsafe fn`: they need facts about the whole process.
 
 #![expect(unsafe_code, reason = "the system calls below have no safe wrapper elsewhere")]
 
 mod allocator;
 mod atomic_file;
+mod bare_child;
 mod bpf;
 mod clone;
 mod exec;
@@ -29,12 +30,13 @@ mod userns;
 
 pub use allocator::{return_allocations_from, return_free_pages, share_heaps};
 pub use atomic_file::{AtomicFileError, Durability, StagedFile, remove_leftovers, replace_file};
+pub use bare_child::{BareCloneArgs, ChildMemory, WithheldMemory, clone_bare};
 pub use bpf::{
     BpfInstruction, attach_device_program, detach_device_program, device_programs, load_device_program,
     open_program, program_name,
 };
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now};
-pub use exec::{CStrings, execve};
+pub use exec::{ArgumentVector, execve};
 pub use fd::{close_all_but, close_from, close_others};
 pub use keyring::new_session_keyring;
 pub use mount::{MountAttributes, map_mount_ids, mount_setattr};
@@ -43,5 +45,5 @@ pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
 pub use program::release_program;
 pub use seccomp::{SeccompError, load_seccomp};
-pub use signal::reset_signals;
+pub use signal::{reset_signals, wait_for_signal};
 pub use userns::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};

@@ -1,8 +1,9 @@
-//! Signal dispositions as a new program expects them.
+//! Signal dispositions as a new program expects them, and waiting for signals.
 
 use rustix::io::Errno;
+use rustix::process::Signal;
 
-use crate::syscall::check;
+use crate::syscall::{check, raw};
 
 /// Size of the kernel's sigset_t on every architecture but MIPS.
 const SIGSET_BYTES: usize = 8;
@@ -46,4 +47,22 @@ pub fn reset_signals() -> Result<(), Errno> {
         )
     };
     check(result).map(drop)
+}
+
+/// Waits for one of some blocked signals (rt_sigtimedwait(2)) and returns its number. Bare children may call it.
+///
+/// # Errors
+/// EINTR: another signal's handler has run, or the process was traced.
+pub fn wait_for_signal(awaited: &[Signal]) -> Result<i32, Errno> {
+    let set = awaited
+        .iter()
+        .fold(0_u64, |set, signal| set | 1 << (signal.as_raw() - 1));
+    // SAFETY: `set` is a live set of SIGSET_BYTES bytes. The null pointers ask for no information and no timeout.
+    let signal = unsafe {
+        raw(
+            libc::SYS_rt_sigtimedwait,
+            [(&raw const set).expose_provenance(), 0, 0, SIGSET_BYTES],
+        )
+    }?;
+    i32::try_from(signal).map_err(|_| Errno::INVAL)
 }

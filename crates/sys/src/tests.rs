@@ -4,8 +4,9 @@ use super::*;
 
 #[test]
 fn strings_with_zero_bytes_are_refused() {
-    assert!(CStrings::new(&[b"a\0b"]).is_err());
-    assert!(CStrings::new(&[b"ab".as_slice(), b""]).is_ok());
+    let memory = ChildMemory::new().unwrap();
+    assert!(ArgumentVector::new(&[b"a\0b"], &memory).is_err());
+    assert!(ArgumentVector::new(&[b"ab".as_slice(), b""], &memory).is_ok());
 }
 
 #[test]

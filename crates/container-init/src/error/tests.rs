@@ -20,7 +20,7 @@ fn a_failure_says_the_errno_once() {
 #[test]
 fn our_own_faults_are_not_the_containers() {
     let internal = Failure::from(Error::Call {
-        step: Step::LeavePid,
+        step: Step::Channel,
         source: Errno::PERM,
     });
     assert_eq!(internal.kind, FailureKind::Internal);

@@ -1,90 +1,118 @@
 //! Finding and executing the command inside the container.
+//!
+//! Everything that this needs is prepared beforehand in a [`ChildMemory`], failures included: after a seccomp filter or a
+//! limit an allocation may be refused, and a bare child has no allocator.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pausa_monitor_protocol::ProcessPlan;
-use pausa_sys::{CStrings, execve};
+use pausa_sys::{ArgumentVector, ChildMemory, execve};
 use rustix::fs::{FileType, stat};
 use rustix::io::Errno;
 
-use crate::error::{Error, Shown, Step};
+use crate::error::{At, Error, Shown, Step};
 
 /// The search path if the environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The arguments of `execve`, prepared before a seccomp filter or a limit could forbid the allocation.
-#[derive(Debug)]
-pub(super) struct Command {
-    name: Shown,
-    /// The `PATH` to search; none if the name has a slash.
-    searched: Option<Shown>,
-    candidates: Vec<CString>,
-    args: CStrings,
-    env: CStrings,
+/// The arguments of `execve`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Command<'a> {
+    candidates: &'a [Candidate<'a>],
+    /// Set if `PATH` is searched, as it is for a name without a slash: the step that fails if nothing is found.
+    not_found: Option<&'a str>,
+    arguments: ArgumentVector<'a>,
+    environment: ArgumentVector<'a>,
 }
 
-impl Command {
-    pub(super) fn prepare(plan: &ProcessPlan) -> Result<Self, Error> {
+/// A file that may be the command.
+#[derive(Debug, Clone, Copy)]
+struct Candidate<'a> {
+    path: &'a CStr,
+    /// The step that fails if it cannot be executed.
+    step: &'a str,
+}
+
+/// Why the command was not executed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotExecuted<'a> {
+    pub(super) errno: Errno,
+    pub(super) step: &'a str,
+    /// Follows the step.
+    pub(super) hint: &'static str,
+}
+
+impl<'a> Command<'a> {
+    pub(super) fn prepare(plan: &ProcessPlan, memory: &'a ChildMemory) -> Result<Self, Error> {
         let name = plan
             .args
             .first()
             .filter(|name| !name.is_empty())
             .ok_or(Error::NoCommand)?;
-        let args = CStrings::new(&plan.args).map_err(|_| Error::ZeroByte("an argument"))?;
-        let env = CStrings::new(&plan.env).map_err(|_| Error::ZeroByte("an environment variable"))?;
+        let arguments = vector(&plan.args, "an argument", memory)?;
+        let environment = vector(&plan.env, "an environment variable", memory)?;
+        let shown = || Shown::from(name);
         let path = (!name.contains(&b'/')).then(|| search_path(&plan.env));
-        let candidates = match path {
+        let files = match path {
             None => vec![name.clone()],
             Some(path) => candidates(name, path),
         };
-        let candidates = candidates
-            .into_iter()
-            .map(CString::new)
-            .collect::<Result<_, _>>()
-            .map_err(|_| Error::ZeroByte("PATH"))?;
+        let too_big = || Step::Arguments;
+        let mut prepared = Vec::with_capacity(files.len());
+        for file in files {
+            let step = Step::Exec {
+                command: shown(),
+                path: (&file).into(),
+            };
+            let file = CString::new(file).map_err(|_| Error::ZeroByte("PATH"))?;
+            prepared.push(Candidate {
+                path: memory.copy_c_str(&file).at_with(too_big)?,
+                step: memory.copy_str(&step.to_string()).at_with(too_big)?,
+            });
+        }
+        let not_found = path.map(|path| {
+            let step = Step::NotInPath {
+                command: shown(),
+                path: path.into(),
+            };
+            memory.copy_str(&step.to_string()).at_with(too_big)
+        });
         Ok(Self {
-            name: name.into(),
-            searched: path.map(Shown::from),
-            candidates,
-            args,
-            env,
+            candidates: memory.copy(&prepared).at_with(too_big)?,
+            not_found: not_found.transpose()?,
+            arguments,
+            environment,
         })
     }
 
     /// Executes the first candidate that can be executed, and returns only if there is none. As in execvp(3), the search
     /// continues after EACCES, which takes precedence over "not found" in the end.
-    pub(super) fn exec(&self) -> Error {
+    pub(super) fn exec(&self) -> NotExecuted<'a> {
         let mut refused = None;
-        for candidate in &self.candidates {
-            match execve(candidate, &self.args, &self.env) {
-                Errno::NOENT | Errno::NOTDIR if self.searched.is_some() && !exists(candidate) => {}
-                Errno::ACCESS => {
-                    refused.get_or_insert((candidate, Errno::ACCESS));
-                    if self.searched.is_none() {
-                        break;
-                    }
+        for candidate in self.candidates {
+            match execve(candidate.path, self.arguments, self.environment) {
+                Errno::NOENT | Errno::NOTDIR if self.not_found.is_some() && stat(candidate.path).is_err() => {
                 }
-                errno => return self.failed(candidate, errno),
+                Errno::ACCESS => {
+                    refused.get_or_insert(candidate);
+                }
+                errno => return candidate.failed(errno),
             }
         }
-        match (refused, &self.searched) {
-            (Some((candidate, errno)), _) => self.failed(candidate, errno),
-            (None, path) => {
-                let path = path.clone().unwrap_or_else(|| Shown::from(&b""[..]));
-                let step = Step::NotInPath {
-                    command: self.name.clone(),
-                    path,
-                };
-                Error::Call {
-                    step,
-                    source: Errno::NOENT,
-                }
-            }
+        match refused {
+            Some(candidate) => candidate.failed(Errno::ACCESS),
+            None => NotExecuted {
+                errno: Errno::NOENT,
+                step: self.not_found.unwrap_or_default(),
+                hint: "",
+            },
         }
     }
+}
 
-    fn failed(&self, candidate: &CString, errno: Errno) -> Error {
-        let kind = stat(candidate.as_c_str())
+impl<'a> Candidate<'a> {
+    fn failed(&self, errno: Errno) -> NotExecuted<'a> {
+        let kind = stat(self.path)
             .ok()
             .map(|stat| FileType::from_raw_mode(stat.st_mode));
         let hint = match (errno, kind) {
@@ -96,20 +124,26 @@ impl Command {
             (Errno::NOEXEC, _) => "; neither a program for this machine nor a script with a #! line",
             _ => "",
         };
-        let path = candidate.as_bytes().into();
-        Error::Call {
-            step: Step::Exec {
-                command: self.name.clone(),
-                path,
-                hint,
-            },
-            source: errno,
+        NotExecuted {
+            errno,
+            step: self.step,
+            hint,
         }
     }
 }
 
-fn exists(path: &CString) -> bool {
-    stat(path.as_c_str()).is_ok()
+fn vector<'a>(
+    strings: &[Vec<u8>],
+    kind: &'static str,
+    memory: &'a ChildMemory,
+) -> Result<ArgumentVector<'a>, Error> {
+    ArgumentVector::new(strings, memory).map_err(|errno| match errno {
+        Errno::INVAL => Error::ZeroByte(kind),
+        source => Error::Call {
+            step: Step::Arguments,
+            source,
+        },
+    })
 }
 
 fn search_path(env: &[Vec<u8>]) -> &[u8] {

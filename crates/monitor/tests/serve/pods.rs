@@ -127,7 +127,15 @@ fn the_pause_process_has_nothing_and_its_end_is_told() {
     until("its descriptors are closed", || {
         fs::read_dir(format!("{proc}/fd")).unwrap().count() == 0
     });
-    assert_eq!(fs::read_dir(format!("{proc}/root/")).unwrap().count(), 0);
+    let root: Vec<_> = fs::read_dir(format!("{proc}/root/"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(root, ["proc"]);
+    assert_eq!(field("Seccomp:"), "2");
+    assert_eq!(fs::read(format!("{proc}/environ")).unwrap_or_default(), b"");
+    let maps = fs::read_to_string(format!("{proc}/maps")).unwrap();
+    assert!(!maps.contains("[heap]") && !maps.contains("[stack]"), "{maps}");
     assert!(File::create(format!("{proc}/root/x")).is_err());
     kill_process(pause_pid, Signal::TERM).unwrap();
     assert_eq!(rig.daemon.event(), Event::PauseExited);
