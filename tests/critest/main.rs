@@ -12,6 +12,7 @@ mod harness;
 
 mod admin_import;
 mod attach;
+mod attacks;
 mod authority;
 mod bad_input;
 mod container_lifecycle;

@@ -37,6 +37,11 @@ fn set(config: &mut v1::PodSandboxConfig, users: v1::UserNamespace) {
     options.userns_options = Some(users);
 }
 
+/// Gives a pod a user namespace of its own.
+pub(crate) fn set_default(config: &mut v1::PodSandboxConfig) {
+    set(config, users(FIRST));
+}
+
 async fn pod_of(node: &Node, first: u32) -> Pod<'_> {
     node.pod_with(|config| set(config, users(first))).await
 }
@@ -57,7 +62,7 @@ fn words(text: &str) -> Vec<&str> {
 }
 
 /// Whether the handler says that it can (CRI `RuntimeHandlerFeatures.user_namespaces`); kubelet asks before it tries.
-async fn can(node: &Node) -> bool {
+pub(crate) async fn can(node: &Node) -> bool {
     let request = v1::StatusRequest::default();
     let status = ok("Status", node.runtime().status(request).await);
     let default = status.runtime_handlers.iter().find(|one| one.name.is_empty());

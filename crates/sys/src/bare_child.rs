@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
-use std::io::Read;
+use std::os::fd::AsFd;
 use std::ptr::{NonNull, null_mut, with_exposed_provenance_mut};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,6 +22,9 @@ const STACK: usize = 64 * 1024;
 /// Bytes for data. The kernel takes at most 6 MiB of arguments and environment (execve(2)). Pages that are not used cost
 /// nothing.
 const DATA: usize = 8 * 1024 * 1024;
+/// More than `/proc/self/maps` of a program with hundreds of mappings, in bytes, and its shortest line.
+const MAPS: usize = 128 * 1024;
+const LINE: usize = 48;
 
 /// The memory of a future child: a stack, and data that is copied here piece by piece. Usable in the parent, too.
 #[derive(Debug)]
@@ -95,14 +98,21 @@ impl ChildMemory {
     /// Until [`WithheldMemory::restore`], the process makes no other children than by [`clone_bare`] with this memory.
     ///
     /// # Errors
-    /// The errno of reading `maps`, of madvise(2) or of rseq(2).
-    pub unsafe fn withhold_the_rest(&self, maps: impl Read) -> Result<WithheldMemory, Errno> {
+    /// The errno of reading `maps`, of madvise(2) or of rseq(2); EFBIG: `maps` is longer than 128 KiB.
+    pub unsafe fn withhold_the_rest(&self, maps: impl AsFd) -> Result<WithheldMemory, Errno> {
         unregister_rseq()?;
-        let text = std::io::read_to_string(maps)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let own = self.start.addr().get();
-        let mut withheld = WithheldMemory(Vec::new());
-        for (start, end) in text.lines().filter_map(anonymous_range) {
+        // All that is allocated here is allocated before the reading, so that it is covered.
+        let mut text = Vec::with_capacity(MAPS);
+        let mut withheld = WithheldMemory(Vec::with_capacity(MAPS / LINE));
+        while text.len() < text.capacity() {
+            let spare = rustix::buffer::spare_capacity(&mut text);
+            if rustix::io::read(&maps, spare)? == 0 {
+                break;
+            }
+        }
+        let ranges = text.split(|byte| *byte == b'\n').filter_map(anonymous_range);
+        for (start, end) in ranges {
             // The kernel may have joined this memory with a neighbour.
             for (start, end) in [(start, end.min(own)), (start.max(own + Self::LENGTH), end)] {
                 if start < end {
@@ -110,6 +120,9 @@ impl ChildMemory {
                     withheld.0.push((start, end));
                 }
             }
+        }
+        if text.len() == text.capacity() {
+            return Err(Errno::FBIG);
         }
         Ok(withheld)
     }
@@ -133,9 +146,14 @@ impl WithheldMemory {
     /// # Errors
     /// The errno of madvise(2).
     pub fn restore(self) -> Result<(), Errno> {
-        self.0
-            .into_iter()
-            .try_for_each(|range| advise(range, Advice::LinuxDoFork))
+        for range in self.0 {
+            match advise(range, Advice::LinuxDoFork) {
+                // Some of it has been unmapped meanwhile.
+                Ok(()) | Err(Errno::NOMEM) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -202,7 +220,8 @@ fn rseq_address() -> Option<usize> {
 }
 
 /// The range of a line of `/proc/PID/maps` (proc_pid_maps(5)), if it is writable anonymous memory.
-fn anonymous_range(line: &str) -> Option<(usize, usize)> {
+fn anonymous_range(line: &[u8]) -> Option<(usize, usize)> {
+    let line = std::str::from_utf8(line).ok()?;
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let writable = fields.next()?.as_bytes().get(1) == Some(&b'w');

@@ -25,6 +25,7 @@ pub(crate) fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
 /// The errno of the call.
 pub(crate) unsafe fn raw(number: libc::c_long, arguments: [usize; 4]) -> Result<usize, Errno> {
     let [first, second, third, fourth] = arguments;
+    let number = isize::try_from(number).map_err(|_| Errno::NOSYS)?;
     let result: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the registers are those of the system call ABI (syscall(2)); the kernel changes only rax, rcx and r11. What
@@ -32,7 +33,7 @@ pub(crate) unsafe fn raw(number: libc::c_long, arguments: [usize; 4]) -> Result<
     unsafe {
         std::arch::asm!(
             "syscall",
-            inlateout("rax") number as isize => result,
+            inlateout("rax") number => result,
             in("rdi") first,
             in("rsi") second,
             in("rdx") third,

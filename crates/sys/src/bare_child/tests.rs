@@ -2,16 +2,16 @@ use super::*;
 
 #[test]
 fn writable_anonymous_memory_is_found() {
-    let line = "7f00a0000000-7f00a0021000 rw-p 00000000 00:00 0 ";
+    let line = b"7f00a0000000-7f00a0021000 rw-p 00000000 00:00 0 ";
     assert_eq!(anonymous_range(line), Some((0x7f00_a000_0000, 0x7f00_a002_1000)));
-    let line = "55d0-66d0 rw-p 00000000 00:00 0                          [heap]";
+    let line = b"55d0-66d0 rw-p 00000000 00:00 0                          [heap]";
     assert_eq!(anonymous_range(line), Some((0x55d0, 0x66d0)));
     assert_eq!(
-        anonymous_range("00400000-00452000 rw-p 00000000 08:02 17  /usr/bin/pausa"),
+        anonymous_range(b"00400000-00452000 rw-p 00000000 08:02 17  /usr/bin/pausa"),
         None
     );
     assert_eq!(
-        anonymous_range("7fff0000-7fff1000 r-xp 00000000 00:00 0    [vdso]"),
+        anonymous_range(b"7fff0000-7fff1000 r-xp 00000000 00:00 0    [vdso]"),
         None
     );
     for strange in [
@@ -22,7 +22,7 @@ fn writable_anonymous_memory_is_found() {
         "a rw-p 0 00:00 0",
         "1-2 rw-p",
     ] {
-        assert_eq!(anonymous_range(strange), None, "{strange}");
+        assert_eq!(anonymous_range(strange.as_bytes()), None, "{strange}");
     }
 }
 
