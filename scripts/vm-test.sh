@@ -14,7 +14,7 @@ scripts/vm-test.sh --list         areas, and why each differs in the virtual mac
 
 VM_ACCEL=kvm|tcg      do not try out whether KVM works
 VM_CPUS, VM_MEMORY    processors (2), memory in MiB (3072)
-VM_TIMEOUT            seconds that an area may take (1800)
+VM_TIMEOUT            seconds that an area may take (3600)
 VM_SUITE, VM_MIRROR   Debian release of the machine (trixie), and where it comes from
 TEXT
 }
@@ -153,7 +153,7 @@ for area in "${areas[@]}"; do
     mke2fs -q -t ext4 -d "$payload" "$run/payload.ext4"
     echo "=== $area"
     status=0
-    boot "${VM_TIMEOUT:-1800}" -accel "$accel" -cpu "$cpu" -initrd "$vm/initrd" -snapshot \
+    boot "${VM_TIMEOUT:-3600}" -accel "$accel" -cpu "$cpu" -initrd "$vm/initrd" -snapshot \
         -drive "file=$vm/root.ext4,format=raw,if=virtio" -drive "file=$run/payload.ext4,format=raw,if=virtio" \
         -device virtio-rng-pci \
         -serial "file:$log.console" -chardev "stdio,id=tests,signal=off,logfile=$log.out" -serial chardev:tests \
@@ -167,7 +167,7 @@ for area in "${areas[@]}"; do
     1) outcome=FAILED ;;
     *)
         outcome="FAILED: the machine ended before the tests"
-        [ "$status" != 124 ] || outcome="FAILED: not done in ${VM_TIMEOUT:-1800} seconds"
+        [ "$status" != 124 ] || outcome="FAILED: not done in ${VM_TIMEOUT:-3600} seconds"
         tail -n 20 "$log.console" >&2 || true
         ;;
     esac
