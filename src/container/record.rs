@@ -159,6 +159,15 @@ impl ExitInfo {
         }
     }
 
+    /// An end by SIGKILL that the monitor did not report.
+    pub fn killed(started_at: i64, noticed_at: i64, message: &str) -> Self {
+        Self {
+            code: 137,
+            reason: Reason::Error,
+            ..Self::lost(started_at, noticed_at, message)
+        }
+    }
+
     /// An end that nobody saw.
     pub fn lost(started_at: i64, noticed_at: i64, message: &str) -> Self {
         Self {

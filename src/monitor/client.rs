@@ -12,9 +12,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pausa_monitor_protocol::socket::{self, SocketError};
@@ -39,6 +40,9 @@ use crate::async_fd;
 /// Not bounded: the reader must never wait for the one who may be waiting for a reply. A monitor sends few
 /// events, and each is about something that a request of ours has started.
 pub type Events = mpsc::UnboundedReceiver<Event>;
+
+/// The pause between attempts to connect to a monitor whose queue of connections is full.
+const BACKLOG_PAUSE: Duration = Duration::from_secs(2);
 
 type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
 
@@ -80,11 +84,7 @@ impl Drop for Reader {
     }
 }
 
-/// Connects to the monitor of the pod in this directory and greets it.
-///
-/// # Errors
-/// [`MonitorError::Connect`] if nobody listens. A monitor of any version is understood.
-pub async fn connect(pod_dir: &Path) -> Result<(Monitor, Events), MonitorError> {
+async fn connect_once(pod_dir: &Path) -> Result<(Monitor, Events), MonitorError> {
     let failed = |call| {
         let path = pod_dir.join(SOCKET_NAME).display().to_string();
         move |errno: Errno| MonitorError::Connect {
@@ -106,6 +106,21 @@ pub async fn connect(pod_dir: &Path) -> Result<(Monitor, Events), MonitorError> 
     let pid = Pid::from_raw(monitor.pid());
     monitor.process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     Ok((monitor, events))
+}
+
+/// Connects to the monitor of the pod in this directory and greets it. Waits while the monitor lives and does not answer.
+///
+/// # Errors
+/// [`MonitorError::Connect`] if nobody listens. A monitor of any version is understood.
+pub async fn connect(pod_dir: PathBuf) -> Result<(Monitor, Events), MonitorError> {
+    loop {
+        match connect_once(&pod_dir).await {
+            Err(MonitorError::Connect { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(BACKLOG_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Begins to talk over a connected, non-blocking socket to the monitor that is this process.

@@ -46,6 +46,14 @@ pub enum MonitorError {
         #[source]
         source: SocketError,
     },
+    /// The monitor lives, but has not answered since it was connected to.
+    #[error(
+        "monitor {pid} does not answer; the pod goes on, and this is possible again when it does; it may hang on a stalled file system of the pod's logs, see /proc/{pid}/wchan"
+    )]
+    Silent {
+        /// Its process id.
+        pid: i32,
+    },
     /// The monitor has ended, or has cut this connection.
     #[error("monitor {pid} is gone")]
     Gone {
@@ -89,6 +97,7 @@ impl Kinded for MonitorError {
                 FailureKind::Protocol | FailureKind::Internal => ErrorKind::Internal,
             },
             Self::Version { .. } => ErrorKind::FailedPrecondition,
+            Self::Silent { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         }
     }

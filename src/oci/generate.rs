@@ -140,7 +140,7 @@ fn process_of(
         .set_no_new_privileges(Some(security.no_new_privs))
         .set_apparmor_profile(security::apparmor(security, input.host)?)
         .set_selinux_label(security::selinux(security, input.host)?)
-        .set_oom_score_adj(limits.map(resources::oom_score_adj).transpose()?);
+        .set_oom_score_adj(Some(limits.map_or(Ok(0), resources::oom_score_adj)?));
     Ok((process, exact_env))
 }
 

@@ -16,7 +16,7 @@ use super::record::{PodName, PodView};
 use super::registry::POD;
 use crate::deadline;
 use crate::id::Id;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, MonitorError};
 use crate::telemetry::{Steps, StepsWatch};
 
 /// One pod, as everybody but its actor sees it.
@@ -63,6 +63,12 @@ impl PodHandle {
         }
     }
 
+    /// Has the actor take a turn, whenever it comes to that.
+    pub(super) fn tell(&self, turn: impl FnOnce(&mut Pod) + Send + 'static) {
+        // Fails if there is no actor any more: then there is nobody to tell.
+        self.turns.send(Box::new(turn)).ok();
+    }
+
     /// Why there is no actor any more.
     fn unanswered(&self) -> PodError {
         if self.forgotten.load(Ordering::Acquire) {
@@ -102,6 +108,14 @@ impl PodHandle {
         } else {
             doing.join("; ")
         }
+    }
+
+    /// The monitor, for what only it can do.
+    pub(super) fn reachable_monitor(&self, doing: &'static str) -> Result<Arc<Monitor>, PodError> {
+        self.monitor().ok_or_else(|| {
+            let pid = self.view().map_or(0, |view| view.pod.monitor_pid);
+            PodError::failed(doing, MonitorError::Silent { pid })
+        })
     }
 
     /// What is published; none while the pod is being created.

@@ -35,6 +35,9 @@ use crate::proto::v1;
 /// How long after SIGKILL a process that does not end is reported instead of waited for.
 pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the monitor may take to kill a container before the daemon does it.
+pub(super) const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a start that is to end is cancelled: the first request may have reached the monitor before the start.
 pub(super) const CANCEL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -216,8 +219,10 @@ pub(super) enum StopStage {
     Cancelled(Instant),
     /// The stop signal was sent.
     Signalled,
-    /// SIGKILL was sent to everything in the container at this time.
+    /// The monitor was asked at this time to send SIGKILL to everything in the container.
     Killed(Instant),
+    /// As before, and the daemon has sent it itself since.
+    KilledDirectly(Instant),
 }
 
 #[derive(Debug)]
@@ -235,6 +240,17 @@ pub(super) enum Update {
     Restore,
 }
 
+/// Whether the pod has a monitor that can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MonitorContact {
+    /// None was started, or it has ended.
+    None,
+    /// Its process lives and does not answer, for example because it hangs in the kernel. The pod goes on; what only the
+    /// monitor can do fails until it answers.
+    Silent,
+    Connected,
+}
+
 /// A pod and its containers as their actor knows them.
 #[derive(Debug)]
 pub(super) struct Lifecycle {
@@ -242,8 +258,7 @@ pub(super) struct Lifecycle {
     pub(super) record: Arc<PodRecord>,
     phase: PodPhase,
     pub(super) desired: Desired,
-    /// The pod's monitor is connected.
-    pub(super) has_monitor: bool,
+    pub(super) monitor: MonitorContact,
     pub(super) creating: BTreeMap<ContainerName, PendingCreate>,
     pub(super) containers: BTreeMap<Id, Container>,
     /// Clients that wait for the pod to be ready, or for its name to be free.
@@ -263,7 +278,7 @@ impl Lifecycle {
             },
             record: Arc::new(record),
             desired: Desired::Running,
-            has_monitor: false,
+            monitor: MonitorContact::None,
             creating: BTreeMap::new(),
             containers: BTreeMap::new(),
             ready_waiters: Waiters::default(),
@@ -419,8 +434,9 @@ impl Container {
                 _ => None,
             },
             ContainerPhase::Running(Running { stop: Some(stop), .. }) => Some(match stop.stage {
-                StopStage::Killed(at) => at + KILL_PATIENCE,
-                _ => stop.deadline,
+                StopStage::Killed(at) => at + MONITOR_PATIENCE,
+                StopStage::KilledDirectly(at) => at + KILL_PATIENCE,
+                StopStage::Requested | StopStage::Cancelled(_) | StopStage::Signalled => stop.deadline,
             }),
             _ => None,
         }

@@ -1,14 +1,17 @@
 //! What the pod's monitor reports, and what follows when it is lost.
 
-use pausa_monitor_protocol::{Event, ExitRecord, ExitStatus};
+use pausa_monitor_protocol::{ContainerReport, Event, ExitRecord, ExitStatus, ProcessState};
+use tokio::task::JoinHandle;
 
 use super::error::PodError;
-use super::lifecycle::{Change, ContainerPhase, Lifecycle, PodPhase, StartedBy, Starting};
+use super::lifecycle::{Change, ContainerPhase, Lifecycle, MonitorContact, PodPhase, StartedBy, Starting};
 use super::ops::{self, Started};
 use super::pod::Pod;
+use super::recover::recovered;
 use crate::container::{ExitInfo, RunState};
+use crate::error::chain;
 use crate::id::Id;
-use crate::monitor::MonitorError;
+use crate::monitor::{Events, Monitor, MonitorError};
 
 impl Lifecycle {
     /// A container's first process has ended.
@@ -131,10 +134,95 @@ impl Pod {
         self.commit("lose_pod", change);
     }
 
+    /// The connection to the monitor has ended. Most likely the monitor has, too, but it may also have run out of
+    /// descriptors.
+    pub(super) fn monitor_disconnected(&mut self) {
+        if self.lifecycle.phase() == PodPhase::TearingDown
+            || self.lifecycle.monitor != MonitorContact::Connected
+        {
+            return;
+        }
+        self.lifecycle.monitor = MonitorContact::Silent;
+        self.handle.set_monitor(None);
+        self.handle.execs().abandon();
+        let dir = self.services.store.layout().pod(self.id());
+        self.await_monitor(tokio::spawn(crate::monitor::connect(dir)));
+    }
+
+    /// Waits for a monitor that does not answer yet, as long as it lives.
+    pub(super) fn await_monitor(&self, connecting: JoinHandle<Result<(Monitor, Events), MonitorError>>) {
+        let handle = self.handle.clone();
+        tokio::spawn(async move {
+            let Ok(connected) = connecting.await else {
+                // The daemon goes down.
+                return;
+            };
+            handle.tell(move |pod| pod.monitor_answered(connected));
+        });
+    }
+
+    /// A monitor that was silent has answered or ended.
+    fn monitor_answered(&mut self, connected: Result<(Monitor, Events), MonitorError>) {
+        if self.lifecycle.phase() == PodPhase::TearingDown || self.lifecycle.monitor != MonitorContact::Silent
+        {
+            return;
+        }
+        let (monitor, events) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                tracing::debug!(
+                    pod = self.id().short(),
+                    error = chain(&error),
+                    "cannot connect to the monitor"
+                );
+                return self.monitor_lost();
+            }
+        };
+        tracing::info!(
+            pod = self.id().short(),
+            pid = monitor.pid(),
+            "connected to the pod's monitor again"
+        );
+        let reports = monitor.containers().to_vec();
+        self.lifecycle.monitor = MonitorContact::Connected;
+        self.handle.set_monitor(Some(monitor));
+        self.events = Some(events);
+        let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
+        for id in ids {
+            let report = reports.iter().find(|report| report.container == id.as_str());
+            self.container_reported(&id, report);
+        }
+    }
+
+    /// What a monitor that answers again knows of a container.
+    fn container_reported(&mut self, id: &Id, report: Option<&ContainerReport>) {
+        let Some(container) = self.lifecycle.containers.get_mut(id) else {
+            return;
+        };
+        match (&container.phase, report.map(|report| &report.state)) {
+            (ContainerPhase::Running(_), Some(ProcessState::Exited(exit))) => {
+                let change = self.lifecycle.exited(id, *exit);
+                self.container_ended(id, change);
+            }
+            (ContainerPhase::Running(_), None) => {
+                self.lose_container(id, "the pod's monitor does not know it any more");
+            }
+            // An earlier daemon had asked for its start.
+            (ContainerPhase::Created { .. }, Some(_)) => {
+                let record = (*container.record).clone();
+                let (record, phase) = recovered(record, report, true, crate::state::now());
+                *container.record_mut() = record;
+                container.phase = phase;
+                self.commit("monitor_answered", Change::container(id));
+            }
+            _ => {}
+        }
+    }
+
     /// The monitor has gone without having been asked to. Its exit records say what it has seen; what it has not seen
     /// is ended here, because nobody reads its output or would see it exit.
     pub(super) fn monitor_lost(&mut self) {
-        if self.lifecycle.phase() == PodPhase::TearingDown || !self.lifecycle.has_monitor {
+        if self.lifecycle.phase() == PodPhase::TearingDown || self.lifecycle.monitor == MonitorContact::None {
             return;
         }
         let pid = self.lifecycle.record.monitor_pid;
@@ -143,9 +231,7 @@ impl Pod {
             pid,
             "the pod's monitor died: its containers are killed, and the pod is not ready any more"
         );
-        self.lifecycle.has_monitor = false;
-        self.handle.set_monitor(None);
-        self.handle.execs().abandon();
+        self.lifecycle.monitor = MonitorContact::None;
         let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
         for id in ids {
             self.lose_container(&id, "the pod's monitor died");

@@ -84,7 +84,7 @@ impl Pod {
                 },
                 event = next_event(&mut self.events) => match event {
                     Some(event) => self.monitor_event(event),
-                    None => self.monitor_lost(),
+                    None => self.monitor_disconnected(),
                 },
                 turn = self.turns.recv() => match turn {
                     Some(turn) => turn(&mut self),

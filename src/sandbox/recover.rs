@@ -1,12 +1,18 @@
 //! The start of a daemon: records on disk are held against what is really there.
 //!
 //! ```text
-//!  record            monitor answers            no answer                    before a reboot
+//!  record            monitor answers            no monitor                   before a reboot
 //!  CREATING          undone, forgotten          undone, forgotten            undone, forgotten
 //!  READY             ready; containers as       not ready; containers by     stopped; running containers
 //!                    the monitor says           their exit records, or lost  are lost (255)
 //!  NOT READY         as it is                   as it is                     as it is
 //! ```
+//!
+//! A monitor that lives and does not answer, for example because it hangs on a stalled disk, keeps its pod as the records
+//! have it. The daemon goes on waiting for it.
+//!
+//! A pod of this boot whose record exists only in the persistent tree has lost its state directory, and with that its
+//! monitor's socket. What runs of it is ended, since nobody can control it any more.
 //!
 //! All pods at once; none of them, however damaged, keeps the daemon from starting. What nobody has a record
 //! of (a pod or container whose making was cut off before its record) is removed.
@@ -16,10 +22,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use pausa_monitor_protocol::{ContainerReport, ProcessState};
+use tokio::task::JoinHandle;
 
 use super::handle::PodHandle;
 use super::lifecycle::{
-    Change, Container, ContainerPhase, Desired, Lifecycle, Running, StartedBy, Starting, Waiters,
+    Change, Container, ContainerPhase, Desired, Lifecycle, MonitorContact, Running, StartedBy, Starting,
+    Waiters,
 };
 use super::ops::needs_teardown;
 use super::pod::Pod;
@@ -31,7 +39,7 @@ use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::error::chain;
 use crate::id::Id;
 use crate::image::Lease;
-use crate::monitor::{Events, Monitor};
+use crate::monitor::{Events, Monitor, MonitorError};
 use crate::state::{Loaded, LoadedPod};
 
 /// How long a monitor may take to answer a new daemon.
@@ -58,8 +66,13 @@ pub(super) async fn recover(pods: &Pods) -> Recovered {
         ..Recovered::default()
     };
     for broken in broken {
+        let containers = ids_in(&broken.path.join("containers"));
         if is_unfinished(&broken.path) {
             recovered.removed += 1;
+            // With the state directory a record may have got lost that had not been copied to the persistent tree yet.
+            if let Some(pod) = id_of(&broken.path) {
+                monitors::end_without_record(pods, &pod, &containers).await;
+            }
             continue;
         }
         recovered.broken += 1;
@@ -100,12 +113,8 @@ fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
         .layout()
         .persistent_pod(&pod.pod.id)
         .join("containers");
-    let Ok(entries) = std::fs::read_dir(kept) else {
-        return 0;
-    };
-    let unknown = entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| Id::try_from(entry.file_name().into_string().ok()?).ok())
+    let unknown = ids_in(&kept)
+        .into_iter()
         .filter(|id| !known.contains(id.as_str()));
     unknown
         .filter(|id| {
@@ -116,13 +125,24 @@ fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
         .count()
 }
 
+/// The ids that name subdirectories of a directory, if there is one.
+fn ids_in(directory: &Path) -> Vec<Id> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| id_of(&entry.ok()?.path())).collect()
+}
+
+fn id_of(path: &Path) -> Option<Id> {
+    Id::try_from(path.file_name()?.to_str()?.to_owned()).ok()
+}
+
 async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
     let LoadedPod {
         pod: mut record,
         containers,
         this_boot,
     } = pod;
-    let this_boot = this_boot && record.boot_id == crate::state::boot_id();
+    let has_state = this_boot;
+    let this_boot = record.boot_id == crate::state::boot_id();
     let (handle, turns) = PodHandle::new(record.id.clone(), record.name());
     if let Err(holder) = pods.registry.enter(&handle) {
         tracing::error!(
@@ -134,31 +154,48 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
         return;
     }
     let unfinished = record.state == PodState::Creating;
-    let connected = if this_boot {
+    let contact = if this_boot && has_state {
         connect(pods, &record).await
     } else {
-        None
+        Contact::Gone
     };
-    if this_boot && connected.is_none() && (unfinished || record.monitor_cgroup) {
-        // The daemon died while this monitor was making the pod: it listens where nobody connects any more.
+    let contact = match contact {
+        Contact::Silent(connecting) if unfinished => {
+            connecting.abort();
+            Contact::Gone
+        }
+        contact => contact,
+    };
+    if this_boot && matches!(contact, Contact::Gone) && (unfinished || record.monitor_cgroup) {
+        // It listens where nobody connects any more: the daemon died while this monitor was making the pod, or the state
+        // directory is lost.
         monitors::kill_leftover(&record.id).await;
     }
     if !this_boot {
         // Its cgroup and monitor went with the machine; its network may still have addresses on disk.
         record.monitor_cgroup = false;
     }
-    if unfinished || connected.is_none() {
+    if unfinished || matches!(contact, Contact::Gone) {
         record.state = PodState::NotReady;
     }
     let (services, registry) = (pods.services.clone(), pods.registry.clone());
     let mut actor = Pod::new(services, registry, handle.clone(), record, turns);
-    let reports = connected.map(|(monitor, events)| {
-        let reports = monitor.containers().to_vec();
-        handle.set_monitor(Some(monitor));
-        actor.lifecycle.has_monitor = true;
-        actor.events = Some(events);
-        reports
-    });
+    let silent = matches!(contact, Contact::Silent(_));
+    let reports = match contact {
+        Contact::Connected(monitor, events) => {
+            let reports = monitor.containers().to_vec();
+            handle.set_monitor(Some(monitor));
+            actor.lifecycle.monitor = MonitorContact::Connected;
+            actor.events = Some(events);
+            Some(reports)
+        }
+        Contact::Silent(connecting) => {
+            actor.lifecycle.monitor = MonitorContact::Silent;
+            actor.await_monitor(connecting);
+            None
+        }
+        Contact::Gone => None,
+    };
     for record in containers {
         let report = reports
             .iter()
@@ -175,9 +212,9 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
         pods.registry.enter_container(id.clone(), handle.clone());
         let container = Container::new(record, phase, leases);
         actor.lifecycle.containers.insert(id.clone(), container);
-        if running && !watched {
+        if running && !watched && !silent {
             actor.lose_container(&id, "the pod's monitor died while no daemon was running");
-        } else if exited && this_boot && reports.is_none() {
+        } else if exited && this_boot && reports.is_none() && !silent {
             // The daemon may have died between the record of a lost container and the end of its processes.
             actor.kill_unwatched(&id);
         }
@@ -263,12 +300,21 @@ fn leases(services: &Services, record: &ContainerRecord) -> Vec<Lease> {
     images.filter_map(lease).collect()
 }
 
+/// What became of a pod's monitor.
+enum Contact {
+    Connected(Monitor, Events),
+    /// It lives and does not answer; the connection is still being made.
+    Silent(JoinHandle<Result<(Monitor, Events), MonitorError>>),
+    Gone,
+}
+
 /// Finds the pod's monitor and what it knows.
-async fn connect(pods: &Pods, record: &PodRecord) -> Option<(Monitor, Events)> {
+async fn connect(pods: &Pods, record: &PodRecord) -> Contact {
     let dir = pods.services.store.layout().pod(&record.id);
-    match tokio::time::timeout(HELLO_PATIENCE, crate::monitor::connect(&dir)).await {
-        Ok(Ok(connected)) => Some(connected),
-        Ok(Err(error)) => {
+    let mut connecting = tokio::spawn(crate::monitor::connect(dir));
+    match tokio::time::timeout(HELLO_PATIENCE, &mut connecting).await {
+        Ok(Ok(Ok((monitor, events)))) => Contact::Connected(monitor, events),
+        Ok(Ok(Err(error))) => {
             if record.state != PodState::NotReady {
                 tracing::warn!(
                     pod = record.id.short(),
@@ -276,15 +322,19 @@ async fn connect(pods: &Pods, record: &PodRecord) -> Option<(Monitor, Events)> {
                     "cannot connect to the pod's monitor: the pod is not ready any more"
                 );
             }
-            None
+            Contact::Gone
+        }
+        Ok(Err(error)) => {
+            tracing::error!(pod = record.id.short(), %error, "connecting to the pod's monitor panicked: the pod is not ready any more");
+            Contact::Gone
         }
         Err(_) => {
             tracing::error!(
                 pod = record.id.short(),
                 pid = record.monitor_pid,
-                "the pod's monitor does not answer: the pod is not ready any more"
+                "the pod's monitor lives and does not answer; the pod goes on, and the daemon waits for it; see /proc/PID/wchan of the monitor"
             );
-            None
+            Contact::Silent(connecting)
         }
     }
 }

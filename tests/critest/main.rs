@@ -43,6 +43,7 @@ mod resources;
 mod sandbox_lifecycle;
 mod sandbox_network;
 mod security;
+mod silent_monitor;
 mod stats;
 mod status;
 mod stop;

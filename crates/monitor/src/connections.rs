@@ -141,10 +141,10 @@ impl Connections {
         }
     }
 
-    /// Disconnects the connection that has existed longest.
-    pub(crate) fn disconnect_oldest(&mut self) {
-        if let Some(oldest) = self.connections.keys().next().copied() {
-            self.disconnect(oldest);
+    /// Disconnects the latest connection. The earlier ones include the daemon's.
+    pub(crate) fn disconnect_latest(&mut self) {
+        if let Some(latest) = self.connections.keys().next_back().copied() {
+            self.disconnect(latest);
         }
     }
 

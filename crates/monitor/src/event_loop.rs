@@ -108,7 +108,7 @@ fn accept(monitor: &mut Monitor) {
         Ok(socket) => socket,
         Err(Errno::MFILE | Errno::NFILE) => {
             // The waiting peer would wake the loop without end. Make room for it.
-            return monitor.connections.disconnect_oldest();
+            return monitor.connections.disconnect_latest();
         }
         Err(_) => return,
     };

@@ -37,7 +37,7 @@ fn kind<T>(outcome: Option<Result<T, PodError>>) -> Option<Result<(), ErrorKind>
 
 fn pod() -> Lifecycle {
     let mut pod = Lifecycle::new(pod_record(v1::PodSandboxConfig::default()));
-    pod.has_monitor = true;
+    pod.monitor = MonitorContact::Connected;
     pod
 }
 
@@ -136,7 +136,7 @@ fn only_what_runs_is_waited_for_by_a_stop() {
 }
 
 #[test]
-fn a_stop_signals_then_kills_then_reports() {
+fn a_stop_signals_then_kills_twice_then_reports() {
     let (mut pod, ids) = with_every_phase();
     let (running, start) = (&ids[2], Instant::now());
     let (answer, mut client) = client();
@@ -145,6 +145,8 @@ fn a_stop_signals_then_kills_then_reports() {
     assert_eq!(pod.advance_stop(running, at(0)), StopStep::Signal);
     assert_eq!(pod.advance_stop(running, at(9)), StopStep::Nothing);
     assert_eq!(pod.advance_stop(running, at(10)), StopStep::Kill);
+    assert_eq!(pod.advance_stop(running, at(14)), StopStep::Nothing);
+    assert_eq!(pod.advance_stop(running, at(15)), StopStep::KillDirectly);
     assert_eq!(pod.advance_stop(running, at(39)), StopStep::Nothing);
     let stuck = pod.advance_stop(running, at(40));
     assert_eq!(stuck, StopStep::ReportStuck(Duration::from_secs(30)));
@@ -153,6 +155,22 @@ fn a_stop_signals_then_kills_then_reports() {
     assert_eq!(kind(answered(&mut client)), Some(Err(ErrorKind::Unavailable)));
     deliver(pod.exited(running, exit(137)));
     assert_eq!(pod.advance_stop(running, at(99)), StopStep::Nothing);
+}
+
+#[test]
+fn a_container_that_the_daemon_has_killed_has_ended() {
+    let (mut pod, ids) = with_every_phase();
+    let (running, start) = (&ids[2], Instant::now());
+    let (answer, mut client) = client();
+    pod.stop_container(running, start, Duration::ZERO, answer);
+    deliver(pod.killed_directly(running, None, 9));
+    assert_eq!(kind(answered(&mut client)), Some(Ok(())));
+    match &pod.containers[running].record.run {
+        RunState::Exited(exit) => assert_eq!(exit.code, 137),
+        other => panic!("{other:?}"),
+    }
+    // The monitor's own report comes too late.
+    assert!(pod.exited(running, exit(0)).containers.is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 
@@ -15,6 +16,10 @@ use crate::proto::v1;
 use crate::sandbox::error::PodError;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
+
+/// How often, and after what time each, a killed container is looked at.
+const DEATH_CHECKS: u32 = 40;
+const DEATH_INTERVAL: Duration = Duration::from_millis(50);
 
 fn failed(doing: &'static str) -> impl FnOnce(CgroupError) -> PodError {
     move |error| PodError::failed(doing, error)
@@ -119,6 +124,49 @@ async fn remove_path(services: &Arc<Services>, path: Result<CgroupPath, CgroupEr
             "cannot remove the cgroup of a pod's monitor or of a container; it stays, empty, until the node is restarted"
         );
     }
+}
+
+/// Kills everything in a container's cgroup and waits a moment for its end. Returns whether nothing is left.
+pub(super) async fn kill_and_wait(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    container: &Id,
+) -> Result<bool, PodError> {
+    const DOING: &str = "kill the container";
+    let path = path(services, pod, container).map_err(failed(DOING))?;
+    let services = Arc::clone(services);
+    blocking(move || {
+        let cgroup = match services.cgroups.open(&path) {
+            Ok(cgroup) => cgroup,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(failed(DOING)(error)),
+        };
+        for _ in 0..DEATH_CHECKS {
+            if cgroup.pids().map_err(failed(DOING))?.is_empty() {
+                return Ok(true);
+            }
+            cgroup.kill_all().map_err(failed(DOING))?;
+            std::thread::sleep(DEATH_INTERVAL);
+        }
+        Ok(false)
+    })
+    .await
+}
+
+/// Removes the cgroup of a container that has ended, after killing what may be left in it.
+///
+/// # Errors
+/// Something in it does not end.
+pub(super) async fn clear(services: &Arc<Services>, pod: &PodRecord, container: &Id) -> Result<(), PodError> {
+    if !kill_and_wait(services, pod, container).await? {
+        return Err(PodError::TimedOut {
+            what: format!("what is left of container {}", container.short()),
+            seconds: (DEATH_INTERVAL * DEATH_CHECKS).as_secs(),
+            detail: "its cgroup still has processes, which were sent KILL and hang in the kernel".to_owned(),
+        });
+    }
+    remove_cgroup(services, pod, container).await;
+    Ok(())
 }
 
 /// Kills everything in a container's cgroup, then removes it: for containers nobody watches any more.

@@ -135,15 +135,15 @@ impl Pods {
     fn running(&self, id: &str) -> Result<Target, PodError> {
         let (id, pod) = self.registry.container(id)?;
         let record = pod.view().and_then(|view| view.containers.get(&id).cloned());
-        let (Some(record), Some(monitor)) = (record, pod.monitor()) else {
+        let Some(record) = record else {
             return Err(not_running(&id));
         };
         match record.run {
             RunState::Running { .. } => Ok(Target {
+                monitor: pod.reachable_monitor("run a command or attach")?,
                 services: self.services.clone(),
                 pod,
                 record,
-                monitor,
             }),
             RunState::Created | RunState::Exited(_) => Err(not_running(&id)),
         }

@@ -149,7 +149,7 @@ async fn remove(
         // Fails for one that was never started or is forgotten already.
         drop(monitor.request(Request::Forget { container }, Vec::new()).await);
     }
-    cgroup::remove_cgroup(services, pod, &record.id).await;
+    cgroup::clear(services, pod, &record.id).await?;
     failpoint_before(OPERATION, "files");
     steps.enter("files");
     let (services, pod, id) = (Arc::clone(services), record.pod.clone(), record.id.clone());

@@ -32,7 +32,7 @@ use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
 use crate::sandbox::handle::PodHandle;
-use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, PodPhase};
+use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, MonitorContact, PodPhase};
 use crate::sandbox::pod::{Pod, Turn};
 use crate::sandbox::record::{PodName, PodRecord, PodState};
 use crate::sandbox::services::Services;
@@ -41,8 +41,9 @@ use crate::telemetry::Steps;
 
 const OPERATION: &str = "run_pod";
 
-/// oom_score_adj of what holds a pod together, as the peers give their pause process.
-const MONITOR_OOM_SCORE: i32 = -998;
+/// oom_score_adj of what holds a pod together: never killed (proc_pid_oom_score_adj(5)). In a small Guaranteed pod a score
+/// that only makes it unlikely is not enough: a container that fills a tmpfs is smaller than the monitor.
+const MONITOR_OOM_SCORE: i32 = -1000;
 
 impl Pods {
     /// Creates and starts a pod, joins the creation of the same one, or finds it created.
@@ -189,7 +190,7 @@ impl Lifecycle {
     /// The pod's resources are there.
     pub(in crate::sandbox) fn created(&mut self, network: Option<Attachment>, monitor_pid: i32) {
         self.enter(PodPhase::Ready);
-        self.has_monitor = true;
+        self.monitor = MonitorContact::Connected;
         let record = self.record_mut();
         record.network = network;
         record.pending_detach = false;

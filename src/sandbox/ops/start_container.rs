@@ -26,7 +26,6 @@ use crate::sandbox::lifecycle::{
 };
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
-use crate::sandbox::registry::POD;
 use crate::sandbox::services::Services;
 use crate::telemetry::Steps;
 
@@ -223,7 +222,8 @@ async fn start(
         }
         Err(error) => {
             handle.execs().forget(&record.id);
-            cgroup::remove_cgroup(services, pod, &record.id).await;
+            // If the monitor has died, it may have started the process before.
+            cgroup::kill_cgroup(services, pod, &record.id).await;
             Err(error)
         }
     }
@@ -255,13 +255,7 @@ async fn start_in(
         plan.fds.push(FdRole::OomEvents);
         fds.push(events);
     }
-    let gone = || PodError::State {
-        what: POD,
-        id: record.pod.to_string(),
-        state: "without a monitor",
-        hint: "stop and remove it",
-    };
-    let monitor = handle.monitor().ok_or_else(gone)?;
+    let monitor = handle.reachable_monitor("start the container")?;
     let process = Arc::new(plan.process.clone());
     handle.execs().remember(record.id.clone(), process);
     failpoint_before(OPERATION, "process");

@@ -1,13 +1,15 @@
 //! StopContainer: the container's stop signal now, SIGKILL to everything in it when the grace period ends.
 //!
-//! It is over when the monitor reports the exit. A removal, or a stop of the pod, is a stop without grace period. A start
+//! It is over when the monitor reports the exit. If the monitor does not answer, the daemon kills the container itself. A removal, or a stop of the pod, is a stop without grace period. A start
 //! that is still under way is cancelled.
 
 use std::time::{Duration, Instant};
 
-use pausa_monitor_protocol::Request;
+use pausa_monitor_protocol::{ExitRecord, Request};
 
-use crate::container::{ContainerRecord, RunState};
+use super::cgroup;
+use super::remove_container::read_exit_record;
+use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::error::{ErrorKind, Failure, Kinded, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
@@ -16,13 +18,16 @@ use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
 use crate::sandbox::lifecycle::{
-    Answer, CANCEL_INTERVAL, Container, ContainerPhase, Desired, KILL_PATIENCE, Lifecycle, Running, Starting,
-    Stop, StopStage, Waiters,
+    Answer, CANCEL_INTERVAL, Change, Container, ContainerPhase, Desired, KILL_PATIENCE, Lifecycle,
+    MONITOR_PATIENCE, Running, Starting, Stop, StopStage, Waiters,
 };
 use crate::sandbox::pod::Pod;
 use crate::sandbox::{Pods, absent_is_done, gone_is_done};
 
 const OPERATION: &str = "stop_container";
+
+/// How long after a kill by the daemon the monitor may take to report the end.
+const EVENT_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Pods {
     /// Stops a container; a `timeout` of zero or less kills it at once. An unknown container, or one that does not run,
@@ -59,6 +64,8 @@ pub(in crate::sandbox) enum StopStep {
     CancelStart,
     /// Send SIGKILL to everything in the container.
     Kill,
+    /// The monitor has not reported the end in time: send SIGKILL without it.
+    KillDirectly,
     /// The container did not end for so long after SIGKILL: report that, and send SIGKILL again.
     ReportStuck(Duration),
 }
@@ -71,8 +78,9 @@ pub(in crate::sandbox) fn next_step(container: &Container, now: Instant) -> Stop
             _ => StopStep::CancelStart,
         },
         ContainerPhase::Running(Running { stop: Some(stop), .. }) => match stop.stage {
-            StopStage::Killed(at) if now >= at + KILL_PATIENCE => StopStep::ReportStuck(now - at),
-            StopStage::Killed(_) => StopStep::Nothing,
+            StopStage::Killed(at) if now >= at + MONITOR_PATIENCE => StopStep::KillDirectly,
+            StopStage::KilledDirectly(at) if now >= at + KILL_PATIENCE => StopStep::ReportStuck(now - at),
+            StopStage::Killed(_) | StopStage::KilledDirectly(_) => StopStep::Nothing,
             _ if now >= stop.deadline => StopStep::Kill,
             StopStage::Signalled => StopStep::Nothing,
             StopStage::Requested | StopStage::Cancelled(_) => StopStep::Signal,
@@ -125,14 +133,39 @@ impl Lifecycle {
         }
         let step = next_step(container, now);
         if let Some(Some(stop)) = container.stop_mut() {
-            stop.stage = match step {
-                StopStep::Nothing => stop.stage,
-                StopStep::Signal => StopStage::Signalled,
-                StopStep::CancelStart => StopStage::Cancelled(now),
-                StopStep::Kill | StopStep::ReportStuck(_) => StopStage::Killed(now),
+            stop.stage = match (step, stop.stage) {
+                (StopStep::Nothing, stage) => stage,
+                (StopStep::Signal, _) => StopStage::Signalled,
+                (StopStep::CancelStart, _) => StopStage::Cancelled(now),
+                (StopStep::KillDirectly, StopStage::Killed(at)) => StopStage::KilledDirectly(at),
+                (StopStep::Kill | StopStep::KillDirectly | StopStep::ReportStuck(_), _) => {
+                    StopStage::Killed(now)
+                }
             };
         }
         step
+    }
+
+    /// The daemon has killed a container that its monitor did not kill in time. Nothing of it is left.
+    pub(in crate::sandbox) fn killed_directly(
+        &mut self,
+        id: &Id,
+        exit: Option<&ExitRecord>,
+        now: i64,
+    ) -> Change {
+        let run = self.containers.get(id).map(|container| &container.record.run);
+        let Some(&RunState::Running { started_at, .. }) = run else {
+            return Change::default();
+        };
+        let info = match exit {
+            Some(record) => ExitInfo::of(started_at, &record.exit),
+            None => ExitInfo::killed(
+                started_at,
+                now,
+                "killed without the pod's monitor, which did not answer",
+            ),
+        };
+        self.ended(id, info)
     }
 
     /// Answers everybody who waits for the end of a container that does not end. They may ask again.
@@ -173,12 +206,59 @@ impl Pod {
                 failpoint_before(OPERATION, "kill");
                 self.send(id, Request::KillAll { container: name });
             }
+            StopStep::KillDirectly => self.kill_directly(id),
             StopStep::ReportStuck(after) => {
                 let error = stuck(&container.record, after);
                 self.lifecycle.report_stuck(id, &error);
                 self.send(id, Request::KillAll { container: name });
             }
         }
+    }
+
+    /// Kills a container without its monitor. If nothing of it is left then, it has ended, whether its monitor says so or
+    /// not.
+    fn kill_directly(&mut self, id: &Id) {
+        let (services, record, killed) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
+        let id = id.clone();
+        let work = async move {
+            let empty = cgroup::kill_and_wait(&services, &record, &killed).await?;
+            // The monitor knows more about the end than is known here.
+            tokio::time::sleep(EVENT_PATIENCE).await;
+            Ok(empty)
+        };
+        self.begin("kill the container", work, move |pod, outcome| {
+            pod.settle_direct_kill(&id, outcome.flatten());
+        });
+    }
+
+    fn settle_direct_kill(&mut self, id: &Id, outcome: Result<bool, PodError>) {
+        match outcome {
+            // Something of it hangs in the kernel.
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => {
+                return tracing::warn!(
+                    container = id.short(),
+                    error = error.text(),
+                    "cannot kill a container whose monitor does not do it; its processes may still run"
+                );
+            }
+        }
+        let directory = self.services.store.layout().pod(self.id());
+        let exit = read_exit_record(&directory, id);
+        let change = self
+            .lifecycle
+            .killed_directly(id, exit.as_ref(), crate::state::now());
+        if change.containers.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            container = id.short(),
+            pid = self.lifecycle.record.monitor_pid,
+            "killed a container without its monitor, which does not answer"
+        );
+        self.commit(OPERATION, change);
+        self.clean_up_after(id);
     }
 
     /// Asks the monitor for something that a stop needs, without waiting.

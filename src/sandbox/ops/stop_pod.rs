@@ -19,8 +19,11 @@ use crate::monitor::Monitor;
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
-use crate::sandbox::lifecycle::{Answer, Change, Container, ContainerPhase, Desired, Lifecycle, PodPhase};
+use crate::sandbox::lifecycle::{
+    Answer, Change, Container, ContainerPhase, Desired, Lifecycle, MonitorContact, PodPhase,
+};
 use crate::sandbox::pod::Pod;
+use crate::sandbox::reconcile::monitors;
 use crate::sandbox::record::{PodRecord, PodState};
 use crate::sandbox::services::Services;
 use crate::sandbox::{Pods, absent_is_done, gone_is_done};
@@ -95,7 +98,7 @@ pub(in crate::sandbox) fn needs_teardown(pod: &Lifecycle) -> bool {
         || record.netns.is_some()
         || record.pending_detach
         || record.monitor_cgroup
-        || pod.has_monitor
+        || pod.monitor != MonitorContact::None
 }
 
 impl Lifecycle {
@@ -108,7 +111,7 @@ impl Lifecycle {
     /// the pod's end. The failure is reported once; asked again, the pod is stopped.
     pub(in crate::sandbox) fn torn_down(&mut self, outcome: Result<(), PodError>) -> Change {
         self.enter(PodPhase::NotReady);
-        self.has_monitor = false;
+        self.monitor = MonitorContact::None;
         let record = self.record_mut();
         record.pending_detach = outcome.is_err();
         record.netns = None;
@@ -150,7 +153,11 @@ impl Pod {
     fn begin_teardown(&mut self) {
         self.lifecycle.enter(PodPhase::TearingDown);
         let (services, record) = (self.services.clone(), self.lifecycle.record.clone());
-        let monitor = self.handle.monitor();
+        let monitor = match (self.handle.monitor(), self.lifecycle.monitor) {
+            (Some(monitor), _) => Ending::Asked(monitor),
+            (None, MonitorContact::Silent) => Ending::Killed,
+            (None, _) => Ending::Nothing,
+        };
         let steps = self.handle.begin("StopPodSandbox", record.id.short());
         let work = async move { tear_down(&services, &record, monitor, &steps).await };
         self.begin("tear down the pod", work, Self::settle_teardown);
@@ -176,19 +183,30 @@ impl Pod {
     }
 }
 
+/// How a pod's monitor is ended.
+enum Ending {
+    /// There is none.
+    Nothing,
+    Asked(Arc<Monitor>),
+    /// It does not answer.
+    Killed,
+}
+
 /// Ends network, namespaces, monitor and their traces. Containers must have ended. Fails where the network could not be
 /// detached; the other steps are done all the same.
 async fn tear_down(
     services: &Arc<Services>,
     record: &PodRecord,
-    monitor: Option<Arc<Monitor>>,
+    monitor: Ending,
     steps: &Steps,
 ) -> Result<(), PodError> {
     failpoint_before(OPERATION, "network");
     steps.enter("network and monitor");
     let (network, ()) = tokio::join!(detach(services, record), async {
-        if let Some(monitor) = &monitor {
-            end_monitor(monitor).await;
+        match &monitor {
+            Ending::Nothing => {}
+            Ending::Asked(monitor) => end_monitor(monitor).await,
+            Ending::Killed => monitors::kill_leftover(&record.id).await,
         }
     });
     failpoint_before(OPERATION, "unmount");

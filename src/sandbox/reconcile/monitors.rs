@@ -61,30 +61,43 @@ pub(super) async fn end_strays(pods: &Pods) -> usize {
     });
     let mut ended = 0;
     for process in strays {
-        let parent = process.cgroup_parent();
-        let pid = process.pid.as_raw_nonzero();
-        // Told to leave, it ends its containers first; killed, it could not.
-        if !process.ends_by(Signal::TERM).await && !process.ends_by(Signal::KILL).await {
-            tracing::error!(
-                pod = process.pod.short(),
-                pid,
-                "a monitor without a record does not end after SIGKILL; the next round tries again"
-            );
-            continue;
-        }
-        ended += 1;
-        tracing::warn!(
-            pod = process.pod.short(),
-            pid,
-            "ended a monitor without a record, and what ran in its pod"
-        );
-        remove_traces(pods, parent, process.pod).await;
+        ended += usize::from(end_stray(pods, process, Vec::new()).await);
     }
     ended
 }
 
-/// Removes what can only be found by way of the monitor: the place of its network namespace, and its cgroup.
-async fn remove_traces(pods: &Pods, parent: Option<String>, pod: Id) {
+/// Ends the monitor of a pod of ours that has no record, if there is one, and removes the cgroups of the pod's containers.
+pub(in crate::sandbox) async fn end_without_record(pods: &Pods, pod: &Id, containers: &[Id]) {
+    let wanted = pod.clone();
+    for process in find(move |found| *found == wanted).await {
+        end_stray(pods, process, containers.to_vec()).await;
+    }
+}
+
+async fn end_stray(pods: &Pods, process: Process, containers: Vec<Id>) -> bool {
+    let parent = process.cgroup_parent();
+    let pid = process.pid.as_raw_nonzero();
+    // Told to leave, it ends its containers first; killed, it could not.
+    if !process.ends_by(Signal::TERM).await && !process.ends_by(Signal::KILL).await {
+        tracing::error!(
+            pod = process.pod.short(),
+            pid,
+            "a monitor without a record does not end after SIGKILL; the next round tries again"
+        );
+        return false;
+    }
+    tracing::warn!(
+        pod = process.pod.short(),
+        pid,
+        "ended a monitor without a record, and what ran in its pod"
+    );
+    remove_traces(pods, parent, process.pod, containers).await;
+    true
+}
+
+/// Removes what can only be found by way of the monitor: the place of its network namespace, and its cgroup and those of
+/// its containers.
+async fn remove_traces(pods: &Pods, parent: Option<String>, pod: Id, containers: Vec<Id>) {
     let services = pods.services.clone();
     let removed = tokio::task::spawn_blocking(move || {
         ops::unbind_netns(&services.settings.netns(&pod));
@@ -92,6 +105,10 @@ async fn remove_traces(pods: &Pods, parent: Option<String>, pod: Id) {
         let Some(parent) = parent.filter(|_| services.cgroups.driver() == Driver::Cgroupfs) else {
             return Ok(());
         };
+        for container in containers {
+            let path = services.cgroups.container_path(&parent, container.as_str())?;
+            services.cgroups.remove(&path)?;
+        }
         let path = services.cgroups.monitor_path(&parent, pod.as_str())?;
         services.cgroups.remove(&path)
     });

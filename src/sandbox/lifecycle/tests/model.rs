@@ -385,11 +385,13 @@ impl World {
     }
 
     fn lose_monitor(&mut self) {
-        if self.monitor.take().is_none() || self.pod.phase() == PodPhase::TearingDown || !self.pod.has_monitor
+        if self.monitor.take().is_none()
+            || self.pod.phase() == PodPhase::TearingDown
+            || self.pod.monitor == MonitorContact::None
         {
             return;
         }
-        self.pod.has_monitor = false;
+        self.pod.monitor = MonitorContact::None;
         let ids: Vec<Id> = self.pod.containers.keys().cloned().collect();
         for id in ids {
             let change = self.pod.lost_container(&id, None, 3, "the monitor died");
@@ -457,7 +459,10 @@ impl World {
             };
             monitor.processes.iter().map(report).collect()
         });
-        self.pod.has_monitor = reports.is_some();
+        self.pod.monitor = match reports {
+            Some(_) => MonitorContact::Connected,
+            None => MonitorContact::None,
+        };
         for record in self.containers.clone().into_values() {
             let id = record.id.clone();
             let mut all = reports.iter().flatten();
@@ -497,7 +502,7 @@ impl World {
                         self.exit(&id);
                     }
                 }
-                StopStep::Kill => self.exit(&id),
+                StopStep::Kill | StopStep::KillDirectly => self.exit(&id),
                 StopStep::ReportStuck(_) => {
                     self.pod.report_stuck(&id, &PodError::Stopping);
                     self.exit(&id);
