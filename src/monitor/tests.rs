@@ -120,7 +120,7 @@ async fn a_monitor_that_is_killed_fails_what_is_under_way() {
         None,
         "killed, so it has no status"
     );
-    let nobody = connect(dir.path()).await.unwrap_err();
+    let nobody = connect(dir.path().to_owned()).await.unwrap_err();
     assert!(matches!(nobody, MonitorError::Connect { .. }), "{nobody:?}");
 }
 
@@ -141,7 +141,7 @@ async fn the_next_daemon_finds_the_pod_and_its_container() {
         panic!()
     };
     drop((monitor, events));
-    let (monitor, mut events) = connect(dir.path()).await.unwrap();
+    let (monitor, mut events) = connect(dir.path().to_owned()).await.unwrap();
     let [report] = monitor.containers() else {
         panic!("{:?}", monitor.containers())
     };
