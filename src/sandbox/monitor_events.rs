@@ -213,7 +213,7 @@ impl Pod {
                 let (record, phase) = recovered(record, report, true, crate::state::now());
                 *container.record_mut() = record;
                 container.phase = phase;
-                self.commit("monitor_answered", Change::container(id));
+                self.commit("recover", Change::container(id));
             }
             _ => {}
         }

@@ -136,19 +136,29 @@ pub(super) async fn kill_and_wait(
     let path = path(services, pod, container).map_err(failed(DOING))?;
     let services = Arc::clone(services);
     blocking(move || {
-        let cgroup = match services.cgroups.open(&path) {
-            Ok(cgroup) => cgroup,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-            Err(error) => return Err(failed(DOING)(error)),
-        };
+        let mut last = None;
         for _ in 0..DEATH_CHECKS {
-            if cgroup.pids().map_err(failed(DOING))?.is_empty() {
-                return Ok(true);
+            let cgroup = match services.cgroups.open(&path) {
+                Ok(cgroup) => cgroup,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+                Err(error) => return Err(failed(DOING)(error)),
+            };
+            let killed = cgroup.pids().and_then(|pids| {
+                let empty = pids.is_empty();
+                if !empty {
+                    cgroup.kill_all()?;
+                }
+                Ok(empty)
+            });
+            match killed {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                // It may be being removed right now.
+                Err(error) => last = Some(error),
             }
-            cgroup.kill_all().map_err(failed(DOING))?;
             std::thread::sleep(DEATH_INTERVAL);
         }
-        Ok(false)
+        last.map_or(Ok(false), |error| Err(failed(DOING)(error)))
     })
     .await
 }
