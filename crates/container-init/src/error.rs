@@ -225,7 +225,7 @@ pub(crate) enum Error {
     #[error("the seccomp filter is malformed: its length is not a multiple of 8 or out of range")]
     MalformedSeccomp,
     #[error(
-        "the process that was to execute the command sent a report that it never sends: other processes of the container have tampered with it"
+        "a report came that the process never sends: other processes of the container have tampered with its start"
     )]
     UnexpectedReport,
     #[error(

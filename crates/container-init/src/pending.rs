@@ -143,8 +143,9 @@ impl Pending {
     /// Reads all reports that are there. Returns a failure if the child reports one or reading fails.
     fn take_reports(&mut self) -> Option<Failure> {
         while !self.closed {
-            match report::receive(self.reports.as_fd()) {
+            match report::receive(self.reports.as_fd(), self.child.pid) {
                 Ok(None) => return None,
+                Ok(Some(Report::Foreign)) => return Some(Error::UnexpectedReport.into()),
                 Ok(Some(Report::Step(_) | Report::Terminal(_) | Report::Successor { .. })) if self.last => {
                     return Some(Error::UnexpectedReport.into());
                 }
@@ -292,6 +293,7 @@ pub(crate) unsafe fn clone_child(
         None,
     )
     .at(Step::Channel)?;
+    rustix::net::sockopt::set_socket_passcred(&reports, true).at(Step::Channel)?;
     // SAFETY: by this function's own contract the process has one thread.
     let forked = unsafe { pausa_sys::clone(args) };
     match forked.at(Step::Clone(describe(args)))? {

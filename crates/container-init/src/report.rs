@@ -14,7 +14,8 @@
 //! filter is loaded. If the parent has died, SIGPIPE ends the child at 'X': no process would supervise the command that it
 //! is about to start. Apart from that, the outcome of sending a report does not matter to the child.
 //!
-//! Other processes of the container may get hold of the last child, so of its packets only 'X' and 'F' are accepted.
+//! Other processes of the container may get hold of the last child and of its socket. So a packet only counts if it comes
+//! from the process that is the child at that time (SCM_CREDENTIALS, unix(7)), and of the last child only 'X' and 'F'.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -184,16 +185,24 @@ pub(crate) fn resume_successor(socket: BorrowedFd<'_>) {
 pub(crate) enum Report {
     Step(String),
     Terminal(OwnedFd),
-    Successor { pid: i32, stage: Stage },
+    Successor {
+        pid: i32,
+        stage: Stage,
+    },
     Ready,
-    Failure { errno: i32, text: String },
+    Failure {
+        errno: i32,
+        text: String,
+    },
+    /// Not of the child.
+    Foreign,
     End,
 }
 
-/// Receives a packet without waiting; none if there is none yet.
-pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
+/// Receives a packet of the process `sender` without waiting; none if there is none yet. The socket has SO_PASSCRED.
+pub(crate) fn receive(socket: BorrowedFd<'_>, sender: i32) -> Result<Option<Report>, Errno> {
     let mut buffer = [0_u8; PACKET_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received =
@@ -203,11 +212,19 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
             Err(Errno::CONNRESET) => return Ok(Some(Report::End)),
             other => other?,
         };
-    let mut fds = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let fd = fds.next().and_then(|mut fds| fds.next());
+    let (mut fd, mut from) = (None, None);
+    for message in control.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fd = fds.next(),
+            RecvAncillaryMessage::ScmCredentials(credentials) => {
+                from = Some(credentials.pid.as_raw_nonzero().get());
+            }
+            _ => {}
+        }
+    }
+    if received.bytes > 0 && from != Some(sender) {
+        return Ok(Some(Report::Foreign));
+    }
     let (errno, text) = match buffer[..received.bytes]
         .get(1..)
         .and_then(|rest| rest.split_first_chunk::<4>())

@@ -5,20 +5,34 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::*;
 
 fn pair() -> (OwnedFd, OwnedFd) {
-    socketpair(
+    let (parent, child) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
         None,
     )
-    .unwrap()
+    .unwrap();
+    rustix::net::sockopt::set_socket_passcred(&parent, true).unwrap();
+    (parent, child)
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+#[test]
+fn packets_of_other_processes_are_told_apart() {
+    let (parent, child) = pair();
+    Reporter::new(child).ready();
+    let foreign = receive(parent.as_fd(), own_pid() + 1).unwrap();
+    assert!(matches!(foreign, Some(Report::Foreign)));
 }
 
 #[test]
 fn packets_arrive_in_order_and_the_end_last() {
     let (parent, child) = pair();
     let reporter = Reporter::new(child);
-    let next = || receive(parent.as_fd()).unwrap();
+    let next = || receive(parent.as_fd(), own_pid()).unwrap();
     assert!(next().is_none());
     let step = Step::MountSource {
         path: b"/a"[..].into(),
@@ -52,7 +66,7 @@ fn what_is_no_report_is_an_error() {
     for packet in [&b"?"[..], b"T", b"\0\0\0"] {
         let (parent, child) = pair();
         rustix::io::write(&child, packet).unwrap();
-        assert_eq!(receive(parent.as_fd()).unwrap_err(), Errno::BADMSG);
+        assert_eq!(receive(parent.as_fd(), own_pid()).unwrap_err(), Errno::BADMSG);
     }
 }
 
