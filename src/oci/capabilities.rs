@@ -83,7 +83,8 @@ pub(crate) struct Granted {
 
 /// The capabilities CRI asks for, on a host whose bounding set is `host`.
 ///
-/// `ALL` is taken first, dropping after adding; then single names are added, then dropped.
+/// `ALL` is taken first, dropping after adding; then single names are added, then dropped. A name that is dropped is not
+/// ambient either.
 pub(crate) fn granted(
     asked: Option<&v1::Capability>,
     privileged: bool,
@@ -108,7 +109,8 @@ pub(crate) fn granted(
             granted.bounding = 0;
         }
         granted.bounding = (granted.bounding | add) & !drop;
-        granted.ambient = if ambient_all { host } else { ambient };
+        // A capability that is dropped by its name stays dropped.
+        granted.ambient = if ambient_all { host } else { ambient } & !drop;
         granted.bounding |= granted.ambient;
     }
     if privileged {

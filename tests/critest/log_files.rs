@@ -136,6 +136,26 @@ fn missing_directories_are_made() {
     });
 }
 
+/// A pod that may write to logs (a hostPath below /var/log/pods) must not choose where the daemon writes.
+#[test]
+#[ignore = "needs root"]
+fn links_in_the_log_directory_are_not_followed() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let elsewhere = node.dir().join("elsewhere");
+        std::fs::create_dir(&elsewhere).expect("a directory");
+        std::fs::create_dir_all(&pod.config.log_directory).expect("the log directory");
+        let log_directory = std::path::Path::new(&pod.config.log_directory);
+        std::os::unix::fs::symlink(&elsewhere, log_directory.join("sub")).expect("a link");
+        let mut config = pod.container_config();
+        config.log_path = "sub/0.log".to_owned();
+        let container = pod.create(config).await;
+        let message = crate::harness::refused(tonic::Code::Internal, container.try_start().await);
+        assert!(message.contains("symbolic link"), "{message}");
+        assert_eq!(std::fs::read_dir(&elsewhere).expect("a directory").count(), 0);
+    });
+}
+
 /// CRI `log_path` empty: logging is off, and the container is not stopped by a full pipe.
 #[test]
 #[ignore = "needs root"]

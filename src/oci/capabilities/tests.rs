@@ -96,3 +96,14 @@ fn only_root_begins_with_what_it_may_have() {
     );
     assert_eq!(from_oci(Some(&to_oci(&root))), root);
 }
+
+#[test]
+fn what_is_dropped_by_name_is_not_ambient() {
+    let granted = ask(&[], &["NET_RAW"], &["NET_RAW", "CHOWN"]).unwrap();
+    let bit = |name| 1_u64 << number(name).unwrap();
+    assert_eq!(granted.ambient, bit("CHOWN"));
+    assert_eq!(granted.bounding & bit("NET_RAW"), 0);
+    // Dropping all and adding one back is how a single one is granted.
+    let granted = ask(&[], &["ALL"], &["CHOWN"]).unwrap();
+    assert_eq!((granted.ambient, granted.bounding), (bit("CHOWN"), bit("CHOWN")));
+}

@@ -9,7 +9,6 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use pausa_monitor_protocol::Request;
-
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -24,6 +23,7 @@ use crate::sandbox::Pods;
 use crate::sandbox::error::PodError;
 use crate::sandbox::lifecycle::{Answer, ContainerPhase, refused};
 use crate::sandbox::pod::Pod;
+use crate::sandbox::record::PodRecord;
 
 impl Pods {
     /// Begins a new log file for a running container, at the path of the old one, which kubelet has moved away. When this
@@ -52,22 +52,28 @@ impl Pod {
             let hint = "only the log of a running container can be reopened";
             return drop(answer.send(Err(refused(id, "not running", hint))));
         };
-        let (record, monitor) = (container.record.clone(), self.handle.monitor());
-        let work = async move { reopen(&record, monitor).await };
+        let (record, pod) = (container.record.clone(), self.lifecycle.record.clone());
+        let monitor = self.handle.monitor();
+        let work = async move { reopen(&pod, &record, monitor).await };
         self.begin("reopen the container's log", work, |_, outcome| {
             answer.send(outcome.flatten()).ok();
         });
     }
 }
 
-async fn reopen(record: &ContainerRecord, monitor: Option<Arc<Monitor>>) -> Result<(), PodError> {
+async fn reopen(
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    monitor: Option<Arc<Monitor>>,
+) -> Result<(), PodError> {
     let Some(path) = record.log_path.clone() else {
         return Ok(());
     };
     let monitor = monitor.ok_or_else(|| PodError::MonitorLost {
         container: record.id.short().to_owned(),
     })?;
-    let file = blocking(move || open_log(&path)).await?;
+    let directory = pod.config.log_directory.clone();
+    let file = blocking(move || open_log(Path::new(&directory), &path)).await?;
     let container = record.id.to_string();
     let reopened = monitor
         .request(Request::ReopenLog { container }, vec![file])
@@ -77,25 +83,40 @@ async fn reopen(record: &ContainerRecord, monitor: Option<Arc<Monitor>>) -> Resu
         .map_err(|error| PodError::failed("switch to the new log file", error))
 }
 
-/// Opens a log for appending, making it (0640) and the directories above it (0755) as needed.
-pub(super) fn open_log(path: &Path) -> Result<OwnedFd, PodError> {
-    open(path).map_err(|error| PodError::io(format!("open the log {}", path.display()), error))
+/// Opens a log for appending, making it (0640) and the directories above it (0755) as needed. Below the pod's log directory
+/// no symbolic link is followed: pods that may write to logs must not choose where the daemon writes.
+pub(super) fn open_log(directory: &Path, path: &Path) -> Result<OwnedFd, PodError> {
+    open(directory, path).map_err(|error| {
+        let link = match error {
+            Errno::LOOP | Errno::NOTDIR => "; a directory or the file is a symbolic link or something else",
+            _ => "",
+        };
+        PodError::io(format!("open the log {}{link}", path.display()), error)
+    })
 }
 
-fn open(path: &Path) -> Result<OwnedFd, Errno> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::INVAL);
-    };
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(Errno::INVAL);
+fn open(directory: &Path, path: &Path) -> Result<OwnedFd, Errno> {
+    let below = path.strip_prefix(directory).map_err(|_| Errno::INVAL)?;
+    let mut names = Vec::new();
+    for part in below.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            _ => return Err(Errno::INVAL),
+        }
     }
-    std::fs::create_dir_all(parent).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    let directory = rustix::fs::open(
-        parent,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    open_in(&directory, name)
+    let name = names.pop().ok_or(Errno::INVAL)?;
+    std::fs::create_dir_all(directory).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut parent = rustix::fs::open(directory, flags, Mode::empty())?;
+    for name in names {
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        parent = rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    open_in(&parent, name)
 }
 
 fn open_in(directory: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {

@@ -3,6 +3,7 @@
 //! A start that an earlier daemon asked for goes on without it; its outcome comes as an event.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{ContainerPlan, FdRole, Reply, Request};
@@ -206,7 +207,7 @@ async fn start(
     steps.enter("cgroup");
     let cgroup = cgroup::create(services, pod, record, devices).await?;
     steps.enter("log and process");
-    let started = start_in(record, root, volumes, plan, &cgroup, handle).await;
+    let started = start_in(pod, record, root, volumes, plan, &cgroup, handle).await;
     match started {
         Ok(started) => {
             if services.cgroups.driver() == Driver::Systemd
@@ -230,6 +231,7 @@ async fn start(
 }
 
 async fn start_in(
+    pod: &PodRecord,
     record: &ContainerRecord,
     root: OwnedFd,
     volumes: Vec<OwnedFd>,
@@ -243,7 +245,8 @@ async fn start_in(
         .extend((0..).zip(&volumes).map(|(number, _)| FdRole::Mount(number)));
     fds.extend(volumes);
     if let Some(path) = record.log_path.clone() {
-        fds.push(blocking(move || open_log(&path)).await?);
+        let directory = PathBuf::from(&pod.config.log_directory);
+        fds.push(blocking(move || open_log(&directory, &path)).await?);
         plan.fds.push(FdRole::Log);
     }
     let failed = |error: crate::cgroups::CgroupError| PodError::failed("open the container's cgroup", error);
