@@ -42,6 +42,7 @@ mod userns;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::ImageConfiguration;
+use pausa_monitor_protocol::NamespacePlan;
 
 pub use compile::{CompileInput, compile, exec_process};
 pub use error::OciError;
@@ -102,6 +103,8 @@ pub struct ContainerInput<'a> {
     pub rootfs: &'a Path,
     pub host: &'a Host,
     pub prepared: &'a Prepared,
+    /// See [`namespace_plan`].
+    pub namespaces: &'a NamespacePlan,
     /// The PID namespace to join with `pid: TARGET`.
     pub target_pid: Option<&'a Path>,
 }

@@ -24,7 +24,7 @@ pub struct CompileInput<'a> {
     pub id: &'a str,
     pub spec: &'a Spec,
     /// See [`super::namespace_plan`]: the spec has paths, the monitor has descriptors.
-    pub namespaces: NamespacePlan,
+    pub namespaces: &'a NamespacePlan,
     pub cgroups: &'a Layout,
     pub io: IoPlan,
     pub log: Option<LogPlan>,

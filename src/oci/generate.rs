@@ -56,8 +56,7 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
         });
     }
     let users = userns::container_users(input.pod.config, input.config, input.user)?;
-    let plan = namespaces::namespace_plan(input.pod.config, Some(security))?;
-    let mounts = mounts::mounts(input, &plan, users, security.readonly_rootfs)?;
+    let mounts = mounts::mounts(input, users, security.readonly_rootfs)?;
     let (process, exact_env) = process_of(input, security)?;
 
     let mut annotations = annotations::annotations(input);
@@ -65,7 +64,7 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
     let mut root = Root::default();
     root.set_path(input.rootfs.to_path_buf())
         .set_readonly(Some(security.readonly_rootfs));
-    let mut namespaces = namespaces::to_oci(&plan, &input.pod.namespaces, input.target_pid)?;
+    let mut namespaces = namespaces::to_oci(input.namespaces, &input.pod.namespaces, input.target_pid)?;
     let mut linux = linux(input, security, &mounts)?;
     if let Some(range) = users {
         let mut own = LinuxNamespace::default();

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
-use pausa_monitor_protocol::{IdRange, Namespace, NamespacePlan, Propagation};
+use pausa_monitor_protocol::{IdRange, Namespace, Propagation};
 
 use super::error::OciError;
 use super::{ContainerInput, security_context};
@@ -28,13 +28,12 @@ pub(crate) struct Mounts {
 /// Everything that is mounted in a container.
 pub(crate) fn mounts(
     input: &ContainerInput<'_>,
-    namespaces: &NamespacePlan,
     users: Option<IdRange>,
     readonly_root: bool,
 ) -> Result<Mounts, OciError> {
     let privileged = security_context(input.config).is_some_and(|security| security.privileged);
     let mut all = defaults::kernel(privileged);
-    all.push(defaults::shm(&namespaces.ipc, &input.pod.files.shm));
+    all.push(defaults::shm(&input.namespaces.ipc, &input.pod.files.shm));
     all.extend(defaults::pod_files(input.pod.files, readonly_root));
     let mut root_propagation = Propagation::Private;
     let mut requested = Vec::new();

@@ -20,14 +20,15 @@ use super::PodNamespaces;
 use super::error::OciError;
 use crate::proto::v1::{self, NamespaceMode};
 
-/// The namespaces of a container, for the monitor.
+/// The namespaces of a container, for its spec and for the monitor.
 ///
 /// # Errors
 /// A mode that makes no sense for its namespace.
 pub fn namespace_plan(
     pod: &v1::PodSandboxConfig,
-    security: Option<&v1::LinuxContainerSecurityContext>,
+    config: &v1::ContainerConfig,
 ) -> Result<NamespacePlan, OciError> {
+    let security = super::security_context(config);
     let default = v1::NamespaceOption::default();
     let options = security
         .and_then(|security| security.namespace_options.as_ref())

@@ -125,6 +125,10 @@ impl Case {
         self
     }
 
+    pub(super) fn namespaces(&self) -> Result<NamespacePlan, OciError> {
+        namespace_plan(&self.pod, &self.config)
+    }
+
     pub(super) fn generate(&self) -> Result<Spec, OciError> {
         generate(&ContainerInput {
             config: &self.config,
@@ -146,6 +150,7 @@ impl Case {
             rootfs: Path::new("rootfs"),
             host: &self.host,
             prepared: &self.prepared,
+            namespaces: &self.namespaces()?,
             target_pid: None,
         })
     }
@@ -154,7 +159,7 @@ impl Case {
         compile(&CompileInput {
             id: "c1",
             spec: &self.generate()?,
-            namespaces: namespace_plan(&self.pod, security_context(&self.config))?,
+            namespaces: &self.namespaces()?,
             cgroups: &self.cgroups,
             io: IoPlan::default(),
             log: None,

@@ -43,7 +43,7 @@ fn only_a_bind_from_beneath_the_root_is_a_part_of_it() {
     let own = plan("/b/rootfs/a//b/");
     assert_eq!(
         own.source,
-        MountSource::OwnRoot {
+        MountSource::RootfsPath {
             path: b"/a/b".to_vec()
         }
     );
@@ -141,7 +141,7 @@ fn edited(edit: impl FnOnce(&mut Spec)) -> Result<ContainerPlan, OciError> {
     compile(&CompileInput {
         id: "c1",
         spec: &spec,
-        namespaces: crate::oci::namespace_plan(&case.pod, None).unwrap(),
+        namespaces: &case.namespaces().unwrap(),
         cgroups: &case.cgroups,
         io: IoPlan::default(),
         log: None,

@@ -28,7 +28,14 @@ fn plan(options: v1::NamespaceOption, pod_pid: NamespaceMode) -> Result<Namespac
         namespace_options: Some(options),
         ..Default::default()
     };
-    namespace_plan(&pod, Some(&security))
+    let config = v1::ContainerConfig {
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(security),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    namespace_plan(&pod, &config)
 }
 
 use NamespaceMode::{Container, Node, Pod, Target};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
-use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan};
+use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
 
 use super::run_pod::cgroup_parent;
 use super::volumes::{by_descriptor, mount_volumes};
@@ -19,9 +19,7 @@ use crate::error::{Failure, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::image::{Lease, overlay};
-use crate::oci::{
-    self, CompileInput, ContainerInput, OciError, PodFiles, PodInput, PodNamespaces, Prepared, ResolvedUser,
-};
+use crate::oci::{self, CompileInput, ContainerInput, OciError, PodFiles, PodInput, PodNamespaces};
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
@@ -101,7 +99,6 @@ enum Decision {
     Create,
     /// The same one is being created.
     Join,
-    /// It is there.
     Found(Id),
 }
 
@@ -352,10 +349,32 @@ async fn fill(
         supplemental_groups: user.groups.iter().copied().map(i64::from).collect(),
     };
     let target = target.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
-    let spec = spec(services, pod, &record, lease, &prepared, &user, target.as_deref()).map_err(invalid)?;
+    let namespaces = oci::namespace_plan(&pod.config, &record.config).map_err(invalid)?;
+    let spec = oci::generate(&ContainerInput {
+        config: &record.config,
+        pod: PodInput {
+            id: pod.id.as_str(),
+            config: &pod.config,
+            files: &pod_files(services, pod),
+            namespaces: PodNamespaces {
+                network: pod.netns.as_deref(),
+                ..PodNamespaces::default()
+            },
+            hostname: &files::hostname(&pod.config),
+        },
+        image: lease.config(),
+        user: &user,
+        cgroups_path: &record.cgroup,
+        rootfs: &bundle.join("rootfs"),
+        host: &services.host,
+        prepared: &prepared,
+        namespaces: &namespaces,
+        target_pid: target.as_deref(),
+    });
+    let spec = spec.map_err(invalid)?;
     write_bundle(services, &record, &spec)?;
     failpoint_before(OPERATION, "plan");
-    let mut plan = plan(services, pod, &record, &spec)?;
+    let mut plan = plan(services, &record, &spec, &namespaces)?;
     by_descriptor(&mut plan, &volumes);
     let (volumes, leases) = volumes
         .into_iter()
@@ -374,18 +393,11 @@ async fn fill(
     ))
 }
 
-fn spec(
-    services: &Services,
-    pod: &PodRecord,
-    record: &ContainerRecord,
-    lease: &Lease,
-    prepared: &Prepared,
-    user: &ResolvedUser,
-    target: Option<&Path>,
-) -> Result<Spec, OciError> {
+/// The pod's files that its containers see.
+fn pod_files(services: &Services, pod: &PodRecord) -> PodFiles {
     let dir = services.store.layout().pod(&pod.id);
     let host_ipc = pod.namespaces().ipc() == v1::NamespaceMode::Node;
-    let pod_files = PodFiles {
+    PodFiles {
         hosts: Some(dir.join(files::HOSTS)),
         hostname: Some(dir.join(files::HOSTNAME)),
         resolv_conf: Some(dir.join(files::RESOLV_CONF)),
@@ -394,29 +406,7 @@ fn spec(
         } else {
             dir.join(files::SHM)
         },
-    };
-    let bundle = services.store.layout().bundle(&pod.id, &record.id);
-    let hostname = files::hostname(&pod.config);
-    oci::generate(&ContainerInput {
-        config: &record.config,
-        pod: PodInput {
-            id: pod.id.as_str(),
-            config: &pod.config,
-            files: &pod_files,
-            namespaces: PodNamespaces {
-                network: pod.netns.as_deref(),
-                ..PodNamespaces::default()
-            },
-            hostname: &hostname,
-        },
-        image: lease.config(),
-        user,
-        cgroups_path: &record.cgroup,
-        rootfs: &bundle.join("rootfs"),
-        host: &services.host,
-        prepared,
-        target_pid: target,
-    })
+    }
 }
 
 /// The OCI bundle, for any tool to look at and any runtime handler to run.
@@ -459,7 +449,9 @@ pub(super) async fn rebuild(
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
     let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
     let spec = read_spec(services, record)?;
-    let mut plan = plan(services, pod, record, &spec)?;
+    let namespaces = oci::namespace_plan(&pod.config, &record.config)
+        .map_err(|error| PodError::failed("plan the container", error))?;
+    let mut plan = plan(services, record, &spec, &namespaces)?;
     by_descriptor(&mut plan, &volumes);
     Ok(ContainerParts {
         root,
@@ -500,17 +492,11 @@ async fn mount_root(
 /// The plan of a container's first process.
 fn plan(
     services: &Services,
-    pod: &PodRecord,
     record: &ContainerRecord,
     spec: &Spec,
+    namespaces: &NamespacePlan,
 ) -> Result<ContainerPlan, PodError> {
     let config = &record.config;
-    let security = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
-    let invalid = |error: oci::OciError| PodError::failed("plan the container", error);
-    let namespaces = oci::namespace_plan(&pod.config, security).map_err(invalid)?;
     let max_line = services.settings.max_log_line;
     let input = CompileInput {
         id: record.id.as_str(),
@@ -525,7 +511,7 @@ fn plan(
         log: record.log_path.as_ref().map(|_| LogPlan { max_line }),
         programs: &services.seccomp,
     };
-    oci::compile(&input).map_err(invalid)
+    oci::compile(&input).map_err(|error| PodError::failed("plan the container", error))
 }
 
 /// Reads a container's spec from its bundle.
