@@ -47,8 +47,9 @@ use crate::sandbox::lifecycle::refused;
 use crate::sandbox::services::Services;
 use crate::streaming::ticket::{Session, SessionTicket, Streams, TerminalSize, Ticket};
 
-/// How long a killed command may take to be reaped.
-const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the monitor may take to kill a command. It gives up after 5 s itself and says what is left: this is for one
+/// that does not answer.
+const KILL_PATIENCE: Duration = Duration::from_secs(8);
 
 /// How far a client may fall behind a container's output before it is detached, in bytes. This is memory of the pod's.
 /// The second size is what the kernel grants without asking (`fs.pipe-max-size`).
@@ -87,20 +88,10 @@ impl Pods {
             stdout: request.stdout,
             stderr: request.stderr,
         };
-        check_streams(streams, request.tty)?;
-        let container = self.running(&request.container_id)?.record.id.clone();
-        let (pods, id, tty) = (self.clone(), container.clone(), request.tty);
-        let ticket = SessionTicket {
-            container,
-            streams,
-            tty,
-            begin: Box::new(move |size| {
-                Box::pin(async move {
-                    let target = pods.running(id.as_str())?;
-                    Ok(target.exec(request.cmd, streams, tty, size).await?)
-                })
-            }),
-        };
+        let (command, tty) = (request.cmd, request.tty);
+        let ticket = self.ticket(&request.container_id, streams, tty, move |target, size| {
+            target.exec(command, streams, tty, size)
+        })?;
         let url = self.services.streaming.url(Ticket::Exec(ticket))?;
         Ok(v1::ExecResponse { url })
     }
@@ -116,19 +107,35 @@ impl Pods {
             stdout: request.stdout,
             stderr: request.stderr,
         };
-        check_streams(streams, request.tty)?;
-        let container = self.running(&request.container_id)?.record.id.clone();
-        let (pods, id) = (self.clone(), container.clone());
-        let ticket = SessionTicket {
-            container,
-            streams,
-            tty: request.tty,
-            begin: Box::new(move |_| {
-                Box::pin(async move { Ok(pods.running(id.as_str())?.attach(streams).await?) })
-            }),
-        };
+        let ticket = self.ticket(&request.container_id, streams, request.tty, move |target, _| {
+            target.attach(streams)
+        })?;
         let url = self.services.streaming.url(Ticket::Attach(ticket))?;
         Ok(v1::AttachResponse { url })
+    }
+
+    /// A ticket for a session in a container, which must run now and still when its client comes.
+    fn ticket<F>(
+        &self,
+        container: &str,
+        streams: Streams,
+        tty: bool,
+        begin: impl FnOnce(Target, Option<TerminalSize>) -> F + Send + 'static,
+    ) -> Result<SessionTicket, Failure>
+    where
+        F: Future<Output = Result<Session, PodError>> + Send,
+    {
+        check_streams(streams, tty)?;
+        let container = self.running(container)?.record.id.clone();
+        let (pods, id) = (self.clone(), container.clone());
+        Ok(SessionTicket {
+            container,
+            streams,
+            tty,
+            begin: Box::new(move |size| {
+                Box::pin(async move { Ok(begin(pods.running(id.as_str())?, size).await?) })
+            }),
+        })
     }
 
     /// A running container, by id or unique prefix, and its pod.
@@ -264,27 +271,15 @@ impl Target {
         let id = Id::random().to_string();
         let exited = self.pod.execs().exits.expect(id.clone());
         let attachment = self.attachment(Kind::Exec, id.clone());
-        let (fds, sent) = ends.sent.into_iter().unzip();
         let plan = ExecPlan {
             id,
             container: self.record.id.to_string(),
-            fds,
+            fds: ends.roles(),
             process,
         };
-        let request = Request::Exec(Box::new(plan));
-        let terminal = self.monitor.request_terminal(request, sent).await;
-        let terminal = terminal.map_err(|error| PodError::failed("run the command", error))?;
         let exit = Box::pin(attachment.until(exited, |exit| Ok(exit.code)));
-        match terminal {
-            Some(terminal) => over_terminal(terminal, wanted.stdin, wanted.stdout, exit),
-            None => Ok(Session {
-                stdin: ends.stdin,
-                stdout: ends.stdout,
-                stderr: ends.stderr,
-                terminal: None,
-                exit,
-            }),
-        }
+        let request = Request::Exec(Box::new(plan));
+        self.begin("run the command", request, ends, wanted, exit).await
     }
 
     /// Joins the streams of the container's first process.
@@ -310,28 +305,44 @@ impl Target {
         let id = Id::random().to_string();
         let detached = self.pod.execs().detachments.expect(id.clone());
         let attachment = self.attachment(Kind::Attach, id.clone());
-        let (fds, sent) = ends.sent.into_iter().unzip();
         let plan = AttachPlan {
             id,
             container: self.record.id.to_string(),
-            fds,
+            fds: ends.roles(),
         };
-        let request = Request::Attach(Box::new(plan));
-        let terminal = self.monitor.request_terminal(request, sent).await;
-        let terminal = terminal.map_err(|error| PodError::failed("attach", error))?;
         let exit = Box::pin(attachment.until(detached, why_detached));
-        let mut session = match terminal {
-            Some(terminal) => over_terminal(terminal, types, false, exit)?,
-            None => Session {
-                stdin: ends.stdin,
-                stdout: None,
-                stderr: ends.stderr,
-                terminal: None,
-                exit,
-            },
+        let request = Request::Attach(Box::new(plan));
+        let wanted = Streams {
+            stdin: types,
+            ..wanted
         };
-        session.stdout = ends.stdout;
-        Ok(session)
+        self.begin("attach", request, ends, wanted, exit).await
+    }
+
+    /// Has the monitor connect a client's ends. Where it answers with a terminal, that is the end of each wanted stream that
+    /// has no pipe.
+    async fn begin(
+        &self,
+        doing: &'static str,
+        request: Request,
+        ends: Ends,
+        wanted: Streams,
+        exit: BoxFuture<'static, Result<i32, Failure>>,
+    ) -> Result<Session, PodError> {
+        let sent = ends.sent.into_iter().map(|(_, fd)| fd).collect();
+        let terminal = self.monitor.request_terminal(request, sent).await;
+        let terminal = terminal.map_err(|error| PodError::failed(doing, error))?;
+        let end = |pipe: Option<OwnedFd>, wanted: bool| match &terminal {
+            Some(master) if wanted && pipe.is_none() => clone(master).map(Some),
+            _ => Ok(pipe),
+        };
+        Ok(Session {
+            stdin: end(ends.stdin, wanted.stdin)?,
+            stdout: end(ends.stdout, wanted.stdout)?,
+            stderr: ends.stderr,
+            terminal,
+            exit,
+        })
     }
 
     /// The container's own process with another command.
@@ -395,22 +406,6 @@ fn why_detached(why: Detachment) -> Result<i32, Failure> {
     }
 }
 
-/// A session whose streams are a terminal.
-fn over_terminal(
-    master: OwnedFd,
-    stdin: bool,
-    stdout: bool,
-    exit: BoxFuture<'static, Result<i32, Failure>>,
-) -> Result<Session, PodError> {
-    Ok(Session {
-        stdin: stdin.then(|| clone(&master)).transpose()?,
-        stdout: stdout.then(|| clone(&master)).transpose()?,
-        stderr: None,
-        terminal: Some(master),
-        exit,
-    })
-}
-
 /// Ends of pipes: the client's, and what the monitor gets.
 #[derive(Default)]
 struct Ends {
@@ -436,6 +431,11 @@ impl Ends {
             self.sent.push((FdRole::OutputReader, clone(reader)?));
         }
         Ok(())
+    }
+
+    /// What the monitor gets them as.
+    fn roles(&self) -> Vec<FdRole> {
+        self.sent.iter().map(|(role, _)| *role).collect()
     }
 
     fn input(&mut self) -> Result<OwnedFd, PodError> {
@@ -479,7 +479,7 @@ struct Attachment {
 }
 
 impl Attachment {
-    /// Waits for the end.
+    /// Waits for the end and makes an exit code of it.
     async fn until<T: Send>(
         mut self,
         ended: oneshot::Receiver<T>,
@@ -505,7 +505,7 @@ impl Attachment {
             Ok(Ok(_)) => "it and all processes it started were killed".to_owned(),
             Ok(Err(error)) => format!("it cannot be killed: {}", crate::error::chain(&error)),
             Err(_) => format!(
-                "it was sent KILL and did not end within {} s, see the state of its processes in /proc",
+                "the pod's monitor did not say within {} s whether it is killed: it may still run",
                 KILL_PATIENCE.as_secs()
             ),
         };
