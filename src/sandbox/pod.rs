@@ -22,6 +22,7 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::Pods;
 use super::error::PodError;
 use super::handle::PodHandle;
 use super::lifecycle::{Change, Lifecycle, PodPhase};
@@ -51,16 +52,15 @@ pub(super) struct Pod {
 impl Pod {
     /// The actor of a pod whose record is given.
     pub(super) fn new(
-        services: Arc<Services>,
-        registry: Arc<Registry>,
-        handle: Arc<PodHandle>,
+        pods: &Pods,
+        handle: &Arc<PodHandle>,
         record: PodRecord,
         turns: mpsc::UnboundedReceiver<Turn>,
     ) -> Self {
         Self {
-            services,
-            registry,
-            handle,
+            services: pods.services.clone(),
+            registry: pods.registry.clone(),
+            handle: handle.clone(),
             lifecycle: Lifecycle::new(record),
             turns,
             events: None,
@@ -109,6 +109,12 @@ impl Pod {
             self.advance_removal(&id);
         }
         self.advance_pod();
+    }
+
+    /// What work on a container goes by, as it is now. None if there is no such container any more.
+    pub(super) fn context(&self, id: &Id) -> Option<(Arc<Services>, Arc<PodRecord>, Arc<ContainerRecord>)> {
+        let record = self.lifecycle.containers.get(id)?.record.clone();
+        Some((self.services.clone(), self.lifecycle.record.clone(), record))
     }
 
     /// Begins work that can take time. `settle` gets its outcome in a turn of its own, also that of a panic.

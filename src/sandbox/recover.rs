@@ -50,7 +50,7 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Recovered {
     /// Pods whose records were read.
     pub pods: usize,
-    /// Containers of theirs.
+    /// Containers of these pods whose records were read.
     pub containers: usize,
     /// Records that could not be read; their files are left as they are.
     pub broken: usize,
@@ -58,7 +58,6 @@ pub struct Recovered {
     pub removed: usize,
 }
 
-/// Takes over all pods.
 pub(super) async fn recover(pods: &Pods) -> Recovered {
     let Loaded { pods: loaded, broken } = pods.services.store.load::<PodRecord, ContainerRecord>();
     let mut recovered = Recovered {
@@ -178,8 +177,7 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
     if unfinished || matches!(contact, Contact::Gone) {
         record.state = PodState::NotReady;
     }
-    let (services, registry) = (pods.services.clone(), pods.registry.clone());
-    let mut actor = Pod::new(services, registry, handle.clone(), record, turns);
+    let mut actor = Pod::new(pods, &handle, record, turns);
     let silent = matches!(contact, Contact::Silent(_));
     let reports = match contact {
         Contact::Connected(monitor, events) => {

@@ -109,14 +109,9 @@ impl Pod {
         if !self.lifecycle.advance_removal(id) {
             return;
         }
-        let Some(container) = self.lifecycle.containers.get(id) else {
+        let Some((services, pod, record)) = self.context(id) else {
             return;
         };
-        let (services, pod, record) = (
-            self.services.clone(),
-            self.lifecycle.record.clone(),
-            container.record.clone(),
-        );
         let (monitor, id) = (self.handle.monitor(), id.clone());
         let steps = self.handle.begin("RemoveContainer", id.short());
         let work = async move { remove(&services, &pod, &record, monitor, &steps).await };

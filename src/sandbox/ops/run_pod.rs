@@ -109,9 +109,8 @@ impl Pods {
 
     /// Gives a pod its actor, which begins to create it.
     fn begin(&self, handle: &Arc<PodHandle>, turns: mpsc::UnboundedReceiver<Turn>, record: PodRecord) {
-        let (services, registry) = (self.services.clone(), self.registry.clone());
-        let mut pod = Pod::new(services.clone(), registry, handle.clone(), record, turns);
-        let record = pod.lifecycle.record.clone();
+        let mut pod = Pod::new(self, handle, record, turns);
+        let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
         let steps = handle.begin("RunPodSandbox", record.id.short());
         let work = async move { create(&services, &record, &steps).await.map(Box::new) };
         pod.begin("create the pod", work, Pod::settle_creation);
@@ -282,7 +281,6 @@ impl From<PodError> for CreateFailure {
     }
 }
 
-/// Makes a pod's resources.
 async fn create(
     services: &Arc<Services>,
     record: &PodRecord,

@@ -146,14 +146,9 @@ impl Pod {
         let Some(parts) = self.lifecycle.start_container(id, answer) else {
             return;
         };
-        let Some(container) = self.lifecycle.containers.get(id) else {
+        let Some((services, pod, record)) = self.context(id) else {
             return;
         };
-        let (services, pod, record) = (
-            self.services.clone(),
-            self.lifecycle.record.clone(),
-            container.record.clone(),
-        );
         let (handle, id) = (self.handle.clone(), id.clone());
         let steps = self.handle.begin("StartContainer", id.short());
         let work = async move { start(&services, &pod, &record, parts, &handle, &steps).await };
@@ -176,7 +171,7 @@ impl Pod {
     }
 }
 
-/// A container that runs.
+/// The first process of a container that runs: its id on the node, and its start in nanoseconds since the epoch.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::sandbox) struct Started {
     pub(in crate::sandbox) pid: i32,

@@ -135,14 +135,9 @@ impl Pod {
         let Some(PendingUpdate { update, waiter }) = self.lifecycle.advance_update(id) else {
             return;
         };
-        let Some(container) = self.lifecycle.containers.get(id) else {
+        let Some((services, pod, record)) = self.context(id) else {
             return;
         };
-        let (services, pod, record) = (
-            self.services.clone(),
-            self.lifecycle.record.clone(),
-            container.record.clone(),
-        );
         let (id, wanted) = (id.clone(), update.clone());
         let work = async move { apply(&services, &pod, &record, &wanted).await };
         self.begin("change the container's resources", work, move |pod, outcome| {
