@@ -3,9 +3,17 @@
 use std::time::Duration;
 
 use pausa::proto::v1;
+use rustix::process::{Signal, kill_process};
 use tonic::Code;
 
-use crate::harness::{eventually, leaks, on_node, on_pausa, refused, strings};
+use crate::harness::pod::monitor_of;
+use crate::harness::{Node, eventually, leaks, on_node, on_own_node, on_pausa, refused, strings};
+
+/// Whether a command with these words runs in a container of the node.
+fn runs(node: &Node, words: &str) -> bool {
+    let pids = leaks::processes(node.slot());
+    pids.into_iter().any(|pid| leaks::command(pid).contains(words))
+}
 
 /// CRI `ExecSyncResponse`: both streams apart, and the exit code; a code other than 0 is no error.
 #[test]
@@ -217,12 +225,37 @@ fn the_timeout_holds_without_the_client() {
             "the client gives up first"
         );
         eventually("the command is gone", async || {
-            let pids = leaks::processes(node.slot());
-            (!pids
-                .into_iter()
-                .any(|pid| leaks::command(pid).contains("sleep 3722")))
-            .then_some(())
+            (!runs(node, "sleep 3722")).then_some(())
         })
         .await;
+    });
+}
+
+/// A monitor that does not answer cannot kill the command either: the answer says that it may still run. It is killed once
+/// the monitor goes on.
+#[test]
+#[ignore = "needs root"]
+fn a_timeout_without_an_answer_of_the_monitor_is_no_kill() {
+    on_own_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        let monitor = monitor_of(node, &pod);
+        let (answer, ()) = tokio::join!(container.try_exec(&["sleep", "3733"], 5), async {
+            eventually("the command runs", async || {
+                runs(node, "sleep 3733").then_some(())
+            })
+            .await;
+            kill_process(monitor, Signal::STOP).expect("a monitor");
+        });
+        let still = runs(node, "sleep 3733");
+        kill_process(monitor, Signal::CONT).expect("a monitor");
+        assert!(still, "{answer:?}");
+        let text = refused(Code::DeadlineExceeded, answer);
+        assert!(text.contains("it may still run"), "{text}");
+        eventually("the command is gone", async || {
+            (!runs(node, "sleep 3733")).then_some(())
+        })
+        .await;
+        assert_eq!(container.sh("echo alive").await, "alive\n");
     });
 }

@@ -1,6 +1,7 @@
 //! A volume whose server is dead: its container's start hangs, and nobody else notices.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use pausa::proto::v1;
 use pausa::proto::v1::ContainerState;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::harness::{Container, Pod, eventually, ok, on_own_node, strings};
+use tonic::Code;
+
+use crate::harness::{Container, Pod, eventually, leaks, ok, on_own_node, refused, strings};
 
 /// A directory with a file that is there until the volume dies: then who looks for it hangs until killed (fuse(4)
 /// with nobody to answer).
@@ -36,6 +39,24 @@ impl Volume {
         let data = std::ffi::CString::new(data).expect("no NUL");
         rustix::mount::mount("dead", &self.dir, "fuse", MountFlags::empty(), data.as_c_str())
             .expect("fuse mounts");
+    }
+
+    /// Mounts it with a server that takes one request and never answers it: whoever waits for that cannot even be killed
+    /// (`request_wait_answer` in the kernel's fs/fuse/dev.c), until the volume is dropped.
+    fn swallow_a_request(&self) -> std::thread::JoinHandle<()> {
+        self.die();
+        let mut device = self.device.try_clone().expect("a descriptor");
+        std::thread::spawn(move || {
+            let mut request = vec![0; 64 * 1024];
+            assert!(device.read(&mut request).expect("FUSE_INIT") > 16);
+            // fuse_out_header: length, error, and the number of the request; fuse_init_out: version 7.31, most bytes a write.
+            let mut answer: Vec<u8> = [80_u32, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+            answer.extend(&request[8..16]);
+            answer.extend([7_u32, 31, 0, 0, 0, 4096].into_iter().flat_map(u32::to_ne_bytes));
+            answer.resize(80, 0);
+            device.write_all(&answer).expect("the answer to FUSE_INIT");
+            assert!(device.read(&mut request).expect("a request") > 16);
+        })
     }
 }
 
@@ -67,7 +88,7 @@ async fn hang(container: &Container<'_>, volume: &Volume) -> tokio::task::JoinHa
             .err()
     });
     eventually("the start hangs", async || {
-        let waiting = crate::harness::leaks::processes(container.node.slot());
+        let waiting = leaks::processes(container.node.slot());
         let hangs = |pid: &i32| {
             let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
             read("wchan").contains("fuse") || read("stack").contains("fuse")
@@ -143,6 +164,45 @@ fn the_next_daemon_takes_over_a_hanging_start() {
             container_id: stuck.id.clone(),
         };
         ok("RemoveContainer", node.runtime().remove_container(remove).await);
+        pod.remove().await;
+    });
+}
+
+/// A command that is not dead when its time is up is not called killed. It is once it can be.
+#[test]
+#[ignore = "needs root"]
+fn a_command_that_cannot_be_killed_at_its_timeout_is_said_to_live() {
+    on_own_node(async |node| {
+        let dir = node.dir().join("volumes");
+        std::fs::create_dir(&dir).expect("a new directory");
+        let Some(volume) = Volume::new(dir.join("dead")) else {
+            return;
+        };
+        let server = volume.swallow_a_request();
+        let pod = node.pod().await;
+        let container = pod
+            .start(|config| {
+                config.mounts.push(v1::Mount {
+                    container_path: "/volumes".to_owned(),
+                    host_path: dir.display().to_string(),
+                    ..Default::default()
+                });
+            })
+            .await;
+        let runs = || {
+            let pids = leaks::processes(node.slot());
+            pids.into_iter()
+                .any(|pid| leaks::command(pid).contains("cat /volumes/dead/file"))
+        };
+        let answer = container.try_exec(&["cat", "/volumes/dead/file"], 5).await;
+        assert!(runs(), "{answer:?}");
+        let text = refused(Code::DeadlineExceeded, answer);
+        assert!(text.contains("cannot be killed"), "{text}");
+        assert!(text.contains("waits in the kernel (state D"), "{text}");
+        server.join().expect("a server that has got its request");
+        drop(volume);
+        eventually("the command is gone", async || (!runs()).then_some(())).await;
+        assert_eq!(container.sh("echo alive").await, "alive\n");
         pod.remove().await;
     });
 }

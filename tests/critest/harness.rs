@@ -49,6 +49,15 @@ pub(crate) fn on_own_node(test: impl AsyncFnOnce(&Node)) {
     run(Node::is_own, test);
 }
 
+/// Like [`on_own_node`] for tests whose daemon dies at failpoints, which only debug builds have.
+pub(crate) fn on_crashing_node(test: impl AsyncFnOnce(&Node)) {
+    if cfg!(debug_assertions) {
+        on_own_node(test);
+    } else {
+        eprintln!("skipped: there are no failpoints in this build");
+    }
+}
+
 fn run(applies: impl FnOnce(&Node) -> bool, test: impl AsyncFnOnce(&Node)) {
     if let Some(why) = unable() {
         eprintln!("skipped: {why}");

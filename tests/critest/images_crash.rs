@@ -8,7 +8,7 @@ use pausa::proto::v1;
 
 use crate::harness::daemon::Daemon;
 use crate::harness::node::{Node, reference, spec};
-use crate::harness::{die_at, eventually, ok, on_own_node};
+use crate::harness::{die_at, eventually, ok, on_crashing_node, on_own_node};
 
 /// Steps of a pull, in order; a number says which time it is passed.
 const PULL: [&str; 12] = [
@@ -103,11 +103,7 @@ async fn is_whole(node: &Node) {
 #[test]
 #[ignore = "needs root"]
 fn a_pull_that_is_cut_off_leaves_the_image_whole_or_absent() {
-    if !cfg!(debug_assertions) {
-        println!("skipped: there are no failpoints in this build");
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         for point in PULL {
             die_at(node, point, async || {
                 node.images().pull_image(pull_request()).await
@@ -134,11 +130,7 @@ fn a_pull_that_is_cut_off_leaves_the_image_whole_or_absent() {
 #[test]
 #[ignore = "needs root"]
 fn a_removal_that_is_cut_off_leaves_the_image_whole_or_absent() {
-    if !cfg!(debug_assertions) {
-        println!("skipped: there are no failpoints in this build");
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         for point in REMOVAL {
             ok("PullImage", node.images().pull_image(pull_request()).await);
             die_at(node, point, async || {

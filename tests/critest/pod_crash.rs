@@ -11,8 +11,8 @@ use pausa::proto::v1;
 use pausa::proto::v1::{ContainerState, PodSandboxState};
 use rustix::process::{Signal, kill_process};
 
-use crate::harness::pod::{monitor_of, pod_security};
-use crate::harness::{Node, Pod, die_at, eventually, ok, on_own_node, strings};
+use crate::harness::pod::{monitor_of, share_pids};
+use crate::harness::{Node, Pod, die_at, eventually, ok, on_crashing_node, strings};
 
 const RUN_POD: [&str; 7] = [
     "run_pod.record",
@@ -74,13 +74,6 @@ const LOSE: [&str; 4] = [
 ];
 const RECOVER: [&str; 2] = ["recover.save", "recover.publish"];
 
-fn no_failpoints() -> bool {
-    if !cfg!(debug_assertions) {
-        println!("skipped: there are no failpoints in this build");
-    }
-    !cfg!(debug_assertions)
-}
-
 /// Has the daemon die at `point`; afterwards it must answer every list.
 async fn dies<T>(node: &Node, point: &str, act: impl AsyncFnOnce() -> T) {
     die_at(node, point, act).await;
@@ -91,11 +84,15 @@ async fn dies<T>(node: &Node, point: &str, act: impl AsyncFnOnce() -> T) {
     ok("ListPodSandbox", runtime.list_pod_sandbox(request).await);
     let request = v1::ListContainersRequest::default();
     ok("ListContainers", runtime.list_containers(request).await);
+    let request = v1::ListContainerStatsRequest::default();
+    ok("ListContainerStats", runtime.list_container_stats(request).await);
     let request = v1::ListPodSandboxStatsRequest::default();
     ok(
         "ListPodSandboxStats",
         runtime.list_pod_sandbox_stats(request).await,
     );
+    let request = v1::ListImagesRequest::default();
+    ok("ListImages", node.images().list_images(request).await);
 }
 
 /// What nobody was told of must not be left in the end either: its id is known by its directory only.
@@ -122,17 +119,15 @@ async fn works(pod: &Pod<'_>) {
     assert_eq!(pod.sh("echo works").await, "works\n");
 }
 
-/// The pod is there, or what was made of it is gone; the same request makes it or finds it.
+/// The pod, with a pause process, is there, or what was made of it is gone; the same request makes it or finds it.
 #[test]
 #[ignore = "needs root"]
 fn a_pod_that_is_being_created() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         node.pull("base").await;
         for point in RUN_POD {
-            let config = node.pod_config();
+            let mut config = node.pod_config();
+            share_pids(&mut config);
             dies(node, point, async || node.try_pod(&config).await).await;
             let pod = node.run_pod(config).await;
             works(&pod).await;
@@ -144,11 +139,8 @@ fn a_pod_that_is_being_created() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_that_is_being_created() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
-        let pod = node.pod().await;
+    on_crashing_node(async |node| {
+        let pod = node.pod_with(share_pids).await;
         for point in CREATE {
             let config = pod.container_config();
             dies(node, point, async || pod.try_create(&config).await).await;
@@ -165,10 +157,7 @@ fn a_container_that_is_being_created() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_that_is_being_started() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         let pod = node.pod().await;
         for point in START {
             let container = pod.create(pod.container_config()).await;
@@ -187,14 +176,11 @@ fn a_container_that_is_being_started() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_that_is_being_stopped() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         let pod = node.pod().await;
         for point in STOP {
-            // For the first second it does not mind its stop signal, so that it has to be killed.
             let script = match point {
+                // It ignores its stop signal, so that it has to be killed.
                 "stop_container.kill" => "trap '' TERM; sleep 1000 & wait",
                 _ => "trap 'exit 6' TERM; sleep 1000 & wait",
             };
@@ -215,10 +201,7 @@ fn a_container_that_is_being_stopped() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_whose_resources_are_being_changed() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         let pod = node.pod().await;
         let container = pod.start(|_| {}).await;
         let request = |cpu_shares| v1::UpdateContainerResourcesRequest {
@@ -247,10 +230,7 @@ fn a_container_whose_resources_are_being_changed() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_that_is_being_removed() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         let pod = node.pod().await;
         for point in REMOVE {
             let container = pod.start(|_| {}).await;
@@ -271,12 +251,9 @@ fn a_container_that_is_being_removed() {
 #[test]
 #[ignore = "needs root"]
 fn a_pod_that_is_being_stopped() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         for point in STOP_POD {
-            let pod = node.pod().await;
+            let pod = node.pod_with(share_pids).await;
             pod.start(|_| {}).await;
             let pod_sandbox_id = pod.id.clone();
             dies(node, point, async || {
@@ -294,10 +271,7 @@ fn a_pod_that_is_being_stopped() {
 #[test]
 #[ignore = "needs root"]
 fn a_pod_that_is_being_removed() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         for point in REMOVE_POD {
             let pod = node.pod().await;
             pod.start(|_| {}).await;
@@ -316,10 +290,7 @@ fn a_pod_that_is_being_removed() {
 #[test]
 #[ignore = "needs root"]
 fn a_pod_whose_monitor_has_died() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         for point in LOSE {
             let pod = node.pod().await;
             let container = pod.start(|_| {}).await;
@@ -340,10 +311,7 @@ fn a_pod_whose_monitor_has_died() {
 #[test]
 #[ignore = "needs root"]
 fn a_daemon_that_recovers() {
-    if no_failpoints() {
-        return;
-    }
-    on_own_node(async |node| {
+    on_crashing_node(async |node| {
         let pod = node.pod().await;
         let container = pod.start(|_| {}).await;
         let pid = container.pid().await;
@@ -353,13 +321,7 @@ fn a_daemon_that_recovers() {
             works(&pod).await;
         }
         // An update of a pod with a pause process finds it again.
-        let shared = node
-            .pod_with(|config| {
-                if let Some(options) = pod_security(config).namespace_options.as_mut() {
-                    options.pid = v1::NamespaceMode::Pod.into();
-                }
-            })
-            .await;
+        let shared = node.pod_with(share_pids).await;
         dies(node, RECOVER[0], async || ()).await;
         works(&shared).await;
     });

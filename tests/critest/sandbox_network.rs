@@ -1,11 +1,17 @@
 //! A pod's network, name and kernel settings.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 
 use pausa::proto::v1;
+use pausa::proto::v1::PodSandboxState;
+use tonic::Code;
 
+use crate::harness::daemon::Daemon;
 use crate::harness::http::read_tcp;
-use crate::harness::{Container, Pod, eventually, map, on_node, on_pausa, strings};
+use crate::harness::{
+    Container, Node, Pod, eventually, map, ok, on_node, on_own_node, on_pausa, refused, strings,
+};
 
 const SERVE: &str = "while :; do echo hello from $HOSTNAME | nc -l -p 8080; done";
 
@@ -232,5 +238,77 @@ fn loopback_is_up() {
         let pod = node.pod().await;
         let seen = pod.sh("ip addr show lo").await;
         assert!(seen.contains("UP") && seen.contains("127.0.0.1/8"), "{seen}");
+    });
+}
+
+/// Has the daemon, restarted, use a CNI plugin that is this shell script. Its directory is the node's.
+async fn use_plugin(node: &Node, script: &str) {
+    let dir = node.dir();
+    let path = |name: &str| dir.join(name).display().to_string();
+    for name in ["net.d", "bin"] {
+        std::fs::create_dir(dir.join(name)).expect("a new directory");
+    }
+    let list = r#"{"cniVersion": "1.0.0", "name": "testnet", "plugins": [{"type": "scripted"}]}"#;
+    std::fs::write(dir.join("net.d/10-test.conflist"), list).expect("a configuration");
+    let plugin = dir.join("bin/scripted");
+    std::fs::write(&plugin, format!("#!/bin/sh\ncd {}\n{script}", dir.display())).expect("a plugin");
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let config = std::fs::read_to_string(dir.join("config.toml")).expect("a configuration");
+    let config = config.replace("mode = \"bridge\"", "mode = \"cni\"");
+    let cni = format!(
+        "[cni]\nconf_dir = \"{}\"\nbin_dir = [\"{}\"]\ncache_dir = \"{}\"\n",
+        path("net.d"),
+        path("bin"),
+        path("cni")
+    );
+    std::fs::write(dir.join("config.toml"), config + &cni).expect("a configuration");
+    node.daemon(Daemon::terminate);
+    node.daemon(Daemon::restart);
+    node.until_it_answers().await;
+}
+
+/// RunPodSandbox fails after the pod was attached, and the pod cannot be detached either: the attachment is not forgotten,
+/// not even by the next daemon. Detaching is tried again until it works.
+#[test]
+#[ignore = "needs root"]
+fn an_attachment_of_a_failed_pod_that_cannot_be_undone_is_tried_again() {
+    on_own_node(async |node| {
+        // ADD puts a directory where the hosts file is to be written; DEL fails while there is a file `stuck`.
+        let script = r#"case $CNI_COMMAND in
+ADD)
+    rm "s/pods/$CNI_CONTAINERID/hosts"
+    mkdir "s/pods/$CNI_CONTAINERID/hosts"
+    echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.9.8.7/24"}]}' ;;
+DEL)
+    test ! -e stuck || { echo '{"code": 11, "msg": "it is stuck"}'; exit 1; }
+    echo "$CNI_CONTAINERID" >> detached ;;
+esac
+"#;
+        use_plugin(node, script).await;
+        std::fs::write(node.dir().join("stuck"), "").expect("a file");
+        let text = refused(Code::Internal, node.try_pod(&node.pod_config()).await);
+        assert!(text.contains("/hosts: Is a directory"), "{text}");
+        node.daemon(Daemon::kill);
+        node.daemon(Daemon::restart);
+        node.until_it_answers().await;
+        let request = v1::ListPodSandboxRequest::default();
+        let pods = ok("ListPodSandbox", node.runtime().list_pod_sandbox(request).await).items;
+        assert_eq!(pods.len(), 1, "{pods:?}");
+        assert_eq!(pods[0].state(), PodSandboxState::SandboxNotready);
+        let pod_sandbox_id = pods[0].id.clone();
+        node.remember(&pod_sandbox_id);
+        let stop = v1::StopPodSandboxRequest { pod_sandbox_id };
+        let text = refused(
+            Code::Unavailable,
+            node.runtime().stop_pod_sandbox(stop.clone()).await,
+        );
+        assert!(text.contains("it is stuck"), "{text}");
+        std::fs::remove_file(node.dir().join("stuck")).expect("a file");
+        eventually("it is detached in the background", async || {
+            let detached = std::fs::read_to_string(node.dir().join("detached")).unwrap_or_default();
+            detached.contains(&stop.pod_sandbox_id).then_some(())
+        })
+        .await;
+        ok("StopPodSandbox", node.runtime().stop_pod_sandbox(stop).await);
     });
 }

@@ -28,13 +28,13 @@ impl Daemon {
         };
         // Not the machine's own.
         write("registries.conf", String::new());
-        let network = format!(
-            "registries_conf = \"{}\"\n[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
+        let text = format!(
+            "registries_conf = \"{}\"\n[network]\nmode = \"bridge\"\n[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
             dir.join("registries.conf").display(),
             slot.bridge(),
             slot.subnet()
         );
-        write("config.toml", network);
+        write("config.toml", text);
         write(
             &format!("hosts/{HOST}/hosts.toml"),
             format!("server = \"http://{}\"\n", registry.address),
@@ -82,8 +82,6 @@ impl Daemon {
             .arg("--state")
             .arg(self.dir.join("s"))
             .args([
-                "--network",
-                "bridge",
                 "--cgroup-driver",
                 if has_slices() { "systemd" } else { "cgroupfs" },
                 "--registry-config-dir",

@@ -138,6 +138,12 @@ pub(crate) fn pod_security(config: &mut v1::PodSandboxConfig) -> &mut v1::LinuxS
         .get_or_insert_default()
 }
 
+/// Has a pod's containers share its PID namespace, so that the pod has a pause process.
+pub(crate) fn share_pids(config: &mut v1::PodSandboxConfig) {
+    let options = pod_security(config).namespace_options.get_or_insert_default();
+    options.pid = v1::NamespaceMode::Pod.into();
+}
+
 /// The security context in a container's configuration.
 pub(crate) fn security(config: &mut v1::ContainerConfig) -> &mut v1::LinuxContainerSecurityContext {
     config
