@@ -83,23 +83,27 @@ impl<E: Kinded> From<E> for Failure {
     }
 }
 
-/// An error with all its causes in one line, outermost first. Our own messages never repeat their source.
+/// An error with all its causes in one line, outermost first. Some libraries end their text with that of the cause (`read
+/// the file: no such file`): it is not printed twice. Other errors that happen to say the same are all printed.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut last = error.to_string();
+    let mut text = last.clone();
     let mut next = error.source();
     while let Some(cause) = next {
         let cause_text = cause.to_string();
-        // Some libraries print their source inside their own text.
-        if !text.contains(&cause_text) {
+        let printed = last
+            .strip_suffix(&cause_text)
+            .is_some_and(|before| before.ends_with(": "));
+        if !printed {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
+        last = cause_text;
         next = cause.source();
     }
     text
 }
 
-/// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
@@ -107,3 +111,6 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
