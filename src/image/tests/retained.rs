@@ -6,6 +6,33 @@ use super::wait::{begin, until};
 use super::*;
 use crate::error::Kinded;
 
+/// A file system that only this thread and those it starts see. Nothing is retained on a disk that is nearly full, which
+/// the machine's may be.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount(options: &str) -> Self {
+        use nix::mount::{MsFlags, mount};
+        let dir = tempfile::tempdir().unwrap();
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        mount(none, "/", none, flags, none).unwrap();
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, dir.path(), tmpfs, MsFlags::empty(), Some(options)).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        nix::mount::umount2(self.path(), nix::mount::MntFlags::MNT_DETACH).ok();
+    }
+}
+
 /// Large enough for its ingest to be retained, even when compressed.
 fn large(seed: u64) -> String {
     let mut state = seed;
@@ -39,7 +66,7 @@ fn counts(registry: &Registry, built: &builder::Built) -> Vec<usize> {
 #[ignore = "needs root"]
 async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let images = open(dir.path());
     let built = built("a");
     registry.push("app", "v1", &built);
@@ -79,7 +106,7 @@ async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
 #[ignore = "needs root"]
 async fn an_interrupted_layer_is_resumed_where_it_stopped() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let images = open(dir.path());
     let built = built("a");
     registry.push("app", "v1", &built);
@@ -113,7 +140,7 @@ async fn an_interrupted_layer_is_resumed_where_it_stopped() {
 #[ignore = "needs root"]
 async fn an_unfinished_layer_is_retained_when_another_one_fails() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let images = open(dir.path());
     let (one, two) = (built("one"), built("two"));
     registry.push("app", "one", &one);
@@ -162,7 +189,7 @@ async fn an_unfinished_layer_is_retained_when_another_one_fails() {
 #[ignore = "needs root"]
 async fn a_resumed_layer_that_is_damaged_is_fetched_from_its_first_byte() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let images = open(dir.path());
     let built = built("a");
     registry.push("app", "v1", &built);
@@ -205,7 +232,7 @@ async fn fail(registry: &Registry, images: &Images) -> (String, builder::Built) 
 #[ignore = "needs root"]
 async fn retained_data_expires() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let images = open(dir.path());
     fail(&registry, &images).await;
     tokio::time::pause();
@@ -223,7 +250,7 @@ async fn retained_data_expires() {
 #[ignore = "needs root"]
 async fn removing_an_image_frees_the_space_of_retained_data() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let images = open(dir.path());
     let other = small("other");
     registry.push("other", "v1", &other);
@@ -237,7 +264,7 @@ async fn removing_an_image_frees_the_space_of_retained_data() {
 #[ignore = "needs root"]
 async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Disk::mount("size=256m");
     let (name, built) = fail(&registry, &open(dir.path())).await;
     {
         let images = open(dir.path());
@@ -270,28 +297,11 @@ async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     assert_empty(dir.path());
 }
 
-/// Mounts a small file system that only the threads of this test see.
-fn small_disk(dir: &Path) {
-    use nix::mount::{MsFlags, mount};
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-    let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
-    mount(none, "/", none, flags, none).unwrap();
-    mount(
-        Some("tmpfs"),
-        dir,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        Some("size=22m"),
-    )
-    .unwrap();
-}
-
 #[tokio::test]
 #[ignore = "needs root"]
 async fn a_pull_that_fills_the_disk_gets_the_space_of_retained_data() {
     let Some(registry) = Registry::start() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    small_disk(dir.path());
+    let dir = Disk::mount("size=22m");
     let images = open(dir.path());
     fail(&registry, &images).await;
     // It fits only without the retained data.
