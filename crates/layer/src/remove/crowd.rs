@@ -7,10 +7,11 @@
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Stat, unlinkat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
@@ -95,7 +96,7 @@ impl Crowd<'_, '_> {
 
 fn help(batches: &Mutex<Receiver<Batch>>) {
     loop {
-        let next = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = batches.lock().recv();
         match next {
             Ok(batch) => batch.unlink(),
             Err(_) => return,
