@@ -170,7 +170,6 @@ fn range(mappings: &[v1::IdMapping], field: &str) -> Result<IdRange, OciError> {
     Ok(range)
 }
 
-/// Refuses host namespaces.
 fn refuse_host_namespaces(options: &v1::NamespaceOption, field: &str) -> Result<(), OciError> {
     let modes = [
         ("network", options.network),

@@ -9,7 +9,7 @@
 //! mapped, and the second pass inside.
 
 mod filesystem;
-mod own_root;
+mod rootfs_path;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -61,7 +61,7 @@ enum Prepared<'a> {
     /// A file system that is made when it is attached.
     Filesystem,
     /// A part of the container's root, cloned once the root is attached.
-    OwnRoot,
+    RootfsPath,
 }
 
 /// The sources of a plan's mounts, in the plan's order.
@@ -105,7 +105,7 @@ pub(crate) fn prepare<'a>(
                 }
                 _ => Prepared::Filesystem,
             },
-            MountSource::OwnRoot { .. } => Prepared::OwnRoot,
+            MountSource::RootfsPath { .. } => Prepared::RootfsPath,
         });
     }
     Ok(PreparedMounts(prepared))
@@ -139,15 +139,14 @@ fn map_ids(
     })
 }
 
-/// Attaches the mounts.
 pub(crate) fn attach_all(
     plan: &ContainerPlan,
     prepared: PreparedMounts<'_>,
     root: BorrowedFd<'_>,
 ) -> Result<(), Error> {
     for mount in &plan.mounts {
-        if let MountSource::OwnRoot { path } = &mount.source {
-            own_root::mount(mount, path, root)?;
+        if let MountSource::RootfsPath { path } = &mount.source {
+            rootfs_path::mount(mount, path, root)?;
         }
     }
     for (mount, source) in plan.mounts.iter().zip(prepared.0) {
@@ -156,7 +155,7 @@ pub(crate) fn attach_all(
             Prepared::Sent(source) => attach_existing(mount, source, root)?,
             Prepared::Made(made) => filesystem::place(mount, &made, root)?,
             Prepared::Filesystem => filesystem::mount(mount, root)?,
-            Prepared::OwnRoot => {}
+            Prepared::RootfsPath => {}
         }
     }
     Ok(())

@@ -10,9 +10,9 @@ mod privileged {
     pub(crate) mod cgroups;
     pub(crate) mod filesystems;
     pub(crate) mod identity;
-    pub(crate) mod own_root;
     pub(crate) mod processes;
     pub(crate) mod propagation;
+    pub(crate) mod rootfs_path;
     pub(crate) mod security;
     pub(crate) mod terminals;
     pub(crate) mod users;
@@ -30,13 +30,13 @@ type Case = (&'static str, fn());
 
 fn cases() -> Vec<Case> {
     use privileged::{
-        cgroups, filesystems, identity, own_root, processes, propagation, security, terminals, users,
+        cgroups, filesystems, identity, processes, propagation, rootfs_path, security, terminals, users,
     };
     [
         processes::CASES,
         cgroups::CASES,
         filesystems::CASES,
-        own_root::CASES,
+        rootfs_path::CASES,
         propagation::CASES,
         identity::CASES,
         security::CASES,

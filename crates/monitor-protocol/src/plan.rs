@@ -34,7 +34,7 @@ pub struct PodPlan {
 pub struct IdRange {
     /// The id outside of id 0 inside.
     pub first: u32,
-    /// The number of ids.
+    /// How many ids are mapped, one by one.
     pub length: u32,
 }
 
@@ -60,7 +60,7 @@ pub struct ContainerPlan {
     pub root_propagation: Propagation,
     /// Make the root read-only at the end.
     pub root_readonly: bool,
-    /// Mounts, in order; those of [`MountSource::OwnRoot`] first.
+    /// Mounts, in order; those of [`MountSource::RootfsPath`] first.
     pub mounts: Vec<MountPlan>,
     /// Device nodes to make, in addition to the standard links in `/dev` (fd, stdin, stdout, stderr, core, ptmx).
     pub devices: Vec<DevicePlan>,
@@ -68,11 +68,11 @@ pub struct ContainerPlan {
     pub masked_paths: Vec<Vec<u8>>,
     /// Paths to make read-only. Absent paths are skipped.
     pub readonly_paths: Vec<Vec<u8>>,
-    /// The standard streams.
+    /// Which standard streams there are.
     pub io: IoPlan,
     /// The log. If there is none, output is read and dropped.
     pub log: Option<LogPlan>,
-    /// The first process.
+    /// Program, environment and privileges of the first process.
     pub process: ProcessPlan,
 }
 
@@ -86,7 +86,7 @@ pub struct ExecPlan {
     /// What each descriptor sent with the plan is, in order: `Stdin`, `Stdout`, `Stderr`. A stream that is not sent is
     /// `/dev/null`. An `OutputReader` may be sent for each of the last two.
     pub fds: Vec<FdRole>,
-    /// The process.
+    /// Program, environment and privileges.
     pub process: ProcessPlan,
 }
 
@@ -183,14 +183,14 @@ pub struct Attributes {
     pub set_recursive: u64,
 }
 
-/// A mount.
+/// One mount (mount_setattr(2), move_mount(2)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPlan {
     /// Path in the container. If absent, it is made as a directory or an empty file, like the source.
     pub target: Vec<u8>,
-    /// The source.
+    /// What is mounted.
     pub source: MountSource,
-    /// Its attributes.
+    /// Flags such as read-only.
     pub attributes: Attributes,
     /// Its propagation; private if none.
     pub propagation: Option<Propagation>,
@@ -217,10 +217,10 @@ pub enum MountSource {
         /// Parameters, flags without a value. For `cgroup` (v1): the controllers, or `none` and `name=…`.
         options: Vec<(String, Option<String>)>,
     },
-    /// A part of the container's own root: made as a directory (0755) if absent, and mounted before all mounts of other
-    /// kinds. It stays writable when the root becomes read-only. Skipped if `path`, which comes from the image, leads nowhere
-    /// or to the root itself.
-    OwnRoot {
+    /// A path of the container's own root file system, bound onto the target: made as a directory (0755) if absent, and
+    /// mounted before all mounts of other kinds. It stays writable when the root becomes read-only. Skipped if `path`, which
+    /// comes from the image, leads nowhere or to the root itself.
+    RootfsPath {
         /// Path in the container, resolved beneath its root.
         path: Vec<u8>,
     },
@@ -237,26 +237,26 @@ pub enum DeviceKind {
     Fifo,
 }
 
-/// A device node.
+/// A device node (mknod(2)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DevicePlan {
     /// Path in the container.
     pub path: Vec<u8>,
-    /// Kind.
+    /// Type of the node.
     pub kind: DeviceKind,
     /// Major number.
     pub major: u32,
     /// Minor number.
     pub minor: u32,
-    /// Permission bits.
+    /// Permission bits, whatever the umask.
     pub mode: u32,
-    /// Owner.
+    /// Owner, as a user id in the container.
     pub uid: u32,
-    /// Group.
+    /// Group, as a group id in the container.
     pub gid: u32,
 }
 
-/// The container's streams.
+/// Standard streams of a container's first process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoPlan {
     /// Keep stdin open for attach. Otherwise stdin is `/dev/null`.
@@ -274,7 +274,7 @@ pub struct LogPlan {
     pub max_line: u32,
 }
 
-/// A process.
+/// A process, up to its execve(2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPlan {
     /// Arguments. The first is searched in the `PATH` of `env` inside the container if it has no slash.
@@ -283,13 +283,13 @@ pub struct ProcessPlan {
     pub env: Vec<Vec<u8>>,
     /// Working directory, made if absent.
     pub cwd: Vec<u8>,
-    /// User id.
+    /// User id in the container.
     pub uid: u32,
-    /// Group id.
+    /// Group id in the container.
     pub gid: u32,
     /// Supplementary groups, all of them.
     pub groups: Vec<u32>,
-    /// File mode creation mask.
+    /// umask(2).
     pub umask: u32,
     /// Capabilities (capabilities(7)). Those that the monitor lacks are left out.
     pub capabilities: CapabilitySets,
@@ -314,15 +314,15 @@ pub struct ProcessPlan {
 /// Capability sets as bit masks, with bit n for capability number n.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilitySets {
-    /// Bounding.
+    /// What execve(2) can grant at most.
     pub bounding: u64,
-    /// Effective.
+    /// What the kernel checks.
     pub effective: u64,
-    /// Permitted.
+    /// What the process may make effective.
     pub permitted: u64,
-    /// Inheritable.
+    /// What programs with file capabilities may keep.
     pub inheritable: u64,
-    /// Ambient.
+    /// What other programs keep.
     pub ambient: u64,
 }
 
@@ -331,8 +331,8 @@ pub struct CapabilitySets {
 pub struct Rlimit {
     /// `RLIMIT_*` number.
     pub resource: u32,
-    /// Soft limit.
+    /// What the kernel enforces; `u64::MAX` is no limit.
     pub soft: u64,
-    /// Hard limit.
+    /// How far the process may raise it.
     pub hard: u64,
 }

@@ -30,7 +30,7 @@ fn one(mount: &Mount, kind: &str, root: &Path, options: Options) -> Result<Mount
     let own = mount.source().as_deref().and_then(|source| beneath(source, root));
     let source = mount.source().as_deref().map(path_bytes).unwrap_or_default();
     let source = match (options.bind, own) {
-        (Some(_), Some(path)) => MountSource::OwnRoot { path },
+        (Some(_), Some(path)) => MountSource::RootfsPath { path },
         (bind, _) => elsewhere(mount, kind, bind, source, options.parameters)?,
     };
     Ok(MountPlan {

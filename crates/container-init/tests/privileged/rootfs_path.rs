@@ -8,14 +8,14 @@ use crate::Case;
 use crate::privileged::world::*;
 
 pub(crate) const CASES: &[Case] = &[
-    ("own_root::parts_stay_writable", stay_writable),
-    ("own_root::an_image_leads_them_nowhere_else", lead_nowhere_else),
+    ("rootfs_path::parts_stay_writable", stay_writable),
+    ("rootfs_path::an_image_leads_them_nowhere_else", lead_nowhere_else),
 ];
 
-fn own_root(path: &str) -> MountPlan {
+fn rootfs_path(path: &str) -> MountPlan {
     MountPlan {
         target: path.into(),
-        source: MountSource::OwnRoot { path: path.into() },
+        source: MountSource::RootfsPath { path: path.into() },
         attributes: Attributes::default(),
         propagation: None,
     }
@@ -34,10 +34,10 @@ fn stay_writable() {
         vec![
             // The pod's own mount beneath a volume is seen, in whatever order they are written.
             bind(&world.path("source"), "/data/sub", Attributes::default()),
-            own_root("/data"),
-            own_root("/data/inner"),
-            own_root("/new/deep"),
-            own_root("/etc/state"),
+            rootfs_path("/data"),
+            rootfs_path("/data/inner"),
+            rootfs_path("/new/deep"),
+            rootfs_path("/etc/state"),
         ],
     );
     plan.root_readonly = true;
@@ -79,15 +79,15 @@ fn lead_nowhere_else() {
         "touch /x /mounted/x; echo 1 > /out/y/made; readlink /proc/self",
         vec![
             bind(&outside, "/mounted", readonly),
-            own_root("/out/y"),
-            own_root("/top"),
-            own_root("/loop/x"),
-            own_root("/file/x"),
-            own_root("/kernel"),
-            own_root("/kernel/sys"),
-            own_root("/into-mount/made"),
-            own_root("/"),
-            own_root(&long),
+            rootfs_path("/out/y"),
+            rootfs_path("/top"),
+            rootfs_path("/loop/x"),
+            rootfs_path("/file/x"),
+            rootfs_path("/kernel"),
+            rootfs_path("/kernel/sys"),
+            rootfs_path("/into-mount/made"),
+            rootfs_path("/"),
+            rootfs_path(&long),
         ],
     );
     plan.root_readonly = true;

@@ -15,7 +15,7 @@ fn case(volumes: &[&str]) -> Case {
 
 fn own(case: &Case) -> Vec<MountPlan> {
     let mut mounts = case.plan().unwrap().mounts;
-    mounts.retain(|mount| matches!(mount.source, MountSource::OwnRoot { .. }));
+    mounts.retain(|mount| matches!(mount.source, MountSource::RootfsPath { .. }));
     mounts
 }
 
@@ -25,7 +25,7 @@ fn targets(case: &Case) -> Vec<String> {
 }
 
 #[test]
-fn a_volume_is_a_writable_part_of_the_own_root() {
+fn a_volume_is_a_writable_path_of_the_root_file_system() {
     let mut case = case(&["/data"]);
     case.security().readonly_rootfs = true;
     let spec = case.generate().unwrap();
@@ -40,7 +40,7 @@ fn a_volume_is_a_writable_part_of_the_own_root() {
     assert_eq!(own.len(), 1);
     assert_eq!(
         own[0].source,
-        MountSource::OwnRoot {
+        MountSource::RootfsPath {
             path: b"/data".to_vec()
         }
     );
@@ -111,7 +111,7 @@ proptest! {
     fn any_volumes_make_a_plan(volumes in prop::collection::vec("(/|\\.|proc|a|\\PC|\0){0,8}", 0..8)) {
         let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
         for mount in own(&case(&volumes)) {
-            prop_assert_eq!(MountSource::OwnRoot { path: mount.target.clone() }, mount.source);
+            prop_assert_eq!(MountSource::RootfsPath { path: mount.target.clone() }, mount.source);
             prop_assert!(mount.target.starts_with(b"/") && mount.target.len() > 1);
             let climbs = mount.target.split(|byte| *byte == b'/').any(|name| name == b"..");
             prop_assert!(!climbs && !mount.target.contains(&0));
