@@ -19,7 +19,6 @@ const LENGTH: usize = 64;
 pub struct Id(String);
 
 impl Id {
-    /// A new random id.
     pub fn random() -> Self {
         let mut bytes = [0_u8; LENGTH / 2];
         let mut filled = 0;

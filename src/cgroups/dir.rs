@@ -102,7 +102,6 @@ impl Dir {
         }
     }
 
-    /// Opens a file.
     pub(crate) fn file(&self, file: &str, flags: OFlags) -> Result<OwnedFd, CgroupError> {
         self.openat2(file, flags | OFlags::CLOEXEC)
             .map_err(|errno| self.system("openat2", file, errno))

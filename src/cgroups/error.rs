@@ -62,7 +62,6 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
-    /// A system call failed.
     #[error("{call} of {} failed", path.display())]
     System {
         call: &'static str,

@@ -6,12 +6,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountInfo {
     /// Mount id, as statx(2) gives it.
     pub id: u64,
-    /// Where it is mounted.
     pub mount_point: PathBuf,
     /// What of the file system is mounted there.
     pub root: PathBuf,
@@ -19,7 +17,6 @@ pub struct MountInfo {
     pub shared: bool,
     /// Receives mounts (`master:`).
     pub slave: bool,
-    /// File system type.
     pub fstype: String,
     /// Options of the file system.
     pub super_options: Vec<String>,

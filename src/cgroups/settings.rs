@@ -17,9 +17,7 @@ use crate::proto::v1 as cri;
 pub(crate) struct Setting {
     /// Which controller has the file.
     pub(crate) controller: &'static str,
-    /// The file.
     pub(crate) file: String,
-    /// The value.
     pub(crate) value: String,
     /// The CRI field that asks for it.
     pub(crate) field: &'static str,

@@ -15,7 +15,6 @@ pub struct Stats {
     pub pids: Option<PidStats>,
 }
 
-/// CPU time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CpuStats {
     /// Time used, in nanoseconds.

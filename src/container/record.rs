@@ -76,7 +76,6 @@ pub struct ImageIdentity {
 pub enum RunState {
     /// Made, not started.
     Created,
-    /// Its first process runs.
     Running {
         /// That process, in the host's PID namespace.
         pid: i32,
@@ -87,7 +86,6 @@ pub enum RunState {
     Exited(ExitInfo),
 }
 
-/// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitInfo {
     /// Nanoseconds since the epoch; of a container that could not be started, the attempt.
@@ -119,7 +117,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "Completed",

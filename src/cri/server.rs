@@ -37,7 +37,6 @@ pub use socket::{Listening, bind, inherited};
 /// Largest message either way; kubelet's and crictl's clients have the same limit.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// Serving failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {

@@ -72,7 +72,6 @@ enum Method {
     Classic,
 }
 
-/// An open directory.
 struct Dir {
     path: PathBuf,
     fd: OwnedFd,

@@ -63,7 +63,6 @@ pub(crate) struct LayerReport {
 }
 
 impl ImageReport {
-    /// Whether nothing is damaged.
     pub(crate) fn is_whole(&self) -> bool {
         let documents = self.documents.iter().all(|document| document.damage.is_none());
         documents && self.layers.iter().all(|layer| layer.damage.is_none())

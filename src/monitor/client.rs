@@ -196,7 +196,6 @@ fn socket_error(pid: i32, error: &io::Error) -> MonitorError {
 }
 
 impl Monitor {
-    /// The monitor's process id.
     pub fn pid(&self) -> i32 {
         self.greeting.pid
     }

@@ -21,7 +21,6 @@ pub enum MonitorError {
     /// The process could not be started.
     #[error("cannot start the monitor of pod {pod}: {call} failed")]
     Start {
-        /// The pod's id.
         pod: String,
         /// The call with its arguments.
         call: &'static str,
@@ -31,9 +30,7 @@ pub enum MonitorError {
     /// Nobody listens in the pod's directory.
     #[error("cannot reach the monitor at {path}: {call} failed; if its process is gone, so is the pod")]
     Connect {
-        /// The socket.
         path: String,
-        /// The call.
         call: &'static str,
         #[source]
         source: io::Error,
@@ -65,7 +62,6 @@ pub enum MonitorError {
         "cannot {what} in this pod any more: its monitor {pid} speaks version {theirs} of the protocol, and plans are written since version {oldest}; the pod goes on; recreate it when you can"
     )]
     Version {
-        /// Its process id.
         pid: i32,
         /// What was asked for, as a verb.
         what: &'static str,
@@ -76,12 +72,7 @@ pub enum MonitorError {
     },
     /// The monitor answered with something that is no answer to what was asked.
     #[error("monitor {pid} gave no proper answer to {request}")]
-    Unexpected {
-        /// Its process id.
-        pid: i32,
-        /// What was asked.
-        request: &'static str,
-    },
+    Unexpected { pid: i32, request: &'static str },
     /// The monitor did not do it.
     #[error("the monitor could not do it")]
     Refused(#[source] Failure),

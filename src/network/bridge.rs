@@ -48,7 +48,6 @@ use ports::PortRecords;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BridgeConfig {
-    /// The bridge's name.
     pub name: String,
     /// The range of pod addresses unless kubelet sets one; the first address is the bridge's.
     pub subnet: Ipv4Net,

@@ -29,7 +29,6 @@ pub enum NetworkError {
         /// What is allowed.
         expected: &'static str,
     },
-    /// A CNI call failed.
     #[error("pod {pod}: network {network:?} failed {command}")]
     Cni {
         pod: String,
@@ -64,7 +63,6 @@ pub enum NetworkError {
     /// A link was deleted right after it was created.
     #[error("interface {name} vanished while it was being set up")]
     LinkVanished { name: String },
-    /// No address is free.
     #[error("no free address in {subnet}; give the bridge a larger subnet or remove pods")]
     PoolExhausted { subnet: Ipv4Net },
     /// The subnet is too small for a gateway and a pod.
@@ -109,12 +107,7 @@ pub enum NetworkError {
     ///
     /// Both failures are in the text with their causes, and neither is the source: a chain has room for one only.
     #[error("{}; undoing it failed too: {}", chain(&**cause), chain(&**undo))]
-    NotUndone {
-        /// Why attaching failed.
-        cause: Box<Self>,
-        /// Why undoing failed.
-        undo: Box<Self>,
-    },
+    NotUndone { cause: Box<Self>, undo: Box<Self> },
 }
 
 impl NetworkError {

@@ -23,7 +23,6 @@ pub struct DnsConfig {
 }
 
 impl DnsConfig {
-    /// Whether nothing is set.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.servers.is_empty() && self.searches.is_empty() && self.options.is_empty()

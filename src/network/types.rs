@@ -14,12 +14,10 @@ use super::error::NetworkError;
 use super::files::DnsConfig;
 use crate::config::NetworkMode;
 
-/// Configuration of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkConfig {
     pub mode: NetworkMode,
-    /// Directory of CNI configurations.
     pub cni_conf_dir: PathBuf,
     /// Directories of CNI plugins, in order of preference.
     pub cni_bin_dirs: Vec<PathBuf>,

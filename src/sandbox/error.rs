@@ -39,13 +39,12 @@ pub(super) enum PodError {
         what: &'static str,
         /// Name, namespace and attempt.
         name: String,
-        /// Who has it.
+        /// Id of the object that has the name.
         id: String,
     },
     /// An image cannot be mounted as a volume. kubelet looks for the first word (cri-api `pkg/errors`).
     #[error("ImageVolumeMountFailed: mounts[{index}] is of the image {image:?}")]
     ImageVolume {
-        /// Which mount it is.
         index: usize,
         /// As asked for.
         image: String,
@@ -60,7 +59,6 @@ pub(super) enum PodError {
         doing: String,
         /// Kind of the failure beneath.
         kind: ErrorKind,
-        /// The failure beneath.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
@@ -85,21 +83,13 @@ pub(super) enum PodError {
     #[error(
         "the monitor of the pod of container {container} died: how the process ended will never be known"
     )]
-    MonitorLost {
-        /// The container.
-        container: String,
-    },
+    MonitorLost { container: String },
     /// The daemon is going down.
     #[error("pausa is stopping: ask again when it is back")]
     Stopping,
     /// A bug in a step.
     #[error("cannot {doing}: pausa panicked, which is a bug; please report it: {panic}")]
-    Panicked {
-        /// The step.
-        doing: &'static str,
-        /// What the panic said.
-        panic: String,
-    },
+    Panicked { doing: &'static str, panic: String },
     /// The pod was removed meanwhile.
     #[error("{what} {id} was removed while this was under way")]
     Gone {
@@ -133,7 +123,6 @@ impl PodError {
         }
     }
 
-    /// A step that panicked.
     pub(super) fn panicked(doing: &'static str, panic: &(dyn std::any::Any + Send)) -> Self {
         Self::Panicked {
             doing,

@@ -177,7 +177,6 @@ pub(super) enum ContainerPhase {
     Removing,
 }
 
-/// A start under way.
 #[derive(Debug)]
 pub(super) struct Starting {
     pub(super) by: StartedBy,
@@ -203,7 +202,6 @@ pub(super) struct Running {
     pub(super) updating: bool,
 }
 
-/// A stop under way.
 #[derive(Debug)]
 pub(super) struct Stop {
     /// When SIGKILL is sent. A later request can only bring it nearer.

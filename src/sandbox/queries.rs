@@ -48,7 +48,6 @@ impl Pods {
         Ok(found.ok_or_else(absent)?)
     }
 
-    /// The pods that match.
     pub fn list_pod_sandbox(&self, filter: &v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
         let mut pods: Vec<_> = self
             .views()
@@ -59,7 +58,6 @@ impl Pods {
         pods
     }
 
-    /// The containers that match.
     pub fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {
         let views = self.views();
         let records = views.iter().flat_map(|view| view.containers.values());

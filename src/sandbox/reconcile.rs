@@ -81,7 +81,6 @@ async fn probe(pods: &Pods) {
     }
 }
 
-/// One round.
 async fn reconcile(pods: &Pods) {
     // First, because the network leaves alone what still has a namespace.
     let monitors = monitors::end_strays(pods).await;

@@ -18,10 +18,8 @@ use crate::streaming::Streaming;
 pub struct Services {
     pub store: Store,
     pub images: Images,
-    /// The network of pods.
     pub network: Network,
     pub cgroups: Cgroups,
-    /// The monitor's program.
     pub monitors: MonitorBinary,
     /// Exec, attach and port-forward sessions.
     pub streaming: Streaming,
@@ -29,7 +27,6 @@ pub struct Services {
     pub host: Host,
     /// Seccomp programs compiled lately.
     pub seccomp: SeccompPrograms,
-    /// Settings of pods.
     pub settings: Settings,
 }
 

@@ -21,7 +21,6 @@ const RECORD_MAX: u64 = 64 * 1024 * 1024;
 /// Why a record could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {
         action: &'static str,

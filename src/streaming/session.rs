@@ -52,7 +52,6 @@ pub(super) async fn exec(ticket: SessionTicket, mut client: Client) {
     }
 }
 
-/// Attaches a client.
 pub(super) async fn attach(ticket: SessionTicket, mut client: Client) {
     let begun = tokio::select! {
         begun = (ticket.begin)(None) => begun,

@@ -32,7 +32,7 @@ pub struct ResultCache {
     results: PathBuf,
 }
 
-/// A cached attachment.
+/// What ADD was called with and what it answered, as libcni keeps it in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the cache format")]
 pub struct CachedAttachment {
@@ -55,7 +55,7 @@ pub struct CachedAttachment {
     /// Capability arguments of ADD.
     #[serde(rename = "capabilityArgs", default, skip_serializing_if = "Option::is_none")]
     pub capability_args: Option<Map<String, Value>>,
-    /// The chain's result.
+    /// What the last plugin of the chain printed; DEL passes it on as `prevResult`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }

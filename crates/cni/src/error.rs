@@ -139,7 +139,7 @@ pub enum ErrorKind {
     Timeout,
     /// A plugin asks to be called again (code 11), or reported that it cannot serve now (codes 50 and 51).
     TryAgain,
-    /// A plugin failed.
+    /// A plugin answered with an error, crashed or printed nonsense.
     Plugin,
     /// The node's files or processes are at fault.
     System,

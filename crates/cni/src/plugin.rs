@@ -66,7 +66,7 @@ pub struct Call {
 pub struct Failure {
     /// CNI's code (below 100) or the plugin's own.
     pub code: u32,
-    /// Short message.
+    /// What went wrong, in one line; `details` has the rest.
     pub msg: String,
     /// Longer explanation, may be empty.
     pub details: String,
@@ -81,7 +81,6 @@ pub trait InProcess: fmt::Debug + Send + Sync {
     fn call(&self, call: &Call) -> Result<Value, Failure>;
 }
 
-/// A resolved type.
 #[derive(Debug, Clone)]
 pub(crate) enum Resolved {
     Binary(PathBuf),

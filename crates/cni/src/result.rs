@@ -56,10 +56,10 @@ pub struct AddResult {
 /// An interface of a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// Its name.
+    /// Name in the pod's namespace or the node's, as `sandbox` says.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
-    /// Its hardware address.
+    /// Hardware address, as `02:42:0a:01:02:03`; empty if the plugin gave none.
     #[serde(
         default,
         deserialize_with = "or_default",

@@ -68,7 +68,7 @@ pub struct AttachmentId {
     pub if_name: String,
 }
 
-/// Runs plugins.
+/// Runs the plugins of configuration lists and keeps their results for DEL.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     bin_dirs: Vec<PathBuf>,
@@ -90,7 +90,7 @@ impl Runtime {
         }
     }
 
-    /// Sets other time limits.
+    /// The same with other time limits than the default ones.
     #[must_use]
     pub const fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
@@ -104,7 +104,7 @@ impl Runtime {
         self
     }
 
-    /// The result cache.
+    /// The results that ADD left, which DEL and GC go by.
     #[must_use]
     pub const fn cache(&self) -> &ResultCache {
         &self.cache

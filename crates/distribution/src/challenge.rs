@@ -10,7 +10,6 @@ const MAX_CHALLENGES: usize = 8;
 const MAX_PARAMS: usize = 16;
 const MAX_HEADER: usize = 16 * 1024;
 
-/// One offered scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenge {
     /// Lower case: schemes compare without case.

@@ -69,7 +69,7 @@ impl Default for ClientConfig {
 /// A verified manifest or index.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The digest of `bytes`.
+    /// Digest of `bytes`.
     pub digest: Digest,
     /// Media type of the document.
     pub media_type: String,
@@ -85,7 +85,7 @@ pub struct Resolved {
 pub struct Image {
     /// The document that the reference itself points to: an index or the manifest.
     pub target: Resolved,
-    /// The manifest's digest.
+    /// Digest of `bytes`.
     pub digest: Digest,
     /// The manifest as received.
     pub bytes: Bytes,

@@ -60,7 +60,7 @@ impl Digest {
         hasher.finish()
     }
 
-    /// The hash function.
+    /// The hash function that its text names.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -159,7 +159,7 @@ impl Hasher {
         })
     }
 
-    /// Adds bytes.
+    /// Takes in the next bytes of the content.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(hash) => hash.update(bytes),

@@ -42,7 +42,7 @@ pub struct Login {
     pub from: String,
 }
 
-/// A `config.json`.
+/// Logins and credential helpers of docker's `config.json`.
 #[derive(Clone, Default)]
 pub struct DockerConfig {
     path: PathBuf,

@@ -25,7 +25,7 @@ pub struct Explanation {
 /// The servers for one reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// The full name.
+    /// Registry, repository and tag or digest, with all defaults filled in.
     pub reference: String,
     /// Why no pull is possible: blocked, or an error in a file.
     pub refused: Option<String>,
@@ -35,7 +35,7 @@ pub struct Path {
     pub endpoints: Vec<Step>,
 }
 
-/// One server.
+/// One server that would be asked, in the order of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// Base URL of its API, with `/v2`.

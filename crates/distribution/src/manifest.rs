@@ -48,7 +48,7 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// An image manifest.
+/// The manifest of one image for one platform.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of the specification")]
@@ -129,7 +129,7 @@ fn is_attestation(descriptor: &Descriptor) -> bool {
 /// A manifest or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// One image.
+    /// A manifest of one image.
     Manifest(Manifest),
     /// Several images to choose from.
     Index(Index),

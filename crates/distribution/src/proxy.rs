@@ -75,7 +75,6 @@ impl Proxies {
         }
     }
 
-    /// The proxy for `url`.
     pub(crate) fn of(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {
             "https" => self.https.as_ref(),

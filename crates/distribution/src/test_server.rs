@@ -284,7 +284,6 @@ pub(crate) fn reference(server: &Server) -> Reference {
     format!("{}/team/app:v1", server.host()).parse().unwrap()
 }
 
-/// The descriptor of `blob`.
 pub(crate) fn descriptor(blob: &[u8]) -> Descriptor {
     Descriptor {
         media_type: "application/octet-stream".into(),

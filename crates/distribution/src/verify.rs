@@ -32,7 +32,7 @@ impl<R> VerifyingReader<R> {
         }
     }
 
-    /// The reader below.
+    /// The reader that is verified; what is read from it directly is not.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.inner
     }

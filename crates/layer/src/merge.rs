@@ -25,7 +25,7 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 #[derive(Debug)]
 #[expect(missing_docs, reason = "named and documented in `Unpacked`")]
 pub struct Stacked<'a> {
-    /// The layer's directory.
+    /// The directory that holds the layer's tree.
     pub dir: BorrowedFd<'a>,
     pub implied: &'a [EntryPath],
 }

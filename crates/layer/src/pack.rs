@@ -28,12 +28,12 @@ use crate::{DiffId, Error, path, tar_split};
 
 use header::{Attribute, Header};
 
-/// A written archive.
+/// What was found out about an archive while it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packed {
-    /// The archive's digest.
+    /// Digest of the uncompressed archive.
     pub diff_id: DiffId,
-    /// The archive's length.
+    /// Length of the uncompressed archive.
     pub bytes: u64,
 }
 

@@ -63,10 +63,11 @@ pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 /// The meaning of an entry's clean path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Meaning<'a> {
-    /// Itself.
     Plain,
     /// Everything of that name in the layers below is hidden.
-    Whiteout { name: &'a [u8] },
+    Whiteout {
+        name: &'a [u8],
+    },
     /// Everything in the parent directory in the layers below is hidden.
     Opaque,
     /// Housekeeping of another storage driver.

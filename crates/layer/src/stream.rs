@@ -115,7 +115,6 @@ pub(crate) struct Stream<S> {
     at: usize,
     offset: u64,
     allowed: u64,
-    /// The entry being read.
     pub(crate) entry: Vec<u8>,
     /// Records everything consumed.
     pub(crate) tar_split: Option<TarSplitWriter>,

@@ -21,7 +21,7 @@ const PIECES: usize = 4;
 pub struct DiffId([u8; 32]);
 
 impl DiffId {
-    /// A known digest.
+    /// A digest that was computed before, as of a record.
     pub fn from_bytes(digest: [u8; 32]) -> Self {
         Self(digest)
     }
@@ -38,7 +38,7 @@ impl fmt::Display for DiffId {
     }
 }
 
-/// An unpacked layer.
+/// What was found out about a layer while it was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpacked {
     /// Compare it with the image config before you use the directory.

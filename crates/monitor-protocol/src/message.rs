@@ -13,7 +13,7 @@ use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, PodPlan};
 pub struct ToMonitor {
     /// Chosen by the daemon, unique among the requests under way on its connection.
     pub id: u64,
-    /// The request.
+    /// What is wanted.
     pub request: Request,
 }
 
@@ -22,9 +22,9 @@ pub struct ToMonitor {
 pub enum FromMonitor {
     /// The answer to the request of the same id.
     Reply {
-        /// The request's id.
+        /// The id of the request that this answers.
         id: u64,
-        /// The outcome.
+        /// What came of it.
         result: Result<Reply, Failure>,
     },
     /// An event in the pod.
@@ -54,7 +54,7 @@ pub enum Request {
     Signal {
         /// Container id.
         container: String,
-        /// Signal number.
+        /// Number of the signal, sent to the container's first process.
         signal: i32,
     },
     /// Kills every process in a container's cgroup (`cgroup.kill`, or the cgroup's process list until it stays empty).
@@ -130,7 +130,7 @@ pub enum Event {
     Exited {
         /// Container id.
         container: String,
-        /// How it ended.
+        /// How its first process ended.
         exit: ExitStatus,
     },
     /// An exec'd process has ended.
@@ -189,7 +189,7 @@ pub enum Detachment {
     Left,
 }
 
-/// How a process ended.
+/// The end of a process, as wait(2) reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitStatus {
     /// The exit code, or 128 + signal.
@@ -220,16 +220,16 @@ pub struct ContainerReport {
 pub enum ProcessState {
     /// It runs, or its log is not complete yet.
     Running,
-    /// It has ended.
+    /// Its first process has ended.
     Exited(ExitStatus),
     /// It has not reached `execve` yet. Since version 2.
     Starting,
 }
 
-/// Why a request failed.
+/// The error of a request, for machines (`kind`) and people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The kind of failure.
+    /// Decides about the daemon's reaction and the gRPC code.
     pub kind: FailureKind,
     /// The step and its object with the system call and its arguments, e.g.
     /// `mount /proc: fsmount(proc, nosuid,nodev,noexec)`.

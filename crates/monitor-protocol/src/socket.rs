@@ -33,19 +33,19 @@ pub enum SocketError {
     /// The system call failed, with `Errno::AGAIN` if the socket is not ready.
     #[error("{call} on the monitor socket failed")]
     Os {
-        /// The system call.
+        /// Name of the system call.
         call: &'static str,
-        /// errno.
+        /// What it failed with.
         #[source]
         errno: Errno,
     },
     /// The other end has closed the connection.
     #[error("the other end closed the monitor socket")]
     Closed,
-    /// The packet is malformed.
+    /// A packet breaks the rules of the protocol.
     #[error("malformed packet on the monitor socket: {what}")]
     Malformed {
-        /// What is malformed.
+        /// The rule, in words.
         what: &'static str,
     },
     /// The message could not be encoded.
@@ -59,7 +59,7 @@ pub enum SocketError {
     Unknown {
         /// The first 32 bytes, which contain its id, see [`crate::ToMonitor::id_of`].
         head: Vec<u8>,
-        /// The decoder's error.
+        /// What postcard made of it.
         #[source]
         source: postcard::Error,
     },

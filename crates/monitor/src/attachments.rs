@@ -110,7 +110,6 @@ impl Attachments {
         self.clients.iter().any(|client| client.id == id)
     }
 
-    /// Attaches a client.
     pub(crate) fn attach(
         &mut self,
         id: &str,

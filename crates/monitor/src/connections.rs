@@ -19,7 +19,6 @@ const WAITING_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
     pub(crate) connection: u64,
-    /// The request's id.
     pub(crate) request: u64,
 }
 

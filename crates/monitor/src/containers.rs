@@ -46,7 +46,6 @@ const PARKED_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Container {
     id: String,
-    /// The first process.
     pid: i32,
     /// Nanoseconds since the epoch.
     started_at: i64,

@@ -27,7 +27,6 @@ const END_OF_FILE: [u8; 1] = [4];
 #[derive(Debug)]
 pub(crate) struct Exec {
     pub(crate) id: String,
-    /// Id of its container.
     pub(crate) container: String,
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,

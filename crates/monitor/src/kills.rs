@@ -51,7 +51,6 @@ struct Kill {
     interval: Duration,
 }
 
-/// All kills under way.
 #[derive(Debug, Default)]
 pub(crate) struct Kills {
     list: Vec<Kill>,

@@ -121,7 +121,6 @@ pub(crate) enum Reaped {
     Running(StartOutcome),
 }
 
-/// All starts under way.
 #[derive(Debug)]
 pub(crate) struct Starts {
     poll: Rc<Poll>,

@@ -95,7 +95,6 @@ pub(crate) fn link_query(name: &str, sequence: u32) -> Vec<u8> {
     encode(RouteNetlinkMessage::GetLink(named(name)), 0, sequence)
 }
 
-/// Lists all links.
 pub(crate) fn links_query(sequence: u32) -> Vec<u8> {
     encode(
         RouteNetlinkMessage::GetLink(LinkMessage::default()),

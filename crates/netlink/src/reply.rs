@@ -16,7 +16,7 @@ const UP: u32 = 1;
 /// The upper bits of an attribute's type are flags.
 const TYPE_MASK: u16 = 0x3fff;
 
-/// A network interface.
+/// A network interface as the kernel lists it (`RTM_NEWLINK`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of ip-link(8)")]
 pub struct Link {

@@ -15,22 +15,39 @@ pub enum Request<'a> {
         mac: Option<[u8; 6]>,
         mtu: Option<u32>,
     },
-    /// Creates a veth pair.
     CreateVeth(Veth<'a>),
-    /// Sets a link up.
-    SetUp { index: u32 },
-    /// Sets a link down.
-    SetDown { index: u32 },
+    SetUp {
+        index: u32,
+    },
+    SetDown {
+        index: u32,
+    },
     /// Attaches a link to a bridge, or detaches it with 0.
-    SetMaster { index: u32, master: u32 },
+    SetMaster {
+        index: u32,
+        master: u32,
+    },
     /// Whether a bridge sends frames back out of the port they came from.
-    SetHairpin { index: u32, on: bool },
+    SetHairpin {
+        index: u32,
+        on: bool,
+    },
     /// Deletes a link, with both ends of a veth pair.
-    DeleteLink { name: &'a str },
+    DeleteLink {
+        name: &'a str,
+    },
     /// Adds an address to a link.
-    AddAddress { index: u32, address: IpAddr, prefix: u8 },
+    AddAddress {
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+    },
     /// Deletes an address from a link.
-    DeleteAddress { index: u32, address: IpAddr, prefix: u8 },
+    DeleteAddress {
+        index: u32,
+        address: IpAddr,
+        prefix: u8,
+    },
     /// Adds a route to the main table; fails if it exists.
     AddRoute {
         index: u32,

@@ -7,9 +7,9 @@ use std::str::FromStr;
 /// A kernel version, without patch level and suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelVersion {
-    /// The first number.
+    /// The 6 of `6.18`.
     pub major: u32,
-    /// The second number.
+    /// The 18 of `6.18`.
     pub minor: u32,
 }
 

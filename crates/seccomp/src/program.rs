@@ -9,13 +9,13 @@ pub const MAX_INSTRUCTIONS: usize = 4096;
 /// One instruction, field by field the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
-    /// Operation.
+    /// Operation: `BPF_*` of linux/bpf_common.h.
     pub code: u16,
     /// How many instructions to skip if a test is true.
     pub jt: u8,
     /// How many instructions to skip if a test is false.
     pub jf: u8,
-    /// Operand.
+    /// Operand: what is loaded or compared, or returned.
     pub k: u32,
 }
 

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// The queue.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     shared: VecDeque<Bytes>,
@@ -38,7 +37,6 @@ impl Chunks {
         self.length == 0
     }
 
-    /// Appends a piece.
     pub(crate) fn push(&mut self, piece: Bytes) {
         if piece.len() < self.share_from {
             self.push_slice(&piece);

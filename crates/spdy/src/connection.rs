@@ -64,13 +64,13 @@ pub enum Event {
         headers: Headers,
         fin: bool,
     },
-    /// It accepted our stream.
+    /// SYN_REPLY: it accepted a stream of ours.
     Replied {
         stream: StreamId,
         headers: Headers,
         fin: bool,
     },
-    /// It sent more headers.
+    /// HEADERS, on a stream that is open already.
     Headers {
         stream: StreamId,
         headers: Headers,

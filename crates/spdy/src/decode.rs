@@ -24,9 +24,9 @@ pub enum DecodeError {
     /// The rest of the connection can be read, but this stream must be reset.
     #[error("stream {stream} broke the protocol")]
     Stream {
-        /// The stream.
+        /// The stream to reset.
         stream: StreamId,
-        /// The violation.
+        /// What the peer did wrong.
         #[source]
         violation: Violation,
     },

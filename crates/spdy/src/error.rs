@@ -105,7 +105,7 @@ pub enum Error {
 pub enum ErrorKind {
     /// The stream was reset or refused; the connection continues.
     Reset,
-    /// The connection has ended.
+    /// The connection has ended, by either side: nothing can be sent.
     Closed,
     /// The connection has ended because the peer broke the protocol.
     Protocol,

@@ -49,7 +49,6 @@ pub struct Setting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of the specification")]
 pub enum Frame {
-    /// Opens a stream.
     SynStream {
         stream: StreamId,
         /// The associated stream, 0 for none.
@@ -60,7 +59,6 @@ pub enum Frame {
         unidirectional: bool,
         headers: Headers,
     },
-    /// Accepts a stream.
     SynReply {
         stream: StreamId,
         fin: bool,
@@ -93,7 +91,6 @@ pub enum Frame {
         stream: Option<StreamId>,
         delta: u32,
     },
-    /// Bytes of a stream.
     Data {
         stream: StreamId,
         fin: bool,

@@ -24,7 +24,7 @@ const MAX_ATTACHED: usize = 64;
 /// One instruction of eBPF, as `struct bpf_insn` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BpfInstruction {
-    /// Operation code.
+    /// `BPF_*` of linux/bpf.h.
     pub code: u8,
     /// Destination register, below 16: written to or compared.
     pub target: u8,
@@ -32,7 +32,7 @@ pub struct BpfInstruction {
     pub source: u8,
     /// Offset in memory, or distance of a jump in instructions.
     pub offset: i16,
-    /// Immediate operand.
+    /// Operand that is a part of the instruction.
     pub immediate: i32,
 }
 

@@ -28,7 +28,7 @@ const NS_GET_USERNS: libc::Ioctl = 0xb701;
 pub struct UserNamespaceError {
     /// The call with its arguments.
     pub call: &'static str,
-    /// errno.
+    /// Why the kernel refused it.
     #[source]
     pub errno: Errno,
 }

@@ -49,7 +49,6 @@ pub(super) struct Body {
     bytes: Vec<u8>,
 }
 
-/// What came back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// To the call with this number.

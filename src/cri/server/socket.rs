@@ -30,42 +30,30 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub enum SocketError {
     /// It is in use.
     #[error("another daemon is listening on {}; stop it, or use another --listen, --root and --state", path.display())]
-    Busy {
-        /// The socket.
-        path: PathBuf,
-    },
+    Busy { path: PathBuf },
     /// Something else has its name.
     #[error("{} is there and not a socket; move it away or use another --listen", path.display())]
     NotASocket {
-        /// What is there.
+        /// The file that is no socket.
         path: PathBuf,
     },
-    /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Call {
-        /// What was tried.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// The system's word.
         #[source]
         source: io::Error,
     },
     /// What the service manager handed over cannot be used.
     #[error("cannot {action} the socket handed over in LISTEN_FDS")]
     Inherited {
-        /// What was tried.
         action: &'static str,
-        /// The system's word.
         #[source]
         source: io::Error,
     },
     /// It handed over several.
     #[error("LISTEN_FDS hands over {count} sockets; pausa serves on one")]
-    TooMany {
-        /// How many.
-        count: usize,
-    },
+    TooMany { count: usize },
 }
 
 /// A socket that listens, and what goes with it.

@@ -195,7 +195,6 @@ fn unwritten(source: io::Error) -> ImageError {
     ImageError::ArchiveWrite { source }
 }
 
-/// A layer to export.
 struct LayerBlob {
     digest: Digest,
     size: u64,

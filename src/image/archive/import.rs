@@ -33,7 +33,6 @@ pub(crate) struct ImportedImage {
     pub(crate) names: Vec<String>,
 }
 
-/// An image to import.
 pub(crate) struct ImportPlan {
     pub(crate) config: ImageConfig,
     pub(crate) config_bytes: Vec<u8>,

@@ -232,7 +232,6 @@ impl LayerTracker {
         self.done.store(bytes, Ordering::Relaxed);
     }
 
-    /// Counts received bytes.
     pub(crate) fn add(&self, bytes: usize) {
         self.done
             .fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);

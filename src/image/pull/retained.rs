@@ -52,7 +52,6 @@ pub(crate) struct RetainedLayer {
     pub(crate) remaining: Duration,
 }
 
-/// Everything that is retained.
 #[derive(Debug)]
 pub(crate) struct RetainedPulls {
     keep_for: Duration,
@@ -205,7 +204,6 @@ impl RetainedPulls {
         self.save().await;
     }
 
-    /// Stops retaining everything.
     pub(crate) fn remove_all(&self) -> Removed {
         self.take(|_, _| true)
     }

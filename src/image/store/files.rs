@@ -73,7 +73,6 @@ pub(crate) fn is_fresh(first: &Path, second: &Path) -> Result<bool, ImageError> 
     Ok(first % INODES_PER_GROUP < FIRST_INODES && second.checked_sub(first) == Some(1))
 }
 
-/// Opens a directory.
 pub(crate) fn open_dir(path: &Path) -> Result<File, ImageError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())

@@ -22,7 +22,6 @@ use std::path::{Path, PathBuf};
 use super::files;
 use crate::image::error::ImageError;
 
-/// Paths of one store.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     base: PathBuf,

@@ -110,7 +110,6 @@ impl ImageRecord {
     }
 }
 
-/// Reads a JSON file.
 pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ImageError> {
     let bytes = files::read(path, files::RECORD_MAX)?;
     serde_json::from_slice(&bytes).map_err(|error| ImageError::Record {

@@ -129,7 +129,6 @@ impl Registry {
         self.gate.seen.lock().unwrap().1 = Some(part.to_owned());
     }
 
-    /// Releases all requests.
     pub(crate) fn release(&self) {
         self.hold(false);
     }

@@ -13,12 +13,10 @@ pub(super) async fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
     panic!("never: {what}");
 }
 
-/// Waits until something holds.
 pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     found(what, || holds().then_some(())).await;
 }
 
-/// Starts a pull.
 pub(super) fn begin(images: &Images, name: String) -> tokio::task::JoinHandle<Result<String, ImageError>> {
     let images = images.clone();
     tokio::spawn(async move { images.pull(&name, None).await })

@@ -105,7 +105,6 @@ pub(super) async fn remove_monitor(services: &Arc<Services>, pod: &PodRecord) {
     remove_path(services, path, &pod.id).await;
 }
 
-/// Removes a container's cgroup.
 pub(in crate::sandbox) async fn remove_cgroup(services: &Arc<Services>, pod: &PodRecord, container: &Id) {
     remove_path(services, path(services, pod, container), container).await;
 }

@@ -58,7 +58,6 @@ impl Pods {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sandbox) enum StopStep {
     Nothing,
-    /// Send the stop signal.
     Signal,
     /// Send the stop signal, so that a start under way ends; there may be no process yet.
     CancelStart,

@@ -20,7 +20,6 @@ use crate::sandbox::{Pods, ops};
 /// How long a monitor may take to end what it holds and leave, then to die.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// A monitor's process.
 #[derive(Debug)]
 struct Process {
     pod: Id,

@@ -14,7 +14,7 @@ use crate::sandbox::record::PodRecord;
 
 /// Interfaces that are reported; a line is about 130 bytes.
 const MAX_INTERFACES: usize = 256;
-/// Bytes that are read.
+/// Most bytes that are read of one file.
 const MAX_TEXT: usize = 64 << 10;
 /// The interface that CNI makes first.
 const DEFAULT: &str = "eth0";

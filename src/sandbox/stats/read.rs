@@ -32,7 +32,6 @@ pub(super) struct Listed {
 }
 
 impl Reader {
-    /// One container.
     pub(super) fn container(
         &self,
         pod: &PodRecord,

@@ -16,7 +16,6 @@ fn id(of: &str) -> Id {
     Id::try_from(format!("{of:0<64}")).unwrap()
 }
 
-/// Runs a command.
 pub(in crate::streaming) fn exec(command: &[&str], streams: Streams, tty: bool) -> Ticket {
     let command: Vec<_> = command.iter().map(|word| (*word).to_owned()).collect();
     Ticket::Exec(SessionTicket {

@@ -60,7 +60,6 @@ enum Listener {
 }
 
 impl Listening {
-    /// Listens on `address`.
     pub(crate) async fn begin(address: &MetricsAddress) -> Result<Self, ServeError> {
         let bound = match address {
             MetricsAddress::Tcp(address) => TcpListener::bind(address).await.and_then(|listener| {

@@ -16,7 +16,7 @@ const MAX_FILE: u64 = 1 << 20;
 /// Most files looked at.
 const MAX_FILES: usize = 256;
 
-/// A configuration directory.
+/// A directory of network configurations, read again for every use.
 #[derive(Debug, Clone)]
 pub struct ConfDir {
     path: PathBuf,

@@ -38,7 +38,6 @@ impl Output {
         result
     }
 
-    /// A DATA frame.
     pub(super) fn data(&mut self, head: [u8; 8], payload: Bytes) {
         self.length += head.len() + payload.len();
         self.tail.extend_from_slice(&head);

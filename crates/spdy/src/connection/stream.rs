@@ -9,7 +9,6 @@ const SHARE_FROM: usize = 2 * 1024;
 /// Our direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sending {
-    /// May send.
     Open,
     /// FIN follows when the queue is empty.
     Finishing,

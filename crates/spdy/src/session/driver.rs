@@ -32,7 +32,6 @@ const ROUNDS: usize = 32;
 /// Bytes of a PING frame.
 const PING_FRAME: usize = 12;
 
-/// The task.
 #[derive(Debug)]
 pub(super) struct Driver<T> {
     io: T,

@@ -57,7 +57,7 @@ impl Incoming {
         )
     }
 
-    /// Sends RST_STREAM.
+    /// Resets the stream: its opener gets `status`.
     pub fn refuse(mut self, status: RstStatus) {
         self.answer_with(status);
     }

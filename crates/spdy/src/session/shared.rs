@@ -327,7 +327,6 @@ pub(super) struct Slot {
     pub(super) reset: Option<RstStatus>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
-    /// Whether the half exists.
     pub(super) has_reader: bool,
     pub(super) has_writer: bool,
 }

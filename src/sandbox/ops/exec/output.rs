@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::sandbox::error::PodError;
 
-/// Kept of each stream.
+/// Bytes that are kept of each stream.
 const STREAM_MAX: usize = 16 * 1024 * 1024;
 /// Kept of both streams together: a message of 16 MiB, less what else is in it.
 const ANSWER_MAX: usize = 16 * 1024 * 1024 - 1024;
-/// Read at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 16 * 1024;
 
 /// What was written to a stream.
