@@ -130,6 +130,12 @@ printf '%s\n' "$PWD" > "$payload/places"
 [[ $target == "$PWD"/* ]] || printf '%s\n' "$target" >> "$payload/places"
 cp scripts/vm-guest.sh "$payload/"
 
+kernel="root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor"
+# An emulated machine on a busy host hardly moves: the kernel would find that its timer does not tick and wait for ever,
+# and systemd would give up on its own services.
+kernel+=" no_timer_check systemd.service_watchdogs=no"
+kernel+=" systemd.default_timeout_start_sec=15min systemd.default_device_timeout_sec=15min"
+
 echo "vm-test: $accel; output and consoles are kept in target/vm/logs"
 mkdir -p "$vm/logs"
 summary=
@@ -158,7 +164,7 @@ for area in "${areas[@]}"; do
         -device virtio-rng-pci \
         -serial "file:$log.console" -chardev "stdio,id=tests,signal=off,logfile=$log.out" -serial chardev:tests \
         -serial "file:$log.results" \
-        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.unified_cgroup_hierarchy=1 apparmor=1 security=apparmor $parameters" ||
+        -append "$kernel $parameters" ||
         status=$?
     took=$((SECONDS - begin))
     results=$(tr -d '\r' < "$log.results" 2> /dev/null || true)
