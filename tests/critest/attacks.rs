@@ -20,7 +20,7 @@ const SECRET: [&str; 2] = ["correcthorse", "batterystaple"];
 
 /// Compiles a program of `attacks/` as a static one, which runs in any image. Tests in other processes may do the same at
 /// the same time.
-fn attacker(name: &str) -> PathBuf {
+pub(crate) fn attacker(name: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/critest/attacks/{name}.rs"));
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = directory.join(format!("attack-{name}"));

@@ -29,6 +29,7 @@ mod log_files;
 mod metrics;
 mod mounts;
 mod namespaces;
+mod network_attacks;
 mod pod_crash;
 mod port_forward;
 mod process;

@@ -1,4 +1,4 @@
-//! Small synchronous rtnetlink client: links, addresses and routes.
+//! Small synchronous rtnetlink client: links, addresses, routes, and programs that filter a link's traffic.
 //!
 //! Its purpose is to set up a pod's interface with few system calls. [`Netlink::execute`] sends any number of
 //! [`Request`]s in one datagram; [`in_netns`] and [`Netlink::open_in`] enter another network namespace in a thread that

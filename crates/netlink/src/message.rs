@@ -1,7 +1,7 @@
 //! Requests as netlink messages: pure translation, no I/O.
 
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -13,6 +13,9 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::tc::{
+    TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -61,6 +64,15 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             ]));
             (RouteNetlinkMessage::NewLink(link), 0)
         }
+        Request::AddClassifier { index } => {
+            let mut qdisc = traffic_control(*index, TcHandle::CLSACT, "clsact");
+            qdisc.header.handle.major = TcHandle::CLSACT.major;
+            (RouteNetlinkMessage::NewQueueDiscipline(qdisc), create)
+        }
+        Request::AddIngressProgram { index, name, program } => (
+            RouteNetlinkMessage::NewTrafficFilter(ingress_program(*index, name, *program)),
+            create,
+        ),
         Request::DeleteLink { name } => (RouteNetlinkMessage::DelLink(named(name)), 0),
         Request::AddAddress {
             index,
@@ -152,6 +164,33 @@ fn veth_pair(veth: &Veth<'_>) -> LinkMessage {
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
     link
+}
+
+fn traffic_control(index: u32, parent: TcHandle, kind: &str) -> TcMessage {
+    // The kernel's number is an `int`, though never negative.
+    let mut message = TcMessage::with_index(index.cast_signed());
+    message.header.parent = parent;
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    message
+}
+
+/// The first of the programs; what it returns is the decision itself ("direct action").
+fn ingress_program(index: u32, name: &str, program: BorrowedFd<'_>) -> TcMessage {
+    /// `ETH_P_ALL`
+    const ALL_PROTOCOLS: u16 = 3;
+    let ingress = TcHandle {
+        minor: TcHandle::MIN_INGRESS,
+        ..TcHandle::CLSACT
+    };
+    let mut message = traffic_control(index, ingress, TcFilterBpf::KIND);
+    // The priority is in the upper half.
+    message.header.info = 1 << 16 | u32::from(ALL_PROTOCOLS.to_be());
+    message.attributes.push(TcAttribute::Options(vec![
+        TcOption::Bpf(TcFilterBpfOption::ProgFd(program.as_raw_fd().unsigned_abs())),
+        TcOption::Bpf(TcFilterBpfOption::ProgName(name.to_owned())),
+        TcOption::Bpf(TcFilterBpfOption::Flags(TcBpfFlags::DirectAction)),
+    ]));
+    message
 }
 
 const fn family(address: IpAddr) -> AddressFamily {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-/// A change to links, addresses or routes.
+/// A change to links, addresses, routes or filters.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the variants say what the fields are")]
 #[non_exhaustive]
@@ -31,6 +31,17 @@ pub enum Request<'a> {
     SetHairpin {
         index: u32,
         on: bool,
+    },
+    /// Gives a link the place that programs for its traffic are attached to (the `clsact` qdisc).
+    AddClassifier {
+        index: u32,
+    },
+    /// Attaches a BPF program that sees each packet that comes in over a link with a classifier, and may drop it.
+    AddIngressProgram {
+        index: u32,
+        /// What tc(8) shows.
+        name: &'a str,
+        program: BorrowedFd<'a>,
     },
     /// Deletes a link, with both ends of a veth pair.
     DeleteLink {
@@ -92,6 +103,10 @@ impl fmt::Display for Request<'_> {
             Self::SetDown { index } => write!(f, "set link {index} down"),
             Self::SetMaster { index, master } => write!(f, "attach link {index} to link {master}"),
             Self::SetHairpin { index, on } => write!(f, "set hairpin of link {index} to {on}"),
+            Self::AddClassifier { index } => write!(f, "add a classifier to link {index}"),
+            Self::AddIngressProgram { index, name, .. } => {
+                write!(f, "attach program {name} to what comes in over link {index}")
+            }
             Self::DeleteLink { name } => write!(f, "delete link {name}"),
             Self::AddAddress {
                 index,

@@ -1,4 +1,4 @@
-//! The part of bpf(2) that device rules of cgroup v2 need (kernel 5.6).
+//! The part of bpf(2) that device rules of cgroup v2 (kernel 5.6) and filters of network traffic need.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -13,6 +13,7 @@ const PROG_DETACH: libc::c_int = 9;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const PROG_QUERY: libc::c_int = 16;
+const TYPE_SCHED_CLS: u32 = 3;
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 const ALLOW_MULTI: u32 = 1 << 1;
@@ -138,6 +139,19 @@ fn descriptor(value: libc::c_long) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// The errno of bpf(2): EINVAL or EACCES if the kernel's verifier rejects the program.
 pub fn load_device_program(name: &str, instructions: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
+    load(TYPE_CGROUP_DEVICE, name, instructions)
+}
+
+/// Loads a program that decides about packets of a network interface, for tc-bpf(8). The kernel frees it as above. Needs
+/// CAP_NET_ADMIN and CAP_BPF, or CAP_SYS_ADMIN.
+///
+/// # Errors
+/// The errno of bpf(2): EINVAL or EACCES if the kernel's verifier rejects the program.
+pub fn load_traffic_program(name: &str, instructions: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
+    load(TYPE_SCHED_CLS, name, instructions)
+}
+
+fn load(kind: u32, name: &str, instructions: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
     let bytes: Vec<[u8; 8]> = instructions.iter().map(|one| one.bytes()).collect();
     let mut buffer = [0; 16];
     // The last byte stays zero and ends the name.
@@ -145,7 +159,7 @@ pub fn load_device_program(name: &str, instructions: &[BpfInstruction]) -> Resul
         *to = from;
     }
     let load = Load {
-        kind: TYPE_CGROUP_DEVICE,
+        kind,
         count: u32::try_from(bytes.len()).map_err(|_| Errno::TOOBIG)?,
         instructions: bytes.as_ptr().expose_provenance() as u64,
         license: c"Apache-2.0".as_ptr().expose_provenance() as u64,

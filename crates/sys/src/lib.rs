@@ -33,7 +33,7 @@ pub use atomic_file::{AtomicFileError, Durability, StagedFile, remove_leftovers,
 pub use bare_child::{BareCloneArgs, ChildMemory, WithheldMemory, clone_bare};
 pub use bpf::{
     BpfInstruction, attach_device_program, detach_device_program, device_programs, load_device_program,
-    open_program, program_name,
+    load_traffic_program, open_program, program_name,
 };
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now};
 pub use exec::{ArgumentVector, execve};

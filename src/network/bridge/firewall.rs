@@ -22,8 +22,11 @@ use parking_lot::Mutex;
 
 use super::NetworkError;
 use super::ports::{HostPort, PortRecords};
-use super::tool;
+use super::{sysctl, tool};
 use crate::error::chain;
+
+/// What may happen without a sysctl.
+const DROPPED: &str = "traffic of pods may be dropped";
 
 #[derive(Debug)]
 pub(super) struct Firewall {
@@ -76,7 +79,7 @@ impl Firewall {
 
     /// Installs the base rules and the recorded ports.
     pub(super) fn install(&self, subnet: Ipv4Net, records: &PortRecords) -> Result<(), NetworkError> {
-        enable("/proc/sys/net/ipv4/ip_forward");
+        sysctl::set("ipv4/ip_forward", "1", DROPPED);
         let first_time = self.installed().is_none();
         let tool = self.install_base(subnet, first_time);
         for port in records.all()? {
@@ -125,10 +128,8 @@ impl Firewall {
         subnet: Ipv4Net,
         records: &PortRecords,
     ) -> Result<(), NetworkError> {
-        enable(&format!(
-            "/proc/sys/net/ipv4/conf/{}/route_localnet",
-            self.rules.bridge
-        ));
+        let route_localnet = format!("ipv4/conf/{}/route_localnet", self.rules.bridge);
+        sysctl::set(&route_localnet, "1", DROPPED);
         let tool = self.tool();
         if tool == Tool::Nothing {
             return Err(NetworkError::NoFirewall { pod: pod.to_owned() });
@@ -175,17 +176,5 @@ impl Firewall {
 
     fn tool(&self) -> Tool {
         self.installed().map_or(Tool::Nothing, |installed| installed.tool)
-    }
-}
-
-/// Sets a sysctl to 1, unless it is.
-fn enable(path: &str) {
-    let is_on = std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1");
-    if !is_on && let Err(error) = std::fs::write(path, "1") {
-        tracing::warn!(
-            path,
-            error = chain(&error),
-            "cannot set this sysctl to 1; traffic of pods may be dropped"
-        );
     }
 }

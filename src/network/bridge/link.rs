@@ -1,18 +1,22 @@
 //! Links of the built-in network: the bridge and one veth pair per pod.
 //!
-//! A pod costs four round trips to the kernel: look the bridge up, create the pair (in the pod's namespace, attached and
-//! up), look its end in the pod up, set address and routes. Hardware addresses derive from the IP addresses, so that
+//! A pod costs six round trips to the kernel: look the bridge up, create the pair (in the pod's namespace, attached and
+//! up), look its end on the host up and restrict what it takes from the pod ([`source_filter`]), look its end in the pod
+//! up, set address and routes. The pod's end comes up last, so that nothing passes before it is restricted. Hardware addresses derive from the IP addresses, so that
 //! neighbours' ARP entries from an earlier pod with the same address stay right.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth};
+use parking_lot::Once;
+use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth, in_netns};
+use pausa_sys::load_traffic_program;
 use sha2::{Digest, Sha256};
 
 use super::super::INTERFACE;
-use super::NetworkError;
+use super::{NetworkError, source_filter, sysctl};
+use crate::error::chain;
 
 /// How the names of the host's ends begin.
 const PREFIX: &str = "pv";
@@ -23,6 +27,8 @@ const ID_PART: usize = 11;
 pub(super) struct Links {
     bridge: String,
     mtu: Option<u32>,
+    /// Warns once that pods can forge their addresses.
+    unfiltered: Once,
 }
 
 /// The configuration of a pod's interface.
@@ -46,6 +52,7 @@ impl Links {
         Self {
             bridge: bridge.to_owned(),
             mtu,
+            unfiltered: Once::new(),
         }
     }
 
@@ -80,12 +87,54 @@ impl Links {
             outcome => outcome,
         }
         .map_err(failed("create the pod's veth pair"))?;
+        self.restrict(&mut host, &host_name, pod_mac, addressing.address)?;
         configure_pod(netns, addressing)?;
         Ok(Made {
             host_name,
             bridge_mac: bridge.mac.unwrap_or_default(),
             pod_mac,
         })
+    }
+
+    /// Takes from a pod only what it may send. Where the kernel cannot do that, pods can forge their addresses as on any
+    /// plain bridge.
+    fn restrict(
+        &self,
+        host: &mut Netlink,
+        name: &str,
+        mac: [u8; 6],
+        address: Ipv4Addr,
+    ) -> Result<(), NetworkError> {
+        const STEP: &str = "look the host's end of the pod's veth pair up";
+        without_ipv6(name);
+        let link = host.link_by_name(name).map_err(failed(STEP))?;
+        let index = link
+            .ok_or_else(|| NetworkError::LinkVanished {
+                name: name.to_owned(),
+            })?
+            .index;
+        let program = load_traffic_program(source_filter::NAME, &source_filter::compile(mac, address));
+        let attached = program.map_err(|errno| chain(&errno)).and_then(|program| {
+            let requests = [
+                Request::AddClassifier { index },
+                Request::AddIngressProgram {
+                    index,
+                    name: source_filter::NAME,
+                    program: program.as_fd(),
+                },
+            ];
+            host.execute(&requests).map_err(|error| chain(&error))
+        });
+        if let Err(error) = attached {
+            self.unfiltered.call_once(|| {
+                tracing::warn!(
+                    bridge = self.bridge,
+                    error,
+                    "cannot filter what pods send; pods with CAP_NET_RAW can take over each other's traffic"
+                );
+            });
+        }
+        Ok(())
     }
 
     /// Lets the bridge send a pod's frames back to it. With br_netfilter, a pod that connects to itself through a host
@@ -138,6 +187,10 @@ impl Links {
                 kind: bridge.kind,
             });
         }
+        without_ipv6(&bridge.name);
+        // Routes are the administrator's. Has an effect only while the node forwards, which it does for pods.
+        let redirects = format!("ipv4/conf/{}/accept_redirects", bridge.name);
+        sysctl::set(&redirects, "0", "pods can redirect the node's packets");
         if !bridge.up {
             host.execute(&[Request::SetUp { index: bridge.index }])
                 .map_err(failed(STEP))?;
@@ -193,30 +246,44 @@ fn attach_again(host: &mut Netlink, bridge: &Link, pods: &BTreeSet<String>) -> R
 
 fn configure_pod(netns: BorrowedFd<'_>, addressing: &Addressing) -> Result<(), NetworkError> {
     const STEP: &str = "configure eth0 in the pod";
-    let mut pod = Netlink::open_in(netns).map_err(failed("enter the pod's network namespace"))?;
-    let eth0 = pod
-        .link_by_name(INTERFACE)
-        .map_err(failed(STEP))?
-        .ok_or_else(|| NetworkError::LinkVanished {
-            name: INTERFACE.to_owned(),
-        })?;
-    let index = eth0.index;
-    let gateway = Some(IpAddr::V4(addressing.gateway));
-    pod.execute(&[
-        Request::SetUp { index: LOOPBACK },
-        Request::SetUp { index },
-        Request::AddAddress {
-            index,
-            address: IpAddr::V4(addressing.address),
-            prefix: addressing.prefix,
-        },
-        Request::AddRoute {
-            index,
-            destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-            gateway,
-        },
-    ])
-    .map_err(failed(STEP))
+    let configure = || {
+        let mut pod = Netlink::open().map_err(failed("open a netlink socket in the pod"))?;
+        let eth0 = pod
+            .link_by_name(INTERFACE)
+            .map_err(failed(STEP))?
+            .ok_or_else(|| NetworkError::LinkVanished {
+                name: INTERFACE.to_owned(),
+            })?;
+        without_ipv6(INTERFACE);
+        let index = eth0.index;
+        let gateway = Some(IpAddr::V4(addressing.gateway));
+        pod.execute(&[
+            Request::SetUp { index: LOOPBACK },
+            Request::SetUp { index },
+            Request::AddAddress {
+                index,
+                address: IpAddr::V4(addressing.address),
+                prefix: addressing.prefix,
+            },
+            Request::AddRoute {
+                index,
+                destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+                gateway,
+            },
+        ])
+        .map_err(failed(STEP))
+    };
+    in_netns(netns, configure).map_err(failed("enter the pod's network namespace"))?
+}
+
+/// Turns IPv6 off at an interface of this network, which is IPv4 only: no address or route of a router advertisement, no
+/// neighbour discovery, and no services of the node at link-local addresses. Advertisements stay refused if somebody
+/// turns IPv6 on again.
+fn without_ipv6(interface: &str) {
+    const CONSEQUENCE: &str = "pods may get routes from each other over IPv6";
+    for (name, value) in [("accept_ra", "0"), ("disable_ipv6", "1")] {
+        sysctl::set(&format!("ipv6/conf/{interface}/{name}"), value, CONSEQUENCE);
+    }
 }
 
 fn delete(host: &mut Netlink, name: &str) -> Result<(), NetworkError> {
