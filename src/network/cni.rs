@@ -3,8 +3,8 @@
 //! The configuration directory is read at every use: there is no watch that could fail or lag. A pod is detached from
 //! the network it was attached to, which the result cache has, even if the configuration has changed since.
 //!
-//! Invariant of garbage collection: an attachment whose network namespace still exists is never touched. Other runtimes
-//! and tools have their attachments in the same cache.
+//! Invariant of garbage collection: an attachment is not touched unless its network namespace is known to be gone. Other
+//! runtimes and tools have their attachments in the same cache.
 
 mod loopback;
 
@@ -174,7 +174,7 @@ impl Cni {
         let live = live();
         let (kept, dead): (Vec<_>, Vec<_>) = entries
             .into_iter()
-            .partition(|entry| live.contains(&entry.container_id) || Path::new(&entry.netns).exists());
+            .partition(|entry| live.contains(&entry.container_id) || may_be_in_use(entry));
         let (mut removed, mut first) = (0, Ok(()));
         for entry in &dead {
             let request = Request {
@@ -254,6 +254,12 @@ impl Cni {
             ..bare_request(pod, netns)
         })
     }
+}
+
+/// Whether somebody else may have the attachment. Older versions of libcni, and so runtimes that use it, do not record the
+/// namespace; pausa always does.
+fn may_be_in_use(entry: &CachedAttachment) -> bool {
+    entry.netns.is_empty() || Path::new(&entry.netns).exists()
 }
 
 fn bare_request(pod: &PodNetwork, netns: PathBuf) -> Request {

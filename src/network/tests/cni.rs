@@ -3,6 +3,9 @@
 use crate::error::Kinded;
 use std::os::unix::fs::PermissionsExt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
 
 fn write_conflist(node: &Node, text: &Value) {
@@ -349,15 +352,23 @@ fn garbage_is_what_has_neither_a_pod_nor_a_namespace() {
             network.attach(pod).await.unwrap();
         }
         dead_netns.remove();
+        // As libcni before 1.3 writes it, for a pod of another runtime that may be running.
+        let foreign = json!({
+            "kind": "cniCacheV1", "containerId": "foreign", "ifName": "eth0", "networkName": "n",
+            "config": STANDARD.encode(fs::read(node.path("net.d/10-test.conflist")).unwrap()),
+        });
+        fs::write(node.path("cni/results/n-foreign-eth0"), foreign.to_string()).unwrap();
         assert_eq!(network.collect_garbage(pods(&[&live])).await.unwrap(), 1);
     });
     assert_eq!(
         count(&node.path("cni/results"), |_| true),
-        2,
-        "a foreign attachment with a namespace stays"
+        3,
+        "foreign attachments stay if they have a namespace or it is not known"
     );
+    assert!(node.path("cni/results/n-foreign-eth0").exists());
     let gc: Value = serde_json::from_slice(&fs::read(node.path("stdin.GC")).unwrap()).unwrap();
     let expected = json!([
+        {"containerID": "foreign", "ifname": "eth0"},
         {"containerID": live.pod_id, "ifname": "eth0"}, {"containerID": other.pod_id, "ifname": "eth0"},
     ]);
     assert_eq!(gc["cni.dev/valid-attachments"], expected);
