@@ -116,6 +116,9 @@ pub(crate) enum ImageError {
     /// The operation ended without a result: the daemon stops, or has a bug.
     #[error("{doing} was interrupted because the daemon is stopping; try again")]
     Stopped { doing: &'static str },
+    /// The layer has come from another source meanwhile: it has to be claimed again.
+    #[error("layer {diff_id} was put into the store by another pull")]
+    Overtaken { diff_id: String },
     /// A short name has several meanings, and none of them could be pulled.
     #[error("cannot pull {reference:?}: {}", one_by_one(tried))]
     AllNamesFailed {
@@ -209,7 +212,7 @@ impl Kinded for ImageError {
             Self::DiffId { .. } | Self::Config { .. } | Self::InUse { .. } => ErrorKind::FailedPrecondition,
             Self::Io { source, .. } | Self::ArchiveWrite { source } => errno_kind(source.raw_os_error()),
             Self::Mount { source, .. } => errno_kind(Some(source.raw_os_error())),
-            Self::Record { .. } | Self::LayerCount { .. } => ErrorKind::Internal,
+            Self::Record { .. } | Self::LayerCount { .. } | Self::Overtaken { .. } => ErrorKind::Internal,
             Self::Stopped { .. } => ErrorKind::Unavailable,
             // An error that may pass takes precedence over a final one.
             Self::AllNamesFailed { tried, .. } => {

@@ -18,7 +18,7 @@ use super::*;
 use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 use builder::{DOCKER, OCI, digest, image, layer_of, small, tar};
-use registry::Registry;
+use registry::{Fault, Registry};
 
 pub(crate) fn open(root: &Path) -> Images {
     Images::open(ImagesConfig {
@@ -210,6 +210,37 @@ async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
     // The shared layer stays until its last image is removed.
     images.remove(&one.id()).await.unwrap();
     assert_eq!(listing(dir.path(), "layers").len(), 2);
+    images.remove(&two.id()).await.unwrap();
+    assert_empty(dir.path());
+}
+
+/// Images declare their layers themselves: one whose registry never sends a layer must not keep it from everybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root"]
+async fn nobody_waits_for_a_registry_that_was_not_asked_for() {
+    let (Some(slow), Some(own)) = (Registry::start(), Registry::start()) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let shared = tar(&[("shared", "x")]);
+    let one = image(OCI, &[shared.clone(), tar(&[("one", "1")])], &json!({}));
+    let two = image(OCI, &[shared, tar(&[("two", "2")])], &json!({}));
+    slow.push("app", "one", &one);
+    own.push("app", "two", &two);
+    let layer = digest(&one.layers[0]);
+    slow.fail(&layer, Fault::Stall(10));
+    let first = wait::begin(&images, slow.name("app:one"));
+    wait::until("the layer is asked for", || slow.count(&layer) == 1).await;
+    let name = own.name("app:two");
+    let second = tokio::time::timeout(Duration::from_secs(20), images.pull(&name, None));
+    assert_eq!(second.await.expect("waits for the other").unwrap(), two.id());
+    assert!(images.verify(&name).await.unwrap().is_whole());
+    // The first one gets its own bytes at last, and takes the layer that is there.
+    slow.heal();
+    assert_eq!(first.await.unwrap().unwrap(), one.id());
+    assert_eq!(listing(dir.path(), "layers").len(), 3);
+    images.remove(&one.id()).await.unwrap();
     images.remove(&two.id()).await.unwrap();
     assert_empty(dir.path());
 }

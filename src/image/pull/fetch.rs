@@ -1,5 +1,5 @@
-//! One layer of a pull: already in the store, being fetched by another pull, retained from a failed one, or
-//! to be fetched.
+//! One layer of a pull: already in the store, being fetched from the same registry by another pull, retained from a failed
+//! one, or to be fetched.
 //!
 //! ```text
 //!            ┌───────────── a pull of the same blob ─────────────┐
@@ -27,7 +27,7 @@ use super::unpack::unpack;
 use crate::blocking::blocking;
 use crate::error::chain;
 use crate::image::error::{ImageError, io_error, is_retryable, tree_error};
-use crate::image::store::layers::{Claim, Layer, Layers, Ticket};
+use crate::image::store::layers::{Claim, Layer, LayerSource, Layers, Ticket};
 use crate::telemetry::metrics;
 
 /// How often a layer is fetched whose bytes are damaged: once from each of two servers, if there are two.
@@ -66,6 +66,16 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
+    fn source(&self) -> LayerSource {
+        match self {
+            Self::Registry(remote, blob) => LayerSource::Registry {
+                host: remote.reference.host().to_owned(),
+                blob: blob.digest.clone(),
+            },
+            Self::File(..) => LayerSource::File,
+        }
+    }
+
     /// Digest and size of the blob, for progress reports. `diff_id` stands in for an unknown digest.
     pub(crate) fn blob(&self, diff_id: &str) -> (String, u64) {
         match self {
@@ -199,7 +209,7 @@ impl ActiveIngest<'_> {
 }
 
 /// Returns the layer `diff_id` and holds it. It is fetched from `origin` if the store does not have it and no
-/// other pull is fetching it.
+/// other pull is fetching it from there.
 pub(crate) async fn obtain(
     layers: &Layers,
     diff_id: &str,
@@ -207,27 +217,34 @@ pub(crate) async fn obtain(
     context: &PullContext,
     track: &Arc<LayerTracker>,
 ) -> Result<Arc<Layer>, ImageError> {
-    let mut tries = 0;
+    let (source, mut tries) = (origin.source(), 0);
     loop {
-        match layers.claim(diff_id) {
-            Claim::Held(layer) => {
-                track.enter(LayerState::Present);
-                return Ok(layer);
-            }
-            Claim::Wait(mut busy) => match resume_retained(diff_id, origin, context, track).await {
-                Some(Err(error)) if error.is_damage() => tracing::warn!(
+        let claim = layers.claim(diff_id, &source);
+        if let Claim::Held(layer) = claim {
+            track.enter(LayerState::Present);
+            return Ok(layer);
+        }
+        match resume_retained(diff_id, origin, context, track).await {
+            Some(Err(ImageError::Overtaken { .. })) => continue,
+            Some(Err(error)) if error.is_damage() => {
+                tracing::warn!(
                     layer = diff_id,
                     error = chain(&error),
                     "a resumed layer is damaged; fetching it again from its first byte"
-                ),
-                Some(resumed) => return resumed,
-                None => {
-                    track.enter(LayerState::Joined);
-                    // The channel carries no value: its end and every wake-up are the same. If the other pull
-                    // has failed, this one tries itself, since it may have other credentials.
-                    drop(busy.changed().await);
-                }
-            },
+                );
+                continue;
+            }
+            Some(resumed) => return resumed,
+            None => {}
+        }
+        match claim {
+            Claim::Held(layer) => return Ok(layer),
+            Claim::Wait(mut busy) => {
+                track.enter(LayerState::Joined);
+                // The channel carries no value: its end and every wake-up are the same. If the other pull
+                // has failed, this one tries itself, since it may have other credentials.
+                drop(busy.changed().await);
+            }
             Claim::Fetch(ticket) => {
                 track.enter(LayerState::Queued);
                 let _slot = context.slot().await;
@@ -254,6 +271,9 @@ pub(crate) async fn obtain(
                         fetched
                     }
                 };
+                if let Err(ImageError::Overtaken { .. }) = fetched {
+                    continue;
+                }
                 let layer = fetched?;
                 track.enter(LayerState::Done);
                 return Ok(layer);

@@ -171,15 +171,15 @@ impl RetainedPulls {
         }
         let until = Instant::now() + self.keep_for;
         let hex = ingest.diff_id().to_owned();
-        // An older ingest of the layer has failed: this one has the layer's ticket.
+        // An older ingest of the layer has failed, or comes from another source.
         drop(items.ingests.remove(&hex));
         let (ingest, _) = items.ingests.entry(hex).or_insert((ingest, until));
         ingest.wake_waiters();
         Ok(())
     }
 
-    /// Takes the retained ingest of a layer if it is one of `blob`. An ingest of another blob is discarded:
-    /// it blocks the layer.
+    /// Takes the retained ingest of a layer if it is one of `blob`. An ingest of another blob is discarded: the layer
+    /// will be there before anybody continues it.
     pub(crate) fn take_ingest(&self, diff_id: &str, blob: Option<&Digest>) -> Option<Ingest> {
         let (ingest, _) = self.items.lock().ingests.remove(diff_id)?;
         (blob == Some(ingest.blob()) && !ingest.has_failed()).then_some(ingest)

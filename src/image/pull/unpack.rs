@@ -1,4 +1,5 @@
-//! Unpacks a layer in `staging/`, compares it with its diff id, and renames it into `layers/`.
+//! Unpacks a layer in `staging/`, compares it with its diff id, and renames it into `layers/`, unless the layer has come
+//! from elsewhere meanwhile.
 //!
 //! Beside the tree lie a tar-split file, from which its archive can be rebuilt, and the names of implied
 //! directories. Where the archive cannot be rebuilt, the record has the digest of the tree instead.
@@ -88,6 +89,9 @@ pub(crate) fn unpack<R: Read + Send>(
     }
     let record = describe(&staging.0, ticket.hex(), dir.as_fd(), &unpacked)?;
     failpoint("layer-unpacked");
+    if !ticket.begin_install() {
+        return Err(ImageError::Overtaken { diff_id: expected });
+    }
     install(&staging.0, &layout.layer(ticket.hex()), &record)?;
     failpoint("layer-installed");
     Ok(ticket.commit(record))

@@ -3,21 +3,24 @@
 //! ```text
 //!            claim: Fetch               commit
 //!  absent ───────────────▶ fetching ────────────▶ present ◀── claim: Held
-//!    ▲                       │ ticket dropped       │ last Arc<Layer> dropped
+//!    ▲                       │ all tickets dropped  │ last Arc<Layer> dropped
 //!    └───────────────────────┴──────────────────────┴──▶ garbage collection renames the directory
 //! ```
 //!
-//! A caller that claims a layer on its way in or out waits and claims again. The count is that of
+//! A caller that claims a layer on its way out, or in from the same source, waits and claims again. A layer may be on its
+//! way in from several sources at once, each with a ticket: an image declares its diff ids itself, and its registry may be
+//! as slow as it likes, so nobody waits for a registry that was not asked for. The first one to arrive is installed. The count is that of
 //! `Arc<Layer>`: images and pulls in progress hold one for each layer. Dropping the last one removes the
 //! directory, except while the store is closing.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use pausa_distribution::Digest;
 use pausa_layer::Usage;
 use tokio::sync::watch;
 
@@ -26,10 +29,39 @@ use super::layout::Layout;
 use super::record::LayerRecord;
 use crate::image::error::ImageError;
 
+/// Where a layer comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LayerSource {
+    /// A blob of a registry, by the host that image references name.
+    Registry { host: String, blob: Digest },
+    /// A file of this node.
+    File,
+    /// The store itself, where the layer is verified after a power cut.
+    Store,
+}
+
+/// A layer on its way in, with the ticket of this number.
+struct Fetch {
+    ticket: u64,
+    source: LayerSource,
+    /// Wakes those who wait.
+    waiters: watch::Sender<()>,
+}
+
+impl Fetch {
+    /// Whether somebody who wants the layer from `source` waits for this one.
+    fn serves(&self, source: &LayerSource) -> bool {
+        // What is in the store is in the place of any other.
+        self.source == *source || self.source == LayerSource::Store
+    }
+}
+
 /// The state of a layer that is not absent.
 enum LayerSlot {
-    /// Being fetched, until the sender of the receiver is dropped.
-    Fetching(watch::Receiver<()>),
+    /// Being fetched, at least once.
+    Fetching(Vec<Fetch>),
+    /// Put into its place by the ticket of the first, whose place nobody can take any more.
+    Installing(Fetch),
     /// On disk. If no holder is left, it is about to be removed, until the sender of `gone` is dropped.
     Present {
         layer: Weak<Layer>,
@@ -107,6 +139,7 @@ pub(crate) struct Layers {
     table: Table,
     gc: GarbageCollector,
     closing: Arc<AtomicBool>,
+    tickets: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Layers {
@@ -125,6 +158,7 @@ impl Layers {
             layout,
             table: Table::default(),
             closing,
+            tickets: Arc::default(),
         })
     }
 
@@ -136,30 +170,47 @@ impl Layers {
         &self.gc
     }
 
-    pub(crate) fn claim(&self, hex: &str) -> Claim {
+    pub(crate) fn claim(&self, hex: &str, source: &LayerSource) -> Claim {
+        let wait = |fetch: &Fetch| {
+            // Earlier wake-ups do not count for a new receiver.
+            Claim::Wait(fetch.waiters.subscribe())
+        };
         let mut table = self.table.lock();
-        match table.get(hex) {
-            Some(LayerSlot::Fetching(busy)) => {
-                let mut busy = busy.clone();
-                // Earlier wake-ups do not count.
-                busy.mark_unchanged();
-                Claim::Wait(busy)
+        let others = match table.get_mut(hex) {
+            Some(LayerSlot::Present { layer, gone, .. }) => {
+                return match layer.upgrade() {
+                    Some(layer) => Claim::Held(layer),
+                    None => Claim::Wait(gone.clone()),
+                };
             }
-            Some(LayerSlot::Present { layer, gone, .. }) => match layer.upgrade() {
-                Some(layer) => Claim::Held(layer),
-                None => Claim::Wait(gone.clone()),
-            },
+            Some(LayerSlot::Installing(fetch)) => return wait(fetch),
+            Some(LayerSlot::Fetching(fetches)) => {
+                if let Some(fetch) = fetches.iter().find(|fetch| fetch.serves(source)) {
+                    return wait(fetch);
+                }
+                Some(fetches)
+            }
+            None => None,
+        };
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (waiters, _) = watch::channel(());
+        let fetch = Fetch {
+            ticket,
+            source: source.clone(),
+            waiters: waiters.clone(),
+        };
+        match others {
+            Some(fetches) => fetches.push(fetch),
             None => {
-                let (waiters, busy) = watch::channel(());
-                table.insert(hex.to_owned(), LayerSlot::Fetching(busy));
-                Claim::Fetch(Ticket {
-                    hex: hex.to_owned(),
-                    layers: self.clone(),
-                    committed: false,
-                    waiters,
-                })
+                table.insert(hex.to_owned(), LayerSlot::Fetching(vec![fetch]));
             }
         }
+        Claim::Fetch(Ticket {
+            hex: hex.to_owned(),
+            layers: self.clone(),
+            number: ticket,
+            waiters,
+        })
     }
 
     /// Whether a layer is present or being fetched.
@@ -202,7 +253,7 @@ impl Layers {
         let table = self.table.lock();
         let held = table.iter().filter(|(_, slot)| match slot {
             LayerSlot::Present { layer, .. } => layer.strong_count() > 0,
-            LayerSlot::Fetching(_) => false,
+            LayerSlot::Fetching(_) | LayerSlot::Installing(_) => false,
         });
         held.map(|(hex, _)| hex.clone()).collect()
     }
@@ -215,18 +266,18 @@ impl Layers {
                 bytes: sum.bytes.saturating_add(usage.bytes),
                 inodes: sum.inodes.saturating_add(usage.inodes),
             },
-            LayerSlot::Fetching(_) => sum,
+            LayerSlot::Fetching(_) | LayerSlot::Installing(_) => sum,
         })
     }
 }
 
-/// The exclusive right to put a layer into the store. If it is dropped without [`commit`](Self::commit), the
-/// layer is absent again.
+/// The right to put a layer into the store, which is exclusive from [`begin_install`](Self::begin_install) on. If all
+/// tickets are dropped without a commit, the layer is absent again.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     hex: String,
     layers: Layers,
-    committed: bool,
+    number: u64,
     waiters: watch::Sender<()>,
 }
 
@@ -239,10 +290,32 @@ impl Ticket {
         &self.layers
     }
 
-    /// Wakes the claims that wait for the layer, each time something is sent. They end only when the ticket
+    /// Wakes the claims that wait for this ticket, each time something is sent. They end only when the ticket
     /// is dropped as well.
     pub(crate) fn waiters(&self) -> watch::Sender<()> {
         self.waiters.clone()
+    }
+
+    /// Makes the ticket the only one. Returns `false` if another one was faster: then the layer is in its place, or will
+    /// be soon.
+    pub(crate) fn begin_install(&self) -> bool {
+        let mut table = self.layers.table.lock();
+        let Some(slot) = table.get_mut(&self.hex) else {
+            return false;
+        };
+        let LayerSlot::Fetching(fetches) = slot else {
+            return false;
+        };
+        let Some(at) = fetches.iter().position(|fetch| fetch.ticket == self.number) else {
+            return false;
+        };
+        let own = fetches.swap_remove(at);
+        let others = std::mem::take(fetches);
+        *slot = LayerSlot::Installing(own);
+        drop(table);
+        // Those who wait for the others wait for this one now.
+        wake(&others);
+        true
     }
 
     /// The layer's directory is in place since before the daemon's start, and durable.
@@ -253,16 +326,31 @@ impl Ticket {
     }
 
     /// The layer's directory is in place.
-    pub(crate) fn commit(mut self, record: LayerRecord) -> Arc<Layer> {
-        self.committed = true;
+    pub(crate) fn commit(self, record: LayerRecord) -> Arc<Layer> {
         self.layers.insert(record)
+    }
+}
+
+fn wake(fetches: &[Fetch]) {
+    for fetch in fetches {
+        fetch.waiters.send_replace(());
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.committed {
-            self.layers.table.lock().remove(&self.hex);
+        let mut table = self.layers.table.lock();
+        let is_last = match table.get_mut(&self.hex) {
+            Some(LayerSlot::Fetching(fetches)) => {
+                fetches.retain(|fetch| fetch.ticket != self.number);
+                fetches.is_empty()
+            }
+            Some(LayerSlot::Installing(fetch)) => fetch.ticket == self.number,
+            // Committed, by this ticket or another one.
+            Some(LayerSlot::Present { .. }) | None => false,
+        };
+        if is_last {
+            table.remove(&self.hex);
         }
     }
 }

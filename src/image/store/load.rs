@@ -10,7 +10,7 @@ use pausa_distribution::Digest;
 
 use super::clean_shutdown::VerifyScope;
 use super::content::{CONFIG_MAX, ImageConfig};
-use super::layers::{Claim, Layer, Layers, Ticket};
+use super::layers::{Claim, Layer, LayerSource, Layers, Ticket};
 use super::layout::{Layout, is_hex};
 use super::metadata::{FoundImage, MetadataStore, PartialImage};
 use super::record::{self, ImageRecord, LayerRecord, VERSION};
@@ -231,7 +231,7 @@ impl Loader<'_> {
         }
         let record = LayerRecord::load(self.layout, hex)?;
         if self.scope.covers(record.unpacked)
-            && let Claim::Fetch(ticket) = self.layers.claim(hex)
+            && let Claim::Fetch(ticket) = self.layers.claim(hex, &LayerSource::Store)
         {
             self.unverified.layers.insert(hex.to_owned(), (ticket, record));
             return Ok(None);
