@@ -10,8 +10,9 @@ use reqwest::Response;
 
 use crate::error::{Error, Target};
 
-/// Fewer bytes in the stall limit count as a stall.
-const MIN_PROGRESS: usize = 1024;
+/// Fewer bytes in the stall limit count as a stall. With the usual minute that is a kilobyte per second: less than a share of
+/// any link over which images can be pulled, and a large blob does not take years.
+const MIN_PROGRESS: usize = 64 << 10;
 /// A body that is read whole may take this many times the stall limit.
 const WHOLE_FACTOR: u32 = 5;
 

@@ -113,7 +113,7 @@ impl Reply {
         self
     }
 
-    /// Sends the body byte by byte, far too slowly.
+    /// Sends the body in small pieces, far too slowly.
     pub(crate) fn drip(mut self) -> Self {
         self.drip = true;
         self
@@ -185,9 +185,9 @@ async fn serve(mut stream: TcpStream, handler: Arc<Handler>, log: Arc<Mutex<Vec<
     if stream.write_all(head.as_bytes()).await.is_err() || head_only {
         return;
     }
-    for byte in reply.body.iter().take_while(|_| reply.drip) {
+    for piece in reply.body.chunks(1024).take_while(|_| reply.drip) {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        if stream.write_all(&[*byte]).await.is_err() {
+        if stream.write_all(piece).await.is_err() {
             return;
         }
     }

@@ -126,7 +126,7 @@ async fn a_server_that_only_stalls_is_given_up_with_a_clear_error() {
 }
 
 #[tokio::test]
-async fn a_byte_now_and_then_is_a_stall_too() {
+async fn a_few_bytes_now_and_then_are_a_stall_too() {
     let blob = blob();
     let (slow, fast) = (blob.clone(), blob.clone());
     let mirror = server(move |_, request| Reply::ranged(&slow, request).drip()).await;
