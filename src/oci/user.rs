@@ -4,8 +4,11 @@
 //! |---|---|---|
 //! | `run_as_user` | that id | `run_as_group`, else the one in passwd, else 0 |
 //! | `run_as_username` | looked up | `run_as_group`, else the one in passwd |
-//! | image `User`: `name`, `uid`, `name:group`, `uid:gid` | looked up; a name wins over a number | as given, else passwd, else 0 |
+//! | image `User`: `name`, `uid`, `name:group`, `uid:gid` | looked up | as given, else passwd, else 0 |
 //! | nothing | 0 | as for `run_as_user` 0 |
+//!
+//! A number is always an id, whatever names the files have: ImageStatus reports it as one, and what refuses to run images
+//! as root goes by that.
 //!
 //! Supplementary groups are the primary group, CRI's list and, unless the policy is Strict, the user's groups in
 //! `/etc/group` (KEP-3619). Both files come from the image and are untrusted: they are opened beneath the
@@ -89,8 +92,18 @@ pub fn resolve_user(
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wanted {
     Id(u32),
-    /// A name; if no entry has it and it is a number, the id.
     Name(String),
+}
+
+impl Wanted {
+    /// A text of digits is an id.
+    fn parse(field: &'static str, text: &str) -> Result<Self, OciError> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        // More digits than an i64 holds are too large as well.
+        id(field, text.parse().unwrap_or(i64::MAX)).map(Self::Id)
+    }
 }
 
 /// The requested user and group, with the fields they come from.
@@ -120,9 +133,9 @@ impl Asked {
                     let reason = "it needs run_as_user or run_as_username beside it";
                     return Err(OciError::invalid(group_field, group, reason));
                 }
-                return Ok(Self::of_image(of_image));
+                return Self::of_image(of_image);
             }
-            (None, name) => Wanted::Name(name.to_owned()),
+            (None, name) => Wanted::parse("linux.security_context.run_as_username", name)?,
         };
         let group = group.map(|group| id(group_field, group)).transpose()?;
         Ok(Self {
@@ -134,18 +147,19 @@ impl Asked {
     }
 
     /// From the image's `User`.
-    fn of_image(text: &str) -> Self {
+    fn of_image(text: &str) -> Result<Self, OciError> {
+        const FIELD: &str = "the image's User";
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
         let wanted = |text: &str| match text {
-            "" => None,
-            name => Some(Wanted::Name(name.to_owned())),
+            "" => Ok(None),
+            text => Wanted::parse(FIELD, text).map(Some),
         };
-        Self {
-            user: wanted(user).unwrap_or(Wanted::Id(0)),
-            user_field: "the image's User",
-            group: wanted(group),
-            group_field: "the image's User",
-        }
+        Ok(Self {
+            user: wanted(user)?.unwrap_or(Wanted::Id(0)),
+            user_field: FIELD,
+            group: wanted(group)?,
+            group_field: FIELD,
+        })
     }
 }
 
@@ -155,48 +169,34 @@ fn find_user(root: &Root<'_>, wanted: &Wanted, field: &'static str) -> Result<Us
         Wanted::Id(uid) => root.user(|_, known| known == *uid)?,
         Wanted::Name(text) => root.user(|name, _| name == text)?,
     };
-    if let Some(user) = found {
-        return Ok(user);
+    match (found, wanted) {
+        (Some(user), _) => Ok(user),
+        (None, Wanted::Id(uid)) => Ok(User {
+            name: None,
+            uid: *uid,
+            gid: 0,
+            home: "/".to_owned(),
+        }),
+        (None, Wanted::Name(name)) => Err(unknown(field, name, "/etc/passwd")),
     }
-    let uid = match wanted {
-        Wanted::Id(uid) => *uid,
-        Wanted::Name(text) => {
-            let uid = number(field, text, "/etc/passwd")?;
-            if let Some(user) = root.user(|_, known| known == uid)? {
-                return Ok(user);
-            }
-            uid
-        }
-    };
-    Ok(User {
-        name: None,
-        uid,
-        gid: 0,
-        home: "/".to_owned(),
-    })
 }
 
 fn find_group(root: &Root<'_>, wanted: &Wanted, field: &'static str) -> Result<u32, OciError> {
     match wanted {
         Wanted::Id(gid) => Ok(*gid),
-        Wanted::Name(text) => match root.group(text)? {
-            Some(gid) => Ok(gid),
-            None => number(field, text, "/etc/group"),
-        },
+        Wanted::Name(name) => {
+            let found = root.group(name)?;
+            found.ok_or_else(|| unknown(field, name, "/etc/group"))
+        }
     }
 }
 
-/// A name without an entry may be a number.
-fn number(field: &'static str, text: &str, file: &'static str) -> Result<u32, OciError> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(OciError::UnknownName {
-            field: field.into(),
-            value: text.to_owned(),
-            file,
-        });
+fn unknown(field: &'static str, name: &str, file: &'static str) -> OciError {
+    OciError::UnknownName {
+        field: field.into(),
+        value: name.to_owned(),
+        file,
     }
-    // More digits than an i64 holds are too large as well.
-    id(field, text.parse().unwrap_or(i64::MAX))
 }
 
 fn id(field: &'static str, value: i64) -> Result<u32, OciError> {

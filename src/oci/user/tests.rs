@@ -13,8 +13,8 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     # a comment\n\
     broken:x:9\n\
     app:x:1000:2000::/home/app:/bin/sh\n\
-    1234:x:77:78::/home/number:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nstaff:x:50:app,other\nmore:x:60:other, app\nnone:x:70:\n";
+    1234:x:0:0::/home/number:/bin/sh\n";
+const GROUP: &str = "root:x:0:\n70:x:0:\nstaff:x:50:app,other\nmore:x:60:other, app\nnone:x:70:\n";
 
 fn root_with(passwd: Option<&str>, group: Option<&str>) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -71,7 +71,9 @@ fn the_images_user_in_all_forms() {
         ("app:70", user(1000, 70, &[70, 50, 60], "/home/app")),
         ("4000:5000", user(4000, 5000, &[5000], "/")),
         ("4000", user(4000, 0, &[0], "/")),
-        ("1234", user(77, 78, &[78], "/home/number")),
+        // Names that look like numbers.
+        ("1234", user(1234, 0, &[0], "/")),
+        ("01234:0070", user(1234, 70, &[70], "/")),
         (":staff", user(0, 50, &[50], "/root")),
     ] {
         assert_eq!(resolve(root.path(), text, |_| {}).unwrap(), expected, "{text:?}");
@@ -106,6 +108,10 @@ fn cri_wins_over_the_image() {
         security.run_as_group = id(70);
     });
     assert_eq!(by_name.unwrap(), user(1000, 70, &[70, 50, 60], "/home/app"));
+    let number = resolve(root.path(), "", |security| {
+        security.run_as_username = "1234".to_owned();
+    });
+    assert_eq!(number.unwrap(), user(1234, 0, &[0], "/"));
     let unknown = resolve(root.path(), "", |security| {
         security.run_as_user = id(5000);
         security.run_as_group = id(6000);
