@@ -10,8 +10,8 @@
 //! A number is always an id, whatever names the files have: ImageStatus reports it as one, and what refuses to run images
 //! as root goes by that.
 //!
-//! Supplementary groups are the primary group, CRI's list and, unless the policy is Strict, the user's groups in
-//! `/etc/group` (KEP-3619). Both files come from the image and are untrusted: they are opened beneath the
+//! Supplementary groups are the primary group, unless the policy is Strict the user's groups in `/etc/group`, and CRI's list,
+//! in this order (KEP-3619). Both files come from the image and are untrusted: they are opened beneath the
 //! container's root (RESOLVE_IN_ROOT), must be regular and small, and ids must fit 31 bits.
 //! Reference: passwd(5), group(5), openat2(2).
 
@@ -67,12 +67,12 @@ pub fn resolve_user(
         None => user.gid,
     };
     let mut groups = vec![gid];
-    for given in &security.supplemental_groups {
-        groups.push(id("linux.security_context.supplemental_groups", *given)?);
-    }
     let strict = security.supplemental_groups_policy() == SupplementalGroupsPolicy::Strict;
     if let Some(name) = user.name.filter(|_| !strict) {
         groups.extend(root.groups_of(&name)?);
+    }
+    for given in &security.supplemental_groups {
+        groups.push(id("linux.security_context.supplemental_groups", *given)?);
     }
     let groups = distinct(groups);
     if groups.len() > MAX_GROUPS {

@@ -120,6 +120,16 @@ fn cri_wins_over_the_image() {
     assert_eq!(unknown.unwrap(), user(5000, 6000, &[6000, 7000], "/"));
 }
 
+/// KEP-3619: kubelet's clients expect the image's groups before those that were asked for.
+#[test]
+fn the_images_groups_come_before_the_requested_ones() {
+    let root = root_with(Some(PASSWD), Some(GROUP));
+    let merged = resolve(root.path(), "app", |security| {
+        security.supplemental_groups = vec![4000, 60];
+    });
+    assert_eq!(merged.unwrap().groups, [2000, 50, 60, 4000]);
+}
+
 #[test]
 fn strict_leaves_the_images_groups_out() {
     let root = root_with(Some(PASSWD), Some(GROUP));
