@@ -103,7 +103,7 @@ impl Cgroups {
 
     pub(crate) fn with(driver: Driver, layout: Layout) -> Result<Self, CgroupError> {
         let roots = match &layout {
-            Layout::V1 { hierarchies, .. } => hierarchies
+            Layout::V1 { hierarchies } => hierarchies
                 .iter()
                 .map(|one| {
                     Ok(Root {

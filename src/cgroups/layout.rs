@@ -26,12 +26,8 @@ const V1_CONTROLLERS: [&str; 14] = [
 /// The node's cgroup hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// At least one controller is on cgroup v1; in hybrid mode there is a v2 hierarchy beside them.
-    V1 {
-        hierarchies: Vec<Hierarchy>,
-        /// The mount point of a v2 hierarchy. It is not used.
-        unified: Option<PathBuf>,
-    },
+    /// At least one controller is on cgroup v1. In hybrid mode there is a v2 hierarchy beside them, which is not used.
+    V1 { hierarchies: Vec<Hierarchy> },
     /// cgroup v2 alone.
     V2 {
         mount_point: PathBuf,
@@ -99,7 +95,7 @@ impl Layout {
         }
         let controls = |one: &Hierarchy| one.controllers.iter().any(|name| !name.starts_with("name="));
         match (hierarchies.iter().any(controls), unified) {
-            (true, unified) => Some(Self::V1 { hierarchies, unified }),
+            (true, _) => Some(Self::V1 { hierarchies }),
             (false, Some(mount_point)) => Some(Self::V2 { mount_point, flags }),
             (false, None) => None,
         }

@@ -38,7 +38,7 @@ impl Playground {
     fn root(&self, controller: &str) -> PathBuf {
         match &self.cgroups.layout {
             Layout::V2 { mount_point, .. } => mount_point.clone(),
-            Layout::V1 { hierarchies, .. } => hierarchies
+            Layout::V1 { hierarchies } => hierarchies
                 .iter()
                 .find(|one| one.controllers.iter().any(|name| name == controller))
                 .unwrap()
@@ -338,10 +338,7 @@ fn without_a_devices_controller_only_the_privileged_start() {
         controllers: vec!["pids".to_owned()],
         mount_point: root.path().to_path_buf(),
     }];
-    let layout = Layout::V1 {
-        hierarchies,
-        unified: None,
-    };
+    let layout = Layout::V1 { hierarchies };
     let cgroups = Cgroups::with(Driver::Cgroupfs, layout).unwrap();
     let create = |id: &str, allow: bool| {
         let mut rule = LinuxDeviceCgroup::default();

@@ -46,7 +46,6 @@ pub(super) fn v1_layout() -> Layout {
             hierarchy(&["memory"], "memory"),
             hierarchy(&["name=systemd"], "systemd"),
         ],
-        unified: Some("/sys/fs/cgroup/unified".into()),
     }
 }
 
@@ -348,7 +347,6 @@ fn cgroup_v1_is_a_tmpfs_with_one_mount_a_hierarchy() {
             "/sys/fs/cgroup/cpuacct cgroup cpu,cpuacct 1",
             "/sys/fs/cgroup/memory cgroup memory 1",
             "/sys/fs/cgroup/systemd cgroup none,name 1",
-            "/sys/fs/cgroup/unified cgroup2  1",
         ]
     );
 }

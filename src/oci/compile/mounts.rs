@@ -85,7 +85,8 @@ fn elsewhere(
     })
 }
 
-/// v2: the one hierarchy. v1: a small tmpfs with one mount per hierarchy. In a cgroup namespace of its own, a container
+/// v2: the one hierarchy. v1: a small tmpfs with one mount per hierarchy, without the v2 hierarchy that hybrid nodes have
+/// beside them: programs take `/sys/fs/cgroup/unified` for a node with controllers on v2, and runc has none either. In a cgroup namespace of its own, a container
 /// sees its own cgroups as the roots.
 fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
     let target = path_bytes(mount.destination());
@@ -100,12 +101,12 @@ fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
         attributes,
         propagation: options.propagation,
     };
-    let (hierarchies, unified) = match layout {
+    let hierarchies = match layout {
         Layout::V2 { flags, .. } => {
             let flags = flags.iter().map(|flag| (flag.clone(), None)).collect();
             return vec![make(target, "cgroup2", flags, options.attributes)];
         }
-        Layout::V1 { hierarchies, unified } => (hierarchies, unified),
+        Layout::V1 { hierarchies } => hierarchies,
     };
     // The tmpfs cannot be read-only while mount points are created in it; it becomes so with the read-only paths.
     let mut writable = options.attributes;
@@ -117,9 +118,6 @@ fn cgroup(mount: &Mount, options: &Options, layout: &Layout) -> Vec<MountPlan> {
         for (directory, parameters) in places(&hierarchy.controllers) {
             plan.push(make(at(&directory), "cgroup", parameters, options.attributes));
         }
-    }
-    if unified.is_some() {
-        plan.push(make(at("unified"), "cgroup2", Vec::new(), options.attributes));
     }
     plan
 }
