@@ -370,3 +370,21 @@ fn a_mount_replaces_a_default() {
         assert_eq!(seen, "mine");
     });
 }
+
+/// OCI runtime-spec, "cgroup": a container sees each hierarchy once, read-only, and on version 1 none of version 2, as with
+/// runc. Kubernetes' end-to-end tests take `/sys/fs/cgroup/unified` for a node with version 2.
+#[test]
+#[ignore = "needs root"]
+fn each_cgroup_hierarchy_is_mounted_once() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let mounts = pod
+            .sh("grep ' /sys/fs/cgroup' /proc/self/mounts; ! mkdir /sys/fs/cgroup/x 2>/dev/null")
+            .await;
+        let targets: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        let different: std::collections::BTreeSet<&str> = targets.iter().copied().collect();
+        assert_eq!(targets.len(), different.len(), "{mounts}");
+        assert!(different.contains("/sys/fs/cgroup"), "{mounts}");
+        assert!(!different.contains("/sys/fs/cgroup/unified"), "{mounts}");
+    });
+}

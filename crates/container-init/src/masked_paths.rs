@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pausa_monitor_protocol::{ContainerPlan, MountSource};
 use pausa_sys::MountAttributes;
-use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
+use rustix::fs::{
+    AtFlags, FileType, PROC_SUPER_MAGIC, StatxAttributes, StatxFlags, fstat, fstatfs, makedev, statx,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string,
@@ -68,21 +70,36 @@ fn find(
     Ok(Some(handle))
 }
 
+/// Makes a mount read-only as it is, and a directory or file within a mount by a read-only clone of it. A clone of a mount
+/// would show everything below it twice.
 fn make_readonly(path: &[u8], handle: BorrowedFd<'_>) -> Result<(), Error> {
-    let copy = clone_tree(handle).at_with(|| Step::HiddenPath(path.into()))?;
+    let stat = statx(handle, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
+        .at_with(|| Step::Inspect(path.into()))?;
+    let copy = if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        None
+    } else {
+        Some(clone_tree(handle).at_with(|| Step::HiddenPath(path.into()))?)
+    };
     let attributes = MountAttributes {
         set: RDONLY,
         clear: 0,
-        propagation: MountPropagationFlags::PRIVATE,
+        propagation: match copy {
+            Some(_) => MountPropagationFlags::PRIVATE,
+            None => MountPropagationFlags::empty(),
+        },
         recursive: true,
     };
-    pausa_sys::mount_setattr(copy.as_fd(), &attributes).at_with(|| Step::MountAttributes {
+    let mount = copy.as_ref().map_or(handle, OwnedFd::as_fd);
+    pausa_sys::mount_setattr(mount, &attributes).at_with(|| Step::MountAttributes {
         target: path.into(),
         set: RDONLY,
         clear: 0,
         how: ", AT_RECURSIVE",
     })?;
-    attach(copy.as_fd(), handle).at_with(|| Step::Attach(path.into()))
+    match copy {
+        Some(copy) => attach(copy.as_fd(), handle).at_with(|| Step::Attach(path.into())),
+        None => Ok(()),
+    }
 }
 
 /// `empty` holds the first empty directory that was attached; further ones are clones of it.

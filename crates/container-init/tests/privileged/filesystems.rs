@@ -24,6 +24,10 @@ pub(crate) const CASES: &[Case] = &[
         hidden_and_protected_paths,
     ),
     (
+        "filesystems::a_mount_becomes_read_only_where_it_is",
+        read_only_mount,
+    ),
+    (
         "filesystems::the_images_null_device_hides_nothing",
         images_null_device,
     ),
@@ -95,6 +99,20 @@ fn hidden_and_protected_paths() {
         "{output}"
     );
     assert!(output.ends_with("1:3\n"), "{output}");
+}
+
+fn read_only_mount() {
+    let world = World::new();
+    let mut plan = shell(
+        "touch /volume/x /volume/inner/x 2>&1 | grep -c Read-only; grep -c ' /volume' /proc/self/mounts; \
+         touch /volume/inner-of-dir 2>&1 | grep -c Read-only",
+    );
+    plan.mounts.extend([
+        filesystem("/volume", "tmpfs", 0, &[]),
+        filesystem("/volume/inner", "tmpfs", 0, &[]),
+    ]);
+    plan.readonly_paths = vec![b"/volume".to_vec()];
+    assert_eq!(world.run(&plan).unwrap().output, "2\n2\n1\n");
 }
 
 fn images_null_device() {
