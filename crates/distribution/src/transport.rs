@@ -3,6 +3,7 @@
 //! Invariants: `Authorization` and the headers of `hosts.toml` go to the endpoint's own origin only; a redirect never leads
 //! from HTTPS to HTTP nor from another host into this node; a request that was refused with 401 is repeated once at most.
 
+use std::net::Ipv6Addr;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{
@@ -214,6 +215,9 @@ pub(crate) fn allowed(from: &Url, to: &Url) -> Result<(), &'static str> {
     if is_this_node(to) && !is_this_node(from) {
         return Err("it leads from another host into this node");
     }
+    if is_link_local(to) && !is_link_local(from) && !is_this_node(from) {
+        return Err("it leads from another network to a link-local address of this node's");
+    }
     Ok(())
 }
 
@@ -228,6 +232,22 @@ fn is_this_node(url: &Url) -> bool {
         _ => false,
     };
     unspecified || is_loopback(url)
+}
+
+/// A link-local address, or the one that serves as such. Cloud providers serve the node's identity there, to whatever asks
+/// from the node.
+fn is_link_local(url: &Url) -> bool {
+    const AMAZON: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_link_local(),
+        Some(url::Host::Ipv6(address)) => {
+            let mapped = address.to_ipv4_mapped();
+            address == AMAZON
+                || address.is_unicast_link_local()
+                || mapped.is_some_and(|address| address.is_link_local())
+        }
+        _ => false,
+    }
 }
 
 fn challenges(response: &Response) -> Vec<Challenge> {

@@ -254,6 +254,11 @@ async fn redirects_that_lead_astray_are_refused() {
         "2130706433",
         "[::ffff:127.0.0.1]",
         "localhost",
+        // Where cloud providers serve the node's identity.
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
     ] {
         assert!(!check("http://a.example", &format!("http://{here}/")), "{here}");
     }
