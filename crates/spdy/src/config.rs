@@ -47,14 +47,18 @@ pub struct Limits {
     pub header_block: usize,
     /// Headers in a block.
     pub headers: u32,
+    /// Bytes of the header blocks of all streams that the peer has opened and that are not accepted yet. Streams beyond are
+    /// refused.
+    pub waiting_headers: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            control_frame: 32 * 1024,
-            header_block: 64 * 1024,
-            headers: 128,
+            control_frame: 8 * 1024,
+            header_block: 4 * 1024,
+            headers: 32,
+            waiting_headers: 64 * 1024,
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct Config {
     pub session_window: u32,
     /// Bytes written to a stream and not yet handed to the byte stream below, before writing waits.
     pub send_buffer: usize,
+    /// What open streams share for that: with many, each gets less than [`Self::send_buffer`], but at least 4 KiB.
+    pub session_send_buffer: usize,
     /// Streams the peer may have open at once; more are refused.
     pub max_streams: u32,
     pub limits: Limits,
@@ -93,6 +99,7 @@ impl Default for Config {
             stream_window: 256 * 1024,
             session_window: 1024 * 1024,
             send_buffer: 128 * 1024,
+            session_send_buffer: 1024 * 1024,
             max_streams: 1024,
             limits: Limits::default(),
             keepalive: Some(Keepalive {

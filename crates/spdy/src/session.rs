@@ -26,8 +26,9 @@
 //!   Session, Incoming, RecvHalf, SendHalf ──▶ shared: Connection + slots ◀── driver ◀──▶ byte stream
 //! ```
 //!
-//! Bounds, for each connection: at most [`Config::session_window`] unread bytes plus one read; at most
-//! [`Config::send_buffer`] unsent bytes for each stream plus one batch. A stream that is not read stalls no other one if the
+//! Bounds, for each connection: at most [`Config::session_window`] unread bytes plus one read; for each stream at most
+//! [`Config::send_buffer`] unsent bytes, or less with many streams, plus one batch; headers of streams that wait for
+//! [`Session::accept`] up to [`Limits::waiting_headers`](crate::Limits::waiting_headers). A stream that is not read stalls no other one if the
 //! peer keeps to its windows; with a peer that does not, all stall once it has filled the session's window (without windows
 //! there is no way to tell the peer which stream to hold back).
 
@@ -70,7 +71,8 @@ impl Session {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let shared = Arc::new(Shared::new(Connection::new(role, config.clone())));
+        let connection = Connection::new(role, config.clone());
+        let shared = Arc::new(Shared::new(connection, config.limits.waiting_headers));
         tokio::spawn(Driver::new(io, Arc::clone(&shared), config).run());
         Self { shared }
     }
@@ -101,7 +103,7 @@ impl Session {
     /// The peer refused it, or the connection ended.
     pub async fn open(&self, headers: Headers) -> Result<Stream, Error> {
         let id = self.shared.lock().open(headers)?;
-        let mut stream = Stream::new(Arc::clone(&self.shared), id, Headers::new());
+        let mut stream = Stream::new(Arc::clone(&self.shared), id);
         let reply = poll_fn(|cx| self.shared.lock().poll_reply(id, cx)).await?;
         stream.set_headers(reply);
         Ok(stream)

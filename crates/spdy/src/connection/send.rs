@@ -9,6 +9,9 @@ use crate::{Error, RstStatus, StreamId};
 /// The largest payload of a DATA frame: the buffer size of Go's `io.Copy`. Other streams wait for one frame on a slow link.
 const MAX_PAYLOAD: usize = 32 * 1024;
 
+/// What each stream may have queued, however many there are.
+const SMALLEST_SHARE: usize = 4 * 1024;
+
 enum Turn {
     /// Sent a frame and has more.
     More,
@@ -19,14 +22,21 @@ enum Turn {
 }
 
 impl Connection {
-    /// How many bytes a stream accepts now: the rest of [`crate::Config::send_buffer`].
+    /// How many bytes each stream may have queued: [`crate::Config::send_buffer`], or less if there are many.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        let share = self.config.session_send_buffer / self.streams.len().max(1);
+        share.max(SMALLEST_SHARE).min(self.config.send_buffer)
+    }
+
+    /// How many bytes a stream accepts now: the rest of its [share](Self::share).
     ///
     /// # Errors
     /// If the stream has ended, is finished or has no reply yet.
     pub fn room(&self, stream: StreamId) -> Result<usize, Error> {
         match self.streams.get(&stream) {
             Some(state) if state.sending == Sending::Open && self.may_send(stream, state) => {
-                Ok(self.config.send_buffer.saturating_sub(state.queue.len()))
+                Ok(self.share().saturating_sub(state.queue.len()))
             }
             _ => Err(Error::NotOpen { stream }),
         }

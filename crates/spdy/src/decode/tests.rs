@@ -151,7 +151,7 @@ fn bad_header_blocks_cost_only_their_stream() {
             block(u32::MAX, &[]),
             Violation::TooManyHeaders {
                 count: u32::MAX,
-                limit: 128,
+                limit: 32,
             },
         ),
     ];

@@ -160,8 +160,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if self.out.len() < BATCH {
             state.connection.take_output(BATCH, &mut self.out);
         }
+        let roomy = (state.connection.share() / 2).max(1);
         for stream in state.connection.take_drained() {
-            let roomy = self.config.send_buffer / 2;
             if state.connection.room(stream).is_ok_and(|room| room >= roomy)
                 && let Some(slot) = state.slots.get_mut(&stream)
             {

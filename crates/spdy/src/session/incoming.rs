@@ -39,7 +39,7 @@ impl Incoming {
         &self.headers
     }
 
-    /// Sends SYN_REPLY. Nothing can be sent on a stream before (spdystream would drop it). If the peer has reset the stream
+    /// Sends SYN_REPLY and forgets the peer's headers. Nothing can be sent on a stream before (spdystream would drop it). If the peer has reset the stream
     /// meanwhile, its halves fail; headers larger than [`crate::Limits::header_block`] reset it, too.
     pub fn accept(mut self, headers: Headers) -> Stream {
         self.answered = true;
@@ -50,11 +50,7 @@ impl Incoming {
             }
             state.wake_driver();
         }
-        Stream::new(
-            Arc::clone(&self.shared),
-            self.id,
-            std::mem::take(&mut self.headers),
-        )
+        Stream::new(Arc::clone(&self.shared), self.id)
     }
 
     /// Resets the stream: its opener gets `status`.

@@ -16,12 +16,15 @@ use crate::{Error, RstStatus, StreamId};
 /// Bytes from the peer. Ends (0 bytes, `None`) with the peer's FIN; fails with `ConnectionReset` after RST_STREAM and
 /// `ConnectionAborted` after the end of the connection, in both cases only after everything received before has been read.
 ///
-/// [`Self::chunk`] and `AsyncBufRead` (`tokio::io::copy_buf`) do not copy; `AsyncRead` does.
+/// [`Self::chunk`] and `AsyncBufRead` (`tokio::io::copy_buf`) do not copy; `AsyncRead` does. Bytes count as unread, and the
+/// peer gets no credit for them, until the next ones are asked for: the reader may hold them until it has passed them on.
 #[derive(Debug)]
 pub struct RecvHalf {
     shared: Arc<Shared>,
     id: StreamId,
     current: Bytes,
+    /// Bytes that are given out, `current` included, and still count as unread.
+    held: usize,
 }
 
 impl RecvHalf {
@@ -30,6 +33,7 @@ impl RecvHalf {
             shared,
             id,
             current: Bytes::new(),
+            held: 0,
         }
     }
 
@@ -61,11 +65,12 @@ impl RecvHalf {
         }
         let progress = ready!(coop::poll_proceed(cx));
         let mut state = self.shared.lock();
+        state.release(self.id, std::mem::take(&mut self.held));
         let Some(slot) = state.slots.get_mut(&self.id) else {
             return Poll::Ready(Err(Error::Closed.into()));
         };
         if let Some(chunk) = slot.unread.pop(usize::MAX) {
-            state.release(self.id, chunk.len());
+            self.held = chunk.len();
             self.current = chunk;
         } else if !slot.ended {
             register(&mut slot.reader, cx);
@@ -109,6 +114,8 @@ impl AsyncBufRead for RecvHalf {
 
 impl Drop for RecvHalf {
     fn drop(&mut self) {
-        self.shared.lock().drop_reader(self.id);
+        let mut state = self.shared.lock();
+        state.release(self.id, self.held);
+        state.drop_reader(self.id);
     }
 }

@@ -36,6 +36,12 @@ impl SendHalf {
         self.id
     }
 
+    /// How many bytes this stream may have queued now: [`crate::Config::send_buffer`], or less if there are many streams.
+    #[must_use]
+    pub fn share(&self) -> usize {
+        self.shared.lock().connection.share()
+    }
+
     /// Sends bytes without copying them. If it is cancelled, the first of them may have been sent.
     ///
     /// # Errors

@@ -39,11 +39,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection, waiting_headers_max: usize) -> Self {
         let state = State {
             connection,
             slots: HashMap::new(),
             incoming: VecDeque::new(),
+            waiting_headers: 0,
+            waiting_headers_max,
             pings: VecDeque::new(),
             phase: Phase::Running,
             went_away: None,
@@ -75,6 +77,9 @@ pub(super) struct State {
     pub(super) slots: HashMap<StreamId, Slot>,
     /// Opened by the peer, not yet accepted.
     incoming: VecDeque<StreamId>,
+    /// Bytes of their header blocks.
+    waiting_headers: usize,
+    waiting_headers_max: usize,
     pings: VecDeque<(u32, oneshot::Sender<()>)>,
     pub(super) phase: Phase,
     /// The status of the peer's GOAWAY.
@@ -158,7 +163,9 @@ impl State {
     pub(super) fn next_incoming(&mut self) -> Option<(StreamId, Headers)> {
         let id = self.incoming.pop_front()?;
         let slot = self.slots.get_mut(&id)?;
-        Some((id, std::mem::take(&mut slot.headers)))
+        let headers = std::mem::take(&mut slot.headers);
+        self.waiting_headers -= headers.block_len();
+        Some((id, headers))
     }
 
     /// The error for a half of a stream, if the stream or the session has failed.
@@ -227,7 +234,13 @@ impl State {
     /// session.
     pub(super) fn dispatch(&mut self, event: Event, wakers: &mut Vec<Waker>) -> bool {
         match event {
+            Event::Opened { stream, headers, .. }
+                if self.waiting_headers + headers.block_len() > self.waiting_headers_max =>
+            {
+                self.connection.reset(stream, RstStatus::RefusedStream);
+            }
             Event::Opened { stream, headers, fin } => {
+                self.waiting_headers += headers.block_len();
                 let mut slot = Slot::new(headers);
                 slot.ended = fin;
                 self.slots.insert(stream, slot);
@@ -283,6 +296,7 @@ impl State {
         if let Some(at) = self.incoming.iter().position(|id| *id == stream) {
             self.incoming.remove(at);
             if let Some(mut slot) = self.slots.remove(&stream) {
+                self.waiting_headers -= slot.headers.block_len();
                 self.connection.release(stream, slot.unread.clear());
             }
         } else if let Some(slot) = self.slots.get_mut(&stream) {
@@ -311,7 +325,7 @@ impl State {
 }
 
 /// Smaller pieces are copied out of the read buffer, because a piece keeps the whole buffer alive.
-const SHARE_FROM: usize = super::driver::LARGEST_READ / 8;
+const SHARE_FROM: usize = super::driver::LARGEST_READ / 4;
 
 /// A stream as its halves see it.
 #[derive(Debug)]

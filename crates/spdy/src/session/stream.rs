@@ -16,9 +16,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(shared: Arc<Shared>, id: StreamId, headers: Headers) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, id: StreamId) -> Self {
         Self {
-            headers,
+            headers: Headers::new(),
             recv: RecvHalf::new(Arc::clone(&shared), id),
             send: SendHalf::new(shared, id),
         }
@@ -34,7 +34,7 @@ impl Stream {
         self.recv.id()
     }
 
-    /// The peer's headers: of SYN_STREAM if it opened the stream, of SYN_REPLY if we did.
+    /// The headers of the peer's SYN_REPLY. Of a stream that the peer opened, only [`Incoming`](super::Incoming) has them.
     #[must_use]
     pub fn headers(&self) -> &Headers {
         &self.headers

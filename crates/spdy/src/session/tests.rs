@@ -1,5 +1,6 @@
 //! Sessions over an in-memory byte stream; the bulk and the rough ones are in submodules.
 
+mod bounds;
 mod ends;
 mod many;
 
@@ -59,7 +60,7 @@ async fn headers_and_bytes_go_both_ways_and_each_direction_ends_by_itself() {
     let (opened, accepted) = tokio::join!(client.open(request), accept);
     let opened = opened.unwrap();
     assert_eq!(opened.headers().get("answer"), Some("yes"));
-    assert_eq!(accepted.headers().get("port"), Some("80"));
+    assert!(accepted.headers().is_empty(), "they were for the decision");
     let (mut from_server, mut to_server) = opened.split();
     let (mut from_client, mut to_client) = accepted.split();
 
