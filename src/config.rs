@@ -159,6 +159,10 @@ pub struct Streaming {
     pub key: Option<PathBuf>,
     /// Seconds without data in either direction after which a stream is closed.
     pub idle_timeout_seconds: u32,
+    /// How many sessions of exec, attach and port-forward may exist at the same time.
+    pub max_sessions: u32,
+    /// How many of them with one pod.
+    pub max_sessions_per_pod: u32,
 }
 
 /// Metrics about the daemon.
@@ -312,6 +316,8 @@ impl Default for Streaming {
             cert: None,
             key: None,
             idle_timeout_seconds: 4 * 60 * 60,
+            max_sessions: 512,
+            max_sessions_per_pod: 128,
         }
     }
 }

@@ -16,8 +16,9 @@
 //! Must never: decide anything about containers, know about monitors, or leave anything behind when a client
 //! disconnects: a session is one future, and dropping it closes everything.
 //!
-//! Invariants: a URL works once, within a minute, for the operation it was issued for. Memory is bounded to a few
-//! buffers per stream: a side that does not read makes the other one wait.
+//! Invariants: a URL works once, within a minute, for the operation it was issued for. The memory of a session is bounded,
+//! however many streams, headers, messages or connections its client makes: a side that does not read makes the other
+//! one wait. The number of sessions is bounded, with each pod and in all.
 //!
 //! Links: the streaming calls of CRI v1; [0007](../docs/design/0007-streaming.md).
 
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::error::Failure;
+use sessions::Sessions;
 use ticket::Ticket;
 use tls::Certificate;
 use tokens::Tokens;
@@ -43,6 +45,7 @@ mod resize;
 mod route;
 mod server;
 mod session;
+mod sessions;
 mod status;
 pub mod ticket;
 mod tls;
@@ -51,6 +54,7 @@ mod tunnel;
 mod upgrade;
 mod websocket;
 
+pub use sessions::SessionLimits;
 pub use tls::TlsError;
 
 /// Configuration of the streaming server.
@@ -62,6 +66,7 @@ pub struct Settings {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// A connection without traffic for so long is closed.
     pub idle_timeout: Duration,
+    pub sessions: SessionLimits,
 }
 
 /// Why the streaming server cannot be started.
@@ -93,6 +98,7 @@ struct Shared {
     tokens: Tokens<Ticket>,
     certificate: Option<Certificate>,
     idle: Duration,
+    sessions: Arc<Sessions>,
 }
 
 impl Streaming {
@@ -117,6 +123,7 @@ impl Streaming {
             tokens: Tokens::default(),
             certificate,
             idle: settings.idle_timeout,
+            sessions: Arc::new(Sessions::new(settings.sessions)),
         });
         tracing::info!(url = base, "streaming server started");
         let accepting = tokio::spawn(server::serve(listener, Arc::clone(&shared))).abort_handle();

@@ -82,6 +82,10 @@ fn streaming(config: &Config) -> streaming::Settings {
         address: (streaming.address, streaming.port).into(),
         certificate: streaming.cert.clone().zip(streaming.key.clone()),
         idle_timeout: Duration::from_secs(streaming.idle_timeout_seconds.into()),
+        sessions: streaming::SessionLimits {
+            per_pod: streaming.max_sessions_per_pod,
+            total: streaming.max_sessions,
+        },
     }
 }
 

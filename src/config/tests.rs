@@ -113,7 +113,7 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 17] = [
+    let cases: [(&str, Spoil); 19] = [
         ("registries_conf", |c| {
             c.registries_conf = "registries.conf".into();
         }),
@@ -145,6 +145,10 @@ fn bad_values_are_named() {
         }),
         ("streaming.idle_timeout_seconds", |c| {
             c.streaming.idle_timeout_seconds = 0;
+        }),
+        ("streaming.max_sessions", |c| c.streaming.max_sessions = 0),
+        ("streaming.max_sessions_per_pod", |c| {
+            c.streaming.max_sessions_per_pod = 0;
         }),
     ];
     for (key, spoil) in cases {

@@ -121,7 +121,15 @@ impl Config {
             "streaming.idle_timeout_seconds",
             &streaming.idle_timeout_seconds,
             "at least 1 second",
-        )
+        )?;
+        let limits = [
+            ("streaming.max_sessions", streaming.max_sessions),
+            ("streaming.max_sessions_per_pod", streaming.max_sessions_per_pod),
+        ];
+        for (key, limit) in limits {
+            check(limit > 0, key, &limit, "at least 1")?;
+        }
+        Ok(())
     }
 
     fn validate_network(&self) -> Result<(), ConfigError> {

@@ -5,23 +5,25 @@ use std::io;
 use bytes::Bytes;
 use pausa_spdy::{RecvHalf, RstStatus, SendHalf};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
 
-use super::websocket::Sender;
+use super::websocket::{Receiver, Sender};
+
+/// The most that is sent at once: twice the size of a pipe.
+pub(super) const PIECE_MAX: usize = 128 * 1024;
 
 /// A stream from the client.
 #[derive(Debug)]
 pub(super) enum Input {
     Spdy(RecvHalf),
-    WebSocket(mpsc::Receiver<Bytes>),
+    WebSocket(Receiver),
 }
 
 impl Input {
-    /// The next bytes; none at the end. Cancel-safe.
+    /// The next bytes; none at the end. Cancel-safe. They count as unread until the next call.
     pub(super) async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
         match self {
             Self::Spdy(half) => half.chunk().await,
-            Self::WebSocket(messages) => Ok(messages.recv().await),
+            Self::WebSocket(messages) => Ok(messages.next().await),
         }
     }
 }
@@ -34,6 +36,14 @@ pub(super) enum Output {
 }
 
 impl Output {
+    /// How many bytes to send at once, so that what waits to be sent on all streams of the client stays small.
+    pub(super) fn piece(&self) -> usize {
+        match self {
+            Self::Spdy(half) => half.share().min(PIECE_MAX),
+            Self::WebSocket(sender) => sender.piece(),
+        }
+    }
+
     /// Sends; waits while the client does not read.
     pub(super) async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         match self {

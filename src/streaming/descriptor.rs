@@ -13,8 +13,6 @@ use tokio::io::unix::AsyncFd;
 use crate::async_fd;
 use crate::error::{ErrorKind, Kinded};
 
-/// The most that is read at once: twice the size of a pipe.
-const CHUNK: usize = 128 * 1024;
 /// A smaller piece is copied, so that it does not hold a whole buffer while it waits to be sent.
 const SMALL: usize = 8 * 1024;
 
@@ -40,14 +38,12 @@ impl Descriptor {
         Ok(Self(Arc::new(fd)))
     }
 
-    /// The next bytes; empty at the end, also of a terminal that no process has open. Cancel-safe.
-    pub(super) async fn read(&self) -> io::Result<Bytes> {
-        let mut buffer = Vec::new();
+    /// The next bytes, at most `limit`; empty at the end, also of a terminal that no process has open. Cancel-safe.
+    pub(super) async fn read(&self, limit: usize) -> io::Result<Bytes> {
         loop {
             let mut ready = self.0.readable().await?;
-            if buffer.capacity() == 0 {
-                buffer.reserve_exact(CHUNK);
-            }
+            // Not kept while waiting: most descriptors of most sessions have nothing to read.
+            let mut buffer = Vec::with_capacity(limit);
             let read = ready.try_io(|fd| match rustix::io::read(fd, spare_capacity(&mut buffer)) {
                 Err(Errno::IO) => Ok(0),
                 read => Ok(read?),

@@ -23,7 +23,7 @@ use crate::id::Id;
 mod spdy;
 mod websocket;
 
-pub(super) use spdy::over_spdy;
+pub(super) use spdy::{STREAMS_MAX, over_spdy};
 pub(super) use websocket::{PORTS_MAX, PROTOCOLS, over_websocket};
 
 /// When the pod has ended its side of a connection, clients wait for the end of the error stream before they end theirs.
@@ -128,7 +128,7 @@ async fn inward(from: &mut Input, to: &Descriptor) -> Result<(), Cut> {
 async fn outward(from: &Descriptor, to: &mut Output) -> Result<(), Cut> {
     loop {
         let read: io::Result<_> = tokio::select! {
-            read = from.read() => read,
+            read = from.read(to.piece()) => read,
             () = to.closed() => return Err(Cut::Client),
         };
         match read {

@@ -24,6 +24,8 @@ use super::status::Outcome;
 use super::ticket::Streams;
 use super::websocket::{Channels, Form};
 
+/// Streams of a SPDY client at the same time: it needs five, and one more that it opens twice is refused by name.
+pub(super) const STREAMS_MAX: u32 = 8;
 /// How long a client may take to open its streams.
 pub(super) const CREATION: Duration = Duration::from_secs(30);
 

@@ -51,25 +51,33 @@ struct Message {
 
 /// Parses sizes from pieces.
 #[derive(Debug, Default)]
-struct Parser(Vec<u8>);
+struct Parser {
+    bytes: Vec<u8>,
+    /// How many of them are parsed.
+    parsed: usize,
+}
 
 impl Parser {
     fn feed(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// The next complete size. Sizes without width or height are skipped.
     fn next(&mut self) -> Result<Option<TerminalSize>, NotSizes> {
         loop {
-            let mut messages = serde_json::Deserializer::from_slice(&self.0).into_iter::<Message>();
+            let rest = &self.bytes[self.parsed..];
+            let mut messages = serde_json::Deserializer::from_slice(rest).into_iter::<Message>();
             let message = match messages.next() {
                 Some(Ok(message)) => message,
                 Some(Err(error)) if !error.is_eof() => return Err(NotSizes),
-                _ if self.0.len() > UNPARSED_MAX => return Err(NotSizes),
-                _ => return Ok(None),
+                _ if rest.len() > UNPARSED_MAX => return Err(NotSizes),
+                _ => {
+                    self.bytes = rest.to_vec();
+                    self.parsed = 0;
+                    return Ok(None);
+                }
             };
-            let end = messages.byte_offset();
-            self.0.drain(..end);
+            self.parsed += messages.byte_offset();
             if message.width > 0 && message.height > 0 {
                 return Ok(Some(TerminalSize {
                     width: message.width,

@@ -43,11 +43,22 @@ pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shar
     let Some(ticket) = ticket.filter(|ticket| ticket.kind() == kind) else {
         return unknown();
     };
+    let admitted = match shared.sessions.admit(ticket.pod()) {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            tracing::warn!(kind, pod = %ticket.pod(), error = %refused, "a client was refused a session");
+            return refusal(refused.status(), refused.to_string());
+        }
+    };
     let span = tracing::debug_span!("stream", kind, id = ticket.id().short());
     match Job::new(ticket, request.headers()) {
         Ok((job, answer)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            let running = run(job, upgrade, watched, shared.idle);
+            let idle = shared.idle;
+            let running = async move {
+                run(job, upgrade, watched, idle).await;
+                drop(admitted);
+            };
             tokio::spawn(running.instrument(span));
             answer
         }
@@ -103,11 +114,13 @@ impl Job {
                 }
             }
             Self::PortForward(Forward::Spdy, pod, _, connect) => {
-                forward::over_spdy(spdy(io, idle), &connect, &pod).await;
+                let session = spdy(io, forward::STREAMS_MAX, idle);
+                forward::over_spdy(session, &connect, &pod).await;
             }
             Self::PortForward(Forward::Tunnel, pod, _, connect) => {
                 let tunnel = Tunnel::new(web_socket(io).await);
-                forward::over_spdy(spdy(tunnel, idle), &connect, &pod).await;
+                let session = spdy(tunnel, forward::STREAMS_MAX, idle);
+                forward::over_spdy(session, &connect, &pod).await;
             }
             Self::PortForward(Forward::WebSocket(form), pod, ports, connect) => {
                 let socket = web_socket(io).await;
@@ -163,12 +176,13 @@ async fn hung_up(socket: &OwnedFd) {
     }
 }
 
-fn spdy<S>(io: S, idle: Duration) -> Session
+fn spdy<S>(io: S, max_streams: u32, idle: Duration) -> Session
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut config = Config::default();
     config.idle_timeout = Some(idle);
+    config.max_streams = max_streams;
     Session::start(io, Role::Server, config)
 }
 
@@ -178,7 +192,10 @@ async fn web_socket(io: Io) -> WebSocketStream<Io> {
 
 async fn client(io: Io, how: Remote, wanted: Streams, tty: bool, idle: Duration) -> Option<Client> {
     match how {
-        Remote::Spdy(version) => remote::over_spdy(spdy(io, idle), version, wanted, tty).await,
+        Remote::Spdy(version) => {
+            let session = spdy(io, remote::STREAMS_MAX, idle);
+            remote::over_spdy(session, version, wanted, tty).await
+        }
         Remote::WebSocket(version, form) => {
             let socket = web_socket(io).await;
             Some(remote::over_websocket(socket, (version, form), wanted, tty, idle).await)

@@ -131,7 +131,7 @@ async fn outward(from: Option<Descriptor>, to: Option<&mut Output>, ended: &Canc
     loop {
         let read = tokio::select! {
             biased;
-            read = from.read() => read.unwrap_or_default(),
+            read = from.read(to.piece()) => read.unwrap_or_default(),
             () = to.closed() => return,
             () = silence(ended) => Bytes::new(),
         };

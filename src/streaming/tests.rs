@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::ticket::Streams;
 use super::*;
 
+mod bounds;
 mod http;
 mod local;
 mod ports;
@@ -30,6 +31,10 @@ fn settings() -> Settings {
         address: (Ipv4Addr::LOCALHOST, 0).into(),
         certificate: None,
         idle_timeout: Duration::from_secs(60),
+        sessions: SessionLimits {
+            per_pod: 100,
+            total: 200,
+        },
     }
 }
 

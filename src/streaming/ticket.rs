@@ -96,6 +96,7 @@ pub enum Ticket {
 
 /// An exec or an attach.
 pub struct SessionTicket {
+    pub pod: Id,
     pub container: Id,
     /// The streams that the client opens.
     pub streams: Streams,
@@ -111,6 +112,14 @@ impl Ticket {
             Self::Exec(_) => "exec",
             Self::Attach(_) => "attach",
             Self::PortForward { .. } => "portforward",
+        }
+    }
+
+    /// The pod that the session is with.
+    pub(super) fn pod(&self) -> &Id {
+        match self {
+            Self::Exec(ticket) | Self::Attach(ticket) => &ticket.pod,
+            Self::PortForward { pod, .. } => pod,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The HTTP upgrade: the requested protocol and the negotiated subprotocol.
 //!
 //! ```text
-//!   request ─▶ method, path ─▶ token redeemed ─▶ SPDY or WebSocket ─▶ subprotocol ─▶ 101
-//!                   404, 405           404              400                403
+//!   request ─▶ method, path ─▶ token redeemed ─▶ admitted ─▶ SPDY or WebSocket ─▶ subprotocol ─▶ 101
+//!                   404, 405           404         429, 503         400                403
 //! ```
 //!
 //! SPDY names its subprotocols in `X-Stream-Protocol-Version` (a convention of Kubernetes), a WebSocket in

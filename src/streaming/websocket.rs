@@ -9,14 +9,15 @@
 //! cannot end a channel.
 //!
 //! A client that does not read makes outputs wait. An input that is not read makes the reader wait, and with it all
-//! other inputs. Queues are limited to a few messages.
+//! other inputs. Queues are limited to a few messages, and what all inputs of a connection have not read to
+//! [`UNREAD_MAX`].
 //!
 //! Links: RFC 6455; the subprotocols are defined by Kubernetes' clients.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -34,12 +35,22 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
+use super::channel::PIECE_MAX;
+
 /// The channel whose messages end other channels.
 const END: u8 = 255;
 /// Queued messages in each direction.
 const QUEUE: usize = 4;
 /// Clients send some 32 KiB at once.
 const MESSAGE_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that the inputs of a connection have not read, together. A larger message waits alone.
+const UNREAD_MAX: usize = 256 * 1024;
+/// Bytes that outputs of a connection hold while they wait for the client, together.
+const UNSENT_MAX: usize = 512 * 1024;
+/// Bytes that are read from the connection at once.
+const READ: usize = 64 * 1024;
+/// A smaller message is copied, so that it does not hold a whole buffer while it waits.
+const SMALL: usize = 16 * 1024;
 /// How long a client may take to answer a Close.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -56,6 +67,7 @@ pub(super) fn limits() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX))
         .max_frame_size(Some(MESSAGE_MAX))
+        .read_buffer_size(READ)
 }
 
 /// The channels of a connection that has not started yet.
@@ -63,10 +75,15 @@ pub(super) fn limits() -> WebSocketConfig {
 pub(super) struct Channels {
     form: Form,
     can_end: bool,
-    inputs: HashMap<u8, mpsc::Sender<Bytes>>,
+    inputs: HashMap<u8, mpsc::Sender<Unread>>,
+    /// The outputs there are.
+    outputs: Arc<AtomicUsize>,
     to_client: mpsc::Sender<Message>,
     queue: mpsc::Receiver<Message>,
 }
+
+/// A message for an input, with its share of [`UNREAD_MAX`].
+type Unread = (Bytes, OwnedSemaphorePermit);
 
 impl Channels {
     /// `can_end`: whether the client may end a channel (version 5).
@@ -76,23 +93,26 @@ impl Channels {
             form,
             can_end,
             inputs: HashMap::new(),
+            outputs: Arc::default(),
             to_client,
             queue,
         }
     }
 
     /// A channel that the client writes.
-    pub(super) fn input(&mut self, number: u8) -> mpsc::Receiver<Bytes> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+    pub(super) fn input(&mut self, number: u8) -> Receiver {
+        let (sender, messages) = mpsc::channel(QUEUE);
         self.inputs.insert(number, sender);
-        receiver
+        Receiver { messages, held: None }
     }
 
     /// A channel that the client reads.
     pub(super) fn output(&self, number: u8) -> Sender {
+        self.outputs.fetch_add(1, Ordering::Relaxed);
         Sender {
             form: self.form,
             number,
+            outputs: Arc::clone(&self.outputs),
             to_client: self.to_client.clone(),
         }
     }
@@ -110,6 +130,7 @@ impl Channels {
             form: self.form,
             can_end: self.can_end,
             inputs: self.inputs,
+            room: Arc::new(Semaphore::new(UNREAD_MAX)),
             activity: Arc::clone(&activity),
         };
         let writer = write(sink, self.queue, Arc::clone(&activity));
@@ -165,15 +186,40 @@ impl Connection {
     }
 }
 
+/// A channel that the client writes.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    messages: mpsc::Receiver<Unread>,
+    /// The share of the last message, which its reader may not have passed on yet.
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl Receiver {
+    /// The next bytes; none at the end. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        self.held = None;
+        let (bytes, share) = self.messages.recv().await?;
+        self.held = Some(share);
+        Some(bytes)
+    }
+}
+
 /// A channel that the client reads.
 #[derive(Debug)]
 pub(super) struct Sender {
     form: Form,
     number: u8,
+    /// How many channels there are to be read.
+    outputs: Arc<AtomicUsize>,
     to_client: mpsc::Sender<Message>,
 }
 
 impl Sender {
+    /// How many bytes to send at once.
+    pub(super) fn piece(&self) -> usize {
+        (UNSENT_MAX / self.outputs.load(Ordering::Relaxed).max(1)).min(PIECE_MAX)
+    }
+
     pub(super) async fn send(&self, bytes: Bytes) -> io::Result<()> {
         let message = match self.form {
             Form::Binary => {
@@ -223,7 +269,9 @@ struct Reader<S> {
     stream: SplitStream<WebSocketStream<S>>,
     form: Form,
     can_end: bool,
-    inputs: HashMap<u8, mpsc::Sender<Bytes>>,
+    inputs: HashMap<u8, mpsc::Sender<Unread>>,
+    /// What is left of [`UNREAD_MAX`].
+    room: Arc<Semaphore>,
     activity: Arc<Activity>,
 }
 
@@ -238,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 Message::Text(text) => text.into(),
                 _ => continue,
             };
-            let Some((number, bytes)) = self.form.parse(&message) else {
+            let Some((number, bytes)) = self.form.parse(message) else {
                 tracing::debug!(
                     "a client sent a message that its subprotocol does not allow; closing the connection"
                 );
@@ -248,24 +296,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<S> {
                 for ended in bytes {
                     self.inputs.remove(&ended);
                 }
-            } else if let Some(input) = self.inputs.get(&number).filter(|_| !bytes.is_empty())
-                && input.send(bytes).await.is_err()
-            {
+            } else if !bytes.is_empty() && !self.pass_on(number, bytes).await {
                 // The input is no longer read: further messages are dropped.
                 self.inputs.remove(&number);
             }
+        }
+    }
+
+    /// False if the input is not read.
+    async fn pass_on(&self, number: u8, bytes: Bytes) -> bool {
+        let Some(input) = self.inputs.get(&number) else {
+            return false;
+        };
+        let share = u32::try_from(bytes.len().min(UNREAD_MAX)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(share);
+        tokio::select! {
+            // Fails only if it is closed, which it never is.
+            room = room => match room {
+                Ok(share) => input.send((bytes, share)).await.is_ok(),
+                Err(_) => false,
+            },
+            () = input.closed() => false,
         }
     }
 }
 
 impl Form {
     /// The channel and its data. An empty message is ignored.
-    fn parse(self, message: &Bytes) -> Option<(u8, Bytes)> {
+    fn parse(self, mut message: Bytes) -> Option<(u8, Bytes)> {
         let Some(&first) = message.first() else {
             return Some((END, Bytes::new()));
         };
         match self {
-            Self::Binary => Some((first, message.slice(1..))),
+            Self::Binary if message.len() < SMALL => Some((first, Bytes::copy_from_slice(&message[1..]))),
+            Self::Binary => Some((first, message.split_off(1))),
             Self::Base64 => {
                 let number = first.checked_sub(b'0')?;
                 Some((number, STANDARD.decode(&message[1..]).ok()?.into()))

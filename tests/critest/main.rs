@@ -48,6 +48,7 @@ mod silent_monitor;
 mod stats;
 mod status;
 mod stop;
+mod stream_attacks;
 mod stream_daemon;
 mod stream_soak;
 mod streamed_lists;

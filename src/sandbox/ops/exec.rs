@@ -126,10 +126,11 @@ impl Pods {
         F: Future<Output = Result<Session, PodError>> + Send,
     {
         check_streams(streams, tty)?;
-        let container = self.running(container)?.record.id.clone();
-        let (pods, id) = (self.clone(), container.clone());
+        let target = self.running(container)?;
+        let (pods, id) = (self.clone(), target.record.id.clone());
         Ok(SessionTicket {
-            container,
+            pod: target.pod.id.clone(),
+            container: id.clone(),
             streams,
             tty,
             begin: Box::new(move |size| {

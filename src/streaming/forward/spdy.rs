@@ -2,6 +2,9 @@
 //! `data`, with the same `requestID`, and says the port in both.
 //!
 //! Very old clients send no `requestID`: their data stream is the one after the error stream.
+//!
+//! Streams without a partner are bounded in number and time, and nothing is kept of their headers but the names that pair
+//! them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +20,13 @@ use crate::streaming::channel::{Input, Output};
 use crate::streaming::remote::CREATION;
 use crate::streaming::ticket::Connect;
 
+/// Streams of a client at the same time: 512 connections.
+pub(in crate::streaming) const STREAMS_MAX: u32 = 1024;
+/// Streams without a partner at the same time. A client opens the first stream of each connection, waits for the answer, and
+/// opens the second.
+const HALVES_MAX: usize = 256;
+/// Clients count their requests.
+const REQUEST_ID_MAX: usize = 256;
 /// The distance between the ids of a client's streams.
 const STEP: u32 = 2;
 
@@ -69,6 +79,13 @@ impl Halves {
             return None;
         };
         let Some(other) = self.0.remove(&request) else {
+            if self.0.len() >= HALVES_MAX {
+                tracing::debug!(
+                    "a client opened {HALVES_MAX} streams without a partner; refusing more of them"
+                );
+                incoming.refuse(RstStatus::RefusedStream);
+                return None;
+            }
             let half = Half {
                 kind,
                 port,
@@ -141,15 +158,16 @@ fn read(incoming: &Incoming) -> Option<(Kind, u16, String)> {
         _ => return None,
     };
     let port = headers.get("port")?.parse().ok().filter(|port| *port > 0)?;
-    let request = headers.get("requestID").map_or_else(
-        || {
+    let request = match headers.get("requestID") {
+        Some(request) if request.len() > REQUEST_ID_MAX => return None,
+        Some(request) => request.to_owned(),
+        None => {
             let id = incoming.id().value();
             match kind {
                 Kind::Error => id.to_string(),
                 Kind::Data => id.saturating_sub(STEP).to_string(),
             }
-        },
-        str::to_owned,
-    );
+        }
+    };
     Some((kind, port, request))
 }

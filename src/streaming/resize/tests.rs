@@ -36,6 +36,16 @@ fn what_is_no_size_ends_it() {
     }
 }
 
+/// A megabyte of the smallest messages: each must not cost the whole.
+#[test]
+fn many_at_once_are_parsed_in_one_pass() {
+    let mut parser = Parser::default();
+    parser.feed(&b"{}".repeat(2 << 20));
+    parser.feed(br#"{"Width":80,"Height":24}"#);
+    assert_eq!(all(&mut parser), [size(80, 24)]);
+    assert!(parser.bytes.capacity() <= UNPARSED_MAX);
+}
+
 proptest! {
     #[test]
     fn nothing_makes_it_panic(pieces: Vec<Vec<u8>>) {

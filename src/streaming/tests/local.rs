@@ -19,6 +19,7 @@ fn id(of: &str) -> Id {
 pub(in crate::streaming) fn exec(command: &[&str], streams: Streams, tty: bool) -> Ticket {
     let command: Vec<_> = command.iter().map(|word| (*word).to_owned()).collect();
     Ticket::Exec(SessionTicket {
+        pod: id("90d"),
         container: id("c0ffee"),
         streams,
         tty,
@@ -31,6 +32,7 @@ pub(in crate::streaming) fn attach(streams: Streams) -> Ticket {
     let script = "while read line; do echo got $line; done";
     let command = ["sh", "-c", script].map(str::to_owned);
     Ticket::Attach(SessionTicket {
+        pod: id("90d"),
         container: id("c0ffee"),
         streams,
         tty: false,
@@ -40,8 +42,13 @@ pub(in crate::streaming) fn attach(streams: Streams) -> Ticket {
 
 /// Connects to ports of this machine.
 pub(in crate::streaming) fn port_forward(ports: Vec<u16>) -> Ticket {
+    port_forward_of("90d", ports)
+}
+
+/// As [`port_forward`], for a pod whose id begins with these digits.
+pub(in crate::streaming) fn port_forward_of(pod: &str, ports: Vec<u16>) -> Ticket {
     Ticket::PortForward {
-        pod: id("90d"),
+        pod: id(pod),
         ports,
         connect: Arc::new(|port| {
             Box::pin(async move {
