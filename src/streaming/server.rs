@@ -5,8 +5,11 @@
 //!                                        └─ 101 ─▶ its session's task, until either side disconnects
 //! ```
 //!
-//! The port is open to everybody on the node. Therefore connections without a request are limited in time and number.
+//! The port is open to everybody on the node. Therefore connections without a request are limited in time, number and size.
+//! When there are too many, the oldest is closed: clients that have a URL send their request at once, and must not wait
+//! for others that send nothing.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
@@ -30,6 +33,8 @@ use crate::blocking::blocking;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections that have not been answered yet.
 const UNANSWERED_MAX: usize = 256;
+/// Bytes of a request's head. The API server and kubelet pass the headers of the user's request on.
+const HEAD_MAX: usize = 64 * 1024;
 
 /// Why a connection ended without a session.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +47,22 @@ enum ConnectionError {
 
 /// Accepts connections until it is dropped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let unanswered = Arc::new(Semaphore::new(UNANSWERED_MAX));
+    let mut unanswered = VecDeque::<AbortHandle>::new();
     loop {
-        let Ok(permit) = Arc::clone(&unanswered).acquire_owned().await else {
-            return;
-        };
         let socket = accept("streaming", || listener.accept()).await;
+        if unanswered.len() >= UNANSWERED_MAX {
+            unanswered.retain(|connection| !connection.is_finished());
+        }
+        if unanswered.len() >= UNANSWERED_MAX
+            && let Some(oldest) = unanswered.pop_front()
+        {
+            tracing::debug!(
+                "too many connections to the streaming server without a request: closing the oldest"
+            );
+            oldest.abort();
+        }
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             match tokio::time::timeout(PATIENCE, serve_connection(socket, &shared)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -58,8 +71,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 }
                 Err(_) => tracing::debug!("a connection to the streaming server sent no request in time"),
             }
-            drop(permit);
         });
+        unanswered.push_back(connection.abort_handle());
     }
 }
 
@@ -88,6 +101,7 @@ where
         async { Ok::<_, Infallible>(answer) }
     });
     http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades()
         .await?;

@@ -1,11 +1,12 @@
-//! Clients of streams that try to use up the memory of the daemon.
+//! Clients of streams that try to use up the memory of the daemon, or its connections.
 
 use bytes::BytesMut;
 use pausa_spdy::{Encoder, Frame, StreamId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::stream::{Ports, answer_to, connect};
+use crate::harness::stream::{Ports, Remote, Transport, Want, answer_to, connect};
 use crate::harness::{Node, eventually, on_own_node, strings};
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
@@ -145,5 +146,45 @@ fn messages_that_nobody_reads_cost_little_memory() {
         };
         let cost = cost(node, "messages", attack).await;
         assert!(cost < u64::try_from(CLIENTS).expect("small") * 10, "{cost} MiB");
+    });
+}
+
+/// Connections without a request, in a loop: an exec goes on as if there were none.
+#[test]
+#[ignore = "needs root"]
+fn silent_connections_keep_nobody_waiting() {
+    on_own_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        let url = container.exec_url(&["true"], Want::OUTPUT).await;
+        let address = url["http://".len()..]
+            .split('/')
+            .next()
+            .expect("an address")
+            .to_owned();
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let address = address.clone();
+            clients.spawn(async move {
+                let mut held = std::collections::VecDeque::new();
+                loop {
+                    held.extend(TcpStream::connect(&address).await);
+                    if held.len() > 500 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        for number in 0..50 {
+            let exec = async {
+                let url = container.exec_url(&["echo", "served"], Want::OUTPUT).await;
+                let remote = Remote::start(&url, Transport::BOTH[number % 2], Want::OUTPUT).await;
+                remote.finish().await.stdout()
+            };
+            // Less than each of the connections has time for its request.
+            let said = tokio::time::timeout(std::time::Duration::from_secs(5), exec).await;
+            assert_eq!(said.as_deref(), Ok("served\n"));
+        }
+        clients.shutdown().await;
     });
 }

@@ -200,3 +200,24 @@ async fn sessions_are_bounded_with_a_pod_and_in_all() {
     .await;
     drop(second);
 }
+
+/// Connections that ask for nothing do not keep those from being served that do.
+#[tokio::test]
+async fn the_oldest_silent_client_makes_room() {
+    let server = start().await;
+    let url = exec_url(&server, "true", OUTPUT, false);
+    let address = split(&url).0;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Well before the time is over that each of them has.
+    let asked = tokio::time::timeout(Duration::from_secs(5), request(&url, "POST", SPDY_EXEC));
+    let (_socket, answer) = asked.await.expect("an answer while the others are silent");
+    assert!(answer.starts_with("http/1.1 101 "), "{answer}");
+    assert_eq!(
+        soon(silent[0].read(&mut [0])).await.unwrap_or(0),
+        0,
+        "the oldest is gone"
+    );
+}
