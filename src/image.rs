@@ -51,6 +51,8 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use archive::export::ExportedImage;
 pub(crate) use error::ImageError;
+#[cfg(test)]
+pub(crate) use pull::PULLS_MAX;
 pub(crate) use pull::progress::{LayerProgress, LayerState, PullProgress, PullStep};
 pub(crate) use pull::retained::RetainedLayer;
 pub(crate) use store::index::IncompleteImage;

@@ -20,6 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
+use budget::{BudgetLayer, Clients, IMPORT_MESSAGE_MAX, STREAMS_MAX};
 use patience::PatienceLayer;
 
 use super::Services;
@@ -29,9 +30,11 @@ use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::v1::image_service_server::ImageServiceServer;
 use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
 
+mod budget;
 mod patience;
 mod socket;
 
+pub(super) use budget::Connection;
 pub use socket::{Listening, bind, inherited};
 
 /// Largest message either way; kubelet's and crictl's clients have the same limit.
@@ -90,9 +93,11 @@ pub async fn serve(
     }
 }
 
-fn router(services: Services) -> Router<Stack<PatienceLayer, Identity>> {
+fn router(services: Services) -> Router<Stack<BudgetLayer, Stack<PatienceLayer, Identity>>> {
     Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
         .layer(PatienceLayer)
+        .layer(BudgetLayer)
         .add_service(
             RuntimeServiceServer::new(services.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
@@ -105,7 +110,7 @@ fn router(services: Services) -> Router<Stack<PatienceLayer, Identity>> {
         )
         .add_service(
             AdminServer::new(services)
-                .max_decoding_message_size(MAX_MESSAGE)
+                .max_decoding_message_size(IMPORT_MESSAGE_MAX)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
 }
@@ -114,9 +119,15 @@ fn router(services: Services) -> Router<Stack<PatienceLayer, Identity>> {
 fn connections(
     listener: UnixListener,
 ) -> impl Stream<Item = io::Result<LenientAuthority<UnixStream>>> + Send {
-    stream::unfold(listener, |listener| async move {
-        let socket = accept("CRI", || listener.accept()).await;
-        Some((Ok(LenientAuthority::new(socket)), listener))
+    stream::unfold((listener, Clients::default()), |(listener, clients)| async move {
+        loop {
+            let socket = accept("CRI", || listener.accept()).await;
+            // None if it is in a PID namespace that is not below ours.
+            let pid = socket.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or(0);
+            if let Some(connection) = clients.connect(pid) {
+                return Some((Ok(LenientAuthority::new(socket, connection)), (listener, clients)));
+            }
+        }
     })
 }
 

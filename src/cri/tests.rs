@@ -18,6 +18,7 @@ use crate::proto::v1::image_service_client::ImageServiceClient;
 use crate::proto::v1::runtime_service_client::RuntimeServiceClient;
 
 mod admin;
+mod budget;
 mod images;
 mod lists;
 mod odd_authority;

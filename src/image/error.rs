@@ -27,6 +27,9 @@ pub(crate) enum ImageError {
         #[source]
         source: Box<distribution::Error>,
     },
+    /// More would only compete with those in progress.
+    #[error("{limit} pulls are in progress, as many as may be: try again when some have ended")]
+    TooManyPulls { limit: usize },
     /// A layer cannot be unpacked or read.
     #[error("cannot unpack layer {diff_id}")]
     Unpack {
@@ -214,6 +217,7 @@ impl Kinded for ImageError {
             Self::Mount { source, .. } => errno_kind(Some(source.raw_os_error())),
             Self::Record { .. } | Self::LayerCount { .. } | Self::Overtaken { .. } => ErrorKind::Internal,
             Self::Stopped { .. } => ErrorKind::Unavailable,
+            Self::TooManyPulls { .. } => ErrorKind::ResourceExhausted,
             // An error that may pass takes precedence over a final one.
             Self::AllNamesFailed { tried, .. } => {
                 let mut kinds = tried.iter().map(Self::kind);

@@ -64,6 +64,8 @@ pub(super) struct RunningPull {
     progress: Arc<Progress>,
 }
 
+/// Pulls in progress: they continue without the clients that have asked for them.
+pub(crate) const PULLS_MAX: usize = 512;
 /// How often a pull in progress is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -133,7 +135,7 @@ impl Images {
         let RunningPull {
             mut outcome,
             progress,
-        } = self.running_pull(reference.clone(), credentials, fields);
+        } = self.running_pull(reference.clone(), credentials, fields)?;
         let _waiter = progress.wait();
         let result = match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
@@ -156,13 +158,16 @@ impl Images {
         reference: Reference,
         credentials: Credentials,
         fields: &AuthFields,
-    ) -> RunningPull {
+    ) -> Result<RunningPull, ImageError> {
         let key = format!("{reference} {}", fingerprint(fields));
         let (sender, outcome) = watch::channel(None);
         let (running, tracked) = {
             let mut pulls = self.inner.pulls.lock();
             if let Some(running) = pulls.get(&key) {
-                return running.clone();
+                return Ok(running.clone());
+            }
+            if pulls.len() >= PULLS_MAX {
+                return Err(ImageError::TooManyPulls { limit: PULLS_MAX });
             }
             let tracked = self.inner.tracker.add(reference.to_string());
             let progress = Arc::clone(&tracked);
@@ -183,7 +188,7 @@ impl Images {
             self.clone()
                 .run_pull(Arc::new(remote), tracked, in_flight, sender),
         );
-        running
+        Ok(running)
     }
 
     /// The task of a pull.

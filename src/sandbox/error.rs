@@ -84,6 +84,9 @@ pub(super) enum PodError {
         "the monitor of the pod of container {container} died: how the process ended will never be known"
     )]
     MonitorLost { container: String },
+    /// More pods would only compete with those that are being created.
+    #[error("{limit} pods are being created, as many as may be: try again when some of them are ready")]
+    TooManyPods { limit: usize },
     /// The daemon is going down.
     #[error("pausa is stopping: ask again when it is back")]
     Stopping,
@@ -153,6 +156,7 @@ impl Kinded for PodError {
             Self::ImageVolume { source, .. } => source.kind(),
             Self::Failed { kind, .. } => *kind,
             Self::TimedOut { .. } | Self::Waiting { .. } => ErrorKind::DeadlineExceeded,
+            Self::TooManyPods { .. } => ErrorKind::ResourceExhausted,
             Self::MonitorLost { .. } | Self::Stopping => ErrorKind::Unavailable,
             Self::Panicked { .. } => ErrorKind::Internal,
             Self::Gone { .. } => ErrorKind::NotFound,

@@ -64,7 +64,10 @@ impl<T> From<Answer<T>> for Waiters<T> {
 }
 
 impl<T: Clone> Waiters<T> {
+    /// Adds a client. Those that have gone meanwhile make room, so that one that repeats a request with short deadlines
+    /// leaves nothing behind.
     pub(super) fn push(&mut self, answer: Answer<T>) {
+        self.0.retain(|waiting| !waiting.is_closed());
         self.0.push(answer);
     }
 

@@ -32,7 +32,7 @@ pub(in crate::sandbox) use stop_pod::needs_teardown;
 // What the tests of the lifecycle drive it with.
 #[cfg(test)]
 pub(in crate::sandbox) use {
-    run_pod::CreateFailure,
+    run_pod::{CREATING_MAX, CreateFailure},
     stop_container::StopStep,
     stop_pod::{PodStep, next_step as next_pod_step},
 };

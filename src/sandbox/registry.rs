@@ -89,6 +89,19 @@ impl Registry {
             .collect()
     }
 
+    /// Whether there is a pod of this name, including one that is being created or removed.
+    pub(super) fn has(&self, name: &PodName) -> bool {
+        self.lock().names.contains_key(name)
+    }
+
+    /// How many pods are being created.
+    pub(super) fn being_created(&self) -> usize {
+        self.pods()
+            .iter()
+            .filter(|handle| handle.view().is_none())
+            .count()
+    }
+
     /// All pods, by id.
     pub(super) fn pods(&self) -> Vec<Arc<PodHandle>> {
         self.lock().pods.values().cloned().collect()

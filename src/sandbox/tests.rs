@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Pods;
 use super::handle::PodHandle;
+use super::ops::CREATING_MAX;
 use super::record::{PodName, PodRecord, PodState, PodView};
 use crate::container::{ContainerRecord, ImageIdentity, RunState};
 use crate::id::Id;
@@ -48,6 +49,22 @@ pub(super) fn container_record(pod: &Id, config: v1::ContainerConfig) -> Contain
 }
 
 impl Pods {
+    /// As many pods as may be created at the same time, whose creation never ends.
+    pub(crate) fn begin_all(&self) {
+        for number in 0..CREATING_MAX {
+            let metadata = v1::PodSandboxMetadata {
+                name: format!("hanging-{number}"),
+                ..Default::default()
+            };
+            let config = v1::PodSandboxConfig {
+                metadata: Some(metadata),
+                ..Default::default()
+            };
+            let (handle, _) = PodHandle::new(Id::random(), PodName::of(&config));
+            self.registry.enter(&handle).expect("the name is free");
+        }
+    }
+
     /// Shows readers a pod with these containers. It has no actor: nothing can be done with it.
     pub(crate) fn publish(&self, pod: v1::PodSandboxConfig, containers: Vec<v1::ContainerConfig>) {
         let record = pod_record(pod);

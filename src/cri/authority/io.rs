@@ -3,12 +3,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
 use super::Rewriter;
+use crate::cri::server::Connection;
 
 /// How much is read at once while bytes are looked at.
 const SCRATCH: usize = 8 * 1024;
@@ -22,17 +24,19 @@ pub(crate) struct LenientAuthority<S> {
     ready: Vec<u8>,
     read: usize,
     scratch: Vec<u8>,
+    connection: Arc<Connection>,
 }
 
 impl<S> LenientAuthority<S> {
     /// Wraps an accepted connection of which nothing has been read yet.
-    pub(crate) fn new(inner: S) -> Self {
+    pub(crate) fn new(inner: S, connection: Arc<Connection>) -> Self {
         Self {
             inner,
             rewriter: Rewriter::default(),
             ready: Vec::new(),
             read: 0,
             scratch: vec![0; SCRATCH],
+            connection,
         }
     }
 }
@@ -93,10 +97,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LenientAuthority<S> {
     }
 }
 
-impl<S: Connected> Connected for LenientAuthority<S> {
-    type ConnectInfo = S::ConnectInfo;
+/// Requests have the connection among their extensions.
+impl<S> Connected for LenientAuthority<S> {
+    type ConnectInfo = Arc<Connection>;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.inner.connect_info()
+        Arc::clone(&self.connection)
     }
 }

@@ -242,7 +242,7 @@ impl Target {
             tracing::warn!(
                 container = self.record.id.short(),
                 dropped,
-                "the output of a command is larger than an answer can be: its end was left out"
+                "the output of a command is larger than an answer, or what all running commands share: its end was left out"
             );
         }
         Ok(v1::ExecSyncResponse {

@@ -45,6 +45,9 @@ const OPERATION: &str = "run_pod";
 /// that only makes it unlikely is not enough: a container that fills a tmpfs is smaller than the monitor.
 const MONITOR_OOM_SCORE: i32 = -1000;
 
+/// Pods that are being created: that goes on without the client that has asked for it.
+pub(in crate::sandbox) const CREATING_MAX: usize = 512;
+
 impl Pods {
     /// Creates and starts a pod, joins the creation of the same one, or finds it created.
     ///
@@ -86,6 +89,9 @@ impl Pods {
 
     async fn run(&self, config: v1::PodSandboxConfig, handler: String) -> Result<Id, PodError> {
         let name = PodName::of(&config);
+        if !self.registry.has(&name) && self.registry.being_created() >= CREATING_MAX {
+            return Err(PodError::TooManyPods { limit: CREATING_MAX });
+        }
         loop {
             let (handle, turns) = PodHandle::new(Id::random(), name.clone());
             match self.registry.enter(&handle) {

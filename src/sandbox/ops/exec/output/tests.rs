@@ -1,7 +1,11 @@
-use super::{ANSWER_MAX, Output, STREAM_MAX, fit};
+use tokio::sync::Semaphore;
+
+use super::{ANSWER_MAX, Output, SMALL, STREAM_MAX, fit};
+
+static ENOUGH: Semaphore = Semaphore::const_new(3 * STREAM_MAX);
 
 fn output(length: usize) -> Output {
-    let mut output = Output::default();
+    let mut output = Output::new(&ENOUGH);
     output.take(&vec![b'x'; length]);
     output
 }
@@ -36,4 +40,25 @@ fn two_long_streams_share() {
     let (stdout, stderr, dropped) = fitted(STREAM_MAX, STREAM_MAX - 1);
     assert_eq!((stdout, stderr), (ANSWER_MAX / 2, ANSWER_MAX / 2));
     assert_eq!(stdout + stderr + dropped, 2 * STREAM_MAX - 1);
+}
+
+#[test]
+fn all_streams_share_their_room() {
+    static ROOM: Semaphore = Semaphore::const_new(1000);
+    let mut first = Output::new(&ROOM);
+    first.take(&vec![b'x'; SMALL]);
+    assert_eq!(
+        ROOM.available_permits(),
+        1000,
+        "a small output is kept in any case"
+    );
+    first.take(&[b'x'; 900]);
+    let mut second = Output::new(&ROOM);
+    second.take(&vec![b'y'; SMALL]);
+    second.take(&[b'y'; 101]);
+    second.take(b"after a gap");
+    assert_eq!((first.bytes.len(), first.dropped), (SMALL + 900, 0));
+    assert_eq!((second.bytes.len(), second.dropped), (SMALL, 112));
+    drop(first);
+    assert_eq!(ROOM.available_permits(), 1000);
 }
