@@ -1,9 +1,15 @@
 //! Container logs: `<RFC 3339 time> <stream> <P|F> <content>`, as kubelet reads them.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
 use pausa::proto::v1;
+use pausa::proto::v1::ContainerState;
 use tonic::Code;
 
-use crate::harness::{eventually, logs, ok, on_node, on_pausa, refused, strings};
+use crate::harness::{eventually, logs, ok, on_node, on_own_node, on_pausa, refused, strings, which};
 
 /// Where a line is split (kubelet and every runtime agree on 16 KiB).
 const SPLIT: usize = 16 * 1024;
@@ -298,5 +304,103 @@ fn times_have_nine_digits() {
                 "{line}"
             );
         }
+    });
+}
+
+/// A file system of its own at a directory, which can be frozen: then whoever writes to it waits in the kernel. A process
+/// of its own thaws and unmounts it, also when the test is killed.
+struct Disk {
+    keeper: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Disk {
+    /// None where there is no such file system.
+    fn new(dir: &Path) -> Option<Self> {
+        let skipped = |why: &str| eprintln!("skipped: needs {why}");
+        if which("mkfs.ext4").is_none() || which("fsfreeze").is_none() {
+            skipped("mkfs.ext4 and fsfreeze");
+            return None;
+        }
+        std::fs::create_dir_all(dir).expect("a new directory");
+        let script = r#"
+            truncate -s 32M "$0.img" && mkfs.ext4 -q "$0.img" && mount -o loop "$0.img" "$0" && echo mounted || exit
+            read freeze && fsfreeze --freeze "$0" && echo frozen
+            read thaw
+            fsfreeze --unfreeze "$0"
+            umount --lazy "$0"
+            rm "$0.img"
+        "#;
+        let mut keeper = Command::new("sh")
+            .args(["-c", script])
+            .arg(dir)
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh");
+        let answers = BufReader::new(keeper.stdout.take().expect("a pipe"));
+        let mut disk = Self { keeper, answers };
+        if disk.answer() != "mounted\n" {
+            skipped("loop devices");
+            return None;
+        }
+        Some(disk)
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("an answer");
+        line
+    }
+
+    fn freeze(&mut self) {
+        let mut input = self.keeper.stdin.as_ref().expect("a pipe");
+        input.write_all(b"freeze\n").expect("the keeper reads");
+        assert_eq!(self.answer(), "frozen\n");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().ok();
+    }
+}
+
+/// DESIGN: slow paths are fenced. A log whose disk does not answer stops neither other logs of the pod, nor commands, nor
+/// the end of its own container.
+#[test]
+#[ignore = "needs root"]
+fn a_frozen_log_disk_stalls_nobody() {
+    on_own_node(async |node| {
+        let pod = node.pod().await;
+        let dir = Path::new(&pod.config.log_directory).join("disk");
+        let Some(mut disk) = Disk::new(&dir) else { return };
+        let stalled = pod
+            .start(|config| {
+                config.log_path = "disk/0.log".to_owned();
+                config.command = strings(&["sh", "-c", "while :; do echo flood; done"]);
+            })
+            .await;
+        stalled.says("flood").await;
+        disk.freeze();
+        let length = || std::fs::metadata(&stalled.log).expect("a log").len();
+        let frozen_at = length();
+        let other = pod.start(|_| {}).await;
+        assert_eq!(other.sh("echo alive").await, "alive\n");
+        assert_eq!(stalled.sh("echo alive").await, "alive\n");
+        let quick = pod
+            .run(|config| config.command = strings(&["sh", "-c", "echo said; exit 3"]))
+            .await;
+        assert_eq!((quick.stdout().as_str(), quick.status.exit_code), ("said\n", 3));
+        stalled.stop(0).await;
+        let status = stalled.status().await;
+        assert_eq!(status.state(), ContainerState::ContainerExited);
+        assert_eq!(status.exit_code, 137);
+        assert_eq!(other.sh("echo alive").await, "alive\n");
+        assert_eq!(length(), frozen_at);
+        drop(disk);
+        pod.remove().await;
     });
 }

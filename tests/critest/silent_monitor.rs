@@ -46,7 +46,7 @@ async fn sleeper<'a>(pod: &'a Pod<'_>) -> Container<'a> {
         .await
 }
 
-/// A stalled disk may hang a monitor for minutes, and a daemon is restarted just then. That costs no pod.
+/// A monitor may be silent for minutes, and a daemon is restarted just then. That costs no pod.
 #[test]
 #[ignore = "needs root"]
 fn a_new_daemon_waits_for_a_silent_monitor() {

@@ -1,7 +1,7 @@
 //! Starts one container process from a flat plan: namespaces, mounts, identity, exec.
 //!
-//! For a pod's monitor, a process with one thread: the child is cloned, not re-executed, and may run ordinary code until
-//! `execve`. The daemon must never call this.
+//! For a pod's monitor, a process whose other threads never hold a lock: the child is cloned, not re-executed, and may run
+//! ordinary code until `execve`. The daemon must never call this.
 //!
 //! ```text
 //!   monitor                      child (PID 1 of its PID namespace if that is new, otherwise in the host's)
@@ -125,14 +125,11 @@ pub struct Spawned {
 /// Begins to start a container's first process.
 ///
 /// # Safety
-/// The calling process has exactly one thread (see [`pausa_sys::clone`]).
+/// As of [`pausa_sys::clone`]: no other thread of the calling process can hold a lock or allocate memory.
 ///
 /// # Errors
 /// A [`Failure`] that names the step. No process is left then.
-#[expect(
-    unsafe_code,
-    reason = "only the caller knows how many threads the process has"
-)]
+#[expect(unsafe_code, reason = "only the caller knows the threads of the process")]
 pub unsafe fn spawn_init(
     plan: &ContainerPlan,
     fds: &ContainerFds<'_>,
@@ -159,7 +156,7 @@ pub unsafe fn spawn_init(
         .chain(fds.userns.map(|userns| userns.fd))
         .collect();
     let run = |reporter: &mut Reporter| child::run_init(plan, root, fds, streams, pod, reporter);
-    // SAFETY: by this function's own contract the process has one thread.
+    // SAFETY: this function's own contract is the same.
     Ok(unsafe { pending::clone_child(&args, &kept, run) }?)
 }
 
@@ -170,10 +167,7 @@ pub unsafe fn spawn_init(
 ///
 /// # Errors
 /// As [`spawn_init`].
-#[expect(
-    unsafe_code,
-    reason = "only the caller knows how many threads the process has"
-)]
+#[expect(unsafe_code, reason = "only the caller knows the threads of the process")]
 pub unsafe fn spawn_exec(
     plan: &ExecPlan,
     container: BorrowedFd<'_>,
@@ -191,7 +185,7 @@ pub unsafe fn spawn_exec(
             ..CloneArgs::default()
         };
         let run = |reporter: &mut Reporter| child::run_exec(&plan.process, container, fds, streams, reporter);
-        // SAFETY: by this function's own contract the process has one thread.
+        // SAFETY: this function's own contract is the same.
         unsafe { pending::clone_child(&args, &kept, run) }
     };
     match (clone_into(fds.cgroup_dir), fds.cgroup_dir) {

@@ -276,11 +276,8 @@ fn adopt(pid: i32) -> Result<Child, Errno> {
 /// Clones a child that calls `run`. The child keeps only the descriptors in `kept`.
 ///
 /// # Safety
-/// The calling process has exactly one thread.
-#[expect(
-    unsafe_code,
-    reason = "only the caller knows how many threads the process has"
-)]
+/// As of [`pausa_sys::clone`].
+#[expect(unsafe_code, reason = "only the caller knows the threads of the process")]
 pub(crate) unsafe fn clone_child(
     args: &CloneArgs<'_>,
     kept: &[BorrowedFd<'_>],
@@ -294,7 +291,7 @@ pub(crate) unsafe fn clone_child(
     )
     .at(Step::Channel)?;
     rustix::net::sockopt::set_socket_passcred(&reports, true).at(Step::Channel)?;
-    // SAFETY: by this function's own contract the process has one thread.
+    // SAFETY: this function's own contract is the same.
     let forked = unsafe { pausa_sys::clone(args) };
     match forked.at(Step::Clone(describe(args)))? {
         Forked::Child => become_child(child_end, kept, run),
@@ -321,9 +318,12 @@ pub(crate) fn continue_in_sibling(
         sibling: true,
         ..*args
     };
-    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-    // SAFETY: this process is a child that `clone_child` has cloned with one thread, or a child of that. Nothing in this
-    // crate starts a thread.
+    #[expect(
+        unsafe_code,
+        reason = "clone() needs a process without other threads that may hold locks"
+    )]
+    // SAFETY: this process is a child that `clone_child` has cloned, or a child of that, so it was made with one thread.
+    // Nothing in this crate starts another.
     let forked = unsafe { pausa_sys::clone(&args) };
     match forked.at(Step::Clone("CLONE_PARENT"))? {
         Forked::Child => reporter.wait_to_be_known().at(Step::HandOver),

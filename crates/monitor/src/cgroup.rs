@@ -78,7 +78,7 @@ impl Cgroup {
     }
 }
 
-/// Moves this process, which has one thread, into cgroups v1, given their open `tasks` files.
+/// Moves this process into cgroups v1, given their open `tasks` files. It has one thread: no log is written yet.
 ///
 /// # Errors
 /// The kernel refuses it, for example if a cpuset has no CPUs.

@@ -1,15 +1,16 @@
 //! The containers of a pod, from their start to the exit record.
 //!
 //! ```text
-//!   (Start) ─▶ Starting ──execve──▶ Running ──first process reaped──▶ Draining ──output read, or timeout;
-//!                 │                                                      │        exit record written─▶ Exited
-//!                 └ the start fails: removed                             │                      (Forget) ┘
-//!                                                                        └ remaining processes are killed
+//!   (Start) ─▶ Starting ──execve──▶ Running ──first process reaped──▶ Draining ──output read, or timeout─▶ Flushing
+//!                 │                                                      │                                    │
+//!                 └ the start fails: removed                             └ remaining processes are killed     │
+//!                                                                                                             │
+//!                                  (Forget) ◀── Exited ◀──log written, or it stalls; exit record written──────┘
 //! ```
 //!
 //! The order at the end of a container is part of the contract: its remaining processes are killed, its output is read to
 //! the end and written, the OOM counter is read, the exit record is written, and only then is the exit reported. Any
-//! receiver of an exit event finds a complete log.
+//! receiver of an exit event finds a complete log, unless it was told that output was dropped.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -18,16 +19,16 @@ use std::time::{Duration, Instant};
 use pausa_container_init::Spawned;
 use pausa_monitor_protocol::{
     AttachPlan, ContainerPlan, ContainerReport, Event, ExitRecord, ExitStatus, Failure, FailureKind,
-    ProcessState,
+    ProcessState, Reply,
 };
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::attachments::Attachments;
 use crate::cgroup::Cgroup;
-use crate::connections::Connections;
+use crate::connections::{Connections, ReplyTo};
 use crate::failure::{failure, internal};
-use crate::log::{Buffers, Flow, Source, Stream, Writer};
+use crate::log::{Buffers, Flow, LogThreads, Source, Stream, Writer};
 use crate::oom::OomWatch;
 use crate::plan_fds::{Pipes, PlanFds, duplicate, set_nonblocking};
 use crate::poll::{Poll, Token};
@@ -73,6 +74,8 @@ pub(crate) struct Live {
     attachments: Attachments,
     /// None if the output is read and dropped.
     writer: Option<Writer>,
+    /// Requests to answer when no file that was replaced is written any more.
+    reopening: Vec<ReplyTo>,
     /// Longest line of the log, in bytes.
     max_line: usize,
     /// When [`Event::LogDropped`] was last sent.
@@ -88,8 +91,20 @@ enum Phase {
     Draining {
         /// `oom_killed` is final only at the end.
         exit: ExitStatus,
-        until: Instant,
+        /// None: only what was there when the time was up is still read.
+        until: Option<Instant>,
     },
+    /// All output was read, and the rest of it is being written.
+    Flushing {
+        exit: ExitStatus,
+    },
+}
+
+impl Phase {
+    /// Whether the first process has ended.
+    const fn has_ended(self) -> bool {
+        matches!(self, Self::Draining { .. } | Self::Flushing { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -99,6 +114,8 @@ struct Output {
     is_terminal: bool,
     /// The terminal was closed by all processes: when to read again, since the container may open it again.
     parked: Option<Instant>,
+    /// Not read, since the log has no room.
+    blocked: bool,
 }
 
 /// All containers that have been started and not forgotten, in the order of their starts.
@@ -107,15 +124,19 @@ pub(crate) struct Containers {
     poll: Rc<Poll>,
     list: Vec<Container>,
     buffers: Buffers,
+    log_threads: Rc<LogThreads>,
 }
 
 impl Containers {
-    pub(crate) fn new(poll: Rc<Poll>) -> Self {
-        Self {
+    pub(crate) fn new(poll: Rc<Poll>) -> Result<Self, Errno> {
+        let log_threads = LogThreads::new()?;
+        poll.add(log_threads.signal(), Token::LogThreads)?;
+        Ok(Self {
             poll,
             list: Vec::new(),
             buffers: Buffers::default(),
-        }
+            log_threads: Rc::new(log_threads),
+        })
     }
 
     pub(crate) fn get(&self, id: &str) -> Result<&Container, Failure> {
@@ -185,7 +206,8 @@ impl Containers {
             writer: fds
                 .log
                 .filter(|_| plan.log.is_some())
-                .map(|log| Writer::new(log.into())),
+                .map(|log| Writer::new(log, Rc::clone(&self.log_threads))),
+            reopening: Vec::new(),
             max_line,
             drop_reported: None,
         };
@@ -262,12 +284,19 @@ impl Containers {
         Ok(())
     }
 
-    /// Continues a container's log in another file.
+    /// Continues a container's log in another file. Returns whether the one before is complete; if not, the request is
+    /// answered later.
     ///
     /// # Errors
     /// The container does not exist, has exited or has no log, or not exactly one descriptor was sent.
-    pub(crate) fn reopen_log(&mut self, id: &str, fds: Vec<OwnedFd>) -> Result<(), Failure> {
-        let State::Live(live) = &mut self.get_mut(id)?.state else {
+    pub(crate) fn reopen_log(
+        &mut self,
+        id: &str,
+        fds: Vec<OwnedFd>,
+        reply_to: ReplyTo,
+    ) -> Result<bool, Failure> {
+        let found = self.list.iter_mut().find(|container| container.id == id);
+        let State::Live(live) = &mut found.ok_or_else(|| not_found(id))?.state else {
             return Err(has_exited(id));
         };
         let mut fds = fds.into_iter();
@@ -279,8 +308,12 @@ impl Containers {
         };
         match &mut live.writer {
             Some(writer) => {
-                writer.replace(file.into());
-                Ok(())
+                writer.replace(file, &mut self.buffers.spares);
+                let is_complete = !writer.has_replaced();
+                if !is_complete {
+                    live.reopening.push(reply_to);
+                }
+                Ok(is_complete)
             }
             None => Err(failure(FailureKind::State, format!("container {id} has no log"))),
         }
@@ -366,6 +399,11 @@ impl Containers {
         }
     }
 
+    /// A thread that writes a log has signalled.
+    pub(crate) fn serve_log_threads(&self) {
+        self.log_threads.serve_signal();
+    }
+
     /// Returns large buffers to the kernel, when nothing was read for a while.
     pub(crate) fn release_buffers(&mut self) {
         self.buffers.release();
@@ -388,15 +426,18 @@ impl Containers {
         // Read the counter at once: a process that watches for empty cgroups, such as systemd, may remove this one. It is
         // read again at the end, for processes that are killed meanwhile.
         let oom_killed = live.is_oom_killed(exit);
+        if let Some(writer) = &mut live.writer {
+            writer.hurry();
+        }
         live.phase = Phase::Draining {
             exit: ExitStatus { oom_killed, ..exit },
-            until: Instant::now() + DRAIN_TIMEOUT,
+            until: Some(Instant::now() + DRAIN_TIMEOUT),
         };
         Some(id)
     }
 
-    /// Finishes containers whose output has ended or whose time is up, reports dropped log bytes, and reads parked
-    /// terminals again. A container that is being killed is not finished before its time is up.
+    /// Writes logs on, finishes containers whose output has ended and is written or whose time is up, reports dropped log
+    /// bytes, and reads parked terminals again. A container that is being killed is not finished before its time is up.
     pub(crate) fn advance(
         &mut self,
         is_being_killed: impl Fn(&str) -> bool,
@@ -407,25 +448,35 @@ impl Containers {
         for container in &mut self.list {
             let Container { id, state, .. } = container;
             let State::Live(live) = state else { continue };
-            live.unpark(now, &self.poll);
-            let Phase::Draining { exit, until } = live.phase else {
-                live.report_dropped(id, now, false, connections);
-                continue;
-            };
-            if (live.outputs.is_empty() && !is_being_killed(id)) || now >= until {
-                let exit = live.finish(id, exit, connections, &self.poll, &mut self.buffers);
-                container.state = State::Exited(exit);
-                let record = ExitRecord {
-                    version: ExitRecord::VERSION,
-                    container: container.id.clone(),
-                    started_at: container.started_at,
-                    exit,
-                };
-                if let Some(exits) = exits {
-                    exit_record::write(exits, &record);
+            live.advance_log(&mut self.buffers, connections);
+            if live.drain_deadline().is_some_and(|at| at <= now) {
+                live.begin_last_reads(&self.poll, &mut self.buffers);
+            }
+            live.register_again(now, &self.poll);
+            if let Phase::Draining { exit, until } = live.phase
+                && live.outputs.is_empty()
+                && (until.is_none() || !is_being_killed(id))
+            {
+                live.phase = Phase::Flushing { exit };
+                live.advance_log(&mut self.buffers, connections);
+            }
+            match live.phase {
+                Phase::Flushing { exit } if live.writer.as_ref().is_none_or(Writer::is_complete) => {
+                    let exit = live.finish(id, exit, connections, &self.poll);
+                    container.state = State::Exited(exit);
+                    let record = ExitRecord {
+                        version: ExitRecord::VERSION,
+                        container: container.id.clone(),
+                        started_at: container.started_at,
+                        exit,
+                    };
+                    if let Some(exits) = exits {
+                        exit_record::write(exits, &record);
+                    }
+                    let container = record.container;
+                    connections.broadcast(&Event::Exited { container, exit });
                 }
-                let container = record.container;
-                connections.broadcast(&Event::Exited { container, exit });
+                _ => live.report_dropped(id, now, false, connections),
             }
         }
     }
@@ -433,14 +484,12 @@ impl Containers {
     /// When [`Self::advance`] must be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let deadlines = self.list.iter().filter_map(Container::live).flat_map(|live| {
-            let until = match live.phase {
-                Phase::Draining { until, .. } => Some(until),
-                Phase::Starting | Phase::Running => None,
-            };
             let parked = live.outputs.iter().filter_map(|output| output.parked).min();
             let has_dropped = live.writer.as_ref().is_some_and(Writer::has_dropped);
             let reported = live.drop_reported.filter(|_| has_dropped);
-            [until, parked, reported.map(|at| at + DROP_REPORT_INTERVAL)]
+            let log = live.writer.as_ref().and_then(Writer::deadline);
+            let until = live.drain_deadline();
+            [until, parked, reported.map(|at| at + DROP_REPORT_INTERVAL), log]
         });
         deadlines.flatten().min()
     }
@@ -470,8 +519,8 @@ impl Container {
                 State::Exited(exit) => ProcessState::Exited(*exit),
                 State::Live(live) => match live.phase {
                     Phase::Starting => ProcessState::Starting,
-                    // A draining container counts as running until its log is complete.
-                    Phase::Running | Phase::Draining { .. } => ProcessState::Running,
+                    // A draining or flushing container counts as running until its log is complete.
+                    Phase::Running | Phase::Draining { .. } | Phase::Flushing { .. } => ProcessState::Running,
                 },
             },
         }
@@ -482,7 +531,7 @@ impl Container {
         let live = self.live()?;
         match live.phase {
             Phase::Starting | Phase::Running => Some((self.pid, &live.pidfd)),
-            Phase::Draining { .. } => None,
+            Phase::Draining { .. } | Phase::Flushing { .. } => None,
         }
     }
 }
@@ -503,7 +552,7 @@ impl Live {
                 FailureKind::State,
                 format!("container {id} is still being started"),
             )),
-            Phase::Draining { .. } => Err(has_exited(id)),
+            Phase::Draining { .. } | Phase::Flushing { .. } => Err(has_exited(id)),
         }
     }
 
@@ -522,28 +571,72 @@ impl Live {
         let source = output.stream.source();
         let attachments = &mut self.attachments;
         let copy = |bytes: &[u8]| attachments.write_output(source, bytes);
-        if output.stream.pump(buffers, self.writer.as_mut(), copy) != Flow::Ended {
-            return false;
+        match output.stream.pump(buffers, self.writer.as_mut(), copy) {
+            Flow::Ended => {}
+            Flow::Quiet if matches!(self.phase, Phase::Draining { until: None, .. }) => {}
+            Flow::More | Flow::Quiet => return false,
+            Flow::Blocked => {
+                poll.remove(output.stream.fd());
+                output.blocked = true;
+                return false;
+            }
         }
         poll.remove(output.stream.fd());
-        if output.is_terminal && !matches!(self.phase, Phase::Draining { .. }) {
+        if output.is_terminal && !self.phase.has_ended() {
             output.parked = Some(Instant::now() + PARKED_INTERVAL);
             return false;
         }
         self.attachments.close_output(source);
-        output.stream.finish(self.writer.as_mut());
+        output.stream.finish(buffers, self.writer.as_mut());
         self.outputs.remove(index);
         true
     }
 
-    /// Registers parked terminals again whose time has come.
-    fn unpark(&mut self, now: Instant, poll: &Poll) {
-        let draining = matches!(self.phase, Phase::Draining { .. });
+    /// When output is no longer read, if the first process has ended.
+    const fn drain_deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Draining { until, .. } => until,
+            Phase::Starting | Phase::Running | Phase::Flushing { .. } => None,
+        }
+    }
+
+    /// The time is up: reads no more than what is there.
+    fn begin_last_reads(&mut self, poll: &Poll, buffers: &mut Buffers) {
+        if let Phase::Draining { until, .. } = &mut self.phase {
+            *until = None;
+        }
+        for index in (0..self.outputs.len()).rev() {
+            self.outputs[index].stream.limit_to_available();
+            self.pump(index, poll, buffers);
+        }
+    }
+
+    /// Registers outputs again: parked terminals whose time has come, and what the log has room for.
+    fn register_again(&mut self, now: Instant, poll: &Poll) {
+        let ended = self.phase.has_ended();
+        let has_room = self.writer.as_ref().is_none_or(Writer::can_read);
         for output in &mut self.outputs {
-            if output.parked.is_some_and(|when| when <= now || draining) {
+            let unpark = output.parked.is_some_and(|when| when <= now || ended);
+            let unblock = output.blocked && has_room;
+            if unpark || unblock {
                 output.parked = None;
+                output.blocked = false;
                 // Fails only if it is registered already.
                 poll.add(output.stream.fd(), Token::Output(output.number)).ok();
+            }
+        }
+    }
+
+    /// Writes the log on, and answers those who wait for the end of a file.
+    fn advance_log(&mut self, buffers: &mut Buffers, connections: &mut Connections) {
+        let Some(writer) = &mut self.writer else { return };
+        if matches!(self.phase, Phase::Flushing { .. }) {
+            writer.close();
+        }
+        writer.advance(&mut buffers.spares);
+        if !writer.has_replaced() {
+            for waiter in self.reopening.drain(..) {
+                connections.reply(waiter, Ok(Reply::Done), Vec::new());
             }
         }
     }
@@ -566,25 +659,14 @@ impl Live {
         }
     }
 
-    /// Completes the log and detaches the clients. Returns the final exit status.
+    /// Detaches the clients, after the log has been completed. Returns the final exit status.
     fn finish(
         &mut self,
         id: &str,
         exit: ExitStatus,
         connections: &mut Connections,
         poll: &Poll,
-        buffers: &mut Buffers,
     ) -> ExitStatus {
-        while !self.outputs.is_empty() {
-            if !self.pump(0, poll, buffers) {
-                let mut output = self.outputs.remove(0);
-                poll.remove(output.stream.fd());
-                output.stream.finish(self.writer.as_mut());
-            }
-        }
-        if let Some(writer) = &mut self.writer {
-            writer.complete_torn_entry();
-        }
         let later_oom_kill = self.oom.as_ref().is_some_and(OomWatch::own_count_has_grown);
         let exit = ExitStatus {
             oom_killed: exit.oom_killed || later_oom_kill,
@@ -614,6 +696,7 @@ impl Output {
             stream,
             is_terminal,
             parked: None,
+            blocked: false,
         })
     }
 }

@@ -66,6 +66,7 @@ fn turn(monitor: &mut Monitor, signals: &SignalFd) {
                     monitor.settle_start(outcome);
                 }
             }
+            Token::LogThreads => monitor.containers.serve_log_threads(),
             Token::Output(_)
             | Token::OrphanedOutput(_)
             | Token::AttachStdin(_)
@@ -78,7 +79,8 @@ fn turn(monitor: &mut Monitor, signals: &SignalFd) {
             Token::OrphanedOutput(number) => monitor.execs.drain_orphan(*number),
             Token::AttachStdin(number) => monitor.containers.read_client_stdin(*number),
             Token::ContainerStdin(number) => monitor.containers.stdin_has_room(*number),
-            Token::Signals | Token::Listener | Token::Connection(_) | Token::Start(_) => {}
+            Token::Signals | Token::Listener | Token::LogThreads | Token::Connection(_) | Token::Start(_) => {
+            }
         }
     }
     monitor.advance();

@@ -1,8 +1,8 @@
 //! The process that owns a pod: its namespaces, containers, logs and exit records.
 //!
-//! One per pod, in the pod's cgroup, single-threaded, a subreaper. The daemon starts it with a socket as its standard input
-//! and sends requests over it (see `pausa-monitor-protocol`). The monitor does not depend on the daemon afterwards: a new
-//! daemon connects to the socket in the pod's directory.
+//! One per pod, in the pod's cgroup, a subreaper. It has one thread, and one more for each log that is written to. The
+//! daemon starts it with a socket as its standard input and sends requests over it (see `pausa-monitor-protocol`). The
+//! monitor does not depend on the daemon afterwards: a new daemon connects to the socket in the pod's directory.
 //!
 //! ```text
 //!   main ─▶ bootstrap ─▶ event_loop ─▶ requests ─▶ start_container
@@ -58,8 +58,9 @@ pub use spawner::Spawner;
 /// serve.
 ///
 /// # Safety
-/// Called first in `main`: the process has one thread, now and until this function returns, and no value in it owns a
-/// descriptor above 2.
+/// Called first in `main`: the process has one thread, and no value in it owns a descriptor above 2. Until this function
+/// returns, nothing else starts a thread. The monitor itself starts only file writers, which hold no locks and allocate
+/// nothing (see [`pausa_sys::FileWriter`]).
 #[expect(
     unsafe_code,
     reason = "a monitor closes inherited descriptors and clones itself"

@@ -48,7 +48,7 @@ impl Monitor {
             host,
             setup: Setup::NotDone,
             connections: Connections::new(Rc::clone(&poll)),
-            containers: Containers::new(Rc::clone(&poll)),
+            containers: Containers::new(Rc::clone(&poll))?,
             starts: Starts::new(Rc::clone(&poll)),
             execs: Execs::new(Rc::clone(&poll)),
             kills: Kills::default(),

@@ -122,9 +122,9 @@ fn clone_pause(inherited: Inherited, sibling: bool) -> Result<i32, Errno> {
         sibling,
     };
     #[expect(unsafe_code, reason = "the child lacks most memory")]
-    // SAFETY: the monitor and its children have one thread, see `run`. No other child is made before the memory is restored.
-    // `child` refers to nothing but its argument, and makes system calls through rustix and pausa_sys, which do not use the
-    // C library.
+    // SAFETY: no log is written before the pod is set up, so the monitor has one thread, and its children have one as well.
+    // No other child is made before the memory is restored. `child` refers to nothing but its argument, and makes system
+    // calls through rustix and pausa_sys, which do not use the C library.
     let (cloned, withheld) = unsafe {
         let withheld = memory.withhold_the_rest(maps)?;
         (pausa_sys::clone_bare(args, &memory, inherited, child), withheld)

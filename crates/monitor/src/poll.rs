@@ -13,6 +13,8 @@ use rustix::io::Errno;
 pub(crate) enum Token {
     Signals,
     Listener,
+    /// Threads that write logs.
+    LogThreads,
     Connection(u64),
     /// An output of a container.
     Output(u64),
@@ -31,6 +33,7 @@ impl Token {
         match self {
             Self::Signals => 0,
             Self::Listener => 1,
+            Self::LogThreads => 1 << 3,
             Self::Connection(number) => number << 3 | 2,
             Self::Output(number) => number << 3 | 3,
             Self::Start(number) => number << 3 | 4,
@@ -43,6 +46,7 @@ impl Token {
     const fn decode(data: u64) -> Self {
         let number = data >> 3;
         match data & 7 {
+            0 if number == 1 => Self::LogThreads,
             0 => Self::Signals,
             1 => Self::Listener,
             2 => Self::Connection(number),

@@ -63,7 +63,10 @@ fn perform(
         }
         Request::KillAll { container } => monitor.kill_container(&container, Some(reply_to)).map(later),
         Request::KillExec { exec } => monitor.kill_exec(&exec, Some(reply_to)).map(later),
-        Request::ReopenLog { container } => monitor.containers.reopen_log(&container, fds).map(done),
+        Request::ReopenLog { container } => {
+            let is_complete = monitor.containers.reopen_log(&container, fds, reply_to)?;
+            Ok(is_complete.then(|| (Reply::Done, Vec::new())))
+        }
         Request::Forget { container } => {
             let pod = monitor.setup.pod()?;
             monitor.containers.forget(&container, &pod.exits).map(done)

@@ -12,7 +12,7 @@ type SpawnInit =
 type SpawnExec =
     unsafe fn(&ExecPlan, BorrowedFd<'_>, &ContainerFds<'_>, &Streams<'_>) -> Result<Progress, Failure>;
 
-/// Starts processes without waiting for their `execve`. Both functions need a process with one thread.
+/// Starts processes without waiting for their `execve`. Both functions have the contract of [`pausa_sys::clone`].
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "see the types of the fields")]
 pub struct Spawner {

@@ -56,7 +56,7 @@ pub(crate) fn start_container(
         ..fds.as_container_fds()
     };
     #[expect(unsafe_code, reason = "spawning clones the process")]
-    // SAFETY: the monitor has one thread, see `run`.
+    // SAFETY: the monitor has no other threads but file writers, see `run`.
     let progress = unsafe { (monitor.spawner.init)(plan, &container_fds, &pipes.for_child(), &context) }?;
     let added =
         process_of(&progress).and_then(|process| monitor.containers.add(plan, process, fds, pipes, oom));
@@ -103,7 +103,7 @@ pub(crate) fn start_exec(
     };
     let container = live.pidfd().as_fd();
     #[expect(unsafe_code, reason = "spawning clones the process")]
-    // SAFETY: the monitor has one thread, see `run`.
+    // SAFETY: the monitor has no other threads but file writers, see `run`.
     let progress = unsafe { (monitor.spawner.exec)(&plan, container, &container_fds, &fds.as_streams()) }?;
     let target = StartTarget::Exec {
         id: plan.id,

@@ -66,8 +66,11 @@ impl UserNamespace {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(internal(
             "make a process in the pod's user namespace: pipe2(O_CLOEXEC)",
         ))?;
-        #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-        // SAFETY: the monitor has one thread, see `run`.
+        #[expect(
+            unsafe_code,
+            reason = "clone() needs a process without other threads that may hold locks"
+        )]
+        // SAFETY: the monitor has no other threads but file writers, see `run`.
         let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
         let helper =
             match forked.map_err(internal("make a process in the pod's user namespace: clone3(2)"))? {
@@ -127,8 +130,11 @@ pub(crate) fn make_inside(
     .map_err(internal(
         "make the pod's namespaces: socketpair(AF_UNIX, SOCK_SEQPACKET)",
     ))?;
-    #[expect(unsafe_code, reason = "clone() needs a process with one thread")]
-    // SAFETY: the monitor has one thread, see `run`.
+    #[expect(
+        unsafe_code,
+        reason = "clone() needs a process without other threads that may hold locks"
+    )]
+    // SAFETY: the monitor has no other threads but file writers, see `run`.
     let forked = unsafe { pausa_sys::clone(&CloneArgs::default()) };
     let child = match forked.map_err(internal("make the pod's namespaces: clone3(2)"))? {
         Forked::Child => {

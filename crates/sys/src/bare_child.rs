@@ -96,6 +96,7 @@ impl ChildMemory {
     ///
     /// # Safety
     /// Until [`WithheldMemory::restore`], the process makes no other children than by [`clone_bare`] with this memory.
+    /// Meanwhile it starts and ends no [`crate::FileWriter`].
     ///
     /// # Errors
     /// The errno of reading `maps`, of madvise(2) or of rseq(2); EFBIG: `maps` is longer than 128 KiB.
@@ -245,7 +246,7 @@ pub struct BareCloneArgs {
 /// profiles allow where they allow fork(2). Returns the child's process id; it is the caller's to reap, or its parent's.
 ///
 /// # Safety
-/// The calling process has exactly one thread. The rest of its memory may be withheld, so all that `argument` refers to is in
+/// As of [`crate::clone()`]. The rest of the process's memory may be withheld, so all that `argument` refers to is in
 /// `memory` or constant, and `entry` uses nothing else: no allocation, no thread-local variable, and no function of the C
 /// library that does, as all do that report errors by errno.
 ///

@@ -15,6 +15,7 @@ mod bpf;
 mod clone;
 mod exec;
 mod fd;
+mod file_writer;
 mod keyring;
 mod mount;
 mod namespace;
@@ -38,6 +39,7 @@ pub use bpf::{
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now};
 pub use exec::{ArgumentVector, execve};
 pub use fd::{close_all_but, close_from, close_others};
+pub use file_writer::{FileWriter, Written};
 pub use keyring::new_session_keyring;
 pub use mount::{MountAttributes, map_mount_ids, mount_setattr};
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};

@@ -21,6 +21,8 @@ const LARGE: usize = 128 * 1024;
 const BYTES_PER_TURN: usize = 1024 * 1024;
 /// Size of a pipe that its writer has filled once. The kernel's default is 64 KiB. See [`LARGE`].
 const WIDE_PIPE: usize = 256 * 1024;
+/// Most buffers that are kept for later entries.
+const SPARES: usize = 4;
 /// A read of this size shows that the writer is faster than the reader.
 const FULL_PIPE: usize = 64 * 1024;
 
@@ -31,6 +33,8 @@ pub(crate) enum Flow {
     More,
     /// There is nothing to read now.
     Quiet,
+    /// Nothing should be read before the log has room.
+    Blocked,
     /// No writer is left.
     Ended,
 }
@@ -39,24 +43,30 @@ pub(crate) enum Flow {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     input: Vec<u8>,
-    output: Vec<u8>,
+    pub(crate) spares: Spares,
+}
+
+/// Buffers for log entries that have none.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    list: Vec<Vec<u8>>,
     large: bool,
 }
 
 impl Buffers {
     /// Returns large buffers to the kernel.
     pub(crate) fn release(&mut self) {
-        if self.large {
+        if self.spares.large {
             *self = Self::default();
         }
     }
 
     pub(crate) const fn are_large(&self) -> bool {
-        self.large
+        self.spares.large
     }
 
     const fn read_size(&self) -> usize {
-        if self.large { LARGE } else { SMALL }
+        if self.spares.large { LARGE } else { SMALL }
     }
 
     /// Makes room for a read after the first `kept` bytes.
@@ -71,6 +81,24 @@ impl Buffers {
     }
 }
 
+impl Spares {
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let spare = self.list.pop().unwrap_or_default();
+        if self.large && spare.capacity() < LARGE {
+            return Vec::with_capacity(2 * LARGE + HEAD_LEN);
+        }
+        spare
+    }
+
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
+        let fits = self.large || buffer.capacity() <= 2 * SMALL;
+        if fits && buffer.capacity() > 0 && self.list.len() < SPARES {
+            buffer.clear();
+            self.list.push(buffer);
+        }
+    }
+}
+
 /// The reading end of a pipe, or the master of a terminal.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -79,6 +107,10 @@ pub(crate) struct Stream {
     unfinished: Vec<u8>,
     max: usize,
     wide: bool,
+    /// Most bytes to read at once.
+    limit: usize,
+    /// Bytes that will still be read.
+    left: usize,
 }
 
 impl Stream {
@@ -90,6 +122,8 @@ impl Stream {
             unfinished: Vec::new(),
             max: max.max(1),
             wide: false,
+            limit: LARGE,
+            left: usize::MAX,
         }
     }
 
@@ -99,6 +133,13 @@ impl Stream {
 
     pub(crate) const fn source(&self) -> Source {
         self.source
+    }
+
+    /// Ends the stream after what can be read now.
+    pub(crate) fn limit_to_available(&mut self) {
+        // Fails for no pipe and no terminal.
+        let available = rustix::io::ioctl_fionread(&self.fd).unwrap_or(0);
+        self.left = usize::try_from(available).unwrap_or(usize::MAX);
     }
 
     /// Reads at most a turn's worth of output, logs it, and passes it to `copy`. Without a writer it is not logged.
@@ -116,8 +157,16 @@ impl Stream {
         }
         let mut left = BYTES_PER_TURN;
         let flow = loop {
+            if let Some(writer) = &mut writer
+                && !writer.has_room(&mut buffers.spares)
+            {
+                break Flow::Blocked;
+            }
+            let wanted = buffers.read_size().min(self.limit).min(self.left);
+            if wanted == 0 {
+                break Flow::Ended;
+            }
             buffers.reserve(kept);
-            let wanted = buffers.read_size();
             let read = match rustix::io::read(&self.fd, &mut buffers.input[kept..kept + wanted]) {
                 Ok(0) => break Flow::Ended,
                 Ok(read) => read,
@@ -129,10 +178,11 @@ impl Stream {
             copy(&buffers.input[kept..kept + read]);
             kept = self.log(buffers, kept + read, writer.as_deref_mut());
             left = left.saturating_sub(read);
+            self.left -= read;
             if read < wanted && read < FULL_PIPE {
                 break Flow::Quiet;
             }
-            buffers.large = true;
+            buffers.spares.large = true;
             self.widen(read);
             if left == 0 {
                 break Flow::More;
@@ -143,28 +193,34 @@ impl Stream {
     }
 
     /// Logs the unfinished line at the end of the stream.
-    pub(crate) fn finish(&mut self, writer: Option<&mut Writer>) {
+    pub(crate) fn finish(&mut self, buffers: &mut Buffers, writer: Option<&mut Writer>) {
         let rest = std::mem::take(&mut self.unfinished);
         if let Some(writer) = writer {
-            let mut out = Vec::new();
-            format::last_entries(&rest, &Heads::new(clock::now(), self.source), self.max, &mut out);
-            writer.write(&out);
+            let heads = Heads::new(clock::now(), self.source);
+            writer.append(&mut buffers.spares, |out| {
+                format::last_entries(&rest, &heads, self.max, out);
+            });
         }
     }
 
     /// Logs the finished lines of the first `len` bytes of input and moves the rest to the front. Returns its length.
-    fn log(&self, buffers: &mut Buffers, len: usize, writer: Option<&mut Writer>) -> usize {
+    fn log(&mut self, buffers: &mut Buffers, len: usize, writer: Option<&mut Writer>) -> usize {
         let Some(writer) = writer else {
             return 0;
         };
-        let Buffers { input, output, large } = buffers;
-        if *large && output.capacity() < LARGE {
-            *output = Vec::with_capacity(2 * LARGE + HEAD_LEN);
-        }
-        output.clear();
+        let Buffers { input, spares } = buffers;
         let heads = Heads::new(clock::now(), self.source);
-        let done = format::entries(&input[..len], &heads, self.max, output);
-        writer.write(output);
+        let (done, size) = writer.append(spares, |out| {
+            let before = out.len();
+            let done = format::entries(&input[..len], &heads, self.max, out);
+            (done, out.len() - before)
+        });
+        // Short lines have long entries.
+        if size > 2 * LARGE {
+            self.limit = (self.limit / 2).max(SMALL);
+        } else if size < LARGE / 2 {
+            self.limit = (self.limit * 2).min(LARGE);
+        }
         input.copy_within(done..len, 0);
         len - done
     }

@@ -1,125 +1,148 @@
-//! Writes whole entries to a file that may refuse them.
+//! A container's log: the file that new entries go to, and files before it that are not complete.
 //!
-//! ```text
-//!   whole ──(a write stops inside an entry)──▶ torn ──(its rest is written)──▶ whole
-//!     │                                         │
-//!     └─ entries that the file refuses are counted and dropped ─┘
-//! ```
-//!
-//! A full disk may accept a part of an entry. The rest of that entry is kept and written before anything else, so that no
-//! line is torn or duplicated. Whole entries that are refused are dropped. Writing never waits and never fails, since the
-//! container must not wait for the disk.
+//! A slow file slows the container down, as its output is not read while too much waits for the file. A stalled one does
+//! not: after a while, what comes in addition is dropped, until the write that stalls has ended.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// Log bytes that could not be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Dropped {
-    /// Includes the parts before the content of entries.
-    pub(crate) bytes: u64,
-    /// Of the last failed write.
-    pub(crate) errno: i32,
-}
+use super::backlog::Dropped;
+use super::file::{Context, LogFile, LogThreads};
+use super::stream::Spares;
 
-/// Writes entries to a log file. Tests use another writer in its place.
+/// How long output waits for a write. A snapshot of the disk, for which its file system is frozen, should be over by then.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same, when the container's first process has ended.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
-pub(crate) struct Writer<W = File> {
-    file: W,
-    /// The rest of a torn entry.
-    torn: Vec<u8>,
-    dropped: u64,
-    errno: i32,
+pub(crate) struct Writer {
+    threads: Rc<LogThreads>,
+    current: LogFile,
+    /// Closing.
+    replaced: Vec<LogFile>,
+    patience: Duration,
+    dropped: Dropped,
 }
 
-impl<W: Write> Writer<W> {
+impl Writer {
     /// Takes a file that is open for appending.
-    pub(crate) const fn new(file: W) -> Self {
+    pub(crate) const fn new(file: OwnedFd, threads: Rc<LogThreads>) -> Self {
         Self {
-            file,
-            torn: Vec::new(),
-            dropped: 0,
-            errno: 0,
+            threads,
+            current: LogFile::new(file),
+            replaced: Vec::new(),
+            patience: PATIENCE,
+            dropped: Dropped { bytes: 0, errno: 0 },
         }
     }
 
-    /// Writes a batch of whole entries, or as many of them as the file accepts.
-    pub(crate) fn write(&mut self, entries: &[u8]) {
-        if !self.complete_torn_entry() {
-            self.count(entries.len());
-            return;
+    /// Logs the whole entries that `format` appends.
+    pub(super) fn append<T>(&mut self, spares: &mut Spares, format: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.current.is_full() && self.is_stalled() {
+            let mut refused = spares.take();
+            let result = format(&mut refused);
+            self.dropped.add(refused.len(), Errno::TIMEDOUT);
+            spares.give(refused);
+            return result;
         }
-        let written = self.write_bytes(entries);
-        let (done, refused) = entries.split_at(written);
-        if refused.is_empty() {
-            return;
+        let result = format(self.current.entries(spares));
+        self.current.return_unused(spares);
+        self.advance_current(spares);
+        result
+    }
+
+    /// Whether output should be read: it will be written or dropped.
+    pub(super) fn has_room(&mut self, spares: &mut Spares) -> bool {
+        if self.current.is_full() {
+            self.advance_current(spares);
         }
-        let torn = match done.last() {
-            None | Some(b'\n') => 0,
-            Some(_) => memchr::memchr(b'\n', refused).map_or(refused.len(), |end| end + 1),
+        self.can_read()
+    }
+
+    /// As [`Self::has_room`] was last.
+    pub(crate) fn can_read(&self) -> bool {
+        !self.current.is_full() || self.is_stalled()
+    }
+
+    /// Continues in another file.
+    pub(crate) fn replace(&mut self, file: OwnedFd, spares: &mut Spares) {
+        let mut old = std::mem::replace(&mut self.current, LogFile::new(file));
+        old.close();
+        self.replaced.push(old);
+        self.advance(spares);
+    }
+
+    /// Whether a file before this one is neither complete nor given up.
+    pub(crate) const fn has_replaced(&self) -> bool {
+        !self.replaced.is_empty()
+    }
+
+    /// The container's first process has ended: do not wait long any more.
+    pub(crate) const fn hurry(&mut self) {
+        self.patience = LAST_PATIENCE;
+    }
+
+    /// There are no more entries.
+    pub(crate) const fn close(&mut self) {
+        self.current.close();
+    }
+
+    /// After [`Self::close`]: whether all files are complete, or stall and were given up.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.replaced.is_empty() && self.current.is_complete()
+    }
+
+    /// Goes on after a signal or at the deadline. Called at the end of each turn of the event loop: if anything waits for a
+    /// thread then, it will signal.
+    pub(crate) fn advance(&mut self, spares: &mut Spares) {
+        let mut context = Context {
+            threads: &self.threads,
+            spares,
+            dropped: &mut self.dropped,
         };
-        self.torn = refused[..torn].to_vec();
-        self.count(refused.len() - torn);
+        self.current.advance_and_wait(&mut context);
+        self.replaced.retain_mut(|file| {
+            file.advance_and_wait(&mut context);
+            !file.is_complete()
+        });
     }
 
-    /// Continues in another file. A torn entry is completed in the old file or dropped.
-    pub(crate) fn replace(&mut self, file: W) {
-        self.complete_torn_entry();
-        let lost = std::mem::take(&mut self.torn).len();
-        self.count(lost);
-        self.file = file;
-    }
-
-    /// Writes the rest of a torn entry. Returns true if no entry is torn any more.
-    pub(crate) fn complete_torn_entry(&mut self) -> bool {
-        if !self.torn.is_empty() {
-            let torn = std::mem::take(&mut self.torn);
-            let written = self.write_bytes(&torn);
-            self.torn = torn[written..].to_vec();
-        }
-        self.torn.is_empty()
+    /// When [`Self::advance`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let patience = self.current.busy_since().map(|since| since + self.patience);
+        // Once that is over, nothing waits.
+        let patience = patience.filter(|at| self.current.is_full() && *at > Instant::now());
+        let closing = self.replaced.iter().chain([&self.current]);
+        closing.filter_map(LogFile::deadline).chain(patience).min()
     }
 
     /// Whether anything was dropped since the last [`Self::take_dropped`].
     pub(crate) const fn has_dropped(&self) -> bool {
-        self.dropped > 0
+        self.dropped.bytes > 0
     }
 
-    /// The bytes dropped since the last call.
+    /// What was dropped since the last call.
     pub(crate) fn take_dropped(&mut self) -> Option<Dropped> {
-        let bytes = std::mem::take(&mut self.dropped);
-        (bytes > 0).then_some(Dropped {
-            bytes,
-            errno: self.errno,
-        })
+        let dropped = std::mem::take(&mut self.dropped);
+        (dropped.bytes > 0).then_some(dropped)
     }
 
-    fn count(&mut self, bytes: usize) {
-        self.dropped = self.dropped.saturating_add(bytes as u64);
+    fn is_stalled(&self) -> bool {
+        self.current
+            .busy_since()
+            .is_some_and(|since| since.elapsed() >= self.patience)
     }
 
-    /// Writes until everything is written or the file refuses. Returns the number of bytes written.
-    fn write_bytes(&mut self, bytes: &[u8]) -> usize {
-        let mut done = 0;
-        while done < bytes.len() {
-            match self.file.write(&bytes[done..]) {
-                Ok(0) => {
-                    self.errno = Errno::NOSPC.raw_os_error();
-                    break;
-                }
-                Ok(written) => done += written,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.errno = error.raw_os_error().unwrap_or(0);
-                    break;
-                }
-            }
-        }
-        done
+    fn advance_current(&mut self, spares: &mut Spares) {
+        let mut context = Context {
+            threads: &self.threads,
+            spares,
+            dropped: &mut self.dropped,
+        };
+        self.current.advance(&mut context);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ use pausa_monitor_protocol::{
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::builtin::{plan, real, start};
-use crate::rig::{Rig, container, open_log, pod};
+use crate::rig::{Rig, container, open_log, pod, until};
 
 /// A client's ends.
 struct Client {
@@ -154,8 +154,10 @@ fn who_leaves_takes_nothing_along() {
     let mut rig = Rig::new(&pod());
     run(
         &mut rig,
-        &listener("a", "while read line; do echo $line; done; echo end"),
+        &listener("a", "echo begin; while read line; do echo $line; done; echo end"),
     );
+    // With the first output, the log's thread takes its descriptor.
+    until("the log is written", || rig.entries() == ["stdout F begin"]);
     let before = descriptors(&mut rig);
     for round in 0..10 {
         let id = format!("c{round}");

@@ -11,10 +11,10 @@ use crate::rig::{Rig, container, exec, open_log, pod, until};
 const JOINED: &str = "until grep -q pausa-monitor-test /proc/$$/cgroup; do :; done;";
 
 /// A cgroup for one test: of v1's pids controller, or of v2.
-struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {
-    fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
         let root = roots
             .map(Path::new)

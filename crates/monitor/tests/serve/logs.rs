@@ -1,10 +1,15 @@
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use pausa_monitor_protocol::{Event, Request};
+use pausa_monitor_protocol::{Event, ExitStatus, Reply, Request};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 
-use crate::rig::{Rig, container, entries, open_log, pod};
+use crate::kills::Cgroup;
+use crate::rig::{Rig, container, entries, exec, open_log, pod, until};
 
 #[test]
 fn the_last_line_without_an_end_is_partial() {
@@ -127,5 +132,213 @@ fn a_noisy_container_does_not_starve_its_neighbour_nor_the_daemon() {
         rig.daemon.exit(&format!("quiet{number}"));
     }
     assert_eq!(rig.entries(), ["stdout F here"; 20]);
+    rig.shut_down();
+}
+
+/// A log that stalls: a pipe that nobody reads. Returns its reading end.
+fn start_stalled(rig: &mut Rig, id: &str, script: &str) -> OwnedFd {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+    rig.daemon
+        .start(&container(id, script), &[write.as_fd()])
+        .unwrap();
+    drop(write);
+    until("the log has no room left", || {
+        let size = rustix::pipe::fcntl_getpipe_size(&read).unwrap() as u64;
+        // A page may be left over of each write.
+        rustix::io::ioctl_fionread(&read).unwrap() > size / 2
+    });
+    read
+}
+
+/// The exit of a container, and the log bytes that were dropped because of a stall. Other events are not expected.
+fn exit_and_dropped(rig: &mut Rig, id: &str) -> (ExitStatus, u64) {
+    let mut dropped = 0;
+    loop {
+        match rig.daemon.event() {
+            Event::LogDropped {
+                container,
+                bytes,
+                errno,
+            } => {
+                assert_eq!((container.as_str(), errno), (id, Errno::TIMEDOUT.raw_os_error()));
+                dropped += bytes;
+            }
+            Event::Exited { container, exit } if container == id => return (exit, dropped),
+            other => panic!("{other:?} instead of the exit of {id}"),
+        }
+    }
+}
+
+fn kill(rig: &mut Rig, id: &str) {
+    let container = id.to_owned();
+    assert_eq!(rig.daemon.ask(Request::KillAll { container }), Ok(Reply::Done));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_stalled_log_stalls_no_neighbour_and_not_the_exit() {
+    let mut rig = Rig::new(&pod());
+    let stalled = start_stalled(&mut rig, "a", "exec yes");
+    // A neighbour runs, logs and exits, and one is executed into.
+    rig.start("b", "seq 1000; exit 4");
+    assert_eq!(rig.daemon.exit("b").code, 4);
+    assert!(
+        rig.entries()
+            .into_iter()
+            .eq((1..=1000).map(|n| format!("stdout F {n}")))
+    );
+    rig.start("c", "echo here; exec sleep 60");
+    for (id, into) in [("e1", "c"), ("e2", "a")] {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let plan = exec(id, into, "echo executed");
+        rig.daemon
+            .ask_with(Request::Exec(Box::new(plan)), &[write.as_fd()])
+            .unwrap();
+        drop(write);
+        let mut output = String::new();
+        File::from(read).read_to_string(&mut output).unwrap();
+        assert_eq!(output, "executed\n");
+        assert!(
+            matches!(rig.daemon.event(), Event::ExecExited { exec, exit } if exec == id && exit.code == 0)
+        );
+    }
+    kill(&mut rig, "c");
+    assert_eq!(rig.daemon.exit("c").signal, 9);
+    // The container itself can be killed, and what its log has not taken is told.
+    kill(&mut rig, "a");
+    let (exit, dropped) = exit_and_dropped(&mut rig, "a");
+    assert_eq!(exit.signal, 9);
+    assert!(dropped > 0);
+    assert!(rig.dir.path().join("exits/a.json").exists());
+    // Before the monitor leaves, a thread whose write ends after all has ended as well.
+    assert_eq!(tasks(&rig), 2);
+    let reader = std::thread::spawn(move || File::from(stalled).read_to_end(&mut Vec::new()));
+    until("the thread has ended", || tasks(&rig) == 1);
+    assert!(reader.join().unwrap().unwrap() > 0);
+    rig.shut_down();
+}
+
+/// The number of the monitor's threads.
+fn tasks(rig: &Rig) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", rig.process.id())).unwrap();
+    tasks.count()
+}
+
+#[test]
+fn a_container_does_not_wait_for_a_stalled_log_for_ever_and_the_log_goes_on_after_the_stall() {
+    let mut rig = Rig::new(&pod());
+    let dir = rig.dir.path().display().to_string();
+    let script = "mkfifo fifo; seq 200000; exec 3>done; exec cat fifo";
+    let stalled = start_stalled(&mut rig, "a", &format!("cd {dir} && {script}"));
+    // More than pipe and buffers hold: the rest is dropped.
+    until("the container goes on", || rig.dir.path().join("done").exists());
+    let mut dropped = match rig.daemon.event() {
+        Event::LogDropped { bytes, errno, .. } => {
+            assert_eq!(errno, Errno::TIMEDOUT.raw_os_error());
+            bytes
+        }
+        other => panic!("{other:?} instead of dropped bytes"),
+    };
+    let text = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&text);
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(File::from(stalled)).lines() {
+            let mut text = seen.lock().unwrap();
+            text.push_str(&line.unwrap());
+            text.push('\n');
+        }
+    });
+    let mut input = File::options()
+        .write(true)
+        .open(rig.dir.path().join("fifo"))
+        .unwrap();
+    let mut written = 0;
+    until("the log goes on", || {
+        written += input.write(b"again\n").unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        text.lock().unwrap().ends_with("again\n")
+    });
+    drop(input);
+    let (exit, more) = exit_and_dropped(&mut rig, "a");
+    dropped += more;
+    assert_eq!(exit.code, 0);
+    reader.join().unwrap();
+    let text = text.lock().unwrap();
+    let contents = text.lines().map(|line| &line[40..]);
+    let numbers = contents.filter_map(|content| content.parse::<u32>().ok());
+    assert!(numbers.is_sorted_by(|one, next| one < next));
+    let all: usize = (1..=200_000).map(|n: u32| 41 + n.to_string().len()).sum();
+    assert_eq!(text.len() as u64 + dropped, (all + written / 6 * 46) as u64);
+    rig.shut_down();
+}
+
+#[test]
+fn a_log_is_reopened_while_the_old_file_stalls() {
+    let mut rig = Rig::new(&pod());
+    let dir = rig.dir.path().display().to_string();
+    let script = "mkfifo fifo; yes | head -c 1000000; read line <fifo; echo end";
+    let stalled = start_stalled(&mut rig, "a", &format!("cd {dir} && {script}"));
+    let new = open_log(&rig.log());
+    let request = Request::ReopenLog {
+        container: "a".to_owned(),
+    };
+    assert_eq!(rig.daemon.ask_with(request, &[new.as_fd()]), Ok(Reply::Done));
+    std::fs::write(rig.dir.path().join("fifo"), "\n").unwrap();
+    let (exit, dropped) = exit_and_dropped(&mut rig, "a");
+    assert_eq!(exit.code, 0);
+    assert!(dropped > 0);
+    let entries = rig.entries();
+    let (last, before) = entries.split_last().unwrap();
+    assert_eq!(last, "stdout F end");
+    assert!(before.iter().all(|entry| entry == "stdout F y"));
+    drop(stalled);
+    rig.shut_down();
+}
+
+#[test]
+fn a_quiet_container_has_no_thread_and_one_that_has_exited_leaves_none() {
+    let mut rig = Rig::new(&pod());
+    rig.start("quiet", "exec sleep 60");
+    assert_eq!(tasks(&rig), 1);
+    rig.start("a", "echo here; exec sleep 60");
+    until("the log is written", || rig.entries() == ["stdout F here"]);
+    assert_eq!(tasks(&rig), 2);
+    kill(&mut rig, "a");
+    rig.daemon.exit("a");
+    until("the thread has ended", || tasks(&rig) == 1);
+    kill(&mut rig, "quiet");
+    rig.daemon.exit("quiet");
+    rig.shut_down();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn where_no_thread_can_be_started_the_monitor_writes_itself() {
+    let Some(cgroup) = Cgroup::new("limit") else {
+        return;
+    };
+    let limit = cgroup.0.join("pids.max");
+    if !limit.exists() {
+        return eprintln!("skipped: needs the pids controller");
+    }
+    let mut rig = Rig::new(&pod());
+    let dir = rig.dir.path().display().to_string();
+    rig.start("a", &format!("cd {dir}; mkfifo fifo; touch made; exec cat fifo"));
+    until("there is a fifo", || rig.dir.path().join("made").exists());
+    let fifo = rig.dir.path().join("fifo");
+    let mut input = File::options().write(true).open(fifo).unwrap();
+    std::fs::write(cgroup.0.join("cgroup.procs"), rig.process.id().to_string()).unwrap();
+    std::fs::write(&limit, "1").unwrap();
+    input.write_all(b"one\n").unwrap();
+    until("one line is logged", || rig.entries() == ["stdout F one"]);
+    assert_eq!(tasks(&rig), 1);
+    std::fs::write(&limit, "max").unwrap();
+    input.write_all(b"two\n").unwrap();
+    until("another line is logged", || {
+        rig.entries() == ["stdout F one", "stdout F two"]
+    });
+    assert_eq!(tasks(&rig), 2);
+    drop(input);
+    assert_eq!(rig.daemon.exit("a").code, 0);
     rig.shut_down();
 }
