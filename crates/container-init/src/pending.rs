@@ -259,7 +259,7 @@ fn describe_death(code: Option<i32>, signal: Option<i32>, step: String) -> Error
     }
 }
 
-/// The child of this process with that id. A sibling of its own cannot make it end unnoticed: it stays until it is reaped here.
+/// The child of this process with that id. If it has ended, it is still there until it is reaped here.
 ///
 /// # Errors
 /// ESRCH: there is no such child (any more).

@@ -1,7 +1,7 @@
 //! The pause process: process 1 of a pod's shared PID namespace.
 //!
 //! ```text
-//!   monitor ──clone──▶ ( an empty root, no descriptors, no user, no capabilities, five system calls )
+//!   monitor ──clone──▶ ( an empty root, no descriptors, no user, no capabilities, seven system calls )
 //!     │ ◀── "ready" or errno ────────────┘        │ reaps orphans until SIGTERM, or until the monitor dies
 //! ```
 //!

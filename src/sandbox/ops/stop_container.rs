@@ -1,7 +1,7 @@
 //! StopContainer: the container's stop signal now, SIGKILL to everything in it when the grace period ends.
 //!
-//! It is over when the monitor reports the exit. If the monitor does not answer, the daemon kills the container itself. A removal, or a stop of the pod, is a stop without grace period. A start
-//! that is still under way is cancelled.
+//! It is over when the monitor reports the exit. If the monitor does not answer, the daemon kills the container itself. A
+//! removal, or a stop of the pod, is a stop without grace period. A start that is still under way is cancelled.
 
 use std::time::{Duration, Instant};
 
