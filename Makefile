@@ -11,7 +11,7 @@ AREAS ?=
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-pull bench-stream install clean
+.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-pull bench-stream install release reproducible clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +28,13 @@ build: ## Build the release binary, target/release/pausa
 demo: packages ## Show pausa at work in temporary directories, and remove it all again (root)
 	@scripts/demo.sh
 
-lint: deny ## Formatting, scripts, spelling, links, dependencies, clippy, documentation; warnings are errors
+lint: deny ## Formatting, scripts, spelling, links, systemd unit, dependencies, clippy, documentation; warnings are errors
 	@command -v shellcheck typos >/dev/null || { echo "lint: make setup installs shellcheck and typos" >&2; exit 1; }
 	$(CARGO) fmt --all --check
 	shellcheck scripts/*.sh .ci/run fuzz/rustc-instrumented
 	typos
 	scripts/links.py
+	scripts/unit.sh
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
@@ -63,6 +64,12 @@ install: build ## Install binary and systemd unit below $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/pausa|$(PREFIX)/bin/pausa|' packaging/pausa.service \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/pausa.service
+
+release: setup ## Build the files of a release into target/release-files: archive, SBOM, licences, sums
+	@scripts/release.sh target/release-files
+
+reproducible: setup ## Build a release twice, in two directories, and compare the bytes
+	@scripts/reproducible.sh
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

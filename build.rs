@@ -52,10 +52,7 @@ fn build_monitor() -> Result<(), BoxError> {
         ])
         .args(["--locked", "--quiet", "--target", &target, "--target-dir"])
         .arg(&directory)
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"].join("\u{1f}"),
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", monitor_flags())
         .env_remove("RUSTFLAGS");
     for (name, _) in env::vars_os() {
         if belongs_to_this_build(&name.to_string_lossy()) {
@@ -70,6 +67,20 @@ fn build_monitor() -> Result<(), BoxError> {
     let binary = directory.join(target).join(subdirectory).join("pausa-monitor");
     println!("cargo:rustc-env=PAUSA_MONITOR={}", binary.display());
     Ok(())
+}
+
+/// The compiler's options for the monitor, separated as cargo wants them. A release build gives paths other names, so that
+/// the bytes do not depend on directories; that has to be so for the monitor as well.
+fn monitor_flags() -> String {
+    let outer = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let paths = outer
+        .split('\u{1f}')
+        .filter(|flag| flag.starts_with("--remap-path-prefix="));
+    ["-Ctarget-feature=+crt-static", "-Crelocation-model=static"]
+        .into_iter()
+        .chain(paths)
+        .collect::<Vec<_>>()
+        .join("\u{1f}")
 }
 
 /// Whether cargo, clippy or rustdoc set this variable for the outer build only: it would change the compiler, the target

@@ -1,0 +1,40 @@
+#!/bin/bash
+# Builds the files of a release from this source tree into a directory: archive, SBOM, licences and their sums.
+# The bytes depend on sources, toolchain, C compiler and linker, and on nothing else: not on directories, time or user.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=$(realpath -m "${1:?usage: scripts/release.sh DIRECTORY}")
+version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+name=pausa-$version
+architecture=$(uname -m)
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+
+# Messages of panics and assertions contain the paths of their sources; these become the same everywhere.
+# The last of the options that applies wins.
+remap=("$PWD=/pausa" "$target=/target" "$cargo_home/registry/src=/registry")
+export RUSTFLAGS="${remap[*]/#/--remap-path-prefix=}"
+export CFLAGS="${remap[*]/#/-ffile-prefix-map=}" CXXFLAGS="${remap[*]/#/-ffile-prefix-map=}"
+
+cyclonedx=0.5.9
+if [ "$(cargo cyclonedx --version 2>/dev/null)" != "cargo-cyclonedx-cyclonedx $cyclonedx" ]; then
+    cargo install --quiet --locked --root target/tools "cargo-cyclonedx@$cyclonedx"
+fi
+
+mkdir -p "$out"
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+make --no-print-directory install DESTDIR="$stage" PREFIX=/usr CARGO_TARGET_DIR="$target"
+install -D -m 0644 -t "$stage/usr/share/doc/pausa" LICENSE README.md CHANGELOG.md
+tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$stage" -cf - usr |
+    gzip -n -9 > "$out/$name-$architecture-linux.tar.gz"
+
+cargo deny --log-level error list --format human --layout crate > "$out/$name-licenses.txt"
+# What is linked in and what runs while it is built. It writes beside every Cargo.toml; the binary's is the one of the root.
+cargo cyclonedx --quiet --format json --target "$architecture-unknown-linux-gnu" --override-filename "$name.cdx"
+mv "$name.cdx.json" "$out/"
+rm -f crates/*/"$name.cdx.json" fuzz/"$name.cdx.json" benches/*/"$name.cdx.json"
+(cd "$out" && sha256sum -- *.tar.gz *.txt *.json > SHA256SUMS)
+cat "$out/SHA256SUMS"
