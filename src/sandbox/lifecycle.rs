@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pausa_monitor_protocol::ExitStatus;
+use pausa_monitor_protocol::{ExitRecord, ExitStatus};
 use tokio::sync::oneshot;
 
 use super::error::PodError;
@@ -350,6 +350,25 @@ impl Lifecycle {
             id: id.to_string(),
         };
         Ok(self.containers.get_mut(id).ok_or_else(absent)?)
+    }
+
+    /// A running container has ended without word from its monitor: as its exit record says, or as `otherwise` makes of the
+    /// time of its start.
+    pub(super) fn ended_unreported(
+        &mut self,
+        id: &Id,
+        exit: Option<&ExitRecord>,
+        otherwise: impl FnOnce(i64) -> ExitInfo,
+    ) -> Change {
+        let run = self.containers.get(id).map(|container| &container.record.run);
+        let Some(&RunState::Running { started_at, .. }) = run else {
+            return Change::default();
+        };
+        let info = exit.map_or_else(
+            || otherwise(started_at),
+            |record| ExitInfo::of(started_at, &record.exit),
+        );
+        self.ended(id, info)
     }
 
     /// The container's process has ended. What waited for that is answered.

@@ -53,15 +53,7 @@ impl Lifecycle {
         now: i64,
         why: &str,
     ) -> Change {
-        let run = self.containers.get(id).map(|container| &container.record.run);
-        let Some(&RunState::Running { started_at, .. }) = run else {
-            return Change::default();
-        };
-        let info = match exit {
-            Some(record) => ExitInfo::of(started_at, &record.exit),
-            None => ExitInfo::lost(started_at, now, why),
-        };
-        self.ended(id, info)
+        self.ended_unreported(id, exit, |started_at| ExitInfo::lost(started_at, now, why))
     }
 }
 

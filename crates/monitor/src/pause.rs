@@ -18,7 +18,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use pausa_monitor_protocol::{Failure, FailureKind};
-use pausa_sys::{BareCloneArgs, ChildMemory, SeccompError};
+use pausa_sys::{AUDIT_ARCHITECTURE, BareCloneArgs, ChildMemory, SeccompError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -247,13 +247,6 @@ fn reap_orphans() -> i32 {
     }
 }
 
-/// `AUDIT_ARCH_*` of this program's system calls.
-const ARCHITECTURE: u32 = if cfg!(target_arch = "aarch64") {
-    0xc000_00b7
-} else {
-    0xc000_003e
-};
-
 /// The system calls that it makes from then on: all others kill it, whoever makes it do them.
 const FILTER: [[u8; 8]; 13] = {
     const RET: u16 = 0x06;
@@ -262,7 +255,7 @@ const FILTER: [[u8; 8]; 13] = {
     [
         // Load the architecture and compare it.
         instruction(0x20, 0, 0, 4),
-        instruction(0x15, 1, 0, ARCHITECTURE),
+        instruction(0x15, 1, 0, AUDIT_ARCHITECTURE),
         instruction(RET, 0, 0, KILL_PROCESS),
         // Load the number.
         instruction(0x20, 0, 0, 0),

@@ -46,6 +46,6 @@ pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
 pub use program::release_program;
-pub use seccomp::{SeccompError, load_seccomp};
+pub use seccomp::{AUDIT_ARCHITECTURE, SeccompError, load_seccomp};
 pub use signal::{reset_signals, wait_for_signal};
 pub use userns::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};

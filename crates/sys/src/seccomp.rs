@@ -4,6 +4,13 @@ use rustix::io::Errno;
 
 use crate::syscall::raw;
 
+/// `AUDIT_ARCH_*` of this program's system calls: `seccomp_data.arch` as a filter sees it.
+pub const AUDIT_ARCHITECTURE: u32 = if cfg!(target_arch = "aarch64") {
+    0xc000_00b7
+} else {
+    0xc000_003e
+};
+
 /// Why a seccomp program was not loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeccompError {

@@ -178,29 +178,15 @@ pub(super) async fn clear(services: &Arc<Services>, pod: &PodRecord, container: 
     Ok(())
 }
 
-/// Kills everything in a container's cgroup, then removes it: for containers nobody watches any more.
+/// Clears the cgroup of a container nobody watches any more.
 pub(in crate::sandbox) async fn kill_cgroup(services: &Arc<Services>, pod: &PodRecord, container: &Id) {
-    const DOING: &str = "kill what is left of a container";
-    let killed = match path(services, pod, container) {
-        Ok(path) => {
-            let services = Arc::clone(services);
-            blocking(move || match services.cgroups.open(&path) {
-                Ok(cgroup) => cgroup.kill_all().map_err(failed(DOING)),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(failed(DOING)(error)),
-            })
-            .await
-        }
-        Err(error) => Err(failed(DOING)(error)),
-    };
-    if let Err(error) = killed {
+    if let Err(error) = clear(services, pod, container).await {
         tracing::warn!(
             container = container.short(),
             error = error.text(),
-            "cannot kill what is left of a container; its processes may still run"
+            "cannot kill what is left of a container; its processes may still run, and its cgroup stays"
         );
     }
-    remove_cgroup(services, pod, container).await;
 }
 
 /// Changes the limits of a running container.

@@ -152,19 +152,10 @@ impl Lifecycle {
         exit: Option<&ExitRecord>,
         now: i64,
     ) -> Change {
-        let run = self.containers.get(id).map(|container| &container.record.run);
-        let Some(&RunState::Running { started_at, .. }) = run else {
-            return Change::default();
-        };
-        let info = match exit {
-            Some(record) => ExitInfo::of(started_at, &record.exit),
-            None => ExitInfo::killed(
-                started_at,
-                now,
-                "killed without the pod's monitor, which did not answer",
-            ),
-        };
-        self.ended(id, info)
+        self.ended_unreported(id, exit, |started_at| {
+            let how = "killed without the pod's monitor, which did not answer";
+            ExitInfo::killed(started_at, now, how)
+        })
     }
 
     /// Answers everybody who waits for the end of a container that does not end. They may ask again.

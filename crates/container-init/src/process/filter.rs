@@ -1,18 +1,11 @@
 //! The seccomp filter: loading it, and asking beforehand what it permits.
 
-use pausa_sys::SeccompError;
+use pausa_sys::{AUDIT_ARCHITECTURE, SeccompError};
 
 use crate::error::{Error, Step};
 
 /// A program (`struct sock_filter`s in the machine's byte order) and the flags of seccomp(2), as in the plan.
 pub(super) type Filter = (Vec<u8>, u32);
-
-/// `AUDIT_ARCH_*` of system calls that this program makes.
-const ARCHITECTURE: u32 = if cfg!(target_arch = "aarch64") {
-    0xc000_00b7
-} else {
-    0xc000_003e
-};
 
 const SECCOMP_RET_ALLOW: u32 = 0x7fff_0000;
 
@@ -53,7 +46,7 @@ fn verdict(program: &[u8], number: u32, arguments: [u64; 3]) -> Option<u32> {
     // `struct seccomp_data`: number, architecture, instruction pointer, arguments.
     let mut words = [0_u32; 16];
     words[0] = number;
-    words[1] = ARCHITECTURE;
+    words[1] = AUDIT_ARCHITECTURE;
     for (pair, argument) in words[4..].chunks_exact_mut(2).zip(arguments) {
         let [a, b, c, d, e, f, g, h] = argument.to_ne_bytes();
         pair.copy_from_slice(&[u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]);

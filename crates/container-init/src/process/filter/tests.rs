@@ -16,7 +16,7 @@ fn except(number: libc::c_long, verdict: u32) -> Filter {
     let number = u32::try_from(number).unwrap();
     let instructions = [
         (0x20, 0, 0, 4),
-        (0x15, 1, 0, ARCHITECTURE),
+        (0x15, 1, 0, AUDIT_ARCHITECTURE),
         (0x06, 0, 0, 0x8000_0000),
         (0x20, 0, 0, 0),
         (0x15, 0, 1, number),
