@@ -145,11 +145,7 @@ fn the_next_daemon_takes_over_a_hanging_start() {
         let pod = node.pod().await;
         let stuck = with_volume(&pod, &volume).await;
         let start = hang(&stuck, &volume).await;
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         assert!(start.await.expect("no panic").is_some());
         assert_eq!(stuck.status().await.state(), ContainerState::ContainerCreated);
         // Asked again, it is the same start.

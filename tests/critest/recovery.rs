@@ -7,15 +7,7 @@ use tonic::Code;
 
 use crate::harness::node::reference;
 use crate::harness::pod::monitor_of;
-use crate::harness::{Container, Node, eventually, ok, on_own_node, refused, strings};
-
-async fn killed_and_started(node: &Node) {
-    node.daemon(|daemon| {
-        daemon.kill();
-        daemon.restart();
-    });
-    node.until_it_answers().await;
-}
+use crate::harness::{Container, eventually, ok, on_own_node, refused, strings};
 
 async fn counter<'a>(pod: &'a crate::harness::Pod<'_>) -> Container<'a> {
     let script = "trap 'exit 6' TERM; i=0; while :; do i=$((i+1)); echo $i; usleep 20000; done";
@@ -42,7 +34,7 @@ fn everything_runs_on_when_the_daemon_is_killed() {
             created.status().await,
         );
         let pid = running.pid().await;
-        killed_and_started(node).await;
+        node.kill_and_restart_daemon().await;
         let after = (
             pod.status().await,
             running.status().await,
@@ -155,7 +147,7 @@ fn images_and_stopped_pods_are_kept() {
         pod.stop().await;
         let image = node.image(&reference("base")).await;
         let before = pod.status().await;
-        killed_and_started(node).await;
+        node.kill_and_restart_daemon().await;
         assert_eq!(node.image(&reference("base")).await, image);
         assert_eq!(pod.status().await, before);
         assert_eq!(before.state(), PodSandboxState::SandboxNotready);
@@ -171,7 +163,7 @@ fn addresses_stay_taken() {
     on_own_node(async |node| {
         let first = node.pod().await;
         let ip = first.ip().await;
-        killed_and_started(node).await;
+        node.kill_and_restart_daemon().await;
         let second = node.pod().await;
         assert_eq!(first.ip().await, ip);
         assert_ne!(second.ip().await, ip);

@@ -55,11 +55,7 @@ fn a_new_daemon_waits_for_a_silent_monitor() {
         let container = sleeper(&pod).await;
         let pid = container.pid().await;
         let stopped = Stopped::monitor_of(node, &pod);
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         assert!(is_ready(&pod).await);
         assert_eq!(container.status().await.state(), ContainerState::ContainerRunning);
         let message = refused(Code::Unavailable, container.try_exec(&["true"], 5).await);
@@ -86,11 +82,7 @@ fn an_exit_is_known_when_the_monitor_answers_again() {
             .await;
         let pid = container.pid().await;
         let stopped = Stopped::monitor_of(node, &pod);
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         kill_process(Pid::from_raw(pid).expect("a process id"), Signal::TERM).expect("SIGTERM");
         drop(stopped);
         let ended = container.end().await;
@@ -134,11 +126,7 @@ fn a_pod_with_a_silent_monitor_can_be_removed() {
         let container = sleeper(&pod).await;
         let pid = container.pid().await;
         let stopped = Stopped::monitor_of(node, &pod);
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         pod.stop().await;
         assert!(!lives(pid));
         pod.remove().await;

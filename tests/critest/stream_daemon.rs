@@ -79,11 +79,7 @@ fn a_command_outlives_the_daemon() {
             remote.until("ready").await;
             remotes.push(remote);
         }
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         drop(remotes);
         assert_eq!(container.sh("ls /done 2>/dev/null; touch /go").await, "");
         eventually("the command ends by itself", async || {

@@ -32,11 +32,7 @@ fn two_daemons_side_by_side() {
         assert_eq!(count(&two).await, (0, 0));
         let other = two.pod().await;
         assert_eq!(other.sh("echo works").await, "works\n");
-        two.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        two.until_it_answers().await;
+        two.kill_and_restart_daemon().await;
         assert_eq!(
             container.sh("echo alive").await,
             "alive\n",

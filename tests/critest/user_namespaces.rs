@@ -391,11 +391,7 @@ fn a_new_daemon_starts_what_the_old_one_made() {
         let pod = pod_of(node, FIRST).await;
         let running = pod.start(|_| {}).await;
         let created = pod.create(pod.container_config()).await;
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         created.start().await;
         let later = pod.start(|_| {}).await;
         for container in [&running, &created, &later] {

@@ -142,6 +142,15 @@ impl Node {
         act(self.daemon_mut().as_mut().expect("a daemon of our own"))
     }
 
+    /// Kills the daemon, starts the next one, and waits until it answers; only with [`super::on_own_node`].
+    pub(crate) async fn kill_and_restart_daemon(&self) {
+        self.daemon(|daemon| {
+            daemon.kill();
+            daemon.restart();
+        });
+        self.until_it_answers().await;
+    }
+
     pub(crate) fn daemon_log(&self) -> String {
         self.daemon_mut().as_ref().map_or_else(String::new, Daemon::log)
     }
