@@ -14,7 +14,7 @@
 //! pair is deleted; an attach of the same pod waits; after a crash garbage collection completes the detach.
 //!
 //! Bridge and firewall rules are checked for each pod, so that a deleted bridge or table is restored with the next pod.
-//! No pod can speak for another one or for the gateway: see [`source_filter`]. IPv6 is off at all three interfaces of a pod.
+//! No pod can speak for another one or for the gateway: see [`source_filter`]. IPv6 is off at the bridge and in the pods.
 //!
 //! Two daemons on a node need different bridge names and subnets; all other names derive from the bridge's.
 

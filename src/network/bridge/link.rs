@@ -2,12 +2,14 @@
 //!
 //! A pod costs six round trips to the kernel: look the bridge up, create the pair (in the pod's namespace, attached and
 //! up), look its end on the host up and restrict what it takes from the pod ([`source_filter`]), look its end in the pod
-//! up, set address and routes. The pod's end comes up last, so that nothing passes before it is restricted. Hardware addresses derive from the IP addresses, so that
-//! neighbours' ARP entries from an earlier pod with the same address stay right.
+//! up, set address and routes. The pod's end comes up last, so that nothing passes before it is restricted. Hardware
+//! addresses derive from the IP addresses, so that neighbours' ARP entries from an earlier pod with the same address stay
+//! right.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Once;
 use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth, in_netns};
@@ -29,6 +31,8 @@ pub(super) struct Links {
     mtu: Option<u32>,
     /// Warns once that pods can forge their addresses.
     unfiltered: Once,
+    /// Whether this daemon has set the bridge's sysctls.
+    hardened: AtomicBool,
 }
 
 /// The configuration of a pod's interface.
@@ -53,6 +57,7 @@ impl Links {
             bridge: bridge.to_owned(),
             mtu,
             unfiltered: Once::new(),
+            hardened: AtomicBool::new(false),
         }
     }
 
@@ -77,18 +82,16 @@ impl Links {
             peer_mac: Some(pod_mac),
             mtu: self.mtu,
         };
-        let create = [Request::CreateVeth(veth)];
-        match host.execute(&create) {
-            Err(error) if error.kind() == ErrorKind::Exists => {
-                // Left by an attempt that did not finish, on the host or in the pod.
-                delete(&mut host, &host_name)?;
-                host.execute(&create)
-            }
-            outcome => outcome,
-        }
-        .map_err(failed("create the pod's veth pair"))?;
-        self.restrict(&mut host, &host_name, pod_mac, addressing.address)?;
-        configure_pod(netns, addressing)?;
+        let configure = || {
+            let mut pod = Netlink::open().map_err(failed("open a netlink socket in the pod"))?;
+            // The interface begins without IPv6: see `without_ipv6`. Others of the pod, which are not ours, may have it.
+            sysctl::during("ipv6/conf/default/disable_ipv6", "1", WITH_IPV6, || {
+                create(&mut host, veth)
+            })?;
+            self.restrict(&mut host, &host_name, pod_mac, addressing.address)?;
+            configure_pod(&mut pod, addressing)
+        };
+        in_netns(netns, configure).map_err(failed("enter the pod's network namespace"))??;
         Ok(Made {
             host_name,
             bridge_mac: bridge.mac.unwrap_or_default(),
@@ -106,7 +109,6 @@ impl Links {
         address: Ipv4Addr,
     ) -> Result<(), NetworkError> {
         const STEP: &str = "look the host's end of the pod's veth pair up";
-        without_ipv6(name);
         let link = host.link_by_name(name).map_err(failed(STEP))?;
         let index = link
             .ok_or_else(|| NetworkError::LinkVanished {
@@ -187,10 +189,12 @@ impl Links {
                 kind: bridge.kind,
             });
         }
-        without_ipv6(&bridge.name);
-        // Routes are the administrator's. Has an effect only while the node forwards, which it does for pods.
-        let redirects = format!("ipv4/conf/{}/accept_redirects", bridge.name);
-        sysctl::set(&redirects, "0", "pods can redirect the node's packets");
+        if !self.hardened.swap(true, Ordering::Relaxed) || is_new {
+            without_ipv6(&bridge.name);
+            // Routes are the administrator's. Has an effect only while the node forwards, which it does for pods.
+            let redirects = format!("ipv4/conf/{}/accept_redirects", bridge.name);
+            sysctl::set(&redirects, "0", "pods can redirect the node's packets");
+        }
         if !bridge.up {
             host.execute(&[Request::SetUp { index: bridge.index }])
                 .map_err(failed(STEP))?;
@@ -244,45 +248,55 @@ fn attach_again(host: &mut Netlink, bridge: &Link, pods: &BTreeSet<String>) -> R
     }
 }
 
-fn configure_pod(netns: BorrowedFd<'_>, addressing: &Addressing) -> Result<(), NetworkError> {
-    const STEP: &str = "configure eth0 in the pod";
-    let configure = || {
-        let mut pod = Netlink::open().map_err(failed("open a netlink socket in the pod"))?;
-        let eth0 = pod
-            .link_by_name(INTERFACE)
-            .map_err(failed(STEP))?
-            .ok_or_else(|| NetworkError::LinkVanished {
-                name: INTERFACE.to_owned(),
-            })?;
-        without_ipv6(INTERFACE);
-        let index = eth0.index;
-        let gateway = Some(IpAddr::V4(addressing.gateway));
-        pod.execute(&[
-            Request::SetUp { index: LOOPBACK },
-            Request::SetUp { index },
-            Request::AddAddress {
-                index,
-                address: IpAddr::V4(addressing.address),
-                prefix: addressing.prefix,
-            },
-            Request::AddRoute {
-                index,
-                destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-                gateway,
-            },
-        ])
-        .map_err(failed(STEP))
-    };
-    in_netns(netns, configure).map_err(failed("enter the pod's network namespace"))?
+fn create(host: &mut Netlink, veth: Veth<'_>) -> Result<(), NetworkError> {
+    let name = veth.name;
+    let create = [Request::CreateVeth(veth)];
+    match host.execute(&create) {
+        Err(error) if error.kind() == ErrorKind::Exists => {
+            // Left by an attempt that did not finish, on the host or in the pod.
+            delete(host, name)?;
+            host.execute(&create)
+        }
+        outcome => outcome,
+    }
+    .map_err(failed("create the pod's veth pair"))
 }
 
-/// Turns IPv6 off at an interface of this network, which is IPv4 only: no address or route of a router advertisement, no
+fn configure_pod(pod: &mut Netlink, addressing: &Addressing) -> Result<(), NetworkError> {
+    const STEP: &str = "configure eth0 in the pod";
+    let eth0 = pod
+        .link_by_name(INTERFACE)
+        .map_err(failed(STEP))?
+        .ok_or_else(|| NetworkError::LinkVanished {
+            name: INTERFACE.to_owned(),
+        })?;
+    let index = eth0.index;
+    let gateway = Some(IpAddr::V4(addressing.gateway));
+    pod.execute(&[
+        Request::SetUp { index: LOOPBACK },
+        Request::SetUp { index },
+        Request::AddAddress {
+            index,
+            address: IpAddr::V4(addressing.address),
+            prefix: addressing.prefix,
+        },
+        Request::AddRoute {
+            index,
+            destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            gateway,
+        },
+    ])
+    .map_err(failed(STEP))
+}
+
+const WITH_IPV6: &str = "pods may get routes from each other over IPv6";
+
+/// Turns IPv6 off at the bridge of this network, which is IPv4 only: no address or route of a router advertisement, no
 /// neighbour discovery, and no services of the node at link-local addresses. Advertisements stay refused if somebody
-/// turns IPv6 on again.
-fn without_ipv6(interface: &str) {
-    const CONSEQUENCE: &str = "pods may get routes from each other over IPv6";
+/// turns IPv6 on again. The host's ends of the pairs need nothing: a port of a bridge keeps no frame for itself.
+fn without_ipv6(bridge: &str) {
     for (name, value) in [("accept_ra", "0"), ("disable_ipv6", "1")] {
-        sysctl::set(&format!("ipv6/conf/{interface}/{name}"), value, CONSEQUENCE);
+        sysctl::set(&format!("ipv6/conf/{bridge}/{name}"), value, WITH_IPV6);
     }
 }
 
