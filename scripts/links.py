@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that every relative link in the repository's Markdown files leads to a file and, with `#`, to a heading.
+"""Checks that every relative link in the repository's Markdown files leads to a file and, with `#`, to a heading, and
+that the tests which docs/security.md names exist.
 
 Needs no network: links with a scheme are not followed. Exits with 1 and a line per broken link.
 """
@@ -11,6 +12,7 @@ import sys
 
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.MULTILINE)
+TEST = re.compile(r"`([a-z0-9_/-]+)::([a-z0-9_]+)`")
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 
 
@@ -46,6 +48,15 @@ def problem(source, link):
     return None
 
 
+def missing_tests(path):
+    """The tests that a page names, `file::function` from the root or tests/critest, and that are not there."""
+    for file, function in TEST.findall(path.read_text(encoding="utf-8")):
+        sources = [pathlib.Path(f"{directory}{file}.rs") for directory in ("", "tests/critest/")]
+        text = "".join(source.read_text(encoding="utf-8") for source in sources if source.exists())
+        if not re.search(rf"#\[(?:tokio::)?test\b[^{{]*\bfn {function}\(", text):
+            yield f"{file}::{function}"
+
+
 def main():
     """Checks the files that git knows or would add."""
     listed = subprocess.run(
@@ -62,6 +73,10 @@ def main():
             if (reason := problem(path, link)) is not None:
                 print(f"{path}: {link}: {reason}", file=sys.stderr)
                 broken += 1
+    security = pathlib.Path("docs/security.md")
+    for test in missing_tests(security):
+        print(f"{security}: {test}: no such test", file=sys.stderr)
+        broken += 1
     return 1 if broken else 0
 
 
