@@ -18,9 +18,11 @@ remap=("$PWD=/pausa" "$target=/target" "$cargo_home/registry/src=/registry")
 export RUSTFLAGS="${remap[*]/#/--remap-path-prefix=}"
 export CFLAGS="${remap[*]/#/-ffile-prefix-map=}" CXXFLAGS="${remap[*]/#/-ffile-prefix-map=}"
 
+tools=${PAUSA_TOOLS:-$PWD/target/tools}
+PATH=$tools/bin:$PATH
 cyclonedx=0.5.9
-if [ "$(cargo cyclonedx --version 2>/dev/null)" != "cargo-cyclonedx-cyclonedx $cyclonedx" ]; then
-    cargo install --quiet --locked --root target/tools "cargo-cyclonedx@$cyclonedx"
+if [[ $(cargo cyclonedx --version 2>/dev/null) != *" $cyclonedx" ]]; then
+    env -u RUSTFLAGS cargo install --quiet --locked --root "$tools" "cargo-cyclonedx@$cyclonedx"
 fi
 
 mkdir -p "$out"

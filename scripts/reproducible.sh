@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export PAUSA_TOOLS=$PWD/target/tools
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 for place in one another/place; do
