@@ -124,8 +124,14 @@ fn connections(
             let socket = accept("CRI", || listener.accept()).await;
             // None if it is in a PID namespace that is not below ours.
             let pid = socket.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or(0);
-            if let Some(connection) = clients.connect(pid) {
-                return Some((Ok(LenientAuthority::new(socket, connection)), (listener, clients)));
+            match clients.connect(pid, &socket) {
+                Ok(Some(connection)) => {
+                    return Some((Ok(LenientAuthority::new(socket, connection)), (listener, clients)));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(pid, %error, "cannot serve a connection to the CRI socket: it is closed");
+                }
             }
         }
     })

@@ -111,6 +111,9 @@ fn a_pod_cannot_take_over_the_traffic_of_others() {
         assert!(route.contains(&format!("via {gateway} ")), "{route}");
         let addresses = victim.sh("cat /proc/net/if_inet6").await;
         assert!(!addresses.contains("eth0"), "{addresses}");
+        // Other interfaces of a pod are its own business.
+        let off = "cd /proc/sys/net/ipv6/conf; cat default/disable_ipv6 eth0/disable_ipv6";
+        assert_eq!(victim.sh(off).await, "0\n1\n");
         // What is honest passes.
         victim.sh(&format!("ping -c 1 -W 10 {own}")).await;
         victim.sh(&format!("arping -c 1 -w 10 -I eth0 {own}")).await;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   connection ─ counted for its process ─▶ request ─ counted ─▶ its bytes ─ counted ─▶ answer sent: counted no more
-//!                 └─ closed at once                    └──────────────┴─ RESOURCE_EXHAUSTED
+//!                 └─ an idle one makes room            └──────────────┴─ RESOURCE_EXHAUSTED
 //! ```
 //!
 //! Whoever can open the socket is trusted, but may have a bug: a program that never closes connections, repeats requests
@@ -10,11 +10,15 @@
 //! needs. A process is what connected (SO_PEERCRED, unix(7)). HTTP/2 itself holds back a client with more than
 //! [`STREAMS_MAX`] requests on one connection.
 //!
+//! A program that never closes connections, as many test suites and scripts do, need not notice: the connection that it has
+//! not used for the longest time is closed for the new one, and gRPC connects again when it wants to use that.
+//!
 //! Must never: refuse what kubelet sends. It has up to some hundred requests in progress, over two connections.
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -22,6 +26,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use hyper::body::{Bytes, Frame, SizeHint};
 use parking_lot::Mutex;
+use rustix::net::Shutdown;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Request, Response};
 use tonic::{Code, Status};
@@ -109,6 +114,7 @@ fn add_both(one: (&AtomicUsize, usize), all: (&AtomicUsize, usize), more: usize)
 pub(super) struct Clients {
     all: Arc<Account>,
     known: Mutex<HashMap<i32, Weak<Client>>>,
+    connections: Mutex<Vec<Weak<Connection>>>,
     logged: Mutex<Option<Instant>>,
 }
 
@@ -121,42 +127,86 @@ struct Client {
     logged: Mutex<Option<Instant>>,
 }
 
-/// A connection that counts until this is dropped.
+/// A connection that counts until this is dropped, or closed to make room.
 #[derive(Debug)]
-pub(crate) struct Connection(Arc<Client>);
+pub(crate) struct Connection {
+    client: Arc<Client>,
+    socket: OwnedFd,
+    requests: AtomicUsize,
+    /// When the last request began or ended.
+    used: Mutex<Instant>,
+    closed: AtomicBool,
+}
 
 impl Default for Clients {
     fn default() -> Self {
         Self {
             all: Arc::new(Account::new(OF_ALL)),
             known: Mutex::default(),
+            connections: Mutex::default(),
             logged: Mutex::default(),
         }
     }
 }
 
 impl Clients {
-    /// Counts a connection of a process. None, and a line in the log, if there are too many.
-    pub(super) fn connect(&self, pid: i32) -> Option<Arc<Connection>> {
+    /// Counts a connection of a process. If there are too many, one without requests is closed for it: of the same process,
+    /// or of any if all together have too many. None, and a line in the log, if all have requests.
+    ///
+    /// # Errors
+    /// The descriptor cannot be duplicated.
+    pub(super) fn connect(&self, pid: i32, socket: impl AsFd) -> std::io::Result<Option<Arc<Connection>>> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
         let client = self.client(pid);
         let (own, all) = (&client.own, &client.all);
-        let counted = add_both(
-            (&own.connections, own.limits.connections),
-            (&all.connections, all.limits.connections),
-            1,
-        );
-        if counted {
-            return Some(Arc::new(Connection(client)));
-        }
-        if due(&self.logged) {
+        let count = || {
+            add_both(
+                (&own.connections, own.limits.connections),
+                (&all.connections, all.limits.connections),
+                1,
+            )
+        };
+        let counted = count();
+        if !counted && due(&self.logged) {
             tracing::warn!(
                 pid,
                 connections = own.connections.load(Ordering::Relaxed),
                 connections_of_all = all.connections.load(Ordering::Relaxed),
-                "closing a new connection to the CRI socket at once: there are too many"
+                "there are too many connections to the CRI socket: the idle one that was not used for the longest time is closed for a new one, or the new one if none is idle"
             );
         }
-        None
+        if !(counted || self.close_idle(&client) && count()) {
+            return Ok(None);
+        }
+        let connection = Arc::new(Connection {
+            client,
+            socket,
+            requests: AtomicUsize::new(0),
+            used: Mutex::new(Instant::now()),
+            closed: AtomicBool::new(false),
+        });
+        let mut connections = self.connections.lock();
+        if connections.len() >= 2 * OF_ALL.connections {
+            connections.retain(|connection| connection.strong_count() > 0);
+        }
+        connections.push(Arc::downgrade(&connection));
+        Ok(Some(connection))
+    }
+
+    /// Closes a connection without requests. False if there is none.
+    fn close_idle(&self, client: &Arc<Client>) -> bool {
+        let of_one = client.own.connections.load(Ordering::Relaxed) >= client.own.limits.connections;
+        let connections = self.connections.lock();
+        let idle = connections.iter().filter_map(Weak::upgrade).filter(|connection| {
+            connection.requests.load(Ordering::Relaxed) == 0
+                && !connection.closed.load(Ordering::Relaxed)
+                && (!of_one || Arc::ptr_eq(&connection.client, client))
+        });
+        let oldest = idle.min_by_key(|connection| *connection.used.lock());
+        oldest.is_some_and(|connection| {
+            connection.close();
+            true
+        })
     }
 
     fn client(&self, pid: i32) -> Arc<Client> {
@@ -186,11 +236,26 @@ fn due(logged: &Mutex<Option<Instant>>) -> bool {
     due
 }
 
+impl Connection {
+    /// The server reads the end of the stream, as if the client had gone. It does not count any more.
+    fn close(&self) {
+        self.end();
+        // Fails if the client has gone.
+        rustix::net::shutdown(&self.socket, Shutdown::Both).ok();
+    }
+
+    fn end(&self) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            for account in [&self.client.own, &*self.client.all] {
+                account.connections.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
-        for account in [&self.0.own, &*self.0.all] {
-            account.connections.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.end();
     }
 }
 
@@ -210,12 +275,13 @@ impl Client {
 /// A request that counts until this is dropped, with its bytes.
 #[derive(Debug)]
 struct Charge {
-    client: Arc<Client>,
+    connection: Arc<Connection>,
     bytes: AtomicUsize,
 }
 
 impl Charge {
-    fn begin(client: &Arc<Client>) -> Result<Self, TooMuch> {
+    fn begin(connection: &Arc<Connection>) -> Result<Self, TooMuch> {
+        let client = &connection.client;
         let (own, all) = (&client.own, &client.all);
         let counted = add_both(
             (&own.requests, own.limits.requests),
@@ -225,21 +291,24 @@ impl Charge {
         if !counted {
             return Err(client.refused("too many requests are"));
         }
+        connection.requests.fetch_add(1, Ordering::Relaxed);
+        *connection.used.lock() = Instant::now();
         Ok(Self {
-            client: Arc::clone(client),
+            connection: Arc::clone(connection),
             bytes: AtomicUsize::new(0),
         })
     }
 
     fn add(&self, more: usize) -> Result<(), TooMuch> {
-        let (own, all) = (&self.client.own, &self.client.all);
+        let client = &self.connection.client;
+        let (own, all) = (&client.own, &client.all);
         let counted = add_both(
             (&own.bytes, own.limits.bytes),
             (&all.bytes, all.limits.bytes),
             more,
         );
         if !counted {
-            return Err(self.client.refused("too many large requests are"));
+            return Err(client.refused("too many large requests are"));
         }
         self.bytes.fetch_add(more, Ordering::Relaxed);
         Ok(())
@@ -249,10 +318,12 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
-        for account in [&self.client.own, &*self.client.all] {
+        for account in [&self.connection.client.own, &*self.connection.client.all] {
             account.requests.fetch_sub(1, Ordering::Relaxed);
             account.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
+        *self.connection.used.lock() = Instant::now();
+        self.connection.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -298,7 +369,7 @@ where
             return Box::pin(self.inner.call(request));
         };
         let is_import = request.uri().path().ends_with("/Import");
-        let charged = Charge::begin(&connection.0).and_then(|charge| {
+        let charged = Charge::begin(connection).and_then(|charge| {
             if is_import {
                 charge.add(IMPORT_MESSAGE_MAX)?;
             }

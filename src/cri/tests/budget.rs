@@ -70,6 +70,12 @@ async fn unfinished(server: &Server, requests: u32) -> UnixStream {
     socket
 }
 
+/// Sends another PING.
+async fn ping(mut socket: UnixStream) -> UnixStream {
+    socket.write_all(&frame(6, 0, 0, &[0; 8])).await.unwrap();
+    socket
+}
+
 /// Reads to the answer of the PING; returns the errors of streams that were reset until then.
 async fn resets(socket: &mut UnixStream) -> Vec<u32> {
     let mut codes = Vec::new();
@@ -92,27 +98,42 @@ async fn resets(socket: &mut UnixStream) -> Vec<u32> {
 async fn connections_beyond_the_limit_are_closed_and_the_others_go_on() {
     let server = Server::start().await;
     let mut before = server.runtime().await;
+    before.version(v1::VersionRequest::default()).await.unwrap();
     let mut held = Vec::new();
     for _ in 0..63 {
-        held.push(UnixStream::connect(&server.socket).await.unwrap());
+        let mut socket = unfinished(&server, 1).await;
+        assert!(resets(&mut socket).await.is_empty());
+        held.push(socket);
     }
+    // The only idle one makes room, and its client connects again: then there is none any more.
+    let mut last = unfinished(&server, 1).await;
+    assert!(resets(&mut last).await.is_empty());
     let mut refused = UnixStream::connect(&server.socket).await.unwrap();
     assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0, "closed at once");
-    before.version(v1::VersionRequest::default()).await.unwrap();
-    held.clear();
-    let again = async {
-        loop {
-            let mut socket = UnixStream::connect(&server.socket).await.unwrap();
-            // A server that takes the connection says its settings first.
-            socket.write_all(PREFACE).await.ok();
-            if matches!(socket.read(&mut [0]).await, Ok(1)) {
-                return;
-            }
-        }
-    };
+    held.pop();
+    let again = async { while before.version(v1::VersionRequest::default()).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(30), again)
         .await
-        .unwrap();
+        .expect("a client whose connection was closed is served again");
+    assert!(resets(&mut ping(last).await).await.is_empty(), "requests go on");
+}
+
+/// A client that never closes its connections does not notice: each is served.
+#[tokio::test]
+async fn idle_connections_make_room_for_new_ones() {
+    let server = Server::start().await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut runtime = server.runtime().await;
+        runtime.version(v1::VersionRequest::default()).await.unwrap();
+        held.push(runtime);
+    }
+    for runtime in &mut held {
+        let again = async { while runtime.version(v1::VersionRequest::default()).await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(30), again)
+            .await
+            .expect("it connects again");
+    }
 }
 
 #[tokio::test]
