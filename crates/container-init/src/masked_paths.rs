@@ -1,15 +1,15 @@
 //! Masked and read-only paths.
 //!
-//! Every path is resolved to a handle once, and the mount goes onto that handle. Files are masked by the host's null
-//! device, after a check that it is one: the container's own could be a link to anything (CVE-2025-31133). If the plan
-//! mounts proc, paths that begin with `/proc/` must lie in procfs.
+//! Every path is resolved to a handle once, and the mount goes onto that handle. Files are masked by a null device, after
+//! a check that it is one: in a `/dev` that is a volume it could be a link to anything (CVE-2025-31133). If the plan mounts
+//! proc, paths that begin with `/proc/` must lie in procfs.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pausa_monitor_protocol::{ContainerPlan, MountSource};
 use pausa_sys::MountAttributes;
 use rustix::fs::{
-    AtFlags, FileType, PROC_SUPER_MAGIC, StatxAttributes, StatxFlags, fstat, fstatfs, makedev, statx,
+    AtFlags, FileType, OFlags, PROC_SUPER_MAGIC, StatxAttributes, StatxFlags, fstat, fstatfs, makedev, statx,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -39,7 +39,7 @@ pub(crate) fn apply(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<(), Er
     let mut empty = None;
     for path in &plan.masked_paths {
         if let Some(handle) = find(plan, root, path, mounts_proc)? {
-            mask(path, handle.as_fd(), &mut empty)?;
+            mask(path, handle.as_fd(), root, &mut empty)?;
         }
     }
     Ok(())
@@ -103,11 +103,16 @@ fn make_readonly(path: &[u8], handle: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// `empty` holds the first empty directory that was attached; further ones are clones of it.
-fn mask(path: &[u8], handle: BorrowedFd<'_>, empty: &mut Option<OwnedFd>) -> Result<(), Error> {
+fn mask(
+    path: &[u8],
+    handle: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+    empty: &mut Option<OwnedFd>,
+) -> Result<(), Error> {
     let shown = || Shown::from(path);
     let stat = fstat(handle).at_with(|| Step::Inspect(shown()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        let null = devices::host_node(b"/dev/null", FileType::CharacterDevice, makedev(1, 3))?;
+        let null = null_device(path, root)?;
         return attach(null.as_fd(), handle).at_with(|| Step::Attach(shown()));
     }
     match empty {
@@ -125,6 +130,28 @@ fn mask(path: &[u8], handle: BorrowedFd<'_>, empty: &mut Option<OwnedFd>) -> Res
             Ok(())
         }
     }
+}
+
+/// A mount of the container's null device, or else of the host's. That one is read-only, since otherwise the container could
+/// change its mode and owner by those of the masked path.
+fn null_device(path: &[u8], root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    if let Ok(own) = resolve::open_plain(root, b"/dev/null", OFlags::PATH)
+        && devices::is_null(own.as_fd()) == Ok(true)
+    {
+        return clone_tree(own.as_fd()).at_with(|| Step::HiddenPath(path.into()));
+    }
+    let host = devices::host_node(b"/dev/null", FileType::CharacterDevice, makedev(1, 3))?;
+    let attributes = MountAttributes {
+        set: RDONLY,
+        ..MountAttributes::default()
+    };
+    pausa_sys::mount_setattr(host.as_fd(), &attributes).at_with(|| Step::MountAttributes {
+        target: path.into(),
+        set: RDONLY,
+        clear: 0,
+        how: "",
+    })?;
+    Ok(host)
 }
 
 fn empty_directory() -> Result<OwnedFd, Errno> {
