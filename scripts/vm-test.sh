@@ -126,6 +126,11 @@ while read -r kind test _ program; do
     cp "$program" "$payload/tree$program"
 done <<< "$programs"
 mkdir -p "$payload/tree$target/tmp"
+# Programs that tests run in containers; the machine has no compiler.
+for source in tests/critest/attacks/*.rs; do
+    rustc --edition 2024 -O -C target-feature=+crt-static "$source" \
+        -o "$payload/tree$target/tmp/attack-$(basename "$source" .rs)"
+done
 printf '%s\n' "$PWD" > "$payload/places"
 [[ $target == "$PWD"/* ]] || printf '%s\n' "$target" >> "$payload/places"
 cp scripts/vm-guest.sh "$payload/"

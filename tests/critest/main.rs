@@ -17,6 +17,7 @@ mod authority;
 mod bad_input;
 mod container_lifecycle;
 mod container_lists;
+mod escapes;
 mod exec_stream;
 mod exec_sync;
 mod foreign_tools;

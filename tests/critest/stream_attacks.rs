@@ -14,20 +14,20 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
 const CLIENTS: usize = 8;
 
 /// Bytes of memory that a process has.
-fn resident(pid: i32) -> u64 {
+pub(crate) fn resident(pid: i32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon runs");
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     number.expect("VmRSS") * 1024
 }
 
-fn daemon(node: &Node) -> i32 {
+pub(crate) fn daemon(node: &Node) -> i32 {
     node.daemon(|daemon| daemon.pid())
 }
 
 /// The most memory that the daemon has had more than before while `attack` ran, in MiB. Afterwards it must have given back
 /// nearly all of it.
-async fn cost(node: &Node, what: &str, attack: impl Future<Output = ()>) -> u64 {
+pub(crate) async fn cost(node: &Node, what: &str, attack: impl Future<Output = ()>) -> u64 {
     let pid = daemon(node);
     let before = resident(pid);
     let mut most = before;

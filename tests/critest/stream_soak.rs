@@ -114,7 +114,7 @@ fn a_gibibyte_through_port_forward() {
 }
 
 /// Descriptors and threads of a process.
-fn counted(pid: i32) -> (usize, usize) {
+pub(crate) fn counted(pid: i32) -> (usize, usize) {
     let count = |dir: &str| {
         let entries = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join(dir));
         entries.expect("the process lives").count()
@@ -129,7 +129,7 @@ async fn processes(container: &Container<'_>) -> usize {
 }
 
 /// The pod's monitor: the parent of the container's first process.
-async fn monitor(container: &Container<'_>) -> i32 {
+pub(crate) async fn monitor(container: &Container<'_>) -> i32 {
     let stat = format!("/proc/{}/stat", container.pid().await);
     let stat = std::fs::read_to_string(stat).expect("the container runs");
     let after_name = stat.rsplit_once(')').expect("a name").1;

@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::which;
 
-/// One entry of a layer.
-enum Entry {
+/// One entry of a layer. Directories and files have a mode, symbolic links a target.
+pub(crate) enum Entry {
     Dir(&'static str, u32),
     File(&'static str, u32, Vec<u8>),
-    Link(String, &'static str),
+    Link(String, String),
 }
 
 /// A layer as it is stored.
@@ -124,6 +124,22 @@ impl Image {
         }
     }
 
+    /// An image of a test's own: the base image with a further layer and a configuration. `config` needs no PATH.
+    pub(crate) fn own(entries: &[Entry], config: &Value) -> Self {
+        let mut whole = json!({"Env": [PATH], "Cmd": ["sh"]});
+        let given = config.as_object().expect("a configuration is an object");
+        let known = whole.as_object_mut().expect("an object");
+        known.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Self::new("own", Vec::new(), vec![base(), layer(entries)], &whole)
+    }
+
+    /// Adds annotations to the manifest.
+    pub(crate) fn annotate(&mut self, annotations: &Value) {
+        let mut manifest: Value = serde_json::from_slice(&self.manifest).expect("our own manifest");
+        manifest["annotations"] = annotations.clone();
+        self.manifest = manifest.to_string().into_bytes();
+    }
+
     /// The image as an OCI image layout in a tar, named `reference`.
     pub(crate) fn archive(&self, reference: &str) -> Vec<u8> {
         let index = json!({"schemaVersion": 2, "manifests": [{
@@ -148,7 +164,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
 }
 
 /// busybox with all its applets, users and groups.
-fn base() -> Layer {
+pub(crate) fn base() -> Layer {
     let busybox = which("busybox").expect("checked by harness::unable");
     let list = Command::new(&busybox)
         .arg("--list")
@@ -170,7 +186,7 @@ fn base() -> Layer {
         Entry::File("etc/group", 0o644, GROUP.into()),
     ];
     let links = applets.lines().filter(|name| *name != "busybox");
-    entries.extend(links.map(|name| Entry::Link(format!("bin/{name}"), "/bin/busybox")));
+    entries.extend(links.map(|name| Entry::Link(format!("bin/{name}"), "/bin/busybox".to_owned())));
     layer(&entries)
 }
 

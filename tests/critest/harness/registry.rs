@@ -62,6 +62,11 @@ impl Registry {
         })
     }
 
+    /// Publishes an image of a test's own.
+    pub(crate) fn push(&self, image: &recipe::Image, tag: &str) {
+        push(&self.address, image, tag);
+    }
+
     /// A published image.
     pub(crate) fn image(&self, name: &str) -> &Published {
         &self.images[name]
@@ -192,21 +197,25 @@ pub(crate) fn upload(address: &str, repository: &str, blob: &[u8]) {
     assert_eq!(put.expect("an upload").status, 201, "upload to {target}");
 }
 
-/// Pushes one image as the distribution specification says ("Pushing a blob monolithically", "Pushing Manifests").
 fn publish(address: &str, image: &recipe::Image) -> (String, Published) {
-    let repository = format!("/v2/critest/{}", image.name);
-    let blobs = image.layers.iter().map(|layer| &layer.blob);
-    for blob in blobs.chain([&image.config]) {
-        upload(address, &repository, blob);
-    }
     for tag in &image.tags {
-        let target = format!("{repository}/manifests/{tag}");
-        let put = http::request(address, "PUT", &target, recipe::MANIFEST, &image.manifest);
-        assert_eq!(put.expect("a manifest").status, 201, "manifest to {target}");
+        push(address, image, tag);
     }
     let published = Published {
         manifest: recipe::digest(&image.manifest),
         id: recipe::digest(&image.config),
     };
     (image.name.to_owned(), published)
+}
+
+/// Pushes one image as the distribution specification says ("Pushing a blob monolithically", "Pushing Manifests").
+fn push(address: &str, image: &recipe::Image, tag: &str) {
+    let repository = format!("/v2/critest/{}", image.name);
+    let blobs = image.layers.iter().map(|layer| &layer.blob);
+    for blob in blobs.chain([&image.config]) {
+        upload(address, &repository, blob);
+    }
+    let target = format!("{repository}/manifests/{tag}");
+    let put = http::request(address, "PUT", &target, recipe::MANIFEST, &image.manifest);
+    assert_eq!(put.expect("a manifest").status, 201, "manifest to {target}");
 }

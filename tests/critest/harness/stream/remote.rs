@@ -107,10 +107,15 @@ impl Remote {
     }
 
     pub(crate) async fn resize(&mut self, width: u16, height: u16) {
+        assert!(self.try_resize(width, height).await, "the server takes a size");
+    }
+
+    /// Says how large the terminal is; whether the server still takes it.
+    pub(crate) async fn try_resize(&mut self, width: u16, height: u16) -> bool {
         let size = format!("{{\"Width\":{width},\"Height\":{height}}}\n");
         match self.sizes.as_mut().expect("a terminal") {
-            Sizes::Spdy(stream) => stream.write_all(size.as_bytes()).await.expect("a size is sent"),
-            Sizes::WebSocket(channels) => assert!(channels.send(4, size.as_bytes()).await),
+            Sizes::Spdy(stream) => stream.write_all(size.as_bytes()).await.is_ok(),
+            Sizes::WebSocket(channels) => channels.send(4, size.as_bytes()).await,
         }
     }
 
