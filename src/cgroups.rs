@@ -47,6 +47,7 @@ use rustix::io::Errno;
 
 use self::dir::Dir;
 use self::group::Member;
+use self::settings::Setting;
 use crate::config::CgroupDriver;
 use crate::error::chain;
 use crate::proto::v1;
@@ -151,18 +152,27 @@ impl Cgroups {
         CgroupPath::new(self.driver, cgroup_parent, id)
     }
 
-    /// The path of the cgroup of a pod's monitor. It is in the pod's cgroup, which is charged for the monitor.
+    /// The path of the cgroup of a pod's monitor. It is in the pod's cgroup, which is charged for the monitor; for its pids
+    /// on v1 see [`Self::create_for_monitor`].
     ///
     /// # Errors
     /// As [`Self::container_path`].
     pub fn monitor_path(&self, cgroup_parent: &str, pod_id: &str) -> Result<CgroupPath, CgroupError> {
+        self.path_of_pod(cgroup_parent, "monitor", pod_id)
+    }
+
+    fn path_of_pod(&self, parent: &str, what: &str, pod_id: &str) -> Result<CgroupPath, CgroupError> {
         let short = pod_id.get(..13).unwrap_or(pod_id);
         let name = match self.driver {
-            Driver::Cgroupfs => format!("pausa-monitor-{short}"),
+            Driver::Cgroupfs => format!("pausa-{what}-{short}"),
             // The name of a scope has the prefix already.
-            Driver::Systemd => format!("monitor-{short}"),
+            Driver::Systemd => format!("{what}-{short}"),
         };
-        CgroupPath::new(self.driver, cgroup_parent, &name)
+        CgroupPath::new(self.driver, parent, &name)
+    }
+
+    fn is_pids_of_v1(root: &Root) -> bool {
+        root.controllers.iter().any(|name| name == "pids")
     }
 
     /// Creates a cgroup with limits from CRI's fields and the device rules of the spec, in order. Without rules those of
@@ -178,9 +188,20 @@ impl Cgroups {
     ) -> Result<Cgroup, CgroupError> {
         // Everything is checked before anything is created.
         let settings = settings::from_cri(self.layout.is_v2(), resources)?;
+        self.create_in(path, &settings, devices, |_| true)
+    }
+
+    /// Creates a cgroup in some of the hierarchies.
+    fn create_in(
+        &self,
+        path: &CgroupPath,
+        settings: &[Setting],
+        devices: &[LinuxDeviceCgroup],
+        wanted: impl Fn(&Root) -> bool,
+    ) -> Result<Cgroup, CgroupError> {
         let mut members = Vec::with_capacity(self.roots.len());
         let mut made = Ok(());
-        for root in &self.roots {
+        for root in self.roots.iter().filter(|root| wanted(root)) {
             match make(root, path, self.layout.is_v2()) {
                 Ok(member) => members.push(member),
                 Err(error) => {
@@ -190,7 +211,7 @@ impl Cgroups {
             }
         }
         let cgroup = Cgroup::new(self, path.clone(), members)?;
-        match made.and_then(|()| cgroup.set_up(&settings, devices)) {
+        match made.and_then(|()| cgroup.set_up(settings, devices)) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 if let Err(leftover) = cgroup.remove() {
@@ -205,12 +226,74 @@ impl Cgroups {
         }
     }
 
-    /// Creates a cgroup without limits of its own, as a pod's monitor has.
+    /// Creates the cgroups of a pod's monitor, without limits of their own.
+    ///
+    /// On v1 the monitor is outside of its pod in the hierarchy of pids: a process is made where its parent is, so inside of
+    /// the pod the monitor could make none when the pod is at its limit. On v2 it says where.
     ///
     /// # Errors
     /// As [`Self::create`].
-    pub fn create_unlimited(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
-        self.create(path, &v1::LinuxContainerResources::default(), &[])
+    pub fn create_for_monitor(&self, cgroup_parent: &str, pod_id: &str) -> Result<Vec<Cgroup>, CgroupError> {
+        let inside = self.monitor_path(cgroup_parent, pod_id)?;
+        let mut made = vec![self.create_in(&inside, &[], &[], |root| !Self::is_pids_of_v1(root))?];
+        if !self.layout.is_v2() {
+            let outside = self.monitor_path("", pod_id)?;
+            match self.create_in(&outside, &[], &[], Self::is_pids_of_v1) {
+                Ok(cgroup) => made.push(cgroup),
+                Err(error) => {
+                    self.remove(&inside).unwrap_or_else(|leftover| {
+                        let error = chain(&leftover);
+                        tracing::warn!(
+                            error,
+                            "cannot remove the cgroup of a monitor that was not started"
+                        );
+                    });
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Removes the cgroups of a pod's monitor, and what a daemon that died left of [`Self::create_birth`]. Missing ones count
+    /// as removed.
+    ///
+    /// # Errors
+    /// As [`Cgroup::remove`].
+    pub fn remove_of_monitor(&self, cgroup_parent: &str, pod_id: &str) -> Result<(), CgroupError> {
+        let inside = self.remove(&self.monitor_path(cgroup_parent, pod_id)?);
+        let outside = match self.layout {
+            Layout::V1 { .. } => self.remove(&self.monitor_path("", pod_id)?),
+            Layout::V2 { .. } => Ok(()),
+        };
+        let births = self.remove(&self.births(pod_id)?);
+        inside.and(outside).and(births)
+    }
+
+    /// Creates a cgroup in which the processes of an exec are made while the container or its pod is at its limit of pids: see
+    /// `docs/design/0011-exec-at-the-pids-limit.md`. It is outside of the pod's, holds two processes, and on v2, where it is
+    /// all they are in, little memory and the container's devices.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_birth(
+        &self,
+        pod_id: &str,
+        exec_id: &str,
+        devices: &[LinuxDeviceCgroup],
+    ) -> Result<Cgroup, CgroupError> {
+        let path = self.births(pod_id)?.below(exec_id);
+        let settings = settings::of_birth(self.layout.is_v2());
+        match self.layout {
+            Layout::V1 { .. } => self.create_in(&path, &settings, &[], Self::is_pids_of_v1),
+            Layout::V2 { .. } => self.create_in(&path, &settings, devices, |_| true),
+        }
+    }
+
+    /// What holds the cgroups of [`Self::create_birth`] of one pod. It is no unit of systemd's.
+    fn births(&self, pod_id: &str) -> Result<CgroupPath, CgroupError> {
+        let path = self.path_of_pod("", "exec", pod_id)?;
+        Ok(CgroupPath { slice: None, ..path })
     }
 
     /// Opens an existing cgroup.

@@ -42,7 +42,6 @@ const QUOTA: &str = "cpu.cfs_quota_us";
 #[derive(Debug)]
 pub struct Cgroup {
     pub(super) path: CgroupPath,
-    driver: Driver,
     v2: bool,
     members: Vec<Member>,
     /// The directory above a default parent, one a hierarchy.
@@ -80,7 +79,6 @@ impl Cgroup {
     pub(super) fn to_read(cgroups: &Cgroups, path: CgroupPath, members: Vec<Member>) -> Self {
         Self {
             path,
-            driver: cgroups.driver,
             v2: cgroups.layout.is_v2(),
             members,
             above: Vec::new(),
@@ -156,7 +154,7 @@ impl Cgroup {
 
     /// The cgroup as systemd's scope; none with the cgroupfs driver.
     fn scope(&self) -> Option<&CgroupPath> {
-        Some(&self.path).filter(|_| self.driver == Driver::Systemd)
+        Some(&self.path).filter(|path| path.slice.is_some())
     }
 
     /// Writes the limits and device rules of a new cgroup.
@@ -274,6 +272,20 @@ impl Cgroup {
             sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Ends a cgroup of [`Cgroups::create_birth`]: what is left in it can make no more processes, is killed, and the cgroup
+    /// is removed.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn end_birth(&self) -> Result<(), CgroupError> {
+        if let Some(dir) = self.controller("pids") {
+            // Refused once it is removed, as its pod may have been meanwhile.
+            dir.write("pids.max", "0").ok();
+        }
+        self.kill_all()?;
+        self.remove()
     }
 
     /// Removes it, sub-cgroups first, and then a default parent that is empty. Waits a moment for killed processes to

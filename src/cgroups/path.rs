@@ -26,7 +26,7 @@ pub struct CgroupPath {
     pub(super) parents: Vec<String>,
     /// Last directory.
     pub(super) name: String,
-    /// The slice, under systemd.
+    /// The slice of its scope, if it is one.
     pub(super) slice: Option<String>,
     /// The unit without prefix and suffix, under systemd; else the name.
     pub(super) id: String,
@@ -110,6 +110,18 @@ impl CgroupPath {
             id: name.clone(),
             default_parent: false,
         })
+    }
+
+    /// A cgroup in this one, which no unit of systemd's is for. `name` is a valid name of a directory.
+    pub(super) fn below(&self, name: &str) -> Self {
+        let parents = self.parents.iter().chain([&self.name]).cloned();
+        Self {
+            parents: parents.collect(),
+            name: name.to_owned(),
+            slice: None,
+            id: name.to_owned(),
+            default_parent: self.default_parent,
+        }
     }
 
     /// `linux.cgroupsPath` of the runtime spec.

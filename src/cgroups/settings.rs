@@ -37,6 +37,19 @@ pub(crate) fn from_cri(
     }
 }
 
+/// The limits of a cgroup in which the processes of an exec are made, see [`super::Cgroups::create_birth`]: the process that
+/// sets everything up, and its child that executes the command.
+pub(crate) fn of_birth(v2: bool) -> Vec<Setting> {
+    const FIELD: &str = "exec";
+    let mut settings = vec![Setting::new("pids", "pids.max", 2, FIELD)];
+    if v2 {
+        // The most is a copy of the command's arguments and environment, 6 MiB at most.
+        settings.push(Setting::new("memory", "memory.max", 16 << 20, FIELD).optional());
+        settings.push(Setting::new("memory", "memory.swap.max", 0, FIELD).optional());
+    }
+    settings
+}
+
 impl Setting {
     #[expect(
         clippy::needless_pass_by_value,

@@ -20,8 +20,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pausa_monitor_protocol::socket::{self, SocketError};
 use pausa_monitor_protocol::{
-    ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION, PodPlan,
-    Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
+    BIRTHS, ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION,
+    PodPlan, Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
 };
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -200,6 +200,11 @@ impl Monitor {
         self.greeting.pid
     }
 
+    /// Whether it can make an exec's process in another cgroup than the container's.
+    pub fn knows_births(&self) -> bool {
+        self.greeting.version >= BIRTHS
+    }
+
     /// The containers the monitor held when this connection was made. What came after is in [`Events`].
     pub fn containers(&self) -> &[ContainerReport] {
         &self.greeting.containers
@@ -210,16 +215,18 @@ impl Monitor {
     /// # Errors
     /// [`MonitorError::Refused`] with the monitor's own words, [`MonitorError::Gone`] if it ends meanwhile.
     pub async fn request(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Reply, MonitorError> {
-        self.request_fds(request, fds).await.map(|(reply, _)| reply)
+        self.request_fds(request, &fds).await.map(|(reply, _)| reply)
     }
 
-    /// As [`Self::request`], for the terminal that comes along with the answer, where one does.
+    /// As [`Self::request`], for the terminal that comes along with the answer, where one does. The caller keeps the
+    /// descriptors, to ask again.
     ///
     /// # Errors
+    /// As [`Self::request`].
     pub async fn request_terminal(
         &self,
         request: Request,
-        fds: Vec<OwnedFd>,
+        fds: &[OwnedFd],
     ) -> Result<Option<OwnedFd>, MonitorError> {
         let (_, fds) = self.request_fds(request, fds).await?;
         Ok(fds.into_iter().next())
@@ -228,7 +235,7 @@ impl Monitor {
     async fn request_fds(
         &self,
         request: Request,
-        fds: Vec<OwnedFd>,
+        fds: &[OwnedFd],
     ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
         let version = self.greeting.version;
         if let (true, Some(what)) = (version < OLDEST_PLANS, with_plan(&request)) {
@@ -239,7 +246,7 @@ impl Monitor {
                 oldest: OLDEST_PLANS,
             });
         }
-        self.connection.ask(self.pid(), request, &fds).await
+        self.connection.ask(self.pid(), request, fds).await
     }
 
     /// Makes the pod whose directory this is.

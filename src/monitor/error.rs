@@ -4,6 +4,7 @@ use std::io;
 
 use pausa_monitor_protocol::socket::SocketError;
 use pausa_monitor_protocol::{Failure, FailureKind};
+use rustix::io::Errno;
 
 use crate::error::{ErrorKind, Kinded};
 
@@ -81,6 +82,10 @@ pub enum MonitorError {
 impl Kinded for MonitorError {
     fn kind(&self) -> ErrorKind {
         match self {
+            // A limit of processes, when one was to be made.
+            Self::Refused(failure) if failure.errno == Errno::AGAIN.raw_os_error() => {
+                ErrorKind::ResourceExhausted
+            }
             Self::Refused(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::State => ErrorKind::FailedPrecondition,

@@ -31,6 +31,7 @@ mod metrics;
 mod mounts;
 mod namespaces;
 mod network_attacks;
+mod pids_limit;
 mod pod_crash;
 mod port_forward;
 mod process;

@@ -1,18 +1,69 @@
-//! The cgroup for an exec if the container's own cgroup v2 accepts no processes.
+//! The cgroup for an exec, where it is not as simple as joining the container's own.
+//!
+//! A container without pids left accepts no new process, but one that is moved: see [`Admission`].
 //!
 //! A container that manages cgroups itself (systemd inside) moves its processes into children of its cgroup and enables
 //! controllers there. From then on the kernel refuses processes in the cgroup itself (EBUSY, "no internal processes" in
 //! cgroups(7)), and the exec joins the cgroup of the container's first process.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, readlink};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, readlink};
 use rustix::io::Errno;
 
+use crate::ContainerFds;
+use crate::error::{At, Error, Step};
 use crate::pid_namespace::{check_alive, process_id, read_text};
 
 /// Longest `/proc/PID/cgroup` read, in bytes.
 const TEXT_MAX: usize = 16 * 1024;
+
+/// The container's cgroups, for a process that was made outside of them.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    tasks: Vec<OwnedFd>,
+    directory: Option<OwnedFd>,
+    /// pidfd of the container's first process.
+    container: OwnedFd,
+}
+
+impl Admission {
+    pub(crate) fn new(fds: &ContainerFds<'_>, container: BorrowedFd<'_>) -> Result<Self, Error> {
+        let keep = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3).at(Step::Duplicate);
+        Ok(Self {
+            tasks: fds
+                .cgroup_tasks
+                .iter()
+                .copied()
+                .map(keep)
+                .collect::<Result<_, _>>()?,
+            directory: fds.cgroup_dir.map(keep).transpose()?,
+            container: keep(container)?,
+        })
+    }
+
+    /// Moves a process of one thread.
+    pub(crate) fn admit(&self, pid: i32) -> Result<(), Error> {
+        let pid = pid.to_string();
+        for tasks in &self.tasks {
+            rustix::io::write(tasks, pid.as_bytes()).at(Step::Admit("tasks"))?;
+        }
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let enter = |directory: BorrowedFd<'_>| {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let list = openat(directory, "cgroup.procs", flags, Mode::empty())?;
+            rustix::io::write(&list, pid.as_bytes()).map(drop)
+        };
+        let entered = match enter(directory.as_fd()) {
+            Err(Errno::BUSY) => of_process(directory.as_fd(), self.container.as_fd())
+                .and_then(|current| enter(current.as_fd())),
+            other => other,
+        };
+        entered.at(Step::Admit("cgroup.procs"))
+    }
+}
 
 /// Opens the cgroup, below `directory`, that the process behind `pidfd` is in.
 pub(crate) fn of_process(directory: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {

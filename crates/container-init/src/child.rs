@@ -77,6 +77,10 @@ pub(crate) fn run_exec(
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
     begin(&fds.cgroup_tasks)?;
+    if let (Some(birth), None) = (&fds.birth, &fds.cgroup_dir) {
+        // Out of the container's in the hierarchy of pids: the last process is made here.
+        rustix::io::write(birth, b"0").at(Step::EnterBirth)?;
+    }
     process::set_labels(plan)?;
     let last = LastProcess::new(true)?;
     {

@@ -53,7 +53,9 @@ pub(crate) enum Step {
         "take the proc file system from the holder of the PID namespace: setns(CLONE_NEWNS), open_tree(/proc)"
     )]
     HolderProc,
-    #[error("make the process: clone3({0})")]
+    #[error(
+        "make the process: clone3({0}); EAGAIN means that a limit of processes is reached: of the container, of its pod, of its user or of the node"
+    )]
     Clone(&'static str),
     #[error("protect the monitor's memory: prctl(PR_SET_DUMPABLE, 0)")]
     Undumpable,
@@ -63,6 +65,10 @@ pub(crate) enum Step {
     CloseOthers,
     #[error("enter cgroup {0} of the plan: write(tasks, \"0\")")]
     EnterCgroup(usize),
+    #[error("enter the cgroup that the command is made in: write(tasks, \"0\")")]
+    EnterBirth,
+    #[error("move the command into the container's cgroup: write({0}, process id)")]
+    Admit(&'static str),
     #[error("make the cgroup namespace: unshare(CLONE_NEWCGROUP)")]
     CgroupNamespace,
     #[error("join the {0} namespace: setns(2)")]
@@ -204,6 +210,8 @@ pub(crate) enum Error {
     ZeroByte(&'static str),
     #[error("the plan has no command to run")]
     NoCommand,
+    #[error("the process that was to execute the command ended before it was in the container's cgroup")]
+    NotAdmitted,
     #[error("{step}")]
     NotExecuted { step: String, errno: Errno },
     #[error("mount on {0}: the root itself cannot be a mount's target")]
@@ -256,9 +264,10 @@ impl Error {
     fn kind(&self) -> FailureKind {
         match self {
             Self::Call {
-                step: Step::Channel | Step::Receive | Step::Clone(_),
+                step: Step::Channel | Step::Receive | Step::Clone(_) | Step::EnterBirth | Step::Admit(_),
                 ..
-            } => FailureKind::Internal,
+            }
+            | Self::NotAdmitted => FailureKind::Internal,
             Self::MissingDescriptor(_) => FailureKind::Protocol,
             _ => FailureKind::Start,
         }

@@ -99,6 +99,8 @@ pub struct ContainerFds<'a> {
     pub cgroup_tasks: Vec<BorrowedFd<'a>>,
     /// `FdRole::CgroupDir`.
     pub cgroup_dir: Option<BorrowedFd<'a>>,
+    /// `FdRole::Birth`.
+    pub birth: Option<BorrowedFd<'a>>,
     /// The pod's user namespace, if it has one.
     pub userns: Option<UserNamespace<'a>>,
 }
@@ -162,6 +164,9 @@ pub unsafe fn spawn_init(
 
 /// Begins to start one more process in a container, whose first process is `container` and whose cgroups are in `fds`.
 ///
+/// Where those have no pids left, the processes of this start are made elsewhere (`fds.birth`), and the last one is moved
+/// before it may execute the command: the limit holds for new processes, not for moved ones.
+///
 /// # Safety
 /// As [`spawn_init`].
 ///
@@ -176,9 +181,14 @@ pub unsafe fn spawn_exec(
 ) -> Result<Pending, Failure> {
     let kept: Vec<BorrowedFd<'_>> = std::iter::once(container)
         .chain(fds.cgroup_tasks.iter().copied())
+        .chain(fds.birth)
         .chain(streams.all())
         .chain(fds.userns.map(|userns| userns.fd))
         .collect();
+    let admission = match fds.birth {
+        Some(_) => Some(cgroup::Admission::new(fds, container)?),
+        None => None,
+    };
     let clone_into = |cgroup| {
         let args = CloneArgs {
             cgroup,
@@ -188,6 +198,11 @@ pub unsafe fn spawn_exec(
         // SAFETY: this function's own contract is the same.
         unsafe { pending::clone_child(&args, &kept, run) }
     };
+    if let Some(admission) = admission {
+        // cgroup v1 has no CLONE_INTO_CGROUP: there the child joins by itself.
+        let birth = fds.birth.filter(|_| fds.cgroup_dir.is_some());
+        return Ok(clone_into(birth)?.admitted_by(admission));
+    }
     match (clone_into(fds.cgroup_dir), fds.cgroup_dir) {
         (Err(busy), Some(directory)) if busy.errno() == Errno::BUSY.raw_os_error() => {
             let Ok(current) = cgroup::of_process(directory, container) else {

@@ -25,6 +25,7 @@ use rustix::process::{
 };
 
 use crate::Spawned;
+use crate::cgroup::Admission;
 use crate::error::{At, Error, Step};
 use crate::report::{self, Report, Reporter, Stage};
 
@@ -50,6 +51,8 @@ pub struct Pending {
     /// The child is the last one, see [`Stage::Last`].
     last: bool,
     closed: bool,
+    /// The child is outside of the container's cgroup. The last child is moved before it may go on.
+    admission: Option<Admission>,
     deadline: Instant,
 }
 
@@ -76,6 +79,14 @@ pub enum Progress {
 }
 
 impl Pending {
+    /// The child was made outside of the container's cgroup.
+    pub(crate) fn admitted_by(self, admission: Admission) -> Self {
+        Self {
+            admission: Some(admission),
+            ..self
+        }
+    }
+
     /// The child's process id in the caller's PID namespace.
     pub fn pid(&self) -> i32 {
         self.child.pid
@@ -155,10 +166,19 @@ impl Pending {
                     Ok(child) => {
                         let before = std::mem::replace(&mut self.child, child);
                         self.last = stage == Stage::Last;
-                        report::resume_successor(self.reports.as_fd());
+                        let admitted = match self.admission.take_if(|_| self.last) {
+                            Some(admission) => admission.admit(pid),
+                            None => Ok(()),
+                        };
+                        if admitted.is_ok() {
+                            report::resume_successor(self.reports.as_fd());
+                        }
                         // It is about to end by itself.
                         let _ = pidfd_send_signal(&before.pidfd, Signal::KILL);
                         reap(&before.pidfd);
+                        if let Err(error) = admitted {
+                            return Some(error.into());
+                        }
                     }
                     Err(source) => {
                         let step = Step::HandOver;
@@ -216,6 +236,9 @@ impl Pending {
     }
 
     fn run(self) -> Progress {
+        if self.admission.is_some() {
+            return self.fail(Error::NotAdmitted.into());
+        }
         let Self { child, terminal, .. } = self;
         let Child { pid, pidfd } = child;
         Progress::Running(Spawned { pid, pidfd, terminal })
@@ -303,6 +326,7 @@ pub(crate) unsafe fn clone_child(
             ready: false,
             last: false,
             closed: false,
+            admission: None,
             deadline: Instant::now() + START_TIMEOUT,
         }),
     }

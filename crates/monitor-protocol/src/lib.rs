@@ -31,6 +31,7 @@
 //! |---|---|
 //! | 1 | before the first release |
 //! | 2 | Starting, Started, StartFailed, HangUp, Attach, Detach, Detached; first version whose plans are kept |
+//! | 3 | `FdRole::Birth`; the other plans are those of 2 |
 //!
 //! The only I/O in this crate is in [`socket`]. The crate never interprets the messages.
 
@@ -51,10 +52,13 @@ pub use plan::{
 pub use record::ExitRecord;
 
 /// Version of everything in this crate. Raised by a release that adds to the messages or changes a plan.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The oldest version whose plans can still be written and read.
 pub const OLDEST_PLANS: u32 = 2;
+
+/// The first version with [`FdRole::Birth`].
+pub const BIRTHS: u32 = 3;
 
 /// The version that a daemon and a monitor speak with each other.
 pub const fn negotiated(daemon: u32, monitor: u32) -> u32 {

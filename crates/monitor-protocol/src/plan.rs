@@ -84,7 +84,7 @@ pub struct ExecPlan {
     /// Container id.
     pub container: String,
     /// What each descriptor sent with the plan is, in order: `Stdin`, `Stdout`, `Stderr`. A stream that is not sent is
-    /// `/dev/null`. An `OutputReader` may be sent for each of the last two.
+    /// `/dev/null`. An `OutputReader` may be sent for each of the last two, and one `Birth`.
     pub fds: Vec<FdRole>,
     /// Program, environment and privileges.
     pub process: ProcessPlan,
@@ -130,6 +130,10 @@ pub enum FdRole {
     /// The reading end of an exec's `Stdout` or `Stderr`. The monitor reads from it only after the connection that requested
     /// the exec has ended, so that the process can continue without its daemon.
     OutputReader,
+    /// For an exec: where its processes are made, instead of the container's cgroup. As `CgroupTasks` of the pids controller
+    /// where the container has those, else as `CgroupDir`. The monitor moves the process that executes the command into the
+    /// container's cgroup before it may do so. Since version 3.
+    Birth,
 }
 
 /// Where a namespace comes from.

@@ -24,6 +24,7 @@ pub(crate) struct PlanFds {
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) output_readers: Vec<OwnedFd>,
+    pub(crate) birth: Option<OwnedFd>,
 }
 
 impl PlanFds {
@@ -48,6 +49,7 @@ impl PlanFds {
                 FdRole::Stdin => &mut sorted.stdin,
                 FdRole::Stdout => &mut sorted.stdout,
                 FdRole::Stderr => &mut sorted.stderr,
+                FdRole::Birth => &mut sorted.birth,
                 FdRole::Mount(index) => {
                     sorted.mounts.push((*index, fd));
                     continue;

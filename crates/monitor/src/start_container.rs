@@ -98,6 +98,7 @@ pub(crate) fn start_exec(
     let userns = monitor.setup.pod()?.userns.as_ref();
     let live = monitor.containers.running(&plan.container)?;
     let container_fds = ContainerFds {
+        birth: fds.birth.as_ref().map(OwnedFd::as_fd),
         userns: userns.map(UserNamespace::borrow),
         ..live.cgroup().as_container_fds()
     };

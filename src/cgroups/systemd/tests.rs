@@ -28,7 +28,9 @@ impl Ground {
         assert_eq!(cgroups.driver(), Driver::Systemd);
         let slice = format!("pausatest{name}{}.slice", std::process::id());
         let path = cgroups.container_path(&slice, &format!("test-{name}")).unwrap();
-        let cgroup = cgroups.create_unlimited(&path).unwrap();
+        let cgroup = cgroups
+            .create(&path, &v1::LinuxContainerResources::default(), &[])
+            .unwrap();
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
         cgroup.place(i32::try_from(child.id()).unwrap()).unwrap();
         Some(Self { cgroup, child, slice })

@@ -122,6 +122,22 @@ fn a_symlink_is_no_cgroup() {
     assert!(cgroups.open(&path).is_err());
 }
 
+/// A pod that has reached its limit of pids: nothing can be made in it.
+#[test]
+fn v2_births_are_outside_of_every_pod_and_small() {
+    let (root, cgroups) = fake_v2(&[]);
+    let group = root.path().join("pausa/pausa-exec-0123456789abc/exec");
+    fs::create_dir_all(&group).unwrap();
+    for name in ["pids.max", "memory.max", "memory.swap.max"] {
+        fs::write(group.join(name), "").unwrap();
+    }
+    let cgroup = cgroups.create_birth("0123456789abcdef", "exec", &[]).unwrap();
+    assert_eq!(cgroup.path.relative(), "pausa/pausa-exec-0123456789abc/exec");
+    assert_eq!(file(&group, "pids.max"), "2");
+    assert_eq!(file(&group, "memory.max"), "16777216");
+    assert_eq!(file(&group, "memory.swap.max"), "0");
+}
+
 #[test]
 fn monitors_are_in_the_pods_cgroup() {
     let (_root, cgroups) = fake_v2(&[]);

@@ -10,7 +10,7 @@ use super::run_pod::cgroup_parent;
 use crate::blocking::blocking;
 use crate::cgroups::{Cgroup, CgroupError, CgroupPath};
 use crate::container::ContainerRecord;
-use crate::error::{ErrorKind, Kinded};
+use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::Id;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
@@ -59,69 +59,120 @@ pub(super) async fn register(
     blocking(move || cgroup.register(pid, &resources).map_err(failed(DOING))).await
 }
 
-/// Makes the cgroup of a pod's monitor below the pod's, so that its cost is the pod's.
+/// Makes the cgroups of a pod's monitor. Its cost is the pod's.
 pub(super) async fn create_for_monitor(
     services: &Arc<Services>,
     pod: &PodRecord,
-) -> Result<Cgroup, PodError> {
+) -> Result<Vec<Cgroup>, PodError> {
     const DOING: &str = "make the cgroup of the pod's monitor";
-    let parent = cgroup_parent(&pod.config);
-    let path = services
-        .cgroups
-        .monitor_path(parent, pod.id.as_str())
-        .map_err(failed(DOING))?;
+    let (parent, id) = (cgroup_parent(&pod.config).to_owned(), pod.id.clone());
     let services = Arc::clone(services);
-    blocking(move || services.cgroups.create_unlimited(&path).map_err(failed(DOING))).await
-}
-
-/// What a monitor joins its cgroup with by itself: the `tasks` files of v1. On v2 there is nothing of the kind, and
-/// [`admit_monitor`] moves it.
-pub(super) fn for_monitor_to_join(cgroup: &Cgroup) -> Result<Vec<OwnedFd>, PodError> {
-    if cgroup.is_v2() {
-        return Ok(Vec::new());
-    }
-    let fds = cgroup
-        .join_fds()
-        .map_err(failed("open the cgroup of the pod's monitor"))?;
-    Ok(fds.into_iter().map(|(_, fd)| fd).collect())
-}
-
-/// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
-pub(super) async fn admit_monitor(cgroup: Cgroup, pid: i32) -> Result<(), PodError> {
-    const DOING: &str = "put the pod's monitor into its cgroup";
     blocking(move || {
-        let placed = if cgroup.is_v2() { cgroup.place(pid) } else { Ok(()) };
-        placed
-            .and_then(|()| cgroup.register(pid, &v1::LinuxContainerResources::default()))
-            .map_err(failed(DOING))
+        let created = services.cgroups.create_for_monitor(&parent, id.as_str());
+        created.map_err(failed(DOING))
     })
     .await
 }
 
-/// Removes the cgroup of a pod's monitor.
+/// What a monitor joins its cgroups with by itself: the `tasks` files of v1. On v2 there is nothing of the kind, and
+/// [`admit_monitor`] moves it.
+pub(super) fn for_monitor_to_join(cgroups: &[Cgroup]) -> Result<Vec<OwnedFd>, PodError> {
+    let mut tasks = Vec::new();
+    for cgroup in cgroups.iter().filter(|cgroup| !cgroup.is_v2()) {
+        let fds = cgroup.join_fds();
+        let fds = fds.map_err(failed("open the cgroup of the pod's monitor"))?;
+        tasks.extend(fds.into_iter().map(|(_, fd)| fd));
+    }
+    Ok(tasks)
+}
+
+/// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
+pub(super) async fn admit_monitor(cgroups: Vec<Cgroup>, pid: i32) -> Result<(), PodError> {
+    const DOING: &str = "put the pod's monitor into its cgroup";
+    blocking(move || {
+        for cgroup in cgroups.iter().filter(|cgroup| cgroup.is_v2()) {
+            let placed = cgroup.place(pid);
+            placed
+                .and_then(|()| cgroup.register(pid, &v1::LinuxContainerResources::default()))
+                .map_err(failed(DOING))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Removes the cgroups of a pod's monitor.
 pub(super) async fn remove_monitor(services: &Arc<Services>, pod: &PodRecord) {
-    let parent = cgroup_parent(&pod.config);
-    let path = services.cgroups.monitor_path(parent, pod.id.as_str());
-    remove_path(services, path, &pod.id).await;
+    let (parent, id) = (cgroup_parent(&pod.config).to_owned(), pod.id.clone());
+    let all = Arc::clone(services);
+    remove_all(&pod.id, move || {
+        all.cgroups.remove_of_monitor(&parent, id.as_str())
+    })
+    .await;
 }
 
 pub(in crate::sandbox) async fn remove_cgroup(services: &Arc<Services>, pod: &PodRecord, container: &Id) {
-    remove_path(services, path(services, pod, container), container).await;
+    let path = path(services, pod, container);
+    let services = Arc::clone(services);
+    remove_all(container, move || services.cgroups.remove(&path?)).await;
 }
 
-async fn remove_path(services: &Arc<Services>, path: Result<CgroupPath, CgroupError>, whose: &Id) {
+async fn remove_all(whose: &Id, remove: impl FnOnce() -> Result<(), CgroupError> + Send + 'static) {
     const DOING: &str = "remove a cgroup";
-    let services = Arc::clone(services);
-    let removed = blocking(move || {
-        path.and_then(|path| services.cgroups.remove(&path))
-            .map_err(failed(DOING))
-    });
-    if let Err(error) = removed.await {
+    if let Err(error) = blocking(move || remove().map_err(failed(DOING))).await {
         tracing::warn!(
             id = whose.short(),
             error = error.text(),
             "cannot remove the cgroup of a pod's monitor or of a container; it stays, empty, until the node is restarted"
         );
+    }
+}
+
+/// The cgroup that an exec is made in when its container has no pids left. It ends with this value, together with what is
+/// in it: by then the command has left it.
+pub(super) struct Birth(Arc<Cgroup>);
+
+impl Birth {
+    /// `devices` are the rules of the container.
+    pub(super) async fn make(
+        services: &Arc<Services>,
+        pod: &Id,
+        exec: String,
+        devices: Vec<LinuxDeviceCgroup>,
+    ) -> Result<Self, PodError> {
+        const DOING: &str =
+            "make a cgroup for the command's first moments, because the container has no pids left";
+        let (services, pod) = (Arc::clone(services), pod.clone());
+        blocking(move || {
+            let made = services.cgroups.create_birth(pod.as_str(), &exec, &devices);
+            made.map(|cgroup| Self(Arc::new(cgroup))).map_err(failed(DOING))
+        })
+        .await
+    }
+
+    /// What the monitor makes the process with.
+    pub(super) fn fds(&self) -> Result<Vec<OwnedFd>, PodError> {
+        let fds = self.0.join_fds();
+        let fds = fds.map_err(failed("open the cgroup for the command's first moments"))?;
+        Ok(fds.into_iter().map(|(_, fd)| fd).collect())
+    }
+}
+
+impl Drop for Birth {
+    fn drop(&mut self) {
+        let cgroup = Arc::clone(&self.0);
+        // Without a runtime the daemon is stopping. What stays is removed with the pod.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || {
+                if let Err(error) = cgroup.end_birth() {
+                    let error = chain(&error);
+                    tracing::warn!(
+                        error,
+                        "cannot remove a cgroup that a command was made in; it is removed with its pod"
+                    );
+                }
+            });
+        }
     }
 }
 

@@ -429,7 +429,7 @@ pub(in crate::sandbox) struct ContainerParts {
 }
 
 /// Which devices a container may use, as its spec says.
-fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
+pub(super) fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     resources
         .and_then(|resources| resources.devices().clone())

@@ -27,16 +27,18 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pausa_monitor_protocol::{AttachPlan, Detachment, ExecPlan, FdRole, ProcessPlan, Request};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::output::Stream;
-use super::create_container::read_spec;
+use super::cgroup::Birth;
+use super::create_container::{device_rules, read_spec};
 use crate::container::{ContainerRecord, RunState};
 use crate::error::{ErrorKind, Failure};
 use crate::id::Id;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, MonitorError};
 use crate::oci;
 use crate::proto::v1;
 use crate::require;
@@ -219,14 +221,12 @@ impl Target {
         };
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // It may hang before the command runs, too: in a working directory on a dead volume, say.
-        let started = self
-            .monitor
-            .request(Request::Exec(Box::new(plan)), vec![out, err]);
+        let started = self.start(plan, vec![out, err]);
         match within(deadline, started).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 attachment.over = true;
-                return Err(PodError::failed("run the command", error));
+                return Err(error);
             }
             None => return Err(attachment.time_out(&self.record, timeout).await),
         }
@@ -279,8 +279,31 @@ impl Target {
             process,
         };
         let exit = Box::pin(attachment.until(exited, |exit| Ok(exit.code)));
-        let request = Request::Exec(Box::new(plan));
-        self.begin("run the command", request, ends, wanted, exit).await
+        let sent = ends.take_sent();
+        let terminal = self.start(plan, sent).await?;
+        ends.session(terminal, wanted, exit)
+    }
+
+    /// Has the monitor start a command; gives its terminal, if it has one.
+    ///
+    /// A container or pod that is at its limit of pids accepts no new process, but does accept one that exists already. So
+    /// the process is then made in a cgroup of its own and moved: see `docs/design/0011-exec-at-the-pids-limit.md`.
+    async fn start(&self, mut plan: ExecPlan, mut fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>, PodError> {
+        let request = Request::Exec(Box::new(plan.clone()));
+        let started = self.monitor.request_terminal(request, &fds).await;
+        let at_the_limit = matches!(&started, Err(MonitorError::Refused(failure))
+            if failure.errno == Errno::AGAIN.raw_os_error());
+        let started = if at_the_limit && self.monitor.knows_births() {
+            let devices = device_rules(&read_spec(&self.services, &self.record)?);
+            let birth = Birth::make(&self.services, &self.pod.id, plan.id.clone(), devices).await?;
+            fds.extend(birth.fds()?);
+            plan.fds.resize(fds.len(), FdRole::Birth);
+            let request = Request::Exec(Box::new(plan));
+            self.monitor.request_terminal(request, &fds).await
+        } else {
+            started
+        };
+        started.map_err(|error| PodError::failed("run the command", error))
     }
 
     /// Joins the streams of the container's first process.
@@ -317,33 +340,10 @@ impl Target {
             stdin: types,
             ..wanted
         };
-        self.begin("attach", request, ends, wanted, exit).await
-    }
-
-    /// Has the monitor connect a client's ends. Where it answers with a terminal, that is the end of each wanted stream that
-    /// has no pipe.
-    async fn begin(
-        &self,
-        doing: &'static str,
-        request: Request,
-        ends: Ends,
-        wanted: Streams,
-        exit: BoxFuture<'static, Result<i32, Failure>>,
-    ) -> Result<Session, PodError> {
-        let sent = ends.sent.into_iter().map(|(_, fd)| fd).collect();
-        let terminal = self.monitor.request_terminal(request, sent).await;
-        let terminal = terminal.map_err(|error| PodError::failed(doing, error))?;
-        let end = |pipe: Option<OwnedFd>, wanted: bool| match &terminal {
-            Some(master) if wanted && pipe.is_none() => clone(master).map(Some),
-            _ => Ok(pipe),
-        };
-        Ok(Session {
-            stdin: end(ends.stdin, wanted.stdin)?,
-            stdout: end(ends.stdout, wanted.stdout)?,
-            stderr: ends.stderr,
-            terminal,
-            exit,
-        })
+        let sent = ends.take_sent();
+        let terminal = self.monitor.request_terminal(request, &sent).await;
+        let terminal = terminal.map_err(|error| PodError::failed("attach", error))?;
+        ends.session(terminal, wanted, exit)
     }
 
     /// The container's own process with another command.
@@ -432,6 +432,31 @@ impl Ends {
             self.sent.push((FdRole::OutputReader, clone(reader)?));
         }
         Ok(())
+    }
+
+    /// What the monitor gets.
+    fn take_sent(&mut self) -> Vec<OwnedFd> {
+        self.sent.drain(..).map(|(_, fd)| fd).collect()
+    }
+
+    /// The client's session. A terminal is the end of each wanted stream that has no pipe.
+    fn session(
+        self,
+        terminal: Option<OwnedFd>,
+        wanted: Streams,
+        exit: BoxFuture<'static, Result<i32, Failure>>,
+    ) -> Result<Session, PodError> {
+        let end = |pipe: Option<OwnedFd>, wanted: bool| match &terminal {
+            Some(master) if wanted && pipe.is_none() => clone(master).map(Some),
+            _ => Ok(pipe),
+        };
+        Ok(Session {
+            stdin: end(self.stdin, wanted.stdin)?,
+            stdout: end(self.stdout, wanted.stdout)?,
+            stderr: self.stderr,
+            terminal,
+            exit,
+        })
     }
 
     /// What the monitor gets them as.

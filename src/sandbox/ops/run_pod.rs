@@ -357,7 +357,7 @@ impl<'a> Recorded<'a> {
     }
 
     async fn start_monitor(&self) -> Result<(Monitor, Events), PodError> {
-        let (cgroup, spawned) = tokio::join!(
+        let (cgroups, spawned) = tokio::join!(
             cgroup::create_for_monitor(self.services, self.record),
             self.services.monitors.spawn(self.record.id.as_str())
         );
@@ -368,8 +368,8 @@ impl<'a> Recorded<'a> {
                 return Err(failed("start the pod's monitor")(error));
             }
         };
-        let ready = match cgroup {
-            Ok(cgroup) => self.set_up(&monitor, cgroup).await,
+        let ready = match cgroups {
+            Ok(cgroups) => self.set_up(&monitor, cgroups).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ready {
@@ -380,11 +380,11 @@ impl<'a> Recorded<'a> {
         Ok((monitor, events))
     }
 
-    async fn set_up(&self, monitor: &Monitor, cgroup: Cgroup) -> Result<(), PodError> {
-        let tasks = cgroup::for_monitor_to_join(&cgroup)?;
+    async fn set_up(&self, monitor: &Monitor, cgroups: Vec<Cgroup>) -> Result<(), PodError> {
+        let tasks = cgroup::for_monitor_to_join(&cgroups)?;
         // On cgroup v2 a move waits for the kernel's other CPUs: the namespaces are made meanwhile.
         let (admitted, set_up) = tokio::join!(
-            cgroup::admit_monitor(cgroup, monitor.pid()),
+            cgroup::admit_monitor(cgroups, monitor.pid()),
             monitor.set_up(self.plan(), &self.dir, tasks)
         );
         let set_up = set_up.map_err(failed("set up the pod's namespaces"));

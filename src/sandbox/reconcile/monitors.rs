@@ -108,8 +108,7 @@ async fn remove_traces(pods: &Pods, parent: Option<String>, pod: Id, containers:
             let path = services.cgroups.container_path(&parent, container.as_str())?;
             services.cgroups.remove(&path)?;
         }
-        let path = services.cgroups.monitor_path(&parent, pod.as_str())?;
-        services.cgroups.remove(&path)
+        services.cgroups.remove_of_monitor(&parent, pod.as_str())
     });
     if let Ok(Err(error)) = removed.await {
         tracing::warn!(
@@ -179,7 +178,10 @@ impl Process {
     fn cgroup_parent(&self) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid.as_raw_nonzero())).ok()?;
         let own = format!("/pausa-monitor-{}", self.pod.short());
+        // On v1 its pids are not counted there.
+        let is_pods = |line: &&str| !line.split([':', ',']).any(|word| word == "pids");
         text.lines()
+            .filter(is_pods)
             .filter_map(|line| line.splitn(3, ':').nth(2)?.strip_suffix(&own))
             .map(str::to_owned)
             .next()

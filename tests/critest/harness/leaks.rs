@@ -42,6 +42,16 @@ pub(crate) fn named(ids: &BTreeSet<String>, dir: &Path) -> Vec<String> {
             left.push(format!("address {}", path.display()));
         }
     });
+    for root in std::iter::once("/sys/fs/cgroup".into()).chain(hierarchies()) {
+        for parent in ["pausa", "pausa.slice"] {
+            walk(&root.join(parent), 2, &mut |path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if path.is_dir() && named(&name) {
+                    left.push(format!("cgroup {}", path.display()));
+                }
+            });
+        }
+    }
     // One that is in no cgroup of ours yet, or not any more.
     walk(Path::new("/proc"), 1, &mut |path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -103,20 +113,20 @@ pub(crate) fn mounts() -> Vec<String> {
 
 /// The slot's cgroup in every hierarchy that has it.
 pub(crate) fn cgroups(slot: &Slot) -> Vec<PathBuf> {
-    let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
-    let below = std::fs::read_dir("/sys/fs/cgroup");
-    roots.extend(
-        below
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir()),
-    );
     let name = slot.cgroup();
-    roots
-        .into_iter()
+    std::iter::once("/sys/fs/cgroup".into())
+        .chain(hierarchies())
         .map(|root| root.join(&name))
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+/// Where hierarchies of cgroup v1 are mounted, on a node that has some.
+fn hierarchies() -> Vec<PathBuf> {
+    let below = std::fs::read_dir("/sys/fs/cgroup");
+    let below = below.into_iter().flatten().flatten();
+    below
+        .map(|entry| entry.path())
         .filter(|path| path.is_dir())
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Removes by force what a test that failed, or was killed, left on the machine.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,13 +14,15 @@ use super::which;
 
 /// Kills and removes everything that carries the slot's names.
 pub(crate) fn slot(slot: &Slot) {
+    let mut outside = BTreeSet::new();
     for _ in 0..100 {
         let pids = processes(slot);
         if pids.is_empty() {
             break;
         }
-        for pid in pids.into_iter().filter_map(Pid::from_raw) {
-            kill_process(pid, Signal::KILL).ok();
+        for pid in pids {
+            outside.extend(pids_of_pausa(pid));
+            Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -38,12 +41,22 @@ pub(crate) fn slot(slot: &Slot) {
             std::fs::remove_dir(dir).ok();
         }
     }
+    for dir in outside {
+        std::fs::remove_dir(dir).ok();
+    }
     let bridge = slot.bridge();
     if Path::new("/sys/class/net").join(&bridge).exists() {
         quietly("ip", &["link", "delete", &bridge]);
         quietly("nft", &["delete", "table", "inet", &format!("pausa_{bridge}")]);
         quietly("nft", &["delete", "table", "ip", &format!("pausa_{bridge}")]);
     }
+}
+
+/// On cgroup v1, where the pids of a monitor are counted, which is outside of the slot.
+fn pids_of_pausa(pid: i32) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.split_once(":pids:/pausa/"))?.1;
+    Some(Path::new("/sys/fs/cgroup/pids/pausa").join(path))
 }
 
 /// Unmounts everything below a directory, the last mounted first.

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pausa_container_init::{ContainerFds, Streams};
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::Case;
@@ -18,6 +19,14 @@ pub(crate) const CASES: &[Case] = &[
     (
         "cgroups::cgroup_v2_is_joined_and_is_the_namespaces_root",
         cgroup_v2,
+    ),
+    (
+        "cgroups::exec_is_made_elsewhere_and_moved_where_no_pids_are_left",
+        exec_beyond_the_limit,
+    ),
+    (
+        "cgroups::exec_is_made_elsewhere_and_moved_with_cgroup_v2",
+        exec_by_another_cgroup_v2,
     ),
     (
         "cgroups::exec_follows_a_container_that_manages_cgroups",
@@ -62,6 +71,32 @@ impl Drop for Cgroup {
     }
 }
 
+/// A cgroup beside another one, with a limit.
+struct Birth(PathBuf);
+
+impl Birth {
+    fn beside(cgroup: &Cgroup, file: &str, limit: &str) -> Self {
+        let path = cgroup.0.with_extension("birth");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join(file), limit).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Birth {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+fn root_of_v2() -> &'static str {
+    if std::fs::exists("/sys/fs/cgroup/cgroup.procs").unwrap() {
+        "."
+    } else {
+        "unified"
+    }
+}
+
 /// Runs a sleeper in the cgroup and an exec, and says where each is, seen from the host and from inside.
 fn in_cgroup(world: &World, fds: &ContainerFds<'_>) -> (String, String, String) {
     let root = detached(&world.root());
@@ -70,7 +105,7 @@ fn in_cgroup(world: &World, fds: &ContainerFds<'_>) -> (String, String, String) 
         mounts: Vec::new(),
         cgroup_tasks: fds.cgroup_tasks.clone(),
         cgroup_dir: fds.cgroup_dir,
-        userns: None,
+        ..ContainerFds::default()
     };
     let first = start_with(&shell("exec sleep 1000"), &fds, &Streams::default(), None).unwrap();
     let first = Running(first);
@@ -101,14 +136,67 @@ fn cgroup_v1() {
     assert!(exec.contains(&format!(":pids:{}\n", cgroup.name())), "{exec}");
 }
 
+/// The container's cgroup is full; `birth` is the one that takes two processes.
+fn exec_beyond_the_limit() {
+    let world = World::new();
+    let Some(cgroup) = Cgroup::new("pids") else { return };
+    let birth = Birth::beside(&cgroup, "pids.max", "2");
+    let tasks = |path: &Path| File::options().write(true).open(path.join("tasks")).unwrap();
+    let (own, other) = (tasks(&cgroup.0), tasks(&birth.0));
+    let root = detached(&world.root());
+    let mut fds = ContainerFds {
+        root: Some(root.as_fd()),
+        cgroup_tasks: vec![own.as_fd()],
+        ..ContainerFds::default()
+    };
+    let first = start_with(&shell("exec sleep 1000"), &fds, &Streams::default(), None).unwrap();
+    let first = Running(first);
+    std::fs::write(cgroup.0.join("pids.max"), "1").unwrap();
+    let plan = exec_plan(process(&["sleep", "1000"]));
+    let container = first.0.pidfd.as_fd();
+    let failure = exec(&plan, container, &fds, &Streams::default()).unwrap_err();
+    assert_eq!(failure.errno, Errno::AGAIN.raw_os_error());
+    assert!(failure.step.contains("limit of processes"), "{failure}");
+    fds.birth = Some(other.as_fd());
+    let second = Running(exec(&plan, container, &fds, &Streams::default()).unwrap());
+    let place = std::fs::read_to_string(format!("/proc/{}/cgroup", second.0.pid)).unwrap();
+    assert!(place.contains(&format!(":pids:{}\n", cgroup.name())), "{place}");
+    // Without room in the other one, nothing is made.
+    std::fs::write(birth.0.join("pids.max"), "0").unwrap();
+    let failure = exec(&plan, container, &fds, &Streams::default()).unwrap_err();
+    assert_eq!(failure.errno, Errno::AGAIN.raw_os_error());
+}
+
+fn exec_by_another_cgroup_v2() {
+    let world = World::new();
+    let Some(cgroup) = Cgroup::new(root_of_v2()) else {
+        return;
+    };
+    let birth = Birth::beside(&cgroup, "cgroup.max.depth", "max");
+    let (own, other) = (File::open(&cgroup.0).unwrap(), File::open(&birth.0).unwrap());
+    let root = detached(&world.root());
+    let fds = ContainerFds {
+        root: Some(root.as_fd()),
+        cgroup_dir: Some(own.as_fd()),
+        birth: Some(other.as_fd()),
+        ..ContainerFds::default()
+    };
+    let first = start_with(&shell("exec sleep 1000"), &fds, &Streams::default(), None).unwrap();
+    let first = Running(first);
+    let plan = exec_plan(process(&["sleep", "1000"]));
+    let second = exec(&plan, first.0.pidfd.as_fd(), &fds, &Streams::default()).unwrap();
+    let second = Running(second);
+    let place = std::fs::read_to_string(format!("/proc/{}/cgroup", second.0.pid)).unwrap();
+    assert!(place.contains(&format!("0::{}\n", cgroup.name())), "{place}");
+    let left = std::fs::read_to_string(birth.0.join("cgroup.procs")).unwrap();
+    assert_eq!(left, "", "nothing is left where it was made");
+}
+
 fn cgroup_v2() {
     let world = World::new();
-    let root = if std::fs::exists("/sys/fs/cgroup/cgroup.procs").unwrap() {
-        "."
-    } else {
-        "unified"
+    let Some(cgroup) = Cgroup::new(root_of_v2()) else {
+        return;
     };
-    let Some(cgroup) = Cgroup::new(root) else { return };
     let dir = File::open(&cgroup.0).unwrap();
     let fds = ContainerFds {
         cgroup_dir: Some(dir.as_fd()),
