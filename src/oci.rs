@@ -52,6 +52,7 @@ pub use namespaces::namespace_plan;
 pub use prepare::{Prepared, prepare};
 pub(crate) use process::add_term;
 pub use programs::SeccompPrograms;
+pub(crate) use resources::oom_score_adj;
 pub use signal::{Signal, stop_signal};
 pub use user::{ResolvedUser, resolve_user};
 pub use userns::pod_users;

@@ -1,5 +1,7 @@
 //! Required fields of requests. A request without one is InvalidArgument, and the message names the field.
 
+use std::collections::BTreeSet;
+
 use crate::error::{ErrorKind, Failure};
 use crate::proto::v1;
 
@@ -16,13 +18,34 @@ pub(crate) fn text(field: &'static str, value: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An image specification that names an image.
-pub(crate) fn image(field: &'static str, image: Option<v1::ImageSpec>) -> Result<v1::ImageSpec, Failure> {
+/// An image specification that names an image, and one of the configured `handlers`.
+pub(crate) fn image(
+    field: &'static str,
+    image: Option<v1::ImageSpec>,
+    handlers: &BTreeSet<String>,
+) -> Result<v1::ImageSpec, Failure> {
     let image = message(field, image)?;
     if image.image.is_empty() {
         return Err(invalid(format!("the field {field}.image is required and empty")));
     }
+    known_handler(field, &image, handlers)?;
     Ok(image)
+}
+
+/// The runtime handler of an image must be configured (CRI `ImageSpec.runtime_handler`). The images of all handlers are the
+/// same here.
+pub(crate) fn known_handler(
+    field: &str,
+    image: &v1::ImageSpec,
+    handlers: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    let handler = &image.runtime_handler;
+    if handlers.contains(handler) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "the field {field}.runtime_handler is {handler:?}, which is not configured; add [handlers.{handler:?}] to pausa's configuration"
+    )))
 }
 
 /// A failure that is the request's own fault.

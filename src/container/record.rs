@@ -43,6 +43,11 @@ impl ContainerRecord {
     /// The form that this version writes.
     pub const VERSION: u32 = 1;
 
+    /// The score that the kernel's OOM killer goes by. It is in range since it was accepted.
+    pub fn oom_score_adj(&self) -> Option<i32> {
+        i32::try_from(self.resources.oom_score_adj).ok()
+    }
+
     /// The state in CRI's words.
     pub fn state(&self) -> v1::ContainerState {
         match self.run {

@@ -17,6 +17,9 @@ impl ImageService for Services {
     async fn list_images(&self, request: Request<v1::ListImagesRequest>) -> Reply<v1::ListImagesResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
+            if let Some(image) = &filter.image {
+                require::known_handler("filter.image", image, &self.pods.services().settings.handlers)?;
+            }
             let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(v1::ListImagesResponse { images })
         };
@@ -31,6 +34,9 @@ impl ImageService for Services {
     ) -> Reply<Self::StreamImagesStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
+            if let Some(image) = &filter.image {
+                require::known_handler("filter.image", image, &self.pods.services().settings.handlers)?;
+            }
             let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(messages(images, |images| v1::StreamImagesResponse { images }))
         };
@@ -42,7 +48,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let status = async {
-            let image = require::image("image", request.image)?;
+            let image = require::image("image", request.image, &self.pods.services().settings.handlers)?;
             let status = self.pods.images().status(&image, request.verbose)?;
             let found = |(image, info)| v1::ImageStatusResponse {
                 image: Some(image),
@@ -58,7 +64,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let pull = async {
-            let image = require::image("image", request.image)?;
+            let image = require::image("image", request.image, &self.pods.services().settings.handlers)?;
             let image_ref = self
                 .pods
                 .images()
@@ -74,7 +80,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let removal = async {
-            let image = require::image("image", request.image)?;
+            let image = require::image("image", request.image, &self.pods.services().settings.handlers)?;
             self.pods.images().remove(&image.image).await?;
             Ok::<_, Failure>(v1::RemoveImageResponse {})
         };

@@ -114,6 +114,7 @@ impl Bridge {
         let subnet = self.subnet();
         let gateway = pool::gateway(subnet)?;
         let address = self.pool.reserve(&pod.pod_id, INTERFACE, subnet)?;
+        let mappings = ports::wanted(pod, address)?;
         let prefix = subnet.prefix_len();
         let made = self.links.attach(
             &pod.pod_id,
@@ -126,7 +127,6 @@ impl Bridge {
             || self.pool.owners(),
         )?;
         self.firewall.ensure(subnet, &self.ports)?;
-        let mappings = ports::wanted(pod, address);
         if !mappings.is_empty() {
             self.links.allow_hairpin(&pod.pod_id)?;
             self.ports.take(&pod.pod_id, &mappings)?;

@@ -40,6 +40,9 @@ const READONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// By annotations of this prefix, device plugins asked for CDI devices before CRI had a field.
+const CDI_ANNOTATION: &str = "cdi.k8s.io/";
+
 /// The OCI runtime spec of a container.
 ///
 /// # Errors
@@ -48,13 +51,7 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
     let default = v1::LinuxContainerSecurityContext::default();
     let security = super::security_context(input.config).unwrap_or(&default);
     check_privileged(input, security.privileged)?;
-    if let Some(device) = input.config.cdi_devices.first() {
-        let _ = device;
-        return Err(OciError::Unsupported {
-            field: "CDI_devices".into(),
-            reason: "CDI devices are not supported yet",
-        });
-    }
+    refuse_cdi(input.config)?;
     let users = userns::container_users(input.pod.config, input.config, input.user)?;
     let mounts = mounts::mounts(input, users, security.readonly_rootfs)?;
     let (process, exact_env) = process_of(input, security)?;
@@ -92,6 +89,18 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
         .set_annotations(Some(annotations))
         .set_linux(Some(linux));
     Ok(spec)
+}
+
+/// A container without the devices that it asks for would start and fail later, or not notice.
+fn refuse_cdi(config: &v1::ContainerConfig) -> Result<(), OciError> {
+    let mut annotations = config.annotations.keys();
+    let field = match annotations.find(|key| key.starts_with(CDI_ANNOTATION)) {
+        Some(key) => format!("annotations[{key:?}]").into(),
+        None if !config.cdi_devices.is_empty() => "CDI_devices".into(),
+        None => return Ok(()),
+    };
+    let reason = "CDI devices are not supported yet";
+    Err(OciError::Unsupported { field, reason })
 }
 
 /// A container may be privileged only in a pod that was announced as such.

@@ -282,6 +282,23 @@ fn cdi_devices_are_refused_by_name() {
     assert!(error.to_string().contains("CDI_devices"));
 }
 
+/// As device plugins ask for them that have not moved to the field.
+#[test]
+fn cdi_annotations_are_refused_by_name() {
+    let mut case = Case::new();
+    case.config.annotations = [("cdi.k8s.io/vendor_gpu".to_owned(), "vendor.com/gpu=0".to_owned())].into();
+    let error = case.generate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    assert!(
+        error
+            .to_string()
+            .contains("annotations[\"cdi.k8s.io/vendor_gpu\"]"),
+        "{error}"
+    );
+    case.config.annotations = [("example.com/cdi.k8s.io".to_owned(), "x".to_owned())].into();
+    assert!(case.generate().is_ok());
+}
+
 #[test]
 fn the_plan_survives_the_way_through_config_json() {
     let mut case = Case::new();

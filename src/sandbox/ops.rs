@@ -4,13 +4,14 @@
 //! (`impl Lifecycle`, pure), what the actor does about it (`impl Pod`), and the work that takes time, which either succeeds
 //! whole or undoes what it had made until it failed, whether or not anybody still waits.
 //!
-//! `cgroup`, `files`, `userns`, `volumes` and `log` are what several operations need of the kernel.
+//! `cgroup`, `files`, `userns`, `volumes`, `log` and `oom_score` are what several operations need of the kernel.
 
 mod cgroup;
 mod create_container;
 mod exec;
 mod files;
 mod log;
+mod oom_score;
 mod port_forward;
 mod remove_container;
 mod remove_pod;

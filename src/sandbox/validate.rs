@@ -37,6 +37,19 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
             }
         }
     }
+    let security = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref());
+    if let Some(security) = security
+        && let (Some(group), None) = (&security.run_as_group, &security.run_as_user)
+    {
+        return invalid(
+            "config.linux.security_context.run_as_group",
+            &group.value.to_string(),
+            "a group is only set together with a user: set run_as_user, too",
+        );
+    }
     sysctls(config)?;
     namespaces(&namespace_options(config))?;
     let users = crate::oci::pod_users(config).map(drop);

@@ -76,6 +76,9 @@ const PODS: &[PodCase] = &[
             ..Default::default()
         });
     }),
+    ("run_as_group", |c| {
+        pod_security(c).run_as_group = Some(v1::Int64Value { value: 5 });
+    }),
     ("namespace", |c| {
         pod_security(c).namespace_options.get_or_insert_default().pid = 77;
     }),
@@ -104,6 +107,16 @@ const CONTAINERS: &[ContainerCase] = &[
     ("name", |c| c.metadata.get_or_insert_default().name.clear()),
     ("image", |c| c.image = None),
     ("image", |c| c.image = Some(spec(""))),
+    ("config.image.runtime_handler", |c| {
+        "no-such-handler".clone_into(&mut c.image.get_or_insert_default().runtime_handler);
+    }),
+    ("config.mounts[0].image.runtime_handler", |c| {
+        mount(c, |m| {
+            let mut image = spec("x");
+            "no-such-handler".clone_into(&mut image.runtime_handler);
+            m.image = Some(image);
+        });
+    }),
     ("log_path", |c| "../../escape.log".clone_into(&mut c.log_path)),
     ("container_path", |c| mount(c, |m| m.container_path.clear())),
     ("host_path", |c| mount(c, |m| m.host_path.clear())),

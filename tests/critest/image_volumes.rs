@@ -4,7 +4,7 @@ use pausa::proto::v1;
 use tonic::Code;
 
 use crate::harness::node::{Node, reference, spec};
-use crate::harness::{ok, on_node, refused};
+use crate::harness::{ok, on_node, on_pausa, refused, strings};
 
 fn volume(sub_path: &str) -> v1::Mount {
     v1::Mount {
@@ -35,6 +35,42 @@ fn an_image_is_a_volume_that_nobody_can_write() {
             said(node, "", script).await,
             "secondtwo\n\nRead-only file system\n"
         );
+    });
+}
+
+/// CRI `Mount.mount_options` (since 0.37) of an image volume: a program in it does not run, unless it may.
+#[test]
+#[ignore = "needs root"]
+fn mount_options_are_in_force() {
+    on_pausa(async |node| {
+        node.pull("base").await;
+        let pod = node.pod().await;
+        let script =
+            "/volume/bin/busybox echo ran 2>&1; grep ' /volume ' /proc/self/mountinfo | cut -d' ' -f6";
+        let mut mount = volume("");
+        mount.image = Some(spec(&reference("base")));
+        let said = pod
+            .sh_with(script, |config| config.mounts.push(mount.clone()))
+            .await;
+        assert!(said.starts_with("ran\n") && !said.contains("noexec"), "{said}");
+        mount.mount_options = strings(&["noexec", "nosuid", "nodev"]);
+        let said = pod
+            .sh_with(script, |config| config.mounts.push(mount.clone()))
+            .await;
+        assert!(said.contains("Permission denied"), "{said}");
+        for option in ["ro", "noexec", "nosuid", "nodev"] {
+            assert!(
+                said.lines()
+                    .last()
+                    .is_some_and(|line| line.split(',').any(|one| one == option)),
+                "{said}"
+            );
+        }
+        let mut config = pod.container_config();
+        mount.mount_options = strings(&["exec"]);
+        config.mounts.push(mount);
+        let text = refused(Code::InvalidArgument, pod.try_create(&config).await);
+        assert!(text.contains("mounts[0].mount_options"), "{text}");
     });
 }
 

@@ -168,6 +168,65 @@ fn an_update_changes_only_what_it_says() {
     });
 }
 
+async fn update_score(container: &Container<'_>, score: i64) -> Result<(), tonic::Status> {
+    let request = v1::UpdateContainerResourcesRequest {
+        container_id: container.id.clone(),
+        linux: Some(v1::LinuxContainerResources {
+            oom_score_adj: score,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut runtime = container.node.runtime();
+    runtime.update_container_resources(request).await.map(drop)
+}
+
+/// kubelet sends a new score with a new request for memory (KEP-1287). The processes of the container get it that have the
+/// old one, and those that come later; one that has chosen another keeps it.
+#[test]
+#[ignore = "needs root"]
+fn a_new_oom_score_reaches_the_processes() {
+    on_pausa(async |node| {
+        let pod = node.pod().await;
+        let script = "trap 'exit 0' TERM; (echo 777 > /proc/self/oom_score_adj; exec sleep 3600) & sleep 3601 & echo ready; wait";
+        let container = pod
+            .start(|config| {
+                config.command = strings(&["sh", "-c", script]);
+                config.linux.get_or_insert_default().resources = Some(limits());
+            })
+            .await;
+        container.says("ready").await;
+        let scores = "for p in /proc/[0-9]*; do echo \"$(tr '\\0' ' ' < $p/cmdline) $(cat $p/oom_score_adj)\"; done | \
+                      grep -E '^(sleep|sh -c trap)' | grep -oE '[0-9]+$' | sort; cat /proc/self/oom_score_adj";
+        let own = |score: i64| format!("{score}\n{score}\n777\n{score}\n");
+        crate::harness::eventually("the child has chosen its score", async || {
+            (container.sh(scores).await == own(500)).then_some(())
+        })
+        .await;
+        for score in [600, 550] {
+            ok_update(update_score(&container, score).await);
+            assert_eq!(container.sh(scores).await, own(score));
+        }
+        ok_update(update_score(&container, 0).await);
+        assert_eq!(container.sh(scores).await, own(550), "0 is not given");
+        let status = update_score(&container, 1001).await.expect_err("out of range");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains("oom_score_adj"), "{status:?}");
+
+        let mut config = pod.container_config();
+        config.linux.get_or_insert_default().resources = Some(limits());
+        let created = pod.create(config).await;
+        ok_update(update_score(&created, 300).await);
+        created.start().await;
+        assert_eq!(created.sh("cat /proc/1/oom_score_adj").await, "300\n");
+    });
+}
+
+#[track_caller]
+fn ok_update(answer: Result<(), tonic::Status>) {
+    answer.expect("UpdateContainerResources");
+}
+
 /// The kernel's OOM killer ended PID 1: exit code 137 and the reason users look for.
 #[test]
 #[ignore = "needs root"]

@@ -181,6 +181,26 @@ fn the_hostname_is_the_pods() {
     });
 }
 
+/// The built-in bridge has no IPv6: on such an address nothing would ever arrive.
+#[test]
+#[ignore = "needs root"]
+fn a_host_port_of_an_ipv6_address_is_refused() {
+    on_own_node(async |node| {
+        let mut config = node.pod_config();
+        config.port_mappings = vec![v1::PortMapping {
+            container_port: 80,
+            host_port: node.slot().host_port().into(),
+            host_ip: "fd00::7".to_owned(),
+            ..Default::default()
+        }];
+        let text = refused(Code::InvalidArgument, node.try_pod(&config).await);
+        assert!(text.contains("host_ip") && text.contains("fd00::7"), "{text}");
+        config.port_mappings[0].host_ip = "::".to_owned();
+        config.metadata.get_or_insert_default().attempt = 1;
+        node.run_pod(config).await;
+    });
+}
+
 /// CRI `LinuxPodSandboxConfig.sysctls`: those of the pod's own namespaces.
 #[test]
 #[ignore = "needs root"]

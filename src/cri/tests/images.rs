@@ -20,6 +20,38 @@ async fn image_calls_need_an_image() {
     refused(images.pull_image(nameless).await, "image.image");
 }
 
+/// CRI `ImageSpec.runtime_handler`: "If the runtime handler is unknown, the request should be rejected."
+#[tokio::test]
+async fn the_handler_of_an_image_must_be_known() {
+    let server = Server::start().await;
+    let mut images = server.images().await;
+    let unknown = Some(v1::ImageSpec {
+        runtime_handler: "kata".to_owned(),
+        ..image("nope")
+    });
+    let pull = v1::PullImageRequest {
+        image: unknown.clone(),
+        ..Default::default()
+    };
+    refused(images.pull_image(pull).await, "image.runtime_handler");
+    let status = v1::ImageStatusRequest {
+        image: unknown.clone(),
+        verbose: false,
+    };
+    refused(images.image_status(status).await, "image.runtime_handler");
+    let remove = v1::RemoveImageRequest {
+        image: unknown.clone(),
+    };
+    refused(images.remove_image(remove).await, "image.runtime_handler");
+    let filter = Some(v1::ImageFilter { image: unknown });
+    let list = v1::ListImagesRequest {
+        filter: filter.clone(),
+    };
+    refused(images.list_images(list).await, "filter.image.runtime_handler");
+    let stream = v1::StreamImagesRequest { filter };
+    refused(images.stream_images(stream).await, "filter.image.runtime_handler");
+}
+
 #[tokio::test]
 async fn a_missing_image_is_an_answer() {
     let server = Server::start().await;

@@ -38,14 +38,24 @@ impl HostPort {
     }
 }
 
-/// The host ports that a pod asks for. This network is IPv4: ports of an IPv6 address of the host are left out.
-pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
+/// The host ports that a pod asks for. `0.0.0.0` and `::` are all addresses of the host, of which this network knows those
+/// of IPv4.
+///
+/// # Errors
+/// A port of one IPv6 address, on which nothing would ever arrive.
+pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Result<Vec<HostPort>, NetworkError> {
     let mut wanted: Vec<HostPort> = Vec::new();
     for mapping in pod.host_ports() {
-        let host_ip = match mapping.host_ip {
-            Some(IpAddr::V6(_)) => continue,
-            Some(IpAddr::V4(ip)) if !ip.is_unspecified() => Some(ip),
-            _ => None,
+        let host_ip = match mapping.host_ip.filter(|ip| !ip.is_unspecified()) {
+            Some(IpAddr::V6(ip)) => {
+                return Err(NetworkError::InvalidPod {
+                    field: "port_mappings.host_ip".to_owned(),
+                    value: ip.to_string(),
+                    expected: "an IPv4 address or empty on the built-in bridge, which has no IPv6; use CNI for dual stack",
+                });
+            }
+            Some(IpAddr::V4(ip)) => Some(ip),
+            None => None,
         };
         let port = HostPort {
             protocol: mapping.protocol,
@@ -58,7 +68,7 @@ pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Vec<HostPort> {
             wanted.push(port);
         }
     }
-    wanted
+    Ok(wanted)
 }
 
 /// One file per pod.

@@ -47,13 +47,7 @@ pub(super) fn mount(
         (false, false) => "rw",
     };
     let mut options = vec!["rbind", propagation, access];
-    for option in &mount.mount_options {
-        let Some(known) = OPTIONS.iter().find(|known| *known == option) else {
-            let reason = "only noexec, nodev and nosuid are allowed";
-            return Err(OciError::invalid(field("mount_options"), option, reason));
-        };
-        options.push(known);
-    }
+    options.extend(own_options(index, mount)?);
     if mapped {
         options.push("idmap");
     }
@@ -63,6 +57,18 @@ pub(super) fn mount(
             .set_gid_mappings(Some(userns::to_oci(range)));
     }
     Ok(made)
+}
+
+/// `mount_options`.
+fn own_options(index: usize, mount: &v1::Mount) -> Result<Vec<&'static str>, OciError> {
+    let known = |option: &String| {
+        let known = OPTIONS.into_iter().find(|known| known == option);
+        known.ok_or_else(|| {
+            let reason = "only noexec, nodev and nosuid are allowed";
+            OciError::invalid(format!("mounts[{index}].mount_options"), option, reason)
+        })
+    };
+    mount.mount_options.iter().map(known).collect()
 }
 
 /// Recursive read-only (KEP-3857) requires `readonly` and no propagation.
@@ -122,5 +128,7 @@ fn volume(index: usize, mount: &v1::Mount, target: PathBuf, source: &Path) -> Re
         let reason = "an image volume is PRIVATE (0)";
         return Err(OciError::invalid(field("propagation"), mount.propagation, reason));
     }
-    Ok(oci(target, "bind", source, &["rbind", "rprivate", "ro"]))
+    let mut options = vec!["rbind", "rprivate", "ro"];
+    options.extend(own_options(index, mount)?);
+    Ok(oci(target, "bind", source, &options))
 }

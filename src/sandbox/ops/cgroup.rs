@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 
+use super::oom_score;
 use super::run_pod::cgroup_parent;
 use crate::blocking::blocking;
 use crate::cgroups::{Cgroup, CgroupError, CgroupPath};
@@ -240,19 +241,21 @@ pub(in crate::sandbox) async fn kill_cgroup(services: &Arc<Services>, pod: &PodR
     }
 }
 
-/// Changes the limits of a running container.
+/// Changes the limits of a running container, and the OOM score of its processes.
 pub(super) async fn update(
     services: &Arc<Services>,
     pod: &PodRecord,
     container: &Id,
-    resources: v1::LinuxContainerResources,
+    old: v1::LinuxContainerResources,
+    new: v1::LinuxContainerResources,
 ) -> Result<(), PodError> {
     const DOING: &str = "change the container's resources";
     let path = path(services, pod, container).map_err(failed(DOING))?;
     let services = Arc::clone(services);
     blocking(move || {
         let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
-        cgroup.update(&resources).map_err(failed(DOING))
+        cgroup.update(&new).map_err(failed(DOING))?;
+        oom_score::change(&cgroup, old.oom_score_adj, new.oom_score_adj)
     })
     .await
 }

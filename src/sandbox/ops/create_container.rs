@@ -47,7 +47,13 @@ impl Pods {
         let mut config = require::message("config", request.config)?;
         let metadata = require::message("config.metadata", config.metadata.as_ref())?;
         require::text("config.metadata.name", &metadata.name)?;
-        config.image = Some(require::image("config.image", config.image.take())?);
+        let handlers = &self.services.settings.handlers;
+        config.image = Some(require::image("config.image", config.image.take(), handlers)?);
+        for (index, mount) in config.mounts.iter().enumerate() {
+            if let Some(image) = &mount.image {
+                require::known_handler(&format!("config.mounts[{index}].image"), image, handlers)?;
+            }
+        }
         validate::container(&config)?;
         self.check_target(&request.pod_sandbox_id, &config)?;
         let pod = self.registry.pod(&request.pod_sandbox_id)?;

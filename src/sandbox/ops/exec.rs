@@ -361,6 +361,7 @@ impl Target {
             }
         };
         let mut process = ProcessPlan::clone(&first);
+        process.oom_score_adj = self.record.oom_score_adj();
         process.args = command.into_iter().map(String::into_bytes).collect();
         process.terminal = false;
         process.terminal_size = None;

@@ -234,6 +234,7 @@ async fn start_in(
     cgroup: &Cgroup,
     handle: &PodHandle,
 ) -> Result<Started, PodError> {
+    plan.process.oom_score_adj = record.oom_score_adj();
     let mut fds: Vec<OwnedFd> = vec![root];
     plan.fds = vec![FdRole::Root];
     plan.fds

@@ -6,6 +6,7 @@ use super::cgroup;
 use crate::container::ContainerRecord;
 use crate::error::Failure;
 use crate::id::Id;
+use crate::oci;
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::Pods;
@@ -30,7 +31,10 @@ impl Pods {
         request: v1::UpdateContainerResourcesRequest,
     ) -> Result<v1::UpdateContainerResourcesResponse, Failure> {
         require::text("container_id", &request.container_id)?;
-        let change = Update::Change(Box::new(request.linux.unwrap_or_default()));
+        let change = request.linux.unwrap_or_default();
+        oci::oom_score_adj(&change)
+            .map_err(|error| PodError::failed("change the container's resources", error))?;
+        let change = Update::Change(Box::new(change));
         self.update(&request.container_id, change).await?;
         Ok(v1::UpdateContainerResourcesResponse {})
     }
@@ -156,7 +160,8 @@ async fn apply(
 ) -> Result<(), PodError> {
     match update {
         Update::Change(change) => {
-            cgroup::update(services, pod, &record.id, merge(&record.resources, change)).await
+            let (old, new) = (record.resources.clone(), merge(&record.resources, change));
+            cgroup::update(services, pod, &record.id, old, new).await
         }
         Update::Restore => cgroup::restore(services, pod, &record.id, record.resources.clone()).await,
     }

@@ -75,6 +75,25 @@ fn modes_that_a_pod_cannot_have_are_refused() {
     assert!(mode(|options| options.pid = 77).unwrap_err().contains("77"));
 }
 
+/// CRI `LinuxSandboxSecurityContext.run_as_group`.
+#[test]
+fn a_group_needs_a_user() {
+    let run_as = |user: Option<i64>| {
+        with(|config| {
+            config.linux = Some(v1::LinuxPodSandboxConfig {
+                security_context: Some(v1::LinuxSandboxSecurityContext {
+                    run_as_user: user.map(|value| v1::Int64Value { value }),
+                    run_as_group: Some(v1::Int64Value { value: 7 }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            });
+        })
+    };
+    assert_eq!(run_as(Some(0)), Ok(()));
+    assert!(run_as(None).unwrap_err().contains("run_as_group"));
+}
+
 #[test]
 fn a_log_path_stays_below_the_pods_directory() {
     let path = |path: &str| {

@@ -1,6 +1,8 @@
 //! Who has which host port.
 
 use super::*;
+use crate::error::{ErrorKind, Kinded};
+use crate::network::types::PortMapping;
 
 fn port(host_ip: Option<[u8; 4]>, host_port: u16, last: u8) -> HostPort {
     HostPort {
@@ -10,6 +12,34 @@ fn port(host_ip: Option<[u8; 4]>, host_port: u16, last: u8) -> HostPort {
         address: [10, 123, 0, last].into(),
         container_port: 80,
     }
+}
+
+fn asks_for(host_ip: &str) -> Result<Vec<HostPort>, NetworkError> {
+    let pod = PodNetwork {
+        port_mappings: vec![PortMapping {
+            protocol: Protocol::Tcp,
+            container_port: 80,
+            host_port: 8080,
+            host_ip: Some(host_ip.parse().unwrap()),
+        }],
+        ..PodNetwork::default()
+    };
+    wanted(&pod, [10, 123, 0, 2].into())
+}
+
+/// On an IPv6 address of the host nothing would ever reach the pod.
+#[test]
+fn a_port_of_an_ipv6_address_is_refused() {
+    let error = asks_for("fd00::7").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("fd00::7"), "{error}");
+    for all in ["0.0.0.0", "::"] {
+        assert_eq!(asks_for(all).unwrap(), [port(None, 8080, 2)], "{all}");
+    }
+    assert_eq!(
+        asks_for("127.0.0.1").unwrap(),
+        [port(Some([127, 0, 0, 1]), 8080, 2)]
+    );
 }
 
 fn is_taken(outcome: &Result<(), NetworkError>, wanted: u16) -> bool {
