@@ -393,7 +393,8 @@ fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::StatusRespo
         runtime_handlers: handlers.collect(),
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            // Nothing more is needed than for those with a network of their own.
+            user_namespaces_host_network: node.builtin.user_namespaces,
             mount_options: true,
         }),
         ..Default::default()

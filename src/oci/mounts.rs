@@ -17,7 +17,7 @@ use oci_spec::runtime::Mount;
 use pausa_monitor_protocol::{IdRange, Namespace, Propagation};
 
 use super::error::OciError;
-use super::{ContainerInput, security_context};
+use super::{ContainerInput, security_context, userns};
 
 /// The mounts of a container and how its root propagates.
 pub(crate) struct Mounts {
@@ -32,7 +32,8 @@ pub(crate) fn mounts(
     readonly_root: bool,
 ) -> Result<Mounts, OciError> {
     let privileged = security_context(input.config).is_some_and(|security| security.privileged);
-    let mut all = defaults::kernel(privileged);
+    let foreign_network = users.is_some() && userns::is_on_host_network(input.pod.config);
+    let mut all = defaults::kernel(privileged, foreign_network);
     all.push(defaults::shm(&input.namespaces.ipc, &input.pod.files.shm));
     all.extend(defaults::pod_files(input.pod.files, readonly_root));
     let mut root_propagation = Propagation::Private;

@@ -7,6 +7,9 @@
 //! | NODE      | the host's | the host's | the host's |
 //! | TARGET    | that container's | refused | refused |
 //!
+//! A pod with a user namespace may be on the host's network. It is in that already, and none of its processes could join it:
+//! POD and NODE are the same there.
+//!
 //! In a pod that shares no PID namespace (CONTAINER), POD means the container's own. The mount namespace is always the
 //! container's own. So is the cgroup namespace, except for a privileged container, which is there to see the node. The
 //! user namespace is always the pod's: see [`super::userns`].
@@ -33,7 +36,10 @@ pub fn namespace_plan(
     let options = security
         .and_then(|security| security.namespace_options.as_ref())
         .unwrap_or(&default);
-    let network = shared("network", options.network())?;
+    let network = match shared("network", options.network())? {
+        Namespace::Host if super::pod_users(pod)?.is_some() => Namespace::Pod,
+        network => network,
+    };
     let ipc = match options.ipc() {
         NamespaceMode::Container => Namespace::New,
         mode => shared("ipc", mode)?,

@@ -1,8 +1,9 @@
 //! User namespaces of pods (KEP-127): CRI's options and their rules.
 //!
-//! A pod has no range of ids, or one that users and groups, all its containers and all its volumes share. Host
-//! namespaces and privilege are refused with one: a namespace of the host is not owned by the pod's root, so no kernel
-//! file system could be mounted in it, and privilege is meant for the host.
+//! A pod has no range of ids, or one that users and groups, all its containers and all its volumes share. The host's PID
+//! and IPC namespaces and privilege are refused with one: a namespace of the host is not owned by the pod's root, so its
+//! kernel file systems could not be mounted, and privilege is meant for the host. The host's network can be had; such a pod
+//! gets the host's `/sys`, read-only.
 //!
 //! Reference: user_namespaces(7), mount_setattr(2); CRI `UserNamespace`, `Mount.uidMappings`.
 
@@ -66,6 +67,13 @@ pub(crate) fn container_users(
     let Some(range) = of_pod else { return Ok(None) };
     if let Some(options) = options {
         refuse_host_namespaces(options, "linux.security_context.namespace_options")?;
+        if options.network() == NamespaceMode::Node && !is_on_host_network(pod) {
+            return Err(OciError::invalid(
+                "linux.security_context.namespace_options.network",
+                "NODE",
+                "the pod has a user namespace and a network of its own, and its processes cannot join the host's",
+            ));
+        }
     }
     if security.is_some_and(|security| security.privileged) {
         return Err(OciError::invalid(
@@ -86,6 +94,16 @@ pub(crate) fn container_users(
         }
     }
     Ok(of_pod)
+}
+
+/// Whether a pod is in the host's network namespace.
+pub(crate) fn is_on_host_network(pod: &v1::PodSandboxConfig) -> bool {
+    let security = pod
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref());
+    let options = security.and_then(|security| security.namespace_options.as_ref());
+    options.is_some_and(|options| options.network() == NamespaceMode::Node)
 }
 
 /// Whether file owners on a mount are mapped to the pod's ids.
@@ -171,11 +189,7 @@ fn range(mappings: &[v1::IdMapping], field: &str) -> Result<IdRange, OciError> {
 }
 
 fn refuse_host_namespaces(options: &v1::NamespaceOption, field: &str) -> Result<(), OciError> {
-    let modes = [
-        ("network", options.network),
-        ("pid", options.pid),
-        ("ipc", options.ipc),
-    ];
+    let modes = [("pid", options.pid), ("ipc", options.ipc)];
     for (name, mode) in modes {
         if mode == i32::from(NamespaceMode::Node) {
             return Err(OciError::invalid(

@@ -380,6 +380,74 @@ fn image_volumes_have_their_owners() {
     });
 }
 
+/// A pod with a user namespace on the host's network (CRI since 1.36, `RuntimeFeatures.user_namespaces_host_network`): it has
+/// the node's interfaces and no power over them, and sees `/sys` of the node, read-only. Exec and a new daemon find its user
+/// namespace, too.
+#[test]
+#[ignore = "needs root"]
+fn the_hosts_network_is_there_and_cannot_be_changed() {
+    on_own_node(async |node| {
+        if !can(node).await {
+            return;
+        }
+        let status = ok(
+            "Status",
+            node.runtime().status(v1::StatusRequest::default()).await,
+        );
+        assert!(
+            status
+                .features
+                .is_some_and(|features| features.user_namespaces_host_network)
+        );
+        let pod = node.pod_with(|config| {
+            set(config, users(FIRST));
+            let options = pod_security(config).namespace_options.get_or_insert_default();
+            options.set_network(v1::NamespaceMode::Node);
+        });
+        let pod = pod.await;
+        let privileged = |config: &mut v1::ContainerConfig| {
+            security(config).capabilities = Some(v1::Capability {
+                add_capabilities: strings(&["NET_ADMIN", "SYS_ADMIN"]),
+                ..Default::default()
+            });
+        };
+        let running = pod.start(privileged).await;
+        let created = pod.create(pod.container_config()).await;
+        let own = std::fs::read_link("/proc/self/ns/net").expect("our network namespace");
+        let seen = running
+            .sh("readlink /proc/self/ns/net; cat /proc/self/uid_map; hostname")
+            .await;
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("our name");
+        let first = FIRST.to_string();
+        assert_eq!(
+            words(&seen),
+            [own.to_str().expect("text"), "0", &first, "65536", name.trim()]
+        );
+        // The bridge is there from the first pod on that needs it.
+        node.pod().await;
+        let names = running.sh("ls /sys/class/net").await;
+        assert!(words(&names).contains(&node.slot().bridge().as_str()), "{names}");
+        let refused = "ip link add x type dummy 2>&1 | grep -o 'not permitted'; hostname x 2>&1 | grep -o 'not permitted'; \
+                       touch /sys/x 2>&1 | grep -o 'Read-only file system'; \
+                       grep ' /sys[ /]' /proc/self/mountinfo | grep -v ' /sys/fs/cgroup' | cut -d' ' -f6 | grep -v '^ro' | head -1";
+        assert_eq!(
+            running.sh(refused).await,
+            "not permitted\nnot permitted\nRead-only file system\n"
+        );
+        node.daemon(|daemon| {
+            daemon.kill();
+            daemon.restart();
+        });
+        node.until_it_answers().await;
+        created.start().await;
+        let later = pod.start(|_| {}).await;
+        for container in [&running, &created, &later] {
+            let seen = container.sh("stat -c %u /bin; cat /proc/self/uid_map").await;
+            assert_eq!(words(&seen), ["0", "0", &first, "65536"]);
+        }
+    });
+}
+
 /// A daemon that was killed finds the pod's user namespace again.
 #[test]
 #[ignore = "needs root"]

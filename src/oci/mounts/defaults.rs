@@ -9,7 +9,11 @@ use super::{oci, own};
 use crate::oci::PodFiles;
 
 /// The kernel's own file systems. A privileged container may write to `/sys` and its cgroups.
-pub(super) fn kernel(privileged: bool) -> Vec<Mount> {
+///
+/// The kernel lets nobody mount a sysfs whose network namespace belongs to another user namespace (`sysfs_init_fs_context`).
+/// A pod with a user namespace on the host's network (`foreign_network`) therefore sees the host's `/sys`, with all that is
+/// mounted there, read-only.
+pub(super) fn kernel(privileged: bool, foreign_network: bool) -> Vec<Mount> {
     let readonly = if privileged { "rw" } else { "ro" };
     let dev = ["nosuid", "strictatime", "mode=755", "size=65536k"];
     let pts = [
@@ -20,14 +24,22 @@ pub(super) fn kernel(privileged: bool) -> Vec<Mount> {
         "mode=0620",
         "gid=5",
     ];
-    let sys = ["nosuid", "noexec", "nodev", readonly];
+    let sys = match foreign_network {
+        true => oci(
+            "/sys",
+            "bind",
+            "/sys",
+            &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"],
+        ),
+        false => oci("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", readonly]),
+    };
     let cgroup = ["nosuid", "noexec", "nodev", "relatime", readonly];
     vec![
         oci("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         oci("/dev", "tmpfs", "tmpfs", &dev),
         oci("/dev/pts", "devpts", "devpts", &pts),
         oci("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        oci("/sys", "sysfs", "sysfs", &sys),
+        sys,
         oci("/sys/fs/cgroup", "cgroup", "cgroup", &cgroup),
     ]
 }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use pausa_monitor_protocol::MountSource;
+use pausa_monitor_protocol::{MountSource, Namespace};
 use rustix::mount::MountAttrFlags;
 
 use super::*;
@@ -71,6 +71,39 @@ fn a_pod_has_one_range_or_none() {
     assert_eq!(pod_users(&pod(options(node))).unwrap(), None);
 }
 
+/// Nobody can mount a sysfs of a network namespace that belongs to another user namespace, or join such a namespace.
+#[test]
+fn on_the_hosts_network_it_sees_the_hosts_sys() {
+    let mut case = case();
+    let sys = |case: &Case| {
+        let spec = case.generate().unwrap();
+        let mounts = spec.mounts().clone().unwrap();
+        mounts
+            .into_iter()
+            .find(|mount| mount.destination() == Path::new("/sys"))
+            .unwrap()
+    };
+    assert_eq!(sys(&case).typ().as_deref(), Some("sysfs"));
+    let mut of_host = options(usual());
+    of_host.set_network(NamespaceMode::Node);
+    case.security().namespace_options = Some(of_host.clone());
+    let error = case.generate().unwrap_err();
+    assert!(error.to_string().contains("namespace_options.network"), "{error}");
+    case.pod.linux = pod(of_host).linux;
+    let found = sys(&case);
+    assert_eq!(
+        (found.typ().as_deref(), found.source().as_deref()),
+        (Some("bind"), Some(Path::new("/sys")))
+    );
+    let has = |option: &str| found.options().iter().flatten().any(|one| one == option);
+    assert!(
+        ["rbind", "rro", "nosuid", "noexec", "nodev"].into_iter().all(has),
+        "{found:?}"
+    );
+    let plan = super::super::namespace_plan(&case.pod, &case.config).unwrap();
+    assert_eq!((plan.network, plan.uts), (Namespace::Pod, Namespace::Pod));
+}
+
 #[test]
 fn what_cannot_be_is_refused_by_its_field() {
     let changes: [Change<v1::UserNamespace>; 13] = [
@@ -107,11 +140,8 @@ fn what_cannot_be_is_refused_by_its_field() {
 }
 
 #[test]
-fn nothing_of_the_nodes_goes_with_it() {
-    let changes: [Change<v1::NamespaceOption>; 3] = [
-        ("namespace_options.network", |options| {
-            options.set_network(NamespaceMode::Node);
-        }),
+fn neither_pids_nor_ipc_of_the_node_go_with_it() {
+    let changes: [Change<v1::NamespaceOption>; 2] = [
         ("namespace_options.pid", |options| {
             options.set_pid(NamespaceMode::Node);
         }),

@@ -144,7 +144,7 @@ async fn find(wanted: impl Fn(&Id) -> bool + Send + 'static) -> Vec<Process> {
 }
 
 /// The pod in a monitor's command line, `pausa-monitor POD`.
-pub(super) fn pod_of(command: &[u8]) -> Option<Id> {
+pub(in crate::sandbox) fn pod_of(command: &[u8]) -> Option<Id> {
     let mut words = command.split(|byte| *byte == 0);
     if words.next() != Some(b"pausa-monitor") {
         return None;

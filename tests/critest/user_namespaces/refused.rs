@@ -14,7 +14,7 @@ use crate::harness::{on_pausa, refused};
 #[test]
 #[ignore = "needs root"]
 fn pods_that_cannot_be_are_refused() {
-    let changes: [fn(&mut v1::PodSandboxConfig); 10] = [
+    let changes: [fn(&mut v1::PodSandboxConfig); 9] = [
         |c| set(c, v1::UserNamespace::default()),
         |c| {
             let mut two = users(FIRST);
@@ -50,11 +50,6 @@ fn pods_that_cannot_be_are_refused() {
         |c| {
             set(c, users(FIRST));
             let options = pod_security(c).namespace_options.get_or_insert_default();
-            options.set_network(NamespaceMode::Node);
-        },
-        |c| {
-            set(c, users(FIRST));
-            let options = pod_security(c).namespace_options.get_or_insert_default();
             options.set_pid(NamespaceMode::Node);
         },
         |c| {
@@ -82,7 +77,7 @@ fn containers_that_cannot_be_are_refused() {
             return;
         }
         let pod = pod_of(node, FIRST).await;
-        let changes: [fn(&mut v1::ContainerConfig); 4] = [
+        let changes: [fn(&mut v1::ContainerConfig); 5] = [
             |c| {
                 let options = security(c).namespace_options.get_or_insert_default();
                 options.userns_options = Some(users(FIRST + LENGTH));
@@ -91,6 +86,10 @@ fn containers_that_cannot_be_are_refused() {
                 let options = security(c).namespace_options.get_or_insert_default();
                 let node = options.userns_options.insert(v1::UserNamespace::default());
                 node.set_mode(NamespaceMode::Node);
+            },
+            |c| {
+                let options = security(c).namespace_options.get_or_insert_default();
+                options.set_network(NamespaceMode::Node);
             },
             |c| {
                 let value = LENGTH.into();
