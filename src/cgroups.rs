@@ -38,6 +38,7 @@ pub use group::Cgroup;
 pub(crate) use layout::Hierarchy;
 pub use layout::Layout;
 pub use path::CgroupPath;
+pub use settings::Limits;
 pub use stats::{CpuStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
 
 use std::io;
@@ -50,7 +51,6 @@ use self::group::Member;
 use self::settings::Setting;
 use crate::config::CgroupDriver;
 use crate::error::chain;
-use crate::proto::v1;
 
 /// How often creation starts over because a parent vanished.
 const ATTEMPTS: usize = 16;
@@ -175,7 +175,7 @@ impl Cgroups {
         root.controllers.iter().any(|name| name == "pids")
     }
 
-    /// Creates a cgroup with limits from CRI's fields and the device rules of the spec, in order. Without rules those of
+    /// Creates a cgroup with a container's limits and the device rules of the spec, in order. Without rules those of
     /// the parent apply. An existing cgroup gets the limits and rules.
     ///
     /// # Errors
@@ -183,11 +183,11 @@ impl Cgroups {
     pub fn create(
         &self,
         path: &CgroupPath,
-        resources: &v1::LinuxContainerResources,
+        limits: &Limits,
         devices: &[LinuxDeviceCgroup],
     ) -> Result<Cgroup, CgroupError> {
         // Everything is checked before anything is created.
-        let settings = settings::from_cri(self.layout.is_v2(), resources)?;
+        let settings = settings::of_container(self.layout.is_v2(), limits)?;
         self.create_in(path, &settings, devices, |_| true)
     }
 

@@ -21,10 +21,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 mod error;
+mod handler;
 mod load;
 mod validate;
 
 pub use error::ConfigError;
+pub use handler::{Handler, Ulimit};
 pub use load::load;
 
 pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";
@@ -52,6 +54,8 @@ pub struct Config {
     pub enable_unprivileged_ports: bool,
     /// Allows every pod to send ICMP echo requests (sysctl `net.ipv4.ping_group_range`).
     pub enable_unprivileged_icmp: bool,
+    /// Gives the devices that a container asks for to its user and group, instead of their owners on the node.
+    pub device_ownership_from_security_context: bool,
     /// Longest line of a container's log in bytes. Longer lines are split and tagged `P`.
     pub max_log_line: u32,
     /// Seconds that running requests get to finish after SIGTERM.
@@ -225,22 +229,6 @@ pub enum CgroupDriver {
     Systemd,
 }
 
-/// One runtime handler.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Handler {
-    pub kind: HandlerKind,
-}
-
-/// What runs the containers of a handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HandlerKind {
-    /// pausa itself.
-    #[default]
-    Builtin,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -252,6 +240,7 @@ impl Default for Config {
             cgroup_driver: CgroupDriver::Auto,
             enable_unprivileged_ports: true,
             enable_unprivileged_icmp: true,
+            device_ownership_from_security_context: false,
             max_log_line: 16 * 1024,
             drain_timeout_seconds: 5,
             network: Network::default(),

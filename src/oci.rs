@@ -57,6 +57,7 @@ pub use signal::{Signal, stop_signal};
 pub use user::{ResolvedUser, resolve_user};
 pub use userns::pod_users;
 
+use crate::config::Handler;
 use crate::proto::v1;
 
 /// The pod a container belongs to.
@@ -103,6 +104,8 @@ pub struct ContainerInput<'a> {
     /// Its root directory, for `root.path`.
     pub rootfs: &'a Path,
     pub host: &'a Host,
+    /// What its pod's runtime handler adds.
+    pub handler: &'a Handler,
     pub prepared: &'a Prepared,
     /// See [`namespace_plan`].
     pub namespaces: &'a NamespacePlan,

@@ -1,7 +1,8 @@
 //! Required fields of requests. A request without one is InvalidArgument, and the message names the field.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use crate::config::Handler;
 use crate::error::{ErrorKind, Failure};
 use crate::proto::v1;
 
@@ -22,7 +23,7 @@ pub(crate) fn text(field: &'static str, value: &str) -> Result<(), Failure> {
 pub(crate) fn image(
     field: &'static str,
     image: Option<v1::ImageSpec>,
-    handlers: &BTreeSet<String>,
+    handlers: &BTreeMap<String, Handler>,
 ) -> Result<v1::ImageSpec, Failure> {
     let image = message(field, image)?;
     if image.image.is_empty() {
@@ -37,10 +38,10 @@ pub(crate) fn image(
 pub(crate) fn known_handler(
     field: &str,
     image: &v1::ImageSpec,
-    handlers: &BTreeSet<String>,
+    handlers: &BTreeMap<String, Handler>,
 ) -> Result<(), Failure> {
     let handler = &image.runtime_handler;
-    if handlers.contains(handler) {
+    if handlers.contains_key(handler) {
         return Ok(());
     }
     Err(invalid(format!(

@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
-use super::settings::{self, MEMORY, Setting};
+use super::settings::{self, Limits, MEMORY, Setting};
 use super::stats::{self, Pressures, Stats};
 use super::{Cgroups, Driver, devices, systemd};
 use crate::error::chain;
@@ -139,11 +139,11 @@ impl Cgroup {
     ///
     /// # Errors
     /// systemd refuses or does not answer.
-    pub fn register(&self, pid: i32, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
+    pub fn register(&self, pid: i32, limits: &Limits) -> Result<(), CgroupError> {
         let Some(scope) = self.scope() else {
             return Ok(());
         };
-        let settings = settings::from_cri(self.v2, resources)?;
+        let settings = settings::of_container(self.v2, limits)?;
         // systemd writes into the files what it knows of the limits, so all of them are written again, exactly.
         match systemd::start(scope, &settings, pid).and_then(|()| self.write_all(&settings)) {
             // A process that has ended since needs no scope.
@@ -195,7 +195,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel refuses what it took before.
-    pub fn restore(&self, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
+    pub fn restore(&self, limits: &Limits) -> Result<(), CgroupError> {
         // The kernel may write the same value differently, for example a size that is not in whole pages: writing
         // that again does no harm. A missing file has not changed.
         let has_changed = |setting: &Setting| {
@@ -203,7 +203,7 @@ impl Cgroup {
             let value = dir.and_then(|dir| dir.read(&setting.file).ok().flatten());
             value.is_some_and(|value| value != setting.value)
         };
-        let mut settings = settings::from_cri(self.v2, resources)?;
+        let mut settings = settings::of_container(self.v2, limits)?;
         settings.retain(has_changed);
         self.write_all(&settings)
     }

@@ -37,6 +37,33 @@ pub(crate) fn from_cri(
     }
 }
 
+/// As [`from_cri`], with what CRI has no field for.
+pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
+    let mut settings = from_cri(v2, &limits.resources)?;
+    let asked = limits.resources.unified.contains_key("pids.max");
+    if let Some(pids) = limits.pids.filter(|_| !asked) {
+        settings.push(Setting::new("pids", "pids.max", pids, PIDS));
+    }
+    Ok(settings)
+}
+
+/// The limits of a container.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    pub resources: cri::LinuxContainerResources,
+    /// How many processes and threads it may have, unless `unified` says otherwise.
+    pub pids: Option<u32>,
+}
+
+impl From<cri::LinuxContainerResources> for Limits {
+    fn from(resources: cri::LinuxContainerResources) -> Self {
+        Self {
+            resources,
+            pids: None,
+        }
+    }
+}
+
 /// The limits of a cgroup in which the processes of an exec are made, see [`super::Cgroups::create_birth`]: the process that
 /// sets everything up, and its child that executes the command.
 pub(crate) fn of_birth(v2: bool) -> Vec<Setting> {
@@ -79,6 +106,7 @@ pub(crate) const MEMS: &str = "linux.resources.cpuset_mems";
 pub(crate) const MEMORY: &str = "linux.resources.memory_limit_in_bytes";
 pub(crate) const SWAP: &str = "linux.resources.memory_swap_limit_in_bytes";
 pub(crate) const HUGEPAGES: &str = "linux.resources.hugepage_limits";
+pub(crate) const PIDS: &str = "pids_limit of the runtime handler";
 pub(crate) const UNIFIED: &str = "linux.resources.unified";
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use pausa_monitor_protocol::FdRole;
 
 use super::*;
 use crate::error::{ErrorKind, Kinded};
+use crate::proto::v1;
 
 /// A parent of this test alone, on the node's own cgroups; gone at the end whatever happens.
 struct Playground {
@@ -25,7 +26,7 @@ impl Playground {
 
     fn create(&self, id: &str, cri: &v1::LinuxContainerResources) -> Result<Cgroup, CgroupError> {
         let path = self.cgroups.container_path(&self.parent, id)?;
-        self.cgroups.create(&path, cri, &[])
+        self.cgroups.create(&path, &cri.clone().into(), &[])
     }
 
     /// What is in a file of a controller.
@@ -243,10 +244,13 @@ fn v1_device_rules_are_in_force() {
     ];
     let path = ground.cgroups.container_path(&ground.parent, "c").unwrap();
     let cri = v1::LinuxContainerResources::default();
-    let cgroup = ground.cgroups.create(&path, &cri, &devices).unwrap();
+    let cgroup = ground
+        .cgroups
+        .create(&path, &cri.clone().into(), &devices)
+        .unwrap();
     assert_eq!(ground.read("devices", "c", "devices.list"), "c 1:* rwm\n");
     // Made again, as a retried operation does.
-    ground.cgroups.create(&path, &cri, &devices).unwrap();
+    ground.cgroups.create(&path, &cri.into(), &devices).unwrap();
     cgroup.remove().unwrap();
 }
 
@@ -322,7 +326,11 @@ fn the_default_parent_comes_and_goes_with_many_at_once() {
                     let id = format!("test-{}-{thread}-{round}", std::process::id());
                     let path = cgroups.container_path("", &id).unwrap();
                     let cri = v1::LinuxContainerResources::default();
-                    cgroups.create(&path, &cri, &[]).unwrap().remove().unwrap();
+                    cgroups
+                        .create(&path, &cri.clone().into(), &[])
+                        .unwrap()
+                        .remove()
+                        .unwrap();
                 }
             });
         }
@@ -344,7 +352,7 @@ fn without_a_devices_controller_only_the_privileged_start() {
         let mut rule = LinuxDeviceCgroup::default();
         rule.set_allow(allow);
         let path = cgroups.container_path("/p", id).unwrap();
-        cgroups.create(&path, &v1::LinuxContainerResources::default(), &[rule])
+        cgroups.create(&path, &Limits::default(), &[rule])
     };
     create("privileged", true).unwrap();
     let error = create("other", false).unwrap_err();

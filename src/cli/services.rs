@@ -53,10 +53,11 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         cgroups,
         seccomp: SeccompPrograms::default(),
         settings: Settings {
-            handlers: config.handlers.keys().cloned().collect(),
+            handlers: config.handlers.clone(),
             netns_dir: NETNS_DIR.into(),
             unprivileged_ports: config.enable_unprivileged_ports,
             unprivileged_icmp: config.enable_unprivileged_icmp,
+            own_devices: config.device_ownership_from_security_context,
             max_log_line: config.max_log_line,
             network_patience: NETWORK_PATIENCE,
             exec_drain: EXEC_DRAIN,

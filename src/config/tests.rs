@@ -1,5 +1,6 @@
 use std::fs;
 
+use super::handler::Variable;
 use super::*;
 use crate::error::chain;
 
@@ -98,6 +99,54 @@ fn handlers_have_any_name_but_known_keys() {
 }
 
 #[test]
+fn what_a_handler_adds_is_read_and_printed() {
+    let dir = dir();
+    let text = "[handlers.\"\"]\npids_limit = 70\ndefault_env = [\"A=b=c\", \"B=\"]\n\
+                default_ulimits = [\"nofile=1024:4096\", \"core=0\", \"memlock=-1\"]\n";
+    let config = load(Some(&write(dir.path(), "config.toml", text))).unwrap();
+    let handler = &config.handlers[""];
+    assert_eq!(handler.pids_limit, 70);
+    assert_eq!(
+        handler
+            .default_env
+            .iter()
+            .map(Variable::entry)
+            .collect::<Vec<_>>(),
+        ["A=b=c", "B="]
+    );
+    let limits: Vec<_> = handler
+        .default_ulimits
+        .iter()
+        .map(|limit| (limit.soft, limit.hard))
+        .collect();
+    assert_eq!(limits, [(1024, 4096), (0, 0), (u64::MAX, u64::MAX)]);
+    let again = write(dir.path(), "again.toml", &config.to_toml().unwrap());
+    assert_eq!(load(Some(&again)).unwrap(), config);
+}
+
+#[test]
+fn a_wrong_value_of_a_handler_names_file_and_line() {
+    let dir = dir();
+    for wrong in [
+        "default_env = [\"A\"]",
+        "default_env = [\"=b\"]",
+        "default_ulimits = [\"nofile\"]",
+        "default_ulimits = [\"files=1\"]",
+        "default_ulimits = [\"nofile=2:1\"]",
+        "default_ulimits = [\"nofile=-2\"]",
+        "default_ulimits = [\"nofile=1:2:3\"]",
+        "pids_limit = -1",
+    ] {
+        let file = write(dir.path(), "config.toml", &format!("[handlers.fast]\n{wrong}\n"));
+        let text = chain(&load(Some(&file)).unwrap_err());
+        assert!(
+            text.contains(file.to_str().unwrap()) && text.contains("line 2"),
+            "{wrong}: {text}"
+        );
+    }
+}
+
+#[test]
 fn a_wrong_type_names_file_and_line() {
     let dir = dir();
     let file = write(
@@ -113,7 +162,10 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 19] = [
+    let cases: [(&str, Spoil); 20] = [
+        ("handlers.NAME.pids_limit", |c| {
+            c.handlers.entry("x".to_owned()).or_default().pids_limit = 5_000_000;
+        }),
         ("registries_conf", |c| {
             c.registries_conf = "registries.conf".into();
         }),
@@ -230,7 +282,8 @@ fn every_key_is_documented() {
     for (name, value) in &table {
         match value {
             toml::Value::Table(section) if name == "handlers" => {
-                assert!(docs.contains("[handlers.NAME]") && section.contains_key(""));
+                assert!(docs.contains("[handlers.NAME]"));
+                keys.extend(section[""].as_table().unwrap().keys());
             }
             toml::Value::Table(section) => {
                 assert!(docs.contains(&format!("`[{name}]`")), "{name}");

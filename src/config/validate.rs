@@ -14,6 +14,8 @@ const SOCKET_PATH_MAX: usize = 107 - ".lock".len();
 const LOG_LINE: std::ops::RangeInclusive<u32> = 256..=1024 * 1024;
 /// IPv6 needs 1280; an IP packet has at most 65535.
 const MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
+/// The most that the kernel takes (PID_MAX_LIMIT).
+const PIDS: u32 = 4 * 1024 * 1024;
 /// More parallel connections would only make registries throttle the node.
 const DOWNLOADS: std::ops::RangeInclusive<u32> = 1..=64;
 
@@ -45,6 +47,14 @@ impl Config {
             &stall,
             "at least 1 second",
         )?;
+        for handler in self.handlers.values() {
+            check(
+                handler.pids_limit <= PIDS,
+                "handlers.NAME.pids_limit",
+                &handler.pids_limit,
+                "at most 4194304, or 0 for no limit",
+            )?;
+        }
         check(
             self.log.level.parse::<Targets>().is_ok(),
             "log.level",

@@ -37,6 +37,9 @@ pub struct ContainerRecord {
     pub stop_signal: i32,
     /// Resources in force: those of the configuration, then every update.
     pub resources: v1::LinuxContainerResources,
+    /// How many processes and threads it may have, by the configuration of its runtime handler.
+    #[serde(default)]
+    pub pids_limit: Option<u32>,
 }
 
 impl ContainerRecord {

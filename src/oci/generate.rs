@@ -124,7 +124,7 @@ fn process_of(
 ) -> Result<(Process, Option<String>), OciError> {
     let config = input.config;
     let image = input.image.config().as_ref();
-    let env = process::env(config, image, input.pod.hostname, &input.user.home)?;
+    let env = process::env(config, image, input.pod.hostname, &input.user.home, input.handler)?;
     let (env, exact_env) = process::to_spec(&env);
     let asked = security.capabilities.as_ref();
     let granted = capabilities::granted(asked, security.privileged, input.host.capabilities)?;
@@ -144,7 +144,7 @@ fn process_of(
         .set_env(Some(env))
         .set_cwd(process::cwd(config, image)?)
         .set_capabilities(Some(capabilities::to_oci(&sets)))
-        .set_rlimits(None)
+        .set_rlimits(resources::rlimits(&input.handler.default_ulimits))
         .set_no_new_privileges(Some(security.no_new_privs))
         .set_apparmor_profile(security::apparmor(security, input.host)?)
         .set_selinux_label(security::selinux(security, input.host)?)
@@ -169,7 +169,11 @@ fn linux(
     linux
         .set_cgroups_path(Some(PathBuf::from(input.cgroups_path)))
         .set_devices(Some(devices::to_oci(&input.prepared.devices)))
-        .set_resources(Some(resources::resources(limits.unwrap_or(&no_limits), rules)?))
+        .set_resources(Some(resources::resources(
+            limits.unwrap_or(&no_limits),
+            input.handler.pids_limit,
+            rules,
+        )?))
         .set_rootfs_propagation(match mounts.root_propagation {
             Propagation::Private => None,
             Propagation::Slave => Some("rslave".to_owned()),

@@ -37,15 +37,20 @@ impl Prepared {
     }
 }
 
-/// Prepares one container. `seccomp_root` is the directory of relative `Localhost` profiles.
+/// Prepares one container. `seccomp_root` is the directory of relative `Localhost` profiles. With `own_devices`, the devices
+/// that CRI names belong to the container's user and group.
 ///
 /// # Errors
 /// A path that is missing, cannot be read, or does not propagate as asked; the error names the field.
-pub fn prepare(config: &v1::ContainerConfig, seccomp_root: &Path) -> Result<Prepared, OciError> {
+pub fn prepare(
+    config: &v1::ContainerConfig,
+    seccomp_root: &Path,
+    own_devices: bool,
+) -> Result<Prepared, OciError> {
     let privileged = security_context(config).is_some_and(|security| security.privileged);
     Ok(Prepared {
         seccomp: read_seccomp(config, seccomp_root)?,
-        devices: nodes::devices(config, privileged)?,
+        devices: nodes::devices(config, privileged, own_devices)?,
         sources: prepare_mounts(config)?,
     })
 }

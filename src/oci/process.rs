@@ -1,7 +1,7 @@
 //! A process: arguments, environment, working directory.
 //!
 //! CRI's command replaces the image's ENTRYPOINT *and* CMD; CRI's args alone replace only CMD. The
-//! environment is the default PATH, HOSTNAME, the image's variables, then CRI's; later ones win. HOME and TERM are
+//! environment is the default PATH, HOSTNAME, the handler's variables, the image's, then CRI's; later ones win. HOME and TERM are
 //! added where they are missing.
 //!
 //! Values of variables may be any bytes (CRI since 0.37), JSON strings may not. The spec therefore carries such
@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::Config;
 
 use super::error::OciError;
+use crate::config::Handler;
 use crate::proto::v1;
 
 /// Annotation with the variables that are not UTF-8: a JSON object from index in `process.env` to base64.
@@ -57,10 +58,14 @@ pub(crate) fn env(
     image: Option<&Config>,
     hostname: &str,
     home: &str,
+    handler: &Handler,
 ) -> Result<Vec<Vec<u8>>, OciError> {
     let mut env = Environment::default();
     env.set(DEFAULT_PATH.as_bytes().to_vec());
     env.set(format!("HOSTNAME={hostname}").into_bytes());
+    for variable in &handler.default_env {
+        env.set(variable.entry().as_bytes().to_vec());
+    }
     let of_image = image.and_then(|image| image.env().as_deref()).unwrap_or_default();
     for entry in of_image {
         no_nul("the image's Env", entry)?;

@@ -1,13 +1,18 @@
 //! CRI's resource fields for the runtime spec. `crate::cgroups` turns them into values for the kernel.
 
-use oci_spec::runtime::{LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{
+    LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources, PosixRlimit,
+    PosixRlimitBuilder,
+};
 
 use super::error::OciError;
+use crate::config::Ulimit;
 use crate::proto::v1;
 
 /// The `linux.resources` of a container. In CRI, 0 or empty means "not given".
 pub(crate) fn resources(
     cri: &v1::LinuxContainerResources,
+    pids: u32,
     devices: Vec<LinuxDeviceCgroup>,
 ) -> Result<LinuxResources, OciError> {
     let mut resources = LinuxResources::default();
@@ -15,6 +20,11 @@ pub(crate) fn resources(
         .set_devices(Some(devices))
         .set_cpu(Some(cpu(cri)?))
         .set_memory(Some(memory(cri)));
+    if pids > 0 {
+        let mut limit = LinuxPids::default();
+        limit.set_limit(pids.into());
+        resources.set_pids(Some(limit));
+    }
     let mut limits = Vec::new();
     for limit in &cri.hugepage_limits {
         let bytes = i64::try_from(limit.limit).map_err(|_| {
@@ -36,6 +46,22 @@ pub(crate) fn resources(
         resources.set_unified(Some(unified.collect()));
     }
     Ok(resources)
+}
+
+/// The limits of a process; none if none is configured. Of one that is there twice, the last counts.
+pub(crate) fn rlimits(configured: &[Ulimit]) -> Option<Vec<PosixRlimit>> {
+    let mut limits: Vec<PosixRlimit> = Vec::new();
+    for ulimit in configured {
+        let limit = PosixRlimitBuilder::default()
+            .typ(ulimit.resource)
+            .soft(ulimit.soft)
+            .hard(ulimit.hard)
+            .build();
+        limits.retain(|known| known.typ() != ulimit.resource);
+        // Building fails only if a field is missing.
+        limits.extend(limit);
+    }
+    Some(limits).filter(|limits| !limits.is_empty())
 }
 
 /// oom_score_adj, see proc(5).

@@ -12,6 +12,7 @@ use self::arbitrary::any_config;
 use super::security::Seccomp;
 use super::*;
 use crate::cgroups::{Hierarchy, Layout};
+use crate::config::Handler;
 use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 
@@ -56,6 +57,7 @@ pub(super) struct Case {
     pub(super) image: ImageConfiguration,
     pub(super) user: ResolvedUser,
     pub(super) host: Host,
+    pub(super) handler: Handler,
     pub(super) cgroups: Layout,
     pub(super) prepared: Prepared,
     files: PodFiles,
@@ -101,6 +103,7 @@ impl Case {
                 home: "/root".to_owned(),
             },
             host: host(),
+            handler: Handler::default(),
             cgroups: v2_layout(),
             prepared: Prepared::default(),
             files: PodFiles {
@@ -148,6 +151,7 @@ impl Case {
             cgroups_path: "/pausa/c1",
             rootfs: Path::new("rootfs"),
             host: &self.host,
+            handler: &self.handler,
             prepared: &self.prepared,
             namespaces: &self.namespaces()?,
             target_pid: None,
@@ -280,6 +284,38 @@ fn cdi_devices_are_refused_by_name() {
     let error = case.generate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unimplemented);
     assert!(error.to_string().contains("CDI_devices"));
+}
+
+#[test]
+fn a_handlers_limits_reach_the_spec_and_the_plan() {
+    let mut case = Case::new();
+    case.handler = Handler {
+        default_ulimits: ["nofile=10:20", "core=5", "core=0"]
+            .map(|text| text.parse().unwrap())
+            .into(),
+        pids_limit: 70,
+        ..Handler::default()
+    };
+    let spec = case.generate().unwrap();
+    let pids = spec
+        .linux()
+        .as_ref()
+        .unwrap()
+        .resources()
+        .as_ref()
+        .unwrap()
+        .pids()
+        .unwrap();
+    assert_eq!(pids.limit(), 70);
+    let limits = case.plan().unwrap().process.rlimits;
+    let limits: Vec<_> = limits
+        .iter()
+        .map(|limit| (limit.resource, limit.soft, limit.hard))
+        .collect();
+    // RLIMIT_NOFILE and RLIMIT_CORE.
+    assert_eq!(limits, [(7, 10, 20), (4, 0, 0)]);
+    case.handler = Handler::default();
+    assert!(case.plan().unwrap().process.rlimits.is_empty());
 }
 
 /// As device plugins ask for them that have not moved to the field.

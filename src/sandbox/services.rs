@@ -1,10 +1,11 @@
 //! What pods are made with: the modules below, opened once by `serve` and shared by all actors.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cgroups::Cgroups;
+use crate::config::Handler;
 use crate::id::Id;
 use crate::image::Images;
 use crate::monitor::MonitorBinary;
@@ -34,13 +35,15 @@ pub struct Services {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The runtime handlers that are configured; the empty name is the default.
-    pub handlers: BTreeSet<String>,
+    pub handlers: BTreeMap<String, Handler>,
     /// Where network namespaces are bound for tools to find.
     pub netns_dir: PathBuf,
     /// Set `net.ipv4.ip_unprivileged_port_start` to 0 in pods.
     pub unprivileged_ports: bool,
     /// Let every group ping in pods.
     pub unprivileged_icmp: bool,
+    /// Give the devices that a container asks for to its user and group.
+    pub own_devices: bool,
     /// Longest content of a log entry in bytes.
     pub max_log_line: u32,
     /// How long a pod waits for a network to be configured, as after boot.
@@ -52,6 +55,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A runtime handler by name. One that has been configured only when its pod was made has no settings any more.
+    pub(super) fn handler(&self, name: &str) -> Handler {
+        self.handlers.get(name).cloned().unwrap_or_default()
+    }
+
     /// Where the network namespace of a pod is bound.
     pub(super) fn netns(&self, pod: &Id) -> PathBuf {
         self.netns_dir.join(format!("pausa-{}", &pod.as_str()[..32]))

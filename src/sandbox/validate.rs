@@ -163,11 +163,31 @@ fn sysctls(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
                 "the pod uses the host's network namespace, where it may change nothing",
             );
         }
-        if !of_ipc && !of_network {
+        let of_uts = dotted == "kernel.domainname";
+        if of_uts && !own_network {
             return invalid(
                 FIELD,
                 name,
-                "only net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem belong to a pod",
+                "a pod on the host's network has the host's UTS namespace, where it may change nothing",
+            );
+        }
+        let of_users = dotted.starts_with("user.");
+        let own_users = crate::oci::pod_users(config).is_ok_and(|users| users.is_some());
+        if of_users && !own_users {
+            return invalid(
+                FIELD,
+                name,
+                "user.* belongs to a user namespace, which the pod does not have (hostUsers: false)",
+            );
+        }
+        if dotted == "kernel.hostname" {
+            return invalid(FIELD, name, "set config.hostname instead");
+        }
+        if !of_ipc && !of_network && !of_uts && !of_users {
+            return invalid(
+                FIELD,
+                name,
+                "only net.*, fs.mqueue.*, kernel.shm*, kernel.msg*, kernel.sem, kernel.domainname and user.* belong to a pod",
             );
         }
     }

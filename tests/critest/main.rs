@@ -21,6 +21,7 @@ mod escapes;
 mod exec_stream;
 mod exec_sync;
 mod foreign_tools;
+mod handlers;
 mod hanging_mounts;
 mod image_cli;
 mod image_volumes;

@@ -2,9 +2,10 @@
 
 use pausa::proto::v1;
 use pausa::proto::v1::NamespaceMode;
+use tonic::Code;
 
 use crate::harness::pod::{pod_security, security};
-use crate::harness::{Node, Pod, eventually, on_node, on_own_node, strings};
+use crate::harness::{Node, Pod, eventually, map, on_node, on_own_node, on_pausa, refused, strings};
 
 fn own(kind: &str) -> String {
     let link = std::fs::read_link(format!("/proc/self/ns/{kind}")).expect("our namespace");
@@ -247,6 +248,35 @@ fn mount_and_uts_namespaces() {
         let uts = inside(&pod, "uts").await;
         assert_eq!(uts, inside(&pod, "uts").await);
         assert_ne!(uts, own("uts"));
+    });
+}
+
+/// The sysctl `kernel.domainname` belongs to the pod's UTS namespace.
+#[test]
+#[ignore = "needs root"]
+fn the_domain_name_is_the_pods() {
+    on_pausa(async |node| {
+        let before = std::fs::read_to_string("/proc/sys/kernel/domainname").expect("the node's");
+        let sysctls = map(&[("kernel.domainname", "example.test")]);
+        let pod = node
+            .pod_with(|config| config.linux.get_or_insert_default().sysctls = sysctls)
+            .await;
+        assert_eq!(pod.sh("cat /proc/sys/kernel/domainname").await, "example.test\n");
+        let after = std::fs::read_to_string("/proc/sys/kernel/domainname").expect("the node's");
+        assert_eq!(before, after);
+        let refused_of = async |change: fn(&mut v1::PodSandboxConfig)| {
+            let mut config = node.pod_config();
+            change(&mut config);
+            refused(Code::InvalidArgument, node.try_pod(&config).await)
+        };
+        let long = refused_of(|config| {
+            config.linux.get_or_insert_default().sysctls = map(&[("kernel.domainname", &"x".repeat(65))]);
+        });
+        assert!(long.await.contains("setdomainname"));
+        let of_nobody = refused_of(|config| {
+            config.linux.get_or_insert_default().sysctls = map(&[("user.max_net_namespaces", "0")]);
+        });
+        assert!(of_nobody.await.contains("user namespace"));
     });
 }
 

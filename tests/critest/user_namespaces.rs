@@ -274,6 +274,40 @@ fn sysctls_are_set_inside() {
     });
 }
 
+/// Sysctls of the UTS and the user namespace. The latter limit what the pod may make: with no new network namespaces, for
+/// example, `unshare -n` fails.
+#[test]
+#[ignore = "needs root"]
+fn sysctls_of_uts_and_users_are_set_inside() {
+    on_able_node(async |node| {
+        if !node.is_pausa() {
+            return;
+        }
+        let before = std::fs::read_to_string("/proc/sys/user/max_net_namespaces").expect("the node's");
+        let pod = node.pod_with(|config| {
+            set(config, users(FIRST));
+            let linux = config.linux.get_or_insert_default();
+            linux.sysctls = [
+                ("kernel.domainname", "example.test"),
+                ("user.max_net_namespaces", "0"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        });
+        let pod = pod.await;
+        let script = "cd /proc/sys; cat kernel/domainname user/max_net_namespaces; unshare -n true 2>/dev/null || echo none";
+        let seen = pod.sh_with(script, |config| {
+            security(config).capabilities = Some(v1::Capability {
+                add_capabilities: strings(&["SYS_ADMIN"]),
+                ..Default::default()
+            });
+        });
+        assert_eq!(words(&seen.await), ["example.test", "0", "none"]);
+        let after = std::fs::read_to_string("/proc/sys/user/max_net_namespaces").expect("the node's");
+        assert_eq!(before, after);
+    });
+}
+
 /// A capability is about the pod's own namespaces: CAP_NET_ADMIN for its network, CAP_SYS_ADMIN for its mounts.
 #[test]
 #[ignore = "needs root"]
@@ -434,11 +468,7 @@ fn the_hosts_network_is_there_and_cannot_be_changed() {
             running.sh(refused).await,
             "not permitted\nnot permitted\nRead-only file system\n"
         );
-        node.daemon(|daemon| {
-            daemon.kill();
-            daemon.restart();
-        });
-        node.until_it_answers().await;
+        node.kill_and_restart_daemon().await;
         created.start().await;
         let later = pod.start(|_| {}).await;
         for container in [&running, &created, &later] {

@@ -3,10 +3,9 @@
 use std::process::{Child, Command};
 
 use super::*;
-use crate::cgroups::{Cgroup, Cgroups, Driver};
+use crate::cgroups::{Cgroup, Cgroups, Driver, Limits};
 use crate::config::CgroupDriver;
 use crate::error::{ErrorKind, Kinded};
-use crate::proto::v1;
 
 /// A process in a cgroup that systemd shall know of.
 struct Ground {
@@ -28,9 +27,7 @@ impl Ground {
         assert_eq!(cgroups.driver(), Driver::Systemd);
         let slice = format!("pausatest{name}{}.slice", std::process::id());
         let path = cgroups.container_path(&slice, &format!("test-{name}")).unwrap();
-        let cgroup = cgroups
-            .create(&path, &v1::LinuxContainerResources::default(), &[])
-            .unwrap();
+        let cgroup = cgroups.create(&path, &Limits::default(), &[]).unwrap();
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
         cgroup.place(i32::try_from(child.id()).unwrap()).unwrap();
         Some(Self { cgroup, child, slice })
@@ -151,7 +148,7 @@ fn who_has_ended_needs_no_scope() {
         return;
     };
     ground.end();
-    let none = v1::LinuxContainerResources::default();
+    let none = Limits::default();
     ground.cgroup.register(ground.pid(), &none).unwrap();
     let error = start(&ground.cgroup.path, &[], ground.pid()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);

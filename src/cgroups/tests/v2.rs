@@ -7,6 +7,7 @@ use pausa_monitor_protocol::FdRole;
 
 use crate::cgroups::*;
 use crate::error::{ErrorKind, Kinded};
+use crate::proto::v1;
 
 /// A directory that looks like a cgroup2 file system whose cgroup `c` is there already.
 fn fake_v2(files: &[&str]) -> (tempfile::TempDir, Cgroups) {
@@ -31,7 +32,7 @@ fn fake_v2(files: &[&str]) -> (tempfile::TempDir, Cgroups) {
 
 fn create_fake(cgroups: &Cgroups, cri: &v1::LinuxContainerResources) -> Result<Cgroup, CgroupError> {
     let path = cgroups.container_path("/kubepods/pod1", "c").unwrap();
-    cgroups.create(&path, cri, &[])
+    cgroups.create(&path, &cri.clone().into(), &[])
 }
 
 fn file(root: &Path, name: &str) -> String {
@@ -88,7 +89,7 @@ fn v2_limits_that_somebody_else_has_written_over_are_restored() {
     fs::write(group.join("memory.oom.group"), "0\n").unwrap();
     fs::write(group.join("cpu.max"), "34000 100000\n").unwrap();
     fs::write(group.join("memory.max"), "1048576\n").unwrap();
-    cgroup.restore(&cri).unwrap();
+    cgroup.restore(&cri.into()).unwrap();
     assert!(file(&group, "memory.oom.group").starts_with('1'));
     assert!(file(&group, "cpu.max").starts_with("33300 100000"));
     assert_eq!(
@@ -120,6 +121,26 @@ fn a_symlink_is_no_cgroup() {
     std::os::unix::fs::symlink("/", root.path().join("out")).unwrap();
     let path = cgroups.container_path("/out", "etc").unwrap();
     assert!(cgroups.open(&path).is_err());
+}
+
+/// What CRI says in `unified` comes before what the handler says.
+#[test]
+fn v2_a_handlers_limit_of_pids_is_written() {
+    let (root, cgroups) = fake_v2(&["pids.max"]);
+    let group = root.path().join("kubepods/pod1/c");
+    let path = cgroups.container_path("/kubepods/pod1", "c").unwrap();
+    let mut limits = Limits {
+        pids: Some(70),
+        ..Default::default()
+    };
+    cgroups.create(&path, &limits, &[]).unwrap();
+    assert_eq!(file(&group, "pids.max"), "70");
+    limits
+        .resources
+        .unified
+        .insert("pids.max".to_owned(), "90".to_owned());
+    cgroups.create(&path, &limits, &[]).unwrap();
+    assert_eq!(file(&group, "pids.max"), "90");
 }
 
 /// A pod that has reached its limit of pids: nothing can be made in it.

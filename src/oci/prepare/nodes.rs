@@ -10,6 +10,7 @@ use rustix::fs::{major, minor};
 use crate::oci::devices::Device;
 use crate::oci::error::{Field, OciError};
 use crate::oci::mounts::clean;
+use crate::oci::security_context;
 use crate::proto::v1;
 
 /// Directories of `/dev` that are separate file systems or links into `/proc`; a container has its own.
@@ -18,11 +19,24 @@ const NOT_WALKED: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mount
 /// How deep a directory of devices is searched.
 const MAX_DEPTH: usize = 16;
 
-/// The devices in CRI's configuration; all devices of the host for a privileged container.
-pub(super) fn devices(config: &v1::ContainerConfig, privileged: bool) -> Result<Vec<Device>, OciError> {
+/// The devices in CRI's configuration; all devices of the host for a privileged container. With `own`, the former belong to
+/// the user and group that CRI gives the container.
+pub(super) fn devices(
+    config: &v1::ContainerConfig,
+    privileged: bool,
+    own: bool,
+) -> Result<Vec<Device>, OciError> {
     let mut found = Vec::new();
     for (index, device) in config.devices.iter().enumerate() {
         named(index, device, &mut found)?;
+    }
+    if let Some(security) = security_context(config).filter(|_| own) {
+        // What is no id is refused together with the user.
+        let id = |given: &Option<v1::Int64Value>| u32::try_from(given.as_ref()?.value).ok();
+        for device in &mut found {
+            device.uid = id(&security.run_as_user).unwrap_or(device.uid);
+            device.gid = id(&security.run_as_group).unwrap_or(device.gid);
+        }
     }
     if privileged {
         let dev = Path::new("/dev");

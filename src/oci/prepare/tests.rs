@@ -97,9 +97,13 @@ fn devices_may_be_links_and_directories() {
     let link = dir.path().join("null");
     symlink("/dev/null", &link).unwrap();
     let root = Path::new("/nowhere");
-    let found = prepare(&with_device(link.to_str().unwrap(), "/dev/mine", "rw"), root)
-        .unwrap()
-        .devices;
+    let found = prepare(
+        &with_device(link.to_str().unwrap(), "/dev/mine", "rw"),
+        root,
+        false,
+    )
+    .unwrap()
+    .devices;
     assert_eq!(found.len(), 1);
     assert_eq!(
         (
@@ -110,7 +114,7 @@ fn devices_may_be_links_and_directories() {
         ),
         (Path::new("/dev/mine"), 1, 3, "rw")
     );
-    let all = prepare(&with_device("/dev", "/host-dev", ""), root)
+    let all = prepare(&with_device("/dev", "/host-dev", ""), root, false)
         .unwrap()
         .devices;
     assert!(
@@ -118,6 +122,37 @@ fn devices_may_be_links_and_directories() {
             .any(|device| device.path == Path::new("/host-dev/zero"))
     );
     assert!(!all.iter().any(|device| device.path.starts_with("/host-dev/pts")));
+}
+
+/// As in containerd and CRI-O: only the devices that are asked for, and each id only where one is given.
+#[test]
+fn devices_belong_to_the_containers_user_where_that_is_configured() {
+    let mut config = with_device("/dev/null", "/dev/mine", "rw");
+    let owner = |config: &v1::ContainerConfig, own: bool| {
+        let devices = prepare(config, Path::new("/nowhere"), own).unwrap().devices;
+        let owner = |path: &str| {
+            let device = devices.iter().find(|device| device.path == Path::new(path));
+            device.map(|device| (device.uid, device.gid))
+        };
+        (owner("/dev/mine"), owner("/dev/null"))
+    };
+    assert_eq!(owner(&config, true), (Some((0, 0)), None));
+    let security = config
+        .linux
+        .get_or_insert_default()
+        .security_context
+        .get_or_insert_default();
+    security.run_as_user = Some(v1::Int64Value { value: 1000 });
+    security.privileged = true;
+    assert_eq!(owner(&config, true), (Some((1000, 0)), Some((0, 0))));
+    let security = config
+        .linux
+        .get_or_insert_default()
+        .security_context
+        .get_or_insert_default();
+    security.run_as_group = Some(v1::Int64Value { value: 2000 });
+    assert_eq!(owner(&config, true).0, Some((1000, 2000)));
+    assert_eq!(owner(&config, false).0, Some((0, 0)));
 }
 
 #[test]
@@ -128,7 +163,7 @@ fn what_is_no_device_is_refused_by_name() {
         ("/dev/not-there", "", "devices[0].host_path"),
         ("/dev/null", "rx", "devices[0].permissions"),
     ] {
-        let error = prepare(&with_device(host, "/dev/x", permissions), root).unwrap_err();
+        let error = prepare(&with_device(host, "/dev/x", permissions), root, false).unwrap_err();
         assert!(error.to_string().contains(field), "{error}");
     }
 }
@@ -147,7 +182,7 @@ fn a_localhost_profile_is_read_or_refused() {
         vec![b' '; pausa_seccomp::MAX_PROFILE_SIZE + 1],
     )
     .unwrap();
-    let read = |name: &str| prepare(&with_profile(name), dir.path());
+    let read = |name: &str| prepare(&with_profile(name), dir.path(), false);
     assert!(matches!(
         read("good.json").unwrap().seccomp,
         Seccomp::Localhost(_)

@@ -1,6 +1,7 @@
 use oci_spec::image::ConfigBuilder;
 
 use super::*;
+use crate::config::Handler;
 
 fn list(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
@@ -57,11 +58,37 @@ fn environment(image: &[&str], cri: &[(&str, &[u8])], tty: bool) -> Result<Vec<S
         tty,
         ..Default::default()
     };
-    let env = env(&config, Some(&image), "web", "/home/me")?;
+    let env = env(&config, Some(&image), "web", "/home/me", &Handler::default())?;
     Ok(env
         .iter()
         .map(|entry| String::from_utf8_lossy(entry).into_owned())
         .collect())
+}
+
+/// The handler's variables are the weakest, but for the default PATH and the host name.
+#[test]
+fn a_handlers_variables_come_first() {
+    let image = ConfigBuilder::default().env(list(&["B=image"])).build().unwrap();
+    let variables = ["PATH=/handler", "HOME=/handler", "A=handler", "B=handler"];
+    let handler = Handler {
+        default_env: variables.map(|text| text.to_owned().try_into().unwrap()).into(),
+        ..Handler::default()
+    };
+    let env = env(
+        &v1::ContainerConfig::default(),
+        Some(&image),
+        "web",
+        "/home/me",
+        &handler,
+    );
+    let expected = [
+        "PATH=/handler",
+        "HOSTNAME=web",
+        "HOME=/handler",
+        "A=handler",
+        "B=image",
+    ];
+    assert_eq!(env.unwrap(), expected.map(|entry| entry.as_bytes().to_vec()));
 }
 
 #[test]

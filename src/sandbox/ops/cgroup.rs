@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxDeviceCgroup;
 use super::oom_score;
 use super::run_pod::cgroup_parent;
 use crate::blocking::blocking;
-use crate::cgroups::{Cgroup, CgroupError, CgroupPath};
+use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits};
 use crate::container::ContainerRecord;
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::Id;
@@ -42,22 +42,26 @@ pub(super) async fn create(
 ) -> Result<Cgroup, PodError> {
     const DOING: &str = "make the container's cgroup";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
-    let (services, resources) = (Arc::clone(services), record.resources.clone());
+    let (services, limits) = (Arc::clone(services), limits(record));
     blocking(move || {
-        let created = services.cgroups.create(&path, &resources, &devices);
+        let created = services.cgroups.create(&path, &limits, &devices);
         created.map_err(failed(DOING))
     })
     .await
 }
 
 /// Tells the cgroup driver that a container's first process is there.
-pub(super) async fn register(
-    cgroup: Cgroup,
-    resources: v1::LinuxContainerResources,
-    pid: i32,
-) -> Result<(), PodError> {
+pub(super) async fn register(cgroup: Cgroup, record: &ContainerRecord, pid: i32) -> Result<(), PodError> {
     const DOING: &str = "make the container's scope";
-    blocking(move || cgroup.register(pid, &resources).map_err(failed(DOING))).await
+    let limits = limits(record);
+    blocking(move || cgroup.register(pid, &limits).map_err(failed(DOING))).await
+}
+
+fn limits(record: &ContainerRecord) -> Limits {
+    Limits {
+        resources: record.resources.clone(),
+        pids: record.pids_limit,
+    }
 }
 
 /// Makes the cgroups of a pod's monitor. Its cost is the pod's.
@@ -94,7 +98,7 @@ pub(super) async fn admit_monitor(cgroups: Vec<Cgroup>, pid: i32) -> Result<(), 
         for cgroup in cgroups.iter().filter(|cgroup| cgroup.is_v2()) {
             let placed = cgroup.place(pid);
             placed
-                .and_then(|()| cgroup.register(pid, &v1::LinuxContainerResources::default()))
+                .and_then(|()| cgroup.register(pid, &Limits::default()))
                 .map_err(failed(DOING))?;
         }
         Ok(())
@@ -264,15 +268,14 @@ pub(super) async fn update(
 pub(super) async fn restore(
     services: &Arc<Services>,
     pod: &PodRecord,
-    container: &Id,
-    resources: v1::LinuxContainerResources,
+    record: &ContainerRecord,
 ) -> Result<(), PodError> {
     const DOING: &str = "restore the container's resources";
-    let path = path(services, pod, container).map_err(failed(DOING))?;
-    let services = Arc::clone(services);
+    let path = path(services, pod, &record.id).map_err(failed(DOING))?;
+    let (services, limits) = (Arc::clone(services), limits(record));
     blocking(move || {
         let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
-        cgroup.restore(&resources).map_err(failed(DOING))
+        cgroup.restore(&limits).map_err(failed(DOING))
     })
     .await
 }

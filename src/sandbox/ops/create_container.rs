@@ -308,6 +308,7 @@ fn draft(
         user: v1::LinuxContainerUser::default(),
         stop_signal: stop_signal.to_cri().unwrap_or(v1::Signal::Sigterm).into(),
         resources,
+        pids_limit: Some(services.settings.handler(&pod.handler).pids_limit).filter(|limit| *limit > 0),
         config,
         id,
     })
@@ -330,8 +331,9 @@ async fn fill(
     steps.enter("root and mount sources");
     let invalid = |error: OciError| PodError::failed("make the container's spec", error);
     let (config, seccomp_root) = (record.config.clone(), services.settings.seccomp_root.clone());
+    let own_devices = services.settings.own_devices;
     let prepared = blocking(move || {
-        oci::prepare(&config, &seccomp_root)
+        oci::prepare(&config, &seccomp_root, own_devices)
             .map_err(|error| PodError::failed("look at the container's mounts and devices", error))
     });
     let users = userns::open(pod)?.map(Arc::new);
@@ -373,6 +375,7 @@ async fn fill(
         cgroups_path: &record.cgroup,
         rootfs: &bundle.join("rootfs"),
         host: &services.host,
+        handler: &services.settings.handler(&pod.handler),
         prepared: &prepared,
         namespaces: &namespaces,
         target_pid: target.as_deref(),

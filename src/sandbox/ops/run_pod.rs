@@ -73,7 +73,7 @@ impl Pods {
         require::text("config.metadata.name", &metadata.name)?;
         require::text("config.metadata.namespace", &metadata.namespace)?;
         require::text("config.metadata.uid", &metadata.uid)?;
-        if !self.services.settings.handlers.contains(handler) {
+        if !self.services.settings.handlers.contains_key(handler) {
             return Err(require::invalid(format!(
                 "the runtime handler {handler:?} is not configured; add [handlers.{handler:?}] to pausa's configuration"
             )));

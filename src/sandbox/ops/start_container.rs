@@ -206,7 +206,7 @@ async fn start(
     match started {
         Ok(started) => {
             if services.cgroups.driver() == Driver::Systemd
-                && let Err(error) = cgroup::register(cgroup, record.resources.clone(), started.pid).await
+                && let Err(error) = cgroup::register(cgroup, record, started.pid).await
             {
                 tracing::warn!(
                     container = record.id.short(),

@@ -163,7 +163,7 @@ async fn apply(
             let (old, new) = (record.resources.clone(), merge(&record.resources, change));
             cgroup::update(services, pod, &record.id, old, new).await
         }
-        Update::Restore => cgroup::restore(services, pod, &record.id, record.resources.clone()).await,
+        Update::Restore => cgroup::restore(services, pod, record).await,
     }
 }
 

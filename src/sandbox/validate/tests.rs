@@ -56,6 +56,33 @@ fn sysctls_belong_to_the_namespace_they_are_of() {
         ..own
     };
     assert!(sysctl("net.core.somaxconn", on_host.clone()).is_err());
+    assert_eq!(
+        sysctl("kernel.domainname", v1::NamespaceOption::default()),
+        Ok(())
+    );
+    assert!(
+        sysctl("kernel.domainname", on_host.clone())
+            .unwrap_err()
+            .contains("UTS")
+    );
+    let text = sysctl("kernel.hostname", v1::NamespaceOption::default()).unwrap_err();
+    assert!(text.contains("config.hostname"), "{text}");
+    let ids = vec![v1::IdMapping {
+        host_id: 65_536,
+        container_id: 0,
+        length: 65_536,
+    }];
+    let with_users = v1::NamespaceOption {
+        userns_options: Some(v1::UserNamespace {
+            uids: ids.clone(),
+            gids: ids,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    assert_eq!(sysctl("user.max_net_namespaces", with_users), Ok(()));
+    let text = sysctl("user.max_net_namespaces", v1::NamespaceOption::default()).unwrap_err();
+    assert!(text.contains("hostUsers"), "{text}");
     assert!(sysctl("kernel.sem", on_host).is_err());
 }
 

@@ -1,0 +1,119 @@
+//! What the configuration of a runtime handler adds to containers, and who owns their devices.
+
+use pausa::proto::v1;
+
+use crate::harness::node::{Node, reference, spec};
+use crate::harness::pod::security;
+use crate::harness::{Pod, on_own_node};
+
+/// Restarts the daemon with more configuration, or with what it had at first.
+async fn restart_with(node: &Node, configuration: Option<&str>) {
+    let directory = node.dir().join("config.d");
+    let file = directory.join("test.toml");
+    match configuration {
+        Some(text) => {
+            std::fs::create_dir_all(&directory).expect("a directory for drop-ins");
+            std::fs::write(file, text).expect("a drop-in");
+        }
+        None => std::fs::remove_file(file).expect("a drop-in"),
+    }
+    node.kill_and_restart_daemon().await;
+}
+
+async fn pod_of<'a>(node: &'a Node, handler: &str) -> Pod<'a> {
+    let config = node.pod_config();
+    std::fs::create_dir_all(&config.log_directory).expect("a log directory");
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config.clone()),
+        runtime_handler: handler.to_owned(),
+    };
+    let answer = node.runtime().run_pod_sandbox(request).await;
+    let id = answer.expect("RunPodSandbox").into_inner().pod_sandbox_id;
+    node.remember(&id);
+    Pod { node, id, config }
+}
+
+/// `default_ulimits`, `default_env` and `pids_limit`, for the first process and for an exec, also one by a later daemon
+/// with another configuration. The image's variables and CRI's come after the handler's.
+#[test]
+#[ignore = "needs root"]
+fn a_handlers_defaults_are_in_force() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        node.pull("rich").await;
+        let configuration = "[handlers.limited]\npids_limit = 7\ndefault_ulimits = [\"nofile=321:654\", \"core=0\"]\n\
+                             default_env = [\"FROM=node\", \"CRI=node\", \"ONLY=node\"]\n";
+        restart_with(node, Some(configuration)).await;
+        let limited = pod_of(node, "limited").await;
+        let script = "ulimit -Sn; ulimit -Hn; ulimit -c; echo $FROM $CRI $ONLY; \
+                      i=0; while [ $i -lt 9 ]; do sleep 2 & i=$((i+1)); done";
+        let container = limited
+            .start(|config| {
+                config.image = Some(spec(&reference("rich")));
+                config.envs = vec![v1::KeyValue {
+                    key: "CRI".to_owned(),
+                    value: b"pod".to_vec(),
+                }];
+            })
+            .await;
+        let check = async || {
+            let done = container.exec(&["sh", "-c", script]).await;
+            let said = String::from_utf8_lossy(&done.stdout).into_owned();
+            assert_eq!(said, "321\n654\n0\nimage pod node\n");
+            let error = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(done.exit_code != 0 && error.contains("fork"), "{error}");
+        };
+        let first =
+            "tr '\\0' '\\n' < /proc/1/environ | grep ONLY; grep -E 'open files' /proc/1/limits | tr -s ' '";
+        assert_eq!(
+            container.sh(first).await,
+            "ONLY=node\nMax open files 321 654 files \n"
+        );
+        check().await;
+        // Nothing of it in a pod of another handler.
+        let plain = node.pod().await.sh("echo \"<$ONLY>\"; ulimit -Sn").await;
+        assert!(plain.starts_with("<>\n") && !plain.contains("321"), "{plain}");
+        // A change of the limits in place keeps this one.
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: container.id.clone(),
+            linux: Some(v1::LinuxContainerResources {
+                cpu_shares: 200,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let answer = node.runtime().update_container_resources(request).await;
+        answer.expect("UpdateContainerResources");
+        check().await;
+        restart_with(node, None).await;
+        check().await;
+    });
+}
+
+/// `device_ownership_from_security_context`, as in containerd and CRI-O.
+#[test]
+#[ignore = "needs root"]
+fn devices_belong_to_the_user_where_that_is_configured() {
+    on_own_node(async |node| {
+        let owners = async || {
+            let pod = node.pod().await;
+            let change = |config: &mut v1::ContainerConfig| {
+                config.devices = vec![v1::Device {
+                    container_path: "/dev/mine".to_owned(),
+                    host_path: "/dev/full".to_owned(),
+                    permissions: "rw".to_owned(),
+                }];
+                security(config).run_as_user = Some(v1::Int64Value { value: 1000 });
+                security(config).run_as_group = Some(v1::Int64Value { value: 2000 });
+            };
+            pod.sh_with(
+                "stat -c %u:%g /dev/mine /dev/null; dd if=/dev/mine of=/dev/null bs=1 count=1 2>/dev/null",
+                change,
+            )
+            .await
+        };
+        assert_eq!(owners().await, "0:0\n0:0\n");
+        restart_with(node, Some("device_ownership_from_security_context = true\n")).await;
+        assert_eq!(owners().await, "1000:2000\n0:0\n");
+    });
+}
