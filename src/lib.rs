@@ -31,3 +31,4 @@ mod sandbox;
 mod state;
 mod streaming;
 mod telemetry;
+mod tool;

@@ -24,7 +24,6 @@ mod pool;
 mod ports;
 mod source_filter;
 mod sysctl;
-mod tool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -3,12 +3,12 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 
 use ipnet::Ipv4Net;
 use pausa_sys::AtomicFileError;
 
 use crate::error::{ErrorKind, Kinded, chain};
+use crate::tool::ToolError;
 
 /// Why a pod cannot be attached or detached.
 #[derive(Debug, thiserror::Error)]
@@ -76,20 +76,9 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
-    /// A firewall program could not be run.
-    #[error("cannot run {}", tool.display())]
-    FirewallRun {
-        tool: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    /// A firewall program refused our rules.
-    #[error("{} refused our rules ({status}): {stderr}", tool.display())]
-    FirewallRefused {
-        tool: PathBuf,
-        status: ExitStatus,
-        stderr: String,
-    },
+    /// A firewall program could not be run, or refused our rules.
+    #[error("cannot change the firewall's rules")]
+    Firewall(#[from] ToolError),
     /// Another pod has the host port.
     #[error("host port {port}/{protocol} for {address} is taken by another pod")]
     PortTaken {

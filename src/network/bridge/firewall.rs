@@ -22,8 +22,9 @@ use parking_lot::Mutex;
 
 use super::NetworkError;
 use super::ports::{HostPort, PortRecords};
-use super::{sysctl, tool};
+use super::sysctl;
 use crate::error::chain;
+use crate::tool::{self, ToolError};
 
 /// What may happen without a sysctl.
 const DROPPED: &str = "traffic of pods may be dropped";
@@ -137,7 +138,7 @@ impl Firewall {
         let outcome = self.add(&tool, ports);
         match outcome {
             // The rules were flushed: install them again, and this pod's recorded ports with them.
-            Err(NetworkError::FirewallRefused { .. }) => {
+            Err(NetworkError::Firewall(ToolError::Refused { .. })) => {
                 self.install(subnet, records)?;
                 self.add(&self.tool(), ports)
             }

@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 
 use super::super::NetworkError;
 use super::super::ports::HostPort;
-use super::super::tool;
 use super::Rules;
+use crate::tool;
 
 /// A bound for the copies of one rule.
 const MOST_COPIES: u32 = 16;
@@ -119,5 +119,5 @@ fn ensure(iptables: &Path, table: &str, chain: &str, rule: &[&str]) -> Result<()
 }
 
 fn run(iptables: &Path, arguments: &[&str]) -> Result<(), NetworkError> {
-    tool::run(iptables, &[&["-w", "5"], arguments].concat(), "")
+    Ok(tool::run(iptables, &[&["-w", "5"], arguments].concat(), "")?)
 }

@@ -9,8 +9,8 @@ use ipnet::Ipv4Net;
 
 use super::super::NetworkError;
 use super::super::ports::HostPort;
-use super::super::tool;
 use super::Rules;
+use crate::tool::{self, ToolError};
 
 /// From host port to pod, for all addresses of the host.
 const ANYWHERE: &str = "host_ports";
@@ -36,7 +36,7 @@ pub(super) fn open(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), 
 
 /// Whether the key exists with another target.
 fn is_foreign(error: &NetworkError) -> bool {
-    matches!(error, NetworkError::FirewallRefused { stderr, .. } if stderr.contains("File exists"))
+    matches!(error, NetworkError::Firewall(ToolError::Refused { stderr, .. }) if stderr.contains("File exists"))
 }
 
 /// Finds the taken one of several ports.
@@ -45,7 +45,7 @@ fn taken(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Option<NetworkError> 
         let mut text = String::new();
         element(&mut text, "add", rules, port);
         // `-c` only checks: the elements are added together or not at all.
-        tool::run(nft, &["-c", "-f", "-"], &text).is_err_and(|error| is_foreign(&error))
+        tool::run(nft, &["-c", "-f", "-"], &text).is_err_and(|error| is_foreign(&error.into()))
     };
     ports.iter().find(is_taken).map(|port| NetworkError::PortTaken {
         port: port.host_port,
@@ -79,7 +79,7 @@ pub(super) fn close(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(),
 }
 
 fn run(nft: &Path, text: &str) -> Result<(), NetworkError> {
-    tool::run(nft, &["-f", "-"], text)
+    Ok(tool::run(nft, &["-f", "-"], text)?)
 }
 
 /// The table's name: letters, digits and `_` only, different for different bridges.

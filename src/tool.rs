@@ -1,4 +1,5 @@
-//! Runs a firewall program with rules on stdin, for a limited time, and keeps its stderr for the error.
+//! Runs a program of the node with its input on stdin, for a limited time, and keeps its stderr for the error: firewalls
+//! take their rules in this way, `apparmor_parser` its profiles.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -11,15 +12,32 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
-use super::NetworkError;
-
 const LIMIT: Duration = Duration::from_secs(15);
 const MAX_STDERR: u64 = 4096;
 /// Searched as well, because the daemon's PATH may lack them.
 const MORE_DIRS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
 
+/// Why a program did not do what it was run for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ToolError {
+    /// It could not be run, or did not end in time.
+    #[error("cannot run {}", tool.display())]
+    Run {
+        tool: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// It refused its input.
+    #[error("{} refused its input ({status}): {stderr}", tool.display())]
+    Refused {
+        tool: PathBuf,
+        status: ExitStatus,
+        stderr: String,
+    },
+}
+
 /// Finds a program in PATH and the usual places.
-pub(super) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
     let runs = |path: &PathBuf| {
@@ -31,8 +49,8 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a program with `input` on its stdin.
-pub(super) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::FirewallRun {
+pub(crate) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), ToolError> {
+    let failed = |source| ToolError::Run {
         tool: tool.to_path_buf(),
         source,
     };
@@ -54,7 +72,7 @@ pub(super) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), Ne
     if status.success() {
         return Ok(());
     }
-    Err(NetworkError::FirewallRefused {
+    Err(ToolError::Refused {
         tool: tool.to_path_buf(),
         status,
         stderr,
