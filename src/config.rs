@@ -64,6 +64,7 @@ pub struct Config {
     pub cni: Cni,
     pub images: Images,
     pub seccomp: Seccomp,
+    pub apparmor: AppArmor,
     pub streaming: Streaming,
     pub log: Log,
     pub metrics: Metrics,
@@ -145,6 +146,15 @@ pub struct Seccomp {
     pub default_profile: Option<PathBuf>,
     /// Directory for relative paths of `Localhost` profiles. kubelet sends absolute paths.
     pub localhost_root: PathBuf,
+}
+
+/// AppArmor profiles.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppArmor {
+    /// The name of a loaded profile that replaces pausa's own for `RuntimeDefault`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_profile: Option<String>,
 }
 
 /// The server for exec, attach and port-forward.
@@ -247,6 +257,7 @@ impl Default for Config {
             cni: Cni::default(),
             images: Images::default(),
             seccomp: Seccomp::default(),
+            apparmor: AppArmor::default(),
             streaming: Streaming::default(),
             log: Log::default(),
             metrics: Metrics::default(),

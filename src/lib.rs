@@ -22,6 +22,7 @@ mod failpoint;
 mod glob;
 mod id;
 mod image;
+mod lsm;
 mod monitor;
 mod network;
 mod oci;

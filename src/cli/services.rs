@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::image::{Images, ImagesConfig};
+use crate::lsm::apparmor::AppArmor;
 use crate::monitor::MonitorBinary;
 use crate::network::{self, BridgeConfig, NetworkConfig};
 use crate::oci::{Host, SeccompPrograms};
@@ -50,6 +51,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         streaming: streaming.context("cannot start the streaming server")?,
         monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
         host,
+        apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
         cgroups,
         seccomp: SeccompPrograms::default(),
         settings: Settings {

@@ -89,6 +89,7 @@ fn merge(into: &mut Table, from: Table) {
 fn known_keys() -> Table {
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
+    full.apparmor.default_profile = Some(String::new());
     full.images.auth_file = Some(PathBuf::new());
     full.metrics.address = Some(MetricsAddress::Unix(PathBuf::new()));
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));

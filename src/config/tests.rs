@@ -162,7 +162,7 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 20] = [
+    let cases: [(&str, Spoil); 21] = [
         ("handlers.NAME.pids_limit", |c| {
             c.handlers.entry("x".to_owned()).or_default().pids_limit = 5_000_000;
         }),
@@ -186,6 +186,9 @@ fn bad_values_are_named() {
         }),
         ("log.level", |c| c.log.level = "pausa=loud".into()),
         ("cni.bin_dir", |c| c.cni.bin_dir.clear()),
+        ("apparmor.default_profile", |c| {
+            c.apparmor.default_profile = Some("a\nb".into());
+        }),
         ("streaming.address", |c| {
             c.streaming.address = "0.0.0.0".parse().unwrap();
         }),
@@ -276,6 +279,7 @@ fn every_key_is_documented() {
     let docs = include_str!("../../docs/configuration.md");
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
+    full.apparmor.default_profile = Some(String::new());
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
     let table = toml::Table::try_from(full).unwrap();
     let mut keys = Vec::new();

@@ -55,6 +55,13 @@ impl Config {
                 "at most 4194304, or 0 for no limit",
             )?;
         }
+        let profile = self.apparmor.default_profile.as_deref();
+        check(
+            profile.is_none_or(|name| !name.is_empty() && !name.contains(char::is_control)),
+            "apparmor.default_profile",
+            &profile.unwrap_or_default(),
+            "the name of a profile",
+        )?;
         check(
             self.log.level.parse::<Targets>().is_ok(),
             "log.level",

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::error::{ErrorKind, Kinded};
+use crate::lsm::LsmError;
 
 /// A CRI field, by its path in the message.
 pub type Field = Cow<'static, str>;
@@ -73,6 +74,13 @@ pub enum OciError {
         #[source]
         source: pausa_seccomp::Error,
     },
+    /// A security module of this node cannot confine the container as asked.
+    #[error("{field}")]
+    Lsm {
+        field: Field,
+        #[source]
+        source: LsmError,
+    },
     /// A runtime spec, perhaps edited by a tool, that cannot become a plan.
     #[error("config.json: {field} is {value:?}: {reason}")]
     Spec {
@@ -133,6 +141,7 @@ impl Kinded for OciError {
                 pausa_seccomp::ErrorKind::Unsupported => ErrorKind::Unimplemented,
                 _ => ErrorKind::InvalidArgument,
             },
+            Self::Lsm { source, .. } => source.kind(),
             Self::ImageFile { .. } | Self::Spec { .. } => ErrorKind::Internal,
         }
     }

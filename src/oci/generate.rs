@@ -146,7 +146,7 @@ fn process_of(
         .set_capabilities(Some(capabilities::to_oci(&sets)))
         .set_rlimits(resources::rlimits(&input.handler.default_ulimits))
         .set_no_new_privileges(Some(security.no_new_privs))
-        .set_apparmor_profile(security::apparmor(security, input.host)?)
+        .set_apparmor_profile(input.prepared.apparmor.clone())
         .set_selinux_label(security::selinux(security, input.host)?)
         .set_oom_score_adj(Some(limits.map_or(Ok(0), resources::oom_score_adj)?));
     Ok((process, exact_env))

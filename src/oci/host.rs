@@ -27,19 +27,8 @@ pub struct Host {
     /// None if there are no seccomp tables for this machine.
     pub architecture: Option<Architecture>,
     pub kernel: KernelVersion,
-    /// None if AppArmor is not enabled.
-    pub apparmor: Option<AppArmor>,
     pub selinux: bool,
 }
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AppArmor {
-    /// The profile for `RuntimeDefault`, if one is loaded.
-    pub default_profile: Option<String>,
-}
-
-/// The profile an administrator may load for `RuntimeDefault`.
-const DEFAULT_APPARMOR_PROFILE: &str = "pausa-default";
 
 impl Host {
     /// Looks at this node. A feature that cannot be determined counts as missing.
@@ -53,7 +42,6 @@ impl Host {
             architecture: Architecture::current(),
             // Every release so far begins with two numbers; no seccomp rule asks for a kernel before 3.
             kernel: release.parse().unwrap_or(KernelVersion::new(5, 15)),
-            apparmor: apparmor(),
             selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         }
     }
@@ -92,17 +80,4 @@ fn capabilities() -> u64 {
             .unwrap_or(0)
     };
     set("CapBnd:") & set("CapPrm:")
-}
-
-fn apparmor() -> Option<AppArmor> {
-    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").ok()?;
-    if !enabled.starts_with('Y') {
-        return None;
-    }
-    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-    let default_profile = loaded
-        .lines()
-        .any(|line| line.split(' ').next() == Some(DEFAULT_APPARMOR_PROFILE))
-        .then(|| DEFAULT_APPARMOR_PROFILE.to_owned());
-    Some(AppArmor { default_profile })
 }

@@ -1,7 +1,7 @@
-//! Looks up what a container's configuration names on the host: mount sources, devices, seccomp profiles.
+//! Looks up what a container's configuration names on the host: mount sources, devices, seccomp and AppArmor profiles.
 //!
-//! Not pure: it changes the node, because a missing mount source is created as a directory. Paths of volumes may hang
-//! (NFS), so the caller runs it on a thread of its own.
+//! Not pure: it changes the node, because a missing mount source is created as a directory, and AppArmor's default profile
+//! is loaded if somebody has unloaded it. Paths of volumes may hang (NFS), so the caller runs it on a thread of its own.
 
 use std::fs;
 use std::io::Read;
@@ -15,6 +15,7 @@ use super::error::OciError;
 use super::security::{self, Choice, Seccomp};
 use super::{mounts, security_context};
 use crate::cgroups::mountinfo::{self, MountInfo};
+use crate::lsm::apparmor::{AppArmor, UNCONFINED};
 use crate::proto::v1::{self, MountPropagation};
 
 mod nodes;
@@ -26,6 +27,8 @@ pub struct Prepared {
     /// The device nodes that CRI names, or the host's for a privileged container.
     pub devices: Vec<Device>,
     pub seccomp: Seccomp,
+    /// The AppArmor profile, which is loaded.
+    pub apparmor: Option<String>,
 }
 
 impl Prepared {
@@ -46,10 +49,12 @@ pub fn prepare(
     config: &v1::ContainerConfig,
     seccomp_root: &Path,
     own_devices: bool,
+    apparmor: &AppArmor,
 ) -> Result<Prepared, OciError> {
     let privileged = security_context(config).is_some_and(|security| security.privileged);
     Ok(Prepared {
         seccomp: read_seccomp(config, seccomp_root)?,
+        apparmor: apparmor_profile(config, apparmor)?,
         devices: nodes::devices(config, privileged, own_devices)?,
         sources: prepare_mounts(config)?,
     })
@@ -166,6 +171,32 @@ fn read_seccomp(config: &v1::ContainerConfig, root: &Path) -> Result<Seccomp, Oc
     let path = security::localhost_path(root, &reference)?;
     let field = "linux.security_context.seccomp.localhost_ref";
     Ok(Seccomp::Localhost(read_profile(field, &path)?))
+}
+
+/// The AppArmor profile of the container's processes; none where the node has no AppArmor.
+fn apparmor_profile(config: &v1::ContainerConfig, apparmor: &AppArmor) -> Result<Option<String>, OciError> {
+    let nothing = v1::LinuxContainerSecurityContext::default();
+    let (field, choice) = security::apparmor_choice(security_context(config).unwrap_or(&nothing))?;
+    let refused = |source| OciError::Lsm {
+        field: field.into(),
+        source,
+    };
+    match choice {
+        Choice::Localhost(name) if !apparmor.is_on() => Err(OciError::lacks(
+            field,
+            name,
+            "AppArmor is not enabled on this node; see /sys/module/apparmor and /sys/kernel/security",
+        )),
+        Choice::Localhost(name) => {
+            apparmor.ensure(&name).map_err(refused)?;
+            Ok(Some(name))
+        }
+        Choice::Unconfined => Ok(apparmor.is_on().then(|| UNCONFINED.to_owned())),
+        Choice::Unset | Choice::RuntimeDefault => {
+            let default = apparmor.default_profile().map_err(refused)?;
+            Ok(default.map(str::to_owned))
+        }
+    }
 }
 
 /// Reads the seccomp profile that a field names.

@@ -1,8 +1,8 @@
 //! Seccomp, AppArmor and SELinux: from CRI's fields to what this node can enforce.
 //!
-//! A privileged container has none of the three. Without a seccomp profile a container is unconfined, as CRI says;
-//! kubelet sets the defaults. Without AppArmor on the node, `RuntimeDefault` is ignored and a `Localhost` profile is an
-//! error. SELinux options are ignored unless SELinux is enabled.
+//! A privileged container has none of the three, except for an AppArmor profile that it asks for by name. Without a seccomp
+//! profile a container is unconfined, as CRI says; kubelet sets the defaults. Without AppArmor on the node, `RuntimeDefault`
+//! is ignored and a `Localhost` profile is an error. SELinux options are ignored unless SELinux is enabled.
 
 use std::path::PathBuf;
 
@@ -96,34 +96,30 @@ pub(crate) fn seccomp(
     Ok(Some(resolved))
 }
 
-pub(crate) fn apparmor(
+/// The AppArmor profile in CRI, and the field that names it. The deprecated name counts only if the newer field is absent.
+///
+/// Without a word, a container gets the default profile, and a privileged one none: the default one denies what it is
+/// privileged for.
+pub(crate) fn apparmor_choice(
     security: &v1::LinuxContainerSecurityContext,
-    host: &Host,
-) -> Result<Option<String>, OciError> {
-    if security.privileged {
-        return Ok(None);
-    }
-    let choice = if let Some(profile) = &security.apparmor {
-        typed(APPARMOR, profile)?
+) -> Result<(&'static str, Choice), OciError> {
+    let (field, choice) = if let Some(profile) = &security.apparmor {
+        (APPARMOR, typed(APPARMOR, profile)?)
     } else {
+        let field = "linux.security_context.apparmor_profile";
         #[expect(deprecated, reason = "crictl users and old kubelets still send it")]
         let name = &security.apparmor_profile;
-        named("linux.security_context.apparmor_profile", name)?
+        (field, named(field, name)?)
     };
-    match (choice, &host.apparmor) {
-        (Choice::Localhost(name), None) => Err(OciError::lacks(
-            APPARMOR,
-            name,
-            "AppArmor is not enabled on this node; see /sys/module/apparmor",
-        )),
-        (Choice::Localhost(name), Some(_)) if name.is_empty() || name.contains('\0') => {
-            Err(OciError::invalid(APPARMOR, name, "it is not a profile's name"))
+    let choice = match choice {
+        Choice::Localhost(name) if name.is_empty() || name.contains(['\0', '\n']) => {
+            return Err(OciError::invalid(field, name, "it is not a profile's name"));
         }
-        (Choice::Localhost(name), Some(_)) => Ok(Some(name)),
-        (Choice::Unset | Choice::RuntimeDefault, Some(here)) => Ok(here.default_profile.clone()),
-        (Choice::Unconfined, Some(_)) => Ok(Some("unconfined".to_owned())),
-        (_, None) => Ok(None),
-    }
+        Choice::Unset | Choice::RuntimeDefault if security.privileged => Choice::Unconfined,
+        Choice::Unset => Choice::RuntimeDefault,
+        other => other,
+    };
+    Ok((field, choice))
 }
 
 /// The SELinux label of the container's processes. What is not given is as the reference policy has it.

@@ -24,7 +24,6 @@ pub(super) fn host() -> Host {
         seccomp_default: None,
         architecture: pausa_seccomp::Architecture::current(),
         kernel: KernelVersion::new(5, 15),
-        apparmor: None,
         selinux: false,
     }
 }

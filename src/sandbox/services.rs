@@ -8,6 +8,7 @@ use crate::cgroups::Cgroups;
 use crate::config::Handler;
 use crate::id::Id;
 use crate::image::Images;
+use crate::lsm::apparmor::AppArmor;
 use crate::monitor::MonitorBinary;
 use crate::network::Network;
 use crate::oci::{Host, SeccompPrograms};
@@ -26,6 +27,7 @@ pub struct Services {
     pub streaming: Streaming,
     /// What this node can do.
     pub host: Host,
+    pub apparmor: AppArmor,
     /// Seccomp programs compiled lately.
     pub seccomp: SeccompPrograms,
     pub settings: Settings,

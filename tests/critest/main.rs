@@ -11,6 +11,7 @@
 mod harness;
 
 mod admin_import;
+mod apparmor;
 mod attach;
 mod attacks;
 mod authority;

@@ -15,6 +15,7 @@ fn with_mount(host_path: &Path, propagation: MountPropagation) -> v1::ContainerC
     }
 }
 
+/// Prepares a container with one device.
 fn with_device(host: &str, container: &str, permissions: &str) -> v1::ContainerConfig {
     v1::ContainerConfig {
         devices: vec![v1::Device {
@@ -24,6 +25,11 @@ fn with_device(host: &str, container: &str, permissions: &str) -> v1::ContainerC
         }],
         ..Default::default()
     }
+}
+
+fn device_of(host: &str, container: &str, permissions: &str) -> Result<Prepared, OciError> {
+    let config = with_device(host, container, permissions);
+    prepare(&config, Path::new("/nowhere"), false, &AppArmor::off())
 }
 
 fn with_profile(reference: &str) -> v1::ContainerConfig {
@@ -96,14 +102,9 @@ fn devices_may_be_links_and_directories() {
     let dir = tempfile::tempdir().unwrap();
     let link = dir.path().join("null");
     symlink("/dev/null", &link).unwrap();
-    let root = Path::new("/nowhere");
-    let found = prepare(
-        &with_device(link.to_str().unwrap(), "/dev/mine", "rw"),
-        root,
-        false,
-    )
-    .unwrap()
-    .devices;
+    let found = device_of(link.to_str().unwrap(), "/dev/mine", "rw")
+        .unwrap()
+        .devices;
     assert_eq!(found.len(), 1);
     assert_eq!(
         (
@@ -114,9 +115,7 @@ fn devices_may_be_links_and_directories() {
         ),
         (Path::new("/dev/mine"), 1, 3, "rw")
     );
-    let all = prepare(&with_device("/dev", "/host-dev", ""), root, false)
-        .unwrap()
-        .devices;
+    let all = device_of("/dev", "/host-dev", "").unwrap().devices;
     assert!(
         all.iter()
             .any(|device| device.path == Path::new("/host-dev/zero"))
@@ -129,7 +128,9 @@ fn devices_may_be_links_and_directories() {
 fn devices_belong_to_the_containers_user_where_that_is_configured() {
     let mut config = with_device("/dev/null", "/dev/mine", "rw");
     let owner = |config: &v1::ContainerConfig, own: bool| {
-        let devices = prepare(config, Path::new("/nowhere"), own).unwrap().devices;
+        let devices = prepare(config, Path::new("/nowhere"), own, &AppArmor::off())
+            .unwrap()
+            .devices;
         let owner = |path: &str| {
             let device = devices.iter().find(|device| device.path == Path::new(path));
             device.map(|device| (device.uid, device.gid))
@@ -157,13 +158,12 @@ fn devices_belong_to_the_containers_user_where_that_is_configured() {
 
 #[test]
 fn what_is_no_device_is_refused_by_name() {
-    let root = Path::new("/nowhere");
     for (host, permissions, field) in [
         ("/proc/version", "", "devices[0].host_path"),
         ("/dev/not-there", "", "devices[0].host_path"),
         ("/dev/null", "rx", "devices[0].permissions"),
     ] {
-        let error = prepare(&with_device(host, "/dev/x", permissions), root, false).unwrap_err();
+        let error = device_of(host, "/dev/x", permissions).unwrap_err();
         assert!(error.to_string().contains(field), "{error}");
     }
 }
@@ -182,7 +182,7 @@ fn a_localhost_profile_is_read_or_refused() {
         vec![b' '; pausa_seccomp::MAX_PROFILE_SIZE + 1],
     )
     .unwrap();
-    let read = |name: &str| prepare(&with_profile(name), dir.path(), false);
+    let read = |name: &str| prepare(&with_profile(name), dir.path(), false, &AppArmor::off());
     assert!(matches!(
         read("good.json").unwrap().seccomp,
         Seccomp::Localhost(_)
@@ -192,5 +192,38 @@ fn a_localhost_profile_is_read_or_refused() {
     assert_eq!(
         read("missing.json").unwrap_err().kind(),
         ErrorKind::FailedPrecondition
+    );
+}
+
+/// Where there is no AppArmor, only a named profile is refused.
+#[test]
+fn apparmor_is_required_only_by_a_named_profile() {
+    use v1::security_profile::ProfileType;
+    let with = |kind: ProfileType, name: &str, privileged| {
+        let mut config = v1::ContainerConfig::default();
+        let linux = config.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        security.privileged = privileged;
+        security.apparmor = Some(v1::SecurityProfile {
+            profile_type: kind.into(),
+            localhost_ref: name.to_owned(),
+        });
+        apparmor_profile(&config, &AppArmor::off())
+    };
+    for privileged in [false, true] {
+        for kind in [ProfileType::RuntimeDefault, ProfileType::Unconfined] {
+            assert_eq!(with(kind, "", privileged).unwrap(), None);
+        }
+        let error = with(ProfileType::Localhost, "mine", privileged).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+        let text = error.to_string();
+        assert!(
+            text.contains("linux.security_context.apparmor") && text.contains("mine"),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        apparmor_profile(&v1::ContainerConfig::default(), &AppArmor::off()).unwrap(),
+        None
     );
 }

@@ -70,29 +70,85 @@ fn the_default_filter_depends_on_the_bounding_set() {
 }
 
 #[test]
-fn apparmor_is_required_only_by_a_named_profile() {
-    let mut security = v1::LinuxContainerSecurityContext::default();
-    let mut host = host();
-    for kind in [ProfileType::RuntimeDefault, ProfileType::Unconfined] {
-        security.apparmor = profile(kind, "");
-        assert_eq!(apparmor(&security, &host).unwrap(), None);
+fn apparmor_by_new_and_old_field() {
+    let none = Choice::Unconfined;
+    let default = Choice::RuntimeDefault;
+    let mine = Choice::Localhost("mine".to_owned());
+    let (new, old) = (APPARMOR, "linux.security_context.apparmor_profile");
+    let cases = [
+        (None, "", old, &default),
+        (None, "runtime/default", old, &default),
+        (None, "unconfined", old, &none),
+        (None, "localhost/mine", old, &mine),
+        (
+            profile(ProfileType::RuntimeDefault, ""),
+            "unconfined",
+            new,
+            &default,
+        ),
+        (
+            profile(ProfileType::Unconfined, ""),
+            "localhost/other",
+            new,
+            &none,
+        ),
+        (
+            profile(ProfileType::Localhost, "mine"),
+            "localhost/other",
+            new,
+            &mine,
+        ),
+        (profile(ProfileType::Localhost, "localhost/mine"), "", new, &mine),
+    ];
+    for (typed, name, field, expected) in cases {
+        for privileged in [false, true] {
+            #[expect(deprecated, reason = "the old field")]
+            let security = v1::LinuxContainerSecurityContext {
+                apparmor: typed.clone(),
+                apparmor_profile: name.to_owned(),
+                privileged,
+                ..Default::default()
+            };
+            // The default profile would deny a privileged container what it is privileged for.
+            let expected = if privileged && *expected == default {
+                &none
+            } else {
+                expected
+            };
+            let choice = apparmor_choice(&security).unwrap();
+            assert_eq!(
+                (choice.0, &choice.1),
+                (field, expected),
+                "{typed:?} {name:?} {privileged}"
+            );
+        }
     }
-    security.apparmor = profile(ProfileType::Localhost, "mine");
-    let error = apparmor(&security, &host).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
-    assert!(error.to_string().contains("linux.security_context.apparmor"));
+}
 
-    host.apparmor = Some(crate::oci::host::AppArmor {
-        default_profile: Some("pausa-default".to_owned()),
-    });
-    assert_eq!(apparmor(&security, &host).unwrap().as_deref(), Some("mine"));
-    security.apparmor = profile(ProfileType::RuntimeDefault, "");
-    assert_eq!(
-        apparmor(&security, &host).unwrap().as_deref(),
-        Some("pausa-default")
-    );
-    security.privileged = true;
-    assert_eq!(apparmor(&security, &host).unwrap(), None);
+#[test]
+fn a_wrong_apparmor_profile_is_refused_by_field() {
+    let cases = [
+        (profile(ProfileType::Localhost, ""), "", APPARMOR),
+        (profile(ProfileType::Localhost, "a\0b"), "", APPARMOR),
+        (
+            profile(ProfileType::Localhost, "a\nexec unconfined"),
+            "",
+            APPARMOR,
+        ),
+        (None, "localhost/", "linux.security_context.apparmor_profile"),
+        (None, "mine", "linux.security_context.apparmor_profile"),
+    ];
+    for (typed, name, field) in cases {
+        #[expect(deprecated, reason = "the old field")]
+        let security = v1::LinuxContainerSecurityContext {
+            apparmor: typed.clone(),
+            apparmor_profile: name.to_owned(),
+            ..Default::default()
+        };
+        let error = apparmor_choice(&security).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().starts_with(field), "{error}");
+    }
 }
 
 #[test]

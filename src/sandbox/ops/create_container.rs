@@ -330,11 +330,16 @@ async fn fill(
 ) -> Result<(ContainerRecord, ContainerParts, Vec<Lease>), PodError> {
     steps.enter("root and mount sources");
     let invalid = |error: OciError| PodError::failed("make the container's spec", error);
-    let (config, seccomp_root) = (record.config.clone(), services.settings.seccomp_root.clone());
-    let own_devices = services.settings.own_devices;
+    let (config, node) = (record.config.clone(), Arc::clone(services));
     let prepared = blocking(move || {
-        oci::prepare(&config, &seccomp_root, own_devices)
-            .map_err(|error| PodError::failed("look at the container's mounts and devices", error))
+        let settings = &node.settings;
+        oci::prepare(
+            &config,
+            &settings.seccomp_root,
+            settings.own_devices,
+            &node.apparmor,
+        )
+        .map_err(|error| PodError::failed("prepare the container's mounts, devices and profiles", error))
     });
     let users = userns::open(pod)?.map(Arc::new);
     let root = mount_root(services, pod, &record, lease, users.clone());

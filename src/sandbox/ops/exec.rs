@@ -35,6 +35,7 @@ use tokio::time::Instant;
 use self::output::Stream;
 use super::cgroup::Birth;
 use super::create_container::{device_rules, read_spec};
+use super::profile::ensure_profile;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::{ErrorKind, Failure};
 use crate::id::Id;
@@ -207,7 +208,7 @@ impl Target {
         command: Vec<String>,
         timeout: Option<Duration>,
     ) -> Result<v1::ExecSyncResponse, PodError> {
-        let process = self.process(command)?;
+        let process = self.process(command).await?;
         let (stdout, out) = Stream::open()?;
         let (stderr, err) = Stream::open()?;
         let id = Id::random().to_string();
@@ -260,7 +261,7 @@ impl Target {
         tty: bool,
         size: Option<TerminalSize>,
     ) -> Result<Session, PodError> {
-        let mut process = self.process(command)?;
+        let mut process = self.process(command).await?;
         let mut ends = Ends::default();
         if tty {
             process.terminal = true;
@@ -347,7 +348,7 @@ impl Target {
     }
 
     /// The container's own process with another command.
-    fn process(&self, command: Vec<String>) -> Result<ProcessPlan, PodError> {
+    async fn process(&self, command: Vec<String>) -> Result<ProcessPlan, PodError> {
         let execs = self.pod.execs();
         let first = match execs.process(&self.record.id) {
             Some(known) => known,
@@ -360,6 +361,7 @@ impl Target {
                 plan
             }
         };
+        ensure_profile(&self.services, &first).await?;
         let mut process = ProcessPlan::clone(&first);
         process.oom_score_adj = self.record.oom_score_adj();
         process.args = command.into_iter().map(String::into_bytes).collect();

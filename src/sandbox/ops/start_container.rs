@@ -11,6 +11,7 @@ use pausa_monitor_protocol::{ContainerPlan, FdRole, Reply, Request};
 use super::cgroup;
 use super::create_container::{ContainerParts, rebuild};
 use super::log::open_log;
+use super::profile::ensure_profile;
 use crate::blocking::blocking;
 use crate::cgroups::{Cgroup, Driver};
 use crate::container::{ContainerRecord, ExitInfo, RunState};
@@ -198,6 +199,7 @@ async fn start(
         plan,
         devices,
     } = parts;
+    ensure_profile(services, &plan.process).await?;
     failpoint_before(OPERATION, "cgroup");
     steps.enter("cgroup");
     let cgroup = cgroup::create(services, pod, record, devices).await?;
