@@ -159,10 +159,11 @@ fn a_fork_bomb_does_not_spread_by_execs() {
     on_pausa(async |node| {
         let pod = node.pod().await;
         // An interactive shell goes on after a fork that failed.
-        let script = "for i in 1 2 3; do yes 'sleep 0 &' | sh -i >/dev/null 2>&1 & done; wait";
+        let bomb = "for i in 1 2 3; do yes 'sleep 0 &' | sh -i >/dev/null 2>&1 & done; wait";
+        let script = format!("while [ ! -e /go ]; do sleep 0.1; done; {bomb}");
         let container = pod
             .start(|config| {
-                config.command = strings(&["sh", "-c", script]);
+                config.command = strings(&["sh", "-c", &script]);
                 security(config).capabilities = Some(v1::Capability {
                     add_capabilities: strings(&["SYS_PTRACE"]),
                     ..Default::default()
@@ -171,6 +172,7 @@ fn a_fork_bomb_does_not_spread_by_execs() {
             .await;
         let cgroup = pod_cgroup(&container).await;
         std::fs::write(cgroup.join("pids.max"), "24").expect("a limit");
+        container.sh("touch /go").await;
         for _ in 0..30 {
             assert_eq!(container.exec(&["true"]).await.exit_code, 0);
         }
