@@ -188,6 +188,8 @@ fn prepare(parent: BorrowedFd<'_>, report: BorrowedFd<'_>) -> Result<(), (u8, Er
 /// The descriptors are never closed by their owners, since that uses the C library.
 fn make_procfs() -> Result<ManuallyDrop<OwnedFd>, Errno> {
     let context = ManuallyDrop::new(rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?);
+    // What `/proc/mounts` of the pod's containers shows, as in those with a procfs of their own.
+    rustix::mount::fsconfig_set_string(context.as_fd(), c"source", c"proc")?;
     rustix::mount::fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
