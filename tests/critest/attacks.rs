@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use pausa::proto::v1;
 use pausa::proto::v1::NamespaceMode;
@@ -19,8 +20,10 @@ const STARTS: usize = 50;
 const SECRET: [&str; 2] = ["correcthorse", "batterystaple"];
 
 /// Compiles a program of `attacks/` as a static one, which runs in any image. Tests in other processes may do the same at
-/// the same time.
+/// the same time; those in this process take turns.
 pub(crate) fn attacker(name: &str) -> PathBuf {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/critest/attacks/{name}.rs"));
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = directory.join(format!("attack-{name}"));
