@@ -14,6 +14,7 @@ buildah:buildah
 nft:nftables
 ip:iproute2
 setpriv:util-linux
+runc:runc
 gcc:gcc
 g++:g++
 shellcheck:shellcheck

@@ -20,10 +20,10 @@ fn bind(host: &Path, container: &str) -> v1::Mount {
 }
 
 /// A tmpfs of the test's own, with the propagation a node's root has; gone when dropped.
-struct Tmpfs(std::path::PathBuf);
+pub(crate) struct Tmpfs(std::path::PathBuf);
 
 impl Tmpfs {
-    fn new(path: std::path::PathBuf, propagation: MountPropagationFlags) -> Self {
+    pub(crate) fn new(path: std::path::PathBuf, propagation: MountPropagationFlags) -> Self {
         std::fs::create_dir_all(&path).expect("a directory");
         mount("critest", &path, "tmpfs", MountFlags::empty(), None).expect("a tmpfs");
         mount_change(&path, propagation).expect("its propagation");
