@@ -12,7 +12,7 @@ size=4G
 # What boots, then what the tests call.
 packages=(
     linux-image-cloud-amd64 initramfs-tools zstd
-    systemd-sysv udev dbus kmod apparmor
+    systemd-sysv udev dbus kmod apparmor selinux-policy-default
     util-linux procps iproute2 nftables busybox-static
     docker-registry skopeo umoci buildah
 )
@@ -42,6 +42,8 @@ setpriv --pdeathsig TERM -- mmdebstrap --mode=root --variant=minbase --quiet \
 echo pausa-vm > "$root/etc/hostname"
 echo '127.0.0.1 localhost pausa-vm' > "$root/etc/hosts"
 echo '/dev/vda / ext4 defaults 0 0' > "$root/etc/fstab"
+# For the area whose kernel has SELinux on: systemd loads the policy at boot. Files stay unlabelled.
+printf 'SELINUX=permissive\nSELINUXTYPE=default\n' > "$root/etc/selinux/config"
 units=$root/etc/systemd/system
 # No login, no jobs that compete with the tests, and files of tests on the disk, as on a node.
 for unit in getty.target tmp.mount docker-registry.service \

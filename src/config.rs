@@ -56,6 +56,8 @@ pub struct Config {
     pub enable_unprivileged_icmp: bool,
     /// Gives the devices that a container asks for to its user and group, instead of their owners on the node.
     pub device_ownership_from_security_context: bool,
+    /// Labels containers and their files where the kernel has SELinux enabled.
+    pub enable_selinux: bool,
     /// Longest line of a container's log in bytes. Longer lines are split and tagged `P`.
     pub max_log_line: u32,
     /// Seconds that running requests get to finish after SIGTERM.
@@ -251,6 +253,7 @@ impl Default for Config {
             enable_unprivileged_ports: true,
             enable_unprivileged_icmp: true,
             device_ownership_from_security_context: false,
+            enable_selinux: true,
             max_log_line: 16 * 1024,
             drain_timeout_seconds: 5,
             network: Network::default(),

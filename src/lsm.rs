@@ -7,6 +7,7 @@
 //! See `docs/design/0012-lsm.md`.
 
 pub(crate) mod apparmor;
+pub(crate) mod selinux;
 
 use std::io;
 use std::path::PathBuf;
@@ -37,13 +38,26 @@ pub enum LsmError {
         "the AppArmor profile {profile} is not loaded on this node: load it with `apparmor_parser -r FILE`; `aa-status` lists those that are"
     )]
     NotLoaded { profile: String },
+    /// SELinux's policy does not have a label.
+    #[error(
+        "SELinux's policy on this node does not know {context}: correct selinux_options, or install the policy's module that has it"
+    )]
+    UnknownContext { context: String },
+    /// Every pod has two categories of its own.
+    #[error(
+        "all pairs of SELinux categories are in use: remove pods, or give them levels in selinux_options"
+    )]
+    PairsExhausted,
 }
 
 impl Kinded for LsmError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { .. } => ErrorKind::Internal,
-            Self::Load { .. } | Self::NotLoaded { .. } => ErrorKind::FailedPrecondition,
+            Self::Load { .. } | Self::NotLoaded { .. } | Self::UnknownContext { .. } => {
+                ErrorKind::FailedPrecondition
+            }
+            Self::PairsExhausted => ErrorKind::ResourceExhausted,
         }
     }
 }

@@ -58,6 +58,7 @@ pub use user::{ResolvedUser, resolve_user};
 pub use userns::pod_users;
 
 use crate::config::Handler;
+use crate::lsm::selinux::Labels;
 use crate::proto::v1;
 
 /// The pod a container belongs to.
@@ -111,6 +112,8 @@ pub struct ContainerInput<'a> {
     pub namespaces: &'a NamespacePlan,
     /// The PID namespace to join with `pid: TARGET`.
     pub target_pid: Option<&'a Path>,
+    /// SELinux's labels; none where it is off.
+    pub labels: Option<&'a Labels>,
 }
 
 pub(crate) fn security_context(config: &v1::ContainerConfig) -> Option<&v1::LinuxContainerSecurityContext> {

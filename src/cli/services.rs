@@ -8,6 +8,7 @@ use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::image::{Images, ImagesConfig};
 use crate::lsm::apparmor::AppArmor;
+use crate::lsm::selinux::SeLinux;
 use crate::monitor::MonitorBinary;
 use crate::network::{self, BridgeConfig, NetworkConfig};
 use crate::oci::{Host, SeccompPrograms};
@@ -51,6 +52,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         streaming: streaming.context("cannot start the streaming server")?,
         monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
         host,
+        selinux: SeLinux::open(config.enable_selinux),
         apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
         cgroups,
         seccomp: SeccompPrograms::default(),

@@ -405,8 +405,13 @@ fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::StatusRespo
         response.info = entries
             .map(|(key, value)| (key.clone(), value.to_string()))
             .collect();
-        let apparmor = pods.services().apparmor.describe();
-        response.info.insert("apparmor".to_owned(), apparmor.to_string());
+        let services = pods.services();
+        for (module, described) in [
+            ("apparmor", services.apparmor.describe()),
+            ("selinux", services.selinux.describe()),
+        ] {
+            response.info.insert(module.to_owned(), described.to_string());
+        }
         let config = serde_json::to_string(&node.config)
             .map_err(|source| Failure::from_error(ErrorKind::Internal, &source))?;
         response.info.insert("config".to_owned(), config);

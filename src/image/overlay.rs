@@ -85,11 +85,13 @@ struct Stack {
     mapped: bool,
     /// Upper and work directory.
     writable: Option<(Dir, Dir)>,
+    /// SELinux's label for all files, instead of those that they have.
+    label: Option<String>,
 }
 
 /// Mounts `layers` (lowest first, at least one) with the writable layer `upper`. `upper` and `work` must be
 /// on one file system, and empty or from an earlier mount since boot. With a user namespace, the owners in
-/// the layers are mapped to its ids. Blocks.
+/// the layers are mapped to its ids. With SELinux's label, all files have it. Blocks.
 ///
 /// # Errors
 /// [`ImageError::Mount`], with the call and the messages of the kernel; [`ImageError::LayerCount`];
@@ -99,6 +101,7 @@ pub(crate) fn mount(
     upper: &Path,
     work: &Path,
     users: Option<BorrowedFd<'_>>,
+    label: Option<&str>,
 ) -> Result<OwnedFd, ImageError> {
     if layers.is_empty() || layers.len() > LAYERS_MAX {
         return Err(ImageError::LayerCount {
@@ -112,6 +115,7 @@ pub(crate) fn mount(
         lower: open_all(layers, users)?,
         mapped: users.is_some(),
         writable: Some((open(upper)?, work_dir)),
+        label: label.map(str::to_owned),
     };
     attempt(&stack, mount_with)
 }
@@ -124,10 +128,11 @@ pub(crate) fn mount(
 pub(crate) fn mount_readonly(
     layers: &[PathBuf],
     users: Option<BorrowedFd<'_>>,
+    label: Option<&str>,
 ) -> Result<OwnedFd, ImageError> {
     match layers {
         // An empty file system looks the same and needs no overlay.
-        [only] if std::fs::read_dir(only).is_ok_and(|mut entries| entries.next().is_none()) => empty(),
+        [only] if std::fs::read_dir(only).is_ok_and(|mut entries| entries.next().is_none()) => empty(label),
         _ if layers.len() < 2 || layers.len() > LAYERS_MAX => Err(ImageError::LayerCount {
             needed: "2 to 500",
             given: layers.len(),
@@ -137,6 +142,7 @@ pub(crate) fn mount_readonly(
                 lower: open_all(layers, users)?,
                 mapped: users.is_some(),
                 writable: None,
+                label: label.map(str::to_owned),
             };
             attempt(&stack, mount_with)
         }
@@ -188,6 +194,9 @@ fn mount_with(stack: &Stack, method: Method) -> Result<OwnedFd, ImageError> {
     for (key, value) in OPTIONS {
         fsconfig_set_string(&context, key, value).map_err(call(key))?;
     }
+    if let Some(label) = &stack.label {
+        fsconfig_set_string(&context, "context", label.as_str()).map_err(call("context"))?;
+    }
     for layer in &stack.lower {
         set_dir(&context, "lowerdir+", layer, method).map_err(call("lowerdir+"))?;
     }
@@ -217,10 +226,11 @@ fn fd_path(fd: BorrowedFd<'_>) -> String {
 }
 
 /// An empty read-only file system.
-fn empty() -> Result<OwnedFd, ImageError> {
+fn empty(label: Option<&str>) -> Result<OwnedFd, ImageError> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| failed("fsopen(\"tmpfs\")", 0, None)(errno))?;
     fsconfig_set_string(&context, "mode", "0755")
+        .and_then(|()| label.map_or(Ok(()), |label| fsconfig_set_string(&context, "context", label)))
         .and_then(|()| fsconfig_create(&context))
         .map_err(failed("fsconfig(tmpfs)", 0, Some(&context)))?;
     fsmount(
@@ -314,7 +324,7 @@ pub(crate) fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
     // Any ids will do.
     let users = pausa_sys::user_namespace(65_536, 65_536)
         .map_err(|error| failed(&format!("user namespace: {}", error.call), 0, None)(error.errno))?;
-    pausa_sys::map_mount_ids(empty()?.as_fd(), users.as_fd()).map_err(failed(
+    pausa_sys::map_mount_ids(empty(None)?.as_fd(), users.as_fd()).map_err(failed(
         "mount_setattr(tmpfs, MOUNT_ATTR_IDMAP)",
         0,
         None,
@@ -324,7 +334,7 @@ pub(crate) fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
         std::fs::create_dir(dir).map_err(io_error("mkdir", dir))?;
     }
     let [lower, upper, work] = dirs;
-    mount(&[lower], &upper, &work, Some(users.as_fd())).map(drop)
+    mount(&[lower], &upper, &work, Some(users.as_fd()), None).map(drop)
 }
 
 /// Checks whether proc and sysfs can be mounted in a user namespace. The kernel refuses that if parts of the

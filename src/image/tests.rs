@@ -155,8 +155,8 @@ async fn whiteouts_hide_across_layers_of_docker_images() {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     for mount in [
-        super::overlay::mount(&lease.layers(), &upper, &work, None).unwrap(),
-        lease.mount_readonly(None).unwrap(),
+        super::overlay::mount(&lease.layers(), &upper, &work, None, None).unwrap(),
+        lease.mount_readonly(None, None).unwrap(),
     ] {
         assert_eq!(read_in(&mount, "keep").unwrap(), "low");
         assert_eq!(read_in(&mount, "dir/new").unwrap(), "high");

@@ -58,6 +58,7 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
             spec.mounts().as_deref().unwrap_or_default(),
             root.path(),
             input.cgroups,
+            linux.mount_label().as_deref(),
         )?,
         devices: devices::plan(linux.devices().as_deref())?,
         masked_paths: bytes(linux.masked_paths()),

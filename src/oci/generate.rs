@@ -147,7 +147,7 @@ fn process_of(
         .set_rlimits(resources::rlimits(&input.handler.default_ulimits))
         .set_no_new_privileges(Some(security.no_new_privs))
         .set_apparmor_profile(input.prepared.apparmor.clone())
-        .set_selinux_label(security::selinux(security, input.host)?)
+        .set_selinux_label(input.labels.map(|labels| labels.process.clone()))
         .set_oom_score_adj(Some(limits.map_or(Ok(0), resources::oom_score_adj)?));
     Ok((process, exact_env))
 }
@@ -179,6 +179,7 @@ fn linux(
             Propagation::Slave => Some("rslave".to_owned()),
             Propagation::Shared => Some("rshared".to_owned()),
         })
+        .set_mount_label(input.labels.map(|labels| labels.file.clone()))
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(readonly))
         .set_sysctl(None);

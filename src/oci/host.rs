@@ -27,7 +27,6 @@ pub struct Host {
     /// None if there are no seccomp tables for this machine.
     pub architecture: Option<Architecture>,
     pub kernel: KernelVersion,
-    pub selinux: bool,
 }
 
 impl Host {
@@ -42,7 +41,6 @@ impl Host {
             architecture: Architecture::current(),
             // Every release so far begins with two numbers; no seccomp rule asks for a kernel before 3.
             kernel: release.parse().unwrap_or(KernelVersion::new(5, 15)),
-            selinux: fs::exists("/sys/fs/selinux/enforce").unwrap_or(false),
         }
     }
 

@@ -1,8 +1,8 @@
-//! Seccomp, AppArmor and SELinux: from CRI's fields to what this node can enforce.
+//! Seccomp and AppArmor: from CRI's fields to what this node can enforce. SELinux is in [`crate::lsm::selinux`].
 //!
-//! A privileged container has none of the three, except for an AppArmor profile that it asks for by name. Without a seccomp
+//! A privileged container has neither, except for an AppArmor profile that it asks for by name. Without a seccomp
 //! profile a container is unconfined, as CRI says; kubelet sets the defaults. Without AppArmor on the node, `RuntimeDefault`
-//! is ignored and a `Localhost` profile is an error. SELinux options are ignored unless SELinux is enabled.
+//! is ignored and a `Localhost` profile is an error.
 
 use std::path::PathBuf;
 
@@ -120,37 +120,6 @@ pub(crate) fn apparmor_choice(
         other => other,
     };
     Ok((field, choice))
-}
-
-/// The SELinux label of the container's processes. What is not given is as the reference policy has it.
-pub(crate) fn selinux(
-    security: &v1::LinuxContainerSecurityContext,
-    host: &Host,
-) -> Result<Option<String>, OciError> {
-    let Some(options) = security
-        .selinux_options
-        .as_ref()
-        .filter(|_| host.selinux && !security.privileged)
-    else {
-        return Ok(None);
-    };
-    let parts = [
-        (&options.user, "system_u"),
-        (&options.role, "system_r"),
-        (&options.r#type, "container_t"),
-        (&options.level, "s0"),
-    ];
-    if parts.iter().all(|(given, _)| given.is_empty()) {
-        return Ok(None);
-    }
-    let given = parts.map(|(given, default)| if given.is_empty() { default } else { given });
-    // The level alone may hold a colon: `s0:c1,c2`.
-    if given[..3].iter().any(|part| part.contains([':', '\0'])) || given[3].contains('\0') {
-        let reason = "user, role and type have no colon";
-        let field = "linux.security_context.selinux_options";
-        return Err(OciError::invalid(field, given.join(":"), reason));
-    }
-    Ok(Some(given.join(":")))
 }
 
 fn typed(field: &'static str, profile: &v1::SecurityProfile) -> Result<Choice, OciError> {

@@ -14,6 +14,7 @@ use super::*;
 use crate::cgroups::{Hierarchy, Layout};
 use crate::config::Handler;
 use crate::error::{ErrorKind, Kinded};
+use crate::lsm::selinux::Labels;
 use crate::proto::v1;
 
 /// A node that is the same everywhere.
@@ -24,7 +25,6 @@ pub(super) fn host() -> Host {
         seccomp_default: None,
         architecture: pausa_seccomp::Architecture::current(),
         kernel: KernelVersion::new(5, 15),
-        selinux: false,
     }
 }
 
@@ -59,6 +59,7 @@ pub(super) struct Case {
     pub(super) handler: Handler,
     pub(super) cgroups: Layout,
     pub(super) prepared: Prepared,
+    pub(super) labels: Option<Labels>,
     files: PodFiles,
 }
 
@@ -105,6 +106,7 @@ impl Case {
             handler: Handler::default(),
             cgroups: v2_layout(),
             prepared: Prepared::default(),
+            labels: None,
             files: PodFiles {
                 hosts: Some("/run/pod/hosts".into()),
                 hostname: Some("/run/pod/hostname".into()),
@@ -154,6 +156,7 @@ impl Case {
             prepared: &self.prepared,
             namespaces: &self.namespaces()?,
             target_pid: None,
+            labels: self.labels.as_ref(),
         })
     }
 

@@ -4,16 +4,16 @@
 //! (`impl Lifecycle`, pure), what the actor does about it (`impl Pod`), and the work that takes time, which either succeeds
 //! whole or undoes what it had made until it failed, whether or not anybody still waits.
 //!
-//! `cgroup`, `files`, `userns`, `volumes`, `log`, `oom_score` and `profile` are what several operations need of the kernel.
+//! `cgroup`, `confine`, `files`, `userns`, `volumes`, `log` and `oom_score` are what several operations need of the kernel.
 
 mod cgroup;
+mod confine;
 mod create_container;
 mod exec;
 mod files;
 mod log;
 mod oom_score;
 mod port_forward;
-mod profile;
 mod remove_container;
 mod remove_pod;
 mod run_pod;

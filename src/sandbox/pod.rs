@@ -32,6 +32,7 @@ use super::services::Services;
 use crate::container::ContainerRecord;
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
+use crate::lsm::selinux::HeldPair;
 use crate::monitor::Events;
 use pausa_monitor_protocol::Event;
 
@@ -47,6 +48,8 @@ pub(super) struct Pod {
     turns: mpsc::UnboundedReceiver<Turn>,
     pub(super) events: Option<Events>,
     work: JoinSet<Turn>,
+    /// Given back when the pod is forgotten.
+    _categories: Option<HeldPair>,
 }
 
 impl Pod {
@@ -61,6 +64,7 @@ impl Pod {
             services: pods.services.clone(),
             registry: pods.registry.clone(),
             handle: handle.clone(),
+            _categories: pods.services.selinux.hold(record.selinux.as_ref()),
             lifecycle: Lifecycle::new(record),
             turns,
             events: None,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerRecord;
 use crate::id::Id;
+use crate::lsm::selinux::PodLabel;
 use crate::network::Attachment;
 use crate::proto::v1;
 
@@ -39,6 +40,9 @@ pub(super) struct PodRecord {
     pub monitor_pid: i32,
     /// The boot in which it was made.
     pub boot_id: String,
+    /// Its label; none where SELinux is off.
+    #[serde(default)]
+    pub selinux: Option<PodLabel>,
 }
 
 impl PodRecord {
@@ -65,6 +69,11 @@ impl PodRecord {
         crate::oci::pod_users(&self.config).ok().flatten()
     }
 
+    /// The SELinux options asked for.
+    pub(super) fn selinux_options(&self) -> Option<&v1::SeLinuxOption> {
+        selinux_options(&self.config)
+    }
+
     /// Whether it lives in the host's network namespace.
     pub(super) fn host_network(&self) -> bool {
         self.namespaces().network() == v1::NamespaceMode::Node
@@ -79,6 +88,12 @@ pub(super) fn namespace_options(config: &v1::PodSandboxConfig) -> v1::NamespaceO
         .and_then(|linux| linux.security_context.as_ref())
         .and_then(|context| context.namespace_options.clone())
         .unwrap_or_default()
+}
+
+/// The SELinux options of a pod's configuration.
+pub(super) fn selinux_options(config: &v1::PodSandboxConfig) -> Option<&v1::SeLinuxOption> {
+    let context = config.linux.as_ref()?.security_context.as_ref()?;
+    context.selinux_options.as_ref()
 }
 
 /// Where a pod is in its life.

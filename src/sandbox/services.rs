@@ -9,6 +9,7 @@ use crate::config::Handler;
 use crate::id::Id;
 use crate::image::Images;
 use crate::lsm::apparmor::AppArmor;
+use crate::lsm::selinux::SeLinux;
 use crate::monitor::MonitorBinary;
 use crate::network::Network;
 use crate::oci::{Host, SeccompPrograms};
@@ -28,6 +29,7 @@ pub struct Services {
     /// What this node can do.
     pub host: Host,
     pub apparmor: AppArmor,
+    pub selinux: SeLinux,
     /// Seccomp programs compiled lately.
     pub seccomp: SeccompPrograms,
     pub settings: Settings,

@@ -26,6 +26,7 @@ pub(super) fn pod_record(config: v1::PodSandboxConfig) -> PodRecord {
         monitor_cgroup: false,
         monitor_pid: 0,
         boot_id: crate::state::boot_id(),
+        selinux: None,
     }
 }
 

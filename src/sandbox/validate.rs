@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::error::PodError;
-use super::record::namespace_options;
+use super::record::{namespace_options, selinux_options};
 use crate::proto::v1::{self, NamespaceMode};
 
 /// Longest host name the kernel takes (`__NEW_UTS_LEN`, sethostname(2)).
@@ -51,6 +51,9 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
         );
     }
     sysctls(config)?;
+    if let Some(options) = selinux_options(config) {
+        selinux("config.linux.security_context.selinux_options", options)?;
+    }
     namespaces(&namespace_options(config))?;
     let users = crate::oci::pod_users(config).map(drop);
     users.map_err(|error| PodError::failed("give the pod these users", error))
@@ -77,6 +80,13 @@ pub(super) fn container(config: &v1::ContainerConfig) -> Result<(), PodError> {
             "it is none of CRI's signals",
         );
     }
+    if let Some(options) = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref()?.selinux_options.as_ref())
+    {
+        selinux("config.linux.security_context.selinux_options", options)?;
+    }
     Ok(())
 }
 
@@ -85,6 +95,17 @@ fn invalid<T>(field: &'static str, value: &str, right: &str) -> Result<T, PodErr
     Err(PodError::Invalid {
         field,
         problem: format!("is {shown:?}: {right}"),
+    })
+}
+
+/// Refused also where SELinux is off: the request is wrong everywhere.
+fn selinux(field: &'static str, options: &v1::SeLinuxOption) -> Result<(), PodError> {
+    crate::lsm::selinux::check(options).map_err(|(part, value, right)| {
+        let shown: String = value.chars().take(100).collect();
+        PodError::Invalid {
+            field,
+            problem: format!("has the {part} {shown:?}: {right}"),
+        }
     })
 }
 

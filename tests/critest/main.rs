@@ -49,6 +49,7 @@ mod resources;
 mod sandbox_lifecycle;
 mod sandbox_network;
 mod security;
+mod selinux;
 mod silent_monitor;
 mod stats;
 mod status;

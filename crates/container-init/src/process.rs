@@ -83,11 +83,15 @@ pub(crate) fn set_labels(plan: &ProcessPlan) -> Result<(), Error> {
         }
     }
     if let Some(label) = &plan.selinux {
-        write_attribute("/proc/thread-self/attr/exec", label).at_with(|| Step::Label {
-            kind: "SELinux label",
-            label: label.clone(),
-            file: "exec",
-        })?;
+        // `keycreate` is for the session keyring that is made below: the process could not use one with our label.
+        for file in ["exec", "keycreate"] {
+            let path = format!("/proc/thread-self/attr/{file}");
+            write_attribute(&path, label).at_with(|| Step::Label {
+                kind: "SELinux label",
+                label: label.clone(),
+                file,
+            })?;
+        }
     }
     Ok(())
 }

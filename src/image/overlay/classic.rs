@@ -84,6 +84,10 @@ fn options(stack: &Stack, opened: &mut Vec<OwnedFd>) -> rustix::io::Result<Strin
     let lower: rustix::io::Result<Vec<String>> = stack.lower.iter().map(&mut reopen).collect();
     let mut parts = vec![format!("lowerdir={}", lower?.join(":"))];
     parts.extend(OPTIONS.iter().map(|(key, value)| format!("{key}={value}")));
+    if let Some(label) = &stack.label {
+        // A level has commas.
+        parts.push(format!("context=\"{label}\""));
+    }
     if let Some((upper, work)) = &stack.writable {
         parts.push(format!("upperdir={}", reopen(upper)?));
         parts.push(format!("workdir={}", reopen(work)?));

@@ -31,6 +31,7 @@ fn stack(layers: &[PathBuf], writable: Option<&Path>) -> Stack {
     Stack {
         lower: open_all(layers, None).unwrap(),
         mapped: false,
+        label: None,
         writable: writable.map(|dir| {
             for name in ["upper", "work"] {
                 drop(std::fs::create_dir(dir.join(name)));
@@ -133,11 +134,11 @@ fn one_layer_many_layers_and_wrong_numbers() {
     let many: Vec<&[(&str, &str)]> = many.iter().map(<[_; 1]>::as_slice).collect();
     let many = layers(dir.path(), &many);
     assert_eq!(
-        read(&mount(&many, &upper, &work, None).unwrap(), "top").unwrap(),
+        read(&mount(&many, &upper, &work, None, None).unwrap(), "top").unwrap(),
         "119"
     );
     assert_eq!(
-        read(&mount(&many[..1], &upper, &work, None).unwrap(), "top").unwrap(),
+        read(&mount(&many[..1], &upper, &work, None, None).unwrap(), "top").unwrap(),
         "0"
     );
     assert_eq!(
@@ -145,15 +146,15 @@ fn one_layer_many_layers_and_wrong_numbers() {
         "119"
     );
     assert!(matches!(
-        mount(&[], &upper, &work, None),
+        mount(&[], &upper, &work, None, None),
         Err(ImageError::LayerCount { given: 0, .. })
     ));
     assert!(matches!(
-        mount_readonly(&many[..1], None),
+        mount_readonly(&many[..1], None, None),
         Err(ImageError::LayerCount { given: 1, .. })
     ));
     // An image without layers.
-    let empty = mount_readonly(std::slice::from_ref(&upper), None).unwrap();
+    let empty = mount_readonly(std::slice::from_ref(&upper), None, None).unwrap();
     assert_eq!(
         read(&empty, "top").unwrap_err().kind(),
         std::io::ErrorKind::NotFound
@@ -166,10 +167,10 @@ fn an_error_has_the_call_and_the_kernels_message() {
     let dir = tempfile::tempdir().unwrap();
     let layers = layers(dir.path(), &[&[]]);
     // Upper and work on different file systems.
-    let error = mount(&layers, dir.path(), Path::new("/proc"), None).unwrap_err();
+    let error = mount(&layers, dir.path(), Path::new("/proc"), None, None).unwrap_err();
     let text = crate::error::chain(&error);
     assert!(text.contains("overlay") && text.contains("1 layers"), "{text}");
-    let missing = mount(&[dir.path().join("missing")], dir.path(), dir.path(), None).unwrap_err();
+    let missing = mount(&[dir.path().join("missing")], dir.path(), dir.path(), None, None).unwrap_err();
     assert!(matches!(missing, ImageError::Io { .. }), "{missing}");
 }
 

@@ -72,12 +72,16 @@ impl Lease {
     ///
     /// # Errors
     /// As [`overlay::mount_readonly`].
-    pub(crate) fn mount_readonly(&self, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd, ImageError> {
+    pub(crate) fn mount_readonly(
+        &self,
+        users: Option<BorrowedFd<'_>>,
+        label: Option<&str>,
+    ) -> Result<OwnedFd, ImageError> {
         let mut layers = self.layers();
         // The kernel wants at least two layers if none is writable.
         if layers.len() == 1 && layers != [self.layout.empty()] {
             layers.insert(0, self.layout.empty());
         }
-        overlay::mount_readonly(&layers, users)
+        overlay::mount_readonly(&layers, users, label)
     }
 }

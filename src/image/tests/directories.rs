@@ -30,8 +30,8 @@ fn mounts(images: &Images, name: &str, dir: &Path) -> Vec<OwnedFd> {
     std::fs::create_dir(&upper).unwrap();
     std::fs::create_dir(&work).unwrap();
     vec![
-        crate::image::overlay::mount(&lease.layers(), &upper, &work, None).unwrap(),
-        lease.mount_readonly(None).unwrap(),
+        crate::image::overlay::mount(&lease.layers(), &upper, &work, None, None).unwrap(),
+        lease.mount_readonly(None, None).unwrap(),
     ]
 }
 

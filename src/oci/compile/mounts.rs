@@ -10,9 +10,17 @@ use crate::cgroups::Layout;
 use crate::oci::error::OciError;
 use crate::oci::mounts::path_bytes;
 
+/// File systems that SELinux would label as the node's own; the kernel's others have types that containers may use.
+const LABELLED: [&str; 3] = ["tmpfs", "devpts", "mqueue"];
+
 /// The mounts in order. A mount of type `cgroup` becomes the mounts of this node's layout; a bind of a path beneath the
-/// container's root `root` becomes a bind within that root.
-pub(super) fn plan(mounts: &[Mount], root: &Path, cgroups: &Layout) -> Result<Vec<MountPlan>, OciError> {
+/// container's root `root` becomes a bind within that root. New file systems get SELinux's label, if there is one.
+pub(super) fn plan(
+    mounts: &[Mount],
+    root: &Path,
+    cgroups: &Layout,
+    label: Option<&str>,
+) -> Result<Vec<MountPlan>, OciError> {
     let mut plan = Vec::new();
     for mount in mounts {
         let options = Options::parse(mount)?;
@@ -21,6 +29,15 @@ pub(super) fn plan(mounts: &[Mount], root: &Path, cgroups: &Layout) -> Result<Ve
             plan.extend(cgroup(mount, &options, cgroups));
         } else {
             plan.push(one(mount, kind, root, options)?);
+        }
+    }
+    if let Some(label) = label {
+        for mount in &mut plan {
+            if let MountSource::Filesystem { fstype, options, .. } = &mut mount.source
+                && LABELLED.contains(&fstype.as_str())
+            {
+                options.push(("context".to_owned(), Some(label.to_owned())));
+            }
         }
     }
     Ok(plan)

@@ -3,7 +3,7 @@ use pausa_monitor_protocol::{DeviceKind, MountSource};
 use super::*;
 use crate::error::{ErrorKind, Kinded};
 use crate::oci::devices::Device;
-use crate::oci::tests::{Case, v2_layout};
+use crate::oci::tests::{Case, v1_layout, v2_layout};
 use crate::proto::v1;
 
 /// MOUNT_ATTR_RDONLY and MOUNT_ATTR_NOEXEC.
@@ -18,7 +18,7 @@ fn the_hierarchy_keeps_its_flags() {
     mount
         .set_destination("/sys/fs/cgroup".into())
         .set_typ(Some("cgroup".to_owned()));
-    let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &cgroups).unwrap();
+    let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &cgroups, None).unwrap();
     let expected = MountSource::Filesystem {
         fstype: "cgroup2".to_owned(),
         source: "cgroup".to_owned(),
@@ -37,7 +37,7 @@ fn only_a_bind_from_beneath_the_root_is_a_part_of_it() {
             .set_typ(Some("bind".to_owned()))
             .set_source(Some(source.into()))
             .set_options(Some(vec!["rbind".to_owned(), "ro".to_owned()]));
-        let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &cgroups);
+        let mounts = mounts::plan(&[mount], std::path::Path::new("/b/rootfs"), &cgroups, None);
         mounts.unwrap().remove(0)
     };
     let own = plan("/b/rootfs/a//b/");
@@ -189,3 +189,42 @@ fn a_program_is_compiled_once() {
     assert!(!first.0.is_empty() && first.0.len().is_multiple_of(8));
     assert_eq!(programs.program(filter).unwrap(), first);
 }
+
+/// SELinux's labels: of the process, and of every new file system that would get a label of the node's.
+#[test]
+fn labels_reach_the_process_and_new_file_systems() {
+    let mut case = Case::new();
+    case.labels = Some(crate::lsm::selinux::Labels {
+        process: "u:r:t:s0:c1,c2".to_owned(),
+        file: "u:object_r:f:s0:c1,c2".to_owned(),
+    });
+    case.security().namespace_options = Some(v1::NamespaceOption {
+        ipc: v1::NamespaceMode::Container.into(),
+        ..Default::default()
+    });
+    for cgroups in [v1_layout(), v2_layout()] {
+        case.cgroups = cgroups;
+        let plan = case.plan().unwrap();
+        assert_eq!(plan.process.selinux.as_deref(), Some("u:r:t:s0:c1,c2"));
+        for mount in &plan.mounts {
+            let MountSource::Filesystem { fstype, options, .. } = &mount.source else {
+                continue;
+            };
+            let label = options.iter().find(|(key, _)| key == "context");
+            let label = label.and_then(|(_, value)| value.as_deref());
+            let expected = LABELLED_TYPES
+                .contains(&fstype.as_str())
+                .then_some("u:object_r:f:s0:c1,c2");
+            assert_eq!(label, expected, "{fstype}");
+        }
+    }
+    let spec = case.generate().unwrap();
+    assert_eq!(
+        spec.linux().as_ref().unwrap().mount_label().as_deref(),
+        Some("u:object_r:f:s0:c1,c2")
+    );
+    case.labels = None;
+    assert!(case.plan().unwrap().process.selinux.is_none());
+}
+
+const LABELLED_TYPES: [&str; 3] = ["tmpfs", "devpts", "mqueue"];

@@ -151,29 +151,6 @@ fn a_wrong_apparmor_profile_is_refused_by_field() {
     }
 }
 
-#[test]
-fn selinux_counts_where_it_is_on() {
-    let mut security = v1::LinuxContainerSecurityContext {
-        selinux_options: Some(v1::SeLinuxOption {
-            level: "s0:c1,c2".to_owned(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let mut host = host();
-    assert_eq!(selinux(&security, &host).unwrap(), None);
-    host.selinux = true;
-    assert_eq!(
-        selinux(&security, &host).unwrap().as_deref(),
-        Some("system_u:system_r:container_t:s0:c1,c2")
-    );
-    security.selinux_options = Some(v1::SeLinuxOption {
-        user: "a:b".to_owned(),
-        ..Default::default()
-    });
-    assert!(selinux(&security, &host).is_err());
-}
-
 /// A profile that refuses `mount`, and `chroot` too where the container lacks CAP_SYS_CHROOT.
 const REFUSING: &str = r#"{
     "defaultAction": "SCMP_ACT_ALLOW",

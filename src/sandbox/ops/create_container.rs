@@ -12,7 +12,7 @@ use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
 
 use super::run_pod::cgroup_parent;
 use super::volumes::{by_descriptor, mount_volumes};
-use super::{files, userns};
+use super::{confine, files, userns};
 use crate::blocking::blocking;
 use crate::container::{ContainerRecord, ImageIdentity, RunState};
 use crate::error::{Failure, chain};
@@ -342,11 +342,15 @@ async fn fill(
         .map_err(|error| PodError::failed("prepare the container's mounts, devices and profiles", error))
     });
     let users = userns::open(pod)?.map(Arc::new);
-    let root = mount_root(services, pod, &record, lease, users.clone());
+    let labels = confine::container_labels(services, pod, &record.config)?;
+    let label = labels.as_ref().map(|labels| labels.file.as_str());
+    let root = mount_root(services, pod, &record, lease, users.clone(), label);
     let (prepared, root) = tokio::join!(prepared, root);
     let (mut prepared, root) = (prepared?, root?);
+    steps.enter("labels of volumes");
+    confine::relabel_volumes(&record.config, &prepared.sources, labels.as_ref()).await?;
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
-    let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
+    let volumes = mount_volumes(services, &record.config, &bundle, users, label).await?;
     for volume in &volumes {
         if let Some(source) = prepared.sources.get_mut(volume.index) {
             source.clone_from(&volume.path);
@@ -384,6 +388,7 @@ async fn fill(
         prepared: &prepared,
         namespaces: &namespaces,
         target_pid: target.as_deref(),
+        labels: labels.as_ref(),
     });
     let spec = spec.map_err(invalid)?;
     write_bundle(services, &record, &spec)?;
@@ -459,10 +464,14 @@ pub(super) async fn rebuild(
     let lease = services.images.lease(&record.image.id);
     let lease = lease.map_err(|error| PodError::failed("find the container's image", error))?;
     let users = userns::open(pod)?.map(Arc::new);
-    let root = mount_root(services, pod, record, &lease, users.clone()).await?;
-    let bundle = services.store.layout().bundle(&record.pod, &record.id);
-    let volumes = mount_volumes(services, &record.config, &bundle, users).await?;
     let spec = read_spec(services, record)?;
+    let label = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.mount_label().as_deref());
+    let root = mount_root(services, pod, record, &lease, users.clone(), label).await?;
+    let bundle = services.store.layout().bundle(&record.pod, &record.id);
+    let volumes = mount_volumes(services, &record.config, &bundle, users, label).await?;
     let namespaces = oci::namespace_plan(&pod.config, &record.config)
         .map_err(|error| PodError::failed("plan the container", error))?;
     let mut plan = plan(services, record, &spec, &namespaces)?;
@@ -476,19 +485,20 @@ pub(super) async fn rebuild(
 }
 
 /// Mounts a container's root, detached: no mount table shows it and it ends with its last user. `users` is the pod's
-/// user namespace.
+/// user namespace, `label` SELinux's label of all files.
 async fn mount_root(
     services: &Services,
     pod: &PodRecord,
     record: &ContainerRecord,
     lease: &Lease,
     users: Option<Arc<OwnedFd>>,
+    label: Option<&str>,
 ) -> Result<OwnedFd, PodError> {
     let kept = services
         .store
         .layout()
         .persistent_container(&record.pod, &record.id);
-    let (layers, range) = (lease.layers(), pod.id_range());
+    let (layers, range, label) = (lease.layers(), pod.id_range(), label.map(str::to_owned));
     blocking(move || {
         let (upper, work) = (kept.join("upper"), kept.join("work"));
         for dir in [&upper, &work] {
@@ -497,7 +507,8 @@ async fn mount_root(
         }
         // What the root of the mount is: the image's has no say in that.
         userns::chown(&upper, range)?;
-        overlay::mount(&layers, &upper, &work, users.as_ref().map(|users| users.as_fd()))
+        let users = users.as_ref().map(|users| users.as_fd());
+        overlay::mount(&layers, &upper, &work, users, label.as_deref())
             .map_err(|error| PodError::failed("mount the container's root", error))
     })
     .await

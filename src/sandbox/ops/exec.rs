@@ -34,8 +34,8 @@ use tokio::time::Instant;
 
 use self::output::Stream;
 use super::cgroup::Birth;
+use super::confine::ensure_profile;
 use super::create_container::{device_rules, read_spec};
-use super::profile::ensure_profile;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::{ErrorKind, Failure};
 use crate::id::Id;

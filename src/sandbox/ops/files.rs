@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use pausa_monitor_protocol::IdRange;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, XattrFlags, setxattr};
 
 use super::userns;
 use crate::network::files as text;
@@ -51,11 +51,12 @@ pub(super) fn write_pod_files(
     dir: &Path,
     config: &v1::PodSandboxConfig,
     range: Option<IdRange>,
+    label: Option<&str>,
 ) -> Result<(), PodError> {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolv_conf = text::resolv_conf(dns(config).as_ref(), &host);
-    write(dir, RESOLV_CONF, &resolv_conf, range)?;
-    write(dir, HOSTNAME, &format!("{}\n", hostname(config)), range)
+    write(dir, RESOLV_CONF, &resolv_conf, range, label)?;
+    write(dir, HOSTNAME, &format!("{}\n", hostname(config)), range, label)
 }
 
 /// Writes the hosts file: a copy of the host's in the host's network, the pod's own elsewhere.
@@ -64,6 +65,7 @@ pub(super) fn write_hosts(
     config: &v1::PodSandboxConfig,
     ips: &[IpAddr],
     range: Option<IdRange>,
+    label: Option<&str>,
 ) -> Result<(), PodError> {
     let options = crate::sandbox::record::namespace_options(config);
     let hosts = if options.network() == v1::NamespaceMode::Node {
@@ -71,27 +73,46 @@ pub(super) fn write_hosts(
     } else {
         text::hosts(&hostname(config), ips)
     };
-    write(dir, HOSTS, &hosts, range)
+    write(dir, HOSTS, &hosts, range, label)
 }
 
-fn write(dir: &Path, name: &str, content: &str, range: Option<IdRange>) -> Result<(), PodError> {
+fn write(
+    dir: &Path,
+    name: &str,
+    content: &str,
+    range: Option<IdRange>,
+    label: Option<&str>,
+) -> Result<(), PodError> {
     let path = dir.join(name);
     // Whatever the daemon's umask is: every user of the pod reads these.
     let mode = fs::Permissions::from_mode(0o644);
     fs::write(&path, content)
         .and_then(|()| fs::set_permissions(&path, mode))
         .map_err(|error| PodError::io(format!("write {}", path.display()), error))?;
+    if let Some(label) = label {
+        let labelled = setxattr(&path, "security.selinux", label.as_bytes(), XattrFlags::empty());
+        labelled.map_err(|errno| {
+            PodError::io(
+                format!("label {}: setxattr(security.selinux, {label})", path.display()),
+                errno,
+            )
+        })?;
+    }
     userns::chown(&path, range)
 }
 
 /// Mounts the pod's shared memory.
-pub(super) fn mount_shm(dir: &Path, range: Option<IdRange>) -> Result<(), PodError> {
+pub(super) fn mount_shm(dir: &Path, range: Option<IdRange>, label: Option<&str>) -> Result<(), PodError> {
     let shm = dir.join(SHM);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let options = match range {
-        None => SHM_OPTIONS.to_owned(),
-        Some(IdRange { first, .. }) => format!("{SHM_OPTIONS},uid={first},gid={first}"),
-    };
+    let mut options = SHM_OPTIONS.to_owned();
+    if let Some(IdRange { first, .. }) = range {
+        options += &format!(",uid={first},gid={first}");
+    }
+    if let Some(label) = label {
+        // A level has commas.
+        options += &format!(",context=\"{label}\"");
+    }
     let mounted = fs::create_dir_all(&shm).and_then(|()| {
         Ok(mount(
             Some("shm"),

@@ -20,12 +20,13 @@ use tokio::sync::mpsc;
 
 use super::files::{mount_shm, unmount, write_pod_files};
 use super::stop_pod::{detach, end_monitor};
-use super::{cgroup, files};
+use super::{cgroup, confine, files};
 use crate::blocking::blocking;
 use crate::cgroups::Cgroup;
 use crate::error::{ErrorKind, Failure, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
+use crate::lsm::selinux::PodLabel;
 use crate::monitor::{Events, Monitor, MonitorError};
 use crate::network::{Attachment, NetworkError, PodNetwork, PortMapping, Protocol};
 use crate::proto::v1;
@@ -34,7 +35,7 @@ use crate::sandbox::error::PodError;
 use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, MonitorContact, PodPhase};
 use crate::sandbox::pod::{Pod, Turn};
-use crate::sandbox::record::{PodName, PodRecord, PodState};
+use crate::sandbox::record::{PodName, PodRecord, PodState, selinux_options};
 use crate::sandbox::services::Services;
 use crate::sandbox::{Pods, registry, validate};
 use crate::telemetry::Steps;
@@ -92,11 +93,15 @@ impl Pods {
         if !self.registry.has(&name) && self.registry.being_created() >= CREATING_MAX {
             return Err(PodError::TooManyPods { limit: CREATING_MAX });
         }
+        // Given back if the pod is there already: its own is in its record.
+        let label = self.services.selinux.label_pod(selinux_options(&config));
+        let label = label.map_err(|error| PodError::failed("label the pod", error))?;
+        let (label, _held) = label.unzip();
         loop {
             let (handle, turns) = PodHandle::new(Id::random(), name.clone());
             match self.registry.enter(&handle) {
                 Ok(()) => {
-                    let record = draft(&self.services, handle.id.clone(), config, handler);
+                    let record = draft(&self.services, handle.id.clone(), config, handler, label);
                     self.begin(&handle, turns, record);
                     handle
                         .ask(|pod, answer| pod.lifecycle.await_ready(answer))
@@ -138,7 +143,13 @@ fn same_as(holder: &PodHandle, config: &v1::PodSandboxConfig, handler: &str) -> 
 }
 
 /// The record as far as it follows from the request.
-fn draft(services: &Services, id: Id, config: v1::PodSandboxConfig, handler: String) -> PodRecord {
+fn draft(
+    services: &Services,
+    id: Id,
+    config: v1::PodSandboxConfig,
+    handler: String,
+    selinux: Option<PodLabel>,
+) -> PodRecord {
     let mut record = PodRecord {
         version: PodRecord::VERSION,
         config,
@@ -151,6 +162,7 @@ fn draft(services: &Services, id: Id, config: v1::PodSandboxConfig, handler: Str
         monitor_cgroup: true,
         monitor_pid: 0,
         boot_id: crate::state::boot_id(),
+        selinux,
         id,
     };
     if !record.host_network() {
@@ -332,9 +344,18 @@ impl<'a> Recorded<'a> {
         let (dir, config) = (self.dir.clone(), self.record.config.clone());
         let own_ipc = self.record.namespaces().ipc() != v1::NamespaceMode::Node;
         let range = self.record.id_range();
+        let label = match confine::pod_label(self.services, self.record) {
+            Ok(label) => label,
+            Err(error) => return Err(self.fail(error)),
+        };
         let files = blocking(move || {
-            write_pod_files(&dir, &config, range)?;
-            if own_ipc { mount_shm(&dir, range) } else { Ok(()) }
+            let label = label.as_deref();
+            write_pod_files(&dir, &config, range, label)?;
+            if own_ipc {
+                mount_shm(&dir, range, label)
+            } else {
+                Ok(())
+            }
         });
         let (files, monitor) = tokio::join!(files, self.start_monitor());
         let (monitor, events) = match monitor {
@@ -484,7 +505,11 @@ impl Placed<'_> {
             .as_ref()
             .map(|network| network.ips.clone())
             .unwrap_or_default();
-        if let Err(error) = files::write_hosts(&self.recorded.dir, &record.config, &ips, record.id_range()) {
+        let written = confine::pod_label(services, record).and_then(|label| {
+            let range = record.id_range();
+            files::write_hosts(&self.recorded.dir, &record.config, &ips, range, label.as_deref())
+        });
+        if let Err(error) = written {
             let detached = detach(services, record).await;
             if let Err(undo) = &detached {
                 tracing::error!(

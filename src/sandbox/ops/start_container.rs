@@ -9,9 +9,9 @@ use std::sync::Arc;
 use pausa_monitor_protocol::{ContainerPlan, FdRole, Reply, Request};
 
 use super::cgroup;
+use super::confine::ensure_profile;
 use super::create_container::{ContainerParts, rebuild};
 use super::log::open_log;
-use super::profile::ensure_profile;
 use crate::blocking::blocking;
 use crate::cgroups::{Cgroup, Driver};
 use crate::container::{ContainerRecord, ExitInfo, RunState};

@@ -29,12 +29,14 @@ pub(super) struct Volume {
     pub(super) lease: Lease,
 }
 
-/// Mounts the image volumes of a container whose bundle is `bundle`, in a pod with this user namespace.
+/// Mounts the image volumes of a container whose bundle is `bundle`, in a pod with this user namespace, with
+/// SELinux's label.
 pub(super) async fn mount_volumes(
     services: &Services,
     config: &v1::ContainerConfig,
     bundle: &Path,
     users: Option<Arc<OwnedFd>>,
+    label: Option<&str>,
 ) -> Result<Vec<Volume>, PodError> {
     let mut volumes = Vec::new();
     for (index, mount) in config.mounts.iter().enumerate() {
@@ -49,8 +51,9 @@ pub(super) async fn mount_volumes(
         })?;
         let sub_path = mount.image_sub_path.clone();
         let (users, place) = (users.clone(), bundle.to_owned());
+        let label = label.map(str::to_owned);
         let (lease, mount) = blocking(move || {
-            let whole = lease.mount_readonly(users.as_ref().map(|users| users.as_fd()));
+            let whole = lease.mount_readonly(users.as_ref().map(|users| users.as_fd()), label.as_deref());
             let whole = whole.map_err(|error| PodError::failed("mount an image volume", error))?;
             let mount = if sub_path.is_empty() {
                 whole

@@ -3,11 +3,11 @@
 //! proc and sysfs are only mounted on a directory whose path has no symbolic link: otherwise an image whose `/proc` is a
 //! link would decide what later steps read from `/proc`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use pausa_monitor_protocol::{MountPlan, MountSource};
 use pausa_sys::MountAttributes;
-use rustix::fs::{FileType, OFlags, fstat};
+use rustix::fs::{FileType, OFlags, XattrFlags, fstat, setxattr};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -114,7 +114,9 @@ fn create(
         set(plan, &context, fstype, "source", Some(source))?;
     }
     for (key, value) in options {
-        set(plan, &context, fstype, key, value.as_deref())?;
+        if !is_label_of_mqueue(fstype, key) {
+            set(plan, &context, fstype, key, value.as_deref())?;
+        }
     }
     fsconfig_create(context.as_fd()).at_with(|| Step::CreateFilesystem {
         target: target(),
@@ -122,7 +124,7 @@ fn create(
         hint: complaint(&context),
     })?;
     let bits = u32::try_from(plan.attributes.set).unwrap_or(u32::MAX);
-    fsmount(
+    let mount = fsmount(
         context.as_fd(),
         FsMountFlags::FSMOUNT_CLOEXEC,
         MountAttrFlags::from_bits_retain(bits),
@@ -131,7 +133,32 @@ fn create(
         target: target(),
         fstype: fstype.to_owned(),
         attributes: plan.attributes.set,
-    })
+    })?;
+    for (_, label) in options.iter().filter(|(key, _)| is_label_of_mqueue(fstype, key)) {
+        set_label(plan, &mount, label.as_deref().unwrap_or_default())?;
+    }
+    Ok(mount)
+}
+
+/// The message queues of an IPC namespace are one file system, however often it is mounted: SELinux refuses another
+/// `context` for it. Its root directory has a label that can be set.
+fn is_label_of_mqueue(fstype: &str, key: &str) -> bool {
+    fstype == "mqueue" && key == "context"
+}
+
+fn set_label(plan: &MountPlan, mount: &OwnedFd, label: &str) -> Result<(), Error> {
+    // The mount's handle is O_PATH. The visible procfs is still the host's.
+    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    match setxattr(path, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        // Its policy gives it no labels.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno).at_with(|| Step::ConfigureFilesystem {
+            target: (&plan.target).into(),
+            fstype: "mqueue".to_owned(),
+            option: format!("security.selinux={label}"),
+            hint: String::new(),
+        }),
+    }
 }
 
 fn set(
