@@ -120,5 +120,18 @@ pub(crate) fn security_context(config: &v1::ContainerConfig) -> Option<&v1::Linu
     config.linux.as_ref()?.security_context.as_ref()
 }
 
+pub(crate) fn pod_security_context(
+    config: &v1::PodSandboxConfig,
+) -> Option<&v1::LinuxSandboxSecurityContext> {
+    config.linux.as_ref()?.security_context.as_ref()
+}
+
+/// The namespaces that a pod asks for. What it leaves out is of the pod.
+pub(crate) fn pod_namespaces(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
+    pod_security_context(config)
+        .and_then(|security| security.namespace_options.clone())
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests;

@@ -55,15 +55,6 @@ pub struct Limits {
     pub pids: Option<u32>,
 }
 
-impl From<cri::LinuxContainerResources> for Limits {
-    fn from(resources: cri::LinuxContainerResources) -> Self {
-        Self {
-            resources,
-            pids: None,
-        }
-    }
-}
-
 /// The limits of a cgroup in which the processes of an exec are made, see [`super::Cgroups::create_birth`]: the process that
 /// sets everything up, and its child that executes the command.
 pub(crate) fn of_birth(v2: bool) -> Vec<Setting> {

@@ -11,6 +11,16 @@ use super::*;
 use crate::error::{ErrorKind, Kinded};
 use crate::proto::v1;
 
+/// What CRI asks for and nothing else.
+impl From<v1::LinuxContainerResources> for Limits {
+    fn from(resources: v1::LinuxContainerResources) -> Self {
+        Self {
+            resources,
+            ..Self::default()
+        }
+    }
+}
+
 /// A parent of this test alone, on the node's own cgroups; gone at the end whatever happens.
 struct Playground {
     cgroups: Cgroups,

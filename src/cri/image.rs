@@ -1,15 +1,25 @@
 //! ImageService: every RPC is one operation of [`crate::image`].
 
+use std::collections::BTreeMap;
+
 use pausa_layer::Usage;
 use tonic::{Request, async_trait};
 
 use super::call::{Reply, call, call_with};
 use super::stream::{Messages, messages};
 use super::{Services, status};
+use crate::config::Handler;
 use crate::error::Failure;
 use crate::proto::v1;
 use crate::proto::v1::image_service_server::ImageService;
 use crate::require;
+
+impl Services {
+    /// The runtime handlers that an image may be for.
+    fn handlers(&self) -> &BTreeMap<String, Handler> {
+        &self.pods.services().settings.handlers
+    }
+}
 
 #[async_trait]
 impl ImageService for Services {
@@ -18,7 +28,7 @@ impl ImageService for Services {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
             if let Some(image) = &filter.image {
-                require::known_handler("filter.image", image, &self.pods.services().settings.handlers)?;
+                require::known_handler("filter.image", image, self.handlers())?;
             }
             let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(v1::ListImagesResponse { images })
@@ -35,7 +45,7 @@ impl ImageService for Services {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
             if let Some(image) = &filter.image {
-                require::known_handler("filter.image", image, &self.pods.services().settings.handlers)?;
+                require::known_handler("filter.image", image, self.handlers())?;
             }
             let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(messages(images, |images| v1::StreamImagesResponse { images }))
@@ -48,7 +58,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let status = async {
-            let image = require::image("image", request.image, &self.pods.services().settings.handlers)?;
+            let image = require::image("image", request.image, self.handlers())?;
             let status = self.pods.images().status(&image, request.verbose)?;
             let found = |(image, info)| v1::ImageStatusResponse {
                 image: Some(image),
@@ -64,7 +74,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let pull = async {
-            let image = require::image("image", request.image, &self.pods.services().settings.handlers)?;
+            let image = require::image("image", request.image, self.handlers())?;
             let image_ref = self
                 .pods
                 .images()
@@ -80,7 +90,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let removal = async {
-            let image = require::image("image", request.image, &self.pods.services().settings.handlers)?;
+            let image = require::image("image", request.image, self.handlers())?;
             self.pods.images().remove(&image.image).await?;
             Ok::<_, Failure>(v1::RemoveImageResponse {})
         };

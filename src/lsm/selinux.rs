@@ -33,6 +33,8 @@ use crate::proto::v1;
 
 const SELINUXFS: &str = "/sys/fs/selinux";
 const SETTINGS: &str = "/etc/selinux";
+/// The extended attribute of labels.
+pub(crate) const ATTRIBUTE: &str = "security.selinux";
 
 /// SELinux on this node.
 #[derive(Debug)]

@@ -105,8 +105,7 @@ fn refuse_cdi(config: &v1::ContainerConfig) -> Result<(), OciError> {
 
 /// A container may be privileged only in a pod that was announced as such.
 fn check_privileged(input: &ContainerInput<'_>, privileged: bool) -> Result<(), OciError> {
-    let linux = input.pod.config.linux.as_ref();
-    let pod = linux.and_then(|linux| linux.security_context.as_ref());
+    let pod = super::pod_security_context(input.pod.config);
     if privileged && !pod.is_some_and(|pod| pod.privileged) {
         let reason = "the pod sandbox is not privileged";
         return Err(OciError::invalid(

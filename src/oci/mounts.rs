@@ -17,7 +17,8 @@ use oci_spec::runtime::Mount;
 use pausa_monitor_protocol::{IdRange, Namespace, Propagation};
 
 use super::error::OciError;
-use super::{ContainerInput, security_context, userns};
+use super::{ContainerInput, pod_namespaces, security_context};
+use crate::proto::v1::NamespaceMode;
 
 /// The mounts of a container and how its root propagates.
 pub(crate) struct Mounts {
@@ -32,7 +33,8 @@ pub(crate) fn mounts(
     readonly_root: bool,
 ) -> Result<Mounts, OciError> {
     let privileged = security_context(input.config).is_some_and(|security| security.privileged);
-    let foreign_network = users.is_some() && userns::is_on_host_network(input.pod.config);
+    let foreign_network =
+        users.is_some() && pod_namespaces(input.pod.config).network() == NamespaceMode::Node;
     let mut all = defaults::kernel(privileged, foreign_network);
     all.push(defaults::shm(&input.namespaces.ipc, &input.pod.files.shm));
     all.extend(defaults::pod_files(input.pod.files, readonly_root));

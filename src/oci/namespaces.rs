@@ -106,11 +106,7 @@ pub(crate) fn to_oci(
 
 /// The PID mode of the pod itself: `POD` means it has a PID namespace that containers share.
 fn pod_pid(pod: &v1::PodSandboxConfig) -> NamespaceMode {
-    pod.linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref())
-        .and_then(|security| security.namespace_options.as_ref())
-        .map_or(NamespaceMode::Pod, v1::NamespaceOption::pid)
+    super::pod_namespaces(pod).pid()
 }
 
 /// Modes that every namespace has.

@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 use pausa_monitor_protocol::IdRange;
 
 use super::error::OciError;
-use super::{ResolvedUser, security_context};
+use super::{ResolvedUser, pod_namespaces, pod_security_context, security_context};
 use crate::proto::v1::{self, NamespaceMode};
 
 const OF_POD: &str = "config.linux.security_context.namespace_options.userns_options";
@@ -25,10 +25,7 @@ const LENGTH_MIN: u32 = 65_536;
 /// # Errors
 /// A field that is wrong or cannot be combined with a user namespace.
 pub fn pod_users(pod: &v1::PodSandboxConfig) -> Result<Option<IdRange>, OciError> {
-    let security = pod
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
+    let security = pod_security_context(pod);
     let options = security.and_then(|security| security.namespace_options.as_ref());
     let Some(options) = options else { return Ok(None) };
     let Some(range) = parse(options.userns_options.as_ref(), OF_POD)? else {
@@ -67,7 +64,7 @@ pub(crate) fn container_users(
     let Some(range) = of_pod else { return Ok(None) };
     if let Some(options) = options {
         refuse_host_namespaces(options, "linux.security_context.namespace_options")?;
-        if options.network() == NamespaceMode::Node && !is_on_host_network(pod) {
+        if options.network() == NamespaceMode::Node && pod_namespaces(pod).network() != NamespaceMode::Node {
             return Err(OciError::invalid(
                 "linux.security_context.namespace_options.network",
                 "NODE",
@@ -94,16 +91,6 @@ pub(crate) fn container_users(
         }
     }
     Ok(of_pod)
-}
-
-/// Whether a pod is in the host's network namespace.
-pub(crate) fn is_on_host_network(pod: &v1::PodSandboxConfig) -> bool {
-    let security = pod
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
-    let options = security.and_then(|security| security.namespace_options.as_ref());
-    options.is_some_and(|options| options.network() == NamespaceMode::Node)
 }
 
 /// Whether file owners on a mount are mapped to the pod's ids.

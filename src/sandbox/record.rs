@@ -11,6 +11,7 @@ use crate::container::ContainerRecord;
 use crate::id::Id;
 use crate::lsm::selinux::PodLabel;
 use crate::network::Attachment;
+use crate::oci::{pod_namespaces, pod_security_context};
 use crate::proto::v1;
 
 /// Everything that is remembered of a pod.
@@ -56,7 +57,7 @@ impl PodRecord {
 
     /// The namespace modes asked for, defaults where nothing was.
     pub(super) fn namespaces(&self) -> v1::NamespaceOption {
-        namespace_options(&self.config)
+        pod_namespaces(&self.config)
     }
 
     /// Whether its network was taken from it and nothing is owed any more.
@@ -80,20 +81,9 @@ impl PodRecord {
     }
 }
 
-/// The namespace options of a pod's configuration.
-pub(super) fn namespace_options(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
-    config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref())
-        .and_then(|context| context.namespace_options.clone())
-        .unwrap_or_default()
-}
-
 /// The SELinux options of a pod's configuration.
 pub(super) fn selinux_options(config: &v1::PodSandboxConfig) -> Option<&v1::SeLinuxOption> {
-    let context = config.linux.as_ref()?.security_context.as_ref()?;
-    context.selinux_options.as_ref()
+    pod_security_context(config)?.selinux_options.as_ref()
 }
 
 /// Where a pod is in its life.

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use super::error::PodError;
-use super::record::{namespace_options, selinux_options};
+use super::record::selinux_options;
+use crate::oci::{pod_namespaces, pod_security_context, security_context};
 use crate::proto::v1::{self, NamespaceMode};
 
 /// Longest host name the kernel takes (`__NEW_UTS_LEN`, sethostname(2)).
@@ -37,11 +38,7 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
             }
         }
     }
-    let security = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
-    if let Some(security) = security
+    if let Some(security) = pod_security_context(config)
         && let (Some(group), None) = (&security.run_as_group, &security.run_as_user)
     {
         return invalid(
@@ -54,7 +51,7 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
     if let Some(options) = selinux_options(config) {
         selinux("config.linux.security_context.selinux_options", options)?;
     }
-    namespaces(&namespace_options(config))?;
+    namespaces(&pod_namespaces(config))?;
     let users = crate::oci::pod_users(config).map(drop);
     users.map_err(|error| PodError::failed("give the pod these users", error))
 }
@@ -80,11 +77,7 @@ pub(super) fn container(config: &v1::ContainerConfig) -> Result<(), PodError> {
             "it is none of CRI's signals",
         );
     }
-    if let Some(options) = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref()?.selinux_options.as_ref())
-    {
+    if let Some(options) = security_context(config).and_then(|security| security.selinux_options.as_ref()) {
         selinux("config.linux.security_context.selinux_options", options)?;
     }
     Ok(())
@@ -157,7 +150,7 @@ fn port_mapping(port: &v1::PortMapping) -> Result<(), PodError> {
 fn sysctls(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
     const FIELD: &str = "config.linux.sysctls";
     let Some(linux) = &config.linux else { return Ok(()) };
-    let options = namespace_options(config);
+    let options = pod_namespaces(config);
     for name in linux.sysctls.keys() {
         let dotted = name.replace('/', ".");
         let own_network = options.network() != NamespaceMode::Node;

@@ -16,10 +16,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::ATTRIBUTE;
 use crate::error::{ErrorKind, Kinded};
 
-/// The extended attribute of labels.
-const LABEL: &str = "security.selinux";
 /// Longest label that is compared; no real one is as long.
 const LABEL_MAX: usize = 256;
 
@@ -214,12 +213,17 @@ impl Walk<'_> {
             return Ok(());
         }
         self.changed += 1;
-        setxattr(itself(file), LABEL, self.label.as_bytes(), XattrFlags::empty())
+        setxattr(
+            itself(file),
+            ATTRIBUTE,
+            self.label.as_bytes(),
+            XattrFlags::empty(),
+        )
     }
 
     fn is_labelled(&self, file: BorrowedFd<'_>) -> Result<bool, Errno> {
         let mut value = [0_u8; LABEL_MAX];
-        match getxattr(itself(file), LABEL, &mut value) {
+        match getxattr(itself(file), ATTRIBUTE, &mut value) {
             Ok(length) => {
                 let value = value.get(..length).unwrap_or_default();
                 // The kernel gives it with a final NUL.

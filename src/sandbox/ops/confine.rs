@@ -7,6 +7,7 @@ use pausa_monitor_protocol::ProcessPlan;
 
 use crate::blocking::blocking;
 use crate::lsm::selinux::{Labels, Wanted, relabel};
+use crate::oci::security_context;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
 use crate::sandbox::record::PodRecord;
@@ -44,10 +45,7 @@ pub(super) fn container_labels(
     pod: &PodRecord,
     config: &v1::ContainerConfig,
 ) -> Result<Option<Labels>, PodError> {
-    let security = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
+    let security = security_context(config);
     let of_pod = pod.namespaces();
     let of_node = |mode| mode == v1::NamespaceMode::Node;
     let wanted = Wanted {

@@ -94,8 +94,7 @@ impl Pods {
 
 /// The container whose PID namespace a debug container joins, if it joins one.
 fn target_id(config: &v1::ContainerConfig) -> Option<&str> {
-    let security = config.linux.as_ref()?.security_context.as_ref()?;
-    let options = security.namespace_options.as_ref()?;
+    let options = oci::security_context(config)?.namespace_options.as_ref()?;
     (options.pid() == v1::NamespaceMode::Target).then_some(options.target_id.as_str())
 }
 

@@ -15,7 +15,9 @@ use pausa_monitor_protocol::IdRange;
 use rustix::fs::{Mode, OFlags, XattrFlags, setxattr};
 
 use super::userns;
+use crate::lsm::selinux;
 use crate::network::files as text;
+use crate::oci::pod_namespaces;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
 
@@ -67,7 +69,7 @@ pub(super) fn write_hosts(
     range: Option<IdRange>,
     label: Option<&str>,
 ) -> Result<(), PodError> {
-    let options = crate::sandbox::record::namespace_options(config);
+    let options = pod_namespaces(config);
     let hosts = if options.network() == v1::NamespaceMode::Node {
         fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {
@@ -90,7 +92,7 @@ fn write(
         .and_then(|()| fs::set_permissions(&path, mode))
         .map_err(|error| PodError::io(format!("write {}", path.display()), error))?;
     if let Some(label) = label {
-        let labelled = setxattr(&path, "security.selinux", label.as_bytes(), XattrFlags::empty());
+        let labelled = setxattr(&path, selinux::ATTRIBUTE, label.as_bytes(), XattrFlags::empty());
         labelled.map_err(|errno| {
             PodError::io(
                 format!("label {}: setxattr(security.selinux, {label})", path.display()),

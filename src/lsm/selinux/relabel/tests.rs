@@ -14,7 +14,7 @@ const OTHER: &str = "system_u:object_r:container_file_t:s0:c3,c4";
 /// The label of a file or link, if it has one.
 fn label(path: &Path) -> Option<String> {
     let mut value = [0_u8; LABEL_MAX];
-    let length = lgetxattr(path, LABEL, &mut value).ok()?;
+    let length = lgetxattr(path, ATTRIBUTE, &mut value).ok()?;
     // SELinux, where it is on, gives it with a final NUL.
     let text = String::from_utf8_lossy(&value[..length]);
     Some(text.trim_end_matches('\0').to_owned())
