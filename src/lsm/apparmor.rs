@@ -83,7 +83,7 @@ impl AppArmor {
             DefaultProfile::Own { parser } => enabled.load(parser),
             DefaultProfile::Configured(name) => enabled.expect_loaded(name),
             DefaultProfile::NoParser => {
-                tracing::warn!("AppArmor is on, but {NO_PARSER}");
+                tracing::warn!(profile = OWN_PROFILE, "AppArmor is on, but {NO_PARSER}");
                 Ok(())
             }
         };

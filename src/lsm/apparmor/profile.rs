@@ -25,7 +25,7 @@ const POLICY_FILES: &str = "/etc/apparmor.d";
 /// What the text depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Node {
-    /// Major and minor version of the parser; none if it does not tell.
+    /// Major and minor version of the parser; none if it does not tell, or nothing depends on it.
     pub(super) parser: Option<(u32, u32)>,
     /// Which files there are: `abi/3.0`, `tunables/global`, `abstractions/base`.
     pub(super) abi: bool,
@@ -38,9 +38,10 @@ pub(super) struct Node {
 /// The profile for this node.
 pub(super) fn text(parser: &Path) -> String {
     let is_there = |name: &str| Path::new(POLICY_FILES).join(name).is_file();
+    let abi = is_there("abi/3.0");
     let node = Node {
-        parser: version_of(parser),
-        abi: is_there("abi/3.0"),
+        parser: if abi { None } else { version_of(parser) },
+        abi,
         tunables: is_there("tunables/global"),
         base: is_there("abstractions/base"),
         daemon: own_profile(),

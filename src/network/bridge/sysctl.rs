@@ -3,8 +3,7 @@
 //! Names of interfaces are part of the path: it is resolved beneath `/proc/sys/net`, without symbolic links.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, Read as _, Write as _};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
@@ -22,7 +21,7 @@ pub(super) fn set(path: &str, value: &str, consequence: &'static str) {
 pub(super) fn during<T>(path: &str, value: &str, consequence: &'static str, act: impl FnOnce() -> T) -> T {
     let before = exchange(path, value);
     let outcome = act();
-    let restored = before.and_then(|(file, before)| write(&file, before.trim(), value));
+    let restored = before.and_then(|before| exchange(path, &before));
     if let Err(error) = restored {
         report(path, value, &error, consequence);
     }
@@ -40,27 +39,24 @@ fn report(path: &str, value: &str, error: &io::Error, consequence: &'static str)
     }
 }
 
-/// Sets a sysctl and returns its file and what it was before.
-fn exchange(path: &str, value: &str) -> io::Result<(File, String)> {
+/// Sets a sysctl, unless it is set so, and returns what it was before.
+fn exchange(path: &str, value: &str) -> io::Result<String> {
     let base = openat(
         CWD,
         "/proc/sys/net",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut file = File::from(openat2(&base, path, flags, Mode::empty(), resolve)?);
+    let open = |flags: OFlags| {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(&base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve).map(File::from)
+    };
     let mut before = String::new();
-    file.read_to_string(&mut before)?;
-    write(&file, value, before.trim())?;
-    Ok((file, before))
-}
-
-fn write(file: &File, value: &str, present: &str) -> io::Result<()> {
-    if value == present {
-        return Ok(());
+    open(OFlags::RDONLY)?.read_to_string(&mut before)?;
+    let before = before.trim();
+    if before != value {
+        // A single write(2): the kernel accepts a value only as a whole.
+        open(OFlags::WRONLY)?.write_all(value.as_bytes())?;
     }
-    // A single write(2) at the beginning: the kernel accepts a value only as a whole.
-    file.write_all_at(value.as_bytes(), 0)
+    Ok(before.to_owned())
 }
