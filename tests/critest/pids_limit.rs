@@ -158,9 +158,9 @@ fn exec_works_in_every_kind_of_pod_that_is_full() {
 fn a_fork_bomb_does_not_spread_by_execs() {
     on_pausa(async |node| {
         let pod = node.pod().await;
-        // An interactive shell goes on after a fork that failed.
-        let bomb = "for i in 1 2 3; do yes 'sleep 0 &' | sh -i >/dev/null 2>&1 & done; wait";
-        let script = format!("while [ ! -e /go ]; do sleep 0.1; done; {bomb}");
+        // An interactive shell goes on after a fork that failed; any other ends, so nothing else forks once it has begun.
+        let bomb = "{ until [ -e /go ]; do :; done; exec yes 'sleep 0 &'; } | sh -i >/dev/null 2>&1 &";
+        let script = format!("for i in 1 2 3; do {bomb} done; echo up; wait");
         let container = pod
             .start(|config| {
                 config.command = strings(&["sh", "-c", &script]);
@@ -170,9 +170,14 @@ fn a_fork_bomb_does_not_spread_by_execs() {
                 });
             })
             .await;
+        container.says("up").await;
         let cgroup = pod_cgroup(&container).await;
         std::fs::write(cgroup.join("pids.max"), "24").expect("a limit");
         container.sh("touch /go").await;
+        eventually("it is at its limit", async || {
+            (number(&cgroup, "pids.current") >= 24).then_some(())
+        })
+        .await;
         for _ in 0..30 {
             assert_eq!(container.exec(&["true"]).await.exit_code, 0);
         }
