@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use pausa::proto::v1;
 use pausa::proto::v1::NamespaceMode;
 
-use crate::harness::pod::{pod_security, security, separate};
+use crate::harness::pod::{bind, pod_security, security, separate};
 use crate::harness::{Container, Node, Pod, eventually, on_node, on_own_node, strings};
 use crate::user_namespaces;
 
@@ -80,10 +80,8 @@ impl<'a> Watcher<'a> {
         let watcher = pod.start(|config| {
             config.command = arguments.to_vec();
             config.mounts.push(v1::Mount {
-                host_path: program.display().to_string(),
-                container_path: "/attack".to_owned(),
                 readonly: true,
-                ..Default::default()
+                ..bind(&program, "/attack")
             });
             may_trace(config);
         });
@@ -212,10 +210,8 @@ fn pause_can_be_made_to_do_nothing() {
         let attack = pod.start(|config| {
             config.command = strings(&["/attack"]);
             config.mounts.push(v1::Mount {
-                host_path: program.display().to_string(),
-                container_path: "/attack".to_owned(),
                 readonly: true,
-                ..Default::default()
+                ..bind(&program, "/attack")
             });
             may_trace(config);
         });

@@ -16,6 +16,7 @@ use expected::{EXPECTED, Expected};
 use runc::Runc;
 
 use crate::attacks::attacker;
+use crate::harness::pod::bind;
 use crate::harness::stream::{Transport, Want};
 use crate::harness::{Container, Node, Pod, leaks, on_own_node, which};
 use crate::mounts::Tmpfs;
@@ -101,10 +102,8 @@ async fn differences(node: &Node, case: &Case) -> Vec<(&'static str, Difference)
     let container = pod.start(|config| {
         config.command = ["/probe", "stay"].map(str::to_owned).to_vec();
         config.mounts.push(v1::Mount {
-            host_path: program.display().to_string(),
-            container_path: "/probe".to_owned(),
             readonly: true,
-            ..Default::default()
+            ..bind(&program, "/probe")
         });
         (case.container)(node, config);
     });

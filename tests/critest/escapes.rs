@@ -120,14 +120,6 @@ fn link(path: &str, target: impl Into<String>) -> Entry {
     Entry::Link(path.to_owned(), target.into())
 }
 
-fn volume(host: &Path, container: &str) -> v1::Mount {
-    v1::Mount {
-        host_path: host.display().to_string(),
-        container_path: container.to_owned(),
-        ..Default::default()
-    }
-}
-
 /// Has a container run a shell script.
 fn run(config: &mut v1::ContainerConfig, script: &str) {
     config.command = strings(&["sh", "-c", script]);

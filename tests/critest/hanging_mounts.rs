@@ -12,6 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use tonic::Code;
 
+use crate::harness::pod::bind;
 use crate::harness::{Container, Pod, eventually, leaks, ok, on_own_node, refused, strings};
 
 /// A directory with a file that is there until the volume dies: then who looks for it hangs until killed (fuse(4)
@@ -69,11 +70,7 @@ impl Drop for Volume {
 /// A container with the file mounted.
 async fn with_volume<'a>(pod: &'a Pod<'_>, volume: &Volume) -> Container<'a> {
     let mut config = pod.container_config();
-    config.mounts.push(v1::Mount {
-        container_path: "/volume".to_owned(),
-        host_path: volume.dir.join("file").display().to_string(),
-        ..Default::default()
-    });
+    config.mounts.push(bind(&volume.dir.join("file"), "/volume"));
     pod.create(config).await
 }
 
@@ -178,11 +175,7 @@ fn a_command_that_cannot_be_killed_at_its_timeout_is_said_to_live() {
         let pod = node.pod().await;
         let container = pod
             .start(|config| {
-                config.mounts.push(v1::Mount {
-                    container_path: "/volumes".to_owned(),
-                    host_path: dir.display().to_string(),
-                    ..Default::default()
-                });
+                config.mounts.push(bind(&dir, "/volumes"));
             })
             .await;
         let runs = || {

@@ -8,16 +8,8 @@ use pausa::proto::v1::MountPropagation;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use tonic::Code;
 
-use crate::harness::pod::{pod_security, security};
+use crate::harness::pod::{bind, pod_security, security};
 use crate::harness::{on_node, on_pausa, refused, strings};
-
-fn bind(host: &Path, container: &str) -> v1::Mount {
-    v1::Mount {
-        host_path: host.display().to_string(),
-        container_path: container.to_owned(),
-        ..Default::default()
-    }
-}
 
 /// A tmpfs of the test's own, with the propagation a node's root has; gone when dropped.
 pub(crate) struct Tmpfs(std::path::PathBuf);

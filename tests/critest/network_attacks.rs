@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::attacks::attacker;
+use crate::harness::pod::bind;
 use crate::harness::{Node, on_own_node, strings};
 
 /// Output of ip(8) on the node.
@@ -85,10 +86,8 @@ fn a_pod_cannot_take_over_the_traffic_of_others() {
                 &listening.to_string(),
             ]);
             config.mounts.push(pausa::proto::v1::Mount {
-                host_path: program.display().to_string(),
-                container_path: "/attack".to_owned(),
                 readonly: true,
-                ..Default::default()
+                ..bind(&program, "/attack")
             });
         });
         let ended = ended.await;

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 use tonic::Code;
 
 use crate::harness::node::reference;
-use crate::harness::pod::monitor_of;
+use crate::harness::pod::{bind, monitor_of};
 use crate::harness::{Container, eventually, ok, on_own_node, refused, strings};
 
 async fn counter<'a>(pod: &'a crate::harness::Pod<'_>) -> Container<'a> {
@@ -87,11 +87,7 @@ fn an_exit_that_nobody_saw_is_known() {
                 "-c",
                 "echo up; until test -e /go/now; do usleep 20000; done; echo bye; exit 9",
             ]);
-            config.mounts = vec![v1::Mount {
-                host_path: go.display().to_string(),
-                container_path: "/go".to_owned(),
-                ..Default::default()
-            }];
+            config.mounts = vec![bind(&go, "/go")];
         });
         let container = container.await;
         container.says("up").await;

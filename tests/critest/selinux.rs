@@ -9,7 +9,7 @@ use pausa::proto::v1;
 use rustix::fs::lgetxattr;
 use tonic::Code;
 
-use crate::harness::pod::{pod_security, security};
+use crate::harness::pod::{bind, pod_security, security};
 use crate::harness::{Node, ok, on_own_node, on_pausa, refused, strings};
 use crate::user_namespaces;
 
@@ -189,10 +189,8 @@ fn a_volume_is_relabelled_when_asked_for() {
         let container = pod.start(|config| {
             config.mounts = [(&asked, "/asked", true), (&other, "/other", false)]
                 .map(|(host, path, selinux_relabel)| v1::Mount {
-                    host_path: host.display().to_string(),
-                    container_path: path.to_owned(),
                     selinux_relabel,
-                    ..Default::default()
+                    ..bind(host, path)
                 })
                 .into();
         });
@@ -208,10 +206,8 @@ fn a_volume_is_relabelled_when_asked_for() {
         assert_eq!(label(&other.join("below/file")), before);
         let mut config = pod.container_config();
         config.mounts = vec![v1::Mount {
-            host_path: "/usr".to_owned(),
-            container_path: "/usr-of-node".to_owned(),
             selinux_relabel: true,
-            ..Default::default()
+            ..bind(Path::new("/usr"), "/usr-of-node")
         }];
         let before = label(Path::new("/usr"));
         let text = refused(Code::InvalidArgument, pod.try_create(&config).await);

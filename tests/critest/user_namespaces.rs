@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 
 use crate::harness::node::{reference, spec};
-use crate::harness::pod::{pod_security, security};
+use crate::harness::pod::{bind, pod_security, security};
 use crate::harness::{Node, Pod, ok, on_node, on_own_node, strings};
 use pausa::proto::v1;
 use pausa::proto::v1::NamespaceMode;
@@ -49,11 +49,9 @@ async fn pod_of(node: &Node, first: u32) -> Pod<'_> {
 /// A volume as kubelet mounts it into such a pod.
 fn volume(host: &Path, container: &str, first: u32) -> v1::Mount {
     v1::Mount {
-        host_path: host.display().to_string(),
-        container_path: container.to_owned(),
         uid_mappings: mappings(first),
         gid_mappings: mappings(first),
-        ..Default::default()
+        ..bind(host, container)
     }
 }
 
@@ -154,11 +152,7 @@ fn owners_on_a_volume_are_the_same_on_both_sides() {
                       chown 33:44 /v/given; touch /plain/x 2>/dev/null || echo refused; \
                       touch /ro/x 2>/dev/null || echo read-only";
         let seen = pod.sh_with(script, |config| {
-            let plain = v1::Mount {
-                host_path: dir.display().to_string(),
-                container_path: "/plain".to_owned(),
-                ..Default::default()
-            };
+            let plain = bind(&dir, "/plain");
             let read_only = v1::Mount {
                 readonly: true,
                 ..volume(&dir, "/ro", FIRST)

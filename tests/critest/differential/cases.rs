@@ -8,7 +8,7 @@ use pausa::proto::v1::{MountPropagation, NamespaceMode};
 
 use crate::harness::Node;
 use crate::harness::node::{reference, spec};
-use crate::harness::pod::{pod_security, security, share_pids};
+use crate::harness::pod::{bind, pod_security, security, share_pids};
 use crate::harness::strings;
 
 /// A container, as it differs from the usual one.
@@ -46,11 +46,7 @@ fn add(config: &mut v1::ContainerConfig, capabilities: &[&str]) {
 fn volume(node: &Node) -> v1::Mount {
     let directory: PathBuf = node.dir().join("volume");
     std::fs::write(directory.join("file"), "").expect("a file");
-    v1::Mount {
-        host_path: directory.display().to_string(),
-        container_path: "/volume".to_owned(),
-        ..Default::default()
-    }
+    bind(&directory, "/volume")
 }
 
 fn namespaces(pod: &mut v1::PodSandboxConfig, change: impl FnOnce(&mut v1::NamespaceOption)) {
@@ -132,11 +128,8 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("a file as volume, in /etc", |node, config| {
         let volume = volume(node);
-        config.mounts.push(v1::Mount {
-            host_path: format!("{}/file", volume.host_path),
-            container_path: "/etc/hosts".to_owned(),
-            ..Default::default()
-        });
+        let file = PathBuf::from(volume.host_path).join("file");
+        config.mounts.push(bind(&file, "/etc/hosts"));
     }),
     case("a device", |_, config| {
         config.devices = vec![v1::Device {

@@ -4,8 +4,8 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use super::{Bait, SECRET, attempt, image, link, run, volume};
-use crate::harness::pod::security;
+use super::{Bait, SECRET, attempt, image, link, run};
+use crate::harness::pod::{bind, security};
 use crate::harness::recipe::Entry;
 use crate::harness::{Node, Pod, on_node, on_pausa, strings};
 use pausa::proto::v1;
@@ -155,7 +155,7 @@ fn an_image_whose_proc_leads_into_a_volume() {
         let shared = node.dir().join("shared");
         false_proc(&shared.join("proc"));
         let before = super::listed(&shared);
-        let mounts = [volume(&shared, "/shared")];
+        let mounts = [bind(&shared, "/shared")];
         is_refused(node, &pod, "shared", "/shared/proc", &mounts).await;
         assert_eq!(super::listed(&shared), before);
     });
@@ -172,7 +172,7 @@ fn a_false_proc_is_not_written_to() {
         false_proc(&directory);
         let before = super::listed(&directory);
         let container = pod.start(|config| {
-            config.mounts = vec![volume(&directory, "/proc")];
+            config.mounts = vec![bind(&directory, "/proc")];
             let linux = config.linux.get_or_insert_default();
             linux.resources.get_or_insert_default().oom_score_adj = 777;
             // They would be masked in the volume.
@@ -214,7 +214,7 @@ fn nothing_is_mounted_in_procfs() {
         ] {
             let mut config = pod.container_config();
             config.image = Some(image.clone());
-            config.mounts = vec![volume(&directory.join(source), target)];
+            config.mounts = vec![bind(&directory.join(source), target)];
             run(&mut config, "echo ran");
             let refused = attempt(&pod, config).await.expect_err(target);
             assert!(refused.contains("procfs"), "{target}: {refused}");
@@ -235,7 +235,7 @@ fn a_false_null_device_masks_nothing() {
         // Harmless to write to: it is of the pod's own UTS namespace.
         symlink("/proc/sys/kernel/domainname", dev.join("null")).expect("a link");
         let mut config = pod.container_config();
-        config.mounts = vec![volume(&dev, "/dev")];
+        config.mounts = vec![bind(&dev, "/dev")];
         security(&mut config).masked_paths = strings(&["/etc/group", "/proc/kcore"]);
         let script = "echo owned > /etc/group; echo owned > /proc/kcore; cat /etc/group /proc/kcore /proc/sys/kernel/domainname";
         run(&mut config, script);
@@ -263,7 +263,7 @@ fn a_false_console_is_not_mounted_over() {
             std::fs::remove_file(dev.join("console")).expect("the link");
             symlink(console, dev.join("console")).expect("a link");
             let mut config = pod.container_config();
-            config.mounts = vec![volume(&dev, "/dev")];
+            config.mounts = vec![bind(&dev, "/dev")];
             config.tty = true;
             let script = "echo owned > /dev/console; cat /proc/sys/kernel/domainname; test -f /etc/passwd || echo owned; \
                           grep -E ' /sys/kernel/domainname | /dev/console ' /proc/self/mountinfo && echo owned";

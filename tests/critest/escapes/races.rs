@@ -10,9 +10,9 @@ use pausa::proto::v1;
 use pausa::proto::v1::ContainerState;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use super::{Bait, SECRET, attempt, run, volume};
+use super::{Bait, SECRET, attempt, run};
 use crate::attacks::attacker;
-use crate::harness::pod::security;
+use crate::harness::pod::{bind, security};
 use crate::harness::{Container, Node, Pod, on_node, strings};
 
 /// How many containers start in each race.
@@ -30,7 +30,7 @@ impl<'a> Swapper<'a> {
                 &format!("/swapped/{one}"),
                 &format!("/swapped/{other}"),
             ]);
-            config.mounts = vec![volume(&program, "/attack"), volume(directory, "/swapped")];
+            config.mounts = vec![bind(&program, "/attack"), bind(directory, "/swapped")];
         });
         let container = container.await;
         container.says("swapped").await;
@@ -68,7 +68,7 @@ fn race(change: impl Fn(&Node, &mut v1::ContainerConfig)) {
         let mut refused = Vec::new();
         for _ in 0..ROUNDS {
             let mut config = pod.container_config();
-            config.mounts = vec![volume(&shared, "/shared")];
+            config.mounts = vec![bind(&shared, "/shared")];
             change(node, &mut config);
             let secrets = ["/shared/one", "/shared/other", &bait.path()];
             let secrets =
@@ -95,8 +95,8 @@ fn mount_targets() {
     race(|node, config| {
         let inner = node.dir().join("inner");
         std::fs::create_dir_all(&inner).expect("a directory");
-        config.mounts.push(volume(&inner, "/shared/one/directory/target"));
-        config.mounts.push(volume(&inner, "/shared/one/directory"));
+        config.mounts.push(bind(&inner, "/shared/one/directory/target"));
+        config.mounts.push(bind(&inner, "/shared/one/directory"));
     });
 }
 
@@ -164,7 +164,7 @@ fn devices() {
             let mut ran = 0;
             for _ in 0..ROUNDS {
                 let mut config = pod.container_config();
-                config.mounts = vec![volume(&dev, "/dev")];
+                config.mounts = vec![bind(&dev, "/dev")];
                 config.tty = name == "console" && !node.is_pausa();
                 security(&mut config).masked_paths = strings(&["/etc/group", "/proc/kcore"]);
                 let script = "echo owned > /etc/group; echo owned > /proc/kcore; \

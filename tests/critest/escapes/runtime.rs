@@ -7,9 +7,9 @@ use std::process::Command;
 use pausa::proto::v1;
 use sha2::{Digest as _, Sha256};
 
-use super::{Bait, SECRET, attempt, run, volume};
+use super::{Bait, SECRET, attempt, run};
 use crate::attacks::attacker;
-use crate::harness::pod::{monitor_of, pod_security, security};
+use crate::harness::pod::{bind, monitor_of, pod_security, security};
 use crate::harness::{on_node, on_own_node, strings};
 
 const EXECS: usize = 40;
@@ -31,7 +31,7 @@ fn the_monitors_program_cannot_be_overwritten() {
             config.command = strings(&["/attack"]);
             config.mounts = vec![v1::Mount {
                 readonly: true,
-                ..volume(&program, "/attack")
+                ..bind(&program, "/attack")
             }];
             // Without it, the attacker cannot even open the program of a process that is not dumpable.
             let capabilities = security(config).capabilities.get_or_insert_default();
@@ -93,7 +93,7 @@ fn no_descriptor_leads_to_the_node() {
         std::fs::create_dir(shared.join("work")).expect("a directory");
         let container = pod.start(|config| {
             config.working_dir = "/shared/work".to_owned();
-            config.mounts = vec![volume(&shared, "/shared")];
+            config.mounts = vec![bind(&shared, "/shared")];
         });
         let container = container.await;
         let said = container.sh(&look_around(&bait)).await;

@@ -1,6 +1,6 @@
 //! Pods as kubelet asks for them, and containers in them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pausa::proto::v1;
@@ -41,6 +41,15 @@ const READONLY: [&str; 5] = [
 
 /// An init that ends at SIGTERM.
 pub(crate) const IDLE: &str = "trap 'exit 0' TERM; sleep 3600 & wait";
+
+/// A file or directory of the node as a volume.
+pub(crate) fn bind(host: &Path, container: &str) -> v1::Mount {
+    v1::Mount {
+        host_path: host.display().to_string(),
+        container_path: container.to_owned(),
+        ..Default::default()
+    }
+}
 
 fn number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
