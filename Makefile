@@ -60,7 +60,7 @@ bench-stream: packages ## Measure exec and port-forward; BENCH_ARGS as above (ro
 	$(CARGO) bench --locked --bench stream -- $(BENCH_ARGS)
 
 install: build ## Install binary and systemd unit below $(DESTDIR)$(PREFIX)
-	install -D -m 0755 target/release/pausa $(DESTDIR)$(PREFIX)/bin/pausa
+	install -D -m 0755 $(or $(CARGO_TARGET_DIR),target)/release/pausa $(DESTDIR)$(PREFIX)/bin/pausa
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/pausa|$(PREFIX)/bin/pausa|' packaging/pausa.service \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/pausa.service

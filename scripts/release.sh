@@ -34,9 +34,11 @@ tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owne
     gzip -n -9 > "$out/$name-$architecture-linux.tar.gz"
 
 cargo deny --log-level error list --format human --layout crate > "$out/$name-licenses.txt"
-# What is linked in and what runs while it is built. It writes beside every Cargo.toml; the binary's is the one of the root.
+# What is linked in and what runs while it is built, of the program and of the monitor that is embedded in it. It writes
+# beside every Cargo.toml, with the directory in the references.
 cargo cyclonedx --quiet --format json --target "$architecture-unknown-linux-gnu" --override-filename "$name.cdx"
-mv "$name.cdx.json" "$out/"
-rm -f crates/*/"$name.cdx.json" fuzz/"$name.cdx.json" benches/*/"$name.cdx.json"
+sed "s|file://$PWD|file:///pausa|g" "$name.cdx.json" > "$out/$name.cdx.json"
+sed "s|file://$PWD|file:///pausa|g" "crates/monitor/$name.cdx.json" > "$out/$name-monitor.cdx.json"
+git ls-files -z '*Cargo.toml' | xargs -0 dirname -z | xargs -0 -I DIRECTORY rm -f "DIRECTORY/$name.cdx.json"
 (cd "$out" && sha256sum -- *.tar.gz *.txt *.json > SHA256SUMS)
 cat "$out/SHA256SUMS"
