@@ -10,6 +10,8 @@ use std::time::Duration;
 use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use rustix::io::Errno;
+use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::error::{Error, ErrorKind};
@@ -85,6 +87,21 @@ impl Netlink {
     /// If the namespace cannot be entered or the socket cannot be created.
     pub fn open_in(netns: BorrowedFd<'_>) -> Result<Self, Error> {
         in_netns(netns, Self::open)?
+    }
+
+    /// The index of a link, without the rest of what [`Self::link_by_name`] asks for; none if there is no such link.
+    ///
+    /// # Errors
+    /// If the kernel refuses to say.
+    pub fn index_of(&self, name: &str) -> Result<Option<u32>, Error> {
+        match name_to_index(&self.socket, name) {
+            Ok(index) => Ok(Some(index)),
+            Err(Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Error::Socket {
+                operation: "ioctl(SIOCGIFINDEX)",
+                source: errno.into(),
+            }),
+        }
     }
 
     /// Sends all requests at once. The kernel handles them in order and continues after a refused one.

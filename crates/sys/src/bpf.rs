@@ -1,12 +1,15 @@
 //! The part of bpf(2) that device rules of cgroup v2 (kernel 5.6) and filters of network traffic need.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use crate::syscall::check;
 
 // linux/bpf.h
+const MAP_CREATE: libc::c_int = 0;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
 const PROG_DETACH: libc::c_int = 9;
@@ -16,6 +19,8 @@ const PROG_QUERY: libc::c_int = 16;
 const TYPE_SCHED_CLS: u32 = 3;
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
+const MAP_TYPE_HASH: u32 = 1;
+const NO_PREALLOC: u32 = 1;
 const ALLOW_MULTI: u32 = 1 << 1;
 const REPLACE: u32 = 1 << 2;
 
@@ -57,6 +62,27 @@ impl BpfInstruction {
 struct Attributes<T> {
     command: T,
     rest: [u64; 16],
+}
+
+#[repr(C)]
+struct CreateMap {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner: u32,
+    node: u32,
+    name: [u8; 16],
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 #[repr(C)]
@@ -151,13 +177,98 @@ pub fn load_traffic_program(name: &str, instructions: &[BpfInstruction]) -> Resu
     load(TYPE_SCHED_CLS, name, instructions)
 }
 
-fn load(kind: u32, name: &str, instructions: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
-    let bytes: Vec<[u8; 8]> = instructions.iter().map(|one| one.bytes()).collect();
+/// A hash table that programs look values up in, by keys and values of a fixed size in bytes. The kernel frees it with its
+/// last descriptor and program.
+#[derive(Debug)]
+pub struct BpfMap<const KEY: usize, const VALUE: usize>(OwnedFd);
+
+impl<const KEY: usize, const VALUE: usize> BpfMap<KEY, VALUE> {
+    /// Creates an empty table, whose memory grows with its content. Needs CAP_BPF, or CAP_SYS_ADMIN.
+    ///
+    /// # Errors
+    /// The errno of bpf(2).
+    pub fn create(name: &str, max_entries: u32) -> Result<Self, Errno> {
+        let create = CreateMap {
+            kind: MAP_TYPE_HASH,
+            key_size: u32::try_from(KEY).map_err(|_| Errno::TOOBIG)?,
+            value_size: u32::try_from(VALUE).map_err(|_| Errno::TOOBIG)?,
+            max_entries,
+            flags: NO_PREALLOC,
+            inner: 0,
+            node: 0,
+            name: name_bytes(name),
+        };
+        // SAFETY: no pointers.
+        let (fd, _) = unsafe { bpf(MAP_CREATE, create) }?;
+        descriptor(fd).map(Self)
+    }
+
+    /// Sets the value of a key.
+    ///
+    /// # Errors
+    /// The errno of bpf(2): E2BIG if the table is full.
+    pub fn insert(&self, key: [u8; KEY], value: [u8; VALUE]) -> Result<(), Errno> {
+        // SAFETY: `key` and `value` are alive and of the sizes that the table was created with.
+        unsafe { bpf(MAP_UPDATE_ELEM, self.element(&key, value.as_ptr())) }.map(drop)
+    }
+
+    /// Removes a key; a missing one counts as removed.
+    ///
+    /// # Errors
+    /// The errno of bpf(2).
+    pub fn remove(&self, key: [u8; KEY]) -> Result<(), Errno> {
+        // SAFETY: `key` is alive and of the size that the table was created with; the command takes no value.
+        match unsafe { bpf(MAP_DELETE_ELEM, self.element(&key, std::ptr::null())) } {
+            Err(Errno::NOENT) => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// The two instructions that load the table's address into a register, for a helper's argument. The program that contains
+    /// them must be loaded while the table exists.
+    pub fn load_address(&self, register: u8) -> [BpfInstruction; 2] {
+        const LOAD_LONG: u8 = 0x18;
+        const PSEUDO_MAP_FD: u8 = 1;
+        let first = BpfInstruction {
+            code: LOAD_LONG,
+            target: register,
+            source: PSEUDO_MAP_FD,
+            offset: 0,
+            immediate: self.0.as_raw_fd(),
+        };
+        let second = BpfInstruction {
+            code: 0,
+            target: 0,
+            source: 0,
+            offset: 0,
+            immediate: 0,
+        };
+        [first, second]
+    }
+
+    fn element(&self, key: &[u8; KEY], value: *const u8) -> Element {
+        Element {
+            map: number(self.0.as_fd()),
+            padding: 0,
+            key: key.as_ptr().expose_provenance() as u64,
+            value: value.expose_provenance() as u64,
+            flags: 0,
+        }
+    }
+}
+
+/// A name as the kernel takes it: at most 15 bytes.
+fn name_bytes(name: &str) -> [u8; 16] {
     let mut buffer = [0; 16];
     // The last byte stays zero and ends the name.
     for (to, from) in buffer[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
+    buffer
+}
+
+fn load(kind: u32, name: &str, instructions: &[BpfInstruction]) -> Result<OwnedFd, Errno> {
+    let bytes: Vec<[u8; 8]> = instructions.iter().map(|one| one.bytes()).collect();
     let load = Load {
         kind,
         count: u32::try_from(bytes.len()).map_err(|_| Errno::TOOBIG)?,
@@ -166,7 +277,7 @@ fn load(kind: u32, name: &str, instructions: &[BpfInstruction]) -> Result<OwnedF
         log: [0; 2],
         kernel_version: 0,
         flags: 0,
-        name: buffer,
+        name: name_bytes(name),
     };
     // SAFETY: `instructions` points to `count` live instructions of eight bytes each, and the licence is a C string.
     let (fd, _) = unsafe { bpf(PROG_LOAD, load) }?;

@@ -1,23 +1,24 @@
 //! Links of the built-in network: the bridge and one veth pair per pod.
 //!
-//! A pod costs six round trips to the kernel: look the bridge up, create the pair (in the pod's namespace, attached and
-//! up), look its end on the host up and restrict what it takes from the pod ([`source_filter`]), look its end in the pod
-//! up, set address and routes. The pod's end comes up last, so that nothing passes before it is restricted. Hardware
+//! A pod costs few round trips to the kernel: look the bridge up, create the pair (in the pod's namespace, attached and
+//! up), restrict what its end on the host takes from the pod ([`source_filter`]), set address and routes. The pod's end comes up last, so that nothing passes before it is restricted. Hardware
 //! addresses derive from the IP addresses, so that neighbours' ARP entries from an earlier pod with the same address stay
 //! right.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Once;
+use rustix::io::Errno;
 use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth, in_netns};
-use pausa_sys::load_traffic_program;
 use sha2::{Digest, Sha256};
 
 use super::super::INTERFACE;
-use super::{NetworkError, source_filter, sysctl};
+use super::source_filter::{self, SourceFilter};
+use super::{NetworkError, sysctl};
 use crate::error::chain;
 
 /// How the names of the host's ends begin.
@@ -29,6 +30,8 @@ const ID_PART: usize = 11;
 pub(super) struct Links {
     bridge: String,
     mtu: Option<u32>,
+    /// What all pods' packets pass, or why there is nothing.
+    filter: OnceLock<Result<SourceFilter, Errno>>,
     /// Warns once that pods can forge their addresses.
     unfiltered: Once,
     /// Whether this daemon has set the bridge's sysctls.
@@ -56,6 +59,7 @@ impl Links {
         Self {
             bridge: bridge.to_owned(),
             mtu,
+            filter: OnceLock::new(),
             unfiltered: Once::new(),
             hardened: AtomicBool::new(false),
         }
@@ -109,20 +113,16 @@ impl Links {
         address: Ipv4Addr,
     ) -> Result<(), NetworkError> {
         const STEP: &str = "look the host's end of the pod's veth pair up";
-        let link = host.link_by_name(name).map_err(failed(STEP))?;
-        let index = link
-            .ok_or_else(|| NetworkError::LinkVanished {
-                name: name.to_owned(),
-            })?
-            .index;
-        let program = load_traffic_program(source_filter::NAME, &source_filter::compile(mac, address));
-        let attached = program.map_err(|errno| chain(&errno)).and_then(|program| {
+        let index = index_of(host, name, STEP)?;
+        let filter = self.filter.get_or_init(SourceFilter::load);
+        let attached = filter.as_ref().map_err(|errno| chain(errno)).and_then(|filter| {
+            filter.allow(index, mac, address).map_err(|errno| chain(&errno))?;
             let requests = [
                 Request::AddClassifier { index },
                 Request::AddIngressProgram {
                     index,
                     name: source_filter::NAME,
-                    program: program.as_fd(),
+                    program: filter.program(),
                 },
             ];
             host.execute(&requests).map_err(|error| chain(&error))
@@ -144,9 +144,7 @@ impl Links {
     pub(super) fn allow_hairpin(&self, pod: &str) -> Result<(), NetworkError> {
         const STEP: &str = "set the hairpin mode of the pod's bridge port";
         let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
-        let name = host_name(pod);
-        let link = host.link_by_name(&name).map_err(failed(STEP))?;
-        let index = link.ok_or(NetworkError::LinkVanished { name })?.index;
+        let index = index_of(&host, &host_name(pod), STEP)?;
         host.execute(&[Request::SetHairpin { index, on: true }])
             .map_err(failed(STEP))
     }
@@ -154,7 +152,19 @@ impl Links {
     /// Deletes a pod's veth pair; a missing one is not an error (it is deleted with the pod's namespace).
     pub(super) fn detach(&self, pod: &str) -> Result<(), NetworkError> {
         let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
-        delete(&mut host, &host_name(pod))
+        let name = host_name(pod);
+        if let Some(Ok(filter)) = self.filter.get()
+            && let Ok(Some(index)) = host.index_of(&name)
+            && let Err(errno) = filter.forget(index)
+        {
+            let error = chain(&errno);
+            tracing::warn!(
+                pod,
+                error,
+                "cannot remove a pod's entry from the filter of sources; it stays until the daemon is restarted"
+            );
+        }
+        delete(&mut host, &name)
     }
 
     fn ensure_bridge(
@@ -264,13 +274,7 @@ fn create(host: &mut Netlink, veth: Veth<'_>) -> Result<(), NetworkError> {
 
 fn configure_pod(pod: &mut Netlink, addressing: &Addressing) -> Result<(), NetworkError> {
     const STEP: &str = "configure eth0 in the pod";
-    let eth0 = pod
-        .link_by_name(INTERFACE)
-        .map_err(failed(STEP))?
-        .ok_or_else(|| NetworkError::LinkVanished {
-            name: INTERFACE.to_owned(),
-        })?;
-    let index = eth0.index;
+    let index = index_of(pod, INTERFACE, STEP)?;
     let gateway = Some(IpAddr::V4(addressing.gateway));
     pod.execute(&[
         Request::SetUp { index: LOOPBACK },
@@ -287,6 +291,13 @@ fn configure_pod(pod: &mut Netlink, addressing: &Addressing) -> Result<(), Netwo
         },
     ])
     .map_err(failed(STEP))
+}
+
+fn index_of(netlink: &Netlink, name: &str, step: &'static str) -> Result<u32, NetworkError> {
+    let index = netlink.index_of(name).map_err(failed(step))?;
+    index.ok_or_else(|| NetworkError::LinkVanished {
+        name: name.to_owned(),
+    })
 }
 
 const WITH_IPV6: &str = "pods may get routes from each other over IPv6";
