@@ -46,7 +46,7 @@ use error::PodError;
 use recover::Recovered;
 use registry::Registry;
 
-use crate::error::{ErrorKind, Kinded};
+use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::LookupError;
 use crate::image::Images;
 
@@ -61,6 +61,14 @@ pub struct Pods {
 impl Pods {
     /// Takes over what is on disk and in the kernel, and says what was found.
     pub async fn open(services: Services) -> (Self, Recovered) {
+        let netns_dir = &services.settings.netns_dir;
+        if let Err(error) = ops::share_netns_dir(netns_dir) {
+            tracing::warn!(
+                path = %netns_dir.display(),
+                error = chain(&error),
+                "cannot make the directory of network namespaces a mount of its own; the namespaces of pods that run when `ip netns add` is first used stay after their pods"
+            );
+        }
         let pods = Self {
             stats: Arc::new(stats::Memory::new(&services)),
             services: Arc::new(services),

@@ -26,7 +26,7 @@ mod volumes;
 
 pub(in crate::sandbox) use cgroup::{kill_cgroup, remove_cgroup};
 pub(in crate::sandbox) use create_container::ContainerParts;
-pub(in crate::sandbox) use files::{open_directory, unbind_netns, unmount};
+pub(in crate::sandbox) use files::{open_directory, share_netns_dir, unbind_netns, unmount};
 pub(in crate::sandbox) use remove_container::{read_exit_record, remove_layer, remove_layers};
 pub(in crate::sandbox) use start_container::Started;
 pub(in crate::sandbox) use stop_pod::needs_teardown;

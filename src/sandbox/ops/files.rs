@@ -12,7 +12,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use pausa_monitor_protocol::IdRange;
-use rustix::fs::{Mode, OFlags, XattrFlags, setxattr};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags, flock, setxattr, statx,
+};
 
 use super::userns;
 use crate::lsm::selinux;
@@ -137,6 +139,26 @@ pub(in crate::sandbox) fn unmount(path: &Path) {
     }
 }
 
+/// Makes the directory of network namespaces a mount of its own, shared with other mount namespaces.
+///
+/// `ip netns add` and CNI's libraries do the same before their first namespace. What is bound in the directory by then gets
+/// a second mount, and the first one is hidden below: nothing can remove the file any more, and the namespace stays. For the
+/// same reason nothing is done where something is bound already.
+pub(in crate::sandbox) fn share_netns_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let open = fs::File::open(dir)?;
+    // Of two daemons that start at the same time only one does it. The lock ends with the descriptor.
+    flock(&open, FlockOperation::LockExclusive)?;
+    let here = statx(CWD, dir, AtFlags::empty(), StatxFlags::empty())?;
+    if here.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) || fs::read_dir(dir)?.next().is_some() {
+        return Ok(());
+    }
+    let none = None::<&str>;
+    mount(Some(dir), dir, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+    mount(none, dir, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)?;
+    Ok(())
+}
+
 /// Binds a process's network namespace to a path, where it stays until [`unbind_netns`].
 pub(super) fn bind_netns(pid: i32, path: &Path) -> Result<(), PodError> {
     let source = format!("/proc/{pid}/ns/net");
@@ -176,3 +198,6 @@ pub(in crate::sandbox) fn open_directory(path: &Path) -> Result<OwnedFd, PodErro
     )
     .map_err(|error| PodError::io(format!("open {}", path.display()), error))
 }
+
+#[cfg(test)]
+mod tests;
