@@ -19,6 +19,7 @@
 //! All calls block, most of them for microseconds. [`Cgroup::remove`], [`Cgroup::kill_all`] and every call with the
 //! systemd driver may take longer. References: cgroups(7), `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/`.
 
+pub mod cpus;
 mod devices;
 mod dir;
 mod error;
@@ -26,6 +27,7 @@ mod group;
 mod layout;
 pub mod mountinfo;
 mod path;
+mod qos;
 mod settings;
 mod stats;
 mod systemd;
@@ -38,6 +40,7 @@ pub use group::Cgroup;
 pub(crate) use layout::Hierarchy;
 pub use layout::Layout;
 pub use path::CgroupPath;
+pub use qos::QosClass;
 pub use settings::Limits;
 pub use stats::{CpuStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
 
@@ -46,6 +49,7 @@ use std::io;
 use oci_spec::runtime::LinuxDeviceCgroup;
 use rustix::io::Errno;
 
+use self::cpus::CpuSet;
 use self::dir::Dir;
 use self::group::Member;
 use self::settings::Setting;
@@ -344,6 +348,87 @@ impl Cgroups {
         Ok(Cgroup::to_read(self, path.clone(), members))
     }
 
+    /// The hierarchy that has cpusets.
+    fn cpusets(&self) -> Option<&Root> {
+        let is_cpuset = |name: &String| name == "cpuset";
+        self.roots
+            .iter()
+            .find(|root| self.layout.is_v2() || root.controllers.iter().any(is_cpuset))
+    }
+
+    /// The CPUs that cgroups of this node may use; none without cpusets.
+    pub(super) fn effective_cpus(&self) -> Result<Option<CpuSet>, CgroupError> {
+        match self.cpusets() {
+            Some(root) => self.effective_cpus_in(&root.dir),
+            None => Ok(None),
+        }
+    }
+
+    /// The CPUs that a cgroup may use. None if it is not there, or does not have a cpuset.
+    pub(super) fn effective_cpus_of(&self, path: &CgroupPath) -> Result<Option<CpuSet>, CgroupError> {
+        let dir = self.cpusets().map(|root| root.dir.open(&path.relative()));
+        match dir.transpose()?.flatten() {
+            Some(dir) => self.effective_cpus_in(&dir),
+            None => Ok(None),
+        }
+    }
+
+    /// The CPUs that a cgroup could use at the most: those of the nearest one above that is there.
+    pub(super) fn effective_cpus_above(&self, path: &CgroupPath) -> Result<Option<CpuSet>, CgroupError> {
+        let mut above = path.parent();
+        while let Some(path) = above {
+            if let Some(cpus) = self.effective_cpus_of(&path)? {
+                return Ok(Some(cpus));
+            }
+            above = path.parent();
+        }
+        self.effective_cpus()
+    }
+
+    fn effective_cpus_in(&self, dir: &Dir) -> Result<Option<CpuSet>, CgroupError> {
+        let file = if self.layout.is_v2() {
+            "cpuset.cpus.effective"
+        } else {
+            "cpuset.effective_cpus"
+        };
+        let Some(text) = dir.read(file)? else {
+            return Ok(None);
+        };
+        let odd = |source| CgroupError::System {
+            call: "parse",
+            path: dir.path().join(file),
+            source: io::Error::new(io::ErrorKind::InvalidData, source),
+        };
+        text.parse().map(Some).map_err(odd)
+    }
+
+    /// Moves the processes of cgroups to other CPUs. One that is not there, any more or yet, is left out. One that cannot be
+    /// moved is reported in the log.
+    pub(super) fn move_all(&self, paths: &[CgroupPath], cpus: &CpuSet) {
+        let Some(root) = self.cpusets() else { return };
+        for path in paths {
+            let dir = root.dir.open(&path.relative());
+            let moved =
+                dir.and_then(|dir| dir.map_or(Ok(()), |dir| move_to(&dir, cpus, self.layout.is_v2())));
+            if let Err(error) = moved {
+                tracing::warn!(
+                    cgroup = path.relative(),
+                    %cpus,
+                    error = chain(&error),
+                    "cannot move a cgroup to other CPUs; it may run on those of a pinned container"
+                );
+            }
+        }
+        let setting = settings::of_cpus(cpus);
+        if let Err(error) = systemd::set_all(paths.iter().filter(|path| path.slice.is_some()), &[setting]) {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "cannot tell systemd the CPUs of scopes; its next reload gives them those of before until limits are restored"
+            );
+        }
+    }
+
     /// Removes a cgroup that may be half created or half removed. A missing one counts as removed.
     ///
     /// # Errors
@@ -355,6 +440,33 @@ impl Cgroups {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Writes a cpuset. On v1, the kernel refuses to take a CPU from a cpuset that one beneath it has: those, which the container
+/// has made itself, are moved first.
+fn move_to(dir: &Dir, cpus: &CpuSet, v2: bool) -> Result<(), CgroupError> {
+    const FILE: &str = "cpuset.cpus";
+    let write = || match dir.write(FILE, &cpus.to_string()) {
+        // It is being removed.
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NODEV | Errno::NOENT)) => Ok(()),
+        written => written,
+    };
+    let written = match write() {
+        Err(error) if !v2 && Errno::from_io_error(&error) == Some(Errno::BUSY) => {
+            for child in dir.children()? {
+                if let Some(child) = dir.open(&child)? {
+                    move_to(&child, cpus, v2)?;
+                }
+            }
+            write()
+        }
+        written => written,
+    };
+    written.map_err(|source| CgroupError::System {
+        call: "write",
+        path: dir.path().join(FILE),
+        source,
+    })
 }
 
 fn found(path: &CgroupPath, members: Vec<Member>) -> Result<Vec<Member>, CgroupError> {

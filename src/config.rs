@@ -67,6 +67,7 @@ pub struct Config {
     pub images: Images,
     pub seccomp: Seccomp,
     pub apparmor: AppArmor,
+    pub cpu: Cpu,
     pub streaming: Streaming,
     pub log: Log,
     pub metrics: Metrics,
@@ -157,6 +158,38 @@ pub struct AppArmor {
     /// The name of a loaded profile that replaces pausa's own for `RuntimeDefault`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_profile: Option<String>,
+}
+
+/// CPUs of their own for containers of Guaranteed pods.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cpu {
+    pub pinning: CpuPinning,
+    /// CPUs that no container gets for itself, such as `0-1,16`: for the node's own services.
+    pub reserved: String,
+    pub on_shortage: CpuShortage,
+}
+
+/// Whether pausa gives containers CPUs of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CpuPinning {
+    /// Never. What kubelet pins stays pinned.
+    #[default]
+    None,
+    /// A container of a Guaranteed pod that asks for a whole number of CPUs gets them for itself.
+    Static,
+}
+
+/// What happens when a container cannot get CPUs of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CpuShortage {
+    /// It runs where nobody is pinned, with its quota.
+    #[default]
+    Share,
+    /// It is not created.
+    Refuse,
 }
 
 /// The server for exec, attach and port-forward.
@@ -261,6 +294,7 @@ impl Default for Config {
             images: Images::default(),
             seccomp: Seccomp::default(),
             apparmor: AppArmor::default(),
+            cpu: Cpu::default(),
             streaming: Streaming::default(),
             log: Log::default(),
             metrics: Metrics::default(),

@@ -52,7 +52,7 @@ pub use namespaces::namespace_plan;
 pub use prepare::{Prepared, prepare};
 pub(crate) use process::add_term;
 pub use programs::SeccompPrograms;
-pub(crate) use resources::oom_score_adj;
+pub(crate) use resources::{oom_score_adj, resources as limits};
 pub use signal::{Signal, stop_signal};
 pub use user::{ResolvedUser, resolve_user};
 pub use userns::pod_users;
@@ -100,6 +100,8 @@ pub struct ContainerInput<'a> {
     pub pod: PodInput<'a>,
     pub image: &'a ImageConfiguration,
     pub user: &'a ResolvedUser,
+    /// The limits in force, which differ from the asked ones in the CPUs of a pinned container.
+    pub resources: &'a v1::LinuxContainerResources,
     /// `linux.cgroupsPath`, in the form of the cgroup driver.
     pub cgroups_path: &'a str,
     /// Its root directory, for `root.path`.

@@ -170,7 +170,7 @@ impl Dir {
     }
 
     /// The names of the cgroups directly beneath.
-    fn children(&self) -> Result<Vec<String>, CgroupError> {
+    pub(crate) fn children(&self) -> Result<Vec<String>, CgroupError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // A new open file, because duplicates share the position.
         let list = match self.openat2(".", flags) {

@@ -18,12 +18,13 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::cpus::CpuSet;
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
 use super::settings::{self, Limits, MEMORY, Setting};
 use super::stats::{self, Pressures, Stats};
-use super::{Cgroups, Driver, devices, systemd};
+use super::{Cgroups, Driver, devices, move_to, systemd};
 use crate::error::chain;
 use crate::proto::v1;
 
@@ -187,6 +188,17 @@ impl Cgroup {
         systemd::set(scope, &settings)?;
         // systemd rounds.
         self.write_all(&settings)
+    }
+
+    /// Moves its processes to other CPUs.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn set_cpus(&self, cpus: &CpuSet) -> Result<(), CgroupError> {
+        match self.controller("cpuset") {
+            Some(dir) => move_to(dir, cpus, self.v2),
+            None => Ok(()),
+        }
     }
 
     /// Writes limits again that another program has overwritten. systemd does that on `daemon-reload` and

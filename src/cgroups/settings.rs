@@ -9,6 +9,7 @@ mod shared;
 mod v1;
 mod v2;
 
+use super::cpus::CpuSet;
 use super::error::CgroupError;
 use crate::proto::v1 as cri;
 
@@ -45,6 +46,11 @@ pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, Cg
         settings.push(Setting::new("pids", "pids.max", pids, PIDS));
     }
     Ok(settings)
+}
+
+/// A cpuset alone.
+pub(crate) fn of_cpus(cpus: &CpuSet) -> Setting {
+    Setting::new("cpuset", "cpuset.cpus", cpus, CPUS)
 }
 
 /// The limits of a container.

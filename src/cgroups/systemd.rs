@@ -66,19 +66,37 @@ pub(super) fn start(path: &CgroupPath, settings: &[Setting], pid: i32) -> Result
 
 /// Changes limits. A cgroup that is not a scope is left alone.
 pub(super) fn set(path: &CgroupPath, settings: &[Setting]) -> Result<(), CgroupError> {
+    set_all([path], settings)
+}
+
+/// Gives many cgroups the same limits, over one connection.
+pub(super) fn set_all<'a>(
+    paths: impl IntoIterator<Item = &'a CgroupPath>,
+    settings: &[Setting],
+) -> Result<(), CgroupError> {
     let limits = properties(settings);
     if limits.is_empty() {
         return Ok(());
     }
-    let changed = retried(|| {
-        let mut bus = Bus::open()?;
-        change(&mut bus, &path.name, &limits)?;
-        settle(&mut bus, &path.name)
-    });
-    match changed {
-        Err(error) if error.is(NO_SUCH_UNIT) => Ok(()),
-        other => other.map_err(failed("change", path)),
+    let mut connection = None;
+    for path in paths {
+        let changed = retried(|| {
+            let bus = match &mut connection {
+                Some(bus) => bus,
+                None => connection.insert(Bus::open()?),
+            };
+            let changed = change(bus, &path.name, &limits).and_then(|()| settle(bus, &path.name));
+            if changed.as_ref().is_err_and(BusError::is_transient) {
+                connection = None;
+            }
+            changed
+        });
+        match changed {
+            Err(error) if error.is(NO_SUCH_UNIT) => {}
+            other => other.map_err(failed("change", path))?,
+        }
     }
+    Ok(())
 }
 
 /// Stops the scope, if it exists; systemd removes its directory.

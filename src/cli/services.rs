@@ -1,10 +1,12 @@
 //! Builds the modules of the daemon from its configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::cgroups::Cgroups;
+use crate::cgroups::cpus::Cpus;
 use crate::config::Config;
 use crate::image::{Images, ImagesConfig};
 use crate::lsm::apparmor::AppArmor;
@@ -38,7 +40,8 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     });
     let images = images.context("cannot open the image store")?;
     let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
-    let cgroups = Cgroups::new(config.cgroup_driver).context("cannot use cgroups")?;
+    let cgroups = Arc::new(Cgroups::new(config.cgroup_driver).context("cannot use cgroups")?);
+    let cpus = Cpus::open(&config.cpu, Arc::clone(&cgroups)).context("cannot manage the node's CPUs")?;
     let mut host = Host::probe();
     if let Some(path) = &config.seccomp.default_profile {
         host.read_seccomp_default(path)
@@ -55,6 +58,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         selinux: SeLinux::open(config.enable_selinux),
         apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
         cgroups,
+        cpus,
         seccomp: SeccompPrograms::default(),
         settings: Settings {
             handlers: config.handlers.clone(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use pausa_monitor_protocol::ExitStatus;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups::cpus::Pinning;
 use crate::id::Id;
 use crate::proto::v1;
 
@@ -37,6 +38,9 @@ pub struct ContainerRecord {
     pub stop_signal: i32,
     /// Resources in force: those of the configuration, then every update.
     pub resources: v1::LinuxContainerResources,
+    /// Its CPUs of its own, which it has until it exits.
+    #[serde(default)]
+    pub pinning: Option<Pinning>,
     /// How many processes and threads it may have, by the configuration of its runtime handler.
     #[serde(default)]
     pub pids_limit: Option<u32>,

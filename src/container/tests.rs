@@ -39,6 +39,7 @@ fn record(run: RunState) -> ContainerRecord {
         user: v1::LinuxContainerUser::default(),
         stop_signal: v1::Signal::Sigterm.into(),
         resources: v1::LinuxContainerResources::default(),
+        pinning: None,
         pids_limit: None,
     }
 }

@@ -156,12 +156,6 @@ fn linux(
     security: &v1::LinuxContainerSecurityContext,
     mounts: &Mounts,
 ) -> Result<Linux, OciError> {
-    let no_limits = v1::LinuxContainerResources::default();
-    let limits = input
-        .config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.resources.as_ref());
     let rules = devices::rules(&input.prepared.devices, security.privileged);
     let (masked, readonly) = hidden_paths(input, security)?;
     let mut linux = Linux::default();
@@ -169,7 +163,7 @@ fn linux(
         .set_cgroups_path(Some(PathBuf::from(input.cgroups_path)))
         .set_devices(Some(devices::to_oci(&input.prepared.devices)))
         .set_resources(Some(resources::resources(
-            limits.unwrap_or(&no_limits),
+            input.resources,
             input.handler.pids_limit,
             rules,
         )?))

@@ -133,6 +133,10 @@ impl Case {
     }
 
     pub(super) fn generate(&self) -> Result<Spec, OciError> {
+        let linux = self.config.linux.as_ref();
+        let resources = linux
+            .and_then(|linux| linux.resources.clone())
+            .unwrap_or_default();
         generate(&ContainerInput {
             config: &self.config,
             pod: PodInput {
@@ -149,6 +153,7 @@ impl Case {
             },
             image: &self.image,
             user: &self.user,
+            resources: &resources,
             cgroups_path: "/pausa/c1",
             rootfs: Path::new("rootfs"),
             host: &self.host,

@@ -27,6 +27,8 @@ use super::error::PodError;
 use super::ops::ContainerParts;
 use super::record::{PodRecord, PodState, PodView};
 use super::registry::{CONTAINER, POD};
+use crate::cgroups::QosClass;
+use crate::cgroups::cpus::Seat;
 use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::id::{Id, LookupError};
 use crate::image::Lease;
@@ -162,6 +164,8 @@ pub(super) struct Container {
     pub(super) removal: Waiters<()>,
     /// Changes of its resources that wait for their turn.
     pub(super) updates: VecDeque<PendingUpdate>,
+    /// Its place among the node's CPUs, until nothing of it runs any more.
+    pub(super) seat: Option<Seat>,
     /// Keep the layers of its images while the container exists.
     #[expect(dead_code, reason = "held, not read: dropping it releases the layers")]
     pub(super) leases: Vec<Lease>,
@@ -239,6 +243,8 @@ pub(super) enum Update {
     Change(Box<v1::LinuxContainerResources>),
     /// Write those in force again, which somebody else may have overwritten.
     Restore,
+    /// Find other CPUs for a pinned container that has lost some of its own.
+    Repin,
 }
 
 /// Whether the pod has a monitor that can be asked.
@@ -395,6 +401,18 @@ impl Lifecycle {
         change
     }
 
+    /// The pod's class with a container that is being created, or changed: its id then.
+    pub(super) fn qos_class(&self, with: &v1::LinuxContainerResources, changed: Option<&Id>) -> QosClass {
+        let others = self.containers.iter().filter(|(id, _)| Some(*id) != changed);
+        let containers = others.map(|(_, container)| &container.record.resources);
+        QosClass::of_pod(self.record.cgroup_parent(), containers.chain([with]))
+    }
+
+    /// The place of a container that has ended: it is free once nothing of it runs any more.
+    pub(super) fn take_seat(&mut self, id: &Id) -> Option<Seat> {
+        self.containers.get_mut(id)?.seat.take()
+    }
+
     /// When something has to be done although nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         self.containers.values().filter_map(Container::wake_at).min()
@@ -421,6 +439,7 @@ impl Container {
             phase,
             removal: Waiters::default(),
             updates: VecDeque::new(),
+            seat: None,
             leases,
         }
     }

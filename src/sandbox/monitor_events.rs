@@ -110,8 +110,12 @@ impl Pod {
     /// Removes what is left in the kernel of a container whose processes have ended.
     pub(super) fn clean_up_after(&mut self, id: &Id) {
         self.handle.execs().forget(id);
+        let seat = self.lifecycle.take_seat(id);
         let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
-        self.begin_unattended(async move { ops::remove_cgroup(&services, &pod, &id).await });
+        self.begin_unattended(async move {
+            ops::remove_cgroup(&services, &pod, &id).await;
+            drop(seat);
+        });
     }
 
     /// The shared PID namespace is gone, and with it what ran in it: the containers' exits come by themselves.
@@ -253,7 +257,11 @@ impl Pod {
     /// Kills what still runs of a container that counts as ended and that no monitor watches.
     pub(super) fn kill_unwatched(&mut self, id: &Id) {
         self.handle.execs().forget(id);
+        let seat = self.lifecycle.take_seat(id);
         let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
-        self.begin_unattended(async move { ops::kill_cgroup(&services, &pod, &id).await });
+        self.begin_unattended(async move {
+            ops::kill_cgroup(&services, &pod, &id).await;
+            drop(seat);
+        });
     }
 }

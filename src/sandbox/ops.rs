@@ -24,7 +24,7 @@ mod update_resources;
 mod userns;
 mod volumes;
 
-pub(in crate::sandbox) use cgroup::{kill_cgroup, remove_cgroup};
+pub(in crate::sandbox) use cgroup::{kill_cgroup, remove_cgroup, seat_again, seat_monitor};
 pub(in crate::sandbox) use create_container::ContainerParts;
 pub(in crate::sandbox) use files::{open_directory, share_netns_dir, unbind_netns, unmount};
 pub(in crate::sandbox) use remove_container::{read_exit_record, remove_layer, remove_layers};

@@ -22,13 +22,14 @@ use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Pods;
 use super::error::PodError;
 use super::handle::PodHandle;
 use super::lifecycle::{Change, Lifecycle, PodPhase};
 use super::record::PodRecord;
 use super::registry::Registry;
 use super::services::Services;
+use super::{Pods, ops};
+use crate::cgroups::cpus::Seat;
 use crate::container::ContainerRecord;
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
@@ -50,6 +51,7 @@ pub(super) struct Pod {
     work: JoinSet<Turn>,
     /// Given back when the pod is forgotten.
     _categories: Option<HeldPair>,
+    _monitor_seat: Option<Seat>,
 }
 
 impl Pod {
@@ -65,6 +67,7 @@ impl Pod {
             registry: pods.registry.clone(),
             handle: handle.clone(),
             _categories: pods.services.selinux.hold(record.selinux.as_ref()),
+            _monitor_seat: ops::seat_monitor(&pods.services, &record),
             lifecycle: Lifecycle::new(record),
             turns,
             events: None,

@@ -77,7 +77,7 @@ impl Pods {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
         let view = self.view(&request.pod_sandbox_id)?;
         let info = match request.verbose {
-            true => status::pod_info(&view.pod),
+            true => status::pod_info(&view),
             false => BTreeMap::new(),
         };
         Ok(v1::PodSandboxStatusResponse {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   every 5 s     ask the network whether it could serve (CNI STATUS), for NetworkReady
+//!                look for CPUs that have come or gone, for pinned containers
 //!   at once and   monitors      processes that hold a pod of ours without a record
 //!   every 5 min   network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
 //!                 directories   of pods without a record, and what is mounted in them
@@ -25,6 +26,7 @@
 pub(super) mod directories;
 pub(super) mod monitors;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ use crate::cgroups::Driver;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
 
-/// How often the network is asked for its state.
+/// How often the network is asked for its state, and the node for its CPUs.
 const PROBE: Duration = Duration::from_secs(5);
 /// How often the node is reconciled.
 const ROUND: Duration = Duration::from_secs(5 * 60);
@@ -51,7 +53,7 @@ impl Reconciler {
     /// Begins to reconcile the node, right after recovery.
     pub fn begin(pods: Pods) -> Self {
         let task = tokio::spawn(async move {
-            tokio::join!(probe(&pods), async {
+            tokio::join!(probe(&pods), watch_cpus(&pods), async {
                 let mut rounds = interval(ROUND);
                 rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
@@ -78,6 +80,42 @@ async fn probe(pods: &Pods) {
     loop {
         rounds.tick().await;
         pods.services.network.probe().await;
+    }
+}
+
+/// Moves pinned containers and the pool when CPUs go offline or come back, or a cpuset above becomes narrower.
+async fn watch_cpus(pods: &Pods) {
+    let mut rounds = interval(PROBE);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // So that the same is not reported every few seconds.
+    let mut reported = BTreeSet::new();
+    loop {
+        rounds.tick().await;
+        let displaced = pods.services.cpus.refresh().await.unwrap_or_else(|error| {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "cannot look at the node's CPUs; pinned containers stay as they are"
+            );
+            Vec::new()
+        });
+        reported.retain(|id| displaced.contains(id));
+        for id in displaced {
+            let moved = pods.repin(&id).await;
+            if reported.insert(id.clone()) {
+                let error = moved.err().map(|error| error.text());
+                tracing::warn!(
+                    container = id.short(),
+                    cpus = pods
+                        .services
+                        .cpus
+                        .pinned(&id)
+                        .map(|pinning| pinning.cpus.to_string()),
+                    error,
+                    "a container had lost CPUs of its own, which went offline or out of the cgroup above; it runs on those in `cpus`, or in the pool"
+                );
+            }
+        }
     }
 }
 

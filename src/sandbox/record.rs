@@ -70,6 +70,11 @@ impl PodRecord {
         crate::oci::pod_users(&self.config).ok().flatten()
     }
 
+    /// The parent cgroup asked for; empty: the default.
+    pub(super) fn cgroup_parent(&self) -> &str {
+        cgroup_parent(&self.config)
+    }
+
     /// The SELinux options asked for.
     pub(super) fn selinux_options(&self) -> Option<&v1::SeLinuxOption> {
         selinux_options(&self.config)
@@ -79,6 +84,11 @@ impl PodRecord {
     pub(super) fn host_network(&self) -> bool {
         self.namespaces().network() == v1::NamespaceMode::Node
     }
+}
+
+/// The parent cgroup that a pod's configuration asks for; empty: the default.
+pub(super) fn cgroup_parent(config: &v1::PodSandboxConfig) -> &str {
+    config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
 }
 
 /// The SELinux options of a pod's configuration.

@@ -85,6 +85,7 @@ pub(super) async fn recover(pods: &Pods) -> Recovered {
         tasks.spawn(async move { take_over(&pods, pod).await });
     }
     while tasks.join_next().await.is_some() {}
+    pods.services.cpus.restore().await;
     recovered
 }
 
@@ -208,7 +209,9 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
         let watched = report.is_some();
         let leases = leases(&pods.services, &record);
         pods.registry.enter_container(id.clone(), handle.clone());
-        let container = Container::new(record, phase, leases);
+        let seat = (!exited).then(|| ops::seat_again(&pods.services, &actor.lifecycle.record, &record));
+        let mut container = Container::new(record, phase, leases);
+        container.seat = seat.flatten();
         actor.lifecycle.containers.insert(id.clone(), container);
         if running && !watched && !silent {
             actor.lose_container(&id, "the pod's monitor died while no daemon was running");

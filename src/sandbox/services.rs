@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroups::Cgroups;
+use crate::cgroups::cpus::Cpus;
 use crate::config::Handler;
 use crate::id::Id;
 use crate::image::Images;
@@ -22,7 +24,8 @@ pub struct Services {
     pub store: Store,
     pub images: Images,
     pub network: Network,
-    pub cgroups: Cgroups,
+    pub cgroups: Arc<Cgroups>,
+    pub cpus: Arc<Cpus>,
     pub monitors: MonitorBinary,
     /// Exec, attach and port-forward sessions.
     pub streaming: Streaming,

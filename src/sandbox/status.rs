@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{PodRecord, PodState};
+use super::record::{PodRecord, PodState, PodView};
 use super::services::Services;
+use crate::cgroups::QosClass;
 use crate::container::{ContainerRecord, RunState};
 use crate::proto::v1;
 
@@ -61,7 +62,9 @@ fn network(record: &PodRecord) -> v1::PodSandboxNetworkStatus {
 }
 
 /// The verbose part of a pod's status: one JSON text under `info`, in the words that tools of the peers read.
-pub(super) fn pod_info(record: &PodRecord) -> BTreeMap<String, String> {
+pub(super) fn pod_info(view: &PodView) -> BTreeMap<String, String> {
+    let record = &view.pod;
+    let containers = view.containers.values().map(|container| &container.resources);
     let info = serde_json::json!({
         "pid": record.monitor_pid,
         "netNamespaceClosed": record.netns.is_none() && !record.host_network(),
@@ -69,6 +72,7 @@ pub(super) fn pod_info(record: &PodRecord) -> BTreeMap<String, String> {
         "runtimeHandler": record.handler,
         "runtimeType": "builtin",
         "config": record.config,
+        "qosClass": QosClass::of_pod(record.cgroup_parent(), containers),
         "cniResult": record.network.as_ref().map(|network| &network.result),
         "networkDebt": record.pending_detach,
     });
@@ -90,6 +94,7 @@ pub(super) fn container_info(services: &Services, record: &ContainerRecord) -> B
         "runtimeType": "builtin",
         "bundle": bundle,
         "cgroup": record.cgroup,
+        "cpuPinning": record.pinning.as_ref().filter(|_| !matches!(record.run, RunState::Exited(_))),
         "config": record.config,
         "runtimeSpec": spec,
     });

@@ -46,6 +46,7 @@ pub(super) fn container_record(pod: &Id, config: v1::ContainerConfig) -> Contain
         user: v1::LinuxContainerUser::default(),
         stop_signal: 0,
         resources: v1::LinuxContainerResources::default(),
+        pinning: None,
         pids_limit: None,
     }
 }

@@ -6,20 +6,6 @@ use crate::harness::node::{Node, reference, spec};
 use crate::harness::pod::security;
 use crate::harness::{Pod, on_own_node};
 
-/// Restarts the daemon with more configuration, or with what it had at first.
-async fn restart_with(node: &Node, configuration: Option<&str>) {
-    let directory = node.dir().join("config.d");
-    let file = directory.join("test.toml");
-    match configuration {
-        Some(text) => {
-            std::fs::create_dir_all(&directory).expect("a directory for drop-ins");
-            std::fs::write(file, text).expect("a drop-in");
-        }
-        None => std::fs::remove_file(file).expect("a drop-in"),
-    }
-    node.kill_and_restart_daemon().await;
-}
-
 async fn pod_of<'a>(node: &'a Node, handler: &str) -> Pod<'a> {
     let config = node.pod_config();
     std::fs::create_dir_all(&config.log_directory).expect("a log directory");
@@ -43,7 +29,7 @@ fn a_handlers_defaults_are_in_force() {
         node.pull("rich").await;
         let configuration = "[handlers.limited]\npids_limit = 7\ndefault_ulimits = [\"nofile=321:654\", \"core=0\"]\n\
                              default_env = [\"FROM=node\", \"CRI=node\", \"ONLY=node\"]\n";
-        restart_with(node, Some(configuration)).await;
+        node.restart_with(Some(configuration)).await;
         let limited = pod_of(node, "limited").await;
         let script = "ulimit -Sn; ulimit -Hn; ulimit -c; echo $FROM $CRI $ONLY; \
                       i=0; while [ $i -lt 9 ]; do sleep 2 & i=$((i+1)); done";
@@ -85,7 +71,7 @@ fn a_handlers_defaults_are_in_force() {
         let answer = node.runtime().update_container_resources(request).await;
         answer.expect("UpdateContainerResources");
         check().await;
-        restart_with(node, None).await;
+        node.restart_with(None).await;
         check().await;
     });
 }
@@ -113,7 +99,8 @@ fn devices_belong_to_the_user_where_that_is_configured() {
             .await
         };
         assert_eq!(owners().await, "0:0\n0:0\n");
-        restart_with(node, Some("device_ownership_from_security_context = true\n")).await;
+        node.restart_with(Some("device_ownership_from_security_context = true\n"))
+            .await;
         assert_eq!(owners().await, "1000:2000\n0:0\n");
     });
 }

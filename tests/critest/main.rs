@@ -18,6 +18,7 @@ mod authority;
 mod bad_input;
 mod container_lifecycle;
 mod container_lists;
+mod cpu_pinning;
 mod differential;
 mod escapes;
 mod exec_stream;

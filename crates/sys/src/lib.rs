@@ -33,8 +33,8 @@ pub use allocator::{return_allocations_from, return_free_pages, share_heaps};
 pub use atomic_file::{AtomicFileError, Durability, StagedFile, remove_leftovers, replace_file};
 pub use bare_child::{BareCloneArgs, ChildMemory, WithheldMemory, clone_bare};
 pub use bpf::{
-    BpfInstruction, BpfMap, attach_device_program, detach_device_program, device_programs, load_device_program,
-    load_traffic_program, open_program, program_name,
+    BpfInstruction, BpfMap, attach_device_program, detach_device_program, device_programs,
+    load_device_program, load_traffic_program, open_program, program_name,
 };
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now};
 pub use exec::{ArgumentVector, execve};

@@ -5,6 +5,7 @@
 //! org.freedesktop.systemd1(5), systemd.resource-control(5).
 
 use super::message::{Property, Value};
+use crate::cgroups::cpus::CpuSet;
 use crate::cgroups::settings::Setting;
 
 /// systemd's value for no limit.
@@ -18,9 +19,6 @@ const SECOND: u64 = 1_000_000;
 /// A percent of a CPU: systemd keeps quotas in whole ones.
 const PERCENT: u64 = SECOND / 100;
 
-/// More CPUs than Linux can have.
-const MOST_CPUS: usize = 8192;
-
 /// The properties that are the same as these settings.
 pub(super) fn properties(settings: &[Setting]) -> Vec<Property> {
     settings.iter().flat_map(of).collect()
@@ -30,7 +28,10 @@ fn of(setting: &Setting) -> Vec<Property> {
     let value = setting.value.as_str();
     let one = |name, value: Option<Value>| value.map(|value| (name, value)).into_iter().collect();
     let number = |name| one(name, limit(value).map(Value::Number));
-    let mask = |name| one(name, mask(value).map(Value::Bytes));
+    let mask = |name| {
+        let set = value.parse::<CpuSet>().ok();
+        one(name, set.map(|set| Value::Bytes(set.to_le_bytes())))
+    };
     match setting.file.as_str() {
         "cpu.weight" => number("CPUWeight"),
         "cpu.max" => quota(value),
@@ -73,25 +74,6 @@ fn quota(value: &str) -> Vec<Property> {
         ("CPUQuotaPerSecUSec", Value::Number(of_second)),
         ("CPUQuotaPeriodUSec", Value::Number(length)),
     ]
-}
-
-/// A list like `0-3,8` as bits, the lowest first. None if it is not such a list.
-fn mask(list: &str) -> Option<Vec<u8>> {
-    let mut mask = Vec::new();
-    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= MOST_CPUS {
-            return None;
-        }
-        if mask.len() <= last / 8 {
-            mask.resize(last / 8 + 1, 0);
-        }
-        for number in first..=last {
-            mask[number / 8] |= 1 << (number % 8);
-        }
-    }
-    Some(mask)
 }
 
 #[cfg(test)]

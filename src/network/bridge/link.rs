@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Once;
-use rustix::io::Errno;
 use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth, in_netns};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::super::INTERFACE;

@@ -142,7 +142,11 @@ fn compile(sources: &Sources) -> Vec<BpfInstruction> {
         from(OR, VALUE, SECOND, 0),
     ]);
     let address = require_address();
-    program.push(jump_if(VALUE, 0, i16::try_from(address.len()).unwrap_or(i16::MAX)));
+    program.push(jump_if(
+        VALUE,
+        0,
+        i16::try_from(address.len()).unwrap_or(i16::MAX),
+    ));
     program.extend(address);
     program.extend(answer(ACCEPT));
     program

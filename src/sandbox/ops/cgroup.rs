@@ -7,15 +7,15 @@ use std::time::Duration;
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::oom_score;
-use super::run_pod::cgroup_parent;
 use crate::blocking::blocking;
-use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits};
+use crate::cgroups::cpus::{Claim, Owner, Pinning, Seat};
+use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits, QosClass};
 use crate::container::ContainerRecord;
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::Id;
 use crate::proto::v1;
 use crate::sandbox::error::PodError;
-use crate::sandbox::record::PodRecord;
+use crate::sandbox::record::{PodName, PodRecord};
 use crate::sandbox::services::Services;
 
 /// How often, and after what time each, a killed container is looked at.
@@ -30,7 +30,7 @@ fn failed(doing: &'static str) -> impl FnOnce(CgroupError) -> PodError {
 fn path(services: &Services, pod: &PodRecord, container: &Id) -> Result<CgroupPath, CgroupError> {
     services
         .cgroups
-        .container_path(cgroup_parent(&pod.config), container.as_str())
+        .container_path(pod.cgroup_parent(), container.as_str())
 }
 
 /// Makes a container's cgroup with its limits.
@@ -42,24 +42,112 @@ pub(super) async fn create(
 ) -> Result<Cgroup, PodError> {
     const DOING: &str = "make the container's cgroup";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
-    let (services, limits) = (Arc::clone(services), limits(record));
+    let (services, limits, id) = (Arc::clone(services), limits(services, record), record.id.clone());
     blocking(move || {
-        let created = services.cgroups.create(&path, &limits, &devices);
-        created.map_err(failed(DOING))
+        let cgroup = services.cgroups.create(&path, &limits, &devices)?;
+        let caught_up = services
+            .cpus
+            .catch_up(&id, &cgroup, &limits.resources.cpuset_cpus);
+        match caught_up {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                remove_unused(&cgroup);
+                Err(error)
+            }
+        }
     })
     .await
+    .map_err(failed(DOING))
+}
+
+/// Removes a cgroup that nothing runs in yet.
+fn remove_unused(cgroup: &Cgroup) {
+    if let Err(error) = cgroup.remove() {
+        let error = chain(&error);
+        tracing::warn!(
+            error,
+            "cannot remove a cgroup that was not used; garbage collection will retry"
+        );
+    }
+}
+
+/// Gives a container its place among the node's CPUs.
+pub(super) async fn seat(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    class: QosClass,
+) -> Result<Seat, PodError> {
+    const DOING: &str = "find CPUs for the container";
+    let path = path(services, pod, &record.id).map_err(failed(DOING))?;
+    let claim = Claim {
+        class,
+        resources: &record.resources,
+    };
+    let seat = services
+        .cpus
+        .seat(&record.id, owner(pod, Some(record)), path, claim);
+    seat.await.map_err(|error| PodError::failed(DOING, error))
+}
+
+/// Gives a container the place that it had under an earlier daemon.
+pub(in crate::sandbox) fn seat_again(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+) -> Option<Seat> {
+    let path = path(services, pod, &record.id).ok()?;
+    let (pinning, resources) = (record.pinning.as_ref(), &record.resources);
+    let owner = owner(pod, Some(record));
+    Some(
+        services
+            .cpus
+            .seat_again(&record.id, owner, path, pinning, resources),
+    )
+}
+
+/// Gives a pod's monitor its place.
+pub(in crate::sandbox) fn seat_monitor(services: &Services, pod: &PodRecord) -> Option<Seat> {
+    let parent = pod.cgroup_parent();
+    let path = services.cgroups.monitor_path(parent, pod.id.as_str()).ok()?;
+    Some(services.cpus.seat_monitor(&pod.id, owner(pod, None), path))
+}
+
+fn owner(pod: &PodRecord, container: Option<&ContainerRecord>) -> Owner {
+    let PodName { namespace, name, .. } = pod.name();
+    Owner {
+        namespace,
+        pod: name,
+        container: container.map(|record| record.name().0).unwrap_or_default(),
+    }
+}
+
+/// The limits that a container's spec has. Those of the pool are not in it, because they change with the others.
+pub(super) fn resources_for_spec(
+    services: &Services,
+    record: &ContainerRecord,
+) -> v1::LinuxContainerResources {
+    match record.pinning {
+        Some(_) => services.cpus.in_force(&record.id, &record.resources),
+        None => record.resources.clone(),
+    }
 }
 
 /// Tells the cgroup driver that a container's first process is there.
-pub(super) async fn register(cgroup: Cgroup, record: &ContainerRecord, pid: i32) -> Result<(), PodError> {
+pub(super) async fn register(
+    services: &Services,
+    cgroup: Cgroup,
+    record: &ContainerRecord,
+    pid: i32,
+) -> Result<(), PodError> {
     const DOING: &str = "make the container's scope";
-    let limits = limits(record);
+    let limits = limits(services, record);
     blocking(move || cgroup.register(pid, &limits).map_err(failed(DOING))).await
 }
 
-fn limits(record: &ContainerRecord) -> Limits {
+fn limits(services: &Services, record: &ContainerRecord) -> Limits {
     Limits {
-        resources: record.resources.clone(),
+        resources: services.cpus.in_force(&record.id, &record.resources),
         pids: record.pids_limit,
     }
 }
@@ -70,13 +158,25 @@ pub(super) async fn create_for_monitor(
     pod: &PodRecord,
 ) -> Result<Vec<Cgroup>, PodError> {
     const DOING: &str = "make the cgroup of the pod's monitor";
-    let (parent, id) = (cgroup_parent(&pod.config).to_owned(), pod.id.clone());
+    let (parent, id) = (pod.cgroup_parent().to_owned(), pod.id.clone());
     let services = Arc::clone(services);
     blocking(move || {
-        let created = services.cgroups.create_for_monitor(&parent, id.as_str());
-        created.map_err(failed(DOING))
+        let created = services.cgroups.create_for_monitor(&parent, id.as_str())?;
+        // Whether its cpuset is right does not decide about the pod.
+        for cgroup in &created {
+            if let Err(error) = services.cpus.catch_up(&id, cgroup, "") {
+                let error = chain(&error);
+                tracing::warn!(
+                    pod = id.short(),
+                    error,
+                    "a pod's monitor may run on CPUs of pinned containers"
+                );
+            }
+        }
+        Ok(created)
     })
     .await
+    .map_err(failed(DOING))
 }
 
 /// What a monitor joins its cgroups with by itself: the `tasks` files of v1. On v2 there is nothing of the kind, and
@@ -92,13 +192,24 @@ pub(super) fn for_monitor_to_join(cgroups: &[Cgroup]) -> Result<Vec<OwnedFd>, Po
 }
 
 /// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
-pub(super) async fn admit_monitor(cgroups: Vec<Cgroup>, pid: i32) -> Result<(), PodError> {
+pub(super) async fn admit_monitor(
+    services: &Services,
+    pod: &Id,
+    cgroups: Vec<Cgroup>,
+    pid: i32,
+) -> Result<(), PodError> {
     const DOING: &str = "put the pod's monitor into its cgroup";
+    let limits = Limits {
+        resources: services
+            .cpus
+            .in_force(pod, &v1::LinuxContainerResources::default()),
+        pids: None,
+    };
     blocking(move || {
         for cgroup in cgroups.iter().filter(|cgroup| cgroup.is_v2()) {
             let placed = cgroup.place(pid);
             placed
-                .and_then(|()| cgroup.register(pid, &Limits::default()))
+                .and_then(|()| cgroup.register(pid, &limits))
                 .map_err(failed(DOING))?;
         }
         Ok(())
@@ -108,7 +219,7 @@ pub(super) async fn admit_monitor(cgroups: Vec<Cgroup>, pid: i32) -> Result<(), 
 
 /// Removes the cgroups of a pod's monitor.
 pub(super) async fn remove_monitor(services: &Arc<Services>, pod: &PodRecord) {
-    let (parent, id) = (cgroup_parent(&pod.config).to_owned(), pod.id.clone());
+    let (parent, id) = (pod.cgroup_parent().to_owned(), pod.id.clone());
     let all = Arc::clone(services);
     remove_all(&pod.id, move || {
         all.cgroups.remove_of_monitor(&parent, id.as_str())
@@ -245,23 +356,47 @@ pub(in crate::sandbox) async fn kill_cgroup(services: &Arc<Services>, pod: &PodR
     }
 }
 
-/// Changes the limits of a running container, and the OOM score of its processes.
+/// Changes the limits of a running container, its CPUs and the OOM score of its processes. Returns the CPUs that it has of
+/// its own now. Of a change that fails nothing stays.
 pub(super) async fn update(
     services: &Arc<Services>,
     pod: &PodRecord,
-    container: &Id,
-    old: v1::LinuxContainerResources,
-    new: v1::LinuxContainerResources,
-) -> Result<(), PodError> {
+    record: &ContainerRecord,
+    class: QosClass,
+    new: &v1::LinuxContainerResources,
+) -> Result<Option<Pinning>, PodError> {
     const DOING: &str = "change the container's resources";
-    let path = path(services, pod, container).map_err(failed(DOING))?;
-    let services = Arc::clone(services);
+    let path = path(services, pod, &record.id).map_err(failed(DOING))?;
+    let old = services.cpus.in_force(&record.id, &record.resources);
+    let claim = Claim {
+        class,
+        resources: new,
+    };
+    let change = services.cpus.change(&record.id, claim).await;
+    let change = change.map_err(|error| PodError::failed(DOING, error))?;
+    let limits = services.cpus.in_force(&record.id, new);
+    let (all, scores) = (
+        Arc::clone(services),
+        (record.resources.oom_score_adj, new.oom_score_adj),
+    );
     blocking(move || {
-        let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
-        cgroup.update(&new).map_err(failed(DOING))?;
-        oom_score::change(&cgroup, old.oom_score_adj, new.oom_score_adj)
+        let cgroup = all.cgroups.open(&path).map_err(failed(DOING))?;
+        cgroup.update(&limits).map_err(|error| {
+            if let Err(undo) = cgroup.update(&old) {
+                let error = chain(&undo);
+                tracing::warn!(
+                    cgroup = path.relative(),
+                    error,
+                    "cannot write the limits of before again after a change failed; some of the new ones may be in force"
+                );
+            }
+            failed(DOING)(error)
+        })?;
+        oom_score::change(&cgroup, scores.0, scores.1)
     })
-    .await
+    .await?;
+    change.finish().await;
+    Ok(services.cpus.pinned(&record.id))
 }
 
 /// Writes a running container's limits again where somebody else has overwritten them.
@@ -272,7 +407,7 @@ pub(super) async fn restore(
 ) -> Result<(), PodError> {
     const DOING: &str = "restore the container's resources";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
-    let (services, limits) = (Arc::clone(services), limits(record));
+    let (services, limits) = (Arc::clone(services), limits(services, record));
     blocking(move || {
         let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
         cgroup.restore(&limits).map_err(failed(DOING))

@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
+use pausa_sys::{Durability, replace_file};
+use rustix::fs::CWD;
 
-use super::run_pod::cgroup_parent;
 use super::volumes::{by_descriptor, mount_volumes};
-use super::{confine, files, userns};
+use super::{cgroup, confine, files, userns};
 use crate::blocking::blocking;
+use crate::cgroups::QosClass;
+use crate::cgroups::cpus::Seat;
 use crate::container::{ContainerRecord, ImageIdentity, RunState};
 use crate::error::{Failure, chain};
 use crate::failpoint::failpoint_before;
@@ -181,10 +184,11 @@ impl Pod {
             return;
         }
         let target = self.lifecycle.target_pid(&config);
+        let class = self.lifecycle.qos_class(&resources(&config), None);
         let (services, pod) = (self.services.clone(), self.lifecycle.record.clone());
         let steps = self.handle.begin("CreateContainer", &name.0);
         let work = async move {
-            let created = create(&services, &pod, *config, target, &steps).await;
+            let created = create(&services, &pod, *config, class, target, &steps).await;
             created.map(Box::new)
         };
         self.begin("create the container", work, move |pod, outcome| {
@@ -203,13 +207,15 @@ impl Pod {
             let ContainerMade {
                 record,
                 parts,
+                seat,
                 leases,
             } = made;
             let id = record.id.clone();
             let phase = ContainerPhase::Created {
                 parts: Some(Box::new(parts)),
             };
-            let container = Container::new(record, phase, leases);
+            let mut container = Container::new(record, phase, leases);
+            container.seat = Some(seat);
             self.lifecycle.containers.insert(id.clone(), container);
             self.registry.enter_container(id.clone(), self.handle.clone());
             failpoint_before(OPERATION, "publish");
@@ -228,6 +234,7 @@ impl Pod {
 struct ContainerMade {
     record: ContainerRecord,
     parts: ContainerParts,
+    seat: Seat,
     /// On its image and those of its volumes.
     leases: Vec<Lease>,
 }
@@ -237,6 +244,7 @@ async fn create(
     services: &Arc<Services>,
     pod: &PodRecord,
     config: v1::ContainerConfig,
+    class: QosClass,
     target: Option<i32>,
     steps: &Steps,
 ) -> Result<ContainerMade, PodError> {
@@ -244,13 +252,17 @@ async fn create(
     let image = config.image.as_ref().map_or("", |spec| &spec.image);
     let lease = services.images.lease(image);
     let lease = lease.map_err(|error| PodError::failed(format!("find the image {image:?}"), error))?;
-    let record = draft(services, pod, config, &lease)?;
+    let mut record = draft(services, pod, config, &lease)?;
+    steps.enter("cpus");
+    let seat = cgroup::seat(services, pod, &record, class).await?;
+    record.pinning = services.cpus.pinned(&record.id);
     match fill(services, pod, record.clone(), &lease, target, steps).await {
         Ok((record, parts, mut leases)) => {
             leases.push(lease);
             Ok(ContainerMade {
                 record,
                 parts,
+                seat,
                 leases,
             })
         }
@@ -282,15 +294,9 @@ fn draft(
         .as_ref()
         .and_then(|config| config.stop_signal().clone());
     let stop_signal = oci::stop_signal(config.stop_signal, of_image.as_deref());
-    let cgroup = services
-        .cgroups
-        .container_path(cgroup_parent(&pod.config), id.as_str());
+    let cgroup = services.cgroups.container_path(pod.cgroup_parent(), id.as_str());
     let cgroup = cgroup.map_err(|error| PodError::failed("name the container's cgroup", error))?;
-    let resources = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.resources.clone())
-        .unwrap_or_default();
+    let resources = resources(&config);
     Ok(ContainerRecord {
         version: ContainerRecord::VERSION,
         pod: pod.id.clone(),
@@ -307,10 +313,19 @@ fn draft(
         user: v1::LinuxContainerUser::default(),
         stop_signal: stop_signal.to_cri().unwrap_or(v1::Signal::Sigterm).into(),
         resources,
+        pinning: None,
         pids_limit: Some(services.settings.handler(&pod.handler).pids_limit).filter(|limit| *limit > 0),
         config,
         id,
     })
+}
+
+/// The limits that are asked for.
+fn resources(config: &v1::ContainerConfig) -> v1::LinuxContainerResources {
+    let linux = config.linux.as_ref();
+    linux
+        .and_then(|linux| linux.resources.clone())
+        .unwrap_or_default()
 }
 
 /// Where the log goes; nowhere if either part is missing.
@@ -380,6 +395,7 @@ async fn fill(
         },
         image: lease.config(),
         user: &user,
+        resources: &cgroup::resources_for_spec(services, &record),
         cgroups_path: &record.cgroup,
         rootfs: &bundle.join("rootfs"),
         host: &services.host,
@@ -434,6 +450,40 @@ fn write_bundle(services: &Services, record: &ContainerRecord, spec: &Spec) -> R
         .and_then(|()| Ok(serde_json::to_vec(spec)?))
         .and_then(|json| std::fs::write(bundle.join("config.json"), json));
     written.map_err(|error| PodError::io(format!("write the bundle {}", bundle.display()), error))
+}
+
+/// Writes the limits in force into a container's bundle. They are in force already, so an error changes nothing.
+pub(super) fn write_limits(services: &Services, record: &ContainerRecord) {
+    let written = read_spec(services, record).and_then(|mut spec| {
+        let limits = cgroup::resources_for_spec(services, record);
+        let limits = oci::limits(
+            &limits,
+            record.pids_limit.unwrap_or_default(),
+            device_rules(&spec),
+        );
+        let limits = limits.map_err(|error| PodError::failed("make the container's spec", error))?;
+        if let Some(linux) = spec.linux_mut() {
+            linux.set_resources(Some(limits));
+        }
+        let path = services
+            .store
+            .layout()
+            .bundle(&record.pod, &record.id)
+            .join("config.json");
+        serde_json::to_vec(&spec)
+            .map_err(std::io::Error::from)
+            .and_then(|json| {
+                replace_file(CWD, &path, &json, Durability::Process).map_err(std::io::Error::other)
+            })
+            .map_err(|error| PodError::io(format!("write {}", path.display()), error))
+    });
+    if let Err(error) = written {
+        tracing::warn!(
+            container = record.id.short(),
+            error = error.text(),
+            "cannot write a container's new limits into its bundle; they are in force, and tools that read the bundle see the old ones"
+        );
+    }
 }
 
 /// A container's root, detached, and its plan.

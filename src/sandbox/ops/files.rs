@@ -13,7 +13,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use pausa_monitor_protocol::IdRange;
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags, flock, setxattr, statx,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags, XattrFlags, flock, setxattr,
+    statx,
 };
 
 use super::userns;

@@ -35,7 +35,7 @@ use crate::sandbox::error::PodError;
 use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, MonitorContact, PodPhase};
 use crate::sandbox::pod::{Pod, Turn};
-use crate::sandbox::record::{PodName, PodRecord, PodState, selinux_options};
+use crate::sandbox::record::{PodName, PodRecord, PodState, cgroup_parent, selinux_options};
 use crate::sandbox::services::Services;
 use crate::sandbox::{Pods, registry, validate};
 use crate::telemetry::Steps;
@@ -405,7 +405,7 @@ impl<'a> Recorded<'a> {
         let tasks = cgroup::for_monitor_to_join(&cgroups)?;
         // On cgroup v2 a move waits for the kernel's other CPUs: the namespaces are made meanwhile.
         let (admitted, set_up) = tokio::join!(
-            cgroup::admit_monitor(cgroups, monitor.pid()),
+            cgroup::admit_monitor(self.services, &self.record.id, cgroups, monitor.pid()),
             monitor.set_up(self.plan(), &self.dir, tasks)
         );
         let set_up = set_up.map_err(failed("set up the pod's namespaces"));
@@ -567,11 +567,6 @@ impl Placed<'_> {
             attached: false,
         }
     }
-}
-
-/// The parent cgroup asked for; empty: the default.
-pub(super) fn cgroup_parent(config: &v1::PodSandboxConfig) -> &str {
-    config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
 }
 
 /// What the network module needs to know of a pod.

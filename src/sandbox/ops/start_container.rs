@@ -208,7 +208,7 @@ async fn start(
     match started {
         Ok(started) => {
             if services.cgroups.driver() == Driver::Systemd
-                && let Err(error) = cgroup::register(cgroup, record, started.pid).await
+                && let Err(error) = cgroup::register(services, cgroup, record, started.pid).await
             {
                 tracing::warn!(
                     container = record.id.short(),

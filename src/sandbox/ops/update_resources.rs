@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use super::cgroup;
+use super::create_container::write_limits;
+use crate::cgroups::QosClass;
+use crate::cgroups::cpus::Pinning;
 use crate::container::ContainerRecord;
 use crate::error::Failure;
 use crate::id::Id;
@@ -47,6 +50,14 @@ impl Pods {
         self.update(id.as_str(), Update::Restore).await
     }
 
+    /// Finds other CPUs for a pinned container that has lost some of its own.
+    ///
+    /// # Errors
+    /// It has exited, or there are none.
+    pub(in crate::sandbox) async fn repin(&self, id: &Id) -> Result<(), PodError> {
+        self.update(id.as_str(), Update::Repin).await
+    }
+
     async fn update(&self, id: &str, update: Update) -> Result<(), PodError> {
         let (id, pod) = self.registry.container(id)?;
         pod.ask(move |pod, waiter| {
@@ -72,8 +83,14 @@ impl Lifecycle {
                 container.updates.push_back(PendingUpdate { update, waiter });
                 Change::default()
             }
-            (ContainerPhase::Created { .. }, Update::Restore) => {
+            (ContainerPhase::Created { .. }, Update::Restore | Update::Repin) => {
                 Change::default().answer(waiter.into(), Ok(()))
+            }
+            (ContainerPhase::Created { .. }, Update::Change(change))
+                if container.record.pinning.is_some() && asks_for_cpus(change) =>
+            {
+                let hint = "it has CPUs of its own, and gets others once it runs: start it first";
+                Change::default().answer(waiter.into(), Err(refused(id, "created", hint)))
             }
             (ContainerPhase::Created { .. }, Update::Change(change)) => {
                 let merged = merge(&container.record.resources, change);
@@ -106,32 +123,46 @@ impl Lifecycle {
         id: &Id,
         update: &Update,
         waiter: Answer<()>,
-        outcome: Result<(), PodError>,
+        outcome: Result<Option<Pinning>, PodError>,
     ) -> Change {
         let mut change = Change::default();
         if let Some(container) = self.containers.get_mut(id)
             && let ContainerPhase::Running(running) = &mut container.phase
         {
             running.updating = false;
-            if outcome.is_ok() && adopt(container, update) {
+            if let Ok(pinning) = &outcome
+                && adopt(container, update, pinning.as_ref())
+            {
                 change = Change::container(id);
             }
         }
-        change.answer(waiter.into(), outcome)
+        change.answer(waiter.into(), outcome.map(drop))
     }
 }
 
 /// Writes a change into the container's record; whether that has changed.
-fn adopt(container: &mut Container, update: &Update) -> bool {
-    let Update::Change(change) = update else {
-        return false;
-    };
-    let merged = merge(&container.record.resources, change);
-    let differs = container.record.resources != merged;
+fn adopt(container: &mut Container, update: &Update, pinning: Option<&Pinning>) -> bool {
+    let record = &container.record;
+    let resources = resources_after(record, update);
+    let differs = record.resources != resources || record.pinning.as_ref() != pinning;
     if differs {
-        container.record_mut().resources = merged;
+        let record = container.record_mut();
+        record.resources = resources;
+        record.pinning = pinning.cloned();
     }
     differs
+}
+
+fn asks_for_cpus(change: &v1::LinuxContainerResources) -> bool {
+    let numbers = [change.cpu_quota, change.cpu_period, change.cpu_shares];
+    numbers.iter().any(|number| *number != 0) || !change.cpuset_cpus.is_empty()
+}
+
+fn resources_after(record: &ContainerRecord, update: &Update) -> v1::LinuxContainerResources {
+    match update {
+        Update::Change(change) => merge(&record.resources, change),
+        Update::Restore | Update::Repin => record.resources.clone(),
+    }
 }
 
 impl Pod {
@@ -143,7 +174,10 @@ impl Pod {
             return;
         };
         let (id, wanted) = (id.clone(), update.clone());
-        let work = async move { apply(&services, &pod, &record, &wanted).await };
+        let class = self
+            .lifecycle
+            .qos_class(&resources_after(&record, &update), Some(&id));
+        let work = async move { apply(&services, &pod, &record, class, &wanted).await };
         self.begin("change the container's resources", work, move |pod, outcome| {
             let outcome = outcome.flatten();
             let change = pod.lifecycle.updated_resources(&id, &update, waiter, outcome);
@@ -152,19 +186,27 @@ impl Pod {
     }
 }
 
+/// Returns the CPUs that the container has of its own afterwards.
 async fn apply(
     services: &Arc<Services>,
     pod: &PodRecord,
     record: &ContainerRecord,
+    class: QosClass,
     update: &Update,
-) -> Result<(), PodError> {
-    match update {
-        Update::Change(change) => {
-            let (old, new) = (record.resources.clone(), merge(&record.resources, change));
-            cgroup::update(services, pod, &record.id, old, new).await
-        }
-        Update::Restore => cgroup::restore(services, pod, record).await,
+) -> Result<Option<Pinning>, PodError> {
+    if *update == Update::Restore {
+        cgroup::restore(services, pod, record).await?;
+        return Ok(record.pinning.clone());
     }
+    let new = resources_after(record, update);
+    let pinning = cgroup::update(services, pod, record, class, &new).await?;
+    let changed = ContainerRecord {
+        resources: new,
+        pinning: pinning.clone(),
+        ..record.clone()
+    };
+    write_limits(services, &changed);
+    Ok(pinning)
 }
 
 /// The resources in force after a change: a field that the change leaves empty stays as it was.

@@ -125,16 +125,16 @@ impl Reader {
             return Ok(None);
         };
         let cgroups = &self.services.cgroups;
-        let path = cgroups.container_path(cgroup_parent(pod), record.id.as_str())?;
+        let path = cgroups.container_path(pod.cgroup_parent(), record.id.as_str())?;
         Sample::read(cgroups, &path)
     }
 
     /// The counters of a pod: those of its own cgroup, or a sum.
     fn pod_sample(&self, pod: &PodRecord, containers: &[Listed]) -> Result<Option<Sample>, CgroupError> {
         let cgroups = &self.services.cgroups;
-        let monitor = cgroups.monitor_path(cgroup_parent(pod), pod.id.as_str())?;
+        let monitor = cgroups.monitor_path(pod.cgroup_parent(), pod.id.as_str())?;
         // The default parent is all pods'.
-        if !cgroup_parent(pod).is_empty()
+        if !pod.cgroup_parent().is_empty()
             && let Some(path) = monitor.parent()
             && let Some(sample) = Sample::read(cgroups, &path)?
         {
@@ -144,8 +144,4 @@ impl Reader {
         let containers = containers.iter().filter_map(|listed| listed.sample.as_ref());
         Ok(Sample::sum(containers.chain(&monitor)))
     }
-}
-
-fn cgroup_parent(pod: &PodRecord) -> &str {
-    pod.config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent)
 }

@@ -151,6 +151,21 @@ impl Node {
         self.until_it_answers().await;
     }
 
+    /// Kills the daemon and starts the next one with more configuration, or with what it had at first; only with
+    /// [`super::on_own_node`].
+    pub(crate) async fn restart_with(&self, configuration: Option<&str>) {
+        let directory = self.dir().join("config.d");
+        let file = directory.join("test.toml");
+        match configuration {
+            Some(text) => {
+                std::fs::create_dir_all(&directory).expect("a directory for drop-ins");
+                std::fs::write(file, text).expect("a drop-in");
+            }
+            None => std::fs::remove_file(file).expect("a drop-in"),
+        }
+        self.kill_and_restart_daemon().await;
+    }
+
     pub(crate) fn daemon_log(&self) -> String {
         self.daemon_mut().as_ref().map_or_else(String::new, Daemon::log)
     }

@@ -308,7 +308,9 @@ impl World {
                 self.commit(change);
             }
             Work::Update(id, update, waiter) => {
-                let change = self.pod.updated_resources(&id, &update, waiter, outcome());
+                let change = self
+                    .pod
+                    .updated_resources(&id, &update, waiter, outcome().map(|()| None));
                 self.commit(change);
             }
             Work::Remove(id) => {

@@ -1,0 +1,662 @@
+//! Which CPUs containers run on: CPUs of their own for containers of Guaranteed pods, the rest for everybody else.
+//!
+//! ```text
+//!   seat ──▶ Pinned   CPUs of its own          ─┐
+//!        ├─▶ Given    by the client's cpuset    ├─▶ Seat, dropped: CPUs free again, pool grows
+//!        └─▶ Pool     all that nobody has pinned┘
+//! ```
+//!
+//! Everything is derived from one table of holders; [`allocate`] decides which CPUs a new one gets. See
+//! `docs/design/0013-cpu-pinning.md` for the order of steps.
+//!
+//! Invariants: no CPU is pinned twice; a CPU is written into a pinned container's cpuset only after it has been taken out of
+//! all others, and into others only after it has left the pinned one.
+//!
+//! Must never: change a cpuset that the client asked for, or a cgroup that is not a container's or a monitor's.
+
+mod allocate;
+#[cfg(test)]
+mod fixtures;
+mod set;
+mod topology;
+
+pub use set::{CpuSet, CpuSetError};
+pub use topology::{Topology, TopologyError};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use self::allocate::allocate;
+use super::error::CgroupError;
+use super::qos::{QosClass, whole_cpus};
+use super::{Cgroup, CgroupPath, Cgroups};
+use crate::blocking::blocking;
+use crate::config::{self, CpuPinning, CpuShortage};
+use crate::error::{ErrorKind, Kinded, chain};
+use crate::id::Id;
+use crate::proto::v1::LinuxContainerResources;
+
+const SYS: &str = "/sys";
+
+/// Who runs on which CPUs of this node.
+#[derive(Debug)]
+pub struct Cpus {
+    cgroups: Arc<Cgroups>,
+    pinning: CpuPinning,
+    on_shortage: CpuShortage,
+    state: Mutex<State>,
+    /// What the members of the pool have in their cpusets. One task at a time writes them.
+    written: tokio::sync::Mutex<CpuSet>,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    /// The CPUs that can be used.
+    topology: Topology,
+    /// Never pinned.
+    reserved: CpuSet,
+    /// Whether the members of the pool have to be kept off the pinned CPUs.
+    active: bool,
+    holders: BTreeMap<Id, Holder>,
+}
+
+#[derive(Debug, Clone)]
+struct Holder {
+    owner: Owner,
+    cgroup: CgroupPath,
+    place: Place,
+    /// CPUs of a change that is not finished: nobody else may have them.
+    changing: CpuSet,
+}
+
+/// Where a container runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On CPUs of its own.
+    Pinned(CpuSet),
+    /// Where the client wants it.
+    Given(CpuSet),
+    /// Where nobody is pinned.
+    Pool,
+}
+
+/// Whose container it is, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub namespace: String,
+    pub pod: String,
+    /// Empty for a pod's monitor.
+    pub container: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.pod)?;
+        match self.container.as_str() {
+            "" => Ok(()),
+            name => write!(f, "/{name}"),
+        }
+    }
+}
+
+/// CPUs of a container's own, as its record and its spec have them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinning {
+    pub cpus: CpuSet,
+    /// The NUMA nodes of these CPUs that have memory; empty for no restriction.
+    pub mems: CpuSet,
+}
+
+/// What a container asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    pub class: QosClass,
+    /// What the client asked for.
+    pub resources: &'a LinuxContainerResources,
+}
+
+/// Why a container cannot have CPUs of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    #[error("linux.resources.cpuset_cpus is {text:?}")]
+    Invalid {
+        text: String,
+        #[source]
+        source: CpuSetError,
+    },
+    #[error(
+        "the container asks for {wanted} CPUs of its own, and {} can be given ({free}); pinned are: {holders}; stop one of \
+         them, ask for less, or set on_shortage = \"share\"", free.len()
+    )]
+    Shortage {
+        wanted: usize,
+        free: CpuSet,
+        /// Who has CPUs of their own, and which.
+        holders: String,
+    },
+}
+
+impl Kinded for CpuError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid { .. } => ErrorKind::InvalidArgument,
+            Self::Shortage { .. } => ErrorKind::ResourceExhausted,
+        }
+    }
+}
+
+/// Why the CPUs of this node cannot be managed.
+#[derive(Debug, thiserror::Error)]
+pub enum CpusUnusable {
+    #[error("cpu.reserved is {text:?}")]
+    Reserved {
+        text: String,
+        #[source]
+        source: CpuSetError,
+    },
+    #[error("cannot read the CPUs of this node")]
+    Topology(#[from] TopologyError),
+    #[error("cannot read which CPUs cgroups may use")]
+    Cgroups(#[from] CgroupError),
+}
+
+/// A container's or monitor's place among the CPUs. It is given back when this is dropped, which must not be before its
+/// processes have ended.
+#[derive(Debug)]
+pub struct Seat {
+    cpus: Arc<Cpus>,
+    id: Id,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.cpus.state.lock();
+        let holder = state.holders.remove(&self.id);
+        drop(state);
+        if holder.is_some_and(|holder| matches!(holder.place, Place::Pinned(_))) {
+            self.cpus.move_pool_soon();
+        }
+    }
+}
+
+impl State {
+    /// The CPUs of everybody who has none of their own.
+    fn pool(&self) -> CpuSet {
+        self.holders
+            .values()
+            .fold(self.topology.cpus().clone(), |pool, holder| {
+                let pool = pool.difference(&holder.changing);
+                match &holder.place {
+                    Place::Pinned(cpus) => pool.difference(cpus),
+                    Place::Given(_) | Place::Pool => pool,
+                }
+            })
+    }
+
+    /// The CPUs that can be pinned for `id`, beside those it has.
+    fn free(&self, id: &Id) -> CpuSet {
+        let others = self.holders.iter().filter(|(other, _)| *other != id);
+        let taken = others.fold(self.reserved.clone(), |taken, (_, holder)| {
+            let taken = taken.union(&holder.changing);
+            match &holder.place {
+                Place::Pinned(cpus) | Place::Given(cpus) => taken.union(cpus),
+                Place::Pool => taken,
+            }
+        });
+        self.topology.cpus().difference(&taken)
+    }
+
+    /// Where a container is to run. `allowed` are the CPUs of the cgroup above it, `now` is where it runs already.
+    fn decide(
+        &self,
+        id: &Id,
+        claim: Claim<'_>,
+        pinning: CpuPinning,
+        allowed: Option<&CpuSet>,
+        now: Option<&Place>,
+    ) -> Result<Place, CpuError> {
+        let text = &claim.resources.cpuset_cpus;
+        if !text.is_empty() {
+            let given = text.parse().map_err(|source| CpuError::Invalid {
+                text: text.clone(),
+                source,
+            })?;
+            return Ok(Place::Given(given));
+        }
+        let kept = match now {
+            Some(Place::Pinned(cpus)) => cpus.clone(),
+            _ => CpuSet::default(),
+        };
+        // What is pinned stays so after the policy was turned off.
+        if pinning == CpuPinning::None && kept.is_empty() || claim.class != QosClass::Guaranteed {
+            return Ok(Place::Pool);
+        }
+        let Some(wanted) = whole_cpus(claim.resources) else {
+            return Ok(Place::Pool);
+        };
+        let usable = |cpus: CpuSet| match allowed {
+            Some(allowed) => cpus.intersection(allowed),
+            None => cpus,
+        };
+        let (free, kept) = (
+            usable(self.free(id)),
+            usable(kept.intersection(self.topology.cpus())),
+        );
+        allocate(&self.topology, &free, &kept, wanted)
+            .map(Place::Pinned)
+            .ok_or_else(|| CpuError::Shortage {
+                wanted,
+                free: free.union(&kept),
+                holders: self.holders_text(),
+            })
+    }
+
+    fn holders_text(&self) -> String {
+        let pinned = self.holders.values().filter_map(|holder| match &holder.place {
+            Place::Pinned(cpus) => Some(format!("{} {cpus}", holder.owner)),
+            Place::Given(cpus) => Some(format!("{} {cpus} (given by the client)", holder.owner)),
+            Place::Pool => None,
+        });
+        let reserved = Some(format!("reserved {}", self.reserved)).filter(|_| !self.reserved.is_empty());
+        let all: Vec<String> = pinned.chain(reserved).collect();
+        if all.is_empty() {
+            "none".to_owned()
+        } else {
+            all.join(", ")
+        }
+    }
+
+    fn pinned(&self, id: &Id) -> Option<Pinning> {
+        match &self.holders.get(id)?.place {
+            Place::Pinned(cpus) => Some(Pinning {
+                mems: self.topology.memory_nodes(cpus),
+                cpus: cpus.clone(),
+            }),
+            Place::Given(_) | Place::Pool => None,
+        }
+    }
+}
+
+impl Cpus {
+    /// Reads the node's CPUs.
+    ///
+    /// # Errors
+    /// They cannot be read, or the configuration is wrong.
+    pub fn open(config: &config::Cpu, cgroups: Arc<Cgroups>) -> Result<Arc<Self>, CpusUnusable> {
+        let reserved = config.reserved.parse().map_err(|source| CpusUnusable::Reserved {
+            text: config.reserved.clone(),
+            source,
+        })?;
+        let topology = usable(&cgroups, &CpuSet::default())?;
+        Ok(Arc::new(Self {
+            written: tokio::sync::Mutex::new(topology.cpus().clone()),
+            state: Mutex::new(State {
+                topology,
+                reserved,
+                active: config.pinning == CpuPinning::Static,
+                holders: BTreeMap::new(),
+            }),
+            pinning: config.pinning,
+            on_shortage: config.on_shortage,
+            cgroups,
+        }))
+    }
+
+    /// Gives a new container its place. When it gets CPUs of its own, nobody else runs there any more.
+    ///
+    /// # Errors
+    /// A wrong cpuset, or a shortage of CPUs that is not to be bridged by sharing.
+    pub async fn seat(
+        self: &Arc<Self>,
+        id: &Id,
+        owner: Owner,
+        cgroup: CgroupPath,
+        claim: Claim<'_>,
+    ) -> Result<Seat, CpuError> {
+        let allowed = self.allowed(&cgroup, claim).await;
+        let seat = self.take(id, owner, cgroup, |state| {
+            let decided = state.decide(id, claim, self.pinning, allowed.as_ref(), None);
+            self.bridge(id, decided)
+        })?;
+        self.move_pool().await;
+        Ok(seat)
+    }
+
+    /// Gives a container the place that an earlier daemon gave it. [`Self::restore`] must follow.
+    pub fn seat_again(
+        self: &Arc<Self>,
+        id: &Id,
+        owner: Owner,
+        cgroup: CgroupPath,
+        pinning: Option<&Pinning>,
+        resources: &LinuxContainerResources,
+    ) -> Seat {
+        let place = match (pinning, resources.cpuset_cpus.parse()) {
+            (Some(pinning), _) => Place::Pinned(pinning.cpus.clone()),
+            (None, Ok(given)) if !resources.cpuset_cpus.is_empty() => Place::Given(given),
+            _ => Place::Pool,
+        };
+        let mut state = self.state.lock();
+        state.active |= pinning.is_some();
+        let holder = Holder {
+            owner,
+            cgroup,
+            place,
+            changing: CpuSet::default(),
+        };
+        state.holders.insert(id.clone(), holder);
+        drop(state);
+        Seat {
+            cpus: Arc::clone(self),
+            id: id.clone(),
+        }
+    }
+
+    /// Gives a pod's monitor its place, in the pool.
+    pub fn seat_monitor(self: &Arc<Self>, pod: &Id, owner: Owner, cgroup: CgroupPath) -> Seat {
+        self.seat_again(pod, owner, cgroup, None, &LinuxContainerResources::default())
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        id: &Id,
+        owner: Owner,
+        cgroup: CgroupPath,
+        decide: impl FnOnce(&State) -> Result<Place, CpuError>,
+    ) -> Result<Seat, CpuError> {
+        let mut state = self.state.lock();
+        let place = decide(&state)?;
+        let holder = Holder {
+            owner,
+            cgroup,
+            place,
+            changing: CpuSet::default(),
+        };
+        state.holders.insert(id.clone(), holder);
+        drop(state);
+        Ok(Seat {
+            cpus: Arc::clone(self),
+            id: id.clone(),
+        })
+    }
+
+    /// A shortage, as it is configured: refused, or shared with a line in the log.
+    fn bridge(&self, id: &Id, decided: Result<Place, CpuError>) -> Result<Place, CpuError> {
+        match decided {
+            Err(error @ CpuError::Shortage { .. }) if self.on_shortage == CpuShortage::Share => {
+                tracing::warn!(
+                    container = id.short(),
+                    error = chain(&error),
+                    "cannot give a container CPUs of its own; it runs in the shared pool, with its quota"
+                );
+                Ok(Place::Pool)
+            }
+            decided => decided,
+        }
+    }
+
+    /// The CPUs of the cgroup above a container, where it could have some of its own.
+    async fn allowed(&self, cgroup: &CgroupPath, claim: Claim<'_>) -> Option<CpuSet> {
+        if self.pinning == CpuPinning::None || claim.class != QosClass::Guaranteed {
+            return None;
+        }
+        let (cgroups, path) = (Arc::clone(&self.cgroups), cgroup.clone());
+        let read = blocking(move || cgroups.effective_cpus_above(&path)).await;
+        read.unwrap_or_else(|error| {
+            let error = chain(&error);
+            tracing::warn!(
+                error,
+                "cannot read the cpuset above a container; it may get CPUs that it cannot use"
+            );
+            None
+        })
+    }
+
+    /// The CPUs that a container has of its own.
+    pub fn pinned(&self, id: &Id) -> Option<Pinning> {
+        self.state.lock().pinned(id)
+    }
+
+    /// What is in force of the resources that the client asked for: a pinned container has its CPUs and no CFS quota, the
+    /// others have the pool.
+    pub fn in_force(&self, id: &Id, asked: &LinuxContainerResources) -> LinuxContainerResources {
+        /// No limit, for `cpu_quota`.
+        const UNLIMITED: i64 = -1;
+        let state = self.state.lock();
+        let (cpus, mems, pinned) = match (state.pinned(id), state.holders.get(id)) {
+            (Some(Pinning { cpus, mems }), _) => (cpus, mems, true),
+            (None, Some(holder)) if state.active && holder.place == Place::Pool => {
+                let all = state.topology.memory_nodes(state.topology.cpus());
+                // Written only where there is a choice.
+                let mems = if all.len() > 1 { all } else { CpuSet::default() };
+                (state.pool(), mems, false)
+            }
+            _ => return asked.clone(),
+        };
+        drop(state);
+        let mut resources = asked.clone();
+        resources.cpuset_cpus = cpus.to_string();
+        if resources.cpuset_mems.is_empty() {
+            resources.cpuset_mems = mems.to_string();
+        }
+        if pinned {
+            resources.cpu_quota = UNLIMITED;
+        }
+        resources
+    }
+
+    /// Writes the pool into a new cgroup of a member again, until it is that of now: the pool may have moved since its limits
+    /// were decided, before the cgroup was there to be moved.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn catch_up(&self, id: &Id, cgroup: &Cgroup, written: &str) -> Result<(), CgroupError> {
+        let mut last = written.to_owned();
+        loop {
+            let state = self.state.lock();
+            let member = state
+                .holders
+                .get(id)
+                .is_some_and(|holder| holder.place == Place::Pool);
+            let pool = state.pool();
+            let active = state.active;
+            drop(state);
+            let now = pool.to_string();
+            if !member || !active || now == last {
+                return Ok(());
+            }
+            cgroup.set_cpus(&pool)?;
+            last = now;
+        }
+    }
+
+    /// Prepares a change of what a container asks for. Its old and its new CPUs are nobody else's until the change is
+    /// finished, or dropped, which takes it back.
+    ///
+    /// # Errors
+    /// As [`Self::seat`].
+    pub async fn change(self: &Arc<Self>, id: &Id, claim: Claim<'_>) -> Result<Change, CpuError> {
+        let cgroup = self
+            .state
+            .lock()
+            .holders
+            .get(id)
+            .map(|holder| holder.cgroup.clone());
+        let allowed = match cgroup {
+            Some(cgroup) => self.allowed(&cgroup, claim).await,
+            None => None,
+        };
+        let change = self.begin_change(id, claim, allowed.as_ref())?;
+        self.move_pool().await;
+        Ok(change)
+    }
+
+    fn begin_change(
+        self: &Arc<Self>,
+        id: &Id,
+        claim: Claim<'_>,
+        allowed: Option<&CpuSet>,
+    ) -> Result<Change, CpuError> {
+        let mut state = self.state.lock();
+        let back = state.holders.get(id).map(|holder| holder.place.clone());
+        let decided = state.decide(id, claim, self.pinning, allowed, back.as_ref());
+        let new = self.bridge(id, decided)?;
+        if let Some(holder) = state.holders.get_mut(id) {
+            if let Place::Pinned(cpus) = &holder.place {
+                holder.changing = cpus.clone();
+            }
+            holder.place = new;
+        }
+        Ok(Change {
+            cpus: Arc::clone(self),
+            id: id.clone(),
+            back,
+        })
+    }
+
+    /// Writes the cpusets of all that run, as a daemon that was restarted has to.
+    pub async fn restore(&self) {
+        let pinned: Vec<_> = {
+            let state = self.state.lock();
+            let pinned = state.holders.values().filter_map(|holder| match &holder.place {
+                Place::Pinned(cpus) => Some((holder.cgroup.clone(), cpus.clone())),
+                Place::Given(_) | Place::Pool => None,
+            });
+            pinned.collect()
+        };
+        let cgroups = Arc::clone(&self.cgroups);
+        blocking(move || {
+            for (cgroup, cpus) in pinned {
+                cgroups.move_all(&[cgroup], &cpus);
+            }
+        })
+        .await;
+        *self.written.lock().await = CpuSet::default();
+        self.move_pool().await;
+    }
+
+    /// Looks for CPUs that have come or gone since, and for cpusets above containers that have become narrower. Returns the
+    /// containers that do not run on all the CPUs that are theirs.
+    ///
+    /// # Errors
+    /// The CPUs cannot be read.
+    pub async fn refresh(self: &Arc<Self>) -> Result<Vec<Id>, CpusUnusable> {
+        if !self.state.lock().active {
+            return Ok(Vec::new());
+        }
+        let this = Arc::clone(self);
+        let displaced = blocking(move || {
+            let mine = this.state.lock().clone();
+            // A partition of cgroup v2 takes its CPUs away from the root.
+            let pinned = mine.topology.cpus().difference(&mine.pool());
+            let topology = usable(&this.cgroups, &pinned)?;
+            if topology.cpus() != mine.topology.cpus() {
+                tracing::info!(
+                    before = %mine.topology.cpus(),
+                    now = %topology.cpus(),
+                    "the CPUs of this node have changed"
+                );
+                this.state.lock().topology = topology;
+            }
+            let mut displaced = Vec::new();
+            for (id, holder) in &mine.holders {
+                if let Place::Pinned(cpus) = &holder.place
+                    && let Some(effective) = this.cgroups.effective_cpus_of(&holder.cgroup)?
+                    && effective != *cpus
+                {
+                    displaced.push(id.clone());
+                }
+            }
+            Ok::<_, CpusUnusable>(displaced)
+        })
+        .await?;
+        self.move_pool().await;
+        Ok(displaced)
+    }
+
+    /// Writes the pool into the cpusets of all its members.
+    async fn move_pool(&self) {
+        let mut written = self.written.lock().await;
+        loop {
+            let (pool, members) = {
+                let state = self.state.lock();
+                let pool = state.pool();
+                if !state.active || pool == *written {
+                    return;
+                }
+                let members = state
+                    .holders
+                    .values()
+                    .filter(|holder| holder.place == Place::Pool);
+                let members: Vec<CgroupPath> = members.map(|holder| holder.cgroup.clone()).collect();
+                (pool, members)
+            };
+            let (cgroups, cpus) = (Arc::clone(&self.cgroups), pool.clone());
+            blocking(move || cgroups.move_all(&members, &cpus)).await;
+            *written = pool;
+        }
+    }
+
+    /// [`Self::move_pool`] in the background.
+    fn move_pool_soon(self: &Arc<Self>) {
+        let cpus = Arc::clone(self);
+        // Without a runtime the daemon is stopping; the next one begins with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { cpus.move_pool().await });
+        }
+    }
+}
+
+/// A change of where a container runs, until the kernel has taken it.
+#[derive(Debug)]
+#[must_use = "a change that is dropped is taken back"]
+pub struct Change {
+    cpus: Arc<Cpus>,
+    id: Id,
+    /// Where it ran before; none once the change is finished.
+    back: Option<Place>,
+}
+
+impl Change {
+    /// The container runs on its new CPUs only: the others are free.
+    pub async fn finish(self) {
+        let cpus = Arc::clone(&self.cpus);
+        self.settle();
+        cpus.move_pool().await;
+    }
+
+    fn settle(mut self) {
+        self.back = None;
+        if let Some(holder) = self.cpus.state.lock().holders.get_mut(&self.id) {
+            holder.changing = CpuSet::default();
+        }
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        let Some(back) = self.back.take() else { return };
+        if let Some(holder) = self.cpus.state.lock().holders.get_mut(&self.id) {
+            holder.place = back;
+            holder.changing = CpuSet::default();
+        }
+        self.cpus.move_pool_soon();
+    }
+}
+
+/// The CPUs that are online and that cgroups may use, together with those that are in use already.
+fn usable(cgroups: &Cgroups, in_use: &CpuSet) -> Result<Topology, CpusUnusable> {
+    let topology = Topology::read(Path::new(SYS))?;
+    Ok(match cgroups.effective_cpus()? {
+        Some(cpus) => topology.restricted_to(&cpus.union(in_use)),
+        None => topology,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Who gets which CPUs, without a kernel.
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::fixtures::Machine;
+use super::*;
+use crate::cgroups::Driver;
+use crate::config::CgroupDriver;
+
+fn set(list: &str) -> CpuSet {
+    list.parse().unwrap()
+}
+
+fn asks(cpus: i64) -> LinuxContainerResources {
+    LinuxContainerResources {
+        cpu_quota: cpus * 100_000,
+        cpu_shares: cpus * 1024,
+        ..LinuxContainerResources::default()
+    }
+}
+
+fn guaranteed(resources: &LinuxContainerResources) -> Claim<'_> {
+    Claim {
+        class: QosClass::Guaranteed,
+        resources,
+    }
+}
+
+fn state(reserved: &str) -> State {
+    State {
+        topology: Machine::xeon().topology(),
+        reserved: set(reserved),
+        active: true,
+        holders: BTreeMap::new(),
+    }
+}
+
+fn holder(place: Place) -> Holder {
+    Holder {
+        owner: Owner {
+            namespace: "ns".to_owned(),
+            pod: "pod".to_owned(),
+            container: "main".to_owned(),
+        },
+        cgroup: CgroupPath::new(Driver::Cgroupfs, "/kubepods/pod1", "c1").unwrap(),
+        place,
+        changing: CpuSet::default(),
+    }
+}
+
+#[test]
+fn only_whole_cpus_of_guaranteed_pods_are_pinned() {
+    let state = state("");
+    let decide = |class, resources: &LinuxContainerResources, pinning| {
+        let claim = Claim { class, resources };
+        state.decide(&Id::random(), claim, pinning, None, None).unwrap()
+    };
+    let (two, fixed) = (CpuPinning::Static, CpuPinning::None);
+    assert!(matches!(decide(QosClass::Guaranteed, &asks(2), two), Place::Pinned(cpus) if cpus.len() == 2));
+    assert_eq!(decide(QosClass::Burstable, &asks(2), two), Place::Pool);
+    assert_eq!(decide(QosClass::BestEffort, &asks(2), two), Place::Pool);
+    assert_eq!(decide(QosClass::Guaranteed, &asks(2), fixed), Place::Pool);
+    let half = LinuxContainerResources {
+        cpu_quota: 150_000,
+        ..asks(2)
+    };
+    assert_eq!(decide(QosClass::Guaranteed, &half, two), Place::Pool);
+    let given = LinuxContainerResources {
+        cpuset_cpus: "3".to_owned(),
+        ..asks(2)
+    };
+    for pinning in [two, fixed] {
+        assert_eq!(
+            decide(QosClass::Guaranteed, &given, pinning),
+            Place::Given(set("3"))
+        );
+    }
+}
+
+#[test]
+fn reserved_given_and_pinned_cpus_and_those_of_a_change_are_not_free() {
+    let mut state = state("0-1");
+    let all = state.topology.cpus().clone();
+    let pinned = holder(Place::Pinned(set("4,6")));
+    let given = holder(Place::Given(set("8")));
+    let changing = Holder {
+        changing: set("10,12"),
+        ..holder(Place::Pool)
+    };
+    let pinned_id = Id::random();
+    state.holders.insert(pinned_id.clone(), pinned);
+    state.holders.insert(Id::random(), given);
+    state.holders.insert(Id::random(), changing);
+    let taken = set("0-1,4,6,8,10,12");
+    assert_eq!(state.free(&Id::random()), all.difference(&taken));
+    assert_eq!(state.free(&pinned_id), all.difference(&set("0-1,8,10,12")));
+    assert_eq!(
+        state.pool(),
+        all.difference(&set("4,6,10,12")),
+        "reserved and given CPUs are shared"
+    );
+}
+
+#[test]
+fn a_shortage_says_who_has_the_cpus() {
+    let mut state = state("0");
+    let all = state.topology.cpus().len();
+    state
+        .holders
+        .insert(Id::random(), holder(Place::Pinned(set("4,6"))));
+    let wanted = asks(i64::try_from(all).unwrap());
+    let refused = state.decide(&Id::random(), guaranteed(&wanted), CpuPinning::Static, None, None);
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+    let text = error.to_string();
+    assert!(
+        text.contains("ns/pod/main 4,6") && text.contains("reserved 0"),
+        "{text}"
+    );
+    // The cpuset above counts, too.
+    let two = asks(2);
+    let allowed = set("4,6,8");
+    let refused = state.decide(
+        &Id::random(),
+        guaranteed(&two),
+        CpuPinning::Static,
+        Some(&allowed),
+        None,
+    );
+    assert!(matches!(refused, Err(CpuError::Shortage { wanted: 2, free, .. }) if free == set("8")));
+}
+
+#[test]
+fn a_wrong_cpuset_is_refused() {
+    let wrong = LinuxContainerResources {
+        cpuset_cpus: "1-x".to_owned(),
+        ..LinuxContainerResources::default()
+    };
+    let refused = state("").decide(&Id::random(), guaranteed(&wrong), CpuPinning::None, None, None);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+/// What happens to the table of holders.
+#[derive(Debug, Clone)]
+enum Step {
+    Seat(i64),
+    Resize(Index, i64),
+    /// The kernel takes the last resize, or refuses it.
+    Settle(Index, bool),
+    Leave(Index),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let any = any::<Index>;
+    let step = prop_oneof![
+        4 => (0..9i64).prop_map(Step::Seat),
+        4 => (any(), 0..9i64).prop_map(|(index, cpus)| Step::Resize(index, cpus)),
+        4 => (any(), prop::bool::ANY).prop_map(|(index, taken)| Step::Settle(index, taken)),
+        2 => any().prop_map(Step::Leave),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// The CPUs of a container itself, and those it may still run on during a change.
+fn owned(holder: &Holder) -> CpuSet {
+    match &holder.place {
+        Place::Pinned(cpus) => cpus.union(&holder.changing),
+        Place::Given(_) | Place::Pool => holder.changing.clone(),
+    }
+}
+
+proptest! {
+    /// At every step, during changes and after those that were taken back: no CPU has two owners, none of them is in the
+    /// pool, and none is lost.
+    #[test]
+    fn no_cpu_has_two_owners(steps in steps()) {
+        let cgroups = Arc::new(Cgroups::new(CgroupDriver::Cgroupfs).unwrap());
+        let config = config::Cpu {
+            pinning: CpuPinning::Static,
+            ..config::Cpu::default()
+        };
+        let cpus = Cpus::open(&config, cgroups).unwrap();
+        *cpus.state.lock() = state("0");
+        let all = cpus.state.lock().topology.cpus().clone();
+        let mut seats: Vec<(Seat, Vec<Change>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Seat(count) => {
+                    let (id, wanted) = (Id::random(), asks(count));
+                    let Holder { owner, cgroup, .. } = holder(Place::Pool);
+                    let seat = cpus.take(&id, owner, cgroup, |state| {
+                        let decided = state.decide(&id, guaranteed(&wanted), CpuPinning::Static, None, None);
+                        cpus.bridge(&id, decided)
+                    });
+                    seats.push((seat.unwrap(), Vec::new()));
+                }
+                // One change of a container at a time, as the actor has it.
+                Step::Resize(index, count) if !seats.is_empty() => {
+                    let (seat, changes) = index.get_mut(&mut seats);
+                    if changes.is_empty() {
+                        let wanted = asks(count);
+                        let change = cpus.begin_change(&seat.id, guaranteed(&wanted), None);
+                        changes.push(change.unwrap());
+                    }
+                }
+                Step::Settle(index, taken) if !seats.is_empty() => {
+                    let (_, changes) = index.get_mut(&mut seats);
+                    match changes.pop() {
+                        Some(change) if taken => change.settle(),
+                        _ => {}
+                    }
+                }
+                Step::Leave(index) if !seats.is_empty() => {
+                    let place = index.index(seats.len());
+                    let (seat, changes) = seats.swap_remove(place);
+                    drop(changes);
+                    drop(seat);
+                }
+                _ => {}
+            }
+            let state = cpus.state.lock().clone();
+            let mut seen = CpuSet::default();
+            for holder in state.holders.values() {
+                let own = owned(holder);
+                prop_assert!(seen.intersection(&own).is_empty(), "{seen} and {own}");
+                prop_assert!(!own.contains(0), "reserved");
+                seen = seen.union(&own);
+            }
+            prop_assert_eq!(state.pool(), all.difference(&seen));
+        }
+        drop(seats);
+        prop_assert_eq!(cpus.state.lock().pool(), all);
+    }
+}

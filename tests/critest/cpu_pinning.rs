@@ -1,0 +1,422 @@
+//! CPUs of their own for containers of Guaranteed pods: who runs where, as the kernel has it.
+//!
+//! The tests need two CPUs, and take more where there are more.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use pausa::proto::v1;
+use tonic::Code;
+
+use crate::harness::pod::monitor_of;
+use crate::harness::{Container, Node, PATIENCE, Pod, on_own_node, strings};
+
+const PINNING: &str = "[cpu]\npinning = \"static\"\n";
+const MIB: i64 = 1024 * 1024;
+
+type Cpus = BTreeSet<usize>;
+
+/// What a Guaranteed container has that asks for thousandths of CPUs.
+fn guaranteed(milli: i64) -> v1::LinuxContainerResources {
+    v1::LinuxContainerResources {
+        cpu_shares: milli * 1024 / 1000,
+        cpu_quota: milli * 100,
+        cpu_period: 100_000,
+        memory_limit_in_bytes: 64 * MIB,
+        ..Default::default()
+    }
+}
+
+async fn start<'a>(pod: &'a Pod<'_>, resources: v1::LinuxContainerResources) -> Container<'a> {
+    pod.start(|config| config.linux.get_or_insert_default().resources = Some(resources))
+        .await
+}
+
+/// A container whose threads are always busy.
+async fn spinning<'a>(pod: &'a Pod<'_>) -> Container<'a> {
+    let spin = "trap 'exit 0' TERM; for i in 1 2 3; do (while :; do :; done) & done; wait";
+    pod.start(|config| config.command = strings(&["sh", "-c", spin]))
+        .await
+}
+
+fn parse(list: &str) -> Cpus {
+    let ranges = list.trim().split(',').filter(|range| !range.is_empty());
+    ranges
+        .flat_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            first.parse().expect("a number")..=last.parse().expect("a number")
+        })
+        .collect()
+}
+
+/// The CPUs that this test may use, hence all containers together.
+fn all() -> Cpus {
+    of_task("/proc/self").expect("our own")
+}
+
+fn of_task(dir: &str) -> Option<Cpus> {
+    let status = std::fs::read_to_string(format!("{dir}/status")).ok()?;
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    Some(parse(list.expect("every task has CPUs")))
+}
+
+/// The CPUs of every task below a process: its own threads, its children and their threads.
+fn of_tree(pid: i32) -> Vec<Cpus> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for task in tasks.flatten() {
+        found.extend(of_task(&task.path().display().to_string()));
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            found.extend(of_tree(child.parse().expect("a process id")));
+        }
+    }
+    found
+}
+
+/// Waits until every task of a container runs on these CPUs.
+async fn runs_on(container: &Container<'_>, cpus: &Cpus) {
+    let pid = container.pid().await;
+    let began = Instant::now();
+    loop {
+        let found = of_tree(pid);
+        if !found.is_empty() && found.iter().all(|one| one == cpus) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{found:?} instead of {cpus:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn cpus_of(container: &Container<'_>) -> Cpus {
+    of_task(&format!("/proc/{}", container.pid().await)).expect("it runs")
+}
+
+/// The verbose status, as JSON.
+async fn info(container: &Container<'_>) -> serde_json::Value {
+    let info = container.info().await;
+    serde_json::from_str(&info["info"]).expect("JSON")
+}
+
+async fn pinning(node: &Node) {
+    node.pull("base").await;
+    node.restart_with(Some(PINNING)).await;
+}
+
+/// The pool leaves the CPUs of a pinned container, with spinning threads and the pods' monitors, and gets them back.
+#[test]
+#[ignore = "needs root"]
+fn a_guaranteed_container_has_its_cpus_for_itself() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let (crowd, pod) = (node.pod().await, node.pod().await);
+        let pool = spinning(&crowd).await;
+        for _ in 0..5 {
+            let pinned = start(&pod, guaranteed(1000)).await;
+            let own = cpus_of(&pinned).await;
+            assert_eq!(own.len(), 1);
+            let rest: Cpus = all().difference(&own).copied().collect();
+            // Before the container has started, nobody is left there.
+            assert!(of_tree(pool.pid().await).iter().all(|one| *one == rest));
+            for pod in [&crowd, &pod] {
+                let monitor = monitor_of(node, pod).as_raw_nonzero();
+                assert_eq!(of_task(&format!("/proc/{monitor}")), Some(rest.clone()));
+            }
+            let said = pinned.sh("grep Cpus_allowed_list /proc/self/status; nproc").await;
+            let list: Vec<String> = own.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                said,
+                format!("Cpus_allowed_list:\t{}\n1\n", list.join(",")),
+                "a command"
+            );
+            let info = info(&pinned).await;
+            let cpu = &info["runtimeSpec"]["linux"]["resources"]["cpu"];
+            assert_eq!(cpu["cpus"], list.join(","));
+            assert_eq!(
+                cpu["quota"], -1,
+                "nobody else can use the core: a quota would only waste it"
+            );
+            assert_eq!(info["cpuPinning"]["cpus"], list.join(","));
+            let asked = pinned
+                .status()
+                .await
+                .resources
+                .and_then(|all| all.linux)
+                .expect("resources");
+            assert_eq!(
+                asked.cpu_quota, 100_000,
+                "kubelet compares the status with what it wants"
+            );
+            pinned.stop(1).await;
+            runs_on(&pool, &all()).await;
+            pinned.remove().await;
+        }
+    });
+}
+
+/// Fractions, bursts, and containers without a limit stay in the pool.
+#[test]
+#[ignore = "needs root"]
+fn only_whole_cpus_of_guaranteed_pods_are_pinned() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let fraction = guaranteed(500);
+        let burst = v1::LinuxContainerResources {
+            cpu_shares: 512,
+            ..guaranteed(1000)
+        };
+        let no_memory = v1::LinuxContainerResources {
+            memory_limit_in_bytes: 0,
+            ..guaranteed(1000)
+        };
+        for resources in [fraction, burst, no_memory, v1::LinuxContainerResources::default()] {
+            let pod = node.pod().await;
+            let container = start(&pod, resources.clone()).await;
+            assert_eq!(cpus_of(&container).await, all(), "{resources:?}");
+        }
+    });
+}
+
+/// The class shows in the verbose status, and a debug container beside a pinned one takes no CPU.
+#[test]
+#[ignore = "needs root"]
+fn the_class_of_a_pod_is_shown() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let pod = node.pod().await;
+        let class = async || {
+            let request = v1::PodSandboxStatusRequest {
+                pod_sandbox_id: pod.id.clone(),
+                verbose: true,
+            };
+            let answer = node
+                .runtime()
+                .pod_sandbox_status(request)
+                .await
+                .expect("its status");
+            let info: serde_json::Value =
+                serde_json::from_str(&answer.into_inner().info["info"]).expect("JSON");
+            info["qosClass"].as_str().expect("a class").to_owned()
+        };
+        assert_eq!(class().await, "BestEffort");
+        let pinned = start(&pod, guaranteed(1000)).await;
+        assert_eq!(class().await, "Guaranteed");
+        let rest: Cpus = all().difference(&cpus_of(&pinned).await).copied().collect();
+        let debug = start(&pod, v1::LinuxContainerResources::default()).await;
+        assert_eq!(cpus_of(&debug).await, rest);
+        assert_eq!(class().await, "Burstable");
+        assert_eq!(cpus_of(&pinned).await.len(), 1, "it keeps what it has");
+    });
+}
+
+/// What kubelet pins stays where it is, and is not given away a second time.
+#[test]
+#[ignore = "needs root"]
+fn the_clients_cpuset_wins() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let mut cpus = all().into_iter();
+        let (first, others) = (cpus.next().expect("a CPU"), cpus.collect::<Cpus>());
+        let pod = node.pod().await;
+        let given = v1::LinuxContainerResources {
+            cpuset_cpus: first.to_string(),
+            ..guaranteed(1000)
+        };
+        let given = start(&pod, given).await;
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&pinned).await;
+        assert!(own.len() == 1 && own.is_subset(&others), "{own:?}");
+        runs_on(&given, &Cpus::from([first])).await;
+        let info = info(&given).await;
+        let cpu = &info["runtimeSpec"]["linux"]["resources"]["cpu"];
+        assert_eq!(
+            (&cpu["cpus"], &cpu["quota"]),
+            (&first.to_string().into(), &100_000.into())
+        );
+    });
+}
+
+/// Shared by default, with a line that says who has the CPUs; refused if that is configured, and then nothing is left.
+#[test]
+#[ignore = "needs root"]
+fn a_shortage_names_who_has_the_cpus() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let pod = node.pod().await;
+        let many = i64::try_from(all().len()).expect("few") * 1000;
+        let holder = start(&pod, guaranteed(1000)).await;
+        let shared = start(&pod, guaranteed(many)).await;
+        let rest: Cpus = all().difference(&cpus_of(&holder).await).copied().collect();
+        runs_on(&shared, &rest).await;
+        let name = &pod.config.metadata.as_ref().expect("a name").name;
+        let owner = format!("critest/{name}/");
+        let log = node.daemon_log();
+        assert!(
+            log.contains("runs in the shared pool") && log.contains(&owner),
+            "{log}"
+        );
+        shared.stop(0).await;
+
+        node.restart_with(Some(&format!("{PINNING}on_shortage = \"refuse\"\n")))
+            .await;
+        let mut config = pod.container_config();
+        config.linux.get_or_insert_default().resources = Some(guaranteed(many));
+        let refused = pod.try_create(&config).await.expect_err("there are not enough");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().contains(&owner), "{refused}");
+        runs_on(&holder, &all().difference(&rest).copied().collect()).await;
+    });
+}
+
+/// `reserved` is never given away, and part of the pool.
+#[test]
+#[ignore = "needs root"]
+fn reserved_cpus_are_not_given_away() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let first = all().into_iter().next().expect("a CPU");
+        node.restart_with(Some(&format!("{PINNING}reserved = \"{first}\"\n")))
+            .await;
+        let pod = node.pod().await;
+        let pinned = start(&pod, guaranteed(1000)).await;
+        assert!(!cpus_of(&pinned).await.contains(&first));
+        let crowd = node.pod().await;
+        let pool = start(&crowd, v1::LinuxContainerResources::default()).await;
+        assert!(cpus_of(&pool).await.contains(&first));
+    });
+}
+
+/// UpdateContainerResources: from pinned to shared and back, and with more CPUs to more and fewer of them.
+#[test]
+#[ignore = "needs root"]
+fn a_resize_takes_and_gives_cpus() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let (crowd, pod) = (node.pod().await, node.pod().await);
+        let neighbour = spinning(&crowd).await;
+        let container = start(&pod, guaranteed(1000)).await;
+        let resize = async |milli: i64| {
+            let request = v1::UpdateContainerResourcesRequest {
+                container_id: container.id.clone(),
+                linux: Some(guaranteed(milli)),
+                ..Default::default()
+            };
+            node.runtime().update_container_resources(request).await.map(drop)
+        };
+        let mut steps = vec![1000, 500, 1000, 1500, 1000];
+        if all().len() > 3 {
+            steps.extend([3000, 2000, 3000, 1000]);
+        }
+        for milli in steps {
+            resize(milli).await.expect("a resize");
+            let own = cpus_of(&container).await;
+            let spec = &info(&container).await["runtimeSpec"]["linux"]["resources"]["cpu"];
+            if milli % 1000 == 0 {
+                assert_eq!(i64::try_from(own.len()).expect("few") * 1000, milli);
+                runs_on(&neighbour, &all().difference(&own).copied().collect()).await;
+                assert_eq!(spec["quota"], -1);
+                assert_eq!(parse(spec["cpus"].as_str().expect("a list")), own);
+            } else {
+                assert_eq!(own, all(), "in the pool");
+                runs_on(&neighbour, &all()).await;
+                assert_eq!(
+                    (&spec["quota"], &spec["cpus"]),
+                    (&(milli * 100).into(), &serde_json::Value::Null)
+                );
+            }
+        }
+        // Of a change that the kernel refuses nothing stays: not the CPUs either.
+        let own = cpus_of(&container).await;
+        let refused = v1::UpdateContainerResourcesRequest {
+            container_id: container.id.clone(),
+            linux: Some(v1::LinuxContainerResources {
+                memory_limit_in_bytes: 4096,
+                ..guaranteed(500)
+            }),
+            ..Default::default()
+        };
+        let error = node.runtime().update_container_resources(refused).await;
+        error.expect_err("less memory than it uses");
+        assert_eq!(cpus_of(&container).await, own);
+        runs_on(&neighbour, &all().difference(&own).copied().collect()).await;
+    });
+}
+
+/// `kill -9` of the daemon: pinned stays pinned, and what has ended meanwhile is free.
+#[test]
+#[ignore = "needs root"]
+fn pinned_containers_outlive_the_daemon() {
+    on_own_node(async |node| {
+        pinning(node).await;
+        let (crowd, pod) = (node.pod().await, node.pod().await);
+        let pool = spinning(&crowd).await;
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&pinned).await;
+        let rest: Cpus = all().difference(&own).copied().collect();
+        node.kill_and_restart_daemon().await;
+        runs_on(&pinned, &own).await;
+        runs_on(&pool, &rest).await;
+        let late = spinning(&crowd).await;
+        assert_eq!(cpus_of(&late).await, rest);
+        // Without the policy nothing more is pinned; what is stays so until it ends.
+        node.restart_with(None).await;
+        runs_on(&pinned, &own).await;
+        runs_on(&late, &rest).await;
+
+        let pid = pinned.pid().await;
+        node.daemon(crate::harness::daemon::Daemon::kill);
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).expect("a process"),
+            rustix::process::Signal::KILL,
+        )
+        .expect("it runs");
+        node.daemon(crate::harness::daemon::Daemon::restart);
+        node.until_it_answers().await;
+        let again = spinning(&crowd).await;
+        assert_eq!(cpus_of(&again).await, all());
+    });
+}
+
+/// Two CPUs of quota on one CPU are one: a quota says how much time, a cpuset where.
+#[test]
+#[ignore = "needs root"]
+fn quota_and_cpuset_limit_together() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let pod = node.pod().await;
+        let first = all().into_iter().next().expect("a CPU");
+        let container = spinning(&pod).await;
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: container.id.clone(),
+            linux: Some(v1::LinuxContainerResources {
+                cpu_quota: 200_000,
+                cpu_period: 100_000,
+                cpuset_cpus: first.to_string(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        node.runtime()
+            .update_container_resources(request)
+            .await
+            .expect("limits");
+        let used = async || {
+            let request = v1::ContainerStatsRequest {
+                container_id: container.id.clone(),
+            };
+            let stats = node.runtime().container_stats(request).await.expect("stats");
+            let cpu = stats.into_inner().stats.and_then(|stats| stats.cpu).expect("CPU");
+            cpu.usage_core_nano_seconds.expect("usage").value
+        };
+        let (began, before) = (Instant::now(), used().await);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (after, elapsed) = (used().await, began.elapsed());
+        let cpus = (after - before) as f64 / elapsed.as_nanos() as f64;
+        // No more than one, whatever else the machine does; a clock tick may be counted late.
+        assert!(cpus > 0.05 && cpus < 1.1, "{cpus} CPUs");
+    });
+}
