@@ -316,6 +316,11 @@ fn capabilities_count_inside_only() {
                 add_capabilities: strings(&["NET_ADMIN", "SYS_ADMIN"]),
                 ..Default::default()
             });
+            // AppArmor's default profile allows no mounts, whatever the capabilities.
+            security(config).apparmor = Some(v1::SecurityProfile {
+                profile_type: v1::security_profile::ProfileType::Unconfined.into(),
+                ..Default::default()
+            });
         });
         assert_eq!(words(&seen.await), ["net", "mount", "other", "no-devices"]);
     });
