@@ -26,6 +26,7 @@ mod error;
 mod group;
 mod layout;
 pub mod mountinfo;
+mod partition;
 mod path;
 mod qos;
 mod settings;

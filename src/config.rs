@@ -168,6 +168,9 @@ pub struct Cpu {
     /// CPUs that no container gets for itself, such as `0-1,16`: for the node's own services.
     pub reserved: String,
     pub on_shortage: CpuShortage,
+    pub isolation: CpuIsolation,
+    /// Keeps the interrupts of devices off CPUs that containers have for themselves.
+    pub move_interrupts: bool,
 }
 
 /// Whether pausa gives containers CPUs of their own.
@@ -190,6 +193,17 @@ pub enum CpuShortage {
     Share,
     /// It is not created.
     Refuse,
+}
+
+/// Who else may run on CPUs that a container has for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CpuIsolation {
+    /// Nothing that pausa runs.
+    #[default]
+    None,
+    /// Nothing at all but per-CPU threads of the kernel: a cpuset partition. Needs cgroup v2 and Linux 6.7.
+    Partition,
 }
 
 /// The server for exec, attach and port-forward.

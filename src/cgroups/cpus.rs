@@ -17,6 +17,7 @@
 mod allocate;
 #[cfg(test)]
 mod fixtures;
+mod interrupts;
 mod set;
 mod topology;
 
@@ -32,16 +33,19 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use self::allocate::allocate;
+use self::interrupts::Interrupts;
 use super::error::CgroupError;
+use super::partition::exclusive_above;
 use super::qos::{QosClass, whole_cpus};
 use super::{Cgroup, CgroupPath, Cgroups};
 use crate::blocking::blocking;
-use crate::config::{self, CpuPinning, CpuShortage};
+use crate::config::{self, CpuIsolation, CpuPinning, CpuShortage};
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::Id;
 use crate::proto::v1::LinuxContainerResources;
 
 const SYS: &str = "/sys";
+const IRQ: &str = "/proc/irq";
 
 /// Who runs on which CPUs of this node.
 #[derive(Debug)]
@@ -49,9 +53,21 @@ pub struct Cpus {
     cgroups: Arc<Cgroups>,
     pinning: CpuPinning,
     on_shortage: CpuShortage,
+    isolation: CpuIsolation,
+    /// None if they are left alone.
+    interrupts: Option<Arc<Interrupts>>,
     state: Mutex<State>,
-    /// What the members of the pool have in their cpusets. One task at a time writes them.
-    written: tokio::sync::Mutex<CpuSet>,
+    /// One task at a time writes it.
+    written: tokio::sync::Mutex<Written>,
+}
+
+/// What was written into cgroups.
+#[derive(Debug, Default)]
+struct Written {
+    /// The cpuset of the members of the pool.
+    pool: CpuSet,
+    /// The CPUs of partitions below each cgroup, by its path.
+    exclusive: BTreeMap<String, (CgroupPath, CpuSet)>,
 }
 
 #[derive(Debug, Clone)]
@@ -184,28 +200,33 @@ impl Drop for Seat {
     }
 }
 
+impl Holder {
+    /// The CPUs of its own, and those it may still run on while that changes.
+    fn owned(&self) -> CpuSet {
+        match &self.place {
+            Place::Pinned(cpus) => cpus.union(&self.changing),
+            Place::Given(_) | Place::Pool => self.changing.clone(),
+        }
+    }
+}
+
 impl State {
     /// The CPUs of everybody who has none of their own.
     fn pool(&self) -> CpuSet {
-        self.holders
-            .values()
-            .fold(self.topology.cpus().clone(), |pool, holder| {
-                let pool = pool.difference(&holder.changing);
-                match &holder.place {
-                    Place::Pinned(cpus) => pool.difference(cpus),
-                    Place::Given(_) | Place::Pool => pool,
-                }
-            })
+        let owned = self.holders.values().map(Holder::owned);
+        owned.fold(self.topology.cpus().clone(), |pool, owned| {
+            pool.difference(&owned)
+        })
     }
 
     /// The CPUs that can be pinned for `id`, beside those it has.
     fn free(&self, id: &Id) -> CpuSet {
         let others = self.holders.iter().filter(|(other, _)| *other != id);
         let taken = others.fold(self.reserved.clone(), |taken, (_, holder)| {
-            let taken = taken.union(&holder.changing);
+            let taken = taken.union(&holder.owned());
             match &holder.place {
-                Place::Pinned(cpus) | Place::Given(cpus) => taken.union(cpus),
-                Place::Pool => taken,
+                Place::Given(cpus) => taken.union(cpus),
+                Place::Pinned(_) | Place::Pool => taken,
             }
         });
         self.topology.cpus().difference(&taken)
@@ -283,18 +304,25 @@ impl State {
 }
 
 impl Cpus {
-    /// Reads the node's CPUs.
+    /// Reads the node's CPUs. What is to be restored when the daemon dies is saved in `state_dir`.
     ///
     /// # Errors
     /// They cannot be read, or the configuration is wrong.
-    pub fn open(config: &config::Cpu, cgroups: Arc<Cgroups>) -> Result<Arc<Self>, CpusUnusable> {
+    pub fn open(
+        config: &config::Cpu,
+        cgroups: Arc<Cgroups>,
+        state_dir: &Path,
+    ) -> Result<Arc<Self>, CpusUnusable> {
         let reserved = config.reserved.parse().map_err(|source| CpusUnusable::Reserved {
             text: config.reserved.clone(),
             source,
         })?;
         let topology = usable(&cgroups, &CpuSet::default())?;
         Ok(Arc::new(Self {
-            written: tokio::sync::Mutex::new(topology.cpus().clone()),
+            written: tokio::sync::Mutex::new(Written {
+                pool: topology.cpus().clone(),
+                ..Written::default()
+            }),
             state: Mutex::new(State {
                 topology,
                 reserved,
@@ -303,6 +331,11 @@ impl Cpus {
             }),
             pinning: config.pinning,
             on_shortage: config.on_shortage,
+            isolation: config.isolation,
+            interrupts: config.move_interrupts.then(|| {
+                let saved = state_dir.join("interrupts.json");
+                Arc::new(Interrupts::new(Path::new(IRQ), saved))
+            }),
             cgroups,
         }))
     }
@@ -406,7 +439,13 @@ impl Cpus {
             return None;
         }
         let (cgroups, path) = (Arc::clone(&self.cgroups), cgroup.clone());
-        let read = blocking(move || cgroups.effective_cpus_above(&path)).await;
+        let read = blocking(move || {
+            let above = cgroups.effective_cpus_above(&path)?;
+            // If it is a partition, its CPUs are not those of the cgroup above.
+            let own = cgroups.effective_cpus_of(&path)?.unwrap_or_default();
+            Ok::<_, CgroupError>(above.map(|above| above.union(&own)))
+        })
+        .await;
         read.unwrap_or_else(|error| {
             let error = chain(&error);
             tracing::warn!(
@@ -536,7 +575,7 @@ impl Cpus {
             }
         })
         .await;
-        *self.written.lock().await = CpuSet::default();
+        *self.written.lock().await = Written::default();
         self.move_pool().await;
     }
 
@@ -579,14 +618,14 @@ impl Cpus {
         Ok(displaced)
     }
 
-    /// Writes the pool into the cpusets of all its members.
+    /// Writes the pool into the cpusets of all its members, and what follows from the pinned CPUs.
     async fn move_pool(&self) {
         let mut written = self.written.lock().await;
         loop {
-            let (pool, members) = {
+            let (pool, pinned, exclusive, members) = {
                 let state = self.state.lock();
                 let pool = state.pool();
-                if !state.active || pool == *written {
+                if !state.active || pool == written.pool {
                     return;
                 }
                 let members = state
@@ -594,12 +633,82 @@ impl Cpus {
                     .values()
                     .filter(|holder| holder.place == Place::Pool);
                 let members: Vec<CgroupPath> = members.map(|holder| holder.cgroup.clone()).collect();
-                (pool, members)
+                let pinned = state.topology.cpus().difference(&pool);
+                (pool, pinned, self.exclusive(&state, &written), members)
             };
             let (cgroups, cpus) = (Arc::clone(&self.cgroups), pool.clone());
-            blocking(move || cgroups.move_all(&members, &cpus)).await;
-            *written = pool;
+            let (above, interrupts) = (exclusive.clone(), self.interrupts.clone());
+            blocking(move || {
+                cgroups.move_all(&members, &cpus);
+                for (path, cpus) in above.values() {
+                    if let Err(error) = cgroups.set_exclusive(path, cpus) {
+                        let error = chain(&error);
+                        tracing::warn!(cgroup = path.relative(), %cpus, error, "cannot let cgroups below have partitions");
+                    }
+                }
+                let moved = interrupts.map_or(Ok(()), |interrupts| interrupts.keep_off(&pinned));
+                if let Err(error) = moved {
+                    tracing::warn!(%error, cpus = %pinned, "cannot keep interrupts off the CPUs of pinned containers");
+                }
+            })
+            .await;
+            *written = Written { pool, exclusive };
+            written.exclusive.retain(|_, (_, cpus)| !cpus.is_empty());
         }
+    }
+
+    /// The CPUs of partitions below each cgroup, and none for those below which there were some.
+    fn exclusive(&self, state: &State, written: &Written) -> BTreeMap<String, (CgroupPath, CpuSet)> {
+        if self.isolation == CpuIsolation::None && written.exclusive.is_empty() {
+            return BTreeMap::new();
+        }
+        let owned = state
+            .holders
+            .values()
+            .map(|holder| (&holder.cgroup, holder.owned()));
+        let mut exclusive = exclusive_above(owned.filter(|(_, cpus)| !cpus.is_empty()));
+        for (name, (path, _)) in &written.exclusive {
+            exclusive
+                .entry(name.clone())
+                .or_insert_with(|| (path.clone(), CpuSet::default()));
+        }
+        exclusive
+    }
+
+    /// Makes the cgroup of a pinned container a partition, if that is configured. Where the kernel cannot, the container has
+    /// its CPUs all the same, and the log says why.
+    pub fn isolate(&self, id: &Id, cgroup: &Cgroup) {
+        if self.isolation == CpuIsolation::None {
+            return;
+        }
+        if let Some(Pinning { cpus, .. }) = self.pinned(id)
+            && let Err(error) = cgroup.isolate(&cpus)
+        {
+            tracing::warn!(
+                container = id.short(),
+                %cpus,
+                error = chain(&error),
+                "cannot make a cpuset partition of a container's CPUs; programs that pausa does not run may run there, too"
+            );
+        }
+    }
+
+    /// Changes the limits of a running container, which is no partition meanwhile.
+    ///
+    /// # Errors
+    /// As [`Cgroup::update`].
+    pub fn update(
+        &self,
+        id: &Id,
+        cgroup: &Cgroup,
+        limits: &LinuxContainerResources,
+    ) -> Result<(), CgroupError> {
+        cgroup.end_isolation()?;
+        let updated = cgroup.update(limits);
+        if updated.is_ok() {
+            self.isolate(id, cgroup);
+        }
+        updated
     }
 
     /// [`Self::move_pool`] in the background.

@@ -62,6 +62,12 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The kernel does not make a cgroup a partition.
+    #[error(
+        "the kernel says {said:?} in {}: CPUs may be in use by another partition or above by a cpuset without them",
+        path.display()
+    )]
+    NoPartition { path: PathBuf, said: String },
     #[error("{call} of {} failed", path.display())]
     System {
         call: &'static str,
@@ -123,6 +129,7 @@ impl Kinded for CgroupError {
             | Self::Devices { .. }
             | Self::BelowUse { .. }
             | Self::Busy { .. }
+            | Self::NoPartition { .. }
             | Self::NotMounted => ErrorKind::FailedPrecondition,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::System { .. } | Self::Systemd { .. } => ErrorKind::Internal,

@@ -41,7 +41,8 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     let images = images.context("cannot open the image store")?;
     let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
     let cgroups = Arc::new(Cgroups::new(config.cgroup_driver).context("cannot use cgroups")?);
-    let cpus = Cpus::open(&config.cpu, Arc::clone(&cgroups)).context("cannot manage the node's CPUs")?;
+    let cpus = Cpus::open(&config.cpu, Arc::clone(&cgroups), &config.state)
+        .context("cannot manage the node's CPUs")?;
     let mut host = Host::probe();
     if let Some(path) = &config.seccomp.default_profile {
         host.read_seccomp_default(path)

@@ -381,6 +381,122 @@ fn pinned_containers_outlive_the_daemon() {
     });
 }
 
+/// A file of a container's cpuset in cgroup v2; none on v1.
+fn cpuset_file(pid: i32, file: &str) -> Option<String> {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{path}/{file}"));
+    text.ok().map(|text| text.trim().to_owned())
+}
+
+/// `isolation = "partition"`: nothing else of the node runs there. Where the kernel has no partitions, the log says so, and
+/// the container has its CPUs all the same.
+#[test]
+#[ignore = "needs root"]
+fn a_partition_keeps_the_rest_of_the_node_away() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let before = all();
+        let configuration = format!("{PINNING}isolation = \"partition\"\n");
+        node.restart_with(Some(&configuration)).await;
+        let (crowd, pod) = (node.pod().await, node.pod().await);
+        let pool = spinning(&crowd).await;
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&pinned).await;
+        assert_eq!(own.len(), 1);
+        let pid = pinned.pid().await;
+        match cpuset_file(pid, "cpuset.cpus.exclusive") {
+            None => {
+                let log = node.daemon_log();
+                assert!(
+                    log.contains("cannot make a cpuset partition") && log.contains("Linux 6.7"),
+                    "{log}"
+                );
+            }
+            Some(exclusive) => {
+                assert_eq!(parse(&exclusive), own);
+                assert_eq!(
+                    cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
+                    Some("isolated")
+                );
+                let rest: Cpus = before.difference(&own).copied().collect();
+                assert_eq!(all(), rest, "this test, which pausa does not run");
+                node.kill_and_restart_daemon().await;
+                assert_eq!(
+                    cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
+                    Some("isolated")
+                );
+                // A change of its limits ends and makes the partition again; one without CPUs of its own has none.
+                for (milli, partition) in [(500, "member"), (1000, "isolated")] {
+                    let request = v1::UpdateContainerResourcesRequest {
+                        container_id: pinned.id.clone(),
+                        linux: Some(guaranteed(milli)),
+                        ..Default::default()
+                    };
+                    node.runtime()
+                        .update_container_resources(request)
+                        .await
+                        .expect("a resize");
+                    assert_eq!(
+                        cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
+                        Some(partition)
+                    );
+                }
+            }
+        }
+        pinned.stop(1).await;
+        runs_on(&pool, &before).await;
+        assert_eq!(all(), before);
+    });
+}
+
+/// The CPUs of each interrupt that can be moved.
+fn interrupts() -> Vec<(String, Cpus)> {
+    let all = std::fs::read_dir("/proc/irq").expect("interrupts").flatten();
+    all.filter_map(|entry| {
+        let list = std::fs::read_to_string(entry.path().join("smp_affinity_list")).ok()?;
+        Some((entry.file_name().to_string_lossy().into_owned(), parse(&list)))
+    })
+    .collect()
+}
+
+/// `move_interrupts`: they leave pinned CPUs, and are as before when the last one is free, after a `kill -9` too.
+#[test]
+#[ignore = "needs root"]
+fn interrupts_leave_pinned_cpus() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let before = interrupts();
+        node.restart_with(Some(&format!("{PINNING}move_interrupts = true\n")))
+            .await;
+        let pod = node.pod().await;
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&pinned).await;
+        for ((name, was), (_, now)) in before.iter().zip(interrupts()) {
+            let wanted: Cpus = was.difference(&own).copied().collect();
+            // One that can be nowhere else stays, and so do those that the kernel manages.
+            assert!(
+                now == wanted || now == *was,
+                "interrupt {name}: {was:?}, then {now:?}"
+            );
+        }
+        if before.iter().any(|(_, cpus)| cpus.len() > 1) {
+            assert_ne!(interrupts(), before, "none was moved");
+        }
+        node.kill_and_restart_daemon().await;
+        pinned.stop(1).await;
+        let began = Instant::now();
+        while interrupts() != before {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{:?} instead of {before:?}",
+                interrupts()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
 /// Two CPUs of quota on one CPU are one: a quota says how much time, a cpuset where.
 #[test]
 #[ignore = "needs root"]

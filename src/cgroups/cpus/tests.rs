@@ -162,14 +162,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// The CPUs of a container itself, and those it may still run on during a change.
-fn owned(holder: &Holder) -> CpuSet {
-    match &holder.place {
-        Place::Pinned(cpus) => cpus.union(&holder.changing),
-        Place::Given(_) | Place::Pool => holder.changing.clone(),
-    }
-}
-
 proptest! {
     /// At every step, during changes and after those that were taken back: no CPU has two owners, none of them is in the
     /// pool, and none is lost.
@@ -180,7 +172,7 @@ proptest! {
             pinning: CpuPinning::Static,
             ..config::Cpu::default()
         };
-        let cpus = Cpus::open(&config, cgroups).unwrap();
+        let cpus = Cpus::open(&config, cgroups, Path::new("/nonexistent")).unwrap();
         *cpus.state.lock() = state("0");
         let all = cpus.state.lock().topology.cpus().clone();
         let mut seats: Vec<(Seat, Vec<Change>)> = Vec::new();
@@ -222,7 +214,7 @@ proptest! {
             let state = cpus.state.lock().clone();
             let mut seen = CpuSet::default();
             for holder in state.holders.values() {
-                let own = owned(holder);
+                let own = holder.owned();
                 prop_assert!(seen.intersection(&own).is_empty(), "{seen} and {own}");
                 prop_assert!(!own.contains(0), "reserved");
                 seen = seen.union(&own);

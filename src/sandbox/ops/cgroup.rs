@@ -49,7 +49,10 @@ pub(super) async fn create(
             .cpus
             .catch_up(&id, &cgroup, &limits.resources.cpuset_cpus);
         match caught_up {
-            Ok(()) => Ok(cgroup),
+            Ok(()) => {
+                services.cpus.isolate(&id, &cgroup);
+                Ok(cgroup)
+            }
             Err(error) => {
                 remove_unused(&cgroup);
                 Err(error)
@@ -375,27 +378,28 @@ pub(super) async fn update(
     let change = services.cpus.change(&record.id, claim).await;
     let change = change.map_err(|error| PodError::failed(DOING, error))?;
     let limits = services.cpus.in_force(&record.id, new);
-    let (all, scores) = (
-        Arc::clone(services),
-        (record.resources.oom_score_adj, new.oom_score_adj),
-    );
-    blocking(move || {
+    let (all, id) = (Arc::clone(services), record.id.clone());
+    let (score, new_score) = (record.resources.oom_score_adj, new.oom_score_adj);
+    let updated = blocking(move || {
         let cgroup = all.cgroups.open(&path).map_err(failed(DOING))?;
-        cgroup.update(&limits).map_err(|error| {
-            if let Err(undo) = cgroup.update(&old) {
-                let error = chain(&undo);
+        oom_score::change(&cgroup, score, new_score)?;
+        if let Err(error) = all.cpus.update(&id, &cgroup, &limits) {
+            let undone = cgroup.update(&old).map_err(failed(DOING));
+            if let Err(undo) = undone.and_then(|()| oom_score::change(&cgroup, new_score, score)) {
                 tracing::warn!(
                     cgroup = path.relative(),
-                    error,
+                    error = undo.text(),
                     "cannot write the limits of before again after a change failed; some of the new ones may be in force"
                 );
             }
-            failed(DOING)(error)
-        })?;
-        oom_score::change(&cgroup, scores.0, scores.1)
+            drop(change);
+            all.cpus.isolate(&id, &cgroup);
+            return Err(failed(DOING)(error));
+        }
+        Ok(change)
     })
     .await?;
-    change.finish().await;
+    updated.finish().await;
     Ok(services.cpus.pinned(&record.id))
 }
 
