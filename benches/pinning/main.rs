@@ -1,78 +1,70 @@
-//! Measures how long it takes to choose CPUs on a large node, and how long reading its topology takes.
+//! Measures CPU pinning: the choice of CPUs, what it costs the start of a pod, how the pool moves, and what a container gains.
 //!
 //! ```text
-//! cargo bench --bench pinning
+//! cargo bench --bench pinning                    # as root; without, only the choice
+//! cargo bench --bench pinning -- --containers 200 --rounds 30
 //! ```
 //!
-//! A node with 512 CPUs is filled with containers of 1 to 4 CPUs, one after the other, until 300 have been asked for;
-//! then each of them is resized. Neither pausa nor root is needed: the files of the topology are in a temporary directory,
-//! not in sysfs, whose reads cost more.
+//! All times are measured by the client. pausa runs as separate daemons in temporary directories, one with pinning and one
+//! without, which take turns.
 
-#[path = "../../src/cgroups/cpus"]
+#[path = "../../tests/critest"]
 #[expect(
     dead_code,
     unused_imports,
-    unreachable_pub,
-    reason = "shared with the program, which uses more of it"
+    reason = "shared with the conformance suite, which uses more of it"
 )]
-mod cpus {
-    pub(crate) mod allocate;
-    pub(crate) mod fixtures;
-    pub(crate) mod set;
-    pub(crate) mod topology;
+mod critest {
+    pub(crate) mod harness;
 }
 
-use std::time::{Duration, Instant};
+mod choice;
+mod node;
+#[path = "../cri/table.rs"]
+mod table;
+mod wakeups;
 
-use cpus::allocate::allocate;
-use cpus::fixtures::Machine;
-use cpus::set::CpuSet;
-use cpus::topology::Topology;
+use std::process::ExitCode;
 
-const CONTAINERS: usize = 300;
-const ROUNDS: usize = 20;
+use clap::Parser;
 
-fn main() {
-    let machine = Machine::large();
-    let sys = tempfile::tempdir().expect("a temporary directory");
-    machine.write(sys.path());
-    let (mut reads, mut new, mut resized) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        let topology = Topology::read(sys.path()).expect("the files that were written");
-        reads.push(start.elapsed());
+use critest::harness;
 
-        let mut free = topology.cpus().clone();
-        let mut held = Vec::new();
-        for container in 0..CONTAINERS {
-            let start = Instant::now();
-            let chosen = allocate(&topology, &free, &CpuSet::default(), 1 + container % 4);
-            new.push(start.elapsed());
-            if let Some(chosen) = chosen {
-                free = free.difference(&chosen);
-                held.push(chosen);
-            }
-        }
-        for (container, keep) in held.iter_mut().enumerate() {
-            let start = Instant::now();
-            let chosen = allocate(&topology, &free, keep, 1 + (container + 2) % 4);
-            resized.push(start.elapsed());
-            if let Some(chosen) = chosen {
-                free = free.union(keep).difference(&chosen);
-                *keep = chosen;
-            }
-        }
+/// Measures CPU pinning.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Number of containers in the shared pool while it moves.
+    #[arg(long, default_value_t = 200)]
+    containers: usize,
+    /// Number of pods that are started with and without pinning, and of moves of the pool.
+    #[arg(long, default_value_t = 30)]
+    rounds: usize,
+    /// Number of periods of a millisecond whose wake-ups are measured.
+    #[arg(long, default_value_t = 5000)]
+    periods: usize,
+    /// Only wake up this often, and print the delays; for the benchmark itself.
+    #[arg(long, hide = true)]
+    wake_up: Option<usize>,
+    /// Cargo passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Some(periods) = options.wake_up {
+        wakeups::sleeper(periods);
+        return ExitCode::SUCCESS;
     }
-    print("read the topology", &mut reads);
-    print("allocate", &mut new);
-    print("resize", &mut resized);
-}
-
-fn print(what: &str, times: &mut [Duration]) {
-    times.sort_unstable();
-    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    println!(
-        "{what:20} {:6} times   median {median:>10.1?}   longest {longest:>10.1?}",
-        times.len()
-    );
+    choice::measure();
+    if let Some(why) = harness::unable() {
+        eprintln!("cannot measure on this node: {why}");
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime for the client");
+    ExitCode::from(u8::from(!runtime.block_on(node::measure(&options))))
 }

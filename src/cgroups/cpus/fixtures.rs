@@ -182,8 +182,9 @@ impl Machine {
     pub fn write(&self, sys: &Path) {
         let write = |path: &str, value: &str| {
             let path = sys.join("devices/system").join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, format!("{value}\n")).unwrap();
+            let dir = path.parent().expect("a file below the directory");
+            fs::create_dir_all(dir).expect("a directory like that of sysfs");
+            fs::write(path, format!("{value}\n")).expect("a file like that of sysfs");
         };
         write("cpu/online", &self.cpus().to_string());
         let caches = self.caches();
