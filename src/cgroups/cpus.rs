@@ -356,7 +356,10 @@ impl Cpus {
             let decided = state.decide(id, claim, self.pinning, allowed.as_ref(), None);
             self.bridge(id, decided)
         })?;
-        self.move_pool().await;
+        // Others do not wait for a move that is under way: they catch up with it.
+        if self.pinned(id).is_some() {
+            self.move_pool().await;
+        }
         Ok(seat)
     }
 

@@ -214,6 +214,11 @@ fn pause_can_be_made_to_do_nothing() {
                 ..bind(&program, "/attack")
             });
             may_trace(config);
+            // AppArmor's default profile does not even let it attach.
+            security(config).apparmor = Some(v1::SecurityProfile {
+                profile_type: v1::security_profile::ProfileType::Unconfined.into(),
+                ..Default::default()
+            });
         });
         // The kernel kills process 1 for the call, and with it the namespace.
         let attack = attack.await;
