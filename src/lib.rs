@@ -27,6 +27,7 @@ mod monitor;
 mod network;
 mod oci;
 pub mod proto;
+mod quantity;
 mod require;
 mod sandbox;
 mod state;

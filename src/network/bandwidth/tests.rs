@@ -1,31 +1,8 @@
-//! Quantities and what becomes of them.
+//! What becomes of annotations.
 
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-
-#[test]
-fn quantities_are_read_as_kubernetes_does() {
-    let cases = [
-        ("10M", Some(10_000_000)),
-        ("1.5Gi", Some(1_610_612_736)),
-        ("2e6", Some(2_000_000)),
-        ("1E", Some(1_000_000_000_000_000_000)),
-        ("1500m", Some(2)),
-        (".5k", Some(500)),
-        ("", None),
-        (".", None),
-        ("-1", None),
-        ("10 M", None),
-        ("10MB", None),
-        ("1e99", None),
-        ("99999999999999999E", None),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(parse_quantity(text), expected, "{text:?}");
-    }
-}
 
 #[test]
 fn only_what_is_annotated_becomes_an_argument() {
@@ -45,12 +22,4 @@ fn only_what_is_annotated_becomes_an_argument() {
         capability(&annotations(&[(INGRESS, "10")])).is_err(),
         "10 bits a second is a mistake"
     );
-}
-
-proptest! {
-    #[test]
-    fn any_text_is_read_or_refused(text in "\\PC{0,24}|[0-9.]{0,20}[kMGTPEimeE0-9]{0,3}") {
-        let value = parse_quantity(&text);
-        prop_assert!(value.is_none() || text.bytes().any(|byte| byte.is_ascii_digit()));
-    }
 }
