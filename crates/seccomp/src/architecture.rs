@@ -35,6 +35,14 @@ impl Architecture {
         }
     }
 
+    /// This architecture and the 32-bit ABIs that its kernel can serve.
+    pub(crate) fn abis(self) -> Vec<Arch> {
+        match self {
+            Self::X86_64 => vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32],
+            Self::Aarch64 => vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm],
+        }
+    }
+
     /// Whether a profile means this architecture. Profiles write Go's, the kernel's or the OCI name.
     pub(crate) fn is_called(self, name: &str) -> bool {
         match self {

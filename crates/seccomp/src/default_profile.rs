@@ -18,11 +18,10 @@
 
 mod groups;
 
-use crate::architecture::{Architecture, Target};
+use crate::architecture::Target;
 use groups::{Allow, GROUPS, When};
 use oci_spec::runtime::{
-    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompOperator,
-    LinuxSyscall,
+    Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompOperator, LinuxSyscall,
 };
 
 const EPERM: u32 = 1;
@@ -79,17 +78,9 @@ pub fn default_profile(target: &Target<'_>) -> LinuxSeccomp {
     seccomp
         .set_default_action(LinuxSeccompAction::ScmpActErrno)
         .set_default_errno_ret(Some(EPERM))
-        .set_architectures(Some(architectures(target.architecture)))
+        .set_architectures(Some(target.architecture.abis()))
         .set_syscalls(Some(syscalls));
     seccomp
-}
-
-/// The node's architecture and the 32-bit ABIs its kernel can serve.
-fn architectures(native: Architecture) -> Vec<Arch> {
-    match native {
-        Architecture::X86_64 => vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32],
-        Architecture::Aarch64 => vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm],
-    }
 }
 
 fn applies(group: &Allow, target: &Target<'_>) -> bool {

@@ -23,6 +23,7 @@ mod error;
 mod kernel;
 mod profile;
 mod program;
+mod projects;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -34,3 +35,4 @@ pub use error::{Error, ErrorKind, Place};
 pub use kernel::{KernelVersion, ParseKernelVersionError};
 pub use profile::{MAX_PROFILE_SIZE, Profile};
 pub use program::{Instruction, MAX_INSTRUCTIONS, Program};
+pub use projects::keep_projects;

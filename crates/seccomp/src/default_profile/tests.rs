@@ -1,4 +1,5 @@
 use super::*;
+use crate::architecture::Architecture;
 use crate::compile::compile;
 use crate::kernel::KernelVersion;
 use crate::program::Program;
