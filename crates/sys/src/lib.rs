@@ -22,6 +22,7 @@ mod namespace;
 mod network;
 mod pidfd;
 mod program;
+mod quota;
 mod seccomp;
 mod signal;
 mod syscall;
@@ -46,6 +47,10 @@ pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
 pub use program::release_program;
+pub use quota::{
+    ProjectQuota, ProjectQuotaState, project_of, project_quota, project_quota_state, set_project,
+    set_project_limit,
+};
 pub use seccomp::{AUDIT_ARCHITECTURE, SeccompError, load_seccomp};
 pub use signal::{reset_signals, wait_for_signal};
 pub use userns::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};
