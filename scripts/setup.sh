@@ -15,6 +15,8 @@ nft:nftables
 ip:iproute2
 setpriv:util-linux
 runc:runc
+mkfs.ext4:e2fsprogs
+mkfs.xfs:xfsprogs
 gcc:gcc
 g++:g++
 shellcheck:shellcheck

@@ -15,6 +15,7 @@ packages=(
     systemd-sysv udev dbus kmod apparmor selinux-policy-default
     util-linux procps iproute2 nftables busybox-static
     docker-registry skopeo umoci buildah
+    e2fsprogs xfsprogs
 )
 
 dir=${1:?directory}

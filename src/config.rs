@@ -26,7 +26,7 @@ mod load;
 mod validate;
 
 pub use error::ConfigError;
-pub use handler::{Handler, Ulimit};
+pub use handler::{Handler, Size, Ulimit};
 pub use load::load;
 
 pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";

@@ -28,6 +28,7 @@ mod network;
 mod oci;
 pub mod proto;
 mod quantity;
+mod quota;
 mod require;
 mod sandbox;
 mod state;

@@ -116,6 +116,8 @@ pub struct ContainerInput<'a> {
     pub target_pid: Option<&'a Path>,
     /// SELinux's labels; none where it is off.
     pub labels: Option<&'a Labels>,
+    /// Its writable layer has a limit, which it must not get around.
+    pub limited_layer: bool,
 }
 
 pub(crate) fn security_context(config: &v1::ContainerConfig) -> Option<&v1::LinuxContainerSecurityContext> {

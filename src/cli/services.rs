@@ -8,12 +8,14 @@ use anyhow::Context as _;
 use crate::cgroups::Cgroups;
 use crate::cgroups::cpus::Cpus;
 use crate::config::Config;
+use crate::error::chain;
 use crate::image::{Images, ImagesConfig};
 use crate::lsm::apparmor::AppArmor;
 use crate::lsm::selinux::SeLinux;
 use crate::monitor::MonitorBinary;
 use crate::network::{self, BridgeConfig, NetworkConfig};
 use crate::oci::{Host, SeccompPrograms};
+use crate::quota::{Projects, Support};
 use crate::sandbox::{Pods, Services, Settings};
 use crate::state::{Layout, Store};
 use crate::streaming::{self, Streaming};
@@ -40,6 +42,8 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     });
     let images = images.context("cannot open the image store")?;
     let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
+    let projects = Projects::open(store.layout().persistent_pods()).context("cannot open the records")?;
+    report_unenforced(config, &projects);
     let cgroups = Arc::new(Cgroups::new(config.cgroup_driver).context("cannot use cgroups")?);
     let cpus = Cpus::open(&config.cpu, Arc::clone(&cgroups), &config.state)
         .context("cannot manage the node's CPUs")?;
@@ -52,6 +56,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     let services = Services {
         store,
         images: images.clone(),
+        projects: Arc::new(projects),
         network: network::Network::new(network_config(config)),
         streaming: streaming.context("cannot start the streaming server")?,
         monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
@@ -84,6 +89,26 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         "recovery finished"
     );
     Ok(pods)
+}
+
+/// A limit that cannot be enforced makes every container fail: better to know at once.
+fn report_unenforced(config: &Config, projects: &Projects) {
+    if projects.support() == Support::Enforced {
+        return;
+    }
+    for (handler, settings) in &config.handlers {
+        if settings
+            .writable_layer_limit
+            .or(settings.pod_writable_layer_limit)
+            .is_some()
+        {
+            tracing::error!(
+                handler,
+                error = chain(&projects.unsupported()),
+                "the configuration limits the writable layers of this runtime handler, which is not possible: its containers are refused"
+            );
+        }
+    }
 }
 
 fn streaming(config: &Config) -> streaming::Settings {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use oci_spec::runtime::PosixRlimitType;
 use serde::{Deserialize, Serialize};
 
+use crate::quantity;
+
 /// One runtime handler.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,6 +19,12 @@ pub struct Handler {
     pub default_ulimits: Vec<Ulimit>,
     /// How many processes and threads a container may have; 0 is no limit.
     pub pids_limit: u32,
+    /// How much a container may write into its root file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writable_layer_limit: Option<Size>,
+    /// How much the containers of a pod may write into their root file systems together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_writable_layer_limit: Option<Size>,
 }
 
 /// What runs the containers of a handler.
@@ -34,6 +42,54 @@ pub enum HandlerKind {
 pub struct ValueError {
     text: String,
     expected: &'static str,
+}
+
+/// An amount of space in Kubernetes' form, `500Mi` or `10Gi`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Size(u64);
+
+impl Size {
+    /// Less is not enough for the directories themselves; the kernel counts no more.
+    const BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 60;
+    const SUFFIXES: [&str; 6] = ["", "Ki", "Mi", "Gi", "Ti", "Pi"];
+
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let bytes = quantity::parse(text).filter(|bytes| Self::BYTES.contains(bytes));
+        bytes.map(Self).ok_or_else(|| ValueError {
+            text: text.chars().take(100).collect(),
+            expected: "a size from 1Mi to 1Ei, such as 500Mi or 10Gi",
+        })
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl From<Size> for String {
+    fn from(size: Size) -> Self {
+        let (mut number, mut suffixes) = (size.0, Size::SUFFIXES.into_iter());
+        let mut suffix = suffixes.next();
+        while number % 1024 == 0
+            && let Some(next) = suffixes.next()
+        {
+            (number, suffix) = (number / 1024, Some(next));
+        }
+        format!("{number}{}", suffix.unwrap_or_default())
+    }
 }
 
 /// An environment variable, `NAME=value`.

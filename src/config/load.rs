@@ -93,7 +93,12 @@ fn known_keys() -> Table {
     full.images.auth_file = Some(PathBuf::new());
     full.metrics.address = Some(MetricsAddress::Unix(PathBuf::new()));
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
-    full.handlers = [("*".to_owned(), Handler::default())].into();
+    let handler = Handler {
+        writable_layer_limit: "1Mi".parse().ok(),
+        pod_writable_layer_limit: "1Mi".parse().ok(),
+        ..Handler::default()
+    };
+    full.handlers = [("*".to_owned(), handler)].into();
     Table::try_from(full).expect("the defaults are UTF-8 and have no null")
 }
 

@@ -275,12 +275,47 @@ fn a_bare_path_is_the_same_socket() {
 }
 
 #[test]
+fn sizes_are_read_as_kubernetes_writes_them_and_printed_so() {
+    let printed = |text: &str| text.parse::<Size>().map(String::from);
+    assert_eq!(printed("10Gi").unwrap(), "10Gi");
+    assert_eq!(printed("2048Mi").unwrap(), "2Gi");
+    assert_eq!(printed("1.5Gi").unwrap(), "1536Mi");
+    assert_eq!(printed("5M").unwrap(), "5000000");
+    assert_eq!(printed("1Ei").unwrap(), "1024Pi");
+    for wrong in ["", "1", "1023Ki", "2Ei", "10GiB", "-1Gi"] {
+        assert!(printed(wrong).is_err(), "{wrong:?}");
+    }
+    let text = "[handlers.\"\"]\nwritable_layer_limit = \"10Gi\"\n";
+    let config: Config = toml::from_str(text).unwrap();
+    assert!(config.validate().is_ok());
+    let limit = config.handlers[""].writable_layer_limit;
+    assert_eq!(limit.map(Size::bytes), Some(10 << 30));
+    assert!(
+        config
+            .to_toml()
+            .unwrap()
+            .contains("writable_layer_limit = \"10Gi\"")
+    );
+}
+
+#[test]
+fn a_handler_limits_containers_or_pods() {
+    let text = "[handlers.x]\nwritable_layer_limit = \"1Gi\"\npod_writable_layer_limit = \"2Gi\"\n";
+    let config: Config = toml::from_str(text).unwrap();
+    let error = config.validate().unwrap_err().to_string();
+    assert!(error.contains("pod_writable_layer_limit"), "{error}");
+}
+
+#[test]
 fn every_key_is_documented() {
     let docs = include_str!("../../docs/configuration.md");
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
     full.apparmor.default_profile = Some(String::new());
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
+    let handler = full.handlers.entry(String::new()).or_default();
+    handler.writable_layer_limit = "1Mi".parse().ok();
+    handler.pod_writable_layer_limit = "1Mi".parse().ok();
     let table = toml::Table::try_from(full).unwrap();
     let mut keys = Vec::new();
     for (name, value) in &table {

@@ -54,6 +54,13 @@ impl Config {
                 &handler.pids_limit,
                 "at most 4194304, or 0 for no limit",
             )?;
+            let of_pod = handler.pod_writable_layer_limit.map(String::from);
+            check(
+                of_pod.is_none() || handler.writable_layer_limit.is_none(),
+                "handlers.NAME.pod_writable_layer_limit",
+                &of_pod.unwrap_or_default(),
+                "left out where writable_layer_limit is set: a file counts for one limit only",
+            )?;
         }
         let profile = self.apparmor.default_profile.as_deref();
         check(

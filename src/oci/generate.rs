@@ -71,13 +71,12 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
             .set_uid_mappings(Some(userns::to_oci(range)))
             .set_gid_mappings(Some(userns::to_oci(range)));
     }
-    linux
-        .set_namespaces(Some(namespaces))
-        .set_seccomp(security::seccomp(
-            &input.prepared.seccomp,
-            &bounding(&process),
-            input.host,
-        )?);
+    let mut seccomp = security::seccomp(&input.prepared.seccomp, &bounding(&process), input.host)?;
+    // In a user namespace the kernel sees to it, and who is privileged can do anything with the node's disks.
+    if input.limited_layer && users.is_none() && !security.privileged {
+        seccomp = Some(security::keep_projects(seccomp, input.host)?);
+    }
+    linux.set_namespaces(Some(namespaces)).set_seccomp(seccomp);
     let mut spec = Spec::default();
     // Older versions of crun refuse any later one, and nothing here needs it.
     spec.set_version("1.0.2".to_owned())

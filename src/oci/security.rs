@@ -96,6 +96,17 @@ pub(crate) fn seccomp(
     Ok(Some(resolved))
 }
 
+/// The filter of a container whose writable layer has a limit: see [`pausa_seccomp::keep_projects`].
+pub(crate) fn keep_projects(seccomp: Option<LinuxSeccomp>, host: &Host) -> Result<LinuxSeccomp, OciError> {
+    match host.architecture.filter(|_| host.seccomp) {
+        Some(native) => Ok(pausa_seccomp::keep_projects(seccomp, native)),
+        None => {
+            let reason = "a limit of the writable layer needs seccomp filters, which this kernel or machine does not have";
+            Err(OciError::lacks(SECCOMP, "", reason))
+        }
+    }
+}
+
 /// The AppArmor profile in CRI, and the field that names it. The deprecated name counts only if the newer field is absent.
 ///
 /// Without a word, a container gets the default profile, and a privileged one none: the default one denies what it is

@@ -60,6 +60,7 @@ pub(super) struct Case {
     pub(super) cgroups: Layout,
     pub(super) prepared: Prepared,
     pub(super) labels: Option<Labels>,
+    pub(super) limited_layer: bool,
     files: PodFiles,
 }
 
@@ -107,6 +108,7 @@ impl Case {
             cgroups: v2_layout(),
             prepared: Prepared::default(),
             labels: None,
+            limited_layer: false,
             files: PodFiles {
                 hosts: Some("/run/pod/hosts".into()),
                 hostname: Some("/run/pod/hostname".into()),
@@ -162,6 +164,7 @@ impl Case {
             namespaces: &self.namespaces()?,
             target_pid: None,
             labels: self.labels.as_ref(),
+            limited_layer: self.limited_layer,
         })
     }
 

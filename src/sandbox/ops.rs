@@ -4,13 +4,14 @@
 //! (`impl Lifecycle`, pure), what the actor does about it (`impl Pod`), and the work that takes time, which either succeeds
 //! whole or undoes what it had made until it failed, whether or not anybody still waits.
 //!
-//! `cgroup`, `confine`, `files`, `userns`, `volumes`, `log` and `oom_score` are what several operations need of the kernel.
+//! `cgroup`, `confine`, `files`, `layer`, `userns`, `volumes`, `log` and `oom_score` are what several operations need of the kernel.
 
 mod cgroup;
 mod confine;
 mod create_container;
 mod exec;
 mod files;
+mod layer;
 mod log;
 mod oom_score;
 mod port_forward;
@@ -27,7 +28,11 @@ mod volumes;
 pub(in crate::sandbox) use cgroup::{kill_cgroup, remove_cgroup, seat_again, seat_monitor};
 pub(in crate::sandbox) use create_container::ContainerParts;
 pub(in crate::sandbox) use files::{open_directory, share_netns_dir, unbind_netns, unmount};
-pub(in crate::sandbox) use remove_container::{read_exit_record, remove_layer, remove_layers};
+pub(in crate::sandbox) use layer::{
+    check as check_layer_limits, describe as describe_layer, remove_layer, remove_layers,
+    usage as layer_usage,
+};
+pub(in crate::sandbox) use remove_container::read_exit_record;
 pub(in crate::sandbox) use start_container::Started;
 pub(in crate::sandbox) use stop_pod::needs_teardown;
 

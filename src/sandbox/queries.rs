@@ -1,6 +1,6 @@
 //! What readers see: views as the actors publish them. Nothing here waits for an actor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -142,19 +142,30 @@ impl Pods {
         Ok(v1::UpdateRuntimeConfigResponse {})
     }
 
-    /// What the writable layers of all containers take on disk. Counts at every call; layers that vanish meanwhile do not
-    /// matter.
+    /// What the writable layers of all containers take on disk. Asks the kernel, or counts, at every call; layers that vanish
+    /// meanwhile do not matter.
     pub async fn writable_usage(&self) -> Usage {
-        let layout = self.services.store.layout().clone();
+        let services = Arc::clone(&self.services);
         let views = self.views();
         blocking(move || {
             let mut sum = Usage::default();
+            let mut projects = BTreeSet::new();
             for record in views.iter().flat_map(|view| view.containers.values()) {
-                let upper = layout.persistent_container(&record.pod, &record.id).join("upper");
-                let usage = ops::open_directory(&upper)
-                    .ok()
-                    .and_then(|directory| pausa_layer::usage(directory.as_fd()).ok())
-                    .unwrap_or_default();
+                let layout = services.store.layout();
+                let kept = layout.persistent_container(&record.pod, &record.id);
+                let usage = if let Some((project, quota)) = ops::layer_usage(&services.projects, &kept) {
+                    if !projects.insert(project.id) {
+                        // With another container of its pod.
+                        continue;
+                    }
+                    let (bytes, inodes) = (quota.bytes, quota.inodes);
+                    Usage { bytes, inodes }
+                } else {
+                    ops::open_directory(&kept.join("upper"))
+                        .ok()
+                        .and_then(|directory| pausa_layer::usage(directory.as_fd()).ok())
+                        .unwrap_or_default()
+                };
                 sum.bytes += usage.bytes;
                 sum.inodes += usage.inodes;
             }

@@ -118,8 +118,9 @@ fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
         .filter(|id| !known.contains(id.as_str()));
     unknown
         .filter(|id| {
-            let store = &pods.services.store;
-            let layer = ops::remove_layer(&store.layout().persistent_container(&pod.pod.id, id));
+            let (store, projects) = (&pods.services.store, &pods.services.projects);
+            let kept = store.layout().persistent_container(&pod.pod.id, id);
+            let layer = ops::remove_layer(projects, &kept);
             layer.is_ok() && store.forget_container(&pod.pod.id, id).is_ok()
         })
         .count()

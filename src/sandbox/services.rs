@@ -15,6 +15,7 @@ use crate::lsm::selinux::SeLinux;
 use crate::monitor::MonitorBinary;
 use crate::network::Network;
 use crate::oci::{Host, SeccompPrograms};
+use crate::quota::Projects;
 use crate::state::Store;
 use crate::streaming::Streaming;
 
@@ -23,6 +24,8 @@ use crate::streaming::Streaming;
 pub struct Services {
     pub store: Store,
     pub images: Images,
+    /// Of the file system of the writable layers.
+    pub projects: Arc<Projects>,
     pub network: Network,
     pub cgroups: Arc<Cgroups>,
     pub cpus: Arc<Cpus>,

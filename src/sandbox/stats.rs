@@ -1,7 +1,8 @@
 //! Usage of pods and containers: what the kernel counted, in CRI's words.
 //!
 //! ```text
-//!   views ─▶ which ones ─┬─▶ layers   writable layers: measured in the background, 10 s old at most when asked for steadily
+//!   views ─▶ which ones ─┬─▶ layers   writable layers: counted by the kernel where the file system has quotas for projects, else
+//!                        │             measured in the background, 10 s old at most when asked for steadily
 //!                        └─▶ read     cgroups and /proc, on the blocking pool ─▶ rates ─▶ words (CRI)
 //! ```
 //!
@@ -21,6 +22,7 @@
 //!
 //! Sources: CRI v1 `ContainerStats`, `PodSandboxStats`; KEP-2371 (stats from CRI), KEP-4205 (PSI).
 
+mod full;
 mod layers;
 mod network;
 mod rates;
@@ -29,28 +31,32 @@ mod sample;
 mod to_cri;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pausa_layer::Usage;
 
+use full::FullLayers;
 use layers::{Layers, Measured, Wait};
 use rates::Rates;
 use read::Reader;
 
-use super::Pods;
 use super::record::{PodState, PodView};
 use super::services::Services;
+use super::{Pods, ops};
 use crate::blocking::blocking;
 use crate::container::ContainerRecord;
 use crate::error::Failure;
 use crate::id::Id;
 use crate::proto::v1;
+use crate::quota::Support;
 use crate::require;
 
 /// What is remembered between two calls.
 #[derive(Debug)]
 pub(super) struct Memory {
     layers: Arc<Layers>,
+    full: FullLayers,
     rates: Rates,
     /// Where ImageFsInfo says that writable layers are.
     mountpoint: String,
@@ -63,6 +69,7 @@ impl Memory {
         let id = filesystems.into_iter().next().and_then(|one| one.fs_id);
         Self {
             layers: Arc::default(),
+            full: FullLayers::default(),
             rates: Rates::default(),
             mountpoint: id.unwrap_or_default().mountpoint,
         }
@@ -142,20 +149,51 @@ impl Pods {
     /// All it takes to read these containers, with their writable layers measured.
     async fn reader(&self, records: &[&Arc<ContainerRecord>], wait: Wait) -> Reader {
         let layout = self.services.store.layout();
-        let trees = records
+        let mut layers: Vec<_> = records
             .iter()
             .map(|record| {
                 let kept = layout.persistent_container(&record.pod, &record.id);
-                (record.id.clone(), kept.join("upper"))
+                (record.id.clone(), record.pod.clone(), kept)
             })
             .collect();
-        let measured: HashMap<Id, Measured> = layers::measured(&self.stats.layers, trees, wait).await;
+        let mut counted = HashMap::new();
+        if self.services.projects.support() != Support::Nothing {
+            let (services, memory) = (Arc::clone(&self.services), Arc::clone(&self.stats));
+            (layers, counted) = blocking(move || {
+                let counted = count(&services, &memory, &layers);
+                layers.retain(|(id, ..)| !counted.contains_key(id));
+                (layers, counted)
+            })
+            .await;
+        }
+        let trees = layers.into_iter().map(|(id, _, kept)| (id, kept.join("upper")));
+        let mut measured = layers::measured(&self.stats.layers, trees.collect(), wait).await;
+        measured.extend(counted);
         Reader {
             services: Arc::clone(&self.services),
             memory: Arc::clone(&self.stats),
             measured,
         }
     }
+}
+
+/// Asks the kernel about layers (container, pod, persistent directory) with a project of their own, and takes note of the full
+/// ones, also of those that share their pod's. Blocks.
+fn count(services: &Services, memory: &Memory, layers: &[(Id, Id, PathBuf)]) -> HashMap<Id, Measured> {
+    let mut counted = HashMap::new();
+    for (id, pod, kept) in layers {
+        let Some((project, quota)) = ops::layer_usage(&services.projects, kept) else {
+            continue;
+        };
+        memory.full.look(id, pod, project.shared, &quota);
+        if !project.shared {
+            let (bytes, inodes) = (quota.bytes, quota.inodes);
+            let usage = Usage { bytes, inodes };
+            let at = crate::state::now();
+            counted.insert(id.clone(), Measured { at, usage });
+        }
+    }
+    counted
 }
 
 /// The containers of these pods.

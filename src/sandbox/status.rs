@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ops;
 use super::record::{PodRecord, PodState, PodView};
 use super::services::Services;
 use crate::cgroups::QosClass;
@@ -88,6 +89,10 @@ pub(super) fn container_info(services: &Services, record: &ContainerRecord) -> B
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
     let spec = std::fs::read(bundle.join("config.json")).ok();
     let spec = spec.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let kept = services
+        .store
+        .layout()
+        .persistent_container(&record.pod, &record.id);
     let info = serde_json::json!({
         "sandboxID": record.pod,
         "pid": pid,
@@ -95,6 +100,7 @@ pub(super) fn container_info(services: &Services, record: &ContainerRecord) -> B
         "bundle": bundle,
         "cgroup": record.cgroup,
         "cpuPinning": record.pinning.as_ref().filter(|_| !matches!(record.run, RunState::Exited(_))),
+        "writableLayer": ops::describe_layer(&services.projects, &kept),
         "config": record.config,
         "runtimeSpec": spec,
     });

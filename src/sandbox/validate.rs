@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::error::PodError;
+use super::ops::check_layer_limits;
 use super::record::selinux_options;
 use crate::oci::{pod_namespaces, pod_security_context, security_context};
 use crate::proto::v1::{self, NamespaceMode};
@@ -52,6 +53,7 @@ pub(super) fn pod(config: &v1::PodSandboxConfig) -> Result<(), PodError> {
         selinux("config.linux.security_context.selinux_options", options)?;
     }
     namespaces(&pod_namespaces(config))?;
+    check_layer_limits(config)?;
     let users = crate::oci::pod_users(config).map(drop);
     users.map_err(|error| PodError::failed("give the pod these users", error))
 }

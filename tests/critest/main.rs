@@ -30,6 +30,7 @@ mod image_cli;
 mod image_volumes;
 mod images;
 mod images_crash;
+mod layer_quota;
 mod log_files;
 mod metrics;
 mod mounts;

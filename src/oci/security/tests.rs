@@ -219,3 +219,31 @@ fn a_profile_of_the_configuration_that_cannot_be_is_refused_at_once() {
         );
     }
 }
+
+#[test]
+fn who_has_a_limited_layer_cannot_leave_it() {
+    let denies = |case: &crate::oci::tests::Case| {
+        let spec = case.generate().unwrap();
+        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        let rules = seccomp.and_then(|seccomp| seccomp.syscalls().clone());
+        let first = rules.unwrap_or_default().into_iter().next();
+        first.is_some_and(|rule| rule.names()[..] == ["file_setattr"])
+    };
+    let mut case = crate::oci::tests::Case::new();
+    case.prepared.seccomp = Seccomp::RuntimeDefault;
+    assert!(!denies(&case));
+    case.limited_layer = true;
+    assert!(denies(&case));
+    case.prepared.seccomp = Seccomp::Unconfined;
+    assert!(denies(&case));
+    case.privileged();
+    assert!(!denies(&case));
+}
+
+#[test]
+fn a_limit_without_seccomp_is_refused() {
+    let mut host = host();
+    host.seccomp = false;
+    let error = keep_projects(None, &host).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+}

@@ -12,6 +12,7 @@ use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 
+use super::layer::{self, Limit};
 use super::volumes::{by_descriptor, mount_volumes};
 use super::{cgroup, confine, files, userns};
 use crate::blocking::blocking;
@@ -268,7 +269,15 @@ async fn create(
         }
         Err(error) => {
             // The writable layer and the bundle; mounts go with their descriptors.
-            if let Err(undo) = services.store.forget_container(&record.pod, &record.id) {
+            let kept = services
+                .store
+                .layout()
+                .persistent_container(&record.pod, &record.id);
+            let undone = layer::remove_layer(&services.projects, &kept).and_then(|()| {
+                let forgotten = services.store.forget_container(&record.pod, &record.id);
+                forgotten.map_err(|error| PodError::failed("remove its records", error))
+            });
+            if let Err(undo) = undone {
                 tracing::error!(
                     container = record.id.short(),
                     error = chain(&undo),
@@ -358,7 +367,12 @@ async fn fill(
     let users = userns::open(pod)?.map(Arc::new);
     let labels = confine::container_labels(services, pod, &record.config)?;
     let label = labels.as_ref().map(|labels| labels.file.as_str());
-    let root = mount_root(services, pod, &record, lease, users.clone(), label);
+    let limit = layer::limit(
+        &services.settings.handler(&pod.handler),
+        &pod.config,
+        &record.config,
+    )?;
+    let root = mount_root(services, pod, &record, lease, users.clone(), label, Some(limit));
     let (prepared, root) = tokio::join!(prepared, root);
     let (mut prepared, root) = (prepared?, root?);
     steps.enter("labels of volumes");
@@ -404,6 +418,7 @@ async fn fill(
         namespaces: &namespaces,
         target_pid: target.as_deref(),
         labels: labels.as_ref(),
+        limited_layer: limit != Limit::None,
     });
     let spec = spec.map_err(invalid)?;
     write_bundle(services, &record, &spec)?;
@@ -518,7 +533,7 @@ pub(super) async fn rebuild(
         .linux()
         .as_ref()
         .and_then(|linux| linux.mount_label().as_deref());
-    let root = mount_root(services, pod, record, &lease, users.clone(), label).await?;
+    let root = mount_root(services, pod, record, &lease, users.clone(), label, None).await?;
     let bundle = services.store.layout().bundle(&record.pod, &record.id);
     let volumes = mount_volumes(services, &record.config, &bundle, users, label).await?;
     let namespaces = oci::namespace_plan(&pod.config, &record.config)
@@ -534,7 +549,7 @@ pub(super) async fn rebuild(
 }
 
 /// Mounts a container's root, detached: no mount table shows it and it ends with its last user. `users` is the pod's
-/// user namespace, `label` SELinux's label of all files.
+/// user namespace, `label` SELinux's label of all files, `new` the limit of a writable layer that is made first.
 async fn mount_root(
     services: &Services,
     pod: &PodRecord,
@@ -542,18 +557,19 @@ async fn mount_root(
     lease: &Lease,
     users: Option<Arc<OwnedFd>>,
     label: Option<&str>,
+    new: Option<Limit>,
 ) -> Result<OwnedFd, PodError> {
     let kept = services
         .store
         .layout()
         .persistent_container(&record.pod, &record.id);
     let (layers, range, label) = (lease.layers(), pod.id_range(), label.map(str::to_owned));
+    let projects = Arc::clone(&services.projects);
     blocking(move || {
-        let (upper, work) = (kept.join("upper"), kept.join("work"));
-        for dir in [&upper, &work] {
-            std::fs::create_dir_all(dir)
-                .map_err(|error| PodError::io(format!("make {}", dir.display()), error))?;
+        if let Some(limit) = new {
+            layer::make(&projects, &kept, limit)?;
         }
+        let (upper, work) = (kept.join("upper"), kept.join("work"));
         // What the root of the mount is: the image's has no say in that.
         userns::chown(&upper, range)?;
         let users = users.as_ref().map(|users| users.as_fd());

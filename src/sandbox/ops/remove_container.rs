@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use pausa_monitor_protocol::{EXITS_DIR, ExitRecord, Request};
 
-use super::{cgroup, files};
+use super::cgroup;
+use super::layer::remove_layer;
 use crate::blocking::blocking;
 use crate::container::{ContainerRecord, RunState};
-use crate::error::{ErrorKind, Failure};
+use crate::error::Failure;
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::monitor::Monitor;
@@ -149,8 +150,8 @@ async fn remove(
     steps.enter("files");
     let (services, pod, id) = (Arc::clone(services), record.pod.clone(), record.id.clone());
     blocking(move || {
-        // The container made it: as deep and with names as odd as it liked.
-        remove_layer(&services.store.layout().persistent_container(&pod, &id))?;
+        let kept = services.store.layout().persistent_container(&pod, &id);
+        remove_layer(&services.projects, &kept)?;
         failpoint_before(OPERATION, "record");
         let forgotten = services.store.forget_container(&pod, &id);
         forgotten.map_err(|error| {
@@ -158,29 +159,6 @@ async fn remove(
         })
     })
     .await
-}
-
-/// Removes the writable layers of all containers in a pod's persistent directory.
-pub(in crate::sandbox) fn remove_layers(kept_pod: &Path) -> Result<(), PodError> {
-    let containers = std::fs::read_dir(kept_pod.join("containers"));
-    for container in containers.into_iter().flatten().filter_map(Result::ok) {
-        remove_layer(&container.path())?;
-    }
-    Ok(())
-}
-
-/// Removes the writable layer in a container's persistent directory.
-pub(in crate::sandbox) fn remove_layer(kept: &Path) -> Result<(), PodError> {
-    let Ok(dir) = files::open_directory(kept) else {
-        return Ok(());
-    };
-    for name in ["upper", "work"] {
-        pausa_layer::remove_tree(std::os::fd::AsFd::as_fd(&dir), name.as_ref()).map_err(|error| {
-            let doing = format!("remove {}", kept.join(name).display());
-            PodError::failed_as(doing, ErrorKind::Internal, error)
-        })?;
-    }
-    Ok(())
 }
 
 /// What a monitor left on file about a container's end, if it got that far. `pod` is the pod's directory.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::files::{SHM, unmount};
+use super::layer;
 use crate::blocking::blocking;
 use crate::error::Failure;
 use crate::failpoint::failpoint_before;
@@ -80,6 +81,7 @@ pub(super) async fn forget(services: &Arc<Services>, id: &Id) -> Result<(), PodE
     blocking(move || {
         failpoint_before(OPERATION, "forget");
         unmount(&services.store.layout().pod(&id).join(SHM));
+        layer::release_pod(&services.projects, &services.store.layout().persistent_pod(&id));
         let forgotten = services.store.forget_pod(&id);
         forgotten
             .map_err(|error| PodError::failed(format!("remove the records of pod {}", id.short()), error))

@@ -27,7 +27,7 @@ pub(super) fn remove_strays(pods: &Pods) -> usize {
 fn remove(pods: &Pods, id: &Id) -> bool {
     let layout = pods.services.store.layout();
     unmount_below(&layout.pod(id));
-    let removed = ops::remove_layers(&layout.persistent_pod(id))
+    let removed = ops::remove_layers(&pods.services.projects, &layout.persistent_pod(id))
         .map_err(|error| error.text())
         .and_then(|()| pods.services.store.forget_pod(id).map_err(|error| chain(&error)));
     match removed {
