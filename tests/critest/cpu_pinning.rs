@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use pausa::proto::v1;
+use rustix::fs::{FlockOperation, flock};
 use tonic::Code;
 
 use crate::harness::pod::monitor_of;
@@ -102,6 +103,17 @@ async fn info(container: &Container<'_>) -> serde_json::Value {
     serde_json::from_str(&info["info"]).expect("JSON")
 }
 
+/// Runs a test with a daemon of its own, beside others that pin CPUs; alone if what it does takes CPUs from all of them.
+fn on_cpus(operation: FlockOperation, test: impl AsyncFnOnce(&Node)) {
+    let path = std::env::temp_dir().join("pausa-critest-cpus.lock");
+    let file = std::fs::File::create(path).expect("a file to lock");
+    flock(&file, operation).expect("a lock");
+    on_own_node(test);
+}
+
+const SHARED: FlockOperation = FlockOperation::LockShared;
+const ALONE: FlockOperation = FlockOperation::LockExclusive;
+
 async fn pinning(node: &Node) {
     node.pull("base").await;
     node.restart_with(Some(PINNING)).await;
@@ -111,7 +123,7 @@ async fn pinning(node: &Node) {
 #[test]
 #[ignore = "needs root"]
 fn a_guaranteed_container_has_its_cpus_for_itself() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let (crowd, pod) = (node.pod().await, node.pod().await);
         let pool = spinning(&crowd).await;
@@ -162,7 +174,7 @@ fn a_guaranteed_container_has_its_cpus_for_itself() {
 #[test]
 #[ignore = "needs root"]
 fn only_whole_cpus_of_guaranteed_pods_are_pinned() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let fraction = guaranteed(500);
         let burst = v1::LinuxContainerResources {
@@ -185,7 +197,7 @@ fn only_whole_cpus_of_guaranteed_pods_are_pinned() {
 #[test]
 #[ignore = "needs root"]
 fn the_class_of_a_pod_is_shown() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let pod = node.pod().await;
         let class = async || {
@@ -217,7 +229,7 @@ fn the_class_of_a_pod_is_shown() {
 #[test]
 #[ignore = "needs root"]
 fn the_clients_cpuset_wins() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let mut cpus = all().into_iter();
         let (first, others) = (cpus.next().expect("a CPU"), cpus.collect::<Cpus>());
@@ -244,7 +256,7 @@ fn the_clients_cpuset_wins() {
 #[test]
 #[ignore = "needs root"]
 fn a_shortage_names_who_has_the_cpus() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let pod = node.pod().await;
         let many = i64::try_from(all().len()).expect("few") * 1000;
@@ -276,7 +288,7 @@ fn a_shortage_names_who_has_the_cpus() {
 #[test]
 #[ignore = "needs root"]
 fn reserved_cpus_are_not_given_away() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         node.pull("base").await;
         let first = all().into_iter().next().expect("a CPU");
         node.restart_with(Some(&format!("{PINNING}reserved = \"{first}\"\n")))
@@ -294,7 +306,7 @@ fn reserved_cpus_are_not_given_away() {
 #[test]
 #[ignore = "needs root"]
 fn a_resize_takes_and_gives_cpus() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let (crowd, pod) = (node.pod().await, node.pod().await);
         let neighbour = spinning(&crowd).await;
@@ -350,7 +362,7 @@ fn a_resize_takes_and_gives_cpus() {
 #[test]
 #[ignore = "needs root"]
 fn pinned_containers_outlive_the_daemon() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         pinning(node).await;
         let (crowd, pod) = (node.pod().await, node.pod().await);
         let pool = spinning(&crowd).await;
@@ -394,7 +406,7 @@ fn cpuset_file(pid: i32, file: &str) -> Option<String> {
 #[test]
 #[ignore = "needs root"]
 fn a_partition_keeps_the_rest_of_the_node_away() {
-    on_own_node(async |node| {
+    on_cpus(ALONE, async |node| {
         node.pull("base").await;
         let before = all();
         let configuration = format!("{PINNING}isolation = \"partition\"\n");
@@ -464,7 +476,7 @@ fn interrupts() -> Vec<(String, Cpus)> {
 #[test]
 #[ignore = "needs root"]
 fn interrupts_leave_pinned_cpus() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         node.pull("base").await;
         let before = interrupts();
         node.restart_with(Some(&format!("{PINNING}move_interrupts = true\n")))
@@ -501,7 +513,7 @@ fn interrupts_leave_pinned_cpus() {
 #[test]
 #[ignore = "needs root"]
 fn quota_and_cpuset_limit_together() {
-    on_own_node(async |node| {
+    on_cpus(SHARED, async |node| {
         node.pull("base").await;
         let pod = node.pod().await;
         let first = all().into_iter().next().expect("a CPU");
