@@ -130,6 +130,7 @@ fn compile_protocols() -> Result<(), BoxError> {
         ("LayerProgress.state", "layer_state"),
         ("LayerProgress.since", "time"),
         ("LayerReport.method", "verify_method"),
+        ("CpuHolder.mode", "cpu_mode"),
     ] {
         admin.field_attribute(
             format!(".pausa.admin.v1.{field}"),

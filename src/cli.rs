@@ -14,6 +14,7 @@ use crate::config::{self, CgroupDriver, Config, ConfigError, MetricsAddress, Net
 use crate::error::chain;
 
 mod client;
+mod cpus;
 mod failure;
 mod image;
 mod output;
@@ -45,6 +46,11 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Show who runs on which CPUs of the node, and how busy they are.
+    ///
+    /// Neighbouring CPUs with the same owner are one line. Modes: `pinned` CPUs are a container's own; `given` ones were chosen by
+    /// the client; `reserved` ones are never pinned; the others are the shared pool.
+    Cpus(cpus::CpusArgs),
     /// Manage images.
     Image(image::ImageArgs),
     /// Print a completion script for a shell.
@@ -142,6 +148,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             output::print(&config.to_toml()?)
         }
+        Command::Cpus(args) => cpus::run(&args),
         Command::Image(args) => image::run(args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),

@@ -19,10 +19,12 @@ mod allocate;
 mod fixtures;
 mod interrupts;
 mod set;
+mod snapshot;
 mod topology;
 
 pub use set::{CpuSet, CpuSetError};
-pub use topology::{Topology, TopologyError};
+pub use snapshot::{Held, Snapshot};
+pub use topology::{Location, Topology, TopologyError};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The admin service: what `pausa image` asks for beyond CRI.
+//! The admin service: what the `pausa` command asks for beyond CRI.
 
 use futures_util::StreamExt;
 use tokio_util::io::StreamReader;
@@ -117,5 +117,10 @@ impl Admin for Services {
         let dry_run = request.into_inner().dry_run;
         let prune = async { Ok::<_, Failure>(self.pods.images().prune(dry_run).await.into()) };
         call("Prune", "", prune).await
+    }
+
+    async fn cpus(&self, _: Request<admin::CpusRequest>) -> Reply<admin::CpusResponse> {
+        let cpus = async { Ok::<_, Failure>(self.pods.services().cpus.snapshot().into()) };
+        call("Cpus", "", cpus).await
     }
 }

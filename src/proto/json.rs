@@ -1,10 +1,10 @@
 //! How some fields of messages look in JSON: `build.rs` names these functions in serde attributes.
 //!
-//! `pausa image … -o json` prints messages of the admin service; `docs/operations.md` documents the result.
+//! `-o json` of the `pausa` command prints messages of the admin service; `docs/operations.md` documents the result.
 
 use serde::Serializer;
 
-use super::admin::{LayerState, PullStep, VerifyMethod};
+use super::admin::{CpuMode, LayerState, PullStep, VerifyMethod};
 
 impl PullStep {
     /// For tables and JSON.
@@ -34,6 +34,17 @@ impl LayerState {
     }
 }
 
+impl CpuMode {
+    /// For tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::Pinned => "pinned",
+            Self::Given => "given",
+        }
+    }
+}
+
 /// The word of a [`PullStep`].
 pub(super) fn pull_step<S: Serializer>(step: &i32, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(PullStep::try_from(*step).unwrap_or_default().word())
@@ -51,6 +62,11 @@ pub(super) fn verify_method<S: Serializer>(method: &i32, to: S) -> Result<S::Ok,
         VerifyMethod::Tree => "tree",
         VerifyMethod::Unspecified => "unknown",
     })
+}
+
+/// The word of a [`CpuMode`].
+pub(super) fn cpu_mode<S: Serializer>(mode: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(CpuMode::try_from(*mode).unwrap_or_default().word())
 }
 
 /// Nanoseconds since the epoch as RFC 3339 in UTC, to the second.
@@ -88,7 +104,7 @@ pub(super) mod text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::admin::{LayerProgress, LayerReport, PullProgress};
+    use crate::proto::admin::{CpuHolder, LayerProgress, LayerReport, PullProgress};
 
     #[test]
     fn numbers_of_enums_are_words() {
@@ -113,6 +129,13 @@ mod tests {
             (&json["step"], &json["layers"][0]["state"]),
             (&"working".into(), &"unknown".into())
         );
+        for (mode, word) in [(1, "pinned"), (2, "given"), (99, "unknown")] {
+            let holder = CpuHolder {
+                mode,
+                ..Default::default()
+            };
+            assert_eq!(serde_json::to_value(&holder).unwrap()["mode"], word);
+        }
         let report = LayerReport {
             method: VerifyMethod::Exact.into(),
             ..Default::default()

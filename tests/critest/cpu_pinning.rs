@@ -509,6 +509,48 @@ fn interrupts_leave_pinned_cpus() {
     });
 }
 
+/// `pausa cpus`: who has CPUs, as people and as programs read it.
+#[test]
+#[ignore = "needs root"]
+fn the_map_of_the_node_says_who_runs_where() {
+    on_cpus(SHARED, async |node| {
+        pinning(node).await;
+        let pod = node.pod().await;
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&pinned).await;
+        let show = |arguments: &[&str]| {
+            let socket = format!("unix://{}", node.socket().display());
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_pausa"))
+                .args(["cpus", "--address", &socket])
+                .args(arguments)
+                .output();
+            let output = output.expect("the program");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let map: serde_json::Value = serde_json::from_str(&show(&["-o", "json"])).expect("JSON");
+        let holder = &map["holders"][0];
+        assert_eq!(
+            (&holder["container_id"], &holder["mode"]),
+            (&pinned.id.clone().into(), &"pinned".into())
+        );
+        assert_eq!(parse(holder["cpus"].as_str().expect("a list")), own);
+        let pool = parse(map["pool"].as_str().expect("a list"));
+        assert_eq!(pool, all().difference(&own).copied().collect());
+        assert_eq!(map["cpus"].as_array().map(Vec::len), Some(all().len()));
+        assert_eq!(
+            map["load"].as_object().map(serde_json::Map::len),
+            Some(all().len())
+        );
+        let text = show(&[]);
+        let name = &pod.config.metadata.as_ref().expect("a name").name;
+        let owner = format!("critest/{name}/");
+        let line = text.lines().find(|line| line.contains(&owner));
+        assert!(line.is_some_and(|line| line.contains("pinned")), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
+    });
+}
+
 /// Two CPUs of quota on one CPU are one: a quota says how much time, a cpuset where.
 #[test]
 #[ignore = "needs root"]

@@ -42,6 +42,17 @@ pub(super) struct Domain {
     pub(super) parts: Vec<Self>,
 }
 
+/// Where a CPU lies. Sockets, caches and cores have numbers that count all of the machine, in the order of the tree; a NUMA
+/// node has the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    pub cpu: usize,
+    pub socket: usize,
+    pub node: usize,
+    pub cache: usize,
+    pub core: usize,
+}
+
 /// What the CPUs share, for each level as sets that divide all CPUs among them.
 #[derive(Debug)]
 pub(super) struct Levels {
@@ -168,6 +179,30 @@ impl Topology {
 
     pub(super) fn machine(&self) -> &Domain {
         &self.machine
+    }
+
+    /// Where all CPUs lie, in the order of the tree.
+    pub fn locations(&self) -> Vec<Location> {
+        let mut all = Vec::new();
+        let (mut caches, mut cores) = (0.., 0..);
+        for (socket, domain) in self.machine.parts.iter().enumerate() {
+            for part in &domain.parts {
+                let node = self.nodes.iter().find(|(_, node)| node.overlap(&part.cpus) > 0);
+                let node = node.map_or(0, |(number, _)| *number);
+                for (part, cache) in part.parts.iter().zip(&mut caches) {
+                    for (part, core) in part.parts.iter().zip(&mut cores) {
+                        all.extend(part.cpus.iter().map(|cpu| Location {
+                            cpu,
+                            socket,
+                            node,
+                            cache,
+                            core,
+                        }));
+                    }
+                }
+            }
+        }
+        all
     }
 
     /// The NUMA nodes with memory that these CPUs are near to: their own, or all if their own have none.

@@ -1,5 +1,7 @@
-//! The image store's reports as messages of the admin service.
+//! Reports of the image store and of the CPUs as messages of the admin service.
 
+use crate::cgroups::cpus::{Held, Snapshot};
+use crate::config::{CpuPinning, CpuShortage};
 use crate::error::chain;
 use crate::image::{
     DocumentReport, ExportedImage, ImageReport, IncompleteImage, LayerProgress, LayerReport, LayerState,
@@ -185,6 +187,53 @@ impl From<ExportedImage> for admin::ExportedImage {
             exported_id: image.exported_id,
             names: image.names,
             exact: image.exact,
+        }
+    }
+}
+
+impl From<Snapshot> for admin::CpusResponse {
+    fn from(snapshot: Snapshot) -> Self {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let cpus = snapshot.cpus.iter().map(|location| admin::Cpu {
+            cpu: number(location.cpu),
+            socket: number(location.socket),
+            numa_node: number(location.node),
+            cache: number(location.cache),
+            core: number(location.core),
+            reserved: snapshot.reserved.contains(location.cpu),
+        });
+        let pinning = match snapshot.pinning {
+            CpuPinning::None => "none",
+            CpuPinning::Static => "static",
+        };
+        let on_shortage = match snapshot.on_shortage {
+            CpuShortage::Share => "share",
+            CpuShortage::Refuse => "refuse",
+        };
+        Self {
+            cpus: cpus.collect(),
+            pinning: pinning.to_owned(),
+            on_shortage: on_shortage.to_owned(),
+            pool: snapshot.pool.to_string(),
+            holders: snapshot.holders.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Held> for admin::CpuHolder {
+    fn from(held: Held) -> Self {
+        let mode = match held.pinned {
+            true => admin::CpuMode::Pinned,
+            false => admin::CpuMode::Given,
+        };
+        Self {
+            namespace: held.owner.namespace,
+            pod: held.owner.pod,
+            container: held.owner.container,
+            container_id: held.id.to_string(),
+            mode: mode.into(),
+            cpus: held.cpus.to_string(),
+            memory_nodes: held.mems.to_string(),
         }
     }
 }

@@ -1,0 +1,71 @@
+//! Who runs on which CPUs at one moment, for people to look at.
+//!
+//! Invariant: all parts are of the same moment, so that a CPU of a pinned container is never in the pool, too.
+//!
+//! Must never: be a base for decisions. When it is read, the next moment has begun.
+
+use super::{CpuSet, Cpus, Location, Owner, Place};
+use crate::config::{CpuPinning, CpuShortage};
+use crate::id::Id;
+
+/// Who runs on which CPUs at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The CPUs that can be used.
+    pub cpus: Vec<Location>,
+    /// Never pinned.
+    pub reserved: CpuSet,
+    /// The CPUs of everybody who has none of their own.
+    pub pool: CpuSet,
+    pub pinning: CpuPinning,
+    pub on_shortage: CpuShortage,
+    /// Everybody outside of the pool, by owner.
+    pub holders: Vec<Held>,
+}
+
+/// A container outside of the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub id: Id,
+    pub owner: Owner,
+    /// Whether its CPUs are its own.
+    pub pinned: bool,
+    pub cpus: CpuSet,
+    /// The NUMA nodes with memory that the CPUs are near to.
+    pub mems: CpuSet,
+}
+
+impl Cpus {
+    /// Who runs where now. During a change, a container still has what it is about to give back.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state.lock().clone();
+        let mut holders = Vec::new();
+        for (id, holder) in &state.holders {
+            let (pinned, cpus) = match &holder.place {
+                Place::Pinned(cpus) => (true, cpus.union(&holder.changing)),
+                Place::Given(_) | Place::Pool if !holder.changing.is_empty() => {
+                    (true, holder.changing.clone())
+                }
+                Place::Given(cpus) => (false, cpus.clone()),
+                // All monitors are among these.
+                Place::Pool => continue,
+            };
+            holders.push(Held {
+                id: id.clone(),
+                owner: holder.owner.clone(),
+                pinned,
+                mems: state.topology.memory_nodes(&cpus),
+                cpus,
+            });
+        }
+        holders.sort_by_cached_key(|held| held.owner.to_string());
+        Snapshot {
+            cpus: state.topology.locations(),
+            pool: state.pool(),
+            reserved: state.reserved,
+            pinning: self.pinning,
+            on_shortage: self.on_shortage,
+            holders,
+        }
+    }
+}
