@@ -531,7 +531,7 @@ fn the_map_of_the_node_says_who_runs_where() {
         let map: serde_json::Value = serde_json::from_str(&show(&["-o", "json"])).expect("JSON");
         let holder = &map["holders"][0];
         assert_eq!(
-            (&holder["container_id"], &holder["mode"]),
+            (&holder["containerId"], &holder["mode"]),
             (&pinned.id.clone().into(), &"pinned".into())
         );
         assert_eq!(parse(holder["cpus"].as_str().expect("a list")), own);
