@@ -6,7 +6,7 @@
 //!        └─▶ Pool     all that nobody has pinned┘
 //! ```
 //!
-//! Everything is derived from one table of holders; [`allocate`] decides which CPUs a new one gets. See
+//! Everything is derived from one table of holders; [`allocate()`] decides which CPUs a new one gets. See
 //! `docs/design/0013-cpu-pinning.md` for the order of steps.
 //!
 //! Invariants: no CPU is pinned twice; a CPU is written into a pinned container's cpuset only after it has been taken out of
