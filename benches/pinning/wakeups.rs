@@ -5,6 +5,7 @@
 //! compiled program.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -91,8 +92,13 @@ async fn wake_up_in(container: &Container<'_>, periods: usize) -> Vec<Duration> 
             "" => "/sys/fs/cgroup".to_owned(),
             some => format!("/sys/fs/cgroup/{some}"),
         };
-        // A hierarchy without controllers may be somewhere else; only cpu and cpuset matter.
-        fs::write(format!("{root}{path}/cgroup.procs"), child.id().to_string()).ok();
+        // A hierarchy without controllers may be somewhere else: no file may be made there. Only cpu and cpuset matter.
+        let file = fs::File::options()
+            .write(true)
+            .open(format!("{root}{path}/cgroup.procs"));
+        if let Ok(mut file) = file {
+            file.write_all(child.id().to_string().as_bytes()).ok();
+        }
     }
     let output = tokio::task::spawn_blocking(|| child.wait_with_output());
     let output = output.await.expect("a thread").expect("its output");
