@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
@@ -67,7 +68,7 @@ pub(super) fn run(args: &CpusArgs) -> anyhow::Result<()> {
 async fn show(daemon: &Daemon, args: &CpusArgs) -> anyhow::Result<()> {
     let terminal = io::stdout().is_terminal();
     let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut before = times(&fs::read_to_string(STAT)?);
+    let mut before = times(&stat()?);
     let mut pause = SAMPLE;
     loop {
         tokio::time::sleep(pause).await;
@@ -75,7 +76,7 @@ async fn show(daemon: &Daemon, args: &CpusArgs) -> anyhow::Result<()> {
         let map = answer
             .map_err(daemon.failed("the CPUs of the node"))?
             .into_inner();
-        let now = times(&fs::read_to_string(STAT)?);
+        let now = times(&stat()?);
         let document = Document {
             load: load(&before, &now),
             map,
@@ -97,11 +98,15 @@ async fn show(daemon: &Daemon, args: &CpusArgs) -> anyhow::Result<()> {
     }
 }
 
+fn stat() -> anyhow::Result<String> {
+    fs::read_to_string(STAT).with_context(|| format!("cannot read {STAT}"))
+}
+
 /// Time of a CPU since boot, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Times {
     busy: u64,
-    all: u64,
+    idle: u64,
 }
 
 /// The lines of proc_stat(5) that are about single CPUs.
@@ -111,26 +116,22 @@ fn times(stat: &str) -> BTreeMap<u32, Times> {
         let cpu = words.next()?.parse().ok()?;
         // Guests' time, which comes after these, is in the user's.
         let ticks: Vec<u64> = words.take(8).map_while(|word| word.parse().ok()).collect();
-        let all = ticks.iter().sum();
+        let all: u64 = ticks.iter().sum();
         let idle: u64 = ticks.iter().skip(3).take(2).sum();
-        Some((
-            cpu,
-            Times {
-                busy: all - idle,
-                all,
-            },
-        ))
+        let busy = all - idle;
+        Some((cpu, Times { busy, idle }))
     });
     cpus.collect()
 }
 
-/// Percent of the time between two samples.
+/// Percent of the time between two samples. Of a CPU without time between them nothing is known. Idle times may run
+/// backwards, see proc_stat(5).
 fn load(before: &BTreeMap<u32, Times>, now: &BTreeMap<u32, Times>) -> BTreeMap<u32, u64> {
     let cpus = now.iter().filter_map(|(cpu, now)| {
         let before = before.get(cpu)?;
-        let all = now.all.saturating_sub(before.all);
+        let idle = now.idle.saturating_sub(before.idle);
         let busy = now.busy.saturating_sub(before.busy);
-        Some((*cpu, (busy * 100).checked_div(all).unwrap_or(0).min(100)))
+        Some((*cpu, (busy * 100).checked_div(busy + idle)?))
     });
     cpus.collect()
 }
@@ -143,7 +144,8 @@ struct Run<'a> {
     owner: String,
     cores: CpuSet,
     cpus: CpuSet,
-    load: u64,
+    /// Of the CPUs of which it is known.
+    load: Vec<u64>,
 }
 
 fn runs(document: &Document) -> Vec<Run<'_>> {
@@ -160,14 +162,20 @@ fn runs(document: &Document) -> Vec<Run<'_>> {
     for cpu in &document.map.cpus {
         let (number, core) = (index(cpu.cpu), index(cpu.core));
         let here = holders.iter().filter(|(cpus, ..)| cpus.contains(number));
-        let owners: Vec<&str> = here.clone().map(|(.., owner)| owner.as_str()).collect();
-        let mode = match here.clone().next() {
+        // Whoever has it alone comes first.
+        let pinned = here.clone().find(|(_, mode, _)| *mode == CpuMode::Pinned);
+        let first = pinned.or_else(|| here.clone().next());
+        let mode = match first {
             Some((_, mode, _)) => mode.word(),
             None if cpu.reserved => "reserved",
             None => "pool",
         };
-        let owner = owners.join(", ");
-        let load = document.load.get(&cpu.cpu).copied().unwrap_or(0);
+        let owner = match (first, here.count()) {
+            (None, _) => String::new(),
+            (Some((.., owner)), 1) => owner.clone(),
+            // kubelet's static policy gives the same CPUs to every container without its own.
+            (Some((.., owner)), count) => format!("{owner} and {} more", count - 1),
+        };
         let same = |run: &&mut Run<'_>| {
             let place = |cpu: &Cpu| (cpu.socket, cpu.numa_node, cpu.cache);
             place(run.first) == place(cpu) && run.mode == mode && run.owner == owner
@@ -180,12 +188,12 @@ fn runs(document: &Document) -> Vec<Run<'_>> {
                 owner,
                 cores: CpuSet::default(),
                 cpus: CpuSet::default(),
-                load: 0,
+                load: Vec::new(),
             }),
         };
         run.cores.insert(core);
         run.cpus.insert(number);
-        run.load += load;
+        run.load.extend(document.load.get(&cpu.cpu));
     }
     runs
 }
@@ -200,14 +208,15 @@ fn render(document: &Document, coloured: bool) -> String {
         "SOCKET>", "NODE>", "CACHE>", "CORES", "CPUS", "LOAD>", "MODE", "OWNER",
     ]);
     for run in &runs {
-        let count = u64::try_from(run.cpus.len()).unwrap_or(1).max(1);
+        let known = u64::try_from(run.load.len()).unwrap_or_default();
+        let load = run.load.iter().sum::<u64>().checked_div(known);
         table.row([
             run.first.socket.to_string(),
             run.first.numa_node.to_string(),
             run.first.cache.to_string(),
             run.cores.to_string(),
             run.cpus.to_string(),
-            format!("{} %", run.load / count),
+            load.map_or_else(|| "-".to_owned(), |load| format!("{load} %")),
             run.mode.to_owned(),
             run.owner.clone(),
         ]);
