@@ -82,7 +82,8 @@ fn this_node_has_a_topology() {
 
 #[test]
 fn old_kernels_have_other_names() {
-    let machine = Machine::laptop();
+    let mut machine = Machine::laptop();
+    machine.memory = set("0,2");
     let sys = written(&machine);
     for cpu in machine.cpus().iter() {
         remove(&sys, &format!("cpu/cpu{cpu}/topology/core_cpus_list"));
@@ -162,11 +163,15 @@ fn lists_that_contradict_each_other_still_divide_the_cpus() {
     let sys = written(&Machine::laptop());
     write(&sys, "cpu/cpu2/topology/core_cpus_list", "1-3,99");
     write(&sys, "cpu/cpu4/topology/core_cpus_list", "6-7");
+    write(&sys, "node/online", "0-1");
     write(&sys, "node/node0/cpulist", "1-7");
+    fs::create_dir(sys.path().join("devices/system/node/node1")).unwrap();
+    write(&sys, "node/node1/cpulist", "6-9");
     let topology = Topology::read(sys.path()).unwrap();
-    let cores = ["0-1", "2-3", "4,6-7", "5", "8-9", "10-11", "12-13", "14-15"];
+    let cores = ["0-1", "2-3", "4,6-7", "5", "10-11", "12-13", "14-15", "8-9"];
     assert_eq!(domains(&topology, 4), cores);
-    assert_eq!(domains(&topology, 2), ["0-15"]);
+    // A CPU in no node is in the first.
+    assert_eq!(domains(&topology, 2), ["0-7,10-15", "8-9"]);
 }
 
 #[test]
