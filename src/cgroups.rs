@@ -219,13 +219,7 @@ impl Cgroups {
         match made.and_then(|()| cgroup.set_up(settings, devices)) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
-                if let Err(leftover) = cgroup.remove() {
-                    tracing::warn!(
-                        cgroup = path.relative(),
-                        error = chain(&leftover),
-                        "cannot remove a cgroup whose creation failed; garbage collection will retry"
-                    );
-                }
+                cgroup.discard();
                 Err(error)
             }
         }
@@ -357,6 +351,12 @@ impl Cgroups {
             .find(|root| self.layout.is_v2() || root.controllers.iter().any(is_cpuset))
     }
 
+    /// The directory that has a cgroup's cpuset; none without cpusets, or if the cgroup is not there.
+    fn cpuset(&self, path: &CgroupPath) -> Result<Option<Dir>, CgroupError> {
+        let dir = self.cpusets().map(|root| root.dir.open(&path.relative()));
+        Ok(dir.transpose()?.flatten())
+    }
+
     /// The CPUs that cgroups of this node may use; none without cpusets.
     pub(super) fn effective_cpus(&self) -> Result<Option<CpuSet>, CgroupError> {
         match self.cpusets() {
@@ -367,8 +367,7 @@ impl Cgroups {
 
     /// The CPUs that a cgroup may use. None if it is not there, or does not have a cpuset.
     pub(super) fn effective_cpus_of(&self, path: &CgroupPath) -> Result<Option<CpuSet>, CgroupError> {
-        let dir = self.cpusets().map(|root| root.dir.open(&path.relative()));
-        match dir.transpose()?.flatten() {
+        match self.cpuset(path)? {
             Some(dir) => self.effective_cpus_in(&dir),
             None => Ok(None),
         }
@@ -406,11 +405,10 @@ impl Cgroups {
     /// Moves the processes of cgroups to other CPUs. One that is not there, any more or yet, is left out. One that cannot be
     /// moved is reported in the log.
     pub(super) fn move_all(&self, paths: &[CgroupPath], cpus: &CpuSet) {
-        let Some(root) = self.cpusets() else { return };
         for path in paths {
-            let dir = root.dir.open(&path.relative());
-            let moved =
-                dir.and_then(|dir| dir.map_or(Ok(()), |dir| move_to(&dir, cpus, self.layout.is_v2())));
+            let moved = self
+                .cpuset(path)
+                .and_then(|dir| dir.map_or(Ok(()), |dir| move_to(&dir, cpus, self.layout.is_v2())));
             if let Err(error) = moved {
                 tracing::warn!(
                     cgroup = path.relative(),

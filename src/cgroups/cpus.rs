@@ -37,7 +37,6 @@ use serde::{Deserialize, Serialize};
 use self::allocate::allocate;
 use self::interrupts::Interrupts;
 use super::error::CgroupError;
-use super::partition::exclusive_above;
 use super::qos::{QosClass, whole_cpus};
 use super::{Cgroup, CgroupPath, Cgroups};
 use crate::blocking::blocking;
@@ -68,8 +67,8 @@ pub struct Cpus {
 struct Written {
     /// The cpuset of the members of the pool.
     pool: CpuSet,
-    /// The CPUs of partitions below each cgroup, by its path.
-    exclusive: BTreeMap<String, (CgroupPath, CpuSet)>,
+    /// The CPUs of partitions below each cgroup.
+    exclusive: BTreeMap<CgroupPath, CpuSet>,
 }
 
 #[derive(Debug, Clone)]
@@ -138,6 +137,14 @@ pub struct Claim<'a> {
     pub resources: &'a LinuxContainerResources,
 }
 
+impl Claim<'_> {
+    /// How many CPUs of its own the container could have; none if it is not one for that.
+    fn cpus(&self) -> Option<usize> {
+        let is_for_pinning = self.class == QosClass::Guaranteed && self.resources.cpuset_cpus.is_empty();
+        whole_cpus(self.resources).filter(|_| is_for_pinning)
+    }
+}
+
 /// Why a container cannot have CPUs of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
@@ -196,7 +203,7 @@ impl Drop for Seat {
         let mut state = self.cpus.state.lock();
         let holder = state.holders.remove(&self.id);
         drop(state);
-        if holder.is_some_and(|holder| matches!(holder.place, Place::Pinned(_))) {
+        if holder.is_some_and(|holder| !holder.owned().is_empty()) {
             self.cpus.move_pool_soon();
         }
     }
@@ -234,14 +241,13 @@ impl State {
         self.topology.cpus().difference(&taken)
     }
 
-    /// Where a container is to run. `allowed` are the CPUs of the cgroup above it, `now` is where it runs already.
+    /// Where a container is to run. `allowed` are the CPUs of the cgroup above it.
     fn decide(
         &self,
         id: &Id,
         claim: Claim<'_>,
         pinning: CpuPinning,
         allowed: Option<&CpuSet>,
-        now: Option<&Place>,
     ) -> Result<Place, CpuError> {
         let text = &claim.resources.cpuset_cpus;
         if !text.is_empty() {
@@ -251,17 +257,17 @@ impl State {
             })?;
             return Ok(Place::Given(given));
         }
-        let kept = match now {
+        let kept = match self.holders.get(id).map(|holder| &holder.place) {
             Some(Place::Pinned(cpus)) => cpus.clone(),
             _ => CpuSet::default(),
         };
-        // What is pinned stays so after the policy was turned off.
-        if pinning == CpuPinning::None && kept.is_empty() || claim.class != QosClass::Guaranteed {
-            return Ok(Place::Pool);
-        }
-        let Some(wanted) = whole_cpus(claim.resources) else {
+        let Some(wanted) = claim.cpus() else {
             return Ok(Place::Pool);
         };
+        // What is pinned stays so after the policy was turned off.
+        if pinning == CpuPinning::None && kept.is_empty() {
+            return Ok(Place::Pool);
+        }
         let usable = |cpus: CpuSet| match allowed {
             Some(allowed) => cpus.intersection(allowed),
             None => cpus,
@@ -294,6 +300,12 @@ impl State {
         }
     }
 
+    /// The pool, if `id` is a member that has to be kept off the pinned CPUs.
+    fn pool_of(&self, id: &Id) -> Option<CpuSet> {
+        let holder = self.holders.get(id)?;
+        (self.active && holder.place == Place::Pool).then(|| self.pool())
+    }
+
     fn pinned(&self, id: &Id) -> Option<Pinning> {
         match &self.holders.get(id)?.place {
             Place::Pinned(cpus) => Some(Pinning {
@@ -319,7 +331,8 @@ impl Cpus {
             text: config.reserved.clone(),
             source,
         })?;
-        let topology = usable(&cgroups, &CpuSet::default())?;
+        let topology = Topology::read(Path::new(SYS))?;
+        let topology = topology.restricted_to(&usable(&cgroups, &CpuSet::default())?);
         Ok(Arc::new(Self {
             written: tokio::sync::Mutex::new(Written {
                 pool: topology.cpus().clone(),
@@ -354,10 +367,11 @@ impl Cpus {
         claim: Claim<'_>,
     ) -> Result<Seat, CpuError> {
         let allowed = self.allowed(&cgroup, claim).await;
-        let seat = self.take(id, owner, cgroup, |state| {
-            let decided = state.decide(id, claim, self.pinning, allowed.as_ref(), None);
-            self.bridge(id, decided)
-        })?;
+        let seat = {
+            let mut state = self.state.lock();
+            let place = self.decide(&state, id, claim, allowed.as_ref())?;
+            self.enter(&mut state, id, owner, cgroup, place)
+        };
         // Others do not wait for a move that is under way: they catch up with it.
         if self.pinned(id).is_some() {
             self.move_pool().await;
@@ -381,18 +395,7 @@ impl Cpus {
         };
         let mut state = self.state.lock();
         state.active |= pinning.is_some();
-        let holder = Holder {
-            owner,
-            cgroup,
-            place,
-            changing: CpuSet::default(),
-        };
-        state.holders.insert(id.clone(), holder);
-        drop(state);
-        Seat {
-            cpus: Arc::clone(self),
-            id: id.clone(),
-        }
+        self.enter(&mut state, id, owner, cgroup, place)
     }
 
     /// Gives a pod's monitor its place, in the pool.
@@ -400,15 +403,14 @@ impl Cpus {
         self.seat_again(pod, owner, cgroup, None, &LinuxContainerResources::default())
     }
 
-    fn take(
+    fn enter(
         self: &Arc<Self>,
+        state: &mut State,
         id: &Id,
         owner: Owner,
         cgroup: CgroupPath,
-        decide: impl FnOnce(&State) -> Result<Place, CpuError>,
-    ) -> Result<Seat, CpuError> {
-        let mut state = self.state.lock();
-        let place = decide(&state)?;
+        place: Place,
+    ) -> Seat {
         let holder = Holder {
             owner,
             cgroup,
@@ -416,16 +418,21 @@ impl Cpus {
             changing: CpuSet::default(),
         };
         state.holders.insert(id.clone(), holder);
-        drop(state);
-        Ok(Seat {
+        Seat {
             cpus: Arc::clone(self),
             id: id.clone(),
-        })
+        }
     }
 
-    /// A shortage, as it is configured: refused, or shared with a line in the log.
-    fn bridge(&self, id: &Id, decided: Result<Place, CpuError>) -> Result<Place, CpuError> {
-        match decided {
+    /// [`State::decide`], where a shortage is handled as it is configured: refused, or shared with a line in the log.
+    fn decide(
+        &self,
+        state: &State,
+        id: &Id,
+        claim: Claim<'_>,
+        allowed: Option<&CpuSet>,
+    ) -> Result<Place, CpuError> {
+        match state.decide(id, claim, self.pinning, allowed) {
             Err(error @ CpuError::Shortage { .. }) if self.on_shortage == CpuShortage::Share => {
                 tracing::warn!(
                     container = id.short(),
@@ -440,7 +447,7 @@ impl Cpus {
 
     /// The CPUs of the cgroup above a container, where it could have some of its own.
     async fn allowed(&self, cgroup: &CgroupPath, claim: Claim<'_>) -> Option<CpuSet> {
-        if self.pinning == CpuPinning::None || claim.class != QosClass::Guaranteed {
+        if self.pinning == CpuPinning::None || claim.cpus().is_none() {
             return None;
         }
         let (cgroups, path) = (Arc::clone(&self.cgroups), cgroup.clone());
@@ -472,15 +479,15 @@ impl Cpus {
         /// No limit, for `cpu_quota`.
         const UNLIMITED: i64 = -1;
         let state = self.state.lock();
-        let (cpus, mems, pinned) = match (state.pinned(id), state.holders.get(id)) {
+        let (cpus, mems, pinned) = match (state.pinned(id), state.pool_of(id)) {
             (Some(Pinning { cpus, mems }), _) => (cpus, mems, true),
-            (None, Some(holder)) if state.active && holder.place == Place::Pool => {
+            (None, Some(pool)) => {
                 let all = state.topology.memory_nodes(state.topology.cpus());
                 // Written only where there is a choice.
                 let mems = if all.len() > 1 { all } else { CpuSet::default() };
-                (state.pool(), mems, false)
+                (pool, mems, false)
             }
-            _ => return asked.clone(),
+            (None, None) => return asked.clone(),
         };
         drop(state);
         let mut resources = asked.clone();
@@ -502,20 +509,12 @@ impl Cpus {
     pub fn catch_up(&self, id: &Id, cgroup: &Cgroup, written: &str) -> Result<(), CgroupError> {
         let mut last = written.to_owned();
         loop {
-            let state = self.state.lock();
-            let member = state
-                .holders
-                .get(id)
-                .is_some_and(|holder| holder.place == Place::Pool);
-            let pool = state.pool();
-            let active = state.active;
-            drop(state);
-            let now = pool.to_string();
-            if !member || !active || now == last {
+            let pool = self.state.lock().pool_of(id);
+            let Some(pool) = pool.filter(|pool| pool.to_string() != last) else {
                 return Ok(());
-            }
+            };
             cgroup.set_cpus(&pool)?;
-            last = now;
+            last = pool.to_string();
         }
     }
 
@@ -548,8 +547,7 @@ impl Cpus {
     ) -> Result<Change, CpuError> {
         let mut state = self.state.lock();
         let back = state.holders.get(id).map(|holder| holder.place.clone());
-        let decided = state.decide(id, claim, self.pinning, allowed, back.as_ref());
-        let new = self.bridge(id, decided)?;
+        let new = self.decide(&state, id, claim, allowed)?;
         if let Some(holder) = state.holders.get_mut(id) {
             if let Place::Pinned(cpus) = &holder.place {
                 holder.changing = cpus.clone();
@@ -598,14 +596,15 @@ impl Cpus {
             let mine = this.state.lock().clone();
             // A partition of cgroup v2 takes its CPUs away from the root.
             let pinned = mine.topology.cpus().difference(&mine.pool());
-            let topology = usable(&this.cgroups, &pinned)?;
-            if topology.cpus() != mine.topology.cpus() {
+            let usable = usable(&this.cgroups, &pinned)?;
+            if usable != *mine.topology.cpus() {
                 tracing::info!(
                     before = %mine.topology.cpus(),
-                    now = %topology.cpus(),
+                    now = %usable,
                     "the CPUs of this node have changed"
                 );
-                this.state.lock().topology = topology;
+                let topology = Topology::read(Path::new(SYS))?;
+                this.state.lock().topology = topology.restricted_to(&usable);
             }
             let mut displaced = Vec::new();
             for (id, holder) in &mine.holders {
@@ -641,11 +640,10 @@ impl Cpus {
                 let pinned = state.topology.cpus().difference(&pool);
                 (pool, pinned, self.exclusive(&state, &written), members)
             };
-            let (cgroups, cpus) = (Arc::clone(&self.cgroups), pool.clone());
-            let (above, interrupts) = (exclusive.clone(), self.interrupts.clone());
-            blocking(move || {
-                cgroups.move_all(&members, &cpus);
-                for (path, cpus) in above.values() {
+            let (cgroups, interrupts) = (Arc::clone(&self.cgroups), self.interrupts.clone());
+            *written = blocking(move || {
+                cgroups.move_all(&members, &pool);
+                for (path, cpus) in &exclusive {
                     if let Err(error) = cgroups.set_exclusive(path, cpus) {
                         let error = chain(&error);
                         tracing::warn!(cgroup = path.relative(), %cpus, error, "cannot let cgroups below have partitions");
@@ -655,27 +653,29 @@ impl Cpus {
                 if let Err(error) = moved {
                     tracing::warn!(%error, cpus = %pinned, "cannot keep interrupts off the CPUs of pinned containers");
                 }
+                let mut exclusive = exclusive;
+                exclusive.retain(|_, cpus| !cpus.is_empty());
+                Written { pool, exclusive }
             })
             .await;
-            *written = Written { pool, exclusive };
-            written.exclusive.retain(|_, (_, cpus)| !cpus.is_empty());
         }
     }
 
     /// The CPUs of partitions below each cgroup, and none for those below which there were some.
-    fn exclusive(&self, state: &State, written: &Written) -> BTreeMap<String, (CgroupPath, CpuSet)> {
-        if self.isolation == CpuIsolation::None && written.exclusive.is_empty() {
-            return BTreeMap::new();
+    fn exclusive(&self, state: &State, written: &Written) -> BTreeMap<CgroupPath, CpuSet> {
+        let before = written.exclusive.keys().cloned();
+        let mut exclusive: BTreeMap<_, _> = before.map(|path| (path, CpuSet::default())).collect();
+        if self.isolation == CpuIsolation::None {
+            return exclusive;
         }
-        let owned = state
-            .holders
-            .values()
-            .map(|holder| (&holder.cgroup, holder.owned()));
-        let mut exclusive = exclusive_above(owned.filter(|(_, cpus)| !cpus.is_empty()));
-        for (name, (path, _)) in &written.exclusive {
-            exclusive
-                .entry(name.clone())
-                .or_insert_with(|| (path.clone(), CpuSet::default()));
+        for holder in state.holders.values() {
+            let owned = holder.owned();
+            let mut above = holder.cgroup.parent().filter(|_| !owned.is_empty());
+            while let Some(path) = above {
+                above = path.parent();
+                let cpus = exclusive.entry(path).or_default();
+                *cpus = cpus.union(&owned);
+            }
         }
         exclusive
     }
@@ -764,11 +764,11 @@ impl Drop for Change {
 }
 
 /// The CPUs that are online and that cgroups may use, together with those that are in use already.
-fn usable(cgroups: &Cgroups, in_use: &CpuSet) -> Result<Topology, CpusUnusable> {
-    let topology = Topology::read(Path::new(SYS))?;
+fn usable(cgroups: &Cgroups, in_use: &CpuSet) -> Result<CpuSet, CpusUnusable> {
+    let online = Topology::online(Path::new(SYS))?;
     Ok(match cgroups.effective_cpus()? {
-        Some(cpus) => topology.restricted_to(&cpus.union(in_use)),
-        None => topology,
+        Some(cpus) => online.intersection(&cpus.union(in_use)),
+        None => online,
     })
 }
 

@@ -327,6 +327,17 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Removes one whose creation failed, in which nothing runs.
+    pub fn discard(&self) {
+        if let Err(leftover) = self.remove() {
+            tracing::warn!(
+                cgroup = self.path.relative(),
+                error = chain(&leftover),
+                "cannot remove a cgroup whose creation failed; garbage collection will retry"
+            );
+        }
+    }
+
     fn remove_member(&self, member: &Member) -> Result<(), CgroupError> {
         let Some(parent) = &member.parent else {
             return Ok(());

@@ -9,7 +9,6 @@
 //!
 //! Reference: "Cpuset Interface Files" in `Documentation/admin-guide/cgroup-v2.rst`.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use super::cpus::CpuSet;
@@ -24,8 +23,7 @@ const MEMBER: &str = "member";
 impl Cgroups {
     /// Lets cgroups below `path`, and only those, have partitions with these CPUs. A cgroup that is gone is left out.
     pub(super) fn set_exclusive(&self, path: &CgroupPath, cpus: &CpuSet) -> Result<(), CgroupError> {
-        let dir = self.cpusets().map(|root| root.dir.open(&path.relative()));
-        match dir.transpose()?.flatten() {
+        match self.cpuset(path)? {
             Some(dir) => write(&dir, EXCLUSIVE, &cpus.to_string()),
             None => Ok(()),
         }
@@ -69,24 +67,6 @@ impl Cgroup {
         write(dir, PARTITION, MEMBER)?;
         write(dir, EXCLUSIVE, "")
     }
-}
-
-/// The CPUs of partitions below each cgroup, given those of the partitions.
-pub(super) fn exclusive_above<'a>(
-    partitions: impl IntoIterator<Item = (&'a CgroupPath, CpuSet)>,
-) -> BTreeMap<String, (CgroupPath, CpuSet)> {
-    let mut above: BTreeMap<String, (CgroupPath, CpuSet)> = BTreeMap::new();
-    for (path, cpus) in partitions {
-        let mut parent = path.parent();
-        while let Some(path) = parent {
-            parent = path.parent();
-            let entry = above
-                .entry(path.relative())
-                .or_insert_with(|| (path, CpuSet::default()));
-            entry.1 = entry.1.union(&cpus);
-        }
-    }
-    above
 }
 
 fn write(dir: &Dir, file: &str, value: &str) -> Result<(), CgroupError> {

@@ -20,7 +20,7 @@ const DEFAULT_SLICE: &str = "pausa.slice";
 const MAX_LENGTH: usize = 4096;
 
 /// The path of a cgroup, the same in all hierarchies.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CgroupPath {
     /// Directories from the root of a hierarchy.
     pub(super) parents: Vec<String>,

@@ -54,7 +54,7 @@ fn only_whole_cpus_of_guaranteed_pods_are_pinned() {
     let state = state("");
     let decide = |class, resources: &LinuxContainerResources, pinning| {
         let claim = Claim { class, resources };
-        state.decide(&Id::random(), claim, pinning, None, None).unwrap()
+        state.decide(&Id::random(), claim, pinning, None).unwrap()
     };
     let (two, fixed) = (CpuPinning::Static, CpuPinning::None);
     assert!(matches!(decide(QosClass::Guaranteed, &asks(2), two), Place::Pinned(cpus) if cpus.len() == 2));
@@ -110,7 +110,7 @@ fn a_shortage_says_who_has_the_cpus() {
         .holders
         .insert(Id::random(), holder(Place::Pinned(set("4,6"))));
     let wanted = asks(i64::try_from(all).unwrap());
-    let refused = state.decide(&Id::random(), guaranteed(&wanted), CpuPinning::Static, None, None);
+    let refused = state.decide(&Id::random(), guaranteed(&wanted), CpuPinning::Static, None);
     let error = refused.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
     let text = error.to_string();
@@ -126,7 +126,6 @@ fn a_shortage_says_who_has_the_cpus() {
         guaranteed(&two),
         CpuPinning::Static,
         Some(&allowed),
-        None,
     );
     assert!(matches!(refused, Err(CpuError::Shortage { wanted: 2, free, .. }) if free == set("8")));
 }
@@ -137,7 +136,7 @@ fn a_wrong_cpuset_is_refused() {
         cpuset_cpus: "1-x".to_owned(),
         ..LinuxContainerResources::default()
     };
-    let refused = state("").decide(&Id::random(), guaranteed(&wrong), CpuPinning::None, None, None);
+    let refused = state("").decide(&Id::random(), guaranteed(&wrong), CpuPinning::None, None);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 
@@ -181,11 +180,11 @@ proptest! {
                 Step::Seat(count) => {
                     let (id, wanted) = (Id::random(), asks(count));
                     let Holder { owner, cgroup, .. } = holder(Place::Pool);
-                    let seat = cpus.take(&id, owner, cgroup, |state| {
-                        let decided = state.decide(&id, guaranteed(&wanted), CpuPinning::Static, None, None);
-                        cpus.bridge(&id, decided)
-                    });
-                    seats.push((seat.unwrap(), Vec::new()));
+                    let mut state = cpus.state.lock();
+                    let place = cpus.decide(&state, &id, guaranteed(&wanted), None).unwrap();
+                    let seat = cpus.enter(&mut state, &id, owner, cgroup, place);
+                    drop(state);
+                    seats.push((seat, Vec::new()));
                 }
                 // One change of a container at a time, as the actor has it.
                 Step::Resize(index, count) if !seats.is_empty() => {

@@ -23,6 +23,8 @@ use rustix::io::Errno;
 
 use super::set::{CpuSet, CpuSetError};
 
+const CPUS: &str = "devices/system/cpu";
+
 /// The CPUs of this node, or some of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
@@ -89,10 +91,8 @@ impl Topology {
     /// # Errors
     /// There is no sysfs, or a file of it cannot be read or understood.
     pub fn read(sys: &Path) -> Result<Self, TopologyError> {
-        let cpus = sys.join("devices/system/cpu");
-        let path = cpus.join("online");
-        let online = list(&path)?.ok_or(TopologyError::Missing { path })?;
-
+        let cpus = sys.join(CPUS);
+        let online = Self::online(sys)?;
         let mut cores = Vec::new();
         let mut sockets: BTreeMap<i64, CpuSet> = BTreeMap::new();
         let mut left = online.clone();
@@ -160,6 +160,15 @@ impl Topology {
             cores,
         };
         Ok(Self::new(levels, memory))
+    }
+
+    /// The CPUs that are online, which costs one file.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn online(sys: &Path) -> Result<CpuSet, TopologyError> {
+        let path = sys.join(CPUS).join("online");
+        list(&path)?.ok_or(TopologyError::Missing { path })
     }
 
     pub(super) fn new(levels: Levels, memory: CpuSet) -> Self {

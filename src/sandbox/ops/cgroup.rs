@@ -54,24 +54,13 @@ pub(super) async fn create(
                 Ok(cgroup)
             }
             Err(error) => {
-                remove_unused(&cgroup);
+                cgroup.discard();
                 Err(error)
             }
         }
     })
     .await
     .map_err(failed(DOING))
-}
-
-/// Removes a cgroup that nothing runs in yet.
-fn remove_unused(cgroup: &Cgroup) {
-    if let Err(error) = cgroup.remove() {
-        let error = chain(&error);
-        tracing::warn!(
-            error,
-            "cannot remove a cgroup that was not used; garbage collection will retry"
-        );
-    }
 }
 
 /// Gives a container its place among the node's CPUs.
