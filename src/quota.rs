@@ -12,15 +12,13 @@
 //!
 //! See `docs/design/0014-writable-layer-quota.md`, quotactl_fd(2).
 
-use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use pausa_sys::ProjectQuota;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -81,7 +79,7 @@ pub enum Support {
 /// The projects of the file system that a directory is on.
 #[derive(Debug)]
 pub struct Projects {
-    root: File,
+    root: OwnedFd,
     path: PathBuf,
 }
 
@@ -202,15 +200,10 @@ fn random() -> Result<u32, QuotaError> {
     Ok(IDS.start() | u32::from_ne_bytes(bytes) & (IDS.end() - IDS.start()))
 }
 
-fn open(path: &Path) -> Result<File, QuotaError> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let opened = File::options().read(true).custom_flags(flags).open(path);
-    opened.map_err(|source| QuotaError::Call {
-        call: "open(O_DIRECTORY|O_NOFOLLOW)",
-        path: path.to_owned(),
-        source,
-    })
+fn open(path: &Path) -> Result<OwnedFd, QuotaError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    opened.map_err(failed("open(O_DIRECTORY|O_NOFOLLOW)", path))
 }
 
 fn failed(call: &'static str, path: &Path) -> impl FnOnce(Errno) -> QuotaError + use<> {
