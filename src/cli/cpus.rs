@@ -15,7 +15,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::client::{ClientFlags, Daemon};
-use super::output::{Format, Table, print, print_json};
+use super::output::{Format, OutputFlags, Table, print, print_json};
 use crate::cgroups::cpus::CpuSet;
 use crate::proto::admin::{Cpu, CpuMode, CpusRequest, CpusResponse};
 
@@ -27,16 +27,8 @@ const STAT: &str = "/proc/stat";
 pub(super) struct CpusArgs {
     #[command(flatten)]
     client: ClientFlags,
-    /// Format of the result: `table` for people, `json` for programs.
-    #[arg(
-        long,
-        short,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    output: Format,
+    #[command(flatten)]
+    output: OutputFlags,
     /// Print again and again, until interrupted; with `-o json` a document per line.
     #[arg(long, short)]
     watch: bool,
@@ -81,7 +73,7 @@ async fn show(daemon: &Daemon, args: &CpusArgs) -> anyhow::Result<()> {
             load: load(&before, &now),
             map,
         };
-        match (args.output, args.watch) {
+        match (args.output.format, args.watch) {
             (Format::Json, false) => print_json(&document)?,
             (Format::Json, true) => print(&format!("{}\n", serde_json::to_string(&document)?))?,
             (Format::Table, watch) => {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::client::{ClientFlags, Daemon};
-use super::output::Format;
+use super::output::{Format, OutputFlags};
 
 mod check;
 mod export;
@@ -31,17 +31,8 @@ pub(super) struct ImageArgs {
     command: ImageCommand,
     #[command(flatten)]
     client: ClientFlags,
-    /// Format of the result: `table` for people, `json` for programs.
-    #[arg(
-        long,
-        short,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        hide_possible_values = true
-    )]
-    output: Format,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,7 +83,7 @@ pub(super) fn run(args: ImageArgs) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(dispatch(socket, args.command, args.output))
+        .block_on(dispatch(socket, args.command, args.output.format))
 }
 
 async fn dispatch(socket: PathBuf, command: ImageCommand, format: Format) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::failure::ClosedPipe;
@@ -18,6 +18,22 @@ pub(super) enum Format {
     Table,
     /// For programs: one document, which only ever gains fields.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutputFlags {
+    /// Format of the result: `table` for people, `json` for programs.
+    #[arg(
+        id = "output",
+        long = "output",
+        short = 'o',
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    pub(super) format: Format,
 }
 
 pub(super) fn print(text: &str) -> anyhow::Result<()> {

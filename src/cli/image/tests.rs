@@ -22,7 +22,7 @@ fn flags_may_stand_before_and_behind_the_command() {
         "ls --listen unix:///x.sock --output=json",
     ] {
         let args = parsed(line).unwrap();
-        assert_eq!(args.output, Format::Json, "{line}");
+        assert_eq!(args.output.format, Format::Json, "{line}");
         assert_eq!(
             args.client.socket().unwrap(),
             std::path::Path::new("/x.sock"),
