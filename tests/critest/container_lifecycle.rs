@@ -75,8 +75,7 @@ fn the_verbose_status_has_what_tools_read() {
     on_node(async |node| {
         let pod = node.pod().await;
         let container = pod.start(|_| {}).await;
-        let info = container.info().await;
-        let json: serde_json::Value = serde_json::from_str(&info["info"]).expect("JSON");
+        let json = container.details().await;
         assert_eq!(json["sandboxID"], pod.id.as_str());
         assert!(json["runtimeSpec"]["process"]["args"].is_array(), "{json}");
         assert!(json["config"]["metadata"].is_object(), "{json}");

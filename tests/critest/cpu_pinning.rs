@@ -97,12 +97,6 @@ async fn cpus_of(container: &Container<'_>) -> Cpus {
     of_task(&format!("/proc/{}", container.pid().await)).expect("it runs")
 }
 
-/// The verbose status, as JSON.
-async fn info(container: &Container<'_>) -> serde_json::Value {
-    let info = container.info().await;
-    serde_json::from_str(&info["info"]).expect("JSON")
-}
-
 /// Runs a test with a daemon of its own, beside others that pin CPUs; alone if what it does takes CPUs from all of them.
 fn on_cpus(operation: FlockOperation, test: impl AsyncFnOnce(&Node)) {
     let path = std::env::temp_dir().join("pausa-critest-cpus.lock");
@@ -145,7 +139,7 @@ fn a_guaranteed_container_has_its_cpus_for_itself() {
                 format!("Cpus_allowed_list:\t{}\n1\n", list.join(",")),
                 "a command"
             );
-            let info = info(&pinned).await;
+            let info = pinned.details().await;
             let cpu = &info["runtimeSpec"]["linux"]["resources"]["cpu"];
             assert_eq!(cpu["cpus"], list.join(","));
             assert_eq!(
@@ -153,12 +147,7 @@ fn a_guaranteed_container_has_its_cpus_for_itself() {
                 "nobody else can use the core: a quota would only waste it"
             );
             assert_eq!(info["cpuPinning"]["cpus"], list.join(","));
-            let asked = pinned
-                .status()
-                .await
-                .resources
-                .and_then(|all| all.linux)
-                .expect("resources");
+            let asked = pinned.resources().await;
             assert_eq!(
                 asked.cpu_quota, 100_000,
                 "kubelet compares the status with what it wants"
@@ -243,7 +232,7 @@ fn the_clients_cpuset_wins() {
         let own = cpus_of(&pinned).await;
         assert!(own.len() == 1 && own.is_subset(&others), "{own:?}");
         runs_on(&given, &Cpus::from([first])).await;
-        let info = info(&given).await;
+        let info = given.details().await;
         let cpu = &info["runtimeSpec"]["linux"]["resources"]["cpu"];
         assert_eq!(
             (&cpu["cpus"], &cpu["quota"]),
@@ -311,22 +300,14 @@ fn a_resize_takes_and_gives_cpus() {
         let (crowd, pod) = (node.pod().await, node.pod().await);
         let neighbour = spinning(&crowd).await;
         let container = start(&pod, guaranteed(1000)).await;
-        let resize = async |milli: i64| {
-            let request = v1::UpdateContainerResourcesRequest {
-                container_id: container.id.clone(),
-                linux: Some(guaranteed(milli)),
-                ..Default::default()
-            };
-            node.runtime().update_container_resources(request).await.map(drop)
-        };
         let mut steps = vec![1000, 500, 1000, 1500, 1000];
         if all().len() > 3 {
             steps.extend([3000, 2000, 3000, 1000]);
         }
         for milli in steps {
-            resize(milli).await.expect("a resize");
+            container.try_update(guaranteed(milli)).await.expect("a resize");
             let own = cpus_of(&container).await;
-            let spec = &info(&container).await["runtimeSpec"]["linux"]["resources"]["cpu"];
+            let spec = &container.details().await["runtimeSpec"]["linux"]["resources"]["cpu"];
             if milli % 1000 == 0 {
                 assert_eq!(i64::try_from(own.len()).expect("few") * 1000, milli);
                 runs_on(&neighbour, &all().difference(&own).copied().collect()).await;
@@ -343,15 +324,11 @@ fn a_resize_takes_and_gives_cpus() {
         }
         // Of a change that the kernel refuses nothing stays: not the CPUs either.
         let own = cpus_of(&container).await;
-        let refused = v1::UpdateContainerResourcesRequest {
-            container_id: container.id.clone(),
-            linux: Some(v1::LinuxContainerResources {
-                memory_limit_in_bytes: 4096,
-                ..guaranteed(500)
-            }),
-            ..Default::default()
+        let refused = v1::LinuxContainerResources {
+            memory_limit_in_bytes: 4096,
+            ..guaranteed(500)
         };
-        let error = node.runtime().update_container_resources(refused).await;
+        let error = container.try_update(refused).await;
         error.expect_err("less memory than it uses");
         assert_eq!(cpus_of(&container).await, own);
         runs_on(&neighbour, &all().difference(&own).copied().collect()).await;
@@ -440,15 +417,7 @@ fn a_partition_keeps_the_rest_of_the_node_away() {
                 );
                 // A change of its limits ends and makes the partition again; one without CPUs of its own has none.
                 for (milli, partition) in [(500, "member"), (1000, "isolated")] {
-                    let request = v1::UpdateContainerResourcesRequest {
-                        container_id: pinned.id.clone(),
-                        linux: Some(guaranteed(milli)),
-                        ..Default::default()
-                    };
-                    node.runtime()
-                        .update_container_resources(request)
-                        .await
-                        .expect("a resize");
+                    pinned.try_update(guaranteed(milli)).await.expect("a resize");
                     assert_eq!(
                         cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
                         Some(partition)
@@ -560,20 +529,13 @@ fn quota_and_cpuset_limit_together() {
         let pod = node.pod().await;
         let first = all().into_iter().next().expect("a CPU");
         let container = spinning(&pod).await;
-        let request = v1::UpdateContainerResourcesRequest {
-            container_id: container.id.clone(),
-            linux: Some(v1::LinuxContainerResources {
-                cpu_quota: 200_000,
-                cpu_period: 100_000,
-                cpuset_cpus: first.to_string(),
-                ..Default::default()
-            }),
+        let limits = v1::LinuxContainerResources {
+            cpu_quota: 200_000,
+            cpu_period: 100_000,
+            cpuset_cpus: first.to_string(),
             ..Default::default()
         };
-        node.runtime()
-            .update_container_resources(request)
-            .await
-            .expect("limits");
+        container.try_update(limits).await.expect("limits");
         let used = async || {
             let request = v1::ContainerStatsRequest {
                 container_id: container.id.clone(),

@@ -112,7 +112,7 @@ async fn differences(node: &Node, case: &Case) -> Vec<(&'static str, Difference)
     let first = std::fs::read(&container.log).expect("the log");
     let first: String = String::from_utf8_lossy(&first).lines().map(content).collect();
     let second = exec(&container).await;
-    let spec: serde_json::Value = serde_json::from_str(&container.info().await["info"]).expect("JSON");
+    let spec = container.details().await;
     let names = Names::new(&pod, &container).await;
     let mut runc = Runc::start(node, &spec["runtimeSpec"], container.pid().await);
     let others = [runc.first(), runc.exec()];

@@ -60,15 +60,11 @@ fn a_handlers_defaults_are_in_force() {
         let plain = node.pod().await.sh("echo \"<$ONLY>\"; ulimit -Sn").await;
         assert!(plain.starts_with("<>\n") && !plain.contains("321"), "{plain}");
         // A change of the limits in place keeps this one.
-        let request = v1::UpdateContainerResourcesRequest {
-            container_id: container.id.clone(),
-            linux: Some(v1::LinuxContainerResources {
-                cpu_shares: 200,
-                ..Default::default()
-            }),
+        let change = v1::LinuxContainerResources {
+            cpu_shares: 200,
             ..Default::default()
         };
-        let answer = node.runtime().update_container_resources(request).await;
+        let answer = container.try_update(change).await;
         answer.expect("UpdateContainerResources");
         check().await;
         node.restart_with(None).await;

@@ -132,18 +132,16 @@ fn with_root_on(volume: &Volume, handler: &str, test: impl AsyncFnOnce(&Node, &V
         let root = node.dir().join("r");
         std::fs::remove_dir_all(&root).expect("the root that was there");
         symlink(volume.root(), &root).expect("another root");
-        configure(node, handler);
+        node.configure(Some(&with(handler)));
         node.daemon(Daemon::restart);
         node.until_it_answers().await;
         test(node, volume).await;
     });
 }
 
-fn configure(node: &Node, handler: &str) {
-    let directory = node.dir().join("config.d");
-    std::fs::create_dir_all(&directory).expect("a directory for drop-ins");
-    let text = format!("[handlers.\"\"]\n{handler}\n");
-    std::fs::write(directory.join("test.toml"), text).expect("a drop-in");
+/// The configuration of the default handler.
+fn with(handler: &str) -> String {
+    format!("[handlers.\"\"]\n{handler}\n")
 }
 
 async fn pod_of<'a>(node: &'a Node, annotations: &[(&str, &str)]) -> Pod<'a> {
@@ -158,8 +156,7 @@ async fn limited<'a>(pod: &'a Pod<'_>, limit: &str) -> Container<'a> {
 
 /// What the verbose status says about the layer.
 async fn layer(container: &Container<'_>) -> Value {
-    let info: Value = serde_json::from_str(&container.info().await["info"]).expect("JSON");
-    info["writableLayer"].clone()
+    container.details().await["writableLayer"].clone()
 }
 
 async fn project(container: &Container<'_>) -> u32 {
@@ -498,8 +495,8 @@ fn a_limit_is_refused_on_a_file_system_without_quotas() {
         refused(Code::FailedPrecondition, shared.try_create(&config).await);
         assert_eq!(layer(&pod.start(|_| {}).await).await, Value::Null);
 
-        configure(node, "writable_layer_limit = \"1Gi\"");
-        node.kill_and_restart_daemon().await;
+        node.restart_with(Some(&with("writable_layer_limit = \"1Gi\"")))
+            .await;
         let log = node.daemon_log();
         assert!(log.contains("its containers are refused"), "{log}");
         let config = pod.container_config();

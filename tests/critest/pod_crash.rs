@@ -204,23 +204,15 @@ fn a_container_whose_resources_are_being_changed() {
     on_crashing_node(async |node| {
         let pod = node.pod().await;
         let container = pod.start(|_| {}).await;
-        let request = |cpu_shares| v1::UpdateContainerResourcesRequest {
-            container_id: container.id.clone(),
-            linux: Some(v1::LinuxContainerResources {
-                cpu_shares,
-                ..Default::default()
-            }),
+        let change = |cpu_shares| v1::LinuxContainerResources {
+            cpu_shares,
             ..Default::default()
         };
         for (shares, point) in (200..).step_by(100).zip(UPDATE) {
-            dies(node, point, async || {
-                node.runtime().update_container_resources(request(shares)).await
-            })
-            .await;
-            let update = node.runtime().update_container_resources(request(shares)).await;
+            dies(node, point, async || container.try_update(change(shares)).await).await;
+            let update = container.try_update(change(shares)).await;
             ok("UpdateContainerResources", update);
-            let resources = container.status().await.resources.expect("resources");
-            assert_eq!(resources.linux.expect("linux").cpu_shares, shares);
+            assert_eq!(container.resources().await.cpu_shares, shares);
         }
         works(&pod).await;
         pod.remove().await;

@@ -93,12 +93,7 @@ fn the_status_has_the_resources() {
         let container = pod
             .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
             .await;
-        let said = container
-            .status()
-            .await
-            .resources
-            .and_then(|r| r.linux)
-            .expect("resources");
+        let said = container.resources().await;
         assert_eq!(
             (said.cpu_quota, said.cpu_period, said.cpu_shares),
             (20_000, 100_000, 512)
@@ -125,20 +120,10 @@ fn limits_change_while_it_runs() {
                 memory_limit_in_bytes: mib * MIB,
                 ..Default::default()
             };
-            let request = v1::UpdateContainerResourcesRequest {
-                container_id: container.id.clone(),
-                linux: Some(linux),
-                ..Default::default()
-            };
-            ok("Update", node.runtime().update_container_resources(request).await);
+            ok("Update", container.try_update(linux).await);
             assert_eq!(cpu(&container).await.0, quota.to_string());
             assert_eq!(memory(pid), (mib * MIB).to_string());
-            let said = container
-                .status()
-                .await
-                .resources
-                .and_then(|r| r.linux)
-                .expect("resources");
+            let said = container.resources().await;
             assert_eq!((said.cpu_quota, said.memory_limit_in_bytes), (quota, mib * MIB));
         }
         assert_eq!(container.pid().await, pid, "the same process goes on");
@@ -154,31 +139,22 @@ fn an_update_changes_only_what_it_says() {
         let container = pod
             .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
             .await;
-        let request = v1::UpdateContainerResourcesRequest {
-            container_id: container.id.clone(),
-            linux: Some(v1::LinuxContainerResources {
-                cpu_quota: 30_000,
-                ..Default::default()
-            }),
+        let change = v1::LinuxContainerResources {
+            cpu_quota: 30_000,
             ..Default::default()
         };
-        ok("Update", node.runtime().update_container_resources(request).await);
+        ok("Update", container.try_update(change).await);
         assert_eq!(cpu(&container).await, ("30000".to_owned(), "100000".to_owned()));
         assert_eq!(memory(container.pid().await), (64 * MIB).to_string());
     });
 }
 
 async fn update_score(container: &Container<'_>, score: i64) -> Result<(), tonic::Status> {
-    let request = v1::UpdateContainerResourcesRequest {
-        container_id: container.id.clone(),
-        linux: Some(v1::LinuxContainerResources {
-            oom_score_adj: score,
-            ..Default::default()
-        }),
+    let change = v1::LinuxContainerResources {
+        oom_score_adj: score,
         ..Default::default()
     };
-    let mut runtime = container.node.runtime();
-    runtime.update_container_resources(request).await.map(drop)
+    container.try_update(change).await.map(drop)
 }
 
 /// kubelet sends a new score with a new request for memory (KEP-1287). The processes of the container get it that have the

@@ -55,6 +55,27 @@ impl Container<'_> {
         ok("StartContainer", self.try_start().await);
     }
 
+    /// Asks for other resources.
+    pub(crate) async fn try_update(
+        &self,
+        linux: v1::LinuxContainerResources,
+    ) -> Result<Response<v1::UpdateContainerResourcesResponse>, Status> {
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: self.id.clone(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        self.node.runtime().update_container_resources(request).await
+    }
+
+    /// The resources that its status has.
+    pub(crate) async fn resources(&self) -> v1::LinuxContainerResources {
+        let resources = self.status().await.resources;
+        resources
+            .and_then(|resources| resources.linux)
+            .expect("resources")
+    }
+
     pub(crate) async fn try_stop(&self, timeout: i64) -> Result<Response<v1::StopContainerResponse>, Status> {
         let request = v1::StopContainerRequest {
             container_id: self.id.clone(),
@@ -98,11 +119,14 @@ impl Container<'_> {
         ok("ContainerStatus", self.try_status(true).await).info
     }
 
-    /// The process id on the host, as tools read it from the verbose status.
+    /// What the verbose part says, as tools read it.
+    pub(crate) async fn details(&self) -> serde_json::Value {
+        serde_json::from_str(&self.info().await["info"]).expect("info is JSON")
+    }
+
+    /// The process id on the host.
     pub(crate) async fn pid(&self) -> i32 {
-        let info = self.info().await;
-        let json: serde_json::Value = serde_json::from_str(&info["info"]).expect("info is JSON");
-        json["pid"]
+        self.details().await["pid"]
             .as_i64()
             .and_then(|pid| i32::try_from(pid).ok())
             .expect("info.pid")

@@ -154,6 +154,12 @@ impl Node {
     /// Kills the daemon and starts the next one with more configuration, or with what it had at first; only with
     /// [`super::on_own_node`].
     pub(crate) async fn restart_with(&self, configuration: Option<&str>) {
+        self.configure(configuration);
+        self.kill_and_restart_daemon().await;
+    }
+
+    /// Writes more configuration for the next daemon, or takes it away.
+    pub(crate) fn configure(&self, configuration: Option<&str>) {
         let directory = self.dir().join("config.d");
         let file = directory.join("test.toml");
         match configuration {
@@ -163,7 +169,6 @@ impl Node {
             }
             None => std::fs::remove_file(file).expect("a drop-in"),
         }
-        self.kill_and_restart_daemon().await;
     }
 
     pub(crate) fn daemon_log(&self) -> String {
