@@ -1,7 +1,7 @@
 //! Measures CPU pinning: the choice of CPUs, what it costs the start of a pod, how the pool moves, and what a container gains.
 //!
 //! ```text
-//! cargo bench --bench pinning                    # as root; without, only the choice
+//! cargo bench --bench pinning                    # as root; without, it fails after the choice
 //! cargo bench --bench pinning -- --containers 200 --rounds 30
 //! ```
 //!
@@ -20,6 +20,9 @@ mod critest {
 
 mod choice;
 mod node;
+#[path = "../cri/runtimes.rs"]
+#[expect(dead_code, reason = "shared with benchmarks that measure other runtimes, too")]
+mod runtimes;
 #[path = "../cri/table.rs"]
 mod table;
 mod wakeups;
@@ -57,14 +60,5 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     choice::measure();
-    if let Some(why) = harness::unable() {
-        eprintln!("cannot measure on this node: {why}");
-        return ExitCode::SUCCESS;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime for the client");
-    ExitCode::from(u8::from(!runtime.block_on(node::measure(&options))))
+    runtimes::run(node::measure(&options))
 }

@@ -8,7 +8,7 @@ use pausa::proto::v1;
 
 use crate::harness::{Container, Node, Pod, strings};
 use crate::table::Table;
-use crate::{Options, wakeups};
+use crate::{Options, runtimes, wakeups};
 
 pub(crate) const PINNING: &str = "[cpu]\npinning = \"static\"\n";
 
@@ -26,13 +26,14 @@ pub(crate) fn one_cpu(config: &mut v1::ContainerConfig) {
 
 /// Returns whether nothing is left behind.
 pub(crate) async fn measure(options: &Options) -> bool {
-    let nodes = [("off", Node::own("info").await), ("on", Node::own("info").await)];
+    let own = async |name: &str| (name.to_owned(), Node::own("info").await);
+    let nodes = vec![own("off").await, own("on").await];
     for (_, node) in &nodes {
         node.pull("base").await;
     }
     let (_, pinning) = &nodes[1];
     pinning.restart_with(Some(PINNING)).await;
-    let mut table = Table::new(nodes.iter().map(|(name, _)| (*name).to_owned()));
+    let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
     for (_, node) in &nodes {
         // The first pods of a daemon are slower.
         start(node, &mut Table::default(), "").await;
@@ -45,15 +46,7 @@ pub(crate) async fn measure(options: &Options) -> bool {
     println!("{table}");
     moves(pinning, options).await;
     wakeups::measure(pinning, options).await;
-    let mut clean = true;
-    for (name, node) in nodes {
-        node.clean_up().await;
-        for line in node.finish() {
-            eprintln!("left behind: {name}: {line}");
-            clean = false;
-        }
-    }
-    clean
+    runtimes::finish(nodes).await
 }
 
 /// A Guaranteed pod with one CPU, from nothing to its first line, and its end.
@@ -79,7 +72,7 @@ async fn create<'a>(pod: &'a Pod<'_>) -> Container<'a> {
 }
 
 /// Moves of the pool: a container that gets a CPU is created, which answers when everybody else has left it. Meanwhile
-/// another client lists containers all the time.
+/// another client asks for the version all the time.
 async fn moves(node: &Node, options: &Options) {
     let mut crowd = Vec::new();
     while crowd.len() * 10 < options.containers {
