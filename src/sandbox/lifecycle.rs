@@ -73,6 +73,10 @@ impl<T: Clone> Waiters<T> {
         self.0.push(answer);
     }
 
+    pub(super) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -162,6 +166,8 @@ pub(super) struct Container {
     pub(super) phase: ContainerPhase,
     /// Not empty: it is to be removed, after it was stopped if need be.
     pub(super) removal: Waiters<()>,
+    /// Not empty: it is to be started, after changes of its resources.
+    pub(super) start: Waiters<()>,
     /// Changes of its resources that wait for their turn.
     pub(super) updates: VecDeque<PendingUpdate>,
     /// Its place among the node's CPUs, until nothing of it runs any more.
@@ -177,6 +183,8 @@ pub(super) enum ContainerPhase {
     Created {
         /// What its start needs; none after a restart of the daemon: it is made again from the record then.
         parts: Option<Box<ContainerParts>>,
+        /// A change of its resources is under way.
+        updating: bool,
     },
     Starting(Starting),
     Running(Running),
@@ -432,12 +440,20 @@ pub(super) fn refused(id: &Id, state: &'static str, hint: &'static str) -> PodEr
     }
 }
 
+impl ContainerPhase {
+    pub(super) fn created(parts: Option<Box<ContainerParts>>) -> Self {
+        let updating = false;
+        Self::Created { parts, updating }
+    }
+}
+
 impl Container {
     pub(super) fn new(record: ContainerRecord, phase: ContainerPhase, leases: Vec<Lease>) -> Self {
         Self {
             record: Arc::new(record),
             phase,
             removal: Waiters::default(),
+            start: Waiters::default(),
             updates: VecDeque::new(),
             seat: None,
             leases,
@@ -463,6 +479,16 @@ impl Container {
             ContainerPhase::Starting(Starting { stop, .. })
             | ContainerPhase::Running(Running { stop, .. }) => Some(stop),
             ContainerPhase::Created { .. } | ContainerPhase::Exited | ContainerPhase::Removing => None,
+        }
+    }
+
+    /// Whether a change of its resources is under way, in the phases that can have one.
+    pub(super) fn updating_mut(&mut self) -> Option<&mut bool> {
+        match &mut self.phase {
+            ContainerPhase::Created { updating, .. } | ContainerPhase::Running(Running { updating, .. }) => {
+                Some(updating)
+            }
+            ContainerPhase::Starting(_) | ContainerPhase::Exited | ContainerPhase::Removing => None,
         }
     }
 

@@ -112,8 +112,9 @@ impl Pod {
         let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
         for id in ids {
             self.advance_stop(&id, now);
-            self.advance_update(&id);
             self.advance_removal(&id);
+            self.advance_update(&id);
+            self.advance_start(&id);
         }
         self.advance_pod();
     }

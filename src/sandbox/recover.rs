@@ -277,7 +277,7 @@ pub(super) fn recovered(
             early_exit: None,
             stop: None,
         }),
-        RunState::Created => ContainerPhase::Created { parts: None },
+        RunState::Created => ContainerPhase::created(None),
         RunState::Running { .. } => ContainerPhase::Running(Running::default()),
         RunState::Exited(_) => ContainerPhase::Exited,
     };

@@ -335,6 +335,51 @@ fn a_resize_takes_and_gives_cpus() {
     });
 }
 
+/// UpdateContainerResources of a container that was not started yet: it gives its CPUs back, gets others, or those that the
+/// client names, and starts on them.
+#[test]
+#[ignore = "needs root"]
+fn a_created_container_changes_its_cpus() {
+    on_cpus(SHARED, async |node| {
+        pinning(node).await;
+        let (crowd, pod) = (node.pod().await, node.pod().await);
+        let neighbour = spinning(&crowd).await;
+        let create = async || {
+            let mut config = pod.container_config();
+            config.linux.get_or_insert_default().resources = Some(guaranteed(1000));
+            pod.create(config).await
+        };
+
+        let shared = create().await;
+        assert_eq!(cpus_of(&neighbour).await.len() + 1, all().len());
+        shared.try_update(guaranteed(500)).await.expect("fewer");
+        runs_on(&neighbour, &all()).await;
+        assert_eq!(shared.resources().await.cpu_quota, 50_000);
+        shared.try_update(guaranteed(1000)).await.expect("more");
+        let spec = &shared.details().await["runtimeSpec"]["linux"]["resources"]["cpu"];
+        let own = parse(spec["cpus"].as_str().expect("a list"));
+        runs_on(&neighbour, &all().difference(&own).copied().collect()).await;
+        shared.start().await;
+        runs_on(&shared, &own).await;
+        shared.stop(0).await;
+        shared.remove().await;
+        runs_on(&neighbour, &all()).await;
+
+        // A second one cannot have what the client has given away.
+        let given = create().await;
+        let first = all().into_iter().next().expect("a CPU");
+        let change = v1::LinuxContainerResources {
+            cpuset_cpus: first.to_string(),
+            ..Default::default()
+        };
+        given.try_update(change).await.expect("a cpuset");
+        let pinned = start(&pod, guaranteed(1000)).await;
+        assert!(!cpus_of(&pinned).await.contains(&first));
+        given.start().await;
+        runs_on(&given, &Cpus::from([first])).await;
+    });
+}
+
 /// `kill -9` of the daemon: pinned stays pinned, and what has ended meanwhile is free.
 #[test]
 #[ignore = "needs root"]

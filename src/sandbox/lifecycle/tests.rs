@@ -52,6 +52,12 @@ fn exit(code: i32) -> ExitStatus {
 
 const STARTED: Started = Started { pid: 7, at: 1 };
 
+/// Asks for a start; whether it begins.
+fn start(pod: &mut Lifecycle, id: &Id, answer: Answer<()>) -> bool {
+    pod.start_container(id, answer);
+    pod.advance_start(id).is_some()
+}
+
 /// A pod with one container in each phase, in this order: created, starting, running, exited, removing.
 fn with_every_phase() -> (Lifecycle, Vec<Id>) {
     let mut pod = pod();
@@ -59,13 +65,13 @@ fn with_every_phase() -> (Lifecycle, Vec<Id>) {
     for _ in 0..5 {
         let record = container_record(&pod.record.id, v1::ContainerConfig::default());
         ids.push(record.id.clone());
-        let created = ContainerPhase::Created { parts: None };
+        let created = ContainerPhase::created(None);
         pod.containers
             .insert(record.id.clone(), Container::new(record, created, Vec::new()));
     }
     for id in &ids[1..4] {
         let (answer, _) = client();
-        assert!(pod.start_container(id, answer).is_some());
+        assert!(start(&mut pod, id, answer));
     }
     for id in &ids[2..4] {
         deliver(pod.started(id, Ok(STARTED), 0));
@@ -90,7 +96,7 @@ fn a_container_starts_once() {
     ];
     for (id, expected) in ids.iter().zip(expected) {
         let (answer, mut client) = client();
-        let begins = pod.start_container(id, answer).is_some();
+        let begins = start(&mut pod, id, answer);
         assert_eq!((begins, kind(answered(&mut client))), expected);
     }
 }
@@ -101,7 +107,7 @@ fn a_container_starts_in_a_ready_pod_only() {
         let (mut pod, ids) = with_every_phase();
         pod.desired = desired;
         let (answer, mut client) = client();
-        assert!(pod.start_container(&ids[0], answer).is_none());
+        assert!(!start(&mut pod, &ids[0], answer));
         assert_eq!(
             kind(answered(&mut client)),
             Some(Err(ErrorKind::FailedPrecondition))
@@ -110,7 +116,7 @@ fn a_container_starts_in_a_ready_pod_only() {
     let (mut pod, ids) = with_every_phase();
     deliver(pod.lose_readiness());
     let (answer, mut client) = client();
-    assert!(pod.start_container(&ids[0], answer).is_none());
+    assert!(!start(&mut pod, &ids[0], answer));
     assert_eq!(
         kind(answered(&mut client)),
         Some(Err(ErrorKind::FailedPrecondition))
@@ -210,12 +216,12 @@ fn a_start_that_is_to_end_is_cancelled_again_and_again() {
 #[test]
 fn an_exit_before_the_start_was_answered_is_not_lost() {
     let (mut pod, ids) = with_every_phase();
-    let (answer, mut start) = client();
-    assert!(pod.start_container(&ids[1], answer).is_none());
+    let (answer, mut client) = client();
+    assert!(!start(&mut pod, &ids[1], answer));
     deliver(pod.exited(&ids[1], exit(3)));
-    assert_eq!(kind(answered(&mut start)), None);
+    assert_eq!(kind(answered(&mut client)), None);
     deliver(pod.started(&ids[1], Ok(STARTED), 0));
-    assert_eq!(kind(answered(&mut start)), Some(Ok(())));
+    assert_eq!(kind(answered(&mut client)), Some(Ok(())));
     let RunState::Exited(info) = &pod.containers[&ids[1]].record.run else {
         panic!("it has exited");
     };
@@ -265,9 +271,9 @@ fn updates_are_made_in_the_phases_that_can_have_them() {
         ..Default::default()
     }));
     let precondition = Some(Err(ErrorKind::FailedPrecondition));
-    // Created: the record only. Starting and running: when its turn comes.
+    // A container that is starting gets it once it runs.
     let expected = [
-        (Some(Ok(())), false),
+        (None, true),
         (None, false),
         (None, true),
         (precondition, false),
@@ -280,6 +286,9 @@ fn updates_are_made_in_the_phases_that_can_have_them() {
         let outcome = kind(answered(&mut client));
         assert_eq!((outcome, pod.advance_update(id).is_some()), expected);
     }
+    let (waiter, mut first) = client();
+    deliver(pod.updated_resources(&ids[0], &change, waiter, Ok(None)));
+    assert_eq!(kind(answered(&mut first)), Some(Ok(())));
     assert_eq!(pod.containers[&ids[0]].record.resources.cpu_shares, 512);
     let (waiter, mut second) = client();
     let update = Update::Restore;
@@ -287,6 +296,51 @@ fn updates_are_made_in_the_phases_that_can_have_them() {
     assert!(pod.advance_update(&ids[2]).is_none(), "one after the other");
     deliver(pod.exited(&ids[2], exit(0)));
     assert_eq!(kind(answered(&mut second)), precondition);
+}
+
+/// Its cgroup is made with the new resources, and its CPUs are there before it runs on them.
+#[test]
+fn a_start_and_a_removal_wait_for_a_change_of_resources() {
+    let (mut pod, ids) = with_every_phase();
+    let [id, ..] = ids.as_slice() else { panic!("five") };
+    let update = |pod: &mut Lifecycle| {
+        let (waiter, client) = client();
+        let update = Update::Change(Box::default());
+        deliver(pod.update_resources(id, PendingUpdate { update, waiter }));
+        client
+    };
+    let (mut first, mut second) = (update(&mut pod), update(&mut pod));
+    let PendingUpdate {
+        update: change,
+        waiter,
+    } = pod.advance_update(id).expect("it begins");
+    let (answer, mut started) = client();
+    assert!(!start(&mut pod, id, answer));
+    let (answer, mut removed) = client();
+    pod.remove_container(id, answer);
+    assert!(!pod.advance_removal(id));
+    deliver(pod.updated_resources(id, &change, waiter, Ok(None)));
+    assert_eq!(kind(answered(&mut first)), Some(Ok(())));
+
+    // The removal comes first, and refuses what else is waiting.
+    assert!(pod.advance_removal(id));
+    assert!(pod.advance_start(id).is_none());
+    let precondition = Some(Err(ErrorKind::FailedPrecondition));
+    assert_eq!(kind(answered(&mut second)), precondition);
+    assert_eq!(kind(answered(&mut started)), precondition);
+    assert_eq!(kind(answered(&mut removed)), None);
+
+    // Without one, the start begins.
+    let (mut pod, ids) = with_every_phase();
+    let (waiter, _client) = client();
+    let update = Update::Change(Box::default());
+    deliver(pod.update_resources(&ids[0], PendingUpdate { update, waiter }));
+    let (answer, _client) = client();
+    assert!(!start(&mut pod, &ids[0], answer), "the change has not begun");
+    let PendingUpdate { update, waiter } = pod.advance_update(&ids[0]).expect("it begins");
+    assert!(pod.advance_start(&ids[0]).is_none());
+    deliver(pod.updated_resources(&ids[0], &update, waiter, Ok(None)));
+    assert!(pod.advance_start(&ids[0]).is_some());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::oom_score;
 use crate::blocking::blocking;
 use crate::cgroups::cpus::{Claim, Owner, Pinning, Seat};
 use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Limits, QosClass};
-use crate::container::ContainerRecord;
+use crate::container::{ContainerRecord, RunState};
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::Id;
 use crate::proto::v1;
@@ -348,8 +348,8 @@ pub(in crate::sandbox) async fn kill_cgroup(services: &Arc<Services>, pod: &PodR
     }
 }
 
-/// Changes the limits of a running container, its CPUs and the OOM score of its processes. Returns the CPUs that it has of
-/// its own now. Of a change that fails nothing stays.
+/// Changes the limits of a container, its CPUs and the OOM score of its processes. Returns the CPUs that it has of its own
+/// now. Of a change that fails nothing stays. A created container has its CPUs, and everything else when it starts.
 pub(super) async fn update(
     services: &Arc<Services>,
     pod: &PodRecord,
@@ -366,6 +366,10 @@ pub(super) async fn update(
     };
     let change = services.cpus.change(&record.id, claim).await;
     let change = change.map_err(|error| PodError::failed(DOING, error))?;
+    if record.run == RunState::Created {
+        change.finish().await;
+        return Ok(services.cpus.pinned(&record.id));
+    }
     let limits = services.cpus.in_force(&record.id, new);
     let (all, id) = (Arc::clone(services), record.id.clone());
     let (score, new_score) = (record.resources.oom_score_adj, new.oom_score_adj);

@@ -212,9 +212,7 @@ impl Pod {
                 leases,
             } = made;
             let id = record.id.clone();
-            let phase = ContainerPhase::Created {
-                parts: Some(Box::new(parts)),
-            };
+            let phase = ContainerPhase::created(Some(Box::new(parts)));
             let mut container = Container::new(record, phase, leases);
             container.seat = Some(seat);
             self.lifecycle.containers.insert(id.clone(), container);

@@ -18,7 +18,9 @@ use crate::monitor::Monitor;
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
-use crate::sandbox::lifecycle::{Answer, Change, Container, ContainerPhase, Desired, Lifecycle};
+use crate::sandbox::lifecycle::{
+    Answer, Change, Container, ContainerPhase, Desired, Lifecycle, PendingUpdate, UPDATE_HINT, refused,
+};
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
@@ -55,7 +57,7 @@ fn decide(pod: &Lifecycle, id: &Id) -> bool {
     pod.containers.get(id).is_some_and(|container| {
         let idle = matches!(
             container.phase,
-            ContainerPhase::Created { .. } | ContainerPhase::Exited
+            ContainerPhase::Created { updating: false, .. } | ContainerPhase::Exited
         );
         idle && (pod_goes || !container.removal.is_empty())
     })
@@ -74,6 +76,10 @@ impl Lifecycle {
         let begins = decide(self, id);
         if let Some(container) = self.containers.get_mut(id).filter(|_| begins) {
             container.phase = ContainerPhase::Removing;
+            for PendingUpdate { waiter, .. } in container.updates.drain(..) {
+                // Fails where the client has gone.
+                waiter.send(Err(refused(id, "being removed", UPDATE_HINT))).ok();
+            }
         }
         begins
     }
@@ -91,7 +97,7 @@ impl Lifecycle {
             }
             Err(error) => {
                 container.phase = match container.record.run {
-                    RunState::Created => ContainerPhase::Created { parts: None },
+                    RunState::Created => ContainerPhase::created(None),
                     RunState::Running { .. } | RunState::Exited(_) => ContainerPhase::Exited,
                 };
                 self.desired = self.desired.min(Desired::Stopped);

@@ -24,7 +24,7 @@ use crate::sandbox::Pods;
 use crate::sandbox::error::PodError;
 use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{
-    Answer, Change, ContainerPhase, Lifecycle, Running, StartedBy, Starting, refused,
+    Answer, Change, Container, ContainerPhase, Lifecycle, Running, StartedBy, Starting, refused,
 };
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
@@ -44,7 +44,7 @@ impl Pods {
     ) -> Result<v1::StartContainerResponse, Failure> {
         require::text("container_id", &request.container_id)?;
         let (id, pod) = self.registry.container(&request.container_id)?;
-        pod.ask(move |pod, answer| pod.start_container(&id, answer))
+        pod.ask(move |pod, answer| pod.lifecycle.start_container(&id, answer))
             .await?;
         Ok(v1::StartContainerResponse {})
     }
@@ -56,11 +56,16 @@ enum Decision {
     Start,
     /// It is under way already.
     Join,
+    /// A change of its resources is under way: it starts with the new ones.
+    Wait,
 }
 
-fn decide(pod: &Lifecycle, id: &Id, phase: &ContainerPhase) -> Result<Decision, PodError> {
-    match phase {
+fn decide(pod: &Lifecycle, id: &Id, container: &Container) -> Result<Decision, PodError> {
+    match &container.phase {
         ContainerPhase::Starting(_) => Ok(Decision::Join),
+        ContainerPhase::Created { updating, .. } if *updating || !container.updates.is_empty() => {
+            Ok(Decision::Wait)
+        }
         ContainerPhase::Created { .. } if pod.accepts_containers() => Ok(Decision::Start),
         ContainerPhase::Created { .. } => Err(pod.not_ready("containers are only started in a ready pod")),
         ContainerPhase::Running(_) => Err(refused(id, "running", "only a created container can be started")),
@@ -73,37 +78,45 @@ fn decide(pod: &Lifecycle, id: &Id, phase: &ContainerPhase) -> Result<Decision, 
 }
 
 impl Lifecycle {
+    pub(in crate::sandbox) fn start_container(&mut self, id: &Id, answer: Answer<()>) {
+        match self.container(id) {
+            Ok(container) => container.start.push(answer),
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
     /// What a start that begins now needs; nothing where none begins.
     #[expect(
         clippy::option_option,
         reason = "whether a start begins, and whether its parts are there"
     )]
-    pub(in crate::sandbox) fn start_container(
-        &mut self,
-        id: &Id,
-        answer: Answer<()>,
-    ) -> Option<Option<Box<ContainerParts>>> {
-        let decision = match self.containers.get(id) {
-            Some(container) => decide(self, id, &container.phase),
-            None => self.container(id).map(|_| Decision::Join),
-        };
-        let (Ok(container), Ok(decision)) = (self.container(id), &decision) else {
-            drop(answer.send(decision.map(drop)));
-            return None;
-        };
-        if let (Decision::Join, ContainerPhase::Starting(starting)) = (decision, &mut container.phase) {
-            starting.waiters.push(answer);
+    pub(in crate::sandbox) fn advance_start(&mut self, id: &Id) -> Option<Option<Box<ContainerParts>>> {
+        let container = self.containers.get(id)?;
+        if container.start.is_empty() {
             return None;
         }
-        let starting = ContainerPhase::Starting(Starting {
-            by: StartedBy::ThisDaemon,
-            waiters: answer.into(),
-            early_exit: None,
-            stop: None,
-        });
-        match std::mem::replace(&mut container.phase, starting) {
-            ContainerPhase::Created { parts } => Some(parts),
-            _ => Some(None),
+        let decision = decide(self, id, container);
+        let container = self.containers.get_mut(id)?;
+        match (decision, &mut container.phase) {
+            (Ok(Decision::Wait), _) => None,
+            (Ok(Decision::Start), ContainerPhase::Created { parts, .. }) => {
+                let parts = parts.take();
+                container.phase = ContainerPhase::Starting(Starting {
+                    by: StartedBy::ThisDaemon,
+                    waiters: container.start.take(),
+                    early_exit: None,
+                    stop: None,
+                });
+                Some(parts)
+            }
+            (Ok(_), ContainerPhase::Starting(starting)) => {
+                starting.waiters.append(container.start.take());
+                None
+            }
+            (outcome, _) => {
+                container.start.take().answer(&outcome.map(drop));
+                None
+            }
         }
     }
 
@@ -143,8 +156,9 @@ impl Lifecycle {
 }
 
 impl Pod {
-    fn start_container(&mut self, id: &Id, answer: Answer<()>) {
-        let Some(parts) = self.lifecycle.start_container(id, answer) else {
+    /// Begins the start of a container that is asked for, once nothing else is done with it.
+    pub(in crate::sandbox) fn advance_start(&mut self, id: &Id) {
+        let Some(parts) = self.lifecycle.advance_start(id) else {
             return;
         };
         let Some((services, pod, record)) = self.context(id) else {

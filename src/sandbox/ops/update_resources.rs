@@ -6,7 +6,7 @@ use super::cgroup;
 use super::create_container::write_limits;
 use crate::cgroups::QosClass;
 use crate::cgroups::cpus::Pinning;
-use crate::container::ContainerRecord;
+use crate::container::{ContainerRecord, RunState};
 use crate::error::Failure;
 use crate::id::Id;
 use crate::oci;
@@ -15,8 +15,7 @@ use crate::require;
 use crate::sandbox::Pods;
 use crate::sandbox::error::PodError;
 use crate::sandbox::lifecycle::{
-    Answer, Change, Container, ContainerPhase, Lifecycle, PendingUpdate, Running, UPDATE_HINT, Update,
-    refused,
+    Answer, Change, Container, ContainerPhase, Lifecycle, PendingUpdate, UPDATE_HINT, Update, refused,
 };
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
@@ -71,49 +70,33 @@ impl Pods {
 }
 
 impl Lifecycle {
-    /// A container without a cgroup only has its record changed; a running one gets its change when its turn comes.
+    /// A container gets its change when its turn comes: one that is starting, once it runs.
     pub(in crate::sandbox) fn update_resources(&mut self, id: &Id, pending: PendingUpdate) -> Change {
-        let PendingUpdate { update, waiter } = pending;
+        let waiter = pending.waiter;
         let container = match self.container(id) {
             Ok(container) => container,
             Err(error) => return Change::default().answer(waiter.into(), Err(error)),
         };
-        match (&container.phase, &update) {
-            (ContainerPhase::Starting(_) | ContainerPhase::Running(_), _) => {
+        match container.phase {
+            ContainerPhase::Created { .. } | ContainerPhase::Starting(_) | ContainerPhase::Running(_) => {
+                let update = pending.update;
                 container.updates.push_back(PendingUpdate { update, waiter });
                 Change::default()
             }
-            (ContainerPhase::Created { .. }, Update::Restore | Update::Repin) => {
-                Change::default().answer(waiter.into(), Ok(()))
-            }
-            (ContainerPhase::Created { .. }, Update::Change(change))
-                if container.record.pinning.is_some() && asks_for_cpus(change) =>
-            {
-                let hint = "it has CPUs of its own, and gets others once it runs: start it first";
-                Change::default().answer(waiter.into(), Err(refused(id, "created", hint)))
-            }
-            (ContainerPhase::Created { .. }, Update::Change(change)) => {
-                let merged = merge(&container.record.resources, change);
-                container.record_mut().resources = merged;
-                Change::container(id).answer(waiter.into(), Ok(()))
-            }
-            (ContainerPhase::Exited | ContainerPhase::Removing, _) => {
+            ContainerPhase::Exited | ContainerPhase::Removing => {
                 Change::default().answer(waiter.into(), Err(refused(id, "exited", UPDATE_HINT)))
             }
         }
     }
 
-    /// The change of a running container that begins now, if there is one and none is under way.
+    /// The change that begins now, if there is one and none is under way.
     pub(in crate::sandbox) fn advance_update(&mut self, id: &Id) -> Option<PendingUpdate> {
         let container = self.containers.get_mut(id)?;
-        let ContainerPhase::Running(Running { updating, .. }) = &mut container.phase else {
-            return None;
-        };
-        if *updating {
+        if *container.updating_mut()? {
             return None;
         }
         let pending = container.updates.pop_front()?;
-        *updating = true;
+        *container.updating_mut()? = true;
         Some(pending)
     }
 
@@ -127,9 +110,9 @@ impl Lifecycle {
     ) -> Change {
         let mut change = Change::default();
         if let Some(container) = self.containers.get_mut(id)
-            && let ContainerPhase::Running(running) = &mut container.phase
+            && let Some(updating) = container.updating_mut()
         {
-            running.updating = false;
+            *updating = false;
             if let Ok(pinning) = &outcome
                 && adopt(container, update, pinning.as_ref())
             {
@@ -151,11 +134,6 @@ fn adopt(container: &mut Container, update: &Update, pinning: Option<&Pinning>) 
         record.pinning = pinning.cloned();
     }
     differs
-}
-
-fn asks_for_cpus(change: &v1::LinuxContainerResources) -> bool {
-    let numbers = [change.cpu_quota, change.cpu_period, change.cpu_shares];
-    numbers.iter().any(|number| *number != 0) || !change.cpuset_cpus.is_empty()
 }
 
 fn resources_after(record: &ContainerRecord, update: &Update) -> v1::LinuxContainerResources {
@@ -195,7 +173,9 @@ async fn apply(
     update: &Update,
 ) -> Result<Option<Pinning>, PodError> {
     if *update == Update::Restore {
-        cgroup::restore(services, pod, record).await?;
+        if record.run != RunState::Created {
+            cgroup::restore(services, pod, record).await?;
+        }
         return Ok(record.pinning.clone());
     }
     let new = resources_after(record, update);

@@ -175,9 +175,7 @@ impl World {
             Action::Start(index) => {
                 if let Some(id) = self.pick(index) {
                     let answer = self.client();
-                    if self.pod.start_container(&id, answer).is_some() {
-                        self.work.push(Work::Start(id));
-                    }
+                    self.pod.start_container(&id, answer);
                 }
             }
             Action::Stop(index, grace) => {
@@ -285,7 +283,7 @@ impl World {
                     let record = container_record(&self.pod.record.id, *config);
                     let id = record.id.clone();
                     self.containers.insert(id.clone(), record.clone());
-                    let created = ContainerPhase::Created { parts: None };
+                    let created = ContainerPhase::created(None);
                     let container = Container::new(record, created, Vec::new());
                     self.pod.containers.insert(id.clone(), container);
                     id
@@ -510,11 +508,14 @@ impl World {
                     self.exit(&id);
                 }
             }
+            if self.pod.advance_removal(&id) {
+                self.work.push(Work::Remove(id.clone()));
+            }
             if let Some(PendingUpdate { update, waiter }) = self.pod.advance_update(&id) {
                 self.work.push(Work::Update(id.clone(), update, waiter));
             }
-            if self.pod.advance_removal(&id) {
-                self.work.push(Work::Remove(id));
+            if self.pod.advance_start(&id).is_some() {
+                self.work.push(Work::Start(id));
             }
         }
         if self.pod.desired != Desired::Removed && self.pod.phase() == PodPhase::NotReady {
