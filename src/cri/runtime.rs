@@ -311,8 +311,9 @@ impl RuntimeService for Services {
         request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Reply<v1::UpdatePodSandboxResourcesResponse> {
         let request = request.into_inner();
-        let update = async { self.pods.update_pod_sandbox_resources(&request) };
-        call("UpdatePodSandboxResources", &request.pod_sandbox_id, update).await
+        let id = request.pod_sandbox_id.clone();
+        let update = self.pods.update_pod_sandbox_resources(request);
+        call("UpdatePodSandboxResources", &id, update).await
     }
 
     async fn checkpoint_container(

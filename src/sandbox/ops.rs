@@ -21,6 +21,7 @@ mod run_pod;
 mod start_container;
 mod stop_container;
 mod stop_pod;
+mod update_pod;
 mod update_resources;
 mod userns;
 mod volumes;

@@ -107,19 +107,6 @@ impl Pods {
         })
     }
 
-    /// UpdatePodSandboxResources. The pod's cgroup is kubelet's, and nobody behind this runtime has to know.
-    ///
-    /// # Errors
-    /// There is no such pod.
-    pub fn update_pod_sandbox_resources(
-        &self,
-        request: &v1::UpdatePodSandboxResourcesRequest,
-    ) -> Result<v1::UpdatePodSandboxResourcesResponse, Failure> {
-        require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
-        self.view(&request.pod_sandbox_id)?;
-        Ok(v1::UpdatePodSandboxResourcesResponse {})
-    }
-
     /// UpdateRuntimeConfig: the node's pod CIDR, once kubelet knows it. An empty one says nothing.
     ///
     /// # Errors

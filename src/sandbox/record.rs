@@ -44,6 +44,12 @@ pub(super) struct PodRecord {
     /// Its label; none where SELinux is off.
     #[serde(default)]
     pub selinux: Option<PodLabel>,
+    /// What the pod itself needs beside its containers, as kubelet last said.
+    #[serde(default)]
+    pub overhead: Option<v1::LinuxContainerResources>,
+    /// The resources of the pod's cgroup, as kubelet last said.
+    #[serde(default)]
+    pub resources: Option<v1::LinuxContainerResources>,
 }
 
 impl PodRecord {

@@ -73,6 +73,8 @@ pub(super) fn pod_info(view: &PodView) -> BTreeMap<String, String> {
         "runtimeHandler": record.handler,
         "runtimeType": "builtin",
         "config": record.config,
+        "overhead": record.overhead,
+        "resources": record.resources,
         "qosClass": QosClass::of_pod(record.cgroup_parent(), containers),
         "cniResult": record.network.as_ref().map(|network| &network.result),
         "networkDebt": record.pending_detach,

@@ -27,6 +27,8 @@ pub(super) fn pod_record(config: v1::PodSandboxConfig) -> PodRecord {
         monitor_pid: 0,
         boot_id: crate::state::boot_id(),
         selinux: None,
+        overhead: None,
+        resources: None,
     }
 }
 

@@ -190,17 +190,7 @@ fn the_class_of_a_pod_is_shown() {
         pinning(node).await;
         let pod = node.pod().await;
         let class = async || {
-            let request = v1::PodSandboxStatusRequest {
-                pod_sandbox_id: pod.id.clone(),
-                verbose: true,
-            };
-            let answer = node
-                .runtime()
-                .pod_sandbox_status(request)
-                .await
-                .expect("its status");
-            let info: serde_json::Value =
-                serde_json::from_str(&answer.into_inner().info["info"]).expect("JSON");
+            let info = pod.details().await;
             info["qosClass"].as_str().expect("a class").to_owned()
         };
         assert_eq!(class().await, "BestEffort");

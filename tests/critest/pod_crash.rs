@@ -49,6 +49,7 @@ const UPDATE: [&str; 3] = [
     "update_resources.publish",
     "update_resources.answer",
 ];
+const UPDATE_POD: [&str; 3] = ["update_pod.save", "update_pod.publish", "update_pod.answer"];
 const REMOVE: [&str; 6] = [
     "remove_container.forget",
     "remove_container.files",
@@ -221,6 +222,25 @@ fn a_container_whose_resources_are_being_changed() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_pod_whose_resources_are_being_changed() {
+    on_crashing_node(async |node| {
+        let pod = node.pod().await;
+        for (shares, point) in (200..).step_by(100).zip(UPDATE_POD) {
+            let resources = v1::LinuxContainerResources {
+                cpu_shares: shares,
+                ..Default::default()
+            };
+            dies(node, point, async || pod.try_update(resources.clone()).await).await;
+            ok("UpdatePodSandboxResources", pod.try_update(resources).await);
+            assert_eq!(pod.details().await["resources"]["cpu_shares"], shares);
+        }
+        works(&pod).await;
+        pod.remove().await;
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_container_that_is_being_removed() {
     on_crashing_node(async |node| {
         let pod = node.pod().await;
@@ -329,6 +349,7 @@ fn every_failpoint_has_its_case() {
         &START,
         &STOP,
         &UPDATE,
+        &UPDATE_POD,
         &REMOVE,
         &STOP_POD,
         &REMOVE_POD,

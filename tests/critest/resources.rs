@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use pausa::proto::v1;
 
 use crate::harness::slot::has_slices;
-use crate::harness::{Container, map, ok, on_node, on_pausa, strings};
+use crate::harness::{Container, Pod, eventually, map, ok, on_node, on_pausa, strings};
 
-/// A value from a container's cgroup: the name of controller and file in version 1, the name of the file in version 2.
-fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
+/// A file in a container's cgroup: the name of controller and file in version 1, the name of the file in version 2.
+fn file(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> PathBuf {
     let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process's cgroups");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("our mounts");
     let place = |wanted: &dyn Fn(&str) -> bool| -> Option<PathBuf> {
@@ -33,9 +33,30 @@ fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
             v2_file,
         ),
     };
-    let file = root.join(path.expect("the process is in it")).join(file);
+    root.join(path.expect("the process is in it")).join(file)
+}
+
+fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
+    let file = file(pid, controller, v1_file, v2_file);
     let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     text.trim_end().to_owned()
+}
+
+/// Whether the controllers are those of version 2.
+fn is_v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn unified(pairs: &[(&str, &str)]) -> v1::LinuxContainerResources {
+    v1::LinuxContainerResources {
+        unified: map(pairs),
+        ..Default::default()
+    }
+}
+
+async fn start<'a>(pod: &'a Pod<'_>, resources: v1::LinuxContainerResources) -> Container<'a> {
+    pod.start(|config| config.linux.get_or_insert_default().resources = Some(resources))
+        .await
 }
 
 async fn cpu(container: &Container<'_>) -> (String, String) {
@@ -73,9 +94,7 @@ fn limits() -> v1::LinuxContainerResources {
 fn limits_reach_the_kernel() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let container = pod
-            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
-            .await;
+        let container = start(&pod, limits()).await;
         assert_eq!(cpu(&container).await, ("20000".to_owned(), "100000".to_owned()));
         let pid = container.pid().await;
         assert_eq!(memory(pid), (64 * MIB).to_string());
@@ -90,9 +109,7 @@ fn limits_reach_the_kernel() {
 fn the_status_has_the_resources() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let container = pod
-            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
-            .await;
+        let container = start(&pod, limits()).await;
         let said = container.resources().await;
         assert_eq!(
             (said.cpu_quota, said.cpu_period, said.cpu_shares),
@@ -108,9 +125,7 @@ fn the_status_has_the_resources() {
 fn limits_change_while_it_runs() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let container = pod
-            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
-            .await;
+        let container = start(&pod, limits()).await;
         let pid = container.pid().await;
         for (quota, mib) in [(50_000, 128), (10_000, 32)] {
             let linux = v1::LinuxContainerResources {
@@ -136,9 +151,7 @@ fn limits_change_while_it_runs() {
 fn an_update_changes_only_what_it_says() {
     on_pausa(async |node| {
         let pod = node.pod().await;
-        let container = pod
-            .start(|config| config.linux.get_or_insert_default().resources = Some(limits()))
-            .await;
+        let container = start(&pod, limits()).await;
         let change = v1::LinuxContainerResources {
             cpu_quota: 30_000,
             ..Default::default()
@@ -175,7 +188,7 @@ fn a_new_oom_score_reaches_the_processes() {
         let scores = "for p in /proc/[0-9]*; do echo \"$(tr '\\0' ' ' < $p/cmdline) $(cat $p/oom_score_adj)\"; done | \
                       grep -E '^(sleep|sh -c trap)' | grep -oE '[0-9]+$' | sort; cat /proc/self/oom_score_adj";
         let own = |score: i64| format!("{score}\n{score}\n777\n{score}\n");
-        crate::harness::eventually("the child has chosen its score", async || {
+        eventually("the child has chosen its score", async || {
             (container.sh(scores).await == own(500)).then_some(())
         })
         .await;
@@ -201,6 +214,154 @@ fn a_new_oom_score_reaches_the_processes() {
 #[track_caller]
 fn ok_update(answer: Result<(), tonic::Status>) {
     answer.expect("UpdateContainerResources");
+}
+
+/// kubelet's `swapBehavior`: `NoSwap`, and `LimitedSwap` as it asks for it on either version (KEP-2400).
+#[test]
+#[ignore = "needs root"]
+fn swap_is_limited_as_kubelet_asks() {
+    on_node(async |node| {
+        let pod = node.pod().await;
+        let both = |both: i64| v1::LinuxContainerResources {
+            memory_limit_in_bytes: 64 * MIB,
+            memory_swap_limit_in_bytes: both,
+            ..Default::default()
+        };
+        let alone = |swap: &str| v1::LinuxContainerResources {
+            memory_limit_in_bytes: 64 * MIB,
+            ..unified(&[("memory.swap.max", swap)])
+        };
+        let swap = |bytes: i64| match is_v2() {
+            true => bytes.to_string(),
+            false => (64 * MIB + bytes).to_string(),
+        };
+        let mut cases = vec![
+            (both(0), swap(0)),
+            (both(64 * MIB), swap(0)),
+            (both(96 * MIB), swap(32 * MIB)),
+        ];
+        if is_v2() {
+            cases.push((both(-1), "max".to_owned()));
+            cases.push((alone("0"), "0".to_owned()));
+            cases.push((alone("1048576"), "1048576".to_owned()));
+        } else {
+            // The largest number of pages.
+            cases.push((both(-1), (i64::MAX / 4096 * 4096).to_string()));
+        }
+        let now = |pid| value(pid, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+        for (resources, expected) in cases {
+            let container = start(&pod, resources.clone()).await;
+            assert_eq!(now(container.pid().await), expected, "{resources:?}");
+        }
+        // What a resize of memory leaves of it.
+        let container = start(&pod, both(96 * MIB)).await;
+        for mib in [128, 48] {
+            let change = v1::LinuxContainerResources {
+                memory_limit_in_bytes: mib * MIB,
+                ..Default::default()
+            };
+            ok("UpdateContainerResources", container.try_update(change).await);
+            let pid = container.pid().await;
+            assert_eq!(memory(pid), (mib * MIB).to_string());
+            let expected = if is_v2() { 32 } else { mib + 32 } * MIB;
+            assert_eq!(now(pid), expected.to_string());
+        }
+    });
+}
+
+/// kubelet sends a limit for every page size of the node, 0 for those that the container does not ask for. Where the
+/// controller is missing the container runs without, and the log says so.
+#[test]
+#[ignore = "needs root"]
+fn hugepages_are_limited() {
+    on_pausa(async |node| {
+        let sizes = std::fs::read_dir("/sys/kernel/mm/hugepages").expect("hugepages");
+        let sizes = sizes
+            .flatten()
+            .map(|entry| entry.file_name().into_string().expect("a name"));
+        let sizes: Vec<i64> = sizes
+            .map(|name| {
+                name["hugepages-".len()..name.len() - "kB".len()]
+                    .parse()
+                    .expect("a number")
+            })
+            .collect();
+        let name = |kib: i64| match kib >> 20 {
+            0 => format!("{}MB", kib >> 10),
+            gib => format!("{gib}GB"),
+        };
+        let pages = |size: i64| if size == 2048 { 3 } else { 0 };
+        let limits = sizes.iter().map(|size| v1::HugepageLimit {
+            page_size: name(*size),
+            limit: u64::try_from(pages(*size) * size * 1024).expect("not negative"),
+        });
+        let pod = node.pod().await;
+        let resources = v1::LinuxContainerResources {
+            hugepage_limits: limits.collect(),
+            ..Default::default()
+        };
+        let container = start(&pod, resources).await;
+        for size in sizes {
+            let (v1, v2) = (
+                format!("hugetlb.{}.limit_in_bytes", name(size)),
+                format!("hugetlb.{}.max", name(size)),
+            );
+            let file = file(container.pid().await, "hugetlb", &v1, &v2);
+            match std::fs::read_to_string(file) {
+                Ok(limit) => assert_eq!(limit.trim_end(), (pages(size) * size * 1024).to_string()),
+                Err(_) => assert!(node.daemon_log().contains("a hugepage limit is not enforced")),
+            }
+        }
+    });
+}
+
+/// `memory.high`, which kubelet's memory QoS sets (KEP-2570): the container is slowed down, and goes on.
+#[test]
+#[ignore = "needs root"]
+fn memory_above_high_slows_a_container_down() {
+    on_node(async |node| {
+        if !is_v2() {
+            return eprintln!("skipped: memory.high is of cgroup v2");
+        }
+        let pod = node.pod().await;
+        let high = (32 * MIB).to_string();
+        let container = start(&pod, unified(&[("memory.high", &high)])).await;
+        let pid = container.pid().await;
+        assert_eq!(value(pid, "memory", "", "memory.high"), high);
+        // tail keeps what it reads: a line without an end.
+        container.sh("head -c 36000000 /dev/zero | tail | wc -c").await;
+        let events = value(pid, "memory", "", "memory.events");
+        let high = events.lines().find_map(|line| line.strip_prefix("high "));
+        assert_ne!(high, Some("0"), "{events}");
+        assert!(events.contains("oom_kill 0"), "{events}");
+    });
+}
+
+/// `memory.oom.group`, which kubelet sets unless `singleProcessOOMKill` is on: all processes of the container or one.
+#[test]
+#[ignore = "needs root"]
+fn out_of_memory_ends_one_process_or_all() {
+    on_node(async |node| {
+        if !is_v2() {
+            return eprintln!("skipped: memory.oom.group is of cgroup v2");
+        }
+        let pod = node.pod().await;
+        for (group, code) in [("0", 0), ("1", 137)] {
+            let ended = pod.run(|config| {
+                config.command = strings(&["sh", "-c", "tail /dev/zero; echo \"tail: $?\""]);
+                config.linux.get_or_insert_default().resources = Some(v1::LinuxContainerResources {
+                    memory_limit_in_bytes: 24 * MIB,
+                    ..unified(&[("memory.oom.group", group)])
+                });
+            });
+            let ended = ended.await;
+            let expected = if code == 0 { "tail: 137\n" } else { "" };
+            assert_eq!(
+                (ended.status.exit_code, ended.stdout().as_str()),
+                (code, expected)
+            );
+        }
+    });
 }
 
 /// The kernel's OOM killer ended PID 1: exit code 137 and the reason users look for.
@@ -269,10 +430,7 @@ fn a_limit_the_kernel_refuses_is_named() {
                 cpuset_cpus: "not a list".to_owned(),
                 ..Default::default()
             },
-            v1::LinuxContainerResources {
-                unified: map(&[("../../escape", "1")]),
-                ..Default::default()
-            },
+            unified(&[("../../escape", "1")]),
         ] {
             let mut config = pod.container_config();
             config.linux.get_or_insert_default().resources = Some(resources.clone());

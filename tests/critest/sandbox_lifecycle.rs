@@ -83,16 +83,7 @@ fn the_id_is_64_hexadecimal_characters() {
 fn the_verbose_status_is_json_and_has_the_configuration() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let request = v1::PodSandboxStatusRequest {
-            pod_sandbox_id: pod.id.clone(),
-            verbose: true,
-        };
-        let info = ok(
-            "PodSandboxStatus",
-            node.runtime().pod_sandbox_status(request).await,
-        )
-        .info;
-        let json: serde_json::Value = serde_json::from_str(&info["info"]).expect("JSON");
+        let json = pod.details().await;
         assert_eq!(json["config"]["hostname"], pod.config.hostname.as_str(), "{json}");
     });
 }
@@ -360,32 +351,42 @@ fn the_list_has_metadata_labels_and_annotations() {
     });
 }
 
-/// CRI UpdatePodSandboxResources (KEP-1287): informs, and an unknown pod is NotFound.
+/// CRI UpdatePodSandboxResources (KEP-1287, KEP-2837): shown, kept, and an unknown pod is NotFound. The cgroup is kubelet's.
 #[test]
 #[ignore = "needs root"]
 fn updating_the_resources_of_a_pod() {
-    on_node(async |node| {
-        let pod = node.pod().await;
-        let resources = Some(v1::LinuxContainerResources {
-            cpu_shares: 512,
+    on_pausa(async |node| {
+        let shares = |cpu_shares| v1::LinuxContainerResources {
+            cpu_shares,
             ..Default::default()
-        });
-        let request = |id: &str| v1::UpdatePodSandboxResourcesRequest {
-            pod_sandbox_id: id.to_owned(),
-            overhead: None,
-            resources: resources.clone(),
         };
-        ok(
-            "Update",
-            node.runtime()
-                .update_pod_sandbox_resources(request(&pod.id))
-                .await,
-        );
+        let pod = node
+            .pod_with(|config| {
+                let linux = config.linux.get_or_insert_default();
+                linux.overhead = Some(shares(128));
+                linux.resources = Some(shares(256));
+            })
+            .await;
+        let shown = async || {
+            let info = pod.details().await;
+            let of = |what: &str| info[what]["cpu_shares"].as_i64();
+            (of("overhead"), of("resources"))
+        };
+        assert_eq!(shown().await, (Some(128), Some(256)));
+        ok("Update", pod.try_update(shares(512)).await);
+        assert_eq!(shown().await, (Some(128), Some(512)));
+        // The request for the same pod still finds it.
+        let again = ok("RunPodSandbox", node.try_pod(&pod.config).await);
+        assert_eq!(again.pod_sandbox_id, pod.id);
+        let request = v1::UpdatePodSandboxResourcesRequest {
+            pod_sandbox_id: MISSING.to_owned(),
+            overhead: Some(shares(64)),
+            ..Default::default()
+        };
+        let mut runtime = node.runtime();
         refused(
             Code::NotFound,
-            node.runtime()
-                .update_pod_sandbox_resources(request(MISSING))
-                .await,
+            runtime.update_pod_sandbox_resources(request).await,
         );
     });
 }

@@ -150,8 +150,11 @@ fn draft(
     handler: String,
     selinux: Option<PodLabel>,
 ) -> PodRecord {
+    let linux = config.linux.as_ref();
     let mut record = PodRecord {
         version: PodRecord::VERSION,
+        overhead: linux.and_then(|linux| linux.overhead.clone()),
+        resources: linux.and_then(|linux| linux.resources.clone()),
         config,
         handler,
         created_at: crate::state::now(),

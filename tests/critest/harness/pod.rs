@@ -265,6 +265,32 @@ impl Pod<'_> {
         response.status.expect("a pod's status")
     }
 
+    /// The verbose part of its status.
+    pub(crate) async fn details(&self) -> serde_json::Value {
+        let request = v1::PodSandboxStatusRequest {
+            pod_sandbox_id: self.id.clone(),
+            verbose: true,
+        };
+        let response = ok(
+            "PodSandboxStatus",
+            self.node.runtime().pod_sandbox_status(request).await,
+        );
+        serde_json::from_str(&response.info["info"]).expect("info is JSON")
+    }
+
+    /// Tells of other resources for the pod as a whole.
+    pub(crate) async fn try_update(
+        &self,
+        resources: v1::LinuxContainerResources,
+    ) -> Result<Response<v1::UpdatePodSandboxResourcesResponse>, Status> {
+        let request = v1::UpdatePodSandboxResourcesRequest {
+            pod_sandbox_id: self.id.clone(),
+            overhead: None,
+            resources: Some(resources),
+        };
+        self.node.runtime().update_pod_sandbox_resources(request).await
+    }
+
     pub(crate) async fn ip(&self) -> String {
         self.status().await.network.expect("a pod's network").ip
     }
