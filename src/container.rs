@@ -16,7 +16,7 @@
 mod record;
 mod status;
 
-pub use record::{ContainerRecord, ExitInfo, ImageIdentity, RunState};
+pub use record::{ContainerRecord, ExitInfo, ImageIdentity, Reason, RunState};
 pub use status::{list_item, status};
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! Sources: CRI v1 RuntimeService; kubelet's expectations of idempotency.
 
 mod error;
+mod events;
 mod handle;
 mod lifecycle;
 mod monitor_events;
@@ -43,6 +44,7 @@ pub use reconcile::Reconciler;
 pub use services::{Services, Settings};
 
 use error::PodError;
+use events::ContainerEvents;
 use recover::Recovered;
 use registry::Registry;
 
@@ -55,6 +57,7 @@ use crate::image::Images;
 pub struct Pods {
     services: Arc<Services>,
     registry: Arc<Registry>,
+    container_events: Arc<ContainerEvents>,
     stats: Arc<stats::Memory>,
 }
 
@@ -73,6 +76,7 @@ impl Pods {
             stats: Arc::new(stats::Memory::new(&services)),
             services: Arc::new(services),
             registry: Arc::new(Registry::default()),
+            container_events: Arc::default(),
         };
         let recovered = recover::recover(&pods).await;
         (pods, recovered)

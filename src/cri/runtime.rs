@@ -1,10 +1,11 @@
 //! RuntimeService: every RPC is one operation of [`crate::sandbox`], which documents it.
 
+use futures_util::StreamExt;
 use tonic::{Request, async_trait};
 
 use super::call::{Reply, call};
 use super::stream::{Messages, messages};
-use super::{NodeInfo, Services};
+use super::{NodeInfo, Services, status};
 use crate::error::{ErrorKind, Failure};
 use crate::proto::v1;
 use crate::proto::v1::runtime_service_server::RuntimeService;
@@ -337,7 +338,10 @@ impl RuntimeService for Services {
         &self,
         _: Request<v1::GetEventsRequest>,
     ) -> Reply<Self::GetContainerEventsStream> {
-        unimplemented("GetContainerEvents").await
+        let events = self.pods.container_events();
+        let events: Self::GetContainerEventsStream =
+            Box::pin(events.map(|event| event.map_err(status::from_failure)));
+        call("GetContainerEvents", "", async { Ok::<_, Failure>(events) }).await
     }
 
     async fn list_metric_descriptors(

@@ -64,6 +64,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (listener, held) = listening.into_parts();
+    let pods = services.pods.clone();
     let serving = router(services).serve_with_incoming_shutdown(connections(listener), async {
         // A sender that is gone is as good as one that has sent.
         _ = stopped.await;
@@ -77,6 +78,8 @@ pub async fn serve(
     }
     notify(NotifyState::Stopping);
     tracing::info!("stopping: waiting for running requests");
+    // These requests would never end.
+    pods.end_container_events();
     // The receiver lives in `serving`, which has not ended.
     _ = stop.send(());
     let ended = tokio::time::timeout(drain, serving).await;

@@ -123,8 +123,9 @@ impl PodHandle {
         self.view.load_full()
     }
 
-    pub(super) fn publish(&self, view: PodView) {
-        self.view.store(Some(Arc::new(view)));
+    /// Replaces what is published, and returns what was before.
+    pub(super) fn publish(&self, view: Arc<PodView>) -> Option<Arc<PodView>> {
+        self.view.swap(Some(view))
     }
 
     /// The pod's monitor; none once it is gone.

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::error::PodError;
+use super::events::ContainerEvents;
 use super::handle::PodHandle;
 use super::lifecycle::{Change, Lifecycle, PodPhase};
 use super::record::PodRecord;
@@ -44,6 +45,7 @@ pub(super) type Turn = Box<dyn FnOnce(&mut Pod) + Send>;
 pub(super) struct Pod {
     pub(super) services: Arc<Services>,
     pub(super) registry: Arc<Registry>,
+    pub(super) container_events: Arc<ContainerEvents>,
     pub(super) handle: Arc<PodHandle>,
     pub(super) lifecycle: Lifecycle,
     turns: mpsc::UnboundedReceiver<Turn>,
@@ -65,6 +67,7 @@ impl Pod {
         Self {
             services: pods.services.clone(),
             registry: pods.registry.clone(),
+            container_events: pods.container_events.clone(),
             handle: handle.clone(),
             _categories: pods.services.selinux.hold(record.selinux.as_ref()),
             _monitor_seat: ops::seat_monitor(&pods.services, &record),
@@ -207,8 +210,9 @@ impl Pod {
 
     /// Shows readers the pod as it is now.
     pub(super) fn publish(&self) {
-        if let Some(view) = self.lifecycle.view() {
-            self.handle.publish(view);
+        if let Some(view) = self.lifecycle.view().map(Arc::new) {
+            let before = self.handle.publish(Arc::clone(&view));
+            self.container_events.published(before.as_deref(), &view);
         }
     }
 }

@@ -9,13 +9,14 @@ use pausa_layer::Usage;
 
 use super::error::PodError;
 use super::record::PodView;
-use super::{Pods, ops, registry, status};
+use super::{Pods, events, ops, registry, status};
 use crate::blocking::blocking;
 use crate::container::{self, ContainerRecord};
 use crate::error::Failure;
 use crate::id::LookupError;
 use crate::proto::v1;
 use crate::require;
+use crate::state;
 
 impl Pods {
     /// What is known of all pods. Those being created are not shown.
@@ -75,6 +76,8 @@ impl Pods {
         request: &v1::PodSandboxStatusRequest,
     ) -> Result<v1::PodSandboxStatusResponse, Failure> {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
+        // Before what it is the time of, see `events`.
+        let timestamp = state::now();
         let view = self.view(&request.pod_sandbox_id)?;
         let info = match request.verbose {
             true => status::pod_info(&view),
@@ -83,7 +86,8 @@ impl Pods {
         Ok(v1::PodSandboxStatusResponse {
             status: Some(status::status(&view.pod)),
             info,
-            ..Default::default()
+            containers_statuses: events::statuses(&view),
+            timestamp,
         })
     }
 

@@ -82,9 +82,9 @@ impl Pods {
             (container.id.clone(), Arc::new(container))
         });
         let containers = containers.collect();
-        handle.publish(PodView {
+        handle.publish(Arc::new(PodView {
             pod: Arc::new(record),
             containers,
-        });
+        }));
     }
 }

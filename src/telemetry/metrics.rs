@@ -50,6 +50,7 @@ struct Metrics {
     pull_time: Histogram,
     pull_bytes: Counter,
     pulls_now: Gauge,
+    subscribers_cut_off: Counter,
     kept: Family<[Label; 1], Gauge>,
     kept_bytes: Gauge,
 }
@@ -71,6 +72,7 @@ impl Metrics {
             pull_time: Histogram::new(LONG),
             pull_bytes: Counter::default(),
             pulls_now: Gauge::default(),
+            subscribers_cut_off: Counter::default(),
             kept: Family::default(),
             kept_bytes: Gauge::default(),
         };
@@ -103,6 +105,11 @@ impl Metrics {
         registry.register_with_unit("image_pull", help, Unit::Bytes, bytes);
         let help = "Pulls and imports in flight";
         registry.register("image_pulls_in_flight", help, self.pulls_now.clone());
+        let (cut_off, help) = (
+            self.subscribers_cut_off.clone(),
+            "Clients of GetContainerEvents that were cut off because they did not keep up",
+        );
+        registry.register("event_subscribers_cut_off", help, cut_off);
         let help = "Layers of failed pulls that are kept for a retry";
         registry.register("image_kept_layers", help, self.kept.clone());
         let (bytes, help) = (
@@ -161,6 +168,13 @@ pub(crate) fn pull(outcome: &'static str, took: Duration) {
     if let Some(metrics) = METRICS.get() {
         metrics.pulls.get_or_create(&[("outcome", outcome)]).inc();
         metrics.pull_time.observe(took.as_secs_f64());
+    }
+}
+
+/// Counts a client of GetContainerEvents that did not keep up.
+pub(crate) fn subscriber_cut_off() {
+    if let Some(metrics) = METRICS.get() {
+        metrics.subscribers_cut_off.inc();
     }
 }
 

@@ -21,6 +21,7 @@ mod container_lists;
 mod cpu_pinning;
 mod differential;
 mod escapes;
+mod events;
 mod exec_stream;
 mod exec_sync;
 mod foreign_tools;

@@ -27,18 +27,12 @@ fn metrics_are_not_served_yet() {
     });
 }
 
-/// CRI GetContainerEvents (KEP-3386) and checkpoints (KEP-2008).
+/// CRI CheckpointContainer and its kin (KEP-2008).
 #[test]
 #[ignore = "needs root"]
-fn events_and_checkpoints_are_not_served_yet() {
+fn checkpoints_are_not_served_yet() {
     on_pausa(async |node| {
         let mut runtime = node.runtime();
-        refused(
-            Code::Unimplemented,
-            runtime
-                .get_container_events(v1::GetEventsRequest::default())
-                .await,
-        );
         refused(
             Code::Unimplemented,
             runtime

@@ -70,6 +70,9 @@ impl Pod {
             failpoint_before(OPERATION, "publish");
             self.handle.forget();
             self.registry.leave(&self.handle);
+            if let Some(last) = self.handle.view() {
+                self.container_events.removed(&last);
+            }
         }
         self.commit(OPERATION, change);
     }
