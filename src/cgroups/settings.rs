@@ -1,7 +1,7 @@
 //! From CRI's resource fields to values for the files of a cgroup. Pure: nothing is read or written here.
 //!
 //! In CRI, 0 or empty means "not given". A value that is not given stays as it is, in a new cgroup as the kernel sets it.
-//! Values that kubelet gives are taken as they are. On v2, `unified` comes last and wins.
+//! Values that kubelet gives are taken as they are. On v2, `unified` comes last and wins; no file is there twice.
 //!
 //! References: `Documentation/admin-guide/cgroup-v1/`, `cgroup-v2.rst`, KEP-2254 (shares to weight).
 

@@ -75,6 +75,17 @@ fn cpu_on_both_versions() {
 }
 
 #[test]
+fn what_unified_says_is_written_once() {
+    let cri = v1::LinuxContainerResources {
+        memory_limit_in_bytes: 100,
+        unified: [("memory.max".to_owned(), "200".to_owned())].into(),
+        ..Default::default()
+    };
+    let expected = expect(&[("memory.swap.max", "0"), ("memory.max", "200")]);
+    assert_eq!(pairs(super::v2::settings(&cri)), expected);
+}
+
+#[test]
 fn swap_is_none_unless_given() {
     let both = "memory.memsw.limit_in_bytes";
     for (limit, swap, on_v1, on_v2) in [

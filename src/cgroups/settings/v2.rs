@@ -36,7 +36,9 @@ pub(crate) fn settings(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>
         settings.push(Setting::new("hugetlb", &file, pages.limit, HUGEPAGES).optional());
     }
     for (key, value) in &cri.unified {
-        settings.push(unified(key, value)?);
+        let wins = unified(key, value)?;
+        settings.retain(|one| one.file != wins.file);
+        settings.push(wins);
     }
     Ok(settings)
 }

@@ -104,6 +104,22 @@ fn v2_limits_that_somebody_else_has_written_over_are_restored() {
 }
 
 #[test]
+fn v2_limits_of_unified_outlast_a_restore() {
+    let (root, cgroups) = fake_v2(&["memory.max", "memory.swap.max"]);
+    let cri = v1::LinuxContainerResources {
+        memory_limit_in_bytes: 1 << 20,
+        unified: [("memory.max".to_owned(), "2097152".to_owned())].into(),
+        ..Default::default()
+    };
+    let cgroup = create_fake(&cgroups, &cri).unwrap();
+    cgroup.restore(&cri.into()).unwrap();
+    assert_eq!(
+        file(&root.path().join("kubepods/pod1/c"), "memory.max"),
+        "2097152"
+    );
+}
+
+#[test]
 fn v2_without_a_controller_names_the_field() {
     let (_root, cgroups) = fake_v2(&["cpu.max"]);
     let cri = v1::LinuxContainerResources {
