@@ -107,6 +107,28 @@ fn swap_is_none_unless_given() {
     assert!(super::v2::settings(&memory(0, 50)).is_err());
 }
 
+/// Without a limit of reservations, mmap(2) promises pages that the process is killed for touching.
+#[test]
+fn hugepages_and_their_reservations() {
+    let cri = v1::LinuxContainerResources {
+        hugepage_limits: vec![v1::HugepageLimit {
+            page_size: "2MB".to_owned(),
+            limit: 4 << 20,
+        }],
+        ..Default::default()
+    };
+    let first = [
+        ("hugetlb.2MB.limit_in_bytes", "4194304"),
+        ("hugetlb.2MB.rsvd.limit_in_bytes", "4194304"),
+    ];
+    assert_eq!(pairs(super::v1::settings(&cri)), expect(&first));
+    let second = [
+        ("hugetlb.2MB.max", "4194304"),
+        ("hugetlb.2MB.rsvd.max", "4194304"),
+    ];
+    assert_eq!(pairs(super::v2::settings(&cri)), expect(&second));
+}
+
 #[test]
 fn what_cannot_be_is_refused_by_name() {
     let bad = |change: fn(&mut v1::LinuxContainerResources)| {

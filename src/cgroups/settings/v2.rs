@@ -8,7 +8,7 @@ use crate::proto::v1;
 /// The controllers whose files `unified` may name.
 const CONTROLLERS: [&str; 8] = ["cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc"];
 
-/// The files for these resources.
+/// The files for these resources, in an order that is right for a new cgroup.
 pub(crate) fn settings(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>, CgroupError> {
     let mut settings = Vec::new();
     if let Some(shares) = shares(cri)? {
@@ -32,8 +32,10 @@ pub(crate) fn settings(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>
     }
     settings.extend(memory(cri)?);
     for pages in &cri.hugepage_limits {
-        let file = format!("hugetlb.{}.max", page_size(pages)?);
-        settings.push(Setting::new("hugetlb", &file, pages.limit, HUGEPAGES).optional());
+        let size = page_size(pages)?;
+        for file in [format!("hugetlb.{size}.max"), format!("hugetlb.{size}.rsvd.max")] {
+            settings.push(Setting::new("hugetlb", &file, pages.limit, HUGEPAGES).optional());
+        }
     }
     for (key, value) in &cri.unified {
         let wins = unified(key, value)?;
