@@ -4,6 +4,7 @@
 //!
 //! * CPU v1: the kernel checks quota against period and against the parent after each write. The period is written
 //!   first, and if that is refused, again after the quota.
+//! * CPU v2: both are one value. A period alone keeps the quota.
 //! * Memory v1: memory may never be above memory+swap. Going up, the sum is written first; going down, memory first.
 //! * Memory: a limit below what is in use is refused here; v1 would answer EBUSY, v2 would kill.
 
@@ -38,6 +39,7 @@ const MEMSW: &str = "memory.memsw.limit_in_bytes";
 const LIMIT: &str = "memory.limit_in_bytes";
 const PERIOD: &str = "cpu.cfs_period_us";
 const QUOTA: &str = "cpu.cfs_quota_us";
+const MAX: &str = "cpu.max";
 
 /// A cgroup and handles on its directories.
 #[derive(Debug)]
@@ -180,6 +182,7 @@ impl Cgroup {
             return Err(CgroupError::BelowUse { limit, used });
         }
         self.order_memory(&mut settings)?;
+        self.keep_quota(&mut settings)?;
         // The kernel first, because it may refuse.
         self.write_all(&settings)?;
         let Some(scope) = self.scope() else {
@@ -421,6 +424,21 @@ impl Cgroup {
         let height = |text: &str| text.parse::<u64>().unwrap_or(u64::MAX);
         if height(&settings[both].value) > height(&now) {
             settings.swap(memory, both);
+        }
+        Ok(())
+    }
+
+    /// On v2, a period that was given alone comes with the quota there is.
+    fn keep_quota(&self, settings: &mut [Setting]) -> Result<(), CgroupError> {
+        let period = |setting: &&mut Setting| setting.file == MAX && setting.field == settings::PERIOD;
+        let (Some(setting), Some(dir)) = (settings.iter_mut().find(period), self.directory_of_v2()) else {
+            return Ok(());
+        };
+        if let Some(now) = dir.read(MAX)?
+            && let Some((quota, _)) = now.split_once(' ')
+            && let Some((_, period)) = setting.value.split_once(' ')
+        {
+            setting.value = format!("{quota} {period}");
         }
         Ok(())
     }

@@ -72,6 +72,18 @@ fn cpu_on_both_versions() {
         pairs(super::v1::settings(&unlimited)),
         expect(&[("cpu.cfs_quota_us", "-1")])
     );
+    let period = v1::LinuxContainerResources {
+        cpu_period: 50_000,
+        ..Default::default()
+    };
+    assert_eq!(
+        pairs(super::v2::settings(&period)),
+        expect(&[("cpu.max", "max 50000")])
+    );
+    assert_eq!(
+        pairs(super::v1::settings(&period)),
+        expect(&[("cpu.cfs_period_us", "50000")])
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! cgroup v2.
 
 use super::shared::{limit, page_size, period, shares, weight};
-use super::{CPUS, HUGEPAGES, MEMORY, MEMS, QUOTA, SHARES, SWAP, Setting, UNIFIED};
+use super::{CPUS, HUGEPAGES, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED};
 use crate::cgroups::error::CgroupError;
 use crate::proto::v1;
 
@@ -21,8 +21,11 @@ pub(crate) fn settings(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>
             settings.push(Setting::new("cpu", "cpu.max", format!("{quota} {period}"), QUOTA));
         }
         (Some(quota), None) => settings.push(Setting::new("cpu", "cpu.max", quota, QUOTA)),
-        // A new cgroup has no quota, and without one the period says nothing.
-        (None, _) => {}
+        // A new cgroup has no quota, and without one the period limits nothing.
+        (None, Some(period)) => {
+            settings.push(Setting::new("cpu", "cpu.max", format!("max {period}"), PERIOD).optional());
+        }
+        (None, None) => {}
     }
     if !cri.cpuset_cpus.is_empty() {
         settings.push(Setting::new("cpuset", "cpuset.cpus", &cri.cpuset_cpus, CPUS));

@@ -69,6 +69,25 @@ fn v2_limits_are_written_and_controllers_switched_on() {
     assert!(matches!(fds.as_slice(), [(FdRole::CgroupDir, _)]));
 }
 
+#[test]
+fn v2_a_period_alone_keeps_the_quota() {
+    let (root, cgroups) = fake_v2(&["cpu.max"]);
+    let cpu = |cpu_quota, cpu_period| v1::LinuxContainerResources {
+        cpu_quota,
+        cpu_period,
+        ..Default::default()
+    };
+    let cgroup = create_fake(&cgroups, &cpu(20_000, 100_000)).unwrap();
+    let max = root.path().join("kubepods/pod1/c/cpu.max");
+    // As the kernel says it; a real file is replaced by a write.
+    fs::write(&max, "20000 100000\n").unwrap();
+    cgroup.update(&cpu(0, 200_000)).unwrap();
+    assert!(fs::read_to_string(&max).unwrap().starts_with("20000 200000"));
+    fs::write(&max, "max 200000\n").unwrap();
+    cgroup.update(&cpu(0, 100_000)).unwrap();
+    assert!(fs::read_to_string(&max).unwrap().starts_with("max 100000"));
+}
+
 /// As systemd does on `daemon-reload`.
 #[test]
 fn v2_limits_that_somebody_else_has_written_over_are_restored() {
