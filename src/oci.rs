@@ -57,6 +57,7 @@ pub use signal::{Signal, stop_signal};
 pub use user::{ResolvedUser, resolve_user};
 pub use userns::pod_users;
 
+use crate::cgroups::Limits;
 use crate::config::Handler;
 use crate::lsm::selinux::Labels;
 use crate::proto::v1;
@@ -101,7 +102,7 @@ pub struct ContainerInput<'a> {
     pub image: &'a ImageConfiguration,
     pub user: &'a ResolvedUser,
     /// The limits in force, which differ from the asked ones in the CPUs of a pinned container.
-    pub resources: &'a v1::LinuxContainerResources,
+    pub limits: &'a Limits,
     /// `linux.cgroupsPath`, in the form of the cgroup driver.
     pub cgroups_path: &'a str,
     /// Its root directory, for `root.path`.

@@ -38,7 +38,7 @@ use self::allocate::allocate;
 use self::interrupts::Interrupts;
 use super::error::CgroupError;
 use super::qos::{QosClass, whole_cpus};
-use super::{Cgroup, CgroupPath, Cgroups};
+use super::{Cgroup, CgroupPath, Cgroups, Limits};
 use crate::blocking::blocking;
 use crate::config::{self, CpuIsolation, CpuPinning, CpuShortage};
 use crate::error::{ErrorKind, Kinded, chain};
@@ -702,12 +702,7 @@ impl Cpus {
     ///
     /// # Errors
     /// As [`Cgroup::update`].
-    pub fn update(
-        &self,
-        id: &Id,
-        cgroup: &Cgroup,
-        limits: &LinuxContainerResources,
-    ) -> Result<(), CgroupError> {
+    pub fn update(&self, id: &Id, cgroup: &Cgroup, limits: &Limits) -> Result<(), CgroupError> {
         cgroup.end_isolation()?;
         let updated = cgroup.update(limits);
         if updated.is_ok() {

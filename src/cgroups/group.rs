@@ -5,6 +5,7 @@
 //! * CPU v1: the kernel checks quota against period and against the parent after each write. The period is written
 //!   first, and if that is refused, again after the quota.
 //! * CPU v2: both are one value. A period alone keeps the quota.
+//! * CPU burst: it may never be above the quota. Going down, it is written before the quota; going up, after it.
 //! * Memory v1: memory may never be above memory+swap. Going up, the sum is written first; going down, memory first.
 //! * Memory: a limit below what is in use is refused here; v1 would answer EBUSY, v2 would kill.
 
@@ -23,11 +24,10 @@ use super::cpus::CpuSet;
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
-use super::settings::{self, Limits, MEMORY, Setting};
+use super::settings::{self, BURST, Limits, MEMORY, Setting, V1_BURST, V2_BURST};
 use super::stats::{self, Pressures, Stats};
 use super::{Cgroups, Driver, devices, move_to, systemd};
 use crate::error::chain;
-use crate::proto::v1;
 
 /// Pauses in ms before the directory of killed processes is removed: half a second altogether.
 const REMOVE_PAUSES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
@@ -174,15 +174,16 @@ impl Cgroup {
     ///
     /// # Errors
     /// A value that is wrong, that the kernel refuses, or memory below what is in use.
-    pub fn update(&self, resources: &v1::LinuxContainerResources) -> Result<(), CgroupError> {
-        let mut settings = settings::from_cri(self.v2, resources)?;
-        if let Ok(limit @ 1..) = u64::try_from(resources.memory_limit_in_bytes)
+    pub fn update(&self, limits: &Limits) -> Result<(), CgroupError> {
+        let mut settings = settings::of_change(self.v2, limits)?;
+        if let Ok(limit @ 1..) = u64::try_from(limits.resources.memory_limit_in_bytes)
             && let Some(used) = self.memory_used()?.filter(|used| *used > limit)
         {
             return Err(CgroupError::BelowUse { limit, used });
         }
         self.order_memory(&mut settings)?;
         self.keep_quota(&mut settings)?;
+        self.order_burst(&mut settings)?;
         // The kernel first, because it may refuse.
         self.write_all(&settings)?;
         let Some(scope) = self.scope() else {
@@ -220,6 +221,7 @@ impl Cgroup {
         };
         let mut settings = settings::of_container(self.v2, limits)?;
         settings.retain(has_changed);
+        self.order_burst(&mut settings)?;
         self.write_all(&settings)
     }
 
@@ -443,6 +445,22 @@ impl Cgroup {
         Ok(())
     }
 
+    /// A burst comes before the quota when it goes down, and after it otherwise.
+    fn order_burst(&self, settings: &mut [Setting]) -> Result<(), CgroupError> {
+        let is_burst = |setting: &Setting| [V1_BURST, V2_BURST].contains(&setting.file.as_str());
+        let (Some(at), Some(dir)) = (settings.iter().position(is_burst), self.controller("cpu")) else {
+            return Ok(());
+        };
+        let now = dir.read(&settings[at].file)?;
+        let number = |text: &str| text.parse::<u64>().ok();
+        let first = number(&settings[at].value) < now.as_deref().and_then(number);
+        match first {
+            true => settings[..=at].rotate_right(1),
+            false => settings[at..].rotate_left(1),
+        }
+        Ok(())
+    }
+
     /// The one directory of v2.
     pub(super) fn directory_of_v2(&self) -> Option<&Dir> {
         self.members.first().map(|member| &member.dir).filter(|_| self.v2)
@@ -471,8 +489,15 @@ fn missing_file(setting: &Setting) -> Result<(), CgroupError> {
             reason: "this node's kernel or the parent cgroup does not offer the controller it needs",
         });
     }
-    if setting.controller == "hugetlb" && setting.value != "0" {
-        let (file, value) = (&setting.file, &setting.value);
+    let (file, value) = (&setting.file, &setting.value);
+    if setting.field == BURST && value != "0" {
+        tracing::warn!(
+            file,
+            value,
+            "the CPU burst of a runtime handler is not in force: the kernel does not have it (Linux 5.14 with CONFIG_CFS_BANDWIDTH)"
+        );
+    }
+    if setting.controller == "hugetlb" && value != "0" {
         tracing::warn!(%file, %value, "a hugepage limit is not enforced: there is no hugetlb controller");
     }
     Ok(())

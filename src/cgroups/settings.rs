@@ -13,6 +13,10 @@ use super::cpus::CpuSet;
 use super::error::CgroupError;
 use crate::proto::v1 as cri;
 
+/// The files of the CFS burst.
+pub(crate) const V1_BURST: &str = "cpu.cfs_burst_us";
+pub(crate) const V2_BURST: &str = "cpu.max.burst";
+
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
@@ -38,9 +42,19 @@ pub(crate) fn from_cri(
     }
 }
 
-/// As [`from_cri`], with what CRI has no field for.
-pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
+/// The settings that a change of CRI's fields changes.
+pub(crate) fn of_change(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
     let mut settings = from_cri(v2, &limits.resources)?;
+    if let Some(burst) = limits.cpu_burst() {
+        let file = if v2 { V2_BURST } else { V1_BURST };
+        settings.push(Setting::new("cpu", file, burst, BURST).optional());
+    }
+    Ok(settings)
+}
+
+/// As [`of_change`], with what CRI has no field for.
+pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
+    let mut settings = of_change(v2, limits)?;
     let asked = limits.resources.unified.contains_key("pids.max");
     if let Some(pids) = limits.pids.filter(|_| !asked) {
         settings.push(Setting::new("pids", "pids.max", pids, PIDS));
@@ -59,6 +73,22 @@ pub struct Limits {
     pub resources: cri::LinuxContainerResources,
     /// How many processes and threads it may have, unless `unified` says otherwise.
     pub pids: Option<u32>,
+    /// How much of its CFS quota it may save up and use later, in percent, unless `unified` says otherwise.
+    pub cpu_burst: Option<u32>,
+}
+
+impl Limits {
+    /// The burst in microseconds: 0 without a quota. None if the handler or the client leaves it alone.
+    pub fn cpu_burst(&self) -> Option<u64> {
+        let unified = &self.resources.unified;
+        let percent = self.cpu_burst.filter(|_| !unified.contains_key(V2_BURST))?;
+        let quota = match unified.get("cpu.max") {
+            Some(max) => max.split(' ').next().and_then(|quota| quota.parse().ok()),
+            None => u64::try_from(self.resources.cpu_quota).ok(),
+        };
+        let burst = u128::from(quota.unwrap_or_default()) * u128::from(percent) / 100;
+        u64::try_from(burst).ok()
+    }
 }
 
 /// The limits of a cgroup in which the processes of an exec are made, see [`super::Cgroups::create_birth`]: the process that
@@ -104,6 +134,7 @@ pub(crate) const MEMORY: &str = "linux.resources.memory_limit_in_bytes";
 pub(crate) const SWAP: &str = "linux.resources.memory_swap_limit_in_bytes";
 pub(crate) const HUGEPAGES: &str = "linux.resources.hugepage_limits";
 pub(crate) const PIDS: &str = "pids_limit of the runtime handler";
+pub(crate) const BURST: &str = "cpu_burst of the runtime handler";
 pub(crate) const UNIFIED: &str = "linux.resources.unified";
 
 #[cfg(test)]

@@ -134,11 +134,11 @@ fn v1_limits_go_up_and_down() {
     };
     let cgroup = ground.create("c", &memory(64 << 20)).unwrap();
     for limit in [128 << 20, 32 << 20, 256 << 20] {
-        cgroup.update(&memory(limit)).unwrap();
+        cgroup.update(&memory(limit).into()).unwrap();
         let now = ground.read("memory", "c", "memory.limit_in_bytes");
         assert_eq!(now.trim().parse::<i64>().unwrap(), limit);
     }
-    cgroup.update(&memory(-1)).unwrap();
+    cgroup.update(&memory(-1).into()).unwrap();
     assert_eq!(cgroup.stats().unwrap().memory.unwrap().limit, None);
     let cpu = |period, quota| v1::LinuxContainerResources {
         cpu_period: period,
@@ -149,16 +149,61 @@ fn v1_limits_go_up_and_down() {
     let parent = ground.root("cpu").join(&ground.parent[1..]);
     fs::write(parent.join("cpu.cfs_quota_us"), "50000").unwrap();
     for (period, quota) in [(100_000, 50_000), (10_000, 5_000), (100_000, 40_000)] {
-        cgroup.update(&cpu(period, quota)).unwrap();
+        cgroup.update(&cpu(period, quota).into()).unwrap();
         assert_eq!(
             ground.read("cpu", "c", "cpu.cfs_period_us"),
             format!("{period}\n")
         );
         assert_eq!(ground.read("cpu", "c", "cpu.cfs_quota_us"), format!("{quota}\n"));
     }
-    let error = cgroup.update(&cpu(100_000, 90_000)).unwrap_err();
+    let error = cgroup.update(&cpu(100_000, 90_000).into()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("linux.resources.cpu_quota"), "{error}");
+}
+
+/// The kernel refuses a burst above the quota at each write, so a wrong order fails here.
+#[test]
+#[ignore = "needs root"]
+fn a_burst_follows_the_quota_up_and_down() {
+    let ground = Playground::new("burst");
+    let limits = |quota| Limits {
+        resources: v1::LinuxContainerResources {
+            cpu_period: 100_000,
+            cpu_quota: quota,
+            ..Default::default()
+        },
+        cpu_burst: Some(100),
+        ..Limits::default()
+    };
+    let path = ground.cgroups.container_path(&ground.parent, "c").unwrap();
+    let Ok(cgroup) = ground.cgroups.create(&path, &limits(20_000), &[]) else {
+        println!("skipped: needs a cpu controller");
+        return;
+    };
+    let (quota_file, burst_file) = match ground.cgroups.layout.is_v2() {
+        true => ("cpu.max", "cpu.max.burst"),
+        false => ("cpu.cfs_quota_us", "cpu.cfs_burst_us"),
+    };
+    let burst = || ground.read("cpu", "c", burst_file).trim_end().to_owned();
+    let quota = || ground.read("cpu", "c", quota_file);
+    assert_eq!(burst(), "20000");
+    for (wanted, expected) in [(50_000, "50000"), (10_000, "10000"), (-1, "0"), (30_000, "30000")] {
+        cgroup.update(&limits(wanted)).unwrap();
+        assert_eq!(burst(), expected);
+        assert!(wanted == -1 || quota().starts_with(expected), "{}", quota());
+    }
+    // Refused at its end, after both were lowered; what is written then are the limits of before.
+    let mut refused = limits(10_000);
+    refused.resources.cpuset_cpus = "4000".to_owned();
+    cgroup.update(&refused).unwrap_err();
+    cgroup.update(&limits(30_000)).unwrap();
+    assert_eq!((burst().as_str(), &quota()[..5]), ("30000", "30000"));
+    // Somebody else's.
+    cgroup.update(&limits(5_000)).unwrap();
+    cgroup.restore(&limits(30_000)).unwrap();
+    assert_eq!((burst().as_str(), &quota()[..5]), ("30000", "30000"));
+    cgroup.restore(&limits(5_000)).unwrap();
+    assert_eq!((burst().as_str(), &quota()[..4]), ("5000", "5000"));
 }
 
 #[test]
@@ -291,7 +336,7 @@ fn memory_below_use_is_refused_with_both_numbers() {
         memory_limit_in_bytes: 8 << 20,
         ..Default::default()
     };
-    let error = cgroup.update(&small).unwrap_err();
+    let error = cgroup.update(&small.into()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
     assert!(matches!(error, CgroupError::BelowUse { limit, used } if limit == 8 << 20 && used > 32 << 20));
     child.kill().unwrap();

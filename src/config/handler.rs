@@ -19,6 +19,8 @@ pub struct Handler {
     pub default_ulimits: Vec<Ulimit>,
     /// How many processes and threads a container may have; 0 is no limit.
     pub pids_limit: u32,
+    /// How much of its CFS quota a container may save up in idle periods and use on top of it later, in percent of the quota.
+    pub cpu_burst: u32,
     /// How much a container may write into its root file system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writable_layer_limit: Option<Size>,

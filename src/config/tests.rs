@@ -162,9 +162,12 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 21] = [
+    let cases: [(&str, Spoil); 22] = [
         ("handlers.NAME.pids_limit", |c| {
             c.handlers.entry("x".to_owned()).or_default().pids_limit = 5_000_000;
+        }),
+        ("handlers.NAME.cpu_burst", |c| {
+            c.handlers.entry("x".to_owned()).or_default().cpu_burst = 101;
         }),
         ("registries_conf", |c| {
             c.registries_conf = "registries.conf".into();

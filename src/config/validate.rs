@@ -16,6 +16,8 @@ const LOG_LINE: std::ops::RangeInclusive<u32> = 256..=1024 * 1024;
 const MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
 /// The most that the kernel takes (PID_MAX_LIMIT).
 const PIDS: u32 = 4 * 1024 * 1024;
+/// The kernel takes no burst above the quota.
+const CPU_BURST: u32 = 100;
 /// More parallel connections would only make registries throttle the node.
 const DOWNLOADS: std::ops::RangeInclusive<u32> = 1..=64;
 
@@ -53,6 +55,12 @@ impl Config {
                 "handlers.NAME.pids_limit",
                 &handler.pids_limit,
                 "at most 4194304, or 0 for no limit",
+            )?;
+            check(
+                handler.cpu_burst <= CPU_BURST,
+                "handlers.NAME.cpu_burst",
+                &handler.cpu_burst,
+                "a percentage of the CPU quota from 0 to 100",
             )?;
             let of_pod = handler.pod_writable_layer_limit.map(String::from);
             check(

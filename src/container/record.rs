@@ -44,6 +44,9 @@ pub struct ContainerRecord {
     /// How many processes and threads it may have, by the configuration of its runtime handler.
     #[serde(default)]
     pub pids_limit: Option<u32>,
+    /// What it may use above its CFS quota, in percent of the quota, by the same configuration.
+    #[serde(default)]
+    pub cpu_burst: Option<u32>,
 }
 
 impl ContainerRecord {

@@ -41,6 +41,7 @@ fn record(run: RunState) -> ContainerRecord {
         resources: v1::LinuxContainerResources::default(),
         pinning: None,
         pids_limit: None,
+        cpu_burst: None,
     }
 }
 

@@ -161,11 +161,7 @@ fn linux(
     linux
         .set_cgroups_path(Some(PathBuf::from(input.cgroups_path)))
         .set_devices(Some(devices::to_oci(&input.prepared.devices)))
-        .set_resources(Some(resources::resources(
-            input.resources,
-            input.handler.pids_limit,
-            rules,
-        )?))
+        .set_resources(Some(resources::resources(input.limits, rules)?))
         .set_rootfs_propagation(match mounts.root_propagation {
             Propagation::Private => None,
             Propagation::Slave => Some("rslave".to_owned()),

@@ -6,21 +6,22 @@ use oci_spec::runtime::{
 };
 
 use super::error::OciError;
+use crate::cgroups::Limits;
 use crate::config::Ulimit;
 use crate::proto::v1;
 
 /// The `linux.resources` of a container. In CRI, 0 or empty means "not given".
 pub(crate) fn resources(
-    cri: &v1::LinuxContainerResources,
-    pids: u32,
+    limits: &Limits,
     devices: Vec<LinuxDeviceCgroup>,
 ) -> Result<LinuxResources, OciError> {
+    let cri = &limits.resources;
     let mut resources = LinuxResources::default();
     resources
         .set_devices(Some(devices))
-        .set_cpu(Some(cpu(cri)?))
+        .set_cpu(Some(cpu(limits)?))
         .set_memory(Some(memory(cri)));
-    if pids > 0 {
+    if let Some(pids) = limits.pids {
         let mut limit = LinuxPids::default();
         limit.set_limit(pids.into());
         resources.set_pids(Some(limit));
@@ -75,7 +76,8 @@ pub(crate) fn oom_score_adj(cri: &v1::LinuxContainerResources) -> Result<i32, Oc
         })
 }
 
-fn cpu(cri: &v1::LinuxContainerResources) -> Result<LinuxCpu, OciError> {
+fn cpu(limits: &Limits) -> Result<LinuxCpu, OciError> {
+    let cri = &limits.resources;
     let positive = |name: &str, value: i64| {
         u64::try_from(value).map_err(|_| {
             let field = format!("linux.resources.{name}");
@@ -88,6 +90,7 @@ fn cpu(cri: &v1::LinuxContainerResources) -> Result<LinuxCpu, OciError> {
     cpu.set_shares((shares > 0).then_some(shares))
         .set_period((period > 0).then_some(period))
         .set_quota((cri.cpu_quota != 0).then_some(cri.cpu_quota))
+        .set_burst(limits.cpu_burst().filter(|burst| *burst > 0))
         .set_cpus(given(&cri.cpuset_cpus))
         .set_mems(given(&cri.cpuset_mems));
     Ok(cpu)

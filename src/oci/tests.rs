@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use self::arbitrary::any_config;
 use super::security::Seccomp;
 use super::*;
-use crate::cgroups::{Hierarchy, Layout};
+use crate::cgroups::{Hierarchy, Layout, Limits};
 use crate::config::Handler;
 use crate::error::{ErrorKind, Kinded};
 use crate::lsm::selinux::Labels;
@@ -61,6 +61,8 @@ pub(super) struct Case {
     pub(super) prepared: Prepared,
     pub(super) labels: Option<Labels>,
     pub(super) limited_layer: bool,
+    /// Without its resources, which are those of `config`.
+    pub(super) limits: Limits,
     files: PodFiles,
 }
 
@@ -109,6 +111,7 @@ impl Case {
             prepared: Prepared::default(),
             labels: None,
             limited_layer: false,
+            limits: Limits::default(),
             files: PodFiles {
                 hosts: Some("/run/pod/hosts".into()),
                 hostname: Some("/run/pod/hostname".into()),
@@ -155,7 +158,10 @@ impl Case {
             },
             image: &self.image,
             user: &self.user,
-            resources: &resources,
+            limits: &Limits {
+                resources,
+                ..self.limits.clone()
+            },
             cgroups_path: "/pausa/c1",
             rootfs: Path::new("rootfs"),
             host: &self.host,
@@ -303,20 +309,21 @@ fn a_handlers_limits_reach_the_spec_and_the_plan() {
         default_ulimits: ["nofile=10:20", "core=5", "core=0"]
             .map(|text| text.parse().unwrap())
             .into(),
-        pids_limit: 70,
         ..Handler::default()
     };
-    let spec = case.generate().unwrap();
-    let pids = spec
-        .linux()
-        .as_ref()
-        .unwrap()
-        .resources()
-        .as_ref()
-        .unwrap()
-        .pids()
-        .unwrap();
-    assert_eq!(pids.limit(), 70);
+    case.limits.pids = Some(70);
+    case.limits.cpu_burst = Some(50);
+    let limits = |case: &Case| {
+        let spec = case.generate().unwrap();
+        let linux = spec.linux().as_ref().unwrap();
+        linux.resources().clone().unwrap()
+    };
+    let without_quota = limits(&case);
+    assert_eq!(without_quota.pids().unwrap().limit(), 70);
+    assert_eq!(without_quota.cpu().as_ref().unwrap().burst(), None);
+    let linux = case.config.linux.get_or_insert_default();
+    linux.resources.get_or_insert_default().cpu_quota = 30_000;
+    assert_eq!(limits(&case).cpu().as_ref().unwrap().burst(), Some(15_000));
     let limits = case.plan().unwrap().process.rlimits;
     let limits: Vec<_> = limits
         .iter()

@@ -50,6 +50,7 @@ pub(super) fn container_record(pod: &Id, config: v1::ContainerConfig) -> Contain
         resources: v1::LinuxContainerResources::default(),
         pinning: None,
         pids_limit: None,
+        cpu_burst: None,
     }
 }
 

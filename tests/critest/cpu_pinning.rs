@@ -11,6 +11,7 @@ use tonic::Code;
 
 use crate::harness::pod::monitor_of;
 use crate::harness::{Container, Node, PATIENCE, Pod, on_own_node, strings};
+use crate::resources::value;
 
 const PINNING: &str = "[cpu]\npinning = \"static\"\n";
 const MIB: i64 = 1024 * 1024;
@@ -111,6 +112,28 @@ const ALONE: FlockOperation = FlockOperation::LockExclusive;
 async fn pinning(node: &Node) {
     node.pull("base").await;
     node.restart_with(Some(PINNING)).await;
+}
+
+/// A pinned container has no quota, hence no burst; it gets one with its quota.
+#[test]
+#[ignore = "needs root"]
+fn a_pinned_container_has_no_burst() {
+    on_cpus(SHARED, async |node| {
+        node.pull("base").await;
+        let configuration = format!("{PINNING}[handlers.\"\"]\ncpu_burst = 50\n");
+        node.restart_with(Some(&configuration)).await;
+        let pod = node.pod().await;
+        let container = start(&pod, guaranteed(1000)).await;
+        let pid = container.pid().await;
+        let burst = || value(pid, "cpu", "cpu.cfs_burst_us", "cpu.max.burst");
+        assert_eq!(burst(), "0");
+        for (milli, expected) in [(500, "25000"), (1000, "0"), (1500, "75000")] {
+            let resources = guaranteed(milli);
+            let answer = container.try_update(resources).await;
+            answer.expect("UpdateContainerResources");
+            assert_eq!(burst(), expected, "{milli}");
+        }
+    });
 }
 
 /// The pool leaves the CPUs of a pinned container, with spinning threads and the pods' monitors, and gets them back.

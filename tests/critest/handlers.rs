@@ -4,7 +4,8 @@ use pausa::proto::v1;
 
 use crate::harness::node::{Node, reference, spec};
 use crate::harness::pod::security;
-use crate::harness::{Pod, on_own_node};
+use crate::harness::{Container, Pod, ok, on_own_node};
+use crate::resources::value;
 
 async fn pod_of<'a>(node: &'a Node, handler: &str) -> Pod<'a> {
     let config = node.pod_config();
@@ -69,6 +70,69 @@ fn a_handlers_defaults_are_in_force() {
         check().await;
         node.restart_with(None).await;
         check().await;
+    });
+}
+
+/// Quota and burst of a container, as the kernel has them.
+async fn quota_and_burst(container: &Container<'_>) -> [String; 2] {
+    let pid = container.pid().await;
+    let quota = value(pid, "cpu", "cpu.cfs_quota_us", "cpu.max");
+    let burst = value(pid, "cpu", "cpu.cfs_burst_us", "cpu.max.burst");
+    [quota.split(' ').next().unwrap_or_default().to_owned(), burst]
+}
+
+fn quota(cpu_quota: i64) -> v1::LinuxContainerResources {
+    v1::LinuxContainerResources {
+        cpu_quota,
+        cpu_period: 100_000,
+        ..Default::default()
+    }
+}
+
+/// `cpu_burst`: a part of the quota, whichever that is, with a daemon that knows it and one that does not.
+#[test]
+#[ignore = "needs root"]
+fn a_handlers_burst_follows_the_quota() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        node.restart_with(Some("[handlers.bursty]\ncpu_burst = 50\n"))
+            .await;
+        let pod = pod_of(node, "bursty").await;
+        let container = pod
+            .start(|config| config.linux.get_or_insert_default().resources = Some(quota(20_000)))
+            .await;
+        assert_eq!(quota_and_burst(&container).await, ["20000", "10000"]);
+        let in_spec = async || {
+            let details = container.details().await;
+            details["runtimeSpec"]["linux"]["resources"]["cpu"]["burst"].clone()
+        };
+        assert_eq!(in_spec().await, 10_000);
+        for (new, burst) in [(60_000, 30_000), (10_000, 5_000)] {
+            ok("Update", container.try_update(quota(new)).await);
+            let expected = [new.to_string(), burst.to_string()];
+            assert_eq!(quota_and_burst(&container).await, expected);
+            assert_eq!(in_spec().await, burst);
+        }
+        // Refused after quota and burst were written.
+        let half = v1::LinuxContainerResources {
+            cpuset_cpus: "4096".to_owned(),
+            ..quota(4_000)
+        };
+        container
+            .try_update(half)
+            .await
+            .expect_err("there is no such CPU");
+        assert_eq!(quota_and_burst(&container).await, ["10000", "5000"]);
+        let unlimited = pod.start(|_| {}).await;
+        assert_eq!(quota_and_burst(&unlimited).await[1], "0");
+        // It is the container's from its creation on.
+        node.restart_with(None).await;
+        ok("Update", container.try_update(quota(40_000)).await);
+        assert_eq!(quota_and_burst(&container).await, ["40000", "20000"]);
+        let later = pod
+            .start(|config| config.linux.get_or_insert_default().resources = Some(quota(20_000)))
+            .await;
+        assert_eq!(quota_and_burst(&later).await, ["20000", "0"]);
     });
 }
 

@@ -36,7 +36,7 @@ fn file(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> PathBuf {
     root.join(path.expect("the process is in it")).join(file)
 }
 
-fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
+pub(crate) fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
     let file = file(pid, controller, v1_file, v2_file);
     let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     text.trim_end().to_owned()

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::Limits;
 use super::shared::weight;
 use crate::cgroups::error::CgroupError;
 use crate::proto::v1;
@@ -98,6 +99,43 @@ fn what_unified_says_is_written_once() {
 }
 
 #[test]
+fn a_burst_is_a_part_of_the_quota() {
+    let limits = |percent, quota, unified: &[(&str, &str)]| Limits {
+        resources: v1::LinuxContainerResources {
+            cpu_quota: quota,
+            unified: unified
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            ..Default::default()
+        },
+        cpu_burst: percent,
+        ..Limits::default()
+    };
+    for (percent, quota, unified, expected) in [
+        (None, 30_000, [].as_slice(), None),
+        (Some(50), 30_000, &[], Some(15_000)),
+        (Some(100), 30_000, &[], Some(30_000)),
+        (Some(100), i64::MAX, &[], u64::try_from(i64::MAX).ok()),
+        (Some(50), 0, &[], Some(0)),
+        (Some(50), -1, &[], Some(0)),
+        (Some(50), 30_000, &[("cpu.max", "20000 100000")], Some(10_000)),
+        (Some(50), 30_000, &[("cpu.max", "max")], Some(0)),
+        (Some(50), 30_000, &[("cpu.max.burst", "7")], None),
+    ] {
+        let burst = limits(percent, quota, unified).cpu_burst();
+        assert_eq!(burst, expected, "{percent:?} {quota} {unified:?}");
+    }
+    let last = |v2| {
+        let settings = super::of_change(v2, &limits(Some(10), 30_000, &[])).unwrap();
+        let last = settings.last().unwrap();
+        (last.file.clone(), last.value.clone())
+    };
+    assert_eq!(last(false), ("cpu.cfs_burst_us".to_owned(), "3000".to_owned()));
+    assert_eq!(last(true), ("cpu.max.burst".to_owned(), "3000".to_owned()));
+}
+
+#[test]
 fn swap_is_none_unless_given() {
     let both = "memory.memsw.limit_in_bytes";
     for (limit, swap, on_v1, on_v2) in [
@@ -185,5 +223,17 @@ proptest! {
         for settings in [super::v1::settings(&cri), super::v2::settings(&cri)].into_iter().flatten() {
             prop_assert!(settings.iter().all(|one| !one.file.contains('/')));
         }
+    }
+
+    /// The kernel refuses a burst above the quota.
+    #[test]
+    fn no_burst_is_above_the_quota(cpu_quota in any::<i64>(), percent in 0_u32..=100) {
+        let limits = Limits {
+            resources: v1::LinuxContainerResources { cpu_quota, ..Default::default() },
+            cpu_burst: Some(percent),
+            ..Limits::default()
+        };
+        let quota = u64::try_from(cpu_quota).unwrap_or_default();
+        prop_assert!(limits.cpu_burst().unwrap() <= quota);
     }
 }

@@ -178,6 +178,34 @@ fn v2_a_handlers_limit_of_pids_is_written() {
     assert_eq!(file(&group, "pids.max"), "90");
 }
 
+/// What CRI says in `unified` comes before what the handler says; a kernel without bursts runs the container all the same.
+#[test]
+fn v2_a_handlers_burst_is_written() {
+    let (root, cgroups) = fake_v2(&["cpu.max", "cpu.max.burst"]);
+    let group = root.path().join("kubepods/pod1/c");
+    let path = cgroups.container_path("/kubepods/pod1", "c").unwrap();
+    let mut limits = Limits {
+        resources: v1::LinuxContainerResources {
+            cpu_quota: 30_000,
+            ..Default::default()
+        },
+        cpu_burst: Some(50),
+        ..Default::default()
+    };
+    cgroups.create(&path, &limits, &[]).unwrap();
+    assert_eq!(file(&group, "cpu.max.burst"), "15000");
+    limits
+        .resources
+        .unified
+        .insert("cpu.max.burst".to_owned(), "12345".to_owned());
+    cgroups.create(&path, &limits, &[]).unwrap();
+    assert_eq!(file(&group, "cpu.max.burst"), "12345");
+    limits.resources.unified.clear();
+    fs::remove_file(group.join("cpu.max.burst")).unwrap();
+    cgroups.create(&path, &limits, &[]).unwrap();
+    assert!(!group.join("cpu.max.burst").exists());
+}
+
 /// A pod that has reached its limit of pids: nothing can be made in it.
 #[test]
 fn v2_births_are_outside_of_every_pod_and_small() {

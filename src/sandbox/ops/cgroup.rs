@@ -115,14 +115,12 @@ fn owner(pod: &PodRecord, container: Option<&ContainerRecord>) -> Owner {
 }
 
 /// The limits that a container's spec has. Those of the pool are not in it, because they change with the others.
-pub(super) fn resources_for_spec(
-    services: &Services,
-    record: &ContainerRecord,
-) -> v1::LinuxContainerResources {
-    match record.pinning {
+pub(super) fn limits_for_spec(services: &Services, record: &ContainerRecord) -> Limits {
+    let resources = match record.pinning {
         Some(_) => services.cpus.in_force(&record.id, &record.resources),
         None => record.resources.clone(),
-    }
+    };
+    with_resources(record, resources)
 }
 
 /// Tells the cgroup driver that a container's first process is there.
@@ -138,9 +136,15 @@ pub(super) async fn register(
 }
 
 fn limits(services: &Services, record: &ContainerRecord) -> Limits {
+    let resources = services.cpus.in_force(&record.id, &record.resources);
+    with_resources(record, resources)
+}
+
+fn with_resources(record: &ContainerRecord, resources: v1::LinuxContainerResources) -> Limits {
     Limits {
-        resources: services.cpus.in_force(&record.id, &record.resources),
+        resources,
         pids: record.pids_limit,
+        cpu_burst: record.cpu_burst,
     }
 }
 
@@ -195,7 +199,7 @@ pub(super) async fn admit_monitor(
         resources: services
             .cpus
             .in_force(pod, &v1::LinuxContainerResources::default()),
-        pids: None,
+        ..Limits::default()
     };
     blocking(move || {
         for cgroup in cgroups.iter().filter(|cgroup| cgroup.is_v2()) {
@@ -359,7 +363,7 @@ pub(super) async fn update(
 ) -> Result<Option<Pinning>, PodError> {
     const DOING: &str = "change the container's resources";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
-    let old = services.cpus.in_force(&record.id, &record.resources);
+    let old = limits(services, record);
     let claim = Claim {
         class,
         resources: new,
@@ -370,7 +374,7 @@ pub(super) async fn update(
         change.finish().await;
         return Ok(services.cpus.pinned(&record.id));
     }
-    let limits = services.cpus.in_force(&record.id, new);
+    let limits = with_resources(record, services.cpus.in_force(&record.id, new));
     let (all, id) = (Arc::clone(services), record.id.clone());
     let (score, new_score) = (record.resources.oom_score_adj, new.oom_score_adj);
     let updated = blocking(move || {

@@ -304,6 +304,7 @@ fn draft(
     let cgroup = services.cgroups.container_path(pod.cgroup_parent(), id.as_str());
     let cgroup = cgroup.map_err(|error| PodError::failed("name the container's cgroup", error))?;
     let resources = resources(&config);
+    let handler = services.settings.handler(&pod.handler);
     Ok(ContainerRecord {
         version: ContainerRecord::VERSION,
         pod: pod.id.clone(),
@@ -321,7 +322,8 @@ fn draft(
         stop_signal: stop_signal.to_cri().unwrap_or(v1::Signal::Sigterm).into(),
         resources,
         pinning: None,
-        pids_limit: Some(services.settings.handler(&pod.handler).pids_limit).filter(|limit| *limit > 0),
+        pids_limit: Some(handler.pids_limit).filter(|limit| *limit > 0),
+        cpu_burst: Some(handler.cpu_burst).filter(|percent| *percent > 0),
         config,
         id,
     })
@@ -407,7 +409,7 @@ async fn fill(
         },
         image: lease.config(),
         user: &user,
-        resources: &cgroup::resources_for_spec(services, &record),
+        limits: &cgroup::limits_for_spec(services, &record),
         cgroups_path: &record.cgroup,
         rootfs: &bundle.join("rootfs"),
         host: &services.host,
@@ -468,12 +470,8 @@ fn write_bundle(services: &Services, record: &ContainerRecord, spec: &Spec) -> R
 /// Writes the limits in force into a container's bundle. They are in force already, so an error changes nothing.
 pub(super) fn write_limits(services: &Services, record: &ContainerRecord) {
     let written = read_spec(services, record).and_then(|mut spec| {
-        let limits = cgroup::resources_for_spec(services, record);
-        let limits = oci::limits(
-            &limits,
-            record.pids_limit.unwrap_or_default(),
-            device_rules(&spec),
-        );
+        let limits = cgroup::limits_for_spec(services, record);
+        let limits = oci::limits(&limits, device_rules(&spec));
         let limits = limits.map_err(|error| PodError::failed("make the container's spec", error))?;
         if let Some(linux) = spec.linux_mut() {
             linux.set_resources(Some(limits));
