@@ -45,6 +45,8 @@ use oci_spec::image::ImageConfiguration;
 use pausa_monitor_protocol::NamespacePlan;
 
 pub use compile::{CompileInput, compile, exec_process};
+#[cfg(test)]
+pub(crate) use devices::rules as device_rules;
 pub use error::OciError;
 pub use generate::generate;
 pub use host::Host;

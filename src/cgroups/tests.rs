@@ -1,3 +1,4 @@
+mod oracle;
 mod v2;
 
 use std::fs;
@@ -58,13 +59,23 @@ impl Playground {
         }
     }
 
-    /// Whether memory is limited and counted here: not on a v2 whose controllers are another hierarchy's.
+    /// Whether this node has a controller: not on a v2 if it is another hierarchy's.
+    fn has(&self, controller: &str) -> bool {
+        match &self.cgroups.layout {
+            Layout::V2 { mount_point, .. } => {
+                let offered = fs::read_to_string(mount_point.join("cgroup.controllers")).unwrap();
+                offered.split_whitespace().any(|name| name == controller)
+            }
+            Layout::V1 { hierarchies } => {
+                let mut names = hierarchies.iter().flat_map(|one| &one.controllers);
+                names.any(|name| name == controller)
+            }
+        }
+    }
+
+    /// Whether memory is limited and counted here.
     fn has_memory(&self) -> bool {
-        let Layout::V2 { mount_point, .. } = &self.cgroups.layout else {
-            return true;
-        };
-        let offered = fs::read_to_string(mount_point.join("cgroup.controllers")).unwrap();
-        offered.split_whitespace().any(|name| name == "memory")
+        self.has("memory")
     }
 
     fn is_v1(&self) -> bool {
@@ -78,7 +89,8 @@ impl Playground {
 impl Drop for Playground {
     fn drop(&mut self) {
         for root in &self.cgroups.roots {
-            root.dir.remove(&self.parent[1..]).unwrap();
+            let removed = root.dir.remove(&self.parent[1..]).unwrap();
+            assert!(removed || std::thread::panicking(), "{} is busy", self.parent);
         }
     }
 }
