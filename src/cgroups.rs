@@ -391,24 +391,17 @@ impl Cgroups {
         } else {
             "cpuset.effective_cpus"
         };
-        let Some(text) = dir.read(file)? else {
-            return Ok(None);
-        };
-        let odd = |source| CgroupError::System {
-            call: "parse",
-            path: dir.path().join(file),
-            source: io::Error::new(io::ErrorKind::InvalidData, source),
-        };
-        text.parse().map(Some).map_err(odd)
+        numbers(dir, file)
     }
 
     /// Moves the processes of cgroups to other CPUs. One that is not there, any more or yet, is left out. One that cannot be
     /// moved is reported in the log.
     pub(super) fn move_all(&self, paths: &[CgroupPath], cpus: &CpuSet) {
+        let setting = settings::of_cpus(cpus);
         for path in paths {
             let moved = self
                 .cpuset(path)
-                .and_then(|dir| dir.map_or(Ok(()), |dir| move_to(&dir, cpus, self.layout.is_v2())));
+                .and_then(|dir| dir.map_or(Ok(()), |dir| move_to(&dir, &setting, self.layout.is_v2())));
             if let Err(error) = moved {
                 tracing::warn!(
                     cgroup = path.relative(),
@@ -418,7 +411,6 @@ impl Cgroups {
                 );
             }
         }
-        let setting = settings::of_cpus(cpus);
         if let Err(error) = systemd::set_all(paths.iter().filter(|path| path.slice.is_some()), &[setting]) {
             let error = chain(&error);
             tracing::warn!(
@@ -441,31 +433,79 @@ impl Cgroups {
     }
 }
 
-/// Writes a cpuset. On v1, the kernel refuses to take a CPU from a cpuset that one beneath it has: those, which the container
-/// has made itself, are moved first.
-fn move_to(dir: &Dir, cpus: &CpuSet, v2: bool) -> Result<(), CgroupError> {
-    const FILE: &str = "cpuset.cpus";
-    let write = || match dir.write(FILE, &cpus.to_string()) {
+/// A list in a file of a cpuset; none if the file or its cgroup is not there.
+fn numbers(dir: &Dir, file: &str) -> Result<Option<CpuSet>, CgroupError> {
+    let odd = |source| CgroupError::System {
+        call: "parse",
+        path: dir.path().join(file),
+        source: io::Error::new(io::ErrorKind::InvalidData, source),
+    };
+    let text = dir.read(file)?;
+    text.map(|text| text.parse()).transpose().map_err(odd)
+}
+
+/// Writes a set that pausa has chosen itself. v2 takes any, and lets the cgroup have what there is of it. v1 refuses
+///
+/// * what the cgroup above does not have: it is left out here, and if nothing is left, the cgroup gets all that the one
+///   above has, as on v2;
+/// * to take away what a cgroup beneath has, which the container has made itself: that is moved first.
+fn move_to(dir: &Dir, setting: &Setting, v2: bool) -> Result<(), CgroupError> {
+    let Setting { file, value, .. } = setting;
+    let write = |value: &str| match dir.write(file, value) {
         // It is being removed.
         Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NODEV | Errno::NOENT)) => Ok(()),
         written => written,
     };
-    let written = match write() {
-        Err(error) if !v2 && Errno::from_io_error(&error) == Some(Errno::BUSY) => {
+    let refused = |written: &io::Result<()>| {
+        let errno = written.as_ref().err().and_then(Errno::from_io_error);
+        !v2 && matches!(errno, Some(Errno::ACCESS | Errno::BUSY))
+    };
+    let mut written = write(value);
+    if refused(&written) {
+        let set = fitting(dir, setting)?;
+        let fit = Setting {
+            value: set.to_string(),
+            ..setting.clone()
+        };
+        written = write(&fit.value);
+        if refused(&written) {
+            // With both sets, so that each one beneath can go from the one to the other.
+            let now = numbers(dir, file)?.unwrap_or_default();
+            written = write(&now.union(&set).to_string());
             for child in dir.children()? {
                 if let Some(child) = dir.open(&child)? {
-                    move_to(&child, cpus, v2)?;
+                    move_to(&child, &fit, v2)?;
                 }
             }
-            write()
+            written = written.and_then(|()| write(&fit.value));
         }
-        written => written,
-    };
+    }
     written.map_err(|source| CgroupError::System {
         call: "write",
-        path: dir.path().join(FILE),
+        path: dir.path().join(file),
         source,
     })
+}
+
+/// What the cgroup above has of a set; if that is nothing, all that it has.
+fn fitting(dir: &Dir, setting: &Setting) -> Result<CpuSet, CgroupError> {
+    let set: CpuSet = setting.value.parse().unwrap_or_default();
+    let above = dir.above()?.map(|above| numbers(&above, &setting.file));
+    let Some(above) = above.transpose()?.flatten() else {
+        return Ok(set);
+    };
+    let both = set.intersection(&above);
+    if !both.is_empty() {
+        return Ok(both);
+    }
+    tracing::warn!(
+        path = %dir.path().join(&setting.file).display(),
+        wanted = %set,
+        %above,
+        "the cgroup above has nothing of what a cgroup is to have, so that it gets what the one above has; it may run on CPUs \
+         of pinned containers"
+    );
+    Ok(above)
 }
 
 fn found(path: &CgroupPath, members: Vec<Member>) -> Result<Vec<Member>, CgroupError> {

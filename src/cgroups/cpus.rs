@@ -129,6 +129,14 @@ pub struct Pinning {
     pub mems: CpuSet,
 }
 
+/// What those share who have no CPUs of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    pub cpus: CpuSet,
+    /// The NUMA nodes that have memory; empty where there is no choice.
+    pub mems: CpuSet,
+}
+
 /// What a container asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
@@ -301,9 +309,16 @@ impl State {
     }
 
     /// The pool, if `id` is a member that has to be kept off the pinned CPUs.
-    fn pool_of(&self, id: &Id) -> Option<CpuSet> {
+    fn pool_of(&self, id: &Id) -> Option<Pool> {
         let holder = self.holders.get(id)?;
-        (self.active && holder.place == Place::Pool).then(|| self.pool())
+        if !self.active || holder.place != Place::Pool {
+            return None;
+        }
+        let mems = self.topology.memory_nodes(self.topology.cpus());
+        Some(Pool {
+            cpus: self.pool(),
+            mems: if mems.len() > 1 { mems } else { CpuSet::default() },
+        })
     }
 
     fn pinned(&self, id: &Id) -> Option<Pinning> {
@@ -475,46 +490,47 @@ impl Cpus {
 
     /// What is in force of the resources that the client asked for: a pinned container has its CPUs and no CFS quota, the
     /// others have the pool.
-    pub fn in_force(&self, id: &Id, asked: &LinuxContainerResources) -> LinuxContainerResources {
+    pub fn in_force(&self, id: &Id, asked: &LinuxContainerResources) -> Limits {
         /// No limit, for `cpu_quota`.
         const UNLIMITED: i64 = -1;
-        let state = self.state.lock();
-        let (cpus, mems, pinned) = match (state.pinned(id), state.pool_of(id)) {
-            (Some(Pinning { cpus, mems }), _) => (cpus, mems, true),
-            (None, Some(pool)) => {
-                let all = state.topology.memory_nodes(state.topology.cpus());
-                // Written only where there is a choice.
-                let mems = if all.len() > 1 { all } else { CpuSet::default() };
-                (pool, mems, false)
-            }
-            (None, None) => return asked.clone(),
+        let (pinned, mut pool) = {
+            let state = self.state.lock();
+            (state.pinned(id), state.pool_of(id))
         };
-        drop(state);
         let mut resources = asked.clone();
-        resources.cpuset_cpus = cpus.to_string();
-        if resources.cpuset_mems.is_empty() {
-            resources.cpuset_mems = mems.to_string();
-        }
-        if pinned {
+        let asks_for_mems = !resources.cpuset_mems.is_empty();
+        if let Some(Pinning { cpus, mems }) = pinned {
+            resources.cpuset_cpus = cpus.to_string();
             resources.cpu_quota = UNLIMITED;
+            if !asks_for_mems {
+                resources.cpuset_mems = mems.to_string();
+            }
         }
-        resources
+        if let Some(pool) = pool.as_mut().filter(|_| asks_for_mems) {
+            pool.mems = CpuSet::default();
+        }
+        Limits {
+            resources,
+            pool,
+            ..Limits::default()
+        }
     }
 
-    /// Writes the pool into a new cgroup of a member again, until it is that of now: the pool may have moved since its limits
-    /// were decided, before the cgroup was there to be moved.
+    /// Writes the pool into the cgroup of a member, until it is that of now: the pool may have moved since what was written
+    /// last was decided. A new cgroup, of which nothing was `written`, has all CPUs from the one above.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn catch_up(&self, id: &Id, cgroup: &Cgroup, written: &str) -> Result<(), CgroupError> {
-        let mut last = written.to_owned();
+    pub fn catch_up(&self, id: &Id, cgroup: &Cgroup, written: Option<&Pool>) -> Result<(), CgroupError> {
+        let all = || self.state.lock().topology.cpus().clone();
+        let mut last = written.map_or_else(all, |pool| pool.cpus.clone());
         loop {
             let pool = self.state.lock().pool_of(id);
-            let Some(pool) = pool.filter(|pool| pool.to_string() != last) else {
+            let Some(Pool { cpus, .. }) = pool.filter(|pool| pool.cpus != last) else {
                 return Ok(());
             };
-            cgroup.set_cpus(&pool)?;
-            last = pool.to_string();
+            cgroup.set_pool(&cpus)?;
+            last = cpus;
         }
     }
 
@@ -704,11 +720,10 @@ impl Cpus {
     /// As [`Cgroup::update`].
     pub fn update(&self, id: &Id, cgroup: &Cgroup, limits: &Limits) -> Result<(), CgroupError> {
         cgroup.end_isolation()?;
-        let updated = cgroup.update(limits);
-        if updated.is_ok() {
-            self.isolate(id, cgroup);
-        }
-        updated
+        cgroup.update(limits)?;
+        self.catch_up(id, cgroup, limits.pool.as_ref())?;
+        self.isolate(id, cgroup);
+        Ok(())
     }
 
     /// [`Self::move_pool`] in the background.

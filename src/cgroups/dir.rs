@@ -62,6 +62,20 @@ impl Dir {
         }
     }
 
+    /// The directory above; none at the root of the hierarchy.
+    pub(crate) fn above(&self) -> Result<Option<Self>, CgroupError> {
+        const ABOVE: &str = "..";
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat2(&self.fd, ABOVE, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                path: self.path.parent().unwrap_or(&self.path).to_path_buf(),
+            })),
+            Err(Errno::XDEV) => Ok(None),
+            Err(errno) => Err(self.system("openat2(O_DIRECTORY)", ABOVE, errno)),
+        }
+    }
+
     /// Creates a directory; false if it existed.
     pub(crate) fn make(&self, name: &str) -> Result<bool, CgroupError> {
         match mkdirat(&self.fd, name, Mode::from_raw_mode(0o755)) {

@@ -24,7 +24,7 @@ use super::cpus::CpuSet;
 use super::dir::Dir;
 use super::error::CgroupError;
 use super::path::CgroupPath;
-use super::settings::{self, BURST, Limits, MEMORY, Setting, V1_BURST, V2_BURST};
+use super::settings::{self, BURST, Limits, MEMORY, POOL, Setting, V1_BURST, V2_BURST};
 use super::stats::{self, Pressures, Stats};
 use super::{Cgroups, Driver, devices, move_to, systemd};
 use crate::error::chain;
@@ -175,7 +175,7 @@ impl Cgroup {
     /// # Errors
     /// A value that is wrong, that the kernel refuses, or memory below what is in use.
     pub fn update(&self, limits: &Limits) -> Result<(), CgroupError> {
-        let mut settings = settings::of_change(self.v2, limits)?;
+        let mut settings = settings::of_container(self.v2, limits)?;
         if let Ok(limit @ 1..) = u64::try_from(limits.resources.memory_limit_in_bytes)
             && let Some(used) = self.memory_used()?.filter(|used| *used > limit)
         {
@@ -194,15 +194,12 @@ impl Cgroup {
         self.write_all(&settings)
     }
 
-    /// Moves its processes to other CPUs.
+    /// Moves its processes to the CPUs of the pool.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn set_cpus(&self, cpus: &CpuSet) -> Result<(), CgroupError> {
-        match self.controller("cpuset") {
-            Some(dir) => move_to(dir, cpus, self.v2),
-            None => Ok(()),
-        }
+    pub(super) fn set_pool(&self, cpus: &CpuSet) -> Result<(), CgroupError> {
+        self.write(&settings::of_cpus(cpus))
     }
 
     /// Writes limits again that another program has overwritten. systemd does that on `daemon-reload` and
@@ -387,6 +384,9 @@ impl Cgroup {
 
     fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
         let dir = self.controller(setting.controller);
+        if setting.field == POOL {
+            return dir.map_or(Ok(()), |dir| move_to(dir, setting, self.v2));
+        }
         let written = dir.map(|dir| dir.write(&setting.file, &setting.value));
         let (dir, source) = match (dir, written) {
             (Some(_), Some(Ok(()))) => return Ok(()),

@@ -9,7 +9,7 @@ mod shared;
 mod v1;
 mod v2;
 
-use super::cpus::CpuSet;
+use super::cpus::{CpuSet, Pool};
 use super::error::CgroupError;
 use crate::proto::v1 as cri;
 
@@ -42,29 +42,29 @@ pub(crate) fn from_cri(
     }
 }
 
-/// The settings that a change of CRI's fields changes.
-pub(crate) fn of_change(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
+/// As [`from_cri`], with what CRI has no field for.
+pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
     let mut settings = from_cri(v2, &limits.resources)?;
     if let Some(burst) = limits.cpu_burst() {
         let file = if v2 { V2_BURST } else { V1_BURST };
         settings.push(Setting::new("cpu", file, burst, BURST).optional());
     }
-    Ok(settings)
-}
-
-/// As [`of_change`], with what CRI has no field for.
-pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, CgroupError> {
-    let mut settings = of_change(v2, limits)?;
     let asked = limits.resources.unified.contains_key("pids.max");
     if let Some(pids) = limits.pids.filter(|_| !asked) {
         settings.push(Setting::new("pids", "pids.max", pids, PIDS));
     }
+    if let Some(Pool { cpus, mems }) = &limits.pool {
+        settings.push(of_cpus(cpus));
+        if !mems.is_empty() {
+            settings.push(Setting::new("cpuset", "cpuset.mems", mems, POOL));
+        }
+    }
     Ok(settings)
 }
 
-/// A cpuset alone.
+/// CPUs that pausa has chosen itself.
 pub(crate) fn of_cpus(cpus: &CpuSet) -> Setting {
-    Setting::new("cpuset", "cpuset.cpus", cpus, CPUS)
+    Setting::new("cpuset", "cpuset.cpus", cpus, POOL)
 }
 
 /// The limits of a container.
@@ -75,6 +75,8 @@ pub struct Limits {
     pub pids: Option<u32>,
     /// How much of its CFS quota it may save up and use later, in percent, unless `unified` says otherwise.
     pub cpu_burst: Option<u32>,
+    /// What it shares with others, if it is kept off CPUs of their own.
+    pub pool: Option<Pool>,
 }
 
 impl Limits {
@@ -135,6 +137,7 @@ pub(crate) const SWAP: &str = "linux.resources.memory_swap_limit_in_bytes";
 pub(crate) const HUGEPAGES: &str = "linux.resources.hugepage_limits";
 pub(crate) const PIDS: &str = "pids_limit of the runtime handler";
 pub(crate) const BURST: &str = "cpu_burst of the runtime handler";
+pub(crate) const POOL: &str = "the shared pool of CPUs";
 pub(crate) const UNIFIED: &str = "linux.resources.unified";
 
 #[cfg(test)]

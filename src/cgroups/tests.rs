@@ -294,6 +294,70 @@ fn what_the_kernel_refuses_leaves_nothing_behind() {
     assert!(!ground.root("cpuset").join(&ground.parent[1..]).join("c").exists());
 }
 
+/// v1 refuses what v2 takes: a set that the cgroup above does not have all of, and one without what a cgroup beneath has.
+#[test]
+#[ignore = "needs root"]
+fn a_pool_yields_to_what_is_around_it() {
+    let ground = Playground::new("pool");
+    let all = ground.cgroups.effective_cpus().unwrap().unwrap_or_default();
+    if all.len() < 2 {
+        println!("skipped: needs a cpuset controller and two CPUs");
+        return;
+    }
+    let (first, second) = (all.first(1), all.difference(&all.first(1)).first(1));
+    let cgroup = ground
+        .create("c", &v1::LinuxContainerResources::default())
+        .unwrap();
+    let parent = ground.root("cpuset").join(&ground.parent[1..]);
+    let effective = || {
+        let cpus = ground.cgroups.effective_cpus_of(&cgroup.path);
+        cpus.unwrap().unwrap()
+    };
+    let narrow = |cpus: &CpuSet| fs::write(parent.join("cpuset.cpus"), cpus.to_string());
+    cgroup.set_pool(&first).unwrap();
+    narrow(&first).unwrap();
+    for wanted in [&all, &second, &first] {
+        cgroup.set_pool(wanted).unwrap();
+        assert_eq!(effective(), first, "{wanted}");
+        ground
+            .cgroups
+            .move_all(std::slice::from_ref(&cgroup.path), wanted);
+        assert_eq!(effective(), first, "{wanted}");
+    }
+    // An update says it with the other limits. What the client wants is not changed: v1 refuses it.
+    let limits = |pool, cpuset_cpus: String| Limits {
+        pool,
+        resources: v1::LinuxContainerResources {
+            cpuset_cpus,
+            ..Default::default()
+        },
+        ..Limits::default()
+    };
+    let pool = cpus::Pool {
+        cpus: all.clone(),
+        mems: "0".parse().unwrap(),
+    };
+    cgroup.update(&limits(Some(pool), String::new())).unwrap();
+    let refused = cgroup.update(&limits(None, all.to_string()));
+    assert_eq!(refused.is_err(), !ground.cgroups.layout.is_v2());
+    assert_eq!(effective(), first);
+
+    // From one CPU to another, with a cgroup of the container's own beneath.
+    narrow(&all).unwrap();
+    cgroup.set_pool(&first).unwrap();
+    let beneath = ground
+        .cgroups
+        .container_path(&cgroup.path.relative(), "own")
+        .unwrap();
+    let own = ground.cgroups.create(&beneath, &Limits::default(), &[]).unwrap();
+    for wanted in [&second, &first, &all] {
+        cgroup.set_pool(wanted).unwrap();
+        assert_eq!(effective(), *wanted);
+        let of_own = ground.cgroups.effective_cpus_of(&own.path).unwrap().unwrap();
+        assert!(of_own.is_subset(wanted), "{of_own} of {wanted}");
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn v1_device_rules_are_in_force() {

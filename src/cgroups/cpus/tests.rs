@@ -1,11 +1,13 @@
 //! Who gets which CPUs, without a kernel.
 
+use std::fs;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::fixtures::Machine;
 use super::*;
-use crate::cgroups::Driver;
+use crate::cgroups::{Driver, Layout};
 use crate::config::CgroupDriver;
 
 fn set(list: &str) -> CpuSet {
@@ -223,4 +225,95 @@ proptest! {
         drop(seats);
         prop_assert_eq!(cpus.state.lock().pool(), all);
     }
+}
+
+/// A node of eight CPUs on a directory that looks like a cgroup2 file system, with the cgroups of some containers.
+struct Node {
+    dir: tempfile::TempDir,
+    cgroups: Arc<Cgroups>,
+    config: config::Cpu,
+}
+
+impl Node {
+    fn new(containers: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in containers {
+            let cgroup = dir.path().join("kubepods/pod1").join(name);
+            fs::create_dir_all(&cgroup).unwrap();
+            fs::write(cgroup.join("cpuset.cpus"), "").unwrap();
+        }
+        let layout = Layout::V2 {
+            mount_point: dir.path().to_path_buf(),
+            flags: Vec::new(),
+        };
+        Self {
+            cgroups: Arc::new(Cgroups::with(Driver::Cgroupfs, layout).unwrap()),
+            dir,
+            config: config::Cpu {
+                pinning: CpuPinning::Static,
+                ..config::Cpu::default()
+            },
+        }
+    }
+
+    fn cpus(&self) -> Arc<Cpus> {
+        let mut cpus = Cpus::open(&self.config, Arc::clone(&self.cgroups), self.dir.path()).unwrap();
+        let opened = Arc::get_mut(&mut cpus).unwrap();
+        opened.written.get_mut().pool = set("0-7");
+        opened.state.get_mut().topology = Machine::vm().topology();
+        cpus
+    }
+
+    fn path(name: &str) -> CgroupPath {
+        CgroupPath::new(Driver::Cgroupfs, "/kubepods/pod1", name).unwrap()
+    }
+
+    async fn seat(cpus: &Arc<Cpus>, name: &str, asked: &LinuxContainerResources) -> Seat {
+        let id = Id::random();
+        let seat = cpus.seat(&id, Owner::default(), Self::path(name), guaranteed(asked));
+        seat.await.unwrap()
+    }
+
+    fn cgroup(&self, name: &str) -> Cgroup {
+        self.cgroups.open(&Self::path(name)).unwrap()
+    }
+
+    fn cpuset(&self, name: &str) -> String {
+        let cgroup = self.dir.path().join("kubepods/pod1").join(name);
+        fs::read_to_string(cgroup.join("cpuset.cpus")).unwrap()
+    }
+}
+
+/// A write costs the kernel time at the start of every pod.
+#[tokio::test]
+async fn a_new_member_is_written_only_where_the_pool_is_not_everything() {
+    let node = Node::new(&["a", "b", "p"]);
+    let (cpus, none) = (node.cpus(), LinuxContainerResources::default());
+    let a = Node::seat(&cpus, "a", &none).await;
+    cpus.catch_up(&a.id, &node.cgroup("a"), None).unwrap();
+    assert_eq!(node.cpuset("a"), "");
+
+    let pinned = Node::seat(&cpus, "p", &asks(1)).await;
+    assert_eq!(node.cpuset("a"), "1-7", "it follows the pool");
+    let b = Node::seat(&cpus, "b", &none).await;
+    cpus.catch_up(&b.id, &node.cgroup("b"), None).unwrap();
+    assert_eq!(node.cpuset("b"), "1-7");
+
+    drop(pinned);
+    cpus.move_pool().await;
+    assert_eq!(
+        (node.cpuset("a"), node.cpuset("b")),
+        ("0-7".to_owned(), "0-7".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_limits_does_not_undo_a_move_of_the_pool() {
+    let node = Node::new(&["a", "p"]);
+    let (cpus, none) = (node.cpus(), LinuxContainerResources::default());
+    let a = Node::seat(&cpus, "a", &none).await;
+    let limits = cpus.in_force(&a.id, &none);
+    let _pinned = Node::seat(&cpus, "p", &asks(1)).await;
+    cpus.update(&a.id, &node.cgroup("a"), &limits).unwrap();
+    assert_eq!(node.cpuset("a"), "1-7");
 }

@@ -127,7 +127,7 @@ fn a_burst_is_a_part_of_the_quota() {
         assert_eq!(burst, expected, "{percent:?} {quota} {unified:?}");
     }
     let last = |v2| {
-        let settings = super::of_change(v2, &limits(Some(10), 30_000, &[])).unwrap();
+        let settings = super::of_container(v2, &limits(Some(10), 30_000, &[])).unwrap();
         let last = settings.last().unwrap();
         (last.file.clone(), last.value.clone())
     };

@@ -179,7 +179,7 @@ fn compare(case: &Case) -> Comparison {
     let devices = oci::device_rules(&[], false);
     let by_us = |step, limits: &Limits| {
         if step > 0 {
-            return ground.cgroups.open(&ours)?.update(&limits.resources);
+            return ground.cgroups.open(&ours)?.update(limits);
         }
         ground
             .cgroups
@@ -187,8 +187,7 @@ fn compare(case: &Case) -> Comparison {
             .place(processes[0].pid())
     };
     let by_them = |step, limits: &Limits| {
-        let pids = limits.pids.filter(|_| step == 0).unwrap_or_default();
-        let resources = oci::limits(&limits.resources, pids, devices.clone()).unwrap();
+        let resources = oci::limits(limits, devices.clone()).unwrap();
         if step == 0 {
             manager.add_task(pid)?;
         }

@@ -81,10 +81,10 @@ fn v2_a_period_alone_keeps_the_quota() {
     let max = root.path().join("kubepods/pod1/c/cpu.max");
     // As the kernel says it; a real file is replaced by a write.
     fs::write(&max, "20000 100000\n").unwrap();
-    cgroup.update(&cpu(0, 200_000)).unwrap();
+    cgroup.update(&cpu(0, 200_000).into()).unwrap();
     assert!(fs::read_to_string(&max).unwrap().starts_with("20000 200000"));
     fs::write(&max, "max 200000\n").unwrap();
-    cgroup.update(&cpu(0, 100_000)).unwrap();
+    cgroup.update(&cpu(0, 100_000).into()).unwrap();
     assert!(fs::read_to_string(&max).unwrap().starts_with("max 100000"));
 }
 

@@ -42,13 +42,15 @@ pub(super) async fn create(
 ) -> Result<Cgroup, PodError> {
     const DOING: &str = "make the container's cgroup";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
-    let (services, limits, id) = (Arc::clone(services), limits(services, record), record.id.clone());
+    // The pool comes after the cgroup, whose CPUs it may be already.
+    let limits = Limits {
+        pool: None,
+        ..limits(services, record)
+    };
+    let (services, id) = (Arc::clone(services), record.id.clone());
     blocking(move || {
         let cgroup = services.cgroups.create(&path, &limits, &devices)?;
-        let caught_up = services
-            .cpus
-            .catch_up(&id, &cgroup, &limits.resources.cpuset_cpus);
-        match caught_up {
+        match services.cpus.catch_up(&id, &cgroup, None) {
             Ok(()) => {
                 services.cpus.isolate(&id, &cgroup);
                 Ok(cgroup)
@@ -114,37 +116,37 @@ fn owner(pod: &PodRecord, container: Option<&ContainerRecord>) -> Owner {
     }
 }
 
-/// The limits that a container's spec has. Those of the pool are not in it, because they change with the others.
-pub(super) fn limits_for_spec(services: &Services, record: &ContainerRecord) -> Limits {
-    let resources = match record.pinning {
-        Some(_) => services.cpus.in_force(&record.id, &record.resources),
-        None => record.resources.clone(),
-    };
-    with_resources(record, resources)
-}
-
 /// Tells the cgroup driver that a container's first process is there.
 pub(super) async fn register(
-    services: &Services,
+    services: &Arc<Services>,
     cgroup: Cgroup,
     record: &ContainerRecord,
     pid: i32,
 ) -> Result<(), PodError> {
     const DOING: &str = "make the container's scope";
-    let limits = limits(services, record);
-    blocking(move || cgroup.register(pid, &limits).map_err(failed(DOING))).await
+    let (services, limits, id) = (Arc::clone(services), limits(services, record), record.id.clone());
+    blocking(move || {
+        let registered = cgroup.register(pid, &limits);
+        registered.and_then(|()| services.cpus.catch_up(&id, &cgroup, limits.pool.as_ref()))
+    })
+    .await
+    .map_err(failed(DOING))
 }
 
-fn limits(services: &Services, record: &ContainerRecord) -> Limits {
-    let resources = services.cpus.in_force(&record.id, &record.resources);
-    with_resources(record, resources)
+/// The limits in force.
+pub(super) fn limits(services: &Services, record: &ContainerRecord) -> Limits {
+    limits_of(services, record, &record.resources)
 }
 
-fn with_resources(record: &ContainerRecord, resources: v1::LinuxContainerResources) -> Limits {
+fn limits_of(
+    services: &Services,
+    record: &ContainerRecord,
+    resources: &v1::LinuxContainerResources,
+) -> Limits {
     Limits {
-        resources,
         pids: record.pids_limit,
         cpu_burst: record.cpu_burst,
+        ..services.cpus.in_force(&record.id, resources)
     }
 }
 
@@ -160,7 +162,7 @@ pub(super) async fn create_for_monitor(
         let created = services.cgroups.create_for_monitor(&parent, id.as_str())?;
         // Whether its cpuset is right does not decide about the pod.
         for cgroup in &created {
-            if let Err(error) = services.cpus.catch_up(&id, cgroup, "") {
+            if let Err(error) = services.cpus.catch_up(&id, cgroup, None) {
                 let error = chain(&error);
                 tracing::warn!(
                     pod = id.short(),
@@ -189,28 +191,26 @@ pub(super) fn for_monitor_to_join(cgroups: &[Cgroup]) -> Result<Vec<OwnedFd>, Po
 
 /// Moves a monitor into its cgroup where it did not join by itself, and tells the cgroup driver.
 pub(super) async fn admit_monitor(
-    services: &Services,
+    services: &Arc<Services>,
     pod: &Id,
     cgroups: Vec<Cgroup>,
     pid: i32,
 ) -> Result<(), PodError> {
     const DOING: &str = "put the pod's monitor into its cgroup";
-    let limits = Limits {
-        resources: services
-            .cpus
-            .in_force(pod, &v1::LinuxContainerResources::default()),
-        ..Limits::default()
-    };
+    let limits = services
+        .cpus
+        .in_force(pod, &v1::LinuxContainerResources::default());
+    let (services, id) = (Arc::clone(services), pod.clone());
     blocking(move || {
         for cgroup in cgroups.iter().filter(|cgroup| cgroup.is_v2()) {
-            let placed = cgroup.place(pid);
-            placed
-                .and_then(|()| cgroup.register(pid, &limits))
-                .map_err(failed(DOING))?;
+            cgroup.place(pid)?;
+            cgroup.register(pid, &limits)?;
+            services.cpus.catch_up(&id, cgroup, limits.pool.as_ref())?;
         }
         Ok(())
     })
     .await
+    .map_err(failed(DOING))
 }
 
 /// Removes the cgroups of a pod's monitor.
@@ -374,14 +374,17 @@ pub(super) async fn update(
         change.finish().await;
         return Ok(services.cpus.pinned(&record.id));
     }
-    let limits = with_resources(record, services.cpus.in_force(&record.id, new));
+    let limits = limits_of(services, record, new);
     let (all, id) = (Arc::clone(services), record.id.clone());
     let (score, new_score) = (record.resources.oom_score_adj, new.oom_score_adj);
     let updated = blocking(move || {
         let cgroup = all.cgroups.open(&path).map_err(failed(DOING))?;
         oom_score::change(&cgroup, score, new_score)?;
         if let Err(error) = all.cpus.update(&id, &cgroup, &limits) {
-            let undone = cgroup.update(&old).map_err(failed(DOING));
+            let undone = cgroup.update(&old);
+            drop(change);
+            let undone = undone.and_then(|()| all.cpus.catch_up(&id, &cgroup, old.pool.as_ref()));
+            let undone = undone.map_err(failed(DOING));
             if let Err(undo) = undone.and_then(|()| oom_score::change(&cgroup, new_score, score)) {
                 tracing::warn!(
                     cgroup = path.relative(),
@@ -389,7 +392,6 @@ pub(super) async fn update(
                     "cannot write the limits of before again after a change failed; some of the new ones may be in force"
                 );
             }
-            drop(change);
             all.cpus.isolate(&id, &cgroup);
             return Err(failed(DOING)(error));
         }
@@ -408,10 +410,12 @@ pub(super) async fn restore(
 ) -> Result<(), PodError> {
     const DOING: &str = "restore the container's resources";
     let path = path(services, pod, &record.id).map_err(failed(DOING))?;
-    let (services, limits) = (Arc::clone(services), limits(services, record));
+    let (services, limits, id) = (Arc::clone(services), limits(services, record), record.id.clone());
     blocking(move || {
-        let cgroup = services.cgroups.open(&path).map_err(failed(DOING))?;
-        cgroup.restore(&limits).map_err(failed(DOING))
+        let cgroup = services.cgroups.open(&path)?;
+        cgroup.restore(&limits)?;
+        services.cpus.catch_up(&id, &cgroup, limits.pool.as_ref())
     })
     .await
+    .map_err(failed(DOING))
 }

@@ -409,7 +409,7 @@ async fn fill(
         },
         image: lease.config(),
         user: &user,
-        limits: &cgroup::limits_for_spec(services, &record),
+        limits: &cgroup::limits(services, &record),
         cgroups_path: &record.cgroup,
         rootfs: &bundle.join("rootfs"),
         host: &services.host,
@@ -470,7 +470,7 @@ fn write_bundle(services: &Services, record: &ContainerRecord, spec: &Spec) -> R
 /// Writes the limits in force into a container's bundle. They are in force already, so an error changes nothing.
 pub(super) fn write_limits(services: &Services, record: &ContainerRecord) {
     let written = read_spec(services, record).and_then(|mut spec| {
-        let limits = cgroup::limits_for_spec(services, record);
+        let limits = cgroup::limits(services, record);
         let limits = oci::limits(&limits, device_rules(&spec));
         let limits = limits.map_err(|error| PodError::failed("make the container's spec", error))?;
         if let Some(linux) = spec.linux_mut() {

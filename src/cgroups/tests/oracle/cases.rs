@@ -183,6 +183,7 @@ pub(super) fn all(ground: &Playground) -> Vec<Case> {
                     ..kubelet(1, 256)
                 },
                 pids: Some(100),
+                ..Limits::default()
             }],
             ..case("everything", [])
         },
@@ -274,6 +275,7 @@ fn of_v2(ground: &Playground) -> Vec<Case> {
             steps: vec![Limits {
                 resources: unified(&[("pids.max", "70")]),
                 pids: Some(100),
+                ..Limits::default()
             }],
             ..case("unified before the handler", [])
         },
