@@ -228,12 +228,21 @@ impl Holder {
 }
 
 impl State {
+    /// The CPUs that some of the holders have of their own.
+    fn owned_by(&self, some: impl Fn(&Id) -> bool) -> CpuSet {
+        let holders = self.holders.iter().filter(|(id, _)| some(id));
+        let owned = holders.map(|(_, holder)| holder.owned());
+        owned.fold(CpuSet::default(), |all, owned| all.union(&owned))
+    }
+
     /// The CPUs of everybody who has none of their own.
     fn pool(&self) -> CpuSet {
-        let owned = self.holders.values().map(Holder::owned);
-        owned.fold(self.topology.cpus().clone(), |pool, owned| {
-            pool.difference(&owned)
-        })
+        let all = self.topology.cpus();
+        match all.difference(&self.owned_by(|_| true)) {
+            // Since CPUs went offline, or while one goes from one container to another: the rest has to run somewhere.
+            none if none.is_empty() => all.clone(),
+            pool => pool,
+        }
     }
 
     /// The CPUs that can be pinned for `id`, beside those it has.
@@ -284,11 +293,16 @@ impl State {
             usable(self.free(id)),
             usable(kept.intersection(self.topology.cpus())),
         );
-        allocate(&self.topology, &free, &kept, wanted)
+        // Of what is now the pool's and the container's together, one CPU stays the pool's.
+        let others = self.owned_by(|other| other != id);
+        let most = self.topology.cpus().difference(&others).len().saturating_sub(1);
+        let allocated = Some(wanted).filter(|wanted| *wanted <= most);
+        allocated
+            .and_then(|wanted| allocate(&self.topology, &free, &kept, wanted))
             .map(Place::Pinned)
             .ok_or_else(|| CpuError::Shortage {
                 wanted,
-                free: free.union(&kept),
+                free: free.union(&kept).first(most),
                 holders: self.holders_text(),
             })
     }
@@ -611,7 +625,7 @@ impl Cpus {
         let displaced = blocking(move || {
             let mine = this.state.lock().clone();
             // A partition of cgroup v2 takes its CPUs away from the root.
-            let pinned = mine.topology.cpus().difference(&mine.pool());
+            let pinned = mine.topology.cpus().intersection(&mine.owned_by(|_| true));
             let usable = usable(&this.cgroups, &pinned)?;
             if usable != *mine.topology.cpus() {
                 tracing::info!(
@@ -653,7 +667,7 @@ impl Cpus {
                     .values()
                     .filter(|holder| holder.place == Place::Pool);
                 let members: Vec<CgroupPath> = members.map(|holder| holder.cgroup.clone()).collect();
-                let pinned = state.topology.cpus().difference(&pool);
+                let pinned = state.topology.cpus().intersection(&state.owned_by(|_| true));
                 (pool, pinned, self.exclusive(&state, &written), members)
             };
             let (cgroups, interrupts) = (Arc::clone(&self.cgroups), self.interrupts.clone());

@@ -132,6 +132,27 @@ fn a_shortage_says_who_has_the_cpus() {
     assert!(matches!(refused, Err(CpuError::Shortage { wanted: 2, free, .. }) if free == set("8")));
 }
 
+/// Monitors and everybody else have to run somewhere.
+#[test]
+fn the_pool_is_never_empty() {
+    let mut state = State {
+        topology: Machine::vm().topology(),
+        ..state("")
+    };
+    let decide = |state: &State, cpus| {
+        let wanted = asks(cpus);
+        state.decide(&Id::random(), guaranteed(&wanted), CpuPinning::Static, None)
+    };
+    assert!(matches!(decide(&state, 8), Err(CpuError::Shortage { free, .. }) if free.len() == 7));
+    assert!(matches!(decide(&state, 7), Ok(Place::Pinned(_))));
+    let pinned = holder(Place::Pinned(set("1-7")));
+    state.holders.insert(Id::random(), pinned);
+    assert!(matches!(decide(&state, 1), Err(CpuError::Shortage { free, .. }) if free.is_empty()));
+    // The last shared CPU goes offline.
+    state.topology = state.topology.restricted_to(&set("1-7"));
+    assert_eq!(state.pool(), set("1-7"));
+}
+
 #[test]
 fn a_wrong_cpuset_is_refused() {
     let wrong = LinuxContainerResources {
