@@ -55,8 +55,8 @@ pub struct Cpus {
     pinning: CpuPinning,
     on_shortage: CpuShortage,
     isolation: CpuIsolation,
-    /// None if they are left alone.
-    interrupts: Option<Arc<Interrupts>>,
+    interrupts: Arc<Interrupts>,
+    move_interrupts: bool,
     state: Mutex<State>,
     /// One task at a time writes it.
     written: tokio::sync::Mutex<Written>,
@@ -376,10 +376,8 @@ impl Cpus {
             pinning: config.pinning,
             on_shortage: config.on_shortage,
             isolation: config.isolation,
-            interrupts: config.move_interrupts.then(|| {
-                let saved = state_dir.join("interrupts.json");
-                Arc::new(Interrupts::new(Path::new(IRQ), saved))
-            }),
+            interrupts: Arc::new(Interrupts::new(Path::new(IRQ), state_dir.join("interrupts.json"))),
+            move_interrupts: config.move_interrupts,
             cgroups,
         }))
     }
@@ -591,20 +589,26 @@ impl Cpus {
         })
     }
 
-    /// Writes the cpusets of all that run, as a daemon that was restarted has to.
+    /// Writes the cpusets of all that run, as a daemon that was restarted has to, and gives back interrupts that the earlier
+    /// one kept off CPUs and this one does not.
     pub async fn restore(&self) {
-        let pinned: Vec<_> = {
+        let (pinned, active): (Vec<_>, _) = {
             let state = self.state.lock();
             let pinned = state.holders.values().filter_map(|holder| match &holder.place {
                 Place::Pinned(cpus) => Some((holder.cgroup.clone(), cpus.clone())),
                 Place::Given(_) | Place::Pool => None,
             });
-            pinned.collect()
+            (pinned.collect(), state.active)
         };
-        let cgroups = Arc::clone(&self.cgroups);
+        let (cgroups, interrupts) = (Arc::clone(&self.cgroups), Arc::clone(&self.interrupts));
+        let interrupts = Some(interrupts).filter(|_| !(active && self.move_interrupts));
         blocking(move || {
             for (cgroup, cpus) in pinned {
                 cgroups.move_all(&[cgroup], &cpus);
+            }
+            let given_back = interrupts.map_or(Ok(()), |interrupts| interrupts.keep_off(&CpuSet::default()));
+            if let Err(error) = given_back {
+                tracing::warn!(%error, "cannot give interrupts back to the CPUs they had before an earlier daemon moved them");
             }
         })
         .await;
@@ -670,7 +674,8 @@ impl Cpus {
                 let pinned = state.topology.cpus().intersection(&state.owned_by(|_| true));
                 (pool, pinned, self.exclusive(&state, &written), members)
             };
-            let (cgroups, interrupts) = (Arc::clone(&self.cgroups), self.interrupts.clone());
+            let (cgroups, interrupts) = (Arc::clone(&self.cgroups), Arc::clone(&self.interrupts));
+            let interrupts = Some(interrupts).filter(|_| self.move_interrupts);
             *written = blocking(move || {
                 cgroups.move_all(&members, &pool);
                 for (path, cpus) in &exclusive {

@@ -499,15 +499,25 @@ fn interrupts() -> Vec<(String, Cpus)> {
     .collect()
 }
 
-/// `move_interrupts`: they leave pinned CPUs, and are as before when the last one is free, after a `kill -9` too.
+async fn until_interrupts_are(expected: &[(String, Cpus)]) {
+    let began = Instant::now();
+    while interrupts() != expected {
+        let now = interrupts();
+        assert!(began.elapsed() < PATIENCE, "{now:?} instead of {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// `move_interrupts`: they leave pinned CPUs, and are as before when the last one is free, after a `kill -9` too, or when it
+/// is turned off.
 #[test]
 #[ignore = "needs root"]
 fn interrupts_leave_pinned_cpus() {
     on_cpus(SHARED, async |node| {
         node.pull("base").await;
         let before = interrupts();
-        node.restart_with(Some(&format!("{PINNING}move_interrupts = true\n")))
-            .await;
+        let moving = format!("{PINNING}move_interrupts = true\n");
+        node.restart_with(Some(&moving)).await;
         let pod = node.pod().await;
         let pinned = start(&pod, guaranteed(1000)).await;
         let own = cpus_of(&pinned).await;
@@ -522,17 +532,15 @@ fn interrupts_leave_pinned_cpus() {
         if before.iter().any(|(_, cpus)| cpus.len() > 1) {
             assert_ne!(interrupts(), before, "none was moved");
         }
+        let moved = interrupts();
+        node.restart_with(Some(PINNING)).await;
+        until_interrupts_are(&before).await;
+        runs_on(&pinned, &own).await;
+        node.restart_with(Some(&moving)).await;
+        until_interrupts_are(&moved).await;
         node.kill_and_restart_daemon().await;
         pinned.stop(1).await;
-        let began = Instant::now();
-        while interrupts() != before {
-            assert!(
-                began.elapsed() < PATIENCE,
-                "{:?} instead of {before:?}",
-                interrupts()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_interrupts_are(&before).await;
     });
 }
 

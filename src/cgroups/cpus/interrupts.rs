@@ -38,6 +38,9 @@ impl Interrupts {
     /// The interrupts cannot be listed, or what they were cannot be read or saved: then nothing is changed.
     pub(super) fn keep_off(&self, pinned: &CpuSet) -> io::Result<()> {
         let mut saved = self.load()?;
+        if saved.is_empty() && pinned.is_empty() {
+            return Ok(());
+        }
         let mut now = BTreeMap::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;

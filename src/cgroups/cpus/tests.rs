@@ -248,7 +248,8 @@ proptest! {
     }
 }
 
-/// A node of eight CPUs on a directory that looks like a cgroup2 file system, with the cgroups of some containers.
+/// A node of eight CPUs on a directory that looks like a cgroup2 file system, with the cgroups of some containers and with
+/// interrupts.
 struct Node {
     dir: tempfile::TempDir,
     cgroups: Arc<Cgroups>,
@@ -280,6 +281,8 @@ impl Node {
     fn cpus(&self) -> Arc<Cpus> {
         let mut cpus = Cpus::open(&self.config, Arc::clone(&self.cgroups), self.dir.path()).unwrap();
         let opened = Arc::get_mut(&mut cpus).unwrap();
+        let saved = self.dir.path().join("interrupts.json");
+        opened.interrupts = Arc::new(Interrupts::new(&self.dir.path().join("irq"), saved));
         opened.written.get_mut().pool = set("0-7");
         opened.state.get_mut().topology = Machine::vm().topology();
         cpus
@@ -337,4 +340,28 @@ async fn a_change_of_limits_does_not_undo_a_move_of_the_pool() {
     let _pinned = Node::seat(&cpus, "p", &asks(1)).await;
     cpus.update(&a.id, &node.cgroup("a"), &limits).unwrap();
     assert_eq!(node.cpuset("a"), "1-7");
+}
+
+/// What an earlier daemon has moved is given back by one that moves no interrupts, or pins nothing.
+#[tokio::test]
+async fn interrupts_are_given_back_by_a_daemon_that_moves_none() {
+    for (pinning, move_interrupts) in [(CpuPinning::Static, false), (CpuPinning::None, true)] {
+        let mut node = Node::new(&["p"]);
+        let list = node.dir.path().join("irq/24/smp_affinity_list");
+        fs::create_dir_all(list.parent().unwrap()).unwrap();
+        fs::write(&list, "0-7\n").unwrap();
+        node.config.move_interrupts = true;
+        let earlier = node.cpus();
+        let _pinned = Node::seat(&earlier, "p", &asks(1)).await;
+        assert_eq!(fs::read_to_string(&list).unwrap(), "1-7");
+
+        node.config = config::Cpu {
+            pinning,
+            move_interrupts,
+            ..node.config
+        };
+        node.cpus().restore().await;
+        assert_eq!(fs::read_to_string(&list).unwrap(), "0-7");
+        assert!(!node.dir.path().join("interrupts.json").exists());
+    }
 }
