@@ -146,6 +146,10 @@ fn compile_protocols() -> Result<(), BoxError> {
     let descriptors = protox::compile(["pausa/admin/v1/admin.proto"], [root])?;
     tonic_prost_build::configure().compile_fds_with_config(descriptors, admin)?;
 
+    let files = ["containers", "tasks", "version"].map(|name| format!("containerd/{name}.proto"));
+    let descriptors = protox::compile(files, [root])?;
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, messages())?;
+
     let mut cri = messages();
     // src/proto.rs implements Debug without the secrets.
     cri.skip_debug([".runtime.v1.AuthConfig"])

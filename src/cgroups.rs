@@ -163,15 +163,20 @@ impl Cgroups {
     /// # Errors
     /// As [`Self::container_path`].
     pub fn monitor_path(&self, cgroup_parent: &str, pod_id: &str) -> Result<CgroupPath, CgroupError> {
+        // The whole id: cAdvisor looks for it, and finds the pod's network by it.
         self.path_of_pod(cgroup_parent, "monitor", pod_id)
     }
 
-    fn path_of_pod(&self, parent: &str, what: &str, pod_id: &str) -> Result<CgroupPath, CgroupError> {
-        let short = pod_id.get(..13).unwrap_or(pod_id);
+    /// Where the monitor of a pod is that pausa made before the path had the pod's whole id.
+    fn earlier_monitor_path(&self, cgroup_parent: &str, pod_id: &str) -> Result<CgroupPath, CgroupError> {
+        self.path_of_pod(cgroup_parent, "monitor", short(pod_id))
+    }
+
+    fn path_of_pod(&self, parent: &str, what: &str, id: &str) -> Result<CgroupPath, CgroupError> {
         let name = match self.driver {
-            Driver::Cgroupfs => format!("pausa-{what}-{short}"),
+            Driver::Cgroupfs => format!("pausa-{what}-{id}"),
             // The name of a scope has the prefix already.
-            Driver::Systemd => format!("{what}-{short}"),
+            Driver::Systemd => format!("{what}-{id}"),
         };
         CgroupPath::new(self.driver, parent, &name)
     }
@@ -260,9 +265,14 @@ impl Cgroups {
     /// # Errors
     /// As [`Cgroup::remove`].
     pub fn remove_of_monitor(&self, cgroup_parent: &str, pod_id: &str) -> Result<(), CgroupError> {
-        let inside = self.remove(&self.monitor_path(cgroup_parent, pod_id)?);
+        let remove = |parent| match self.open(&self.monitor_path(parent, pod_id)?) {
+            Ok(cgroup) => cgroup.remove(),
+            Err(CgroupError::NotFound { .. }) => self.remove(&self.earlier_monitor_path(parent, pod_id)?),
+            Err(error) => Err(error),
+        };
+        let inside = remove(cgroup_parent);
         let outside = match self.layout {
-            Layout::V1 { .. } => self.remove(&self.monitor_path("", pod_id)?),
+            Layout::V1 { .. } => remove(""),
             Layout::V2 { .. } => Ok(()),
         };
         let births = self.remove(&self.births(pod_id)?);
@@ -291,7 +301,7 @@ impl Cgroups {
 
     /// What holds the cgroups of [`Self::create_birth`] of one pod. It is no unit of systemd's.
     fn births(&self, pod_id: &str) -> Result<CgroupPath, CgroupError> {
-        let path = self.path_of_pod("", "exec", pod_id)?;
+        let path = self.path_of_pod("", "exec", short(pod_id))?;
         Ok(CgroupPath { slice: None, ..path })
     }
 
@@ -431,6 +441,11 @@ impl Cgroups {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The beginning of an id, which is enough to tell it from others.
+fn short(id: &str) -> &str {
+    id.get(..13).unwrap_or(id)
 }
 
 /// A list in a file of a cpuset; none if the file or its cgroup is not there.

@@ -71,6 +71,7 @@ pub struct Config {
     pub streaming: Streaming,
     pub log: Log,
     pub metrics: Metrics,
+    pub cadvisor: Cadvisor,
     /// Runtime handlers by the name that a RuntimeClass uses. The handler `""` always exists and is built in.
     pub handlers: BTreeMap<String, Handler>,
 }
@@ -237,6 +238,15 @@ pub struct Metrics {
     pub address: Option<MetricsAddress>,
 }
 
+/// What cAdvisor, which is part of kubelet, asks of containerd.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cadvisor {
+    /// The socket that is served, which is `/run/containerd/containerd.sock` unless kubelet's `--containerd` says otherwise.
+    /// Empty for none.
+    pub listen: PathBuf,
+}
+
 /// An address to serve metrics on: `address:port` or `unix:///path`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -312,6 +322,7 @@ impl Default for Config {
             streaming: Streaming::default(),
             log: Log::default(),
             metrics: Metrics::default(),
+            cadvisor: Cadvisor::default(),
             handlers: BTreeMap::from([(String::new(), Handler::default())]),
         }
     }

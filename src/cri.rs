@@ -23,6 +23,7 @@ pub mod server;
 
 mod admin;
 mod authority;
+pub mod cadvisor;
 mod call;
 mod image;
 mod runtime;

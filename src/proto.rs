@@ -19,6 +19,22 @@ pub mod admin {
     tonic::include_proto!("pausa.admin.v1");
 }
 
+/// What cAdvisor asks of containerd.
+#[expect(missing_docs, reason = "generated from parts of containerd's API, which documents them")]
+pub mod cadvisor {
+    pub mod containers {
+        tonic::include_proto!("containerd.services.containers.v1");
+    }
+
+    pub mod tasks {
+        tonic::include_proto!("containerd.services.tasks.v1");
+    }
+
+    pub mod version {
+        tonic::include_proto!("containerd.services.version.v1");
+    }
+}
+
 /// Shows for whom and where the credentials are, but no secret.
 impl fmt::Debug for v1::AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::services::build_services;
 use crate::config::Config;
 use crate::cri::server::{self, Listening};
-use crate::cri::{NodeInfo, Services};
+use crate::cri::{NodeInfo, Services, cadvisor};
 use crate::error::chain;
 use crate::image::Images;
 use crate::proto::v1;
-use crate::sandbox::Reconciler;
+use crate::sandbox::{Pods, Reconciler};
 use crate::telemetry::{self, metrics};
 use pausa_seccomp::KernelVersion;
 
@@ -41,6 +42,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let metrics = metrics(&config).await?;
     let pods = build_services(&config).await?;
     let listening = listen(&config).await?;
+    let cadvisor = cadvisor(&config, &pods).await?;
     let reconciler = Reconciler::begin(pods.clone());
     let drain = Duration::from_secs(config.drain_timeout_seconds.into());
     let driver = pods.services().cgroups.driver();
@@ -67,8 +69,8 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     };
     let served = server::serve(listening, services, stop, drain).await;
     reconciler.end().await;
-    if let Some(scraped) = scraped {
-        scraped.abort();
+    for server in [scraped, cadvisor].into_iter().flatten() {
+        server.abort();
     }
     served?;
     // The leases end with this process, but the containers that hold them do not.
@@ -99,6 +101,18 @@ async fn listen(config: &Config) -> anyhow::Result<Listening> {
         return Ok(inherited);
     }
     Ok(server::bind(config.socket()).await?)
+}
+
+/// Answers cAdvisor, if that is configured.
+async fn cadvisor(config: &Config, pods: &Pods) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let path = &config.cadvisor.listen;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let listening = server::bind(path).await;
+    let listening = listening.context("cannot listen for cAdvisor ([cadvisor] listen)")?;
+    tracing::info!(path = %path.display(), "answering cAdvisor");
+    Ok(Some(tokio::spawn(cadvisor::serve(listening, pods.clone()))))
 }
 
 /// Listens for metrics, if that is configured.

@@ -28,6 +28,7 @@ impl Config {
         self.validate_paths()?;
         self.validate_network()?;
         self.validate_streaming()?;
+        self.validate_cadvisor()?;
         let log_line = self.max_log_line;
         check(
             LOG_LINE.contains(&log_line),
@@ -125,6 +126,17 @@ impl Config {
             "state",
             &self.state.display(),
             "a directory other than root",
+        )
+    }
+
+    fn validate_cadvisor(&self) -> Result<(), ConfigError> {
+        let path = &self.cadvisor.listen;
+        let socket = path.is_absolute() && path.as_os_str().len() <= SOCKET_PATH_MAX;
+        check(
+            path.as_os_str().is_empty() || socket && path != self.socket(),
+            "cadvisor.listen",
+            &path.display(),
+            "the absolute path of a socket of its own, of at most 102 bytes, or empty",
         )
     }
 

@@ -20,7 +20,8 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
-use budget::{BudgetLayer, Clients, IMPORT_MESSAGE_MAX, STREAMS_MAX};
+pub(super) use budget::BudgetLayer;
+use budget::{Clients, IMPORT_MESSAGE_MAX, STREAMS_MAX};
 use patience::PatienceLayer;
 
 use super::Services;
@@ -119,7 +120,7 @@ fn router(services: Services) -> Router<Stack<BudgetLayer, Stack<PatienceLayer, 
 }
 
 /// An endless stream: [`accept`] returns no error.
-fn connections(
+pub(super) fn connections(
     listener: UnixListener,
 ) -> impl Stream<Item = io::Result<LenientAuthority<UnixStream>>> + Send {
     stream::unfold((listener, Clients::default()), |(listener, clients)| async move {

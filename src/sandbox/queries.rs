@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use pausa_layer::Usage;
 
 use super::error::PodError;
-use super::record::PodView;
+use super::record::{PodState, PodView};
 use super::{Pods, events, ops, registry, status};
 use crate::blocking::blocking;
-use crate::container::{self, ContainerRecord};
+use crate::container::{self, ContainerRecord, RunState};
 use crate::error::Failure;
 use crate::id::LookupError;
 use crate::proto::v1;
@@ -65,6 +65,21 @@ impl Pods {
         let mut containers: Vec<_> = records.map(|record| container::list_item(record)).collect();
         containers.retain(|container| filter.matches(container));
         containers
+    }
+
+    /// The first process of a running container, or the monitor of a ready pod, by the whole id.
+    pub fn pid(&self, id: &str) -> Option<u32> {
+        let pid = if let Ok((_, record)) = self.container(id) {
+            match record.run {
+                RunState::Running { pid, .. } if record.id.as_str() == id => pid,
+                _ => return None,
+            }
+        } else {
+            let view = self.view(id).ok()?;
+            let found = view.pod.id.as_str() == id && view.pod.state == PodState::Ready;
+            found.then_some(view.pod.monitor_pid)?
+        };
+        u32::try_from(pid).ok()
     }
 
     /// PodSandboxStatus; `info` only if asked for.

@@ -16,6 +16,7 @@ mod attach;
 mod attacks;
 mod authority;
 mod bad_input;
+mod cadvisor;
 mod container_lifecycle;
 mod container_lists;
 mod cpu_pinning;

@@ -228,5 +228,5 @@ fn monitors_are_in_the_pods_cgroup() {
     let path = cgroups
         .monitor_path("/kubepods/pod1", "0123456789abcdef")
         .unwrap();
-    assert_eq!(path.relative(), "kubepods/pod1/pausa-monitor-0123456789abc");
+    assert_eq!(path.relative(), "kubepods/pod1/pausa-monitor-0123456789abcdef");
 }

@@ -334,7 +334,7 @@ impl From<TooMuch> for Status {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BudgetLayer;
+pub(in crate::cri) struct BudgetLayer;
 
 impl<S> Layer<S> for BudgetLayer {
     type Service = Budget<S>;
@@ -345,7 +345,7 @@ impl<S> Layer<S> for BudgetLayer {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Budget<S> {
+pub(in crate::cri) struct Budget<S> {
     inner: S,
 }
 

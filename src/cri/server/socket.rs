@@ -65,13 +65,13 @@ pub struct Listening {
 
 /// Removes the socket's name and frees its lock when dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::cri) struct Held {
     path: PathBuf,
     _lock: File,
 }
 
 impl Listening {
-    pub(super) fn into_parts(self) -> (UnixListener, Option<Held>) {
+    pub(in crate::cri) fn into_parts(self) -> (UnixListener, Option<Held>) {
         (self.listener, self.held)
     }
 }

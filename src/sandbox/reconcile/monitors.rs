@@ -177,12 +177,16 @@ impl Process {
     /// The cgroup of its pod, if it is in one of its own there.
     fn cgroup_parent(&self) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid.as_raw_nonzero())).ok()?;
-        let own = format!("/pausa-monitor-{}", self.pod.short());
+        let (own, earlier) = (
+            format!("/pausa-monitor-{}", self.pod),
+            format!("/pausa-monitor-{}", self.pod.short()),
+        );
         // On v1 its pids are not counted there.
         let is_pods = |line: &&str| !line.split([':', ',']).any(|word| word == "pids");
         text.lines()
             .filter(is_pods)
-            .filter_map(|line| line.splitn(3, ':').nth(2)?.strip_suffix(&own))
+            .filter_map(|line| line.splitn(3, ':').nth(2))
+            .filter_map(|path| path.strip_suffix(&own).or_else(|| path.strip_suffix(&earlier)))
             .map(str::to_owned)
             .next()
     }
