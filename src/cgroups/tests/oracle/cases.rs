@@ -279,10 +279,6 @@ fn of_v2(ground: &Playground) -> Vec<Case> {
             }],
             ..case("unified before the handler", [])
         },
-        case(
-            "hugepages in unified",
-            [unified(&[("hugetlb.2MB.max", "4194304")])],
-        ),
         refused("no such file", [unified(&[("memory.nothing", "1")])]),
         refused("a value that is none", [unified(&[("memory.high", "much")])]),
         case("a file of no controller", [unified(&[("cgroup.max.depth", "3")])]),
