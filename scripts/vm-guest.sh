@@ -7,6 +7,8 @@ results=/dev/ttyS2
 exec > /dev/ttyS1 2>&1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root TMPDIR=/var/tmp RUST_BACKTRACE=0 CI=true
+# A test may take a CPU of this machine offline.
+export PAUSA_CRITEST_HOTPLUG=1
 stty -F "$results" raw -echo
 
 say() {

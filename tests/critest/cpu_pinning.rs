@@ -3,6 +3,8 @@
 //! The tests need two CPUs, and take more where there are more.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pausa::proto::v1;
@@ -10,8 +12,9 @@ use rustix::fs::{FlockOperation, flock};
 use tonic::Code;
 
 use crate::harness::pod::monitor_of;
-use crate::harness::{Container, Node, PATIENCE, Pod, on_own_node, strings};
-use crate::resources::value;
+use crate::harness::slot::has_slices;
+use crate::harness::{Container, Node, PATIENCE, Pod, eventually, on_own_node, strings};
+use crate::resources::{file, is_v2, value};
 
 const PINNING: &str = "[cpu]\npinning = \"static\"\n";
 const MIB: i64 = 1024 * 1024;
@@ -156,20 +159,16 @@ fn a_guaranteed_container_has_its_cpus_for_itself() {
                 assert_eq!(of_task(&format!("/proc/{monitor}")), Some(rest.clone()));
             }
             let said = pinned.sh("grep Cpus_allowed_list /proc/self/status; nproc").await;
-            let list: Vec<String> = own.iter().map(ToString::to_string).collect();
-            assert_eq!(
-                said,
-                format!("Cpus_allowed_list:\t{}\n1\n", list.join(",")),
-                "a command"
-            );
+            let list = list(&own);
+            assert_eq!(said, format!("Cpus_allowed_list:\t{list}\n1\n"), "a command");
             let info = pinned.details().await;
             let cpu = &info["runtimeSpec"]["linux"]["resources"]["cpu"];
-            assert_eq!(cpu["cpus"], list.join(","));
+            assert_eq!(cpu["cpus"], list);
             assert_eq!(
                 cpu["quota"], -1,
                 "nobody else can use the core: a quota would only waste it"
             );
-            assert_eq!(info["cpuPinning"]["cpus"], list.join(","));
+            assert_eq!(info["cpuPinning"]["cpus"], list);
             let asked = pinned.resources().await;
             assert_eq!(
                 asked.cpu_quota, 100_000,
@@ -428,12 +427,102 @@ fn pinned_containers_outlive_the_daemon() {
     });
 }
 
-/// A file of a container's cpuset in cgroup v2; none on v1.
-fn cpuset_file(pid: i32, file: &str) -> Option<String> {
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{path}/{file}"));
-    text.ok().map(|text| text.trim().to_owned())
+/// The cgroup that has a process's cpuset.
+#[derive(Debug, Clone)]
+struct Cpuset {
+    dir: PathBuf,
+    v2: bool,
+}
+
+impl Cpuset {
+    async fn of(container: &Container<'_>) -> Self {
+        let file = file(container.pid().await, "cpuset", "cpuset.cpus", "cpuset.cpus");
+        Self {
+            dir: file.parent().expect("a cgroup").to_owned(),
+            v2: is_v2(),
+        }
+    }
+
+    /// A file of v2; none on v1.
+    fn file(&self, name: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.dir.join(name)).ok();
+        text.filter(|_| self.v2).map(|text| text.trim().to_owned())
+    }
+
+    /// The cgroup of all pods of the node's daemon, which is kubelet's for it.
+    fn of_all_pods(&self) -> Self {
+        let dir = self.dir.ancestors().nth(2).expect("a pod in a cgroup");
+        Self {
+            dir: dir.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    fn write(&self, cpus: &Cpus) -> std::io::Result<()> {
+        if !(self.v2 && has_slices()) {
+            return std::fs::write(self.dir.join("cpuset.cpus"), list(cpus));
+        }
+        // systemd would overwrite what it does not know.
+        let mut set = Command::new("systemctl");
+        set.args(["set-property", "--runtime"])
+            .args(self.dir.file_name())
+            .arg(format!("AllowedCPUs={}", list(cpus)));
+        assert!(set.status()?.success(), "{set:?}");
+        Ok(())
+    }
+
+    /// Takes CPUs from everything in it, as an administrator does: on v1 from what is beneath first.
+    async fn narrow(&self, cpus: &Cpus) {
+        fn beneath(dir: &Path, cpus: &Cpus) {
+            for entry in std::fs::read_dir(dir).expect("a cgroup").flatten() {
+                if entry.path().is_dir() {
+                    beneath(&entry.path(), cpus);
+                    // Refused where pausa has written something wider in between.
+                    std::fs::write(entry.path().join("cpuset.cpus"), list(cpus)).ok();
+                }
+            }
+        }
+        if self.v2 {
+            self.write(cpus).expect("v2 takes anything");
+        } else {
+            let refused = self.write(cpus).expect_err("containers have more");
+            assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
+            eventually("the cgroup is narrow", async || {
+                beneath(&self.dir, cpus);
+                self.write(cpus).ok()
+            })
+            .await;
+        }
+    }
+
+    /// Gives it and the pods' cgroups in it more CPUs again.
+    fn widen(&self, cpus: &Cpus) {
+        self.write(cpus).expect("more");
+        for pod in std::fs::read_dir(&self.dir).expect("a cgroup").flatten() {
+            if pod.path().is_dir() && !self.v2 {
+                std::fs::write(pod.path().join("cpuset.cpus"), list(cpus)).expect("more");
+            }
+        }
+    }
+}
+
+fn list(cpus: &Cpus) -> String {
+    let numbers: Vec<String> = cpus.iter().map(ToString::to_string).collect();
+    numbers.join(",")
+}
+
+fn without(all: &Cpus, others: &Cpus) -> Cpus {
+    all.difference(others).copied().collect()
+}
+
+/// Waits until the record of a container has other CPUs of its own than these, or none.
+async fn pinned_elsewhere(container: &Container<'_>, before: &Cpus) -> Option<Cpus> {
+    eventually("other CPUs", async || {
+        let cpus = &container.details().await["cpuPinning"]["cpus"];
+        let now = cpus.as_str().map(parse);
+        (now.as_ref() != Some(before)).then_some(now)
+    })
+    .await
 }
 
 /// `isolation = "partition"`: nothing else of the node runs there. Where the kernel has no partitions, the log says so, and
@@ -451,8 +540,8 @@ fn a_partition_keeps_the_rest_of_the_node_away() {
         let pinned = start(&pod, guaranteed(1000)).await;
         let own = cpus_of(&pinned).await;
         assert_eq!(own.len(), 1);
-        let pid = pinned.pid().await;
-        match cpuset_file(pid, "cpuset.cpus.exclusive") {
+        let cpuset = Cpuset::of(&pinned).await;
+        match cpuset.file("cpuset.cpus.exclusive") {
             None => {
                 let log = node.daemon_log();
                 assert!(
@@ -462,24 +551,15 @@ fn a_partition_keeps_the_rest_of_the_node_away() {
             }
             Some(exclusive) => {
                 assert_eq!(parse(&exclusive), own);
-                assert_eq!(
-                    cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
-                    Some("isolated")
-                );
+                assert_eq!(cpuset.file("cpuset.cpus.partition").as_deref(), Some("isolated"));
                 let rest: Cpus = before.difference(&own).copied().collect();
                 assert_eq!(all(), rest, "this test, which pausa does not run");
                 node.kill_and_restart_daemon().await;
-                assert_eq!(
-                    cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
-                    Some("isolated")
-                );
+                assert_eq!(cpuset.file("cpuset.cpus.partition").as_deref(), Some("isolated"));
                 // A change of its limits ends and makes the partition again; one without CPUs of its own has none.
                 for (milli, partition) in [(500, "member"), (1000, "isolated")] {
                     pinned.try_update(guaranteed(milli)).await.expect("a resize");
-                    assert_eq!(
-                        cpuset_file(pid, "cpuset.cpus.partition").as_deref(),
-                        Some(partition)
-                    );
+                    assert_eq!(cpuset.file("cpuset.cpus.partition").as_deref(), Some(partition));
                 }
             }
         }
@@ -487,6 +567,195 @@ fn a_partition_keeps_the_rest_of_the_node_away() {
         runs_on(&pool, &before).await;
         assert_eq!(all(), before);
     });
+}
+
+/// A cgroup above loses the CPU of a pinned container: v2 takes that, v1 only after the containers have lost it. The
+/// container gets another one, and everybody else leaves that, as far as they can.
+#[test]
+#[ignore = "needs root"]
+fn a_container_whose_cpu_was_taken_from_above_gets_another() {
+    on_cpus(SHARED, async |node| {
+        pinning(node).await;
+        let (pod, crowd) = (node.pod().await, node.pod().await);
+        let outside = node.pod_with(|config| config.linux.get_or_insert_default().cgroup_parent.clear());
+        let outside = outside.await;
+        let (near, far) = (spinning(&crowd).await, spinning(&outside).await);
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&pinned).await;
+        let above = Cpuset::of(&pinned).await.of_all_pods();
+        let allowed = without(&all(), &own);
+        above.narrow(&allowed).await;
+
+        let new = pinned_elsewhere(&pinned, &own).await.expect("others");
+        assert!(
+            new.len() == 1 && new.is_subset(&allowed),
+            "{new:?} of {allowed:?}"
+        );
+        runs_on(&pinned, &new).await;
+        runs_on(&far, &without(&all(), &new)).await;
+        let rest = without(&allowed, &new);
+        let alone = rest.is_empty();
+        runs_on(&near, if alone { &allowed } else { &rest }).await;
+        let log = node.daemon_log();
+        assert!(log.contains("had lost CPUs of its own"), "{log}");
+        if alone && !above.v2 {
+            assert!(log.contains("the cgroup above has nothing of what"), "{log}");
+        }
+
+        above.widen(&all());
+        pinned.stop(1).await;
+        runs_on(&near, &all()).await;
+        runs_on(&far, &all()).await;
+    });
+}
+
+/// The same where no other CPU is left for it: it shares, with its quota, and the log says why.
+#[test]
+#[ignore = "needs root"]
+fn a_container_whose_last_cpu_was_taken_from_above_shares() {
+    on_cpus(SHARED, async |node| {
+        node.pull("base").await;
+        let last = all().into_iter().next_back().expect("a CPU");
+        let reserved = without(&all(), &Cpus::from([last]));
+        let configuration = format!("{PINNING}reserved = \"{}\"\n", list(&reserved));
+        node.restart_with(Some(&configuration)).await;
+        let pod = node.pod().await;
+        let container = start(&pod, guaranteed(1000)).await;
+        let own = cpus_of(&container).await;
+        assert_eq!(own, Cpus::from([last]));
+        let above = Cpuset::of(&container).await.of_all_pods();
+        above.narrow(&reserved).await;
+
+        assert_eq!(pinned_elsewhere(&container, &own).await, None);
+        runs_on(&container, &reserved).await;
+        let spec = &container.details().await["runtimeSpec"]["linux"]["resources"]["cpu"];
+        assert_eq!(spec["quota"], 100_000);
+        let log = node.daemon_log();
+        assert!(
+            log.contains("it runs in the shared pool, with its quota"),
+            "{log}"
+        );
+    });
+}
+
+/// The pool has CPUs that a cgroup above has not: containers are made, changed and moved all the same.
+#[test]
+#[ignore = "needs root"]
+fn the_pool_yields_to_a_narrower_cpuset_above() {
+    on_cpus(SHARED, async |node| {
+        node.pull("base").await;
+        let first = Cpus::from([all().into_iter().next().expect("a CPU")]);
+        let reserved = without(&all(), &first);
+        let configuration = format!("{PINNING}reserved = \"{}\"\n", list(&reserved));
+        node.restart_with(Some(&configuration)).await;
+        let pod = node.pod().await;
+        let early = spinning(&pod).await;
+        let above = Cpuset::of(&early).await.of_all_pods();
+        above.narrow(&first).await;
+        runs_on(&early, &first).await;
+
+        let crowd = node.pod().await;
+        let late = spinning(&crowd).await;
+        early.try_update(guaranteed(500)).await.expect("a resize");
+        for container in [&early, &late] {
+            runs_on(container, &first).await;
+        }
+        let monitor = monitor_of(node, &crowd).as_raw_nonzero();
+        assert_eq!(of_task(&format!("/proc/{monitor}")), Some(first.clone()));
+
+        // From here on, the pool has nothing of it.
+        let outside = node.pod_with(|config| config.linux.get_or_insert_default().cgroup_parent.clear());
+        let outside = outside.await;
+        let pinned = start(&outside, guaranteed(1000)).await;
+        assert_eq!(cpus_of(&pinned).await, first);
+        let later = spinning(&crowd).await;
+        for container in [&early, &late, &later] {
+            container.try_update(guaranteed(500)).await.expect("a resize");
+            runs_on(container, &first).await;
+        }
+        if !above.v2 {
+            let log = node.daemon_log();
+            assert!(log.contains("the cgroup above has nothing of what"), "{log}");
+        }
+        let far = spinning(&outside).await;
+        runs_on(&far, &reserved).await;
+    });
+}
+
+/// Why no CPU may go offline here. On v1, it would be missing in all cpusets of the machine after it is back.
+fn no_hotplug(cpu: usize) -> Option<&'static str> {
+    let writable = |path: &str| std::fs::OpenOptions::new().write(true).open(path).is_ok();
+    if std::env::var_os("PAUSA_CRITEST_HOTPLUG").is_none() {
+        return Some("takes a CPU offline, in the machine of scripts/vm-test.sh only");
+    }
+    if !is_v2() {
+        return Some("needs cgroup v2");
+    }
+    if all().len() < 4 {
+        return Some("needs four CPUs: VM_CPUS=4");
+    }
+    (!writable(&online(cpu))).then_some("this machine's CPUs cannot go offline")
+}
+
+fn online(cpu: usize) -> String {
+    format!("/sys/devices/system/cpu/cpu{cpu}/online")
+}
+
+/// A CPU that is offline until this is dropped.
+struct Offline(usize);
+
+impl Offline {
+    fn begin(cpu: usize) -> Self {
+        std::fs::write(online(cpu), "0").expect("it goes offline");
+        Self(cpu)
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        std::fs::write(online(self.0), "1").expect("it comes back");
+    }
+}
+
+/// Hotplug: the pinned container gets another CPU, and the one that is back is the pool's.
+#[test]
+#[ignore = "needs root"]
+fn a_cpu_that_goes_offline_is_replaced() {
+    let before = all();
+    let last = before.iter().next_back().copied().expect("a CPU");
+    if let Some(why) = no_hotplug(last) {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    on_cpus(ALONE, async |node| {
+        node.pull("base").await;
+        // The first CPU cannot go.
+        let first = before.iter().next().expect("a CPU");
+        let configuration = format!("{PINNING}reserved = \"{first}\"\n");
+        node.restart_with(Some(&configuration)).await;
+        let (pod, crowd) = (node.pod().await, node.pod().await);
+        let pinned = start(&pod, guaranteed(1000)).await;
+        let pool = spinning(&crowd).await;
+        let own = cpus_of(&pinned).await;
+        let lost = own.iter().next().copied().expect("a CPU");
+
+        let offline = Offline::begin(lost);
+        let new = pinned_elsewhere(&pinned, &own).await.expect("others");
+        assert!(new.len() == 1 && new != own, "{new:?}");
+        runs_on(&pinned, &new).await;
+        let rest = without(&before, &new);
+        runs_on(&pool, &without(&rest, &own)).await;
+
+        drop(offline);
+        runs_on(&pool, &rest).await;
+        runs_on(&pinned, &new).await;
+        let log = node.daemon_log();
+        let changes = log.matches("the CPUs of this node have changed").count();
+        assert_eq!(changes, 2, "{log}");
+        pinned.stop(1).await;
+        runs_on(&pool, &before).await;
+    });
+    assert_eq!(all(), before);
 }
 
 /// The CPUs of each interrupt that can be moved.

@@ -8,7 +8,7 @@ use crate::harness::slot::has_slices;
 use crate::harness::{Container, Pod, eventually, map, ok, on_node, on_pausa, strings};
 
 /// A file in a container's cgroup: the name of controller and file in version 1, the name of the file in version 2.
-fn file(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> PathBuf {
+pub(crate) fn file(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> PathBuf {
     let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process's cgroups");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("our mounts");
     let place = |wanted: &dyn Fn(&str) -> bool| -> Option<PathBuf> {
@@ -43,7 +43,7 @@ pub(crate) fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) ->
 }
 
 /// Whether the controllers are those of version 2.
-fn is_v2() -> bool {
+pub(crate) fn is_v2() -> bool {
     std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
