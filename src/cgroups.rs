@@ -19,6 +19,7 @@
 //! All calls block, most of them for microseconds. [`Cgroup::remove`], [`Cgroup::kill_all`] and every call with the
 //! systemd driver may take longer. References: cgroups(7), `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/`.
 
+pub mod blockio;
 pub mod cpus;
 mod devices;
 mod dir;
@@ -50,6 +51,7 @@ use std::io;
 use oci_spec::runtime::LinuxDeviceCgroup;
 use rustix::io::Errno;
 
+use self::blockio::Rule;
 use self::cpus::CpuSet;
 use self::dir::Dir;
 use self::group::Member;
@@ -199,6 +201,30 @@ impl Cgroups {
         // Everything is checked before anything is created.
         let settings = settings::of_container(self.layout.is_v2(), limits)?;
         self.create_in(path, &settings, devices, |_| true)
+    }
+
+    /// Which of these rules the kernel takes, and why not the others: they are written into the cgroup of a container that is
+    /// not there yet and is gone again afterwards.
+    ///
+    /// # Errors
+    /// The cgroup cannot be made or removed.
+    pub fn try_block_io(
+        &self,
+        path: &CgroupPath,
+        rules: &[Rule],
+    ) -> Result<Vec<Result<Rule, CgroupError>>, CgroupError> {
+        let has_block_io =
+            |root: &Root| self.layout.is_v2() || root.controllers.iter().any(|name| name == "blkio");
+        let cgroup = self.create_in(path, &[], &[], has_block_io)?;
+        let written = rules.iter().map(|rule| {
+            let mut settings = settings::of_block_io(self.layout.is_v2(), &[*rule]).into_iter();
+            settings
+                .try_for_each(|setting| cgroup.write(&setting))
+                .map(|()| *rule)
+        });
+        let written = written.collect();
+        cgroup.remove()?;
+        Ok(written)
     }
 
     /// Creates a cgroup in some of the hierarchies.

@@ -68,6 +68,7 @@ pub struct Config {
     pub seccomp: Seccomp,
     pub apparmor: AppArmor,
     pub cpu: Cpu,
+    pub blockio: BlockIo,
     pub streaming: Streaming,
     pub log: Log,
     pub metrics: Metrics,
@@ -207,6 +208,17 @@ pub enum CpuIsolation {
     Partition,
 }
 
+/// Block I/O classes, which annotations put containers into.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockIo {
+    /// The classes, as containerd and CRI-O read them. Read for every container that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<PathBuf>,
+    /// Creates containers without those parts of their class that this node cannot enforce.
+    pub ignore_not_enabled: bool,
+}
+
 /// The server for exec, attach and port-forward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -319,6 +331,7 @@ impl Default for Config {
             seccomp: Seccomp::default(),
             apparmor: AppArmor::default(),
             cpu: Cpu::default(),
+            blockio: BlockIo::default(),
             streaming: Streaming::default(),
             log: Log::default(),
             metrics: Metrics::default(),

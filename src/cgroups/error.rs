@@ -32,6 +32,11 @@ pub enum CgroupError {
         field: String,
         reason: &'static str,
     },
+    /// The file for a value is not there.
+    #[error(
+        "{field} is set: this node's kernel or the parent cgroup does not offer {file} and the controller it is of"
+    )]
+    NoFile { field: &'static str, file: String },
     /// A new memory limit is below what is in use: the kernel would kill the container.
     #[error(
         "linux.resources.memory_limit_in_bytes is {limit}, but {used} bytes are in use: raise the limit or let the \
@@ -121,11 +126,14 @@ impl Kinded for CgroupError {
             // the parent does not have (EACCES on v1), processes that use what is taken away (EBUSY).
             Self::Refused { source, .. } => match Errno::from_io_error(source) {
                 Some(Errno::INVAL | Errno::RANGE | Errno::OVERFLOW) => ErrorKind::InvalidArgument,
-                Some(Errno::BUSY | Errno::ACCESS | Errno::PERM) => ErrorKind::FailedPrecondition,
+                Some(Errno::BUSY | Errno::ACCESS | Errno::PERM | Errno::NODEV | Errno::OPNOTSUPP) => {
+                    ErrorKind::FailedPrecondition
+                }
                 Some(Errno::NOSPC | Errno::NOMEM) => ErrorKind::ResourceExhausted,
                 _ => ErrorKind::Internal,
             },
             Self::HostLacks { .. }
+            | Self::NoFile { .. }
             | Self::Devices { .. }
             | Self::BelowUse { .. }
             | Self::Busy { .. }

@@ -209,17 +209,23 @@ impl Cgroup {
     /// # Errors
     /// The kernel refuses what it took before.
     pub fn restore(&self, limits: &Limits) -> Result<(), CgroupError> {
-        // The kernel may write the same value differently, for example a size that is not in whole pages: writing
-        // that again does no harm. A missing file has not changed.
-        let has_changed = |setting: &Setting| {
-            let dir = self.controller(setting.controller);
-            let value = dir.and_then(|dir| dir.read(&setting.file).ok().flatten());
-            value.is_some_and(|value| value != setting.value)
-        };
         let mut settings = settings::of_container(self.v2, limits)?;
-        settings.retain(has_changed);
+        settings.retain(|setting| self.has_changed(setting));
         self.order_burst(&mut settings)?;
         self.write_all(&settings)
+    }
+
+    /// The kernel may write the same value differently, for example a size that is not in whole pages: writing that again
+    /// does no harm. Some files have a line for each device. A missing file has not changed.
+    fn has_changed(&self, setting: &Setting) -> bool {
+        let dir = self.controller(setting.controller);
+        match dir.and_then(|dir| dir.read(&setting.file).ok().flatten()) {
+            Some(text) => !text.lines().any(|line| line == setting.value),
+            None => {
+                let otherwise = setting.otherwise.as_deref();
+                otherwise.is_some_and(|otherwise| self.has_changed(otherwise))
+            }
+        }
     }
 
     /// What the kernel has counted.
@@ -382,7 +388,7 @@ impl Cgroup {
         }
     }
 
-    fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
+    pub(super) fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
         let dir = self.controller(setting.controller);
         if setting.field == POOL {
             return dir.map_or(Ok(()), |dir| move_to(dir, setting, self.v2));
@@ -391,7 +397,10 @@ impl Cgroup {
         let (dir, source) = match (dir, written) {
             (Some(_), Some(Ok(()))) => return Ok(()),
             (Some(dir), Some(Err(error))) if error.kind() != io::ErrorKind::NotFound => (dir, error),
-            _ => return missing_file(setting),
+            _ => match setting.otherwise.as_deref() {
+                Some(otherwise) => return self.write(otherwise),
+                None => return missing_file(setting),
+            },
         };
         // v1 says EBUSY when it cannot reclaim enough.
         if setting.field == MEMORY
@@ -484,9 +493,9 @@ impl Cgroup {
 /// of the machine, most of them 0, whether or not there is a controller.
 fn missing_file(setting: &Setting) -> Result<(), CgroupError> {
     if !setting.optional {
-        return Err(CgroupError::HostLacks {
-            field: setting.field.to_owned(),
-            reason: "this node's kernel or the parent cgroup does not offer the controller it needs",
+        return Err(CgroupError::NoFile {
+            field: setting.field,
+            file: setting.file.clone(),
         });
     }
     let (file, value) = (&setting.file, &setting.value);

@@ -9,6 +9,7 @@ mod shared;
 mod v1;
 mod v2;
 
+use super::blockio::Rule;
 use super::cpus::{CpuSet, Pool};
 use super::error::CgroupError;
 use crate::proto::v1 as cri;
@@ -28,6 +29,8 @@ pub(crate) struct Setting {
     pub(crate) field: &'static str,
     /// Whether the container can do without, where the kernel does not have the file.
     pub(crate) optional: bool,
+    /// What is written instead where the kernel does not have the file.
+    pub(crate) otherwise: Option<Box<Self>>,
 }
 
 /// The settings of CRI's fields, in an order that is right for a new cgroup.
@@ -49,10 +52,14 @@ pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, Cg
         let file = if v2 { V2_BURST } else { V1_BURST };
         settings.push(Setting::new("cpu", file, burst, BURST).optional());
     }
-    let asked = limits.resources.unified.contains_key("pids.max");
-    if let Some(pids) = limits.pids.filter(|_| !asked) {
-        settings.push(Setting::new("pids", "pids.max", pids, PIDS));
+    let mut more = of_block_io(v2, &limits.block_io);
+    if let Some(pids) = limits.pids {
+        more.push(Setting::new("pids", "pids.max", pids, PIDS));
     }
+    let unified = &limits.resources.unified;
+    let asked = |setting: &Setting| unified.contains_key(&setting.file);
+    more.retain(|setting| !asked(setting) && !setting.otherwise.as_deref().is_some_and(asked));
+    settings.append(&mut more);
     if let Some(Pool { cpus, mems }) = &limits.pool {
         settings.push(of_cpus(cpus));
         if !mems.is_empty() {
@@ -60,6 +67,15 @@ pub(crate) fn of_container(v2: bool, limits: &Limits) -> Result<Vec<Setting>, Cg
         }
     }
     Ok(settings)
+}
+
+/// The settings of a block I/O class.
+pub(crate) fn of_block_io(v2: bool, rules: &[Rule]) -> Vec<Setting> {
+    if v2 {
+        v2::block_io(rules)
+    } else {
+        v1::block_io(rules)
+    }
 }
 
 /// CPUs that pausa has chosen itself.
@@ -77,6 +93,8 @@ pub struct Limits {
     pub cpu_burst: Option<u32>,
     /// What it shares with others, if it is kept off CPUs of their own.
     pub pool: Option<Pool>,
+    /// Of its block I/O class, unless `unified` has something to say about the same file.
+    pub block_io: Vec<Rule>,
 }
 
 impl Limits {
@@ -118,7 +136,13 @@ impl Setting {
             value: value.to_string(),
             field,
             optional: false,
+            otherwise: None,
         }
+    }
+
+    fn or(mut self, otherwise: Self) -> Self {
+        self.otherwise = Some(Box::new(otherwise));
+        self
     }
 
     fn optional(mut self) -> Self {
@@ -136,6 +160,9 @@ pub(crate) const MEMORY: &str = "linux.resources.memory_limit_in_bytes";
 pub(crate) const SWAP: &str = "linux.resources.memory_swap_limit_in_bytes";
 pub(crate) const HUGEPAGES: &str = "linux.resources.hugepage_limits";
 pub(crate) const PIDS: &str = "pids_limit of the runtime handler";
+pub(crate) const IO_WEIGHT: &str =
+    "a block I/O weight (CONFIG_BFQ_GROUP_IOSCHED, and bfq in /sys/block/DEVICE/queue/scheduler)";
+pub(crate) const IO_THROTTLE: &str = "a block I/O throttle (CONFIG_BLK_DEV_THROTTLING)";
 pub(crate) const BURST: &str = "cpu_burst of the runtime handler";
 pub(crate) const POOL: &str = "the shared pool of CPUs";
 pub(crate) const UNIFIED: &str = "linux.resources.unified";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::cgroups::Cgroups;
+use crate::cgroups::blockio::Classes;
 use crate::cgroups::cpus::Cpus;
 use crate::config::Config;
 use crate::error::chain;
@@ -44,6 +45,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
     let store = Store::open(Layout::new(&config.state, &config.root)).context("cannot open the records")?;
     let projects = Projects::open(store.layout().persistent_pods()).context("cannot open the records")?;
     report_unenforced(config, &projects);
+    report_classes(config);
     let cgroups = Arc::new(Cgroups::new(config.cgroup_driver).context("cannot use cgroups")?);
     let cpus = Cpus::open(&config.cpu, Arc::clone(&cgroups), &config.state)
         .context("cannot manage the node's CPUs")?;
@@ -72,6 +74,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
             unprivileged_ports: config.enable_unprivileged_ports,
             unprivileged_icmp: config.enable_unprivileged_icmp,
             own_devices: config.device_ownership_from_security_context,
+            block_io: config.blockio.clone(),
             max_log_line: config.max_log_line,
             network_patience: NETWORK_PATIENCE,
             exec_drain: EXEC_DRAIN,
@@ -108,6 +111,19 @@ fn report_unenforced(config: &Config, projects: &Projects) {
                 "the configuration limits the writable layers of this runtime handler, which is not possible: its containers are refused"
             );
         }
+    }
+}
+
+/// As [`report_unenforced`], for a file that is read again for each container.
+fn report_classes(config: &Config) {
+    if let Some(path) = &config.blockio.config_file
+        && let Err(error) = Classes::read(path)
+    {
+        let error = chain(&error);
+        tracing::error!(
+            error,
+            "containers with a block I/O class are refused until its file is right"
+        );
     }
 }
 

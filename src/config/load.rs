@@ -91,6 +91,7 @@ fn known_keys() -> Table {
     full.seccomp.default_profile = Some(PathBuf::new());
     full.apparmor.default_profile = Some(String::new());
     full.images.auth_file = Some(PathBuf::new());
+    full.blockio.config_file = Some(PathBuf::new());
     full.metrics.address = Some(MetricsAddress::Unix(PathBuf::new()));
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
     let handler = Handler {

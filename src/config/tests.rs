@@ -162,7 +162,7 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 22] = [
+    let cases: [(&str, Spoil); 23] = [
         ("handlers.NAME.pids_limit", |c| {
             c.handlers.entry("x".to_owned()).or_default().pids_limit = 5_000_000;
         }),
@@ -171,6 +171,9 @@ fn bad_values_are_named() {
         }),
         ("registries_conf", |c| {
             c.registries_conf = "registries.conf".into();
+        }),
+        ("blockio.config_file", |c| {
+            c.blockio.config_file = Some("blockio.yaml".into());
         }),
         ("listen", |c| c.listen = "tcp://1.2.3.4".into()),
         ("listen", |c| c.listen = format!("unix:///{}", "x".repeat(103))),
@@ -315,6 +318,7 @@ fn every_key_is_documented() {
     let mut full = Config::default();
     full.seccomp.default_profile = Some(PathBuf::new());
     full.apparmor.default_profile = Some(String::new());
+    full.blockio.config_file = Some(PathBuf::new());
     (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
     let handler = full.handlers.entry(String::new()).or_default();
     handler.writable_layer_limit = "1Mi".parse().ok();

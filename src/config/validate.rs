@@ -108,6 +108,8 @@ impl Config {
         let profile = profile.map(|path| ("seccomp.default_profile", path));
         let logins = self.images.auth_file.as_deref();
         let logins = logins.map(|path| ("images.auth_file", path));
+        let classes = self.blockio.config_file.as_deref();
+        let classes = classes.map(|path| ("blockio.config_file", path));
         let conf = Some(self.registries_conf.as_path()).filter(|path| !path.as_os_str().is_empty());
         let conf = conf.map(|path| ("registries_conf", path));
         let streaming = [
@@ -117,7 +119,10 @@ impl Config {
         let streaming = streaming
             .into_iter()
             .filter_map(|(key, path)| Some((key, path.as_deref()?)));
-        let files = profile.into_iter().chain(logins).chain(conf).chain(streaming);
+        let files = [profile, logins, classes, conf]
+            .into_iter()
+            .flatten()
+            .chain(streaming);
         for (key, path) in paths.into_iter().chain(bins).chain(files) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;
         }

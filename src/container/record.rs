@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use pausa_monitor_protocol::ExitStatus;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroups::blockio::BlockIo;
 use crate::cgroups::cpus::Pinning;
 use crate::id::Id;
 use crate::proto::v1;
@@ -47,6 +48,9 @@ pub struct ContainerRecord {
     /// What it may use above its CFS quota, in percent of the quota, by the same configuration.
     #[serde(default)]
     pub cpu_burst: Option<u32>,
+    /// Its block I/O class.
+    #[serde(default)]
+    pub block_io: Option<BlockIo>,
 }
 
 impl ContainerRecord {

@@ -42,6 +42,7 @@ fn record(run: RunState) -> ContainerRecord {
         pinning: None,
         pids_limit: None,
         cpu_burst: None,
+        block_io: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! CRI's resource fields for the runtime spec. `crate::cgroups` turns them into values for the kernel.
 
 use oci_spec::runtime::{
-    LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources, PosixRlimit,
-    PosixRlimitBuilder,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources,
+    LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder, PosixRlimit, PosixRlimitBuilder,
 };
 
 use super::error::OciError;
 use crate::cgroups::Limits;
+use crate::cgroups::blockio::{Parameter, Rule};
 use crate::config::Ulimit;
 use crate::proto::v1;
 
@@ -25,6 +26,9 @@ pub(crate) fn resources(
         let mut limit = LinuxPids::default();
         limit.set_limit(pids.into());
         resources.set_pids(Some(limit));
+    }
+    if !limits.block_io.is_empty() {
+        resources.set_block_io(Some(block_io(&limits.block_io)));
     }
     let mut limits = Vec::new();
     for limit in &cri.hugepage_limits {
@@ -94,6 +98,44 @@ fn cpu(limits: &Limits) -> Result<LinuxCpu, OciError> {
         .set_cpus(given(&cri.cpuset_cpus))
         .set_mems(given(&cri.cpuset_mems));
     Ok(cpu)
+}
+
+fn block_io(rules: &[Rule]) -> LinuxBlockIo {
+    let of = |parameter| {
+        rules.iter().filter_map(move |rule| {
+            let device = rule.device.filter(|_| rule.parameter == parameter)?;
+            Some((i64::from(device.major), i64::from(device.minor), rule.value))
+        })
+    };
+    // Building fails only if a field is missing, and a weight is at most 1000.
+    let throttles = |parameter| {
+        let devices = of(parameter).filter_map(|(major, minor, rate)| {
+            let device = LinuxThrottleDeviceBuilder::default();
+            device.major(major).minor(minor).rate(rate).build().ok()
+        });
+        Some(devices.collect::<Vec<_>>()).filter(|devices| !devices.is_empty())
+    };
+    let weight = |value: u64| u16::try_from(value).ok();
+    let weights = of(Parameter::Weight).filter_map(|(major, minor, value)| {
+        let device = LinuxWeightDeviceBuilder::default();
+        device
+            .major(major)
+            .minor(minor)
+            .weight(weight(value)?)
+            .build()
+            .ok()
+    });
+    let weights = Some(weights.collect::<Vec<_>>()).filter(|devices| !devices.is_empty());
+    let all = rules.iter().find(|rule| rule.device.is_none());
+    let mut block_io = LinuxBlockIo::default();
+    block_io
+        .set_weight(all.and_then(|rule| weight(rule.value)))
+        .set_weight_device(weights)
+        .set_throttle_read_bps_device(throttles(Parameter::ReadBps))
+        .set_throttle_write_bps_device(throttles(Parameter::WriteBps))
+        .set_throttle_read_iops_device(throttles(Parameter::ReadIops))
+        .set_throttle_write_iops_device(throttles(Parameter::WriteIops));
+    block_io
 }
 
 /// The swap limit counts memory and swap together. If CRI gives only a memory limit, the two are equal: no swap.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cgroups::Cgroups;
 use crate::cgroups::cpus::Cpus;
-use crate::config::Handler;
+use crate::config::{self, Handler};
 use crate::id::Id;
 use crate::image::Images;
 use crate::lsm::apparmor::AppArmor;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub unprivileged_icmp: bool,
     /// Give the devices that a container asks for to its user and group.
     pub own_devices: bool,
+    /// Block I/O classes.
+    pub block_io: config::BlockIo,
     /// Longest content of a log entry in bytes.
     pub max_log_line: u32,
     /// How long a pod waits for a network to be configured, as after boot.

@@ -102,6 +102,7 @@ pub(super) fn container_info(services: &Services, record: &ContainerRecord) -> B
         "bundle": bundle,
         "cgroup": record.cgroup,
         "cpuPinning": record.pinning.as_ref().filter(|_| !matches!(record.run, RunState::Exited(_))),
+        "blockIOClass": record.block_io.as_ref().map(|class| &class.class),
         "writableLayer": ops::describe_layer(&services.projects, &kept),
         "config": record.config,
         "runtimeSpec": spec,

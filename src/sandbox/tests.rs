@@ -51,6 +51,7 @@ pub(super) fn container_record(pod: &Id, config: v1::ContainerConfig) -> Contain
         pinning: None,
         pids_limit: None,
         cpu_burst: None,
+        block_io: None,
     }
 }
 

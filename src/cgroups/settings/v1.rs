@@ -1,7 +1,10 @@
 //! cgroup v1.
 
 use super::shared::{limit, page_size, period, shares};
-use super::{CPUS, HUGEPAGES, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED};
+use super::{
+    CPUS, HUGEPAGES, IO_THROTTLE, IO_WEIGHT, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED,
+};
+use crate::cgroups::blockio::{Parameter, Rule};
 use crate::cgroups::error::CgroupError;
 use crate::proto::v1;
 
@@ -56,4 +59,26 @@ fn memory(cri: &v1::LinuxContainerResources) -> Result<Vec<Setting>, CgroupError
         settings.push(Setting::new("memory", "memory.memsw.limit_in_bytes", both, SWAP).optional());
     }
     Ok(settings)
+}
+
+/// One line for one file each. Weights are BFQ's, or those of whatever other scheduler the kernel has.
+pub(crate) fn block_io(rules: &[Rule]) -> Vec<Setting> {
+    let setting = |rule: &Rule| {
+        let new = |file, value: &str, field| Setting::new("blkio", file, value, field);
+        let weight = |file, other, value: &str| new(file, value, IO_WEIGHT).or(new(other, value, IO_WEIGHT));
+        let value = match rule.device {
+            Some(device) => format!("{device} {}", rule.value),
+            None => rule.value.to_string(),
+        };
+        let throttle = |file| new(file, &value, IO_THROTTLE);
+        match (rule.parameter, rule.device) {
+            (Parameter::Weight, None) => weight("blkio.bfq.weight", "blkio.weight", &value),
+            (Parameter::Weight, Some(_)) => weight("blkio.bfq.weight_device", "blkio.weight_device", &value),
+            (Parameter::ReadBps, _) => throttle("blkio.throttle.read_bps_device"),
+            (Parameter::WriteBps, _) => throttle("blkio.throttle.write_bps_device"),
+            (Parameter::ReadIops, _) => throttle("blkio.throttle.read_iops_device"),
+            (Parameter::WriteIops, _) => throttle("blkio.throttle.write_iops_device"),
+        }
+    };
+    rules.iter().map(setting).collect()
 }

@@ -1,7 +1,10 @@
 //! cgroup v2.
 
+use std::collections::BTreeMap;
+
 use super::shared::{limit, page_size, period, shares, weight};
-use super::{CPUS, HUGEPAGES, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED};
+use super::{CPUS, HUGEPAGES, IO_THROTTLE, IO_WEIGHT, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED};
+use crate::cgroups::blockio::{Device, Parameter, Rule};
 use crate::cgroups::error::CgroupError;
 use crate::proto::v1;
 
@@ -86,4 +89,40 @@ fn unified(key: &str, value: &str) -> Result<Setting, CgroupError> {
             "it is not a file of a cgroup v2 controller",
         )),
     }
+}
+
+/// The lines are as the kernel writes them, so that one can see whether they are still there. Weights are BFQ's, which are
+/// OCI's; the kernel's own, without BFQ, are on another scale.
+pub(crate) fn block_io(rules: &[Rule]) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    let mut throttles: BTreeMap<Device, [Option<u64>; 4]> = BTreeMap::new();
+    for rule in rules {
+        let place = match rule.parameter {
+            Parameter::Weight => {
+                let whose = rule
+                    .device
+                    .map_or_else(|| "default".to_owned(), |device| device.to_string());
+                let new = |file, weight| Setting::new("io", file, format!("{whose} {weight}"), IO_WEIGHT);
+                let own_scale = 1 + rule.value.saturating_sub(10) * 9999 / 990;
+                settings.push(new("io.bfq.weight", rule.value).or(new("io.weight", own_scale)));
+                continue;
+            }
+            Parameter::ReadBps => 0,
+            Parameter::WriteBps => 1,
+            Parameter::ReadIops => 2,
+            Parameter::WriteIops => 3,
+        };
+        if let Some(device) = rule.device {
+            throttles.entry(device).or_default()[place] = Some(rule.value);
+        }
+    }
+    settings.extend(throttles.iter().map(|(device, limits)| {
+        let limits = ["rbps", "wbps", "riops", "wiops"].iter().zip(limits);
+        let line = limits.fold(device.to_string(), |line, (key, limit)| match limit {
+            Some(limit) => format!("{line} {key}={limit}"),
+            None => format!("{line} {key}=max"),
+        });
+        Setting::new("io", "io.max", line, IO_THROTTLE)
+    }));
+    settings
 }

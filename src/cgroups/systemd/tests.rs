@@ -70,6 +70,7 @@ fn setting(file: &str, value: &str) -> Setting {
         value: value.to_owned(),
         field: "any",
         optional: true,
+        otherwise: None,
     }
 }
 

@@ -206,6 +206,54 @@ fn v2_a_handlers_burst_is_written() {
     assert!(!group.join("cpu.max.burst").exists());
 }
 
+/// Weights are in the kernel's own file where there is no BFQ, and what others write over is written again.
+#[test]
+fn v2_a_block_io_class_is_written_and_restored() {
+    use crate::cgroups::blockio::{Device, Parameter};
+    let (root, cgroups) = fake_v2(&["io.weight", "io.max"]);
+    let group = root.path().join("kubepods/pod1/c");
+    let path = cgroups.container_path("/kubepods/pod1", "c").unwrap();
+    let disk = Some(Device { major: 8, minor: 0 });
+    let rules = [(None, Parameter::Weight, 1000), (disk, Parameter::ReadBps, 4096)];
+    let mut limits = Limits {
+        block_io: rules
+            .map(|(device, parameter, value)| Rule {
+                device,
+                parameter,
+                value,
+            })
+            .into(),
+        ..Default::default()
+    };
+    let cgroup = cgroups.create(&path, &limits, &[]).unwrap();
+    let line = "8:0 rbps=4096 wbps=max riops=max wiops=max";
+    assert_eq!(file(&group, "io.weight"), "default 10000");
+    assert_eq!(file(&group, "io.max"), line);
+    fs::write(group.join("io.weight"), "default 100  \n").unwrap();
+    let kept = format!("7:0 rbps=1\n{line}\n");
+    fs::write(group.join("io.max"), &kept).unwrap();
+    cgroup.restore(&limits).unwrap();
+    assert!(file(&group, "io.weight").starts_with("default 10000"));
+    assert_eq!(file(&group, "io.max"), kept);
+
+    limits
+        .resources
+        .unified
+        .insert("io.max".to_owned(), "8:0 rbps=1".to_owned());
+    fs::write(group.join("io.max"), "").unwrap();
+    cgroups.create(&path, &limits, &[]).unwrap();
+    assert_eq!(file(&group, "io.max"), "8:0 rbps=1");
+    limits.resources.unified.clear();
+    fs::remove_file(group.join("io.weight")).unwrap();
+    let error = cgroups.create(&path, &limits, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    let text = error.to_string();
+    assert!(
+        text.contains("io.weight") && text.contains("CONFIG_BFQ"),
+        "{text}"
+    );
+}
+
 /// A pod that has reached its limit of pids: nothing can be made in it.
 #[test]
 fn v2_births_are_outside_of_every_pod_and_small() {

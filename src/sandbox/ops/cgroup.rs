@@ -27,7 +27,7 @@ fn failed(doing: &'static str) -> impl FnOnce(CgroupError) -> PodError {
 }
 
 /// Where a container's cgroup is.
-fn path(services: &Services, pod: &PodRecord, container: &Id) -> Result<CgroupPath, CgroupError> {
+pub(super) fn path(services: &Services, pod: &PodRecord, container: &Id) -> Result<CgroupPath, CgroupError> {
     services
         .cgroups
         .container_path(pod.cgroup_parent(), container.as_str())
@@ -146,6 +146,10 @@ fn limits_of(
     Limits {
         pids: record.pids_limit,
         cpu_burst: record.cpu_burst,
+        block_io: record
+            .block_io
+            .as_ref()
+            .map_or_else(Vec::new, |class| class.rules.clone()),
         ..services.cpus.in_force(&record.id, resources)
     }
 }

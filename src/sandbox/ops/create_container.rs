@@ -14,7 +14,7 @@ use rustix::fs::CWD;
 
 use super::layer::{self, Limit};
 use super::volumes::{by_descriptor, mount_volumes};
-use super::{cgroup, confine, files, userns};
+use super::{cgroup, classes, confine, files, userns};
 use crate::blocking::blocking;
 use crate::cgroups::QosClass;
 use crate::cgroups::cpus::Seat;
@@ -252,6 +252,8 @@ async fn create(
     let lease = services.images.lease(image);
     let lease = lease.map_err(|error| PodError::failed(format!("find the image {image:?}"), error))?;
     let mut record = draft(services, pod, config, &lease)?;
+    steps.enter("classes");
+    record.block_io = classes::block_io(services, pod, &record).await?;
     steps.enter("cpus");
     let seat = cgroup::seat(services, pod, &record, class).await?;
     record.pinning = services.cpus.pinned(&record.id);
@@ -324,6 +326,7 @@ fn draft(
         pinning: None,
         pids_limit: Some(handler.pids_limit).filter(|limit| *limit > 0),
         cpu_burst: Some(handler.cpu_burst).filter(|percent| *percent > 0),
+        block_io: None,
         config,
         id,
     })

@@ -7,6 +7,7 @@ fn of_file(file: &str, value: &str) -> Vec<Property> {
         value: value.to_owned(),
         field: "any",
         optional: false,
+        otherwise: None,
     }])
 }
 

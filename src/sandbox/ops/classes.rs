@@ -1,0 +1,94 @@
+//! The classes that annotations put a container into: of block I/O.
+//!
+//! ```text
+//!   io.kubernetes.cri.KIND-class                              on the container, by whoever talks CRI
+//!   KIND.resources.beta.kubernetes.io/container.NAME          on the pod, for one container
+//!   KIND.resources.beta.kubernetes.io/pod                     on the pod, for all
+//! ```
+//!
+//! The first one that is there counts; an empty one is no class. These are the annotations of containerd and CRI-O.
+//!
+//! Must never: start a container without a part of its class that it could not get, unless the configuration says so.
+
+use std::sync::Arc;
+
+use super::cgroup;
+use crate::blocking::blocking;
+use crate::cgroups::blockio::{BlockIo, BlockIoError, Classes};
+use crate::config;
+use crate::container::ContainerRecord;
+use crate::error::{ErrorKind, Kinded, chain};
+use crate::proto::v1;
+use crate::sandbox::error::PodError;
+use crate::sandbox::record::PodRecord;
+use crate::sandbox::services::Services;
+
+/// The class of a kind that a container is to have.
+fn class<'a>(
+    kind: &str,
+    pod: &'a v1::PodSandboxConfig,
+    container: &'a v1::ContainerConfig,
+) -> Option<&'a str> {
+    let name = container.metadata.as_ref().map_or("", |metadata| &metadata.name);
+    let of_pod = |whose: &str| {
+        pod.annotations
+            .get(&format!("{kind}.resources.beta.kubernetes.io/{whose}"))
+    };
+    let class = container
+        .annotations
+        .get(&format!("io.kubernetes.cri.{kind}-class"))
+        .or_else(|| of_pod(&format!("container.{name}")))
+        .or_else(|| of_pod("pod"));
+    class.map(String::as_str).filter(|class| !class.is_empty())
+}
+
+/// The block I/O class of a container that is being made, as far as this node can enforce it.
+pub(super) async fn block_io(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+) -> Result<Option<BlockIo>, PodError> {
+    let Some(class) = class("blockio", &pod.config, &record.config) else {
+        return Ok(None);
+    };
+    let doing = format!("put the container into the block I/O class {class:?}");
+    let failed = |error| PodError::failed(doing.clone(), error);
+    let config::BlockIo {
+        config_file,
+        ignore_not_enabled,
+    } = services.settings.block_io.clone();
+    let Some(file) = config_file else {
+        return match ignore_not_enabled {
+            true => Ok(None),
+            false => Err(failed(BlockIoError::NotConfigured)),
+        };
+    };
+    let path =
+        cgroup::path(services, pod, &record.id).map_err(|error| PodError::failed(doing.clone(), error))?;
+    let (services, id, class) = (Arc::clone(services), record.id.clone(), class.to_owned());
+    blocking(move || {
+        let failed = |error| PodError::failed(doing.clone(), error);
+        let rules = Classes::read(&file).and_then(|classes| classes.resolve(&class));
+        let rules = rules.map_err(|error| PodError::failed(doing.clone(), error))?;
+        let mut taken = Vec::with_capacity(rules.len());
+        for tried in services.cgroups.try_block_io(&path, &rules).map_err(failed)? {
+            match tried {
+                Ok(rule) => taken.push(rule),
+                Err(error) if ignore_not_enabled && error.kind() == ErrorKind::FailedPrecondition => {
+                    tracing::warn!(
+                        container = id.short(),
+                        class,
+                        error = chain(&error),
+                        "a container does without a part of its block I/O class"
+                    );
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(Some(BlockIo { class, rules: taken }))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;
