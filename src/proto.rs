@@ -20,7 +20,10 @@ pub mod admin {
 }
 
 /// What cAdvisor asks of containerd.
-#[expect(missing_docs, reason = "generated from parts of containerd's API, which documents them")]
+#[expect(
+    missing_docs,
+    reason = "generated from parts of containerd's API, which documents them"
+)]
 pub mod cadvisor {
     pub mod containers {
         tonic::include_proto!("containerd.services.containers.v1");

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::shared::{limit, page_size, period, shares, weight};
-use super::{CPUS, HUGEPAGES, IO_THROTTLE, IO_WEIGHT, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED};
+use super::{
+    CPUS, HUGEPAGES, IO_THROTTLE, IO_WEIGHT, MEMORY, MEMS, PERIOD, QUOTA, SHARES, SWAP, Setting, UNIFIED,
+};
 use crate::cgroups::blockio::{Device, Parameter, Rule};
 use crate::cgroups::error::CgroupError;
 use crate::proto::v1;
