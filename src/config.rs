@@ -69,6 +69,7 @@ pub struct Config {
     pub apparmor: AppArmor,
     pub cpu: Cpu,
     pub blockio: BlockIo,
+    pub rdt: Rdt,
     pub streaming: Streaming,
     pub log: Log,
     pub metrics: Metrics,
@@ -219,6 +220,16 @@ pub struct BlockIo {
     pub ignore_not_enabled: bool,
 }
 
+/// Classes of cache and memory bandwidth, which annotations put containers into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rdt {
+    /// Where the kernel's resctrl file system is mounted. Its groups are the classes.
+    pub mount_point: PathBuf,
+    /// Creates containers without their class where it is not mounted.
+    pub ignore_not_enabled: bool,
+}
+
 /// The server for exec, attach and port-forward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -332,6 +343,7 @@ impl Default for Config {
             apparmor: AppArmor::default(),
             cpu: Cpu::default(),
             blockio: BlockIo::default(),
+            rdt: Rdt::default(),
             streaming: Streaming::default(),
             log: Log::default(),
             metrics: Metrics::default(),
@@ -379,6 +391,15 @@ impl Default for Seccomp {
         Self {
             default_profile: None,
             localhost_root: "/var/lib/kubelet/seccomp".into(),
+        }
+    }
+}
+
+impl Default for Rdt {
+    fn default() -> Self {
+        Self {
+            mount_point: "/sys/fs/resctrl".into(),
+            ignore_not_enabled: false,
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod proto;
 mod quantity;
 mod quota;
 mod require;
+mod resctrl;
 mod sandbox;
 mod state;
 mod streaming;

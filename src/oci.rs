@@ -105,6 +105,7 @@ pub struct ContainerInput<'a> {
     pub user: &'a ResolvedUser,
     /// The limits in force, which differ from the asked ones in the CPUs of a pinned container.
     pub limits: &'a Limits,
+    pub rdt_class: Option<&'a str>,
     /// `linux.cgroupsPath`, in the form of the cgroup driver.
     pub cgroups_path: &'a str,
     /// Its root directory, for `root.path`.

@@ -75,6 +75,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
             unprivileged_icmp: config.enable_unprivileged_icmp,
             own_devices: config.device_ownership_from_security_context,
             block_io: config.blockio.clone(),
+            rdt: config.rdt.clone(),
             max_log_line: config.max_log_line,
             network_patience: NETWORK_PATIENCE,
             exec_drain: EXEC_DRAIN,

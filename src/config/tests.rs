@@ -162,7 +162,7 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 23] = [
+    let cases: [(&str, Spoil); 24] = [
         ("handlers.NAME.pids_limit", |c| {
             c.handlers.entry("x".to_owned()).or_default().pids_limit = 5_000_000;
         }),
@@ -175,6 +175,7 @@ fn bad_values_are_named() {
         ("blockio.config_file", |c| {
             c.blockio.config_file = Some("blockio.yaml".into());
         }),
+        ("rdt.mount_point", |c| c.rdt.mount_point = "resctrl".into()),
         ("listen", |c| c.listen = "tcp://1.2.3.4".into()),
         ("listen", |c| c.listen = format!("unix:///{}", "x".repeat(103))),
         ("root", |c| c.root = "var".into()),

@@ -96,13 +96,14 @@ impl Config {
             "unix:// and an absolute path of at most 102 bytes",
         )?;
         let profile = self.seccomp.default_profile.as_deref();
-        let paths: [(&'static str, &Path); 6] = [
+        let paths: [(&'static str, &Path); 7] = [
             ("root", &self.root),
             ("state", &self.state),
             ("registry_config_dir", &self.registry_config_dir),
             ("cni.conf_dir", &self.cni.conf_dir),
             ("cni.cache_dir", &self.cni.cache_dir),
             ("seccomp.localhost_root", &self.seccomp.localhost_root),
+            ("rdt.mount_point", &self.rdt.mount_point),
         ];
         let bins = self.cni.bin_dir.iter().map(|dir| ("cni.bin_dir", dir.as_path()));
         let profile = profile.map(|path| ("seccomp.default_profile", path));

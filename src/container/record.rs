@@ -51,6 +51,9 @@ pub struct ContainerRecord {
     /// Its block I/O class.
     #[serde(default)]
     pub block_io: Option<BlockIo>,
+    /// Its RDT class.
+    #[serde(default)]
+    pub rdt_class: Option<String>,
 }
 
 impl ContainerRecord {

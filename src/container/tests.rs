@@ -43,6 +43,7 @@ fn record(run: RunState) -> ContainerRecord {
         pids_limit: None,
         cpu_burst: None,
         block_io: None,
+        rdt_class: None,
     }
 }
 

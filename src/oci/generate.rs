@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Box as ConsoleSize, Linux, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec, User,
+    Box as ConsoleSize, Linux, LinuxIntelRdt, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec, User,
 };
 use pausa_monitor_protocol::Propagation;
 
@@ -162,6 +162,11 @@ fn linux(
         .set_cgroups_path(Some(PathBuf::from(input.cgroups_path)))
         .set_devices(Some(devices::to_oci(&input.prepared.devices)))
         .set_resources(Some(resources::resources(input.limits, rules)?))
+        .set_intel_rdt(input.rdt_class.map(|class| {
+            let mut rdt = LinuxIntelRdt::default();
+            rdt.set_clos_id(Some(class.to_owned()));
+            rdt
+        }))
         .set_rootfs_propagation(match mounts.root_propagation {
             Propagation::Private => None,
             Propagation::Slave => Some("rslave".to_owned()),

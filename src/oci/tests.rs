@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use self::arbitrary::any_config;
 use super::security::Seccomp;
 use super::*;
+use crate::cgroups::blockio::{Device, Parameter, Rule};
 use crate::cgroups::{Hierarchy, Layout, Limits};
 use crate::config::Handler;
 use crate::error::{ErrorKind, Kinded};
@@ -63,6 +64,7 @@ pub(super) struct Case {
     pub(super) limited_layer: bool,
     /// Without its resources, which are those of `config`.
     pub(super) limits: Limits,
+    pub(super) rdt_class: Option<&'static str>,
     files: PodFiles,
 }
 
@@ -112,6 +114,7 @@ impl Case {
             labels: None,
             limited_layer: false,
             limits: Limits::default(),
+            rdt_class: None,
             files: PodFiles {
                 hosts: Some("/run/pod/hosts".into()),
                 hostname: Some("/run/pod/hostname".into()),
@@ -162,6 +165,7 @@ impl Case {
                 resources,
                 ..self.limits.clone()
             },
+            rdt_class: self.rdt_class,
             cgroups_path: "/pausa/c1",
             rootfs: Path::new("rootfs"),
             host: &self.host,
@@ -333,6 +337,34 @@ fn a_handlers_limits_reach_the_spec_and_the_plan() {
     assert_eq!(limits, [(7, 10, 20), (4, 0, 0)]);
     case.handler = Handler::default();
     assert!(case.plan().unwrap().process.rlimits.is_empty());
+}
+
+#[test]
+fn classes_are_in_the_spec() {
+    let mut case = Case::new();
+    let disk = Some(Device { major: 8, minor: 16 });
+    case.limits.block_io = [
+        (None, Parameter::Weight, 80),
+        (disk, Parameter::Weight, 50),
+        (disk, Parameter::WriteIops, 7),
+    ]
+    .map(|(device, parameter, value)| Rule {
+        device,
+        parameter,
+        value,
+    })
+    .into();
+    case.rdt_class = Some("gold");
+    let json = serde_json::to_value(case.generate().unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "weight": 80,
+        "weightDevice": [{"major": 8, "minor": 16, "weight": 50}],
+        "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 7}],
+    });
+    assert_eq!(json["linux"]["resources"]["blockIO"], expected);
+    assert_eq!(json["linux"]["intelRdt"], serde_json::json!({"closID": "gold"}));
+    let plain = serde_json::to_value(Case::new().generate().unwrap()).unwrap();
+    assert!(plain["linux"]["resources"]["blockIO"].is_null() && plain["linux"]["intelRdt"].is_null());
 }
 
 /// As device plugins ask for them that have not moved to the field.

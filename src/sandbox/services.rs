@@ -56,6 +56,8 @@ pub struct Settings {
     pub own_devices: bool,
     /// Block I/O classes.
     pub block_io: config::BlockIo,
+    /// Classes of cache and memory bandwidth.
+    pub rdt: config::Rdt,
     /// Longest content of a log entry in bytes.
     pub max_log_line: u32,
     /// How long a pod waits for a network to be configured, as after boot.

@@ -103,6 +103,7 @@ pub(super) fn container_info(services: &Services, record: &ContainerRecord) -> B
         "cgroup": record.cgroup,
         "cpuPinning": record.pinning.as_ref().filter(|_| !matches!(record.run, RunState::Exited(_))),
         "blockIOClass": record.block_io.as_ref().map(|class| &class.class),
+        "rdtClass": record.rdt_class,
         "writableLayer": ops::describe_layer(&services.projects, &kept),
         "config": record.config,
         "runtimeSpec": spec,

@@ -52,6 +52,7 @@ pub(super) fn container_record(pod: &Id, config: v1::ContainerConfig) -> Contain
         pids_limit: None,
         cpu_burst: None,
         block_io: None,
+        rdt_class: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Classes of block I/O, by the annotations that containerd and CRI-O know.
+//! Classes of block I/O and of caches, by the annotations that containerd and CRI-O know.
 //!
 //! Sources: `docs/configuration.md`; `docs/design/0015-io-and-cache-classes.md`.
 
@@ -254,5 +254,92 @@ fn weights_need_a_scheduler_that_has_them() {
         );
         let line = format!("{} 50", disk.number());
         assert!(weights.lines().any(|one| one == line), "{weights}");
+    });
+}
+
+/// A directory that looks like a resctrl file system with these classes, and the configuration with it.
+fn resctrl(node: &Node, classes: &[&str]) -> (PathBuf, String) {
+    let root = node.dir().join("resctrl");
+    for directory in ["info", "mon_groups"].iter().chain(classes) {
+        std::fs::create_dir_all(root.join(directory)).expect("a directory");
+    }
+    for class in classes {
+        std::fs::write(root.join(class).join("tasks"), "").expect("a file");
+    }
+    let configuration = format!("[rdt]\nmount_point = \"{}\"\n", root.display());
+    (root, configuration)
+}
+
+/// The first process joins the class before it runs, and so does each exec, also with a later daemon. This node may have no
+/// such hardware: a file takes what the kernel would.
+#[test]
+#[ignore = "needs root"]
+fn processes_join_their_rdt_class() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let (root, configuration) = resctrl(node, &["gold", "silver"]);
+        node.restart_with(Some(&configuration)).await;
+        // Each process writes a 0 for itself.
+        let joined = |class: &str| std::fs::read_to_string(root.join(class).join("tasks")).expect("tasks");
+        let pod = node
+            .pod_with(|config| {
+                config.annotations = map(&[("rdt.resources.beta.kubernetes.io/pod", "gold")]);
+            })
+            .await;
+        let created = pod.create(pod.container_config()).await;
+        assert_eq!(joined("gold"), "");
+        let details = created.details().await;
+        assert_eq!(details["rdtClass"], "gold");
+        assert_eq!(details["runtimeSpec"]["linux"]["intelRdt"]["closID"], "gold");
+        node.kill_and_restart_daemon().await;
+        created.start().await;
+        assert_eq!(joined("gold"), "0");
+        created.sh("true").await;
+        node.kill_and_restart_daemon().await;
+        created.sh("true").await;
+        assert_eq!(joined("gold"), "000");
+        let own = pod.start(|config| config.annotations = map(&[("io.kubernetes.cri.rdt-class", "silver")]));
+        own.await;
+        assert_eq!((joined("gold").as_str(), joined("silver").as_str()), ("000", "0"));
+    });
+}
+
+/// A class that is not there is refused, with those that are; where there is no resctrl, that can be ignored.
+#[test]
+#[ignore = "needs root"]
+fn an_rdt_class_that_is_not_there_is_refused() {
+    on_own_node(async |node| {
+        node.pull("base").await;
+        let (root, configuration) = resctrl(node, &["gold", "silver"]);
+        let configuration = format!("{configuration}ignore_not_enabled = true\n");
+        node.restart_with(Some(&configuration)).await;
+        let pod = node.pod().await;
+        let with = |class: &str| {
+            let mut config = pod.container_config();
+            config.annotations = map(&[("io.kubernetes.cri.rdt-class", class)]);
+            config
+        };
+        for (class, hint) in [("bronze", "gold, silver"), ("../gold", "name of a directory")] {
+            let said = refused(Code::InvalidArgument, pod.try_create(&with(class)).await);
+            assert!(said.contains(class) && said.contains(hint), "{said}");
+        }
+        let created = pod.create(with("gold")).await;
+        std::fs::remove_dir_all(root.join("gold")).expect("a class");
+        let said = refused(Code::InvalidArgument, created.try_start().await);
+        assert!(said.contains("gold") && said.contains("silver"), "{said}");
+
+        std::fs::remove_dir_all(&root).expect("the mount point");
+        let without = pod.create(with("silver")).await;
+        without.start().await;
+        assert!(without.details().await["rdtClass"].is_null());
+        let log = node.daemon_log();
+        assert!(log.contains("does without its RDT class"), "{log}");
+        node.restart_with(Some(&configuration.replace("enabled = true", "enabled = false")))
+            .await;
+        let said = refused(Code::FailedPrecondition, pod.try_create(&with("silver")).await);
+        assert!(
+            said.contains("not mounted") && said.contains("CONFIG_X86_CPU_RESCTRL"),
+            "{said}"
+        );
     });
 }

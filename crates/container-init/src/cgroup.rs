@@ -8,7 +8,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, readlink};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, openat, openat2, readlink};
 use rustix::io::Errno;
 
 use crate::ContainerFds;
@@ -17,6 +17,9 @@ use crate::pid_namespace::{check_alive, process_id, read_text};
 
 /// Longest `/proc/PID/cgroup` read, in bytes.
 const TEXT_MAX: usize = 16 * 1024;
+
+/// RDTGROUP_SUPER_MAGIC of the kernel's linux/magic.h.
+const RESCTRL: u64 = 0x0765_5821;
 
 /// The container's cgroups, for a process that was made outside of them.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Admission {
     pub(crate) fn admit(&self, pid: i32) -> Result<(), Error> {
         let pid = pid.to_string();
         for tasks in &self.tasks {
-            rustix::io::write(tasks, pid.as_bytes()).at(Step::Admit("tasks"))?;
+            enter(tasks.as_fd(), pid.as_bytes()).at(Step::Admit("tasks"))?;
         }
         let Some(directory) = &self.directory else {
             return Ok(());
@@ -62,6 +65,18 @@ impl Admission {
             other => other,
         };
         entered.at(Step::Admit("cgroup.procs"))
+    }
+}
+
+/// Puts a process into one of the groups of a running container, by its `tasks` file; 0 is this process.
+///
+/// A resctrl group may have been removed since the container's start. Then the kernel has moved the container's processes into
+/// the default group, where the others of its pod are, this one too.
+pub(crate) fn enter(tasks: BorrowedFd<'_>, pid: &[u8]) -> Result<(), Errno> {
+    let is_resctrl = || fstatfs(tasks).is_ok_and(|system| u64::try_from(system.f_type) == Ok(RESCTRL));
+    match rustix::io::write(tasks, pid) {
+        Err(Errno::NODEV | Errno::NOENT) if is_resctrl() => Ok(()),
+        written => written.map(drop),
     }
 }
 

@@ -24,7 +24,8 @@ use crate::process::LastProcess;
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
 use crate::{
-    ContainerFds, PodContext, Streams, devices, masked_paths, mounts, namespaces, process, terminal, userns,
+    ContainerFds, PodContext, Streams, cgroup, devices, masked_paths, mounts, namespaces, process, terminal,
+    userns,
 };
 
 /// Runs a container's first process.
@@ -36,7 +37,10 @@ pub(crate) fn run_init(
     pod: &PodContext<'_>,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
-    begin(&fds.cgroup_tasks)?;
+    begin()?;
+    for (index, tasks) in fds.cgroup_tasks.iter().enumerate() {
+        rustix::io::write(tasks, b"0").at_with(|| Step::EnterCgroup(index))?;
+    }
     process::set_labels(&plan.process)?;
     let last = {
         let joined = namespaces::joined_pid(&plan.namespaces, pod)?;
@@ -76,7 +80,10 @@ pub(crate) fn run_exec(
     streams: &Streams<'_>,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
-    begin(&fds.cgroup_tasks)?;
+    begin()?;
+    for (index, tasks) in fds.cgroup_tasks.iter().enumerate() {
+        cgroup::enter(*tasks, b"0").at_with(|| Step::EnterCgroup(index))?;
+    }
     if let (Some(birth), None) = (&fds.birth, &fds.cgroup_dir) {
         // Out of the container's in the hierarchy of pids: the last process is made here.
         rustix::io::write(birth, b"0").at(Step::EnterBirth)?;
@@ -120,13 +127,10 @@ pub(crate) fn run_exec(
     process::run(plan, plan.terminal, last, reporter)
 }
 
-fn begin(cgroup_tasks: &[BorrowedFd<'_>]) -> Result<(), Error> {
+fn begin() -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Undumpable)?;
     // The modes in the plan are not masked. The process's own mask is set last.
     umask(Mode::empty());
-    for (index, tasks) in cgroup_tasks.iter().enumerate() {
-        rustix::io::write(tasks, b"0").at_with(|| Step::EnterCgroup(index))?;
-    }
     Ok(())
 }
 

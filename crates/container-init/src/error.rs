@@ -63,7 +63,7 @@ pub(crate) enum Step {
     Duplicate,
     #[error("close the monitor's descriptors: close_range(2)")]
     CloseOthers,
-    #[error("enter cgroup {0} of the plan: write(tasks, \"0\")")]
+    #[error("enter cgroup or resctrl group {0} of the plan: write(tasks, \"0\")")]
     EnterCgroup(usize),
     #[error("enter the cgroup that the command is made in: write(tasks, \"0\")")]
     EnterBirth,

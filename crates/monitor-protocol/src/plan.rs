@@ -112,7 +112,8 @@ pub enum FdRole {
     Mount(u32),
     /// The log file, open for appending.
     Log,
-    /// cgroup v1: the `tasks` file of a cgroup, open for writing; one per hierarchy. Kept for exec.
+    /// cgroup v1: the `tasks` file of a cgroup, open for writing; one per hierarchy. After them, on v2 as well, that of a
+    /// resctrl group, which takes processes the same way. Kept for exec.
     ///
     /// Not `cgroup.procs`: to move a whole process the kernel stops every fork on the machine and waits for a grace period of
     /// several milliseconds. A thread that moves itself does not wait, and the processes that join here have one thread.

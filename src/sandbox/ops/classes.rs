@@ -1,4 +1,4 @@
-//! The classes that annotations put a container into: of block I/O.
+//! The classes that annotations put a container into: of block I/O, and of cache and memory bandwidth.
 //!
 //! ```text
 //!   io.kubernetes.cri.KIND-class                              on the container, by whoever talks CRI
@@ -10,6 +10,7 @@
 //!
 //! Must never: start a container without a part of its class that it could not get, unless the configuration says so.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::cgroup;
@@ -19,6 +20,7 @@ use crate::config;
 use crate::container::ContainerRecord;
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::proto::v1;
+use crate::resctrl;
 use crate::sandbox::error::PodError;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
@@ -88,6 +90,39 @@ pub(super) async fn block_io(
         Ok(Some(BlockIo { class, rules: taken }))
     })
     .await
+}
+
+/// The RDT class of a container that is being made.
+pub(super) fn rdt(
+    services: &Services,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+) -> Result<Option<String>, PodError> {
+    let Some(class) = class("rdt", &pod.config, &record.config) else {
+        return Ok(None);
+    };
+    match rdt_tasks(services, class) {
+        Ok(_) => Ok(Some(class.to_owned())),
+        // Only where there are no classes at all.
+        Err(error)
+            if services.settings.rdt.ignore_not_enabled && error.kind() == ErrorKind::FailedPrecondition =>
+        {
+            tracing::warn!(
+                container = record.id.short(),
+                class,
+                error = error.text(),
+                "a container does without its RDT class"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the processes of a container join its RDT class with.
+pub(super) fn rdt_tasks(services: &Services, class: &str) -> Result<OwnedFd, PodError> {
+    resctrl::tasks(&services.settings.rdt.mount_point, class)
+        .map_err(|error| PodError::failed(format!("put the container into the RDT class {class:?}"), error))
 }
 
 #[cfg(test)]

@@ -254,6 +254,7 @@ async fn create(
     let mut record = draft(services, pod, config, &lease)?;
     steps.enter("classes");
     record.block_io = classes::block_io(services, pod, &record).await?;
+    record.rdt_class = classes::rdt(services, pod, &record)?;
     steps.enter("cpus");
     let seat = cgroup::seat(services, pod, &record, class).await?;
     record.pinning = services.cpus.pinned(&record.id);
@@ -327,6 +328,7 @@ fn draft(
         pids_limit: Some(handler.pids_limit).filter(|limit| *limit > 0),
         cpu_burst: Some(handler.cpu_burst).filter(|percent| *percent > 0),
         block_io: None,
+        rdt_class: None,
         config,
         id,
     })
@@ -413,6 +415,7 @@ async fn fill(
         image: lease.config(),
         user: &user,
         limits: &cgroup::limits(services, &record),
+        rdt_class: record.rdt_class.as_deref(),
         cgroups_path: &record.cgroup,
         rootfs: &bundle.join("rootfs"),
         host: &services.host,

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pausa_monitor_protocol::{ContainerPlan, FdRole, Reply, Request};
+use pausa_monitor_protocol::{FdRole, Reply, Request};
 
-use super::cgroup;
 use super::confine::ensure_profile;
 use super::create_container::{ContainerParts, rebuild};
 use super::log::open_log;
+use super::{cgroup, classes};
 use crate::blocking::blocking;
 use crate::cgroups::{Cgroup, Driver};
 use crate::container::{ContainerRecord, ExitInfo, RunState};
@@ -203,22 +203,17 @@ async fn start(
     steps: &Steps,
 ) -> Result<Started, PodError> {
     steps.enter("parts");
-    let parts = match parts {
+    let mut parts = match parts {
         Some(parts) => *parts,
         None => rebuild(services, pod, record).await?,
     };
-    let ContainerParts {
-        root,
-        volumes,
-        plan,
-        devices,
-    } = parts;
-    ensure_profile(services, &plan.process).await?;
+    let devices = std::mem::take(&mut parts.devices);
+    ensure_profile(services, &parts.plan.process).await?;
     failpoint_before(OPERATION, "cgroup");
     steps.enter("cgroup");
     let cgroup = cgroup::create(services, pod, record, devices).await?;
     steps.enter("log and process");
-    let started = start_in(pod, record, root, volumes, plan, &cgroup, handle).await;
+    let started = start_in(services, pod, record, parts, &cgroup, handle).await;
     match started {
         Ok(started) => {
             if services.cgroups.driver() == Driver::Systemd
@@ -242,14 +237,19 @@ async fn start(
 }
 
 async fn start_in(
+    services: &Services,
     pod: &PodRecord,
     record: &ContainerRecord,
-    root: OwnedFd,
-    volumes: Vec<OwnedFd>,
-    mut plan: ContainerPlan,
+    parts: ContainerParts,
     cgroup: &Cgroup,
     handle: &PodHandle,
 ) -> Result<Started, PodError> {
+    let ContainerParts {
+        root,
+        volumes,
+        mut plan,
+        ..
+    } = parts;
     plan.process.oom_score_adj = record.oom_score_adj();
     let mut fds: Vec<OwnedFd> = vec![root];
     plan.fds = vec![FdRole::Root];
@@ -265,6 +265,11 @@ async fn start_in(
     for (role, fd) in cgroup.join_fds().map_err(failed)? {
         plan.fds.push(role);
         fds.push(fd);
+    }
+    if let Some(class) = &record.rdt_class {
+        // A process joins it as it joins a cgroup of v1. The monitor looks for processes in the first of these.
+        fds.push(classes::rdt_tasks(services, class)?);
+        plan.fds.push(FdRole::CgroupTasks);
     }
     if let Some(events) = cgroup.oom_events() {
         plan.fds.push(FdRole::OomEvents);

@@ -20,3 +20,26 @@ fn what_is_no_pidfd_has_no_cgroup() {
     let file = std::fs::File::open("/").unwrap();
     assert_eq!(of_process(file.as_fd(), file.as_fd()).unwrap_err(), Errno::SRCH);
 }
+
+/// Only a group of resctrl may be missed: a process outside of its cgroup would have no limits.
+#[test]
+#[ignore = "needs root"]
+fn a_removed_cgroup_takes_no_process() {
+    let name = format!("pausa-test-enter-{}", std::process::id());
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+    let Some(hierarchy) = hierarchies
+        .map(|entry| entry.path())
+        .find(|path| path.join("tasks").exists())
+    else {
+        println!("skipped: needs cgroup v1");
+        return;
+    };
+    let group = hierarchy.join(name);
+    std::fs::create_dir(&group).unwrap();
+    let tasks = std::fs::File::options()
+        .write(true)
+        .open(group.join("tasks"))
+        .unwrap();
+    std::fs::remove_dir(&group).unwrap();
+    assert_eq!(enter(tasks.as_fd(), b"0"), Err(Errno::NODEV));
+}
