@@ -163,15 +163,30 @@ pub enum CpuError {
         source: CpuSetError,
     },
     #[error(
-        "the container asks for {wanted} CPUs of its own, and {} can be given ({free}); pinned are: {holders}; stop one of \
-         them, ask for less, or set on_shortage = \"share\"", free.len()
+        "the container asks for {wanted} CPUs of its own, and {} can be given; {}pinned are: {holders}; stop one of them, ask \
+         for less, or set on_shortage = \"share\"", counted(free), listed(above.as_ref())
     )]
     Shortage {
         wanted: usize,
         free: CpuSet,
+        /// What the cgroup above has, if it does not have all CPUs.
+        above: Option<CpuSet>,
         /// Who has CPUs of their own, and which.
         holders: String,
     },
+}
+
+fn counted(free: &CpuSet) -> String {
+    match free.len() {
+        0 => "none".to_owned(),
+        count => format!("{count} ({free})"),
+    }
+}
+
+fn listed(above: Option<&CpuSet>) -> String {
+    above.map_or_else(String::new, |above| {
+        format!("the cgroup above it has only {above}; ")
+    })
 }
 
 impl Kinded for CpuError {
@@ -303,6 +318,9 @@ impl State {
             .ok_or_else(|| CpuError::Shortage {
                 wanted,
                 free: free.union(&kept).first(most),
+                above: allowed
+                    .filter(|above| !self.topology.cpus().is_subset(above))
+                    .cloned(),
                 holders: self.holders_text(),
             })
     }

@@ -129,7 +129,13 @@ fn a_shortage_says_who_has_the_cpus() {
         CpuPinning::Static,
         Some(&allowed),
     );
-    assert!(matches!(refused, Err(CpuError::Shortage { wanted: 2, free, .. }) if free == set("8")));
+    let error = refused.unwrap_err();
+    assert!(matches!(&error, CpuError::Shortage { wanted: 2, free, .. } if *free == set("8")));
+    let text = error.to_string();
+    assert!(
+        text.contains("1 (8) can be given; the cgroup above it has only 4,6,8;"),
+        "{text}"
+    );
 }
 
 /// Monitors and everybody else have to run somewhere.
