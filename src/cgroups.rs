@@ -41,6 +41,7 @@ pub use group::Cgroup;
 #[cfg(test)]
 pub(crate) use layout::Hierarchy;
 pub use layout::Layout;
+pub use partition::Partition;
 pub use path::CgroupPath;
 pub use qos::QosClass;
 pub use settings::Limits;

@@ -16,7 +16,7 @@
 
 mod allocate;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod interrupts;
 mod set;
 mod snapshot;

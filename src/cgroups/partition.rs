@@ -20,6 +20,23 @@ const EXCLUSIVE: &str = "cpuset.cpus.exclusive";
 const PARTITION: &str = "cpuset.cpus.partition";
 const MEMBER: &str = "member";
 
+/// The kinds of partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partition {
+    Root,
+    Isolated,
+}
+
+impl Partition {
+    /// The kernel's word.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
 impl Cgroups {
     /// Lets cgroups below `path`, and only those, have partitions with these CPUs. A cgroup that is gone is left out.
     pub(super) fn set_exclusive(&self, path: &CgroupPath, cpus: &CpuSet) -> Result<(), CgroupError> {
@@ -27,6 +44,16 @@ impl Cgroups {
             Some(dir) => write(&dir, EXCLUSIVE, &cpus.to_string()),
             None => Ok(()),
         }
+    }
+
+    /// The partition that a cgroup is. None if it is not there, or no partition, or one whose CPUs are not its own now.
+    pub(super) fn partition(&self, path: &CgroupPath) -> Result<Option<Partition>, CgroupError> {
+        let dir = self.cpuset(path)?;
+        let said = dir.map(|dir| dir.read(PARTITION)).transpose()?.flatten();
+        let kinds = [Partition::Root, Partition::Isolated];
+        Ok(kinds
+            .into_iter()
+            .find(|kind| said.as_deref() == Some(kind.kind())))
     }
 }
 
@@ -40,7 +67,11 @@ impl Cgroup {
             return Err(lacking());
         };
         write(dir, EXCLUSIVE, &cpus.to_string())?;
-        let kind = if cpus.len() == 1 { "isolated" } else { "root" };
+        let kind = match cpus.len() {
+            1 => Partition::Isolated,
+            _ => Partition::Root,
+        };
+        let kind = kind.kind();
         write(dir, PARTITION, kind)?;
         let said = dir.read(PARTITION)?.unwrap_or_default();
         if said == kind {

@@ -1,8 +1,11 @@
 //! `pausa cpus`: who runs on which CPUs of the node, and how busy they are.
 //!
-//! The daemon says who has which CPU, `/proc/stat` how busy each is. Neighbouring CPUs with the same owner are one line.
+//! The daemon says who has which CPU, `/proc/stat` how busy each is.
 //!
 //! Must never: change anything.
+
+mod map;
+mod screen;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +17,10 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use self::screen::Size;
 use super::client::{ClientFlags, Daemon};
-use super::output::{Format, OutputFlags, Table, print, print_json};
-use crate::cgroups::cpus::CpuSet;
-use crate::proto::admin::{Cpu, CpuMode, CpusRequest, CpusResponse};
+use super::output::{Format, OutputFlags, print, print_json};
+use crate::proto::admin::{CpusRequest, CpusResponse};
 
 /// How long CPUs are watched for their load.
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -53,40 +56,99 @@ pub(super) fn run(args: &CpusArgs) -> anyhow::Result<()> {
         .build()?
         .block_on(async {
             let daemon = Daemon::connect(socket).await?;
-            show(&daemon, args).await
+            match args.watch {
+                false => once(&daemon, args.output.format).await,
+                true => watch(&daemon, args.output.format, args.interval).await,
+            }
         })
 }
 
-async fn show(daemon: &Daemon, args: &CpusArgs) -> anyhow::Result<()> {
-    let terminal = io::stdout().is_terminal();
-    let coloured = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut before = times(&stat()?);
-    let mut pause = SAMPLE;
-    loop {
+async fn once(daemon: &Daemon, format: Format) -> anyhow::Result<()> {
+    let document = Sampler::begin(daemon)?.after(SAMPLE).await?;
+    match format {
+        Format::Json => print_json(&document),
+        Format::Table => print(&screen::text(&map::lines(&document), Output::new().coloured)),
+    }
+}
+
+async fn watch(daemon: &Daemon, format: Format, interval: NonZeroU32) -> anyhow::Result<()> {
+    let output = Output::new();
+    let in_place = format == Format::Table && output.is_terminal;
+    if in_place {
+        // What is on the screen scrolls up, and is not lost.
+        let rows = Size::of_stdout().map_or(0, |size| size.rows);
+        print(&"\n".repeat(rows))?;
+    }
+    let prints = async {
+        let mut sampler = Sampler::begin(daemon)?;
+        let mut pause = SAMPLE;
+        loop {
+            let document = sampler.after(pause).await?;
+            let lines = map::lines(&document);
+            print(&match format {
+                Format::Json => serde_json::to_string(&document)? + "\n",
+                Format::Table if in_place => screen::frame(&lines, Size::of_stdout(), output.coloured),
+                Format::Table => screen::text(&lines, output.coloured) + "\n",
+            })?;
+            pause = Duration::from_secs(interval.get().into());
+        }
+    };
+    let ended = tokio::select! {
+        ended = prints => ended,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
+    };
+    if in_place {
+        // Out of the last line of the frame.
+        print("\n")?;
+    }
+    ended
+}
+
+/// What can be done with stdout.
+#[derive(Debug)]
+struct Output {
+    /// Whether it is a terminal that understands escape sequences.
+    is_terminal: bool,
+    coloured: bool,
+}
+
+impl Output {
+    fn new() -> Self {
+        let is = |name, value: &str| std::env::var_os(name).is_some_and(|set| set == value);
+        let is_terminal = io::stdout().is_terminal() && !is("TERM", "dumb");
+        // https://no-color.org: unless it is set, and not empty.
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+        Self {
+            is_terminal,
+            coloured: is_terminal && !refused,
+        }
+    }
+}
+
+/// Asks the daemon again and again, with the load of the CPUs in between.
+#[derive(Debug)]
+struct Sampler<'a> {
+    daemon: &'a Daemon,
+    before: BTreeMap<u32, Times>,
+}
+
+impl<'a> Sampler<'a> {
+    fn begin(daemon: &'a Daemon) -> anyhow::Result<Self> {
+        let before = times(&stat()?);
+        Ok(Self { daemon, before })
+    }
+
+    async fn after(&mut self, pause: Duration) -> anyhow::Result<Document> {
         tokio::time::sleep(pause).await;
-        let answer = daemon.admin().cpus(CpusRequest {}).await;
-        let map = answer
-            .map_err(daemon.failed("the CPUs of the node"))?
-            .into_inner();
+        let answer = self.daemon.admin().cpus(CpusRequest {}).await;
+        let answer = answer.map_err(self.daemon.failed("the CPUs of the node"))?;
         let now = times(&stat()?);
-        let document = Document {
-            load: load(&before, &now),
-            map,
-        };
-        match (args.output.format, args.watch) {
-            (Format::Json, false) => print_json(&document)?,
-            (Format::Json, true) => print(&format!("{}\n", serde_json::to_string(&document)?))?,
-            (Format::Table, watch) => {
-                // Back to the first line, and away with what was there.
-                let clear = if watch && terminal { "\x1b[H\x1b[2J" } else { "" };
-                print(&format!("{clear}{}", render(&document, coloured)))?;
-            }
-        }
-        if !args.watch {
-            return Ok(());
-        }
-        before = now;
-        pause = Duration::from_secs(args.interval.get().into());
+        let load = load(&self.before, &now);
+        self.before = now;
+        Ok(Document {
+            map: answer.into_inner(),
+            load,
+        })
     }
 }
 
@@ -128,121 +190,9 @@ fn load(before: &BTreeMap<u32, Times>, now: &BTreeMap<u32, Times>) -> BTreeMap<u
     cpus.collect()
 }
 
-/// Neighbouring CPUs of one owner.
-#[derive(Debug)]
-struct Run<'a> {
-    first: &'a Cpu,
-    mode: &'static str,
-    owner: String,
-    cores: CpuSet,
-    cpus: CpuSet,
-    /// Of the CPUs of which it is known.
-    load: Vec<u64>,
-}
-
-fn runs(document: &Document) -> Vec<Run<'_>> {
-    let holders: Vec<(CpuSet, CpuMode, String)> = document
-        .map
-        .holders
-        .iter()
-        .map(|holder| {
-            let owner = format!("{}/{}/{}", holder.namespace, holder.pod, holder.container);
-            (holder.cpus.parse().unwrap_or_default(), holder.mode(), owner)
-        })
-        .collect();
-    let mut runs: Vec<Run<'_>> = Vec::new();
-    for cpu in &document.map.cpus {
-        let (number, core) = (index(cpu.cpu), index(cpu.core));
-        let here = holders.iter().filter(|(cpus, ..)| cpus.contains(number));
-        // Whoever has it alone comes first.
-        let pinned = here.clone().find(|(_, mode, _)| *mode == CpuMode::Pinned);
-        let first = pinned.or_else(|| here.clone().next());
-        let mode = match first {
-            Some((_, mode, _)) => mode.word(),
-            None if cpu.reserved => "reserved",
-            None => "pool",
-        };
-        let owner = match (first, here.count()) {
-            (None, _) => String::new(),
-            (Some((.., owner)), 1) => owner.clone(),
-            // kubelet's static policy gives the same CPUs to every container without its own.
-            (Some((.., owner)), count) => format!("{owner} and {} more", count - 1),
-        };
-        let same = |run: &&mut Run<'_>| {
-            let place = |cpu: &Cpu| (cpu.socket, cpu.numa_node, cpu.cache);
-            place(run.first) == place(cpu) && run.mode == mode && run.owner == owner
-        };
-        let run = match runs.last_mut().filter(same) {
-            Some(run) => run,
-            None => runs.push_mut(Run {
-                first: cpu,
-                mode,
-                owner,
-                cores: CpuSet::default(),
-                cpus: CpuSet::default(),
-                load: Vec::new(),
-            }),
-        };
-        run.cores.insert(core);
-        run.cpus.insert(number);
-        run.load.extend(document.load.get(&cpu.cpu));
-    }
-    runs
-}
-
+/// A number of the kernel's or of pausa's as an index of sets.
 fn index(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-fn render(document: &Document, coloured: bool) -> String {
-    let runs = runs(document);
-    let mut table = Table::new([
-        "SOCKET>", "NODE>", "CACHE>", "CORES", "CPUS", "LOAD>", "MODE", "OWNER",
-    ]);
-    for run in &runs {
-        let known = u64::try_from(run.load.len()).unwrap_or_default();
-        let load = run.load.iter().sum::<u64>().checked_div(known);
-        table.row([
-            run.first.socket.to_string(),
-            run.first.numa_node.to_string(),
-            run.first.cache.to_string(),
-            run.cores.to_string(),
-            run.cpus.to_string(),
-            load.map_or_else(|| "-".to_owned(), |load| format!("{load} %")),
-            run.mode.to_owned(),
-            run.owner.clone(),
-        ]);
-    }
-    let rendered = table.render();
-    let mut lines = rendered.lines();
-    let mut text = lines
-        .next()
-        .map(|heading| format!("{heading}\n"))
-        .unwrap_or_default();
-    for (line, run) in lines.zip(&runs) {
-        let colour = match run.mode {
-            "pinned" => "\x1b[32m",
-            "given" => "\x1b[33m",
-            "reserved" => "\x1b[2m",
-            _ => "",
-        };
-        match coloured && !colour.is_empty() {
-            true => text.push_str(&format!("{colour}{line}\x1b[0m\n")),
-            false => text.push_str(&format!("{line}\n")),
-        }
-    }
-    let CpusResponse {
-        pinning,
-        on_shortage,
-        pool,
-        ..
-    } = &document.map;
-    text.push_str(&format!("\nShared pool: {pool}. Pinning: {pinning}"));
-    text.push_str(&match pinning.as_str() {
-        "static" => format!(", {on_shortage} when CPUs run short.\n"),
-        _ => ".\n".to_owned(),
-    });
-    text
 }
 
 #[cfg(test)]

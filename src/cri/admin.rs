@@ -120,7 +120,7 @@ impl Admin for Services {
     }
 
     async fn cpus(&self, _: Request<admin::CpusRequest>) -> Reply<admin::CpusResponse> {
-        let cpus = async { Ok::<_, Failure>(self.pods.services().cpus.snapshot().into()) };
+        let cpus = async { Ok::<_, Failure>(self.pods.services().cpus.snapshot().await.into()) };
         call("Cpus", "", cpus).await
     }
 }

@@ -3,12 +3,16 @@
 //! The tests need two CPUs, and take more where there are more.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use pausa::proto::v1;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use tonic::Code;
 
 use crate::harness::pod::monitor_of;
@@ -415,11 +419,7 @@ fn pinned_containers_outlive_the_daemon() {
 
         let pid = pinned.pid().await;
         node.daemon(crate::harness::daemon::Daemon::kill);
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).expect("a process"),
-            rustix::process::Signal::KILL,
-        )
-        .expect("it runs");
+        kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL).expect("it runs");
         node.daemon(crate::harness::daemon::Daemon::restart);
         node.until_it_answers().await;
         let again = spinning(&crowd).await;
@@ -569,6 +569,9 @@ fn a_partition_keeps_the_rest_of_the_node_away() {
                 assert_eq!(cpuset.file("cpuset.cpus.partition").as_deref(), Some("isolated"));
                 let rest: Cpus = before.difference(&own).copied().collect();
                 assert_eq!(all(), rest, "this test, which pausa does not run");
+                let shown = pausa_cpus(node, &["-o", "json"]).output().expect("the program");
+                let map: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+                assert_eq!(map["holders"][0]["partition"], "isolated");
                 node.kill_and_restart_daemon().await;
                 assert_eq!(cpuset.file("cpuset.cpus.partition").as_deref(), Some("isolated"));
                 // A change of its limits ends and makes the partition again; one without CPUs of its own has none.
@@ -830,46 +833,157 @@ fn interrupts_leave_pinned_cpus() {
     });
 }
 
+fn pausa_cpus(node: &Node, arguments: &[&str]) -> Command {
+    let socket = format!("unix://{}", node.socket().display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pausa"));
+    command.args(["cpus", "--address", &socket]).args(arguments);
+    command
+}
+
 /// `pausa cpus`: who has CPUs, as people and as programs read it.
 #[test]
 #[ignore = "needs root"]
 fn the_map_of_the_node_says_who_runs_where() {
     on_cpus(SHARED, async |node| {
-        pinning(node).await;
-        let pod = node.pod().await;
+        node.pull("base").await;
+        let first = all().into_iter().next().expect("a CPU");
+        let configuration = format!("{PINNING}reserved = \"{first}\"\n");
+        node.restart_with(Some(&configuration)).await;
+        let (pod, crowd) = (node.pod().await, node.pod().await);
         let pinned = start(&pod, guaranteed(1000)).await;
+        let given = v1::LinuxContainerResources {
+            cpuset_cpus: first.to_string(),
+            ..Default::default()
+        };
+        let given = start(&crowd, given).await;
+        let _pool = start(&crowd, guaranteed(500)).await;
         let own = cpus_of(&pinned).await;
+        let rest = without(&all(), &own);
         let show = |arguments: &[&str]| {
-            let socket = format!("unix://{}", node.socket().display());
-            let output = std::process::Command::new(env!("CARGO_BIN_EXE_pausa"))
-                .args(["cpus", "--address", &socket])
-                .args(arguments)
-                .output();
-            let output = output.expect("the program");
+            let output = pausa_cpus(node, arguments).output().expect("the program");
             assert!(output.status.success(), "{output:?}");
             String::from_utf8(output.stdout).expect("UTF-8")
         };
         let map: serde_json::Value = serde_json::from_str(&show(&["-o", "json"])).expect("JSON");
-        let holder = &map["holders"][0];
-        assert_eq!(
-            (&holder["containerId"], &holder["mode"]),
-            (&pinned.id.clone().into(), &"pinned".into())
-        );
-        assert_eq!(parse(holder["cpus"].as_str().expect("a list")), own);
-        let pool = parse(map["pool"].as_str().expect("a list"));
-        assert_eq!(pool, all().difference(&own).copied().collect());
-        assert_eq!(map["cpus"].as_array().map(Vec::len), Some(all().len()));
+        let holders = map["holders"].as_array().expect("a list");
+        assert_eq!(holders.len(), 2);
+        for (container, mode, cpus) in [(&pinned, "pinned", &own), (&given, "given", &Cpus::from([first]))] {
+            let holder = holders
+                .iter()
+                .find(|holder| holder["containerId"] == container.id);
+            let holder = holder.expect("the container");
+            assert_eq!(
+                (&holder["mode"], &holder["partition"]),
+                (&mode.into(), &"".into())
+            );
+            assert_eq!(parse(holder["cpus"].as_str().expect("a list")), *cpus);
+            assert!(!parse(holder["memoryNodes"].as_str().expect("a list")).is_empty());
+        }
+        assert_eq!(parse(map["pool"].as_str().expect("a list")), rest);
+        assert_eq!(map["poolContainers"], 1);
+        let cpus = map["cpus"].as_array().expect("a list");
+        assert_eq!(cpus.len(), all().len());
+        let reserved = cpus.iter().filter(|cpu| cpu["reserved"] == true);
+        assert_eq!(reserved.map(|cpu| &cpu["cpu"]).collect::<Vec<_>>(), [&first]);
         assert_eq!(
             map["load"].as_object().map(serde_json::Map::len),
             Some(all().len())
         );
+
         let text = show(&[]);
-        let name = &pod.config.metadata.as_ref().expect("a name").name;
-        let owner = format!("critest/{name}/");
-        let line = text.lines().find(|line| line.contains(&owner));
-        assert!(line.is_some_and(|line| line.contains("pinned")), "{text}");
+        let name = |pod: &Pod<'_>, container: &Container<'_>| {
+            let pod = &pod.config.metadata.as_ref().expect("a name").name;
+            let container = &container.config.metadata.as_ref().expect("a name").name;
+            format!("critest/{pod}/{container}")
+        };
+        for (owner, mode, container) in [
+            (name(&pod, &pinned), "pinned", &pinned),
+            (name(&crowd, &given), "given", &given),
+        ] {
+            // On the map and in the list.
+            let lines: Vec<&str> = text.lines().filter(|line| line.contains(&owner)).collect();
+            assert_eq!(lines.len(), 2, "{text}");
+            assert!(lines.iter().all(|line| line.contains(mode)), "{text}");
+            assert!(lines[1].contains(&container.id[..13]), "{text}");
+        }
+        let pool = text.lines().find(|line| line.starts_with("Shared pool: "));
+        assert!(pool.is_some_and(|line| line.ends_with("(1 container)")), "{text}");
+        assert!(text.contains(&format!("\nReserved:    {first}\n")), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
     });
+}
+
+/// `pausa cpus --watch`: in a pipe until its reader goes, on a terminal in place, within it, until Ctrl-C.
+#[test]
+#[ignore = "needs root"]
+fn the_map_is_watched_until_somebody_ends_it() {
+    on_cpus(SHARED, async |node| {
+        pinning(node).await;
+        let mut piped = pausa_cpus(node, &["--watch"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut reader = BufReader::new(piped.stdout.take().expect("a pipe")).lines();
+        let mut heading = || {
+            let mut lines = reader.by_ref().map(|line| line.expect("a line"));
+            lines.find(|line| line.starts_with("SOCKET")).expect("a heading")
+        };
+        assert_eq!(heading(), heading(), "again and again");
+        drop(reader);
+        assert!(ended(&mut piped).await.success());
+
+        // A terminal with less than what there is to see.
+        let (rows, columns) = (3, 20);
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&terminal).expect("its other side");
+        unlockpt(&terminal).expect("its other side");
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&terminal, size).expect("a size");
+        let side = ptsname(&terminal, Vec::new()).expect("a name");
+        let side = std::fs::File::options()
+            .write(true)
+            .open(Path::new(side.to_str().expect("UTF-8")))
+            .expect("its other side");
+        let mut watching = pausa_cpus(node, &["--watch"])
+            .env("TERM", "xterm")
+            .stdout(side)
+            .spawn()
+            .expect("the program");
+        let mut shown = String::new();
+        let mut terminal = std::fs::File::from(terminal);
+        let mut buffer = [0; 4096];
+        // The beginning of the third frame is the end of the second one.
+        while shown.matches("\x1b[H").count() < 3 {
+            let count = terminal.read(&mut buffer).expect("output");
+            shown.push_str(std::str::from_utf8(&buffer[..count]).expect("UTF-8, in whole frames"));
+        }
+        for frame in shown.split("\x1b[H").skip(1).take(2) {
+            let lines: Vec<&str> = frame.split("\r\n").collect();
+            assert_eq!(lines.len(), usize::from(rows), "{frame:?}");
+            let [heading, pool, note] = lines.as_slice() else {
+                panic!("{frame:?}")
+            };
+            assert_eq!(*heading, "SOCKET   NODE   CAC…\x1b[K");
+            assert!(pool.starts_with("     0 "), "{pool:?}");
+            assert!(
+                note.starts_with("… ") && note.ends_with(" more lines\x1b[K\x1b[J"),
+                "{note:?}"
+            );
+        }
+        let pid = Pid::from_child(&watching);
+        kill_process(pid, Signal::INT).expect("it runs");
+        assert!(ended(&mut watching).await.success());
+    });
+}
+
+/// The status of a process that is about to end.
+async fn ended(child: &mut Child) -> ExitStatus {
+    eventually("the process ends", async || child.try_wait().expect("a status")).await
 }
 
 /// Two CPUs of quota on one CPU are one: a quota says how much time, a cpuset where.

@@ -348,6 +348,100 @@ async fn a_change_of_limits_does_not_undo_a_move_of_the_pool() {
     assert_eq!(node.cpuset("a"), "1-7");
 }
 
+/// For all machines: who has what, and where it lies.
+#[tokio::test]
+async fn a_snapshot_has_everybody_outside_of_the_pool() {
+    for machine in [
+        Machine::vm(),
+        Machine::laptop(),
+        Machine::xeon(),
+        Machine::epyc(),
+        Machine::large(),
+    ] {
+        let node = Node::new(&["a", "g", "p", "q"]);
+        let cgroup = node.dir.path().join("kubepods/pod1");
+        for (name, said) in [
+            ("p", "isolated"),
+            (
+                "q",
+                "isolated invalid (Parent unable to distribute cpu downstream)",
+            ),
+        ] {
+            fs::write(
+                cgroup.join(name).join("cpuset.cpus.partition"),
+                format!("{said}\n"),
+            )
+            .unwrap();
+        }
+        let mut cpus = node.cpus();
+        let opened = Arc::get_mut(&mut cpus).unwrap();
+        opened.state.get_mut().topology = machine.topology();
+        opened.state.get_mut().reserved = set("0");
+        let given = LinuxContainerResources {
+            cpuset_cpus: "0-1".to_owned(),
+            ..LinuxContainerResources::default()
+        };
+        let owner = |container: &str| Owner {
+            container: container.to_owned(),
+            ..Owner::default()
+        };
+        let mut seats = Vec::new();
+        for (name, asked) in [("q", &asks(1)), ("p", &asks(2)), ("g", &given), ("a", &asks(0))] {
+            let id = Id::random();
+            let seat = cpus.seat(&id, owner(name), Node::path(name), guaranteed(asked));
+            seats.push(seat.await.unwrap());
+        }
+        let monitor = Id::random();
+        let _monitor = cpus.seat_monitor(&monitor, owner(""), Node::path("m"));
+
+        let snapshot = cpus.snapshot().await;
+        let held: Vec<_> = snapshot
+            .holders
+            .iter()
+            .map(|held| {
+                (
+                    held.owner.container.as_str(),
+                    held.pinned,
+                    held.partition,
+                    held.cpus.len(),
+                )
+            })
+            .collect();
+        let isolated = Some(crate::cgroups::Partition::Isolated);
+        let expected = [
+            ("g", false, None, 2),
+            ("p", true, isolated, 2),
+            ("q", true, None, 1),
+        ];
+        assert_eq!(held, expected, "by name");
+        let [g, p, q] = snapshot.holders.as_slice() else {
+            panic!("three")
+        };
+        assert_eq!(g.cpus, set("0-1"));
+        let all = machine.cpus();
+        assert_eq!(snapshot.pool, all.difference(&p.cpus.union(&q.cpus)));
+        assert_eq!((snapshot.pool_containers, &snapshot.reserved), (1, &set("0")));
+        for held in &snapshot.holders {
+            assert_eq!(held.mems, machine.topology().memory_nodes(&held.cpus));
+        }
+        let located: CpuSet = snapshot.cpus.iter().map(|location| location.cpu).collect();
+        assert_eq!((located, snapshot.cpus.len()), (all, machine.cpus().len()));
+
+        // While it is resized, it still has what it is about to give back.
+        let change = cpus
+            .begin_change(&seats[1].id, guaranteed(&asks(0)), None)
+            .unwrap();
+        let during = cpus.snapshot().await;
+        assert_eq!(
+            (&during.holders[1].cpus, during.holders[1].pinned),
+            (&p.cpus, true)
+        );
+        change.settle();
+        let after = cpus.snapshot().await;
+        assert_eq!((after.holders.len(), after.pool_containers), (2, 2));
+    }
+}
+
 /// What an earlier daemon has moved is given back by one that moves no interrupts, or pins nothing.
 #[tokio::test]
 async fn interrupts_are_given_back_by_a_daemon_that_moves_none() {

@@ -1,5 +1,6 @@
 //! Reports of the image store and of the CPUs as messages of the admin service.
 
+use crate::cgroups::Partition;
 use crate::cgroups::cpus::{Held, Snapshot};
 use crate::config::{CpuPinning, CpuShortage};
 use crate::error::chain;
@@ -216,6 +217,7 @@ impl From<Snapshot> for admin::CpusResponse {
             on_shortage: on_shortage.to_owned(),
             pool: snapshot.pool.to_string(),
             holders: snapshot.holders.into_iter().map(Into::into).collect(),
+            pool_containers: number(snapshot.pool_containers),
         }
     }
 }
@@ -234,6 +236,7 @@ impl From<Held> for admin::CpuHolder {
             mode: mode.into(),
             cpus: held.cpus.to_string(),
             memory_nodes: held.mems.to_string(),
+            partition: held.partition.map(Partition::kind).unwrap_or_default().to_owned(),
         }
     }
 }
