@@ -45,7 +45,11 @@ pub use partition::Partition;
 pub use path::CgroupPath;
 pub use qos::QosClass;
 pub use settings::Limits;
-pub use stats::{CpuStats, MemoryStats, PidStats, Pressure, Pressures, Stalls, Stats};
+pub use stats::{
+    CpuStats, DeviceIo, HugePages, MemoryStats, Operation, PidStats, Pressure, Pressures, Stalls, Stats,
+};
+#[cfg(test)]
+pub(crate) use stats::{CpuTimes, Throttling};
 
 use std::io;
 
@@ -68,6 +72,9 @@ const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "
 
 /// The controllers of v1 that usage is read from.
 const COUNTERS: [&str; 3] = ["cpuacct", "memory", "pids"];
+
+/// The controllers of v1 that count anything.
+const ALL_COUNTERS: [&str; 6] = ["cpu", "cpuacct", "memory", "pids", "blkio", "hugetlb"];
 
 /// The cgroups of this node.
 #[derive(Debug)]
@@ -360,13 +367,25 @@ impl Cgroups {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_counters(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
+        self.open_to_read(path, &COUNTERS)
+    }
+
+    /// Opens an existing cgroup for [`Cgroup::detailed_stats`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_all_counters(&self, path: &CgroupPath) -> Result<Cgroup, CgroupError> {
+        self.open_to_read(path, &ALL_COUNTERS)
+    }
+
+    fn open_to_read(&self, path: &CgroupPath, controllers: &[&str]) -> Result<Cgroup, CgroupError> {
         let counts = |root: &&Root| {
-            let mut controllers = root.controllers.iter();
+            let mut names = root.controllers.iter();
             // v2 has no list.
-            root.controllers.is_empty() || controllers.any(|name| COUNTERS.contains(&name.as_str()))
+            root.controllers.is_empty() || names.any(|name| controllers.contains(&name.as_str()))
         };
         let relative = path.relative();
-        let mut members = Vec::with_capacity(COUNTERS.len());
+        let mut members = Vec::with_capacity(controllers.len());
         for root in self.roots.iter().filter(counts) {
             if let Some(dir) = root.dir.open(&relative)? {
                 members.push(Member {

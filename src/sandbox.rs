@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod handle;
 mod lifecycle;
+mod metrics;
 mod monitor_events;
 mod ops;
 mod pod;

@@ -105,5 +105,11 @@ pub(crate) async fn lists(name: &str, node: &Node, count: usize, table: &mut Tab
                 .await,
         );
         table.time("ListContainerStats, all these pods", name, start.elapsed());
+        let start = Instant::now();
+        let request = v1::ListPodSandboxMetricsRequest::default();
+        // containerd serves it since 2.2.
+        if runtime.list_pod_sandbox_metrics(request).await.is_ok() {
+            table.time("ListPodSandboxMetrics, all these pods", name, start.elapsed());
+        }
     }
 }

@@ -129,22 +129,32 @@ impl Dir {
 
     /// The ids in `cgroup.procs` here and beneath.
     pub(crate) fn pids(&self) -> Result<Vec<i32>, CgroupError> {
-        let mut pids = Vec::new();
-        self.collect_pids(&mut pids, MAX_DEPTH)?;
-        Ok(pids)
+        Ok(self.pids_within(usize::MAX)?.unwrap_or_default())
     }
 
-    fn collect_pids(&self, pids: &mut Vec<i32>, depth: usize) -> Result<(), CgroupError> {
+    /// [`Self::pids`]; none if more than `most` cgroups are beneath.
+    pub(crate) fn pids_within(&self, mut most: usize) -> Result<Option<Vec<i32>>, CgroupError> {
+        let mut pids = Vec::new();
+        let complete = self.collect_pids(&mut pids, MAX_DEPTH, &mut most)?;
+        Ok(complete.then_some(pids))
+    }
+
+    fn collect_pids(&self, pids: &mut Vec<i32>, depth: usize, most: &mut usize) -> Result<bool, CgroupError> {
         let text = self.read("cgroup.procs")?.unwrap_or_default();
         pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         for name in self.children()? {
+            if *most == 0 {
+                return Ok(false);
+            }
+            *most -= 1;
             if depth > 0
                 && let Some(child) = self.open(&name)?
+                && !child.collect_pids(pids, depth - 1, most)?
             {
-                child.collect_pids(pids, depth - 1)?;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes a directory beneath, with its sub-cgroups. False if it is busy.

@@ -240,6 +240,20 @@ impl Cgroup {
         }
     }
 
+    /// What the kernel has counted, with what takes further files. To be opened by [`Cgroups::open_all_counters`].
+    ///
+    /// # Errors
+    /// As [`Self::stats`].
+    pub fn detailed_stats(&self) -> Result<Stats, CgroupError> {
+        let mut stats = self.stats()?;
+        if self.v2 {
+            stats::v2::detail(self, &mut stats)?;
+        } else {
+            stats::v1::detail(self, &mut stats)?;
+        }
+        Ok(stats)
+    }
+
     /// How much time was lost waiting for CPU, memory and block devices. What the kernel does not report is missing:
     /// all of it on cgroup v1.
     pub fn pressures(&self) -> Pressures {
@@ -251,13 +265,21 @@ impl Cgroup {
     /// # Errors
     /// A file that cannot be read.
     pub fn pids(&self) -> Result<Vec<i32>, CgroupError> {
+        Ok(self.pids_within(usize::MAX)?.unwrap_or_default())
+    }
+
+    /// The ids of its processes; none if there are more than `most` sub-cgroups.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn pids_within(&self, most: usize) -> Result<Option<Vec<i32>>, CgroupError> {
         // On v1 a container may have moved itself about in one hierarchy; in all of them it is here or beneath.
         let member = self
             .controller("pids")
             .or_else(|| self.members.first().map(|member| &member.dir));
         match member {
-            Some(dir) => dir.pids(),
-            None => Ok(Vec::new()),
+            Some(dir) => dir.pids_within(most),
+            None => Ok(Some(Vec::new())),
         }
     }
 

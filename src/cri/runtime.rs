@@ -348,14 +348,20 @@ impl RuntimeService for Services {
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Reply<v1::ListMetricDescriptorsResponse> {
-        unimplemented("ListMetricDescriptors").await
+        let descriptors = Pods::metric_descriptors();
+        let list = async { Ok::<_, Failure>(v1::ListMetricDescriptorsResponse { descriptors }) };
+        call("ListMetricDescriptors", "", list).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Reply<v1::ListPodSandboxMetricsResponse> {
-        unimplemented("ListPodSandboxMetrics").await
+        let list = async {
+            let pod_metrics = self.pods.list_pod_sandbox_metrics().await;
+            Ok::<_, Failure>(v1::ListPodSandboxMetricsResponse { pod_metrics })
+        };
+        call("ListPodSandboxMetrics", "", list).await
     }
 
     type StreamPodSandboxMetricsStream = Messages<v1::StreamPodSandboxMetricsResponse>;
@@ -364,7 +370,13 @@ impl RuntimeService for Services {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        unimplemented("StreamPodSandboxMetrics").await
+        let list = async {
+            let metrics = self.pods.list_pod_sandbox_metrics().await;
+            Ok::<_, Failure>(messages(metrics, |pod_sandbox_metrics| {
+                v1::StreamPodSandboxMetricsResponse { pod_sandbox_metrics }
+            }))
+        };
+        call("StreamPodSandboxMetrics", "", list).await
     }
 }
 

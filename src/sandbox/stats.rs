@@ -36,8 +36,14 @@ use std::sync::Arc;
 
 use pausa_layer::Usage;
 
+pub(super) use layers::{Measured, Wait};
+#[cfg(test)]
+pub(super) use network::Traffic;
+pub(super) use network::{Interface, interfaces};
+pub(super) use read::pod_cgroup;
+
 use full::FullLayers;
-use layers::{Layers, Measured, Wait};
+use layers::Layers;
 use rates::Rates;
 use read::Reader;
 
@@ -148,6 +154,19 @@ impl Pods {
 
     /// All it takes to read these containers, with their writable layers measured.
     async fn reader(&self, records: &[&Arc<ContainerRecord>], wait: Wait) -> Reader {
+        Reader {
+            services: Arc::clone(&self.services),
+            memory: Arc::clone(&self.stats),
+            measured: self.measured(records, wait).await,
+        }
+    }
+
+    /// The writable layers of these containers, as far as known in time.
+    pub(super) async fn measured(
+        &self,
+        records: &[&Arc<ContainerRecord>],
+        wait: Wait,
+    ) -> HashMap<Id, Measured> {
         let layout = self.services.store.layout();
         let mut layers: Vec<_> = records
             .iter()
@@ -169,11 +188,7 @@ impl Pods {
         let trees = layers.into_iter().map(|(id, _, kept)| (id, kept.join("upper")));
         let mut measured = layers::measured(&self.stats.layers, trees.collect(), wait).await;
         measured.extend(counted);
-        Reader {
-            services: Arc::clone(&self.services),
-            memory: Arc::clone(&self.stats),
-            measured,
-        }
+        measured
     }
 }
 
@@ -190,13 +205,14 @@ fn count(services: &Services, memory: &Memory, layers: &[(Id, Id, PathBuf)]) -> 
             let (bytes, inodes) = (quota.bytes, quota.inodes);
             let usage = Usage { bytes, inodes };
             let at = crate::state::now();
-            counted.insert(id.clone(), Measured { at, usage });
+            let limit = Some(quota.limit).filter(|limit| *limit > 0);
+            counted.insert(id.clone(), Measured { at, usage, limit });
         }
     }
     counted
 }
 
 /// The containers of these pods.
-fn containers(views: &[Arc<PodView>]) -> Vec<&Arc<ContainerRecord>> {
+pub(super) fn containers(views: &[Arc<PodView>]) -> Vec<&Arc<ContainerRecord>> {
     views.iter().flat_map(|view| view.containers.values()).collect()
 }

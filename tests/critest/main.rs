@@ -41,6 +41,7 @@ mod namespaces;
 mod network_attacks;
 mod pids_limit;
 mod pod_crash;
+mod pod_metrics;
 mod port_forward;
 mod process;
 mod process_users;

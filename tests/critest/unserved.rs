@@ -5,28 +5,6 @@ use tonic::Code;
 
 use crate::harness::{on_pausa, refused};
 
-/// CRI ListMetricDescriptors and its kin (KEP-2371).
-#[test]
-#[ignore = "needs root"]
-fn metrics_are_not_served_yet() {
-    on_pausa(async |node| {
-        let mut runtime = node.runtime();
-        let descriptors = runtime
-            .list_metric_descriptors(v1::ListMetricDescriptorsRequest::default())
-            .await;
-        refused(Code::Unimplemented, descriptors);
-        let metrics = runtime
-            .list_pod_sandbox_metrics(v1::ListPodSandboxMetricsRequest::default())
-            .await;
-        refused(Code::Unimplemented, metrics);
-        let request = v1::StreamPodSandboxMetricsRequest::default();
-        refused(
-            Code::Unimplemented,
-            runtime.stream_pod_sandbox_metrics(request).await,
-        );
-    });
-}
-
 /// CRI CheckpointContainer and its kin (KEP-2008).
 #[test]
 #[ignore = "needs root"]

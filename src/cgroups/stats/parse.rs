@@ -6,12 +6,16 @@ pub(super) fn limit(text: &str) -> Option<u64> {
     text.parse().ok().filter(|limit| *limit < 1 << 62)
 }
 
-/// The value of a `key value` line.
+/// The value of a `key value` line; 0 without one.
 pub(super) fn keyed(text: &str, key: &str) -> u64 {
+    found(text, key).unwrap_or(0)
+}
+
+/// The value of a `key value` line.
+pub(super) fn found(text: &str, key: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
         .and_then(number)
-        .unwrap_or(0)
 }
 
 /// A number, blanks around it ignored.

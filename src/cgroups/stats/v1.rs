@@ -1,7 +1,7 @@
 //! cgroup v1.
 
-use super::parse::{keyed, limit, number};
-use super::{CpuStats, MemoryStats, PidStats, Stats};
+use super::parse::{found, keyed, limit, number};
+use super::{CpuStats, CpuTimes, MemoryStats, PidStats, Stats, Throttling, hugetlb, io};
 use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
 use crate::cgroups::group::Cgroup;
@@ -11,6 +11,39 @@ pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
         cpu: cpu(cgroup)?,
         memory: cgroup.v1("memory").map(memory).transpose()?.flatten(),
         pids: cgroup.v1("pids").map(pids).transpose()?.flatten(),
+        ..Stats::default()
+    })
+}
+
+/// Adds what takes further files.
+pub(in crate::cgroups) fn detail(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
+    if let (Some(cpu), Some(dir)) = (&mut stats.cpu, cgroup.v1("cpuacct")) {
+        cpu.times = dir.record("cpuacct.stat")?.as_deref().and_then(times);
+    }
+    if let (Some(memory), Some(dir)) = (&mut stats.memory, cgroup.v1("memory")) {
+        let value = |file: &str| Ok(dir.record(file)?.as_deref().and_then(number));
+        memory.kernel = value("memory.kmem.usage_in_bytes")?;
+        memory.peak = value("memory.max_usage_in_bytes")?;
+        memory.limit_hits = value("memory.failcnt")?;
+    }
+    if let Some(dir) = cgroup.v1("blkio") {
+        let bytes = dir.record("blkio.throttle.io_service_bytes_recursive")?;
+        let requests = dir.record("blkio.throttle.io_serviced_recursive")?;
+        stats.io = io::v1(&bytes.unwrap_or_default(), &requests.unwrap_or_default());
+    }
+    if let Some(dir) = cgroup.v1("hugetlb") {
+        stats.huge_pages = hugetlb::read(dir, "usage_in_bytes", Some("max_usage_in_bytes"))?;
+    }
+    Ok(())
+}
+
+/// The kernel counts ticks here.
+fn times(stat: &str) -> Option<CpuTimes> {
+    let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let time = |key| Some(found(stat, key)?.saturating_mul(tick));
+    Some(CpuTimes {
+        user_ns: time("user")?,
+        system_ns: time("system")?,
     })
 }
 
@@ -28,13 +61,19 @@ fn cpu(cgroup: &Cgroup) -> Result<Option<CpuStats>, CgroupError> {
         .map(|dir| dir.record("cpu.stat"))
         .transpose()?
         .flatten();
-    let stat = stat.unwrap_or_default();
     Ok(Some(CpuStats {
         usage_ns: number(&usage).unwrap_or(0),
-        periods: keyed(&stat, "nr_periods"),
-        throttled_periods: keyed(&stat, "nr_throttled"),
-        throttled_ns: keyed(&stat, "throttled_time"),
+        times: None,
+        throttling: stat.as_deref().and_then(throttling),
     }))
+}
+
+fn throttling(stat: &str) -> Option<Throttling> {
+    Some(Throttling {
+        periods: found(stat, "nr_periods")?,
+        throttled_periods: found(stat, "nr_throttled")?,
+        throttled_ns: found(stat, "throttled_time")?,
+    })
 }
 
 fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
@@ -58,7 +97,15 @@ fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
         swap_limit: both.map(|both| both.saturating_sub(memory_limit.unwrap_or(both))),
         page_faults: keyed(&stat, "total_pgfault"),
         major_page_faults: keyed(&stat, "total_pgmajfault"),
+        own_page_faults: keyed(&stat, "pgfault"),
+        own_major_page_faults: keyed(&stat, "pgmajfault"),
         oom_kills: keyed(&control, "oom_kill"),
+        mapped_file: found(&stat, "total_mapped_file"),
+        active_file: found(&stat, "total_active_file"),
+        inactive_file: found(&stat, "total_inactive_file"),
+        kernel: None,
+        peak: None,
+        limit_hits: None,
     }))
 }
 

@@ -1,7 +1,7 @@
 //! cgroup v2.
 
-use super::parse::{keyed, limit, number};
-use super::{CpuStats, MemoryStats, PidStats, Stats};
+use super::parse::{found, keyed, limit, number};
+use super::{CpuStats, CpuTimes, MemoryStats, PidStats, Stats, Throttling, hugetlb, io};
 use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
 use crate::cgroups::group::Cgroup;
@@ -14,9 +14,8 @@ pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
     };
     let cpu = dir.record("cpu.stat")?.map(|stat| CpuStats {
         usage_ns: keyed(&stat, "usage_usec").saturating_mul(NS_PER_US),
-        periods: keyed(&stat, "nr_periods"),
-        throttled_periods: keyed(&stat, "nr_throttled"),
-        throttled_ns: keyed(&stat, "throttled_usec").saturating_mul(NS_PER_US),
+        times: times(&stat),
+        throttling: throttling(&stat),
     });
     let pids = match dir.record("pids.current")?.as_deref().and_then(number) {
         Some(current) => Some(PidStats {
@@ -29,7 +28,43 @@ pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
         cpu,
         memory: memory(dir)?,
         pids,
+        ..Stats::default()
     })
+}
+
+/// Adds what takes further files.
+pub(in crate::cgroups) fn detail(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
+    let Some(dir) = cgroup.directory_of_v2() else {
+        return Ok(());
+    };
+    if let Some(memory) = &mut stats.memory {
+        memory.peak = dir.record("memory.peak")?.as_deref().and_then(number);
+    }
+    stats.io = io::v2(&dir.record("io.stat")?.unwrap_or_default());
+    stats.huge_pages = hugetlb::read(dir, "current", None)?;
+    Ok(())
+}
+
+fn times(stat: &str) -> Option<CpuTimes> {
+    Some(CpuTimes {
+        user_ns: found(stat, "user_usec")?.saturating_mul(NS_PER_US),
+        system_ns: found(stat, "system_usec")?.saturating_mul(NS_PER_US),
+    })
+}
+
+fn throttling(stat: &str) -> Option<Throttling> {
+    Some(Throttling {
+        periods: found(stat, "nr_periods")?,
+        throttled_periods: found(stat, "nr_throttled")?,
+        throttled_ns: found(stat, "throttled_usec")?.saturating_mul(NS_PER_US),
+    })
+}
+
+/// `kernel` is the sum since Linux 5.18; before, it is made of its larger parts.
+fn kernel(stat: &str) -> Option<u64> {
+    let parts = ["kernel_stack", "pagetables", "percpu", "slab"];
+    let sum = || found(stat, "slab").map(|_| parts.map(|part| keyed(stat, part)).iter().sum());
+    found(stat, "kernel").or_else(sum)
 }
 
 fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
@@ -52,6 +87,14 @@ fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
         swap_limit: dir.record("memory.swap.max")?.as_deref().and_then(limit),
         page_faults: keyed(&stat, "pgfault"),
         major_page_faults: keyed(&stat, "pgmajfault"),
+        own_page_faults: keyed(&stat, "pgfault"),
+        own_major_page_faults: keyed(&stat, "pgmajfault"),
         oom_kills: keyed(&events, "oom_kill"),
+        mapped_file: found(&stat, "file_mapped"),
+        active_file: found(&stat, "active_file"),
+        inactive_file: found(&stat, "inactive_file"),
+        kernel: kernel(&stat),
+        peak: None,
+        limit_hits: found(&events, "max"),
     }))
 }

@@ -32,15 +32,17 @@ const ATTEMPTS: usize = 3;
 
 /// A writable layer's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Measured {
+pub(in crate::sandbox) struct Measured {
     /// Nanoseconds since the epoch.
-    pub(super) at: i64,
-    pub(super) usage: Usage,
+    pub(in crate::sandbox) at: i64,
+    pub(in crate::sandbox) usage: Usage,
+    /// Its own limit in bytes, where the kernel counts it and it has one.
+    pub(in crate::sandbox) limit: Option<u64>,
 }
 
 /// What an answer waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(in crate::sandbox) enum Wait {
     /// Only layers that were never measured: kubelet's lists, every few seconds.
     First,
     /// All that is too old: somebody looks at one container.
@@ -171,7 +173,8 @@ fn measure(tree: &Path) -> Option<Measured> {
         match pausa_layer::usage(directory.as_fd()) {
             Ok(usage) => {
                 let at = crate::state::now();
-                return Some(Measured { at, usage });
+                let limit = None;
+                return Some(Measured { at, usage, limit });
             }
             Err(error) => problem = Some(error),
         }

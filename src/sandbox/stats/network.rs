@@ -19,12 +19,33 @@ const MAX_TEXT: usize = 64 << 10;
 /// The interface that CNI makes first.
 const DEFAULT: &str = "eth0";
 
+/// What an interface has counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::sandbox) struct Interface {
+    pub(in crate::sandbox) name: String,
+    pub(in crate::sandbox) received: Traffic,
+    pub(in crate::sandbox) sent: Traffic,
+}
+
+/// One direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::sandbox) struct Traffic {
+    pub(in crate::sandbox) bytes: u64,
+    pub(in crate::sandbox) packets: u64,
+    pub(in crate::sandbox) errors: u64,
+    pub(in crate::sandbox) dropped: u64,
+}
+
 /// The traffic of a pod with a network of its own; none if it has no interface, or has ended.
 pub(super) fn usage(pod: &PodRecord) -> Option<v1::NetworkUsage> {
-    let netns = pod.netns.as_deref()?;
-    let process = monitor(pod, netns).ok()?;
-    let text = read(&process).ok()?;
-    divide(parse(&text), crate::state::now())
+    divide(interfaces(pod), crate::state::now())
+}
+
+/// The interfaces of a pod with a network of its own, without loopback; none of one that has ended.
+pub(in crate::sandbox) fn interfaces(pod: &PodRecord) -> Vec<Interface> {
+    let text = pod.netns.as_deref().map(|netns| read(&monitor(pod, netns)?));
+    text.and_then(Result::ok)
+        .map_or_else(Vec::new, |text| parse(&text))
 }
 
 /// The monitor's directory in /proc. It stands for that process alone, and that the process is in the pod's
@@ -62,7 +83,7 @@ fn read(process: &OwnedFd) -> Result<Vec<u8>, Errno> {
 }
 
 /// The interfaces but loopback, in the kernel's order. Lines that are none are left out, as is a last one cut short.
-fn parse(text: &[u8]) -> Vec<v1::NetworkInterfaceUsage> {
+fn parse(text: &[u8]) -> Vec<Interface> {
     text.split_inclusive(|byte| *byte == b'\n')
         .filter_map(|line| line.strip_suffix(b"\n"))
         .filter_map(interface)
@@ -72,36 +93,50 @@ fn parse(text: &[u8]) -> Vec<v1::NetworkInterfaceUsage> {
 }
 
 /// `name: bytes packets errs drop fifo frame compressed multicast bytes packets errs …`. Names have no colon.
-fn interface(line: &[u8]) -> Option<v1::NetworkInterfaceUsage> {
+fn interface(line: &[u8]) -> Option<Interface> {
     let line = String::from_utf8_lossy(line);
     let (name, counters) = line.split_once(':')?;
-    let mut numbers = [0_u64; 11];
+    let mut numbers = [0_u64; 12];
     let mut fields = counters.split_ascii_whitespace();
     for number in &mut numbers {
         *number = fields.next()?.parse().ok()?;
     }
-    let [rx_bytes, _, rx_errors, _, _, _, _, _, tx_bytes, _, tx_errors] = numbers;
-    let value = |value| Some(v1::UInt64Value { value });
-    Some(v1::NetworkInterfaceUsage {
+    let traffic = |[bytes, packets, errors, dropped]: [u64; 4]| Traffic {
+        bytes,
+        packets,
+        errors,
+        dropped,
+    };
+    let [received @ .., _, _, _, _, a, b, c, d] = numbers;
+    Some(Interface {
         name: name.trim().to_owned(),
-        rx_bytes: value(rx_bytes),
-        rx_errors: value(rx_errors),
-        tx_bytes: value(tx_bytes),
-        tx_errors: value(tx_errors),
+        received: traffic(received),
+        sent: traffic([a, b, c, d]),
     })
 }
 
 /// eth0, or else the first, is the default one; CRI wants it apart from the others.
-fn divide(mut all: Vec<v1::NetworkInterfaceUsage>, timestamp: i64) -> Option<v1::NetworkUsage> {
+fn divide(mut all: Vec<Interface>, timestamp: i64) -> Option<v1::NetworkUsage> {
     if all.is_empty() {
         return None;
     }
     let default = all.iter().position(|one| one.name == DEFAULT).unwrap_or(0);
     Some(v1::NetworkUsage {
         timestamp,
-        default_interface: Some(all.remove(default)),
-        interfaces: all,
+        default_interface: Some(to_cri(all.remove(default))),
+        interfaces: all.into_iter().map(to_cri).collect(),
     })
+}
+
+fn to_cri(interface: Interface) -> v1::NetworkInterfaceUsage {
+    let value = |value| Some(v1::UInt64Value { value });
+    v1::NetworkInterfaceUsage {
+        name: interface.name,
+        rx_bytes: value(interface.received.bytes),
+        rx_errors: value(interface.received.errors),
+        tx_bytes: value(interface.sent.bytes),
+        tx_errors: value(interface.sent.errors),
+    }
 }
 
 #[cfg(test)]

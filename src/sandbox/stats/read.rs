@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::layers::Measured;
 use super::sample::Sample;
 use super::{Memory, network, to_cri};
-use crate::cgroups::CgroupError;
+use crate::cgroups::{CgroupError, CgroupPath, Cgroups};
 use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
 use crate::id::Id;
@@ -132,16 +132,26 @@ impl Reader {
     /// The counters of a pod: those of its own cgroup, or a sum.
     fn pod_sample(&self, pod: &PodRecord, containers: &[Listed]) -> Result<Option<Sample>, CgroupError> {
         let cgroups = &self.services.cgroups;
-        let monitor = cgroups.monitor_path(pod.cgroup_parent(), pod.id.as_str())?;
-        // The default parent is all pods'.
-        if !pod.cgroup_parent().is_empty()
-            && let Some(path) = monitor.parent()
+        if let Some(path) = pod_cgroup(cgroups, pod)?
             && let Some(sample) = Sample::read(cgroups, &path)?
         {
             return Ok(Some(sample));
         }
+        let monitor = cgroups.monitor_path(pod.cgroup_parent(), pod.id.as_str())?;
         let monitor = Sample::read(cgroups, &monitor)?;
         let containers = containers.iter().filter_map(|listed| listed.sample.as_ref());
         Ok(Sample::sum(containers.chain(&monitor)))
     }
+}
+
+/// The cgroup that has all of a pod; none without one: the default parent is all pods'.
+pub(in crate::sandbox) fn pod_cgroup(
+    cgroups: &Cgroups,
+    pod: &PodRecord,
+) -> Result<Option<CgroupPath>, CgroupError> {
+    if pod.cgroup_parent().is_empty() {
+        return Ok(None);
+    }
+    let monitor = cgroups.monitor_path(pod.cgroup_parent(), pod.id.as_str())?;
+    Ok(monitor.parent())
 }

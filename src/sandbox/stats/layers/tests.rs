@@ -2,7 +2,8 @@ use super::*;
 
 fn measurement(bytes: u64) -> Measured {
     let usage = Usage { bytes, inodes: 1 };
-    Measured { at: 1, usage }
+    let limit = None;
+    Measured { at: 1, usage, limit }
 }
 
 #[test]

@@ -17,11 +17,18 @@ fn the_kernels_form() {
     );
     let all = parse(text.as_bytes());
     assert_eq!(all.len(), 1);
-    let value = |value: &Option<v1::UInt64Value>| value.as_ref().unwrap().value;
-    let one = &all[0];
-    assert_eq!(one.name, "eth0");
-    assert_eq!((value(&one.rx_bytes), value(&one.rx_errors)), (1156, 1));
-    assert_eq!((value(&one.tx_bytes), value(&one.tx_errors)), (446, 2));
+    let traffic = |bytes, packets, errors| Traffic {
+        bytes,
+        packets,
+        errors,
+        dropped: 0,
+    };
+    let expected = Interface {
+        name: "eth0".to_owned(),
+        received: traffic(1156, 14, 1),
+        sent: traffic(446, 5, 2),
+    };
+    assert_eq!(all[0], expected);
 }
 
 #[test]
@@ -39,7 +46,7 @@ fn what_a_pod_may_call_its_interfaces() {
     );
     assert_eq!(names("a: 1 2 3\n-1: x\n:\n"), Vec::<String>::new());
     assert_eq!(
-        parse(b"\xff\xfe: 1 2 3 4 5 6 7 8 9 10 11\n")[0].name,
+        parse(b"\xff\xfe: 1 2 3 4 5 6 7 8 9 10 11 12\n")[0].name,
         "\u{fffd}\u{fffd}"
     );
     // A line that the limit of what is read has cut tells wrong numbers.
@@ -55,7 +62,7 @@ fn the_default_interface_is_eth0_or_the_first_and_not_among_the_others() {
         let others = usage.interfaces.into_iter().map(|one| one.name);
         Some((usage.default_interface?.name, others.collect::<Vec<_>>()))
     };
-    let line = |name: &str| format!("{name}: 1 2 3 4 5 6 7 8 9 10 11\n");
+    let line = |name: &str| format!("{name}: 1 2 3 4 5 6 7 8 9 10 11 12\n");
     let (eth0, net1, net2) = (line("eth0"), line("net1"), line("net2"));
     assert_eq!(
         divided(&format!("{net1}{eth0}")),

@@ -20,6 +20,7 @@ fn sample(usage_ns: u64, memory: Option<u64>) -> Sample {
                 current: 2,
                 limit: Some(10),
             }),
+            ..Stats::default()
         },
         pressures: Pressures::default(),
     }

@@ -17,6 +17,7 @@ fn sample(memory: MemoryStats) -> Sample {
                 current: 3,
                 limit: None,
             }),
+            ..Stats::default()
         },
         pressures: Pressures {
             io: Some(Pressure {

@@ -1,0 +1,58 @@
+//! Metrics of pods and containers under the names that cAdvisor gave them, for kubelet's `/metrics/cadvisor`.
+//!
+//! ```text
+//!   views ─▶ read: what the kernel says ─▶ Sample ─▶ table: rows of numbers ─▶ words (CRI)
+//!            blocks                                  pure
+//! ```
+//!
+//! [`table`] is the one list of all metrics: descriptors, values and documentation come from it. An entry takes its
+//! number from a [`Sample`]; what a sample lacks has no row. So a container has no traffic, a pod no open files, and
+//! nothing is zero because the kernel does not tell it.
+//!
+//! Who a row is about is said by five labels that come first in every descriptor: `id`, `image`, `namespace`, `pod`,
+//! `container`. kubelet adds none. What a pod's cgroup has used has the empty `container` and `image` of cAdvisor's rows for
+//! pods, so that sums over containers leave it out; its traffic has the `container` "POD", which dashboards ask for.
+//!
+//! CRI has whole numbers only, and kubelet shows them as they are: metrics in seconds are whole seconds, rounded down.
+//!
+//! Must never: give two rows the same name and labels, for which kubelet's page would be an error; fail a list because of
+//! one container; let a container make a row, or reading it, take long.
+//!
+//! Sources: CRI v1 `ListMetricDescriptors`, `ListPodSandboxMetrics`; KEP-2371.
+
+mod processes;
+mod read;
+mod sample;
+mod table;
+mod to_cri;
+
+use std::sync::Arc;
+
+use read::Reader;
+
+use super::Pods;
+use super::record::PodState;
+use super::stats::{Wait, containers};
+use crate::blocking::blocking;
+use crate::proto::v1;
+
+impl Pods {
+    /// Names, meanings and labels of all metrics.
+    pub fn metric_descriptors() -> Vec<v1::MetricDescriptor> {
+        to_cri::descriptors()
+    }
+
+    /// The metrics of the ready pods and of their running containers.
+    pub async fn list_pod_sandbox_metrics(&self) -> Vec<v1::PodSandboxMetrics> {
+        let mut views = self.views();
+        views.retain(|view| view.pod.state == PodState::Ready);
+        let measured = self.measured(&containers(&views), Wait::First).await;
+        let services = Arc::clone(&self.services);
+        blocking(move || {
+            let mut reader = Reader::new(services, measured);
+            let metrics = views.iter().map(|view| to_cri::pod(&view.pod, &reader.pod(view)));
+            metrics.collect()
+        })
+        .await
+    }
+}
