@@ -266,5 +266,10 @@ async fn pulls_beyond_those_in_progress_are_refused_and_the_others_joined() {
         pull(number, Duration::from_secs(60)).await,
         Code::ResourceExhausted
     );
-    assert_eq!(pull(0, Duration::from_millis(50)).await, Code::DeadlineExceeded);
+    // By the server's clock or by the client's own.
+    let joined = pull(0, Duration::from_millis(50)).await;
+    assert!(
+        matches!(joined, Code::DeadlineExceeded | Code::Cancelled),
+        "{joined:?}"
+    );
 }

@@ -239,11 +239,6 @@ async fn what_is_not_built_says_so() {
     assert_eq!(status.code(), Code::Unimplemented);
     let text = status.message();
     assert!(text.contains("does not serve CheckpointContainer yet"), "{text}");
-    let status = runtime
-        .get_container_events(v1::GetEventsRequest {})
-        .await
-        .unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
 }
 
 /// What makes a request wrong.
