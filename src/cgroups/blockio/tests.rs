@@ -77,7 +77,7 @@ fn what_is_wrong_in_the_file_is_named() {
     for (text, problem) in [
         ("[]", "Classes"),
         ("Classes: []", "Classes"),
-        ("Clases: {}", "\"Clases\""),
+        ("classes: {}", "\"classes\""),
         ("Classes: {a: {}}", "class \"a\""),
         ("Classes: {a: [{Wait: 10}]}", "Wait"),
         ("Classes: {a: [{Weight: heavy}]}", "Weight is \"heavy\""),
