@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`table`] is the one list of all metrics: descriptors, values and documentation come from it. An entry takes its
-//! number from a [`Sample`]; what a sample lacks has no row. So a container has no traffic, a pod no open files, and
+//! number from a [`Sample`](sample::Sample); what a sample lacks has no row. So a container has no traffic, a pod no open files, and
 //! nothing is zero because the kernel does not tell it.
 //!
 //! Who a row is about is said by five labels that come first in every descriptor: `id`, `image`, `namespace`, `pod`,
