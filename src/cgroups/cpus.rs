@@ -148,16 +148,25 @@ pub struct Claim<'a> {
 impl Claim<'_> {
     /// How many CPUs of its own the container could have; none if it is not one for that.
     fn cpus(&self) -> Option<usize> {
-        let is_for_pinning = self.class == QosClass::Guaranteed && self.resources.cpuset_cpus.is_empty();
+        let is_for_pinning = self.class == QosClass::Guaranteed && asked(self.resources).is_none();
         whole_cpus(self.resources).filter(|_| is_for_pinning)
     }
+}
+
+/// The cpuset that a client asks for, and the field that has it.
+fn asked(resources: &LinuxContainerResources) -> Option<(&'static str, &str)> {
+    let unified = resources.unified.get("cpuset.cpus");
+    let unified = unified.map(|text| ("linux.resources.unified[\"cpuset.cpus\"]", text.as_str()));
+    let own = Some(("linux.resources.cpuset_cpus", resources.cpuset_cpus.as_str()));
+    unified.or(own).filter(|(_, text)| !text.is_empty())
 }
 
 /// Why a container cannot have CPUs of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
-    #[error("linux.resources.cpuset_cpus is {text:?}")]
+    #[error("{field} is {text:?}")]
     Invalid {
+        field: &'static str,
         text: String,
         #[source]
         source: CpuSetError,
@@ -281,10 +290,10 @@ impl State {
         pinning: CpuPinning,
         allowed: Option<&CpuSet>,
     ) -> Result<Place, CpuError> {
-        let text = &claim.resources.cpuset_cpus;
-        if !text.is_empty() {
+        if let Some((field, text)) = asked(claim.resources) {
             let given = text.parse().map_err(|source| CpuError::Invalid {
-                text: text.clone(),
+                field,
+                text: text.to_owned(),
                 source,
             })?;
             return Ok(Place::Given(given));
@@ -433,10 +442,11 @@ impl Cpus {
         pinning: Option<&Pinning>,
         resources: &LinuxContainerResources,
     ) -> Seat {
-        let place = match (pinning, resources.cpuset_cpus.parse()) {
+        let given = asked(resources).and_then(|(_, text)| text.parse().ok());
+        let place = match (pinning, given) {
             (Some(pinning), _) => Place::Pinned(pinning.cpus.clone()),
-            (None, Ok(given)) if !resources.cpuset_cpus.is_empty() => Place::Given(given),
-            _ => Place::Pool,
+            (None, Some(given)) => Place::Given(given),
+            (None, None) => Place::Pool,
         };
         let mut state = self.state.lock();
         state.active |= pinning.is_some();

@@ -72,11 +72,18 @@ fn only_whole_cpus_of_guaranteed_pods_are_pinned() {
         cpuset_cpus: "3".to_owned(),
         ..asks(2)
     };
-    for pinning in [two, fixed] {
-        assert_eq!(
-            decide(QosClass::Guaranteed, &given, pinning),
-            Place::Given(set("3"))
-        );
+    // On v2, what the container gets.
+    let unified = LinuxContainerResources {
+        unified: [("cpuset.cpus".to_owned(), "3".to_owned())].into(),
+        ..asks(2)
+    };
+    for asked in [given, unified] {
+        for pinning in [two, fixed] {
+            assert_eq!(
+                decide(QosClass::Guaranteed, &asked, pinning),
+                Place::Given(set("3"))
+            );
+        }
     }
 }
 
