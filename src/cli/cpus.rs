@@ -166,10 +166,12 @@ struct Times {
 /// The lines of proc_stat(5) that are about single CPUs.
 fn times(stat: &str) -> BTreeMap<u32, Times> {
     let cpus = stat.lines().filter_map(|line| {
-        let mut words = line.strip_prefix("cpu")?.split_ascii_whitespace();
-        let cpu = words.next()?.parse().ok()?;
+        // The line of all CPUs together has no number.
+        let (cpu, ticks) = line.strip_prefix("cpu")?.split_once(' ')?;
+        let cpu = cpu.parse().ok()?;
         // Guests' time, which comes after these, is in the user's.
-        let ticks: Vec<u64> = words.take(8).map_while(|word| word.parse().ok()).collect();
+        let words = ticks.split_ascii_whitespace().take(8);
+        let ticks: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
         let all: u64 = ticks.iter().sum();
         let idle: u64 = ticks.iter().skip(3).take(2).sum();
         let busy = all - idle;
