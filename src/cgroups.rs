@@ -92,6 +92,12 @@ struct Root {
     dir: Dir,
 }
 
+impl Root {
+    fn serves(&self, controller: &str) -> bool {
+        self.controllers.is_empty() || self.controllers.iter().any(|name| name == controller)
+    }
+}
+
 impl Cgroups {
     /// Probes this node's cgroups and chooses the driver.
     ///
@@ -221,9 +227,7 @@ impl Cgroups {
         path: &CgroupPath,
         rules: &[Rule],
     ) -> Result<Vec<Result<Rule, CgroupError>>, CgroupError> {
-        let has_block_io =
-            |root: &Root| self.layout.is_v2() || root.controllers.iter().any(|name| name == "blkio");
-        let cgroup = self.create_in(path, &[], &[], has_block_io)?;
+        let cgroup = self.create_in(path, &[], &[], |root| root.serves("blkio"))?;
         let written = rules.iter().map(|rule| {
             let mut settings = settings::of_block_io(self.layout.is_v2(), &[*rule]).into_iter();
             settings
@@ -379,11 +383,7 @@ impl Cgroups {
     }
 
     fn open_to_read(&self, path: &CgroupPath, controllers: &[&str]) -> Result<Cgroup, CgroupError> {
-        let counts = |root: &&Root| {
-            let mut names = root.controllers.iter();
-            // v2 has no list.
-            root.controllers.is_empty() || names.any(|name| controllers.contains(&name.as_str()))
-        };
+        let counts = |root: &&Root| controllers.iter().any(|name| root.serves(name));
         let relative = path.relative();
         let mut members = Vec::with_capacity(controllers.len());
         for root in self.roots.iter().filter(counts) {
@@ -401,10 +401,7 @@ impl Cgroups {
 
     /// The hierarchy that has cpusets.
     fn cpusets(&self) -> Option<&Root> {
-        let is_cpuset = |name: &String| name == "cpuset";
-        self.roots
-            .iter()
-            .find(|root| self.layout.is_v2() || root.controllers.iter().any(is_cpuset))
+        self.roots.iter().find(|root| root.serves("cpuset"))
     }
 
     /// The directory that has a cgroup's cpuset; none without cpusets, or if the cgroup is not there.

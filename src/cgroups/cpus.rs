@@ -259,10 +259,15 @@ impl State {
         owned.fold(CpuSet::default(), |all, owned| all.union(&owned))
     }
 
+    /// The CPUs of this node that somebody has of their own.
+    fn taken(&self) -> CpuSet {
+        self.topology.cpus().intersection(&self.owned_by(|_| true))
+    }
+
     /// The CPUs of everybody who has none of their own.
     fn pool(&self) -> CpuSet {
         let all = self.topology.cpus();
-        match all.difference(&self.owned_by(|_| true)) {
+        match all.difference(&self.taken()) {
             // Since CPUs went offline, or while one goes from one container to another: the rest has to run somewhere.
             none if none.is_empty() => all.clone(),
             pool => pool,
@@ -657,8 +662,7 @@ impl Cpus {
         let displaced = blocking(move || {
             let mine = this.state.lock().clone();
             // A partition of cgroup v2 takes its CPUs away from the root.
-            let pinned = mine.topology.cpus().intersection(&mine.owned_by(|_| true));
-            let usable = usable(&this.cgroups, &pinned)?;
+            let usable = usable(&this.cgroups, &mine.taken())?;
             if usable != *mine.topology.cpus() {
                 tracing::info!(
                     before = %mine.topology.cpus(),
@@ -699,8 +703,7 @@ impl Cpus {
                     .values()
                     .filter(|holder| holder.place == Place::Pool);
                 let members: Vec<CgroupPath> = members.map(|holder| holder.cgroup.clone()).collect();
-                let pinned = state.topology.cpus().intersection(&state.owned_by(|_| true));
-                (pool, pinned, self.exclusive(&state, &written), members)
+                (pool, state.taken(), self.exclusive(&state, &written), members)
             };
             let (cgroups, interrupts) = (Arc::clone(&self.cgroups), Arc::clone(&self.interrupts));
             let interrupts = Some(interrupts).filter(|_| self.move_interrupts);
