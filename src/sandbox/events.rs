@@ -174,32 +174,31 @@ fn changes(before: Option<&PodView>, after: &PodView) -> Vec<(Id, Kind)> {
     changes
 }
 
-/// What has happened to a pod in its life.
+/// What happens to a pod or a container in its life.
+const LIFE: [Kind; 3] = [
+    Kind::ContainerCreatedEvent,
+    Kind::ContainerStartedEvent,
+    Kind::ContainerStoppedEvent,
+];
+
+/// What has happened to a pod so far.
 fn of_pod(record: &PodRecord) -> &'static [Kind] {
     match record.state {
         PodState::Creating => &[],
-        PodState::Ready => &[Kind::ContainerCreatedEvent, Kind::ContainerStartedEvent],
-        PodState::NotReady => &[
-            Kind::ContainerCreatedEvent,
-            Kind::ContainerStartedEvent,
-            Kind::ContainerStoppedEvent,
-        ],
+        PodState::Ready => &LIFE[..2],
+        PodState::NotReady => &LIFE,
     }
 }
 
-/// What has happened to a container in its life.
+/// What has happened to a container so far.
 fn of_container(record: &ContainerRecord) -> &'static [Kind] {
     match &record.run {
-        RunState::Created => &[Kind::ContainerCreatedEvent],
-        RunState::Running { .. } => &[Kind::ContainerCreatedEvent, Kind::ContainerStartedEvent],
+        RunState::Created => &LIFE[..1],
+        RunState::Running { .. } => &LIFE[..2],
         RunState::Exited(exit) if exit.reason == Reason::StartError => {
             &[Kind::ContainerCreatedEvent, Kind::ContainerStoppedEvent]
         }
-        RunState::Exited(_) => &[
-            Kind::ContainerCreatedEvent,
-            Kind::ContainerStartedEvent,
-            Kind::ContainerStoppedEvent,
-        ],
+        RunState::Exited(_) => &LIFE,
     }
 }
 

@@ -72,19 +72,18 @@ impl Pods {
 impl Lifecycle {
     /// A container gets its change when its turn comes: one that is starting, once it runs.
     pub(in crate::sandbox) fn update_resources(&mut self, id: &Id, pending: PendingUpdate) -> Change {
-        let waiter = pending.waiter;
         let container = match self.container(id) {
             Ok(container) => container,
-            Err(error) => return Change::default().answer(waiter.into(), Err(error)),
+            Err(error) => return Change::default().answer(pending.waiter.into(), Err(error)),
         };
         match container.phase {
             ContainerPhase::Created { .. } | ContainerPhase::Starting(_) | ContainerPhase::Running(_) => {
-                let update = pending.update;
-                container.updates.push_back(PendingUpdate { update, waiter });
+                container.updates.push_back(pending);
                 Change::default()
             }
             ContainerPhase::Exited | ContainerPhase::Removing => {
-                Change::default().answer(waiter.into(), Err(refused(id, "exited", UPDATE_HINT)))
+                let outcome = Err(refused(id, "exited", UPDATE_HINT));
+                Change::default().answer(pending.waiter.into(), outcome)
             }
         }
     }
