@@ -23,7 +23,7 @@ pub mod server;
 
 mod admin;
 mod authority;
-pub mod cadvisor;
+mod cadvisor;
 mod call;
 mod image;
 mod runtime;

@@ -41,6 +41,7 @@ mod validate;
 
 use std::sync::Arc;
 
+pub use queries::Workload;
 pub use reconcile::Reconciler;
 pub use services::{Services, Settings};
 

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::services::build_services;
 use crate::config::Config;
 use crate::cri::server::{self, Listening};
-use crate::cri::{NodeInfo, Services, cadvisor};
+use crate::cri::{NodeInfo, Services};
 use crate::error::chain;
 use crate::image::Images;
 use crate::proto::v1;
@@ -112,7 +112,10 @@ async fn cadvisor(config: &Config, pods: &Pods) -> anyhow::Result<Option<JoinHan
     let listening = server::bind(path).await;
     let listening = listening.context("cannot listen for cAdvisor ([cadvisor] listen)")?;
     tracing::info!(path = %path.display(), "answering cAdvisor");
-    Ok(Some(tokio::spawn(cadvisor::serve(listening, pods.clone()))))
+    Ok(Some(tokio::spawn(server::serve_cadvisor(
+        listening,
+        pods.clone(),
+    ))))
 }
 
 /// Listens for metrics, if that is configured.

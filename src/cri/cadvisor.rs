@@ -9,22 +9,17 @@
 //!
 //! Reference: `container/containerd` of cAdvisor.
 
-use std::collections::BTreeMap;
-
-use tonic::transport::Server;
 use tonic::{Request, Status, async_trait};
 
 use super::call::{Reply, call};
-use super::server::{BudgetLayer, Listening, connections};
 use crate::error::{ErrorKind, Failure};
-use crate::proto::cadvisor::containers::containers_server::{Containers, ContainersServer};
-use crate::proto::cadvisor::containers::{self, GetContainerRequest, GetContainerResponse};
-use crate::proto::cadvisor::tasks::tasks_server::{Tasks, TasksServer};
+use crate::proto::cadvisor::containers::containers_server::Containers;
+use crate::proto::cadvisor::containers::{self, Container, GetContainerRequest, GetContainerResponse};
+use crate::proto::cadvisor::tasks::tasks_server::Tasks;
 use crate::proto::cadvisor::tasks::{self, GetRequest, GetResponse};
-use crate::proto::cadvisor::version::version_server::{Version, VersionServer};
+use crate::proto::cadvisor::version::version_server::Version;
 use crate::proto::cadvisor::version::{VersionRequest, VersionResponse};
-use crate::proto::v1;
-use crate::sandbox::Pods;
+use crate::sandbox::{Pods, Workload};
 
 /// The one namespace of containerd that kubelet's containers are in, and the header that names it.
 const NAMESPACE: &str = "k8s.io";
@@ -37,29 +32,10 @@ const CONTAINER: &str = "container";
 const SPEC: &[u8] = br#"{"ociVersion":"1.2.0","process":{"cwd":"/","env":[]}}"#;
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
+/// The three services.
 #[derive(Debug, Clone)]
-struct Facade {
-    pods: Pods,
-}
-
-/// Serves until it is aborted.
-pub async fn serve(listening: Listening, pods: Pods) {
-    let (listener, _held) = listening.into_parts();
-    let facade = Facade { pods };
-    let served = Server::builder()
-        .layer(BudgetLayer)
-        .add_service(ContainersServer::new(facade.clone()))
-        .add_service(TasksServer::new(facade.clone()))
-        .add_service(VersionServer::new(facade))
-        .serve_with_incoming(connections(listener))
-        .await;
-    if let Err(error) = served {
-        let error = crate::error::chain(&error);
-        tracing::error!(
-            error,
-            "the server for cAdvisor has ended; kubelet's metrics have no labels of pods until a restart"
-        );
-    }
+pub(super) struct Cadvisor {
+    pub(super) pods: Pods,
 }
 
 fn in_namespace<T>(request: Request<T>) -> Result<T, Status> {
@@ -78,77 +54,44 @@ fn not_found(what: &str, id: &str) -> Failure {
     Failure::new(ErrorKind::NotFound, format!("{what} {id:?}: not found"))
 }
 
-impl Facade {
-    /// A pod or container by its whole id, never by a prefix of it.
-    fn container(&self, id: &str) -> Result<containers::Container, Failure> {
-        let request = v1::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: false,
+impl Cadvisor {
+    fn container(&self, id: &str) -> Result<Container, Failure> {
+        const NANOS: i64 = 1_000_000_000;
+        let found = self.pods.workload(id).ok_or_else(|| not_found(CONTAINER, id))?;
+        let Workload {
+            is_pod,
+            mut labels,
+            image,
+            created_at,
+            ..
+        } = found;
+        let kind = if is_pod { SANDBOX } else { CONTAINER };
+        labels.insert(KIND.to_owned(), kind.to_owned());
+        let created_at = containers::Timestamp {
+            seconds: created_at / NANOS,
+            nanos: i32::try_from(created_at % NANOS).unwrap_or_default(),
         };
-        if let Ok(found) = self.pods.container_status(&request)
-            && let Some(status) = found.status.filter(|status| status.id == id)
-        {
-            let image = status.image.unwrap_or_default();
-            return Ok(container(
-                id,
-                CONTAINER,
-                status.labels,
-                image.user_specified_image,
-                status.created_at,
-            ));
-        }
-        let request = v1::PodSandboxStatusRequest {
-            pod_sandbox_id: id.to_owned(),
-            verbose: false,
-        };
-        if let Ok(found) = self.pods.pod_sandbox_status(&request)
-            && let Some(status) = found.status.filter(|status| status.id == id)
-        {
-            return Ok(container(
-                id,
-                SANDBOX,
-                status.labels,
-                String::new(),
-                status.created_at,
-            ));
-        }
-        Err(not_found(CONTAINER, id))
-    }
-}
-
-fn container(
-    id: &str,
-    kind: &str,
-    mut labels: BTreeMap<String, String>,
-    image: String,
-    created_at: i64,
-) -> containers::Container {
-    const NANOS: i64 = 1_000_000_000;
-    labels.insert(KIND.to_owned(), kind.to_owned());
-    let created_at = containers::Timestamp {
-        seconds: created_at / NANOS,
-        nanos: i32::try_from(created_at % NANOS).unwrap_or_default(),
-    };
-    containers::Container {
-        id: id.to_owned(),
-        labels,
-        image,
-        // cAdvisor reads its name without asking whether it is there.
-        runtime: Some(containers::container::Runtime {
-            name: "pausa".to_owned(),
-        }),
-        spec: Some(containers::Any {
-            type_url: SPEC_TYPE.to_owned(),
-            value: SPEC.to_vec(),
-        }),
-        created_at: Some(created_at),
-        updated_at: Some(created_at),
-        sandbox: String::new(),
+        Ok(Container {
+            id: id.to_owned(),
+            labels,
+            image,
+            // cAdvisor reads its name without asking whether it is there.
+            runtime: Some(containers::container::Runtime {
+                name: "pausa".to_owned(),
+            }),
+            spec: Some(containers::Any {
+                type_url: SPEC_TYPE.to_owned(),
+                value: SPEC.to_vec(),
+            }),
+            created_at: Some(created_at),
+            updated_at: Some(created_at),
+            sandbox: String::new(),
+        })
     }
 }
 
 #[async_trait]
-impl Containers for Facade {
+impl Containers for Cadvisor {
     async fn get(&self, request: Request<GetContainerRequest>) -> Reply<GetContainerResponse> {
         let GetContainerRequest { id } = in_namespace(request)?;
         let get = async {
@@ -162,7 +105,7 @@ impl Containers for Facade {
 }
 
 #[async_trait]
-impl Tasks for Facade {
+impl Tasks for Cadvisor {
     /// A container or pod that does not run has no task, as in containerd: cAdvisor tries again for a moment.
     async fn get(&self, request: Request<GetRequest>) -> Reply<GetResponse> {
         let GetRequest {
@@ -170,7 +113,8 @@ impl Tasks for Facade {
             exec_id,
         } = in_namespace(request)?;
         let get = async {
-            let pid = self.pods.pid(&container_id).filter(|_| exec_id.is_empty());
+            let found = self.pods.workload(&container_id).filter(|_| exec_id.is_empty());
+            let pid = found.and_then(|found| u32::try_from(found.pid?).ok());
             let pid = pid.ok_or_else(|| not_found("a task of container", &container_id))?;
             Ok::<_, Failure>(GetResponse {
                 process: Some(tasks::Process {
@@ -186,7 +130,7 @@ impl Tasks for Facade {
 }
 
 #[async_trait]
-impl Version for Facade {
+impl Version for Cadvisor {
     async fn version(&self, _: Request<VersionRequest>) -> Reply<VersionResponse> {
         let version = VersionResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -20,16 +20,21 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
-pub(super) use budget::BudgetLayer;
-use budget::{Clients, IMPORT_MESSAGE_MAX, STREAMS_MAX};
+use budget::{BudgetLayer, Clients, IMPORT_MESSAGE_MAX, STREAMS_MAX};
 use patience::PatienceLayer;
 
 use super::Services;
 use super::authority::LenientAuthority;
+use super::cadvisor::Cadvisor;
 use crate::accept::accept;
+use crate::error::chain;
 use crate::proto::admin::admin_server::AdminServer;
+use crate::proto::cadvisor::containers::containers_server::ContainersServer;
+use crate::proto::cadvisor::tasks::tasks_server::TasksServer;
+use crate::proto::cadvisor::version::version_server::VersionServer;
 use crate::proto::v1::image_service_server::ImageServiceServer;
 use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
+use crate::sandbox::Pods;
 
 mod budget;
 mod patience;
@@ -97,11 +102,36 @@ pub async fn serve(
     }
 }
 
-fn router(services: Services) -> Router<Stack<BudgetLayer, Stack<PatienceLayer, Identity>>> {
+/// Answers cAdvisor on `listening` until it is aborted.
+pub async fn serve_cadvisor(listening: Listening, pods: Pods) {
+    let (listener, _held) = listening.into_parts();
+    let cadvisor = Cadvisor { pods };
+    let served = builder()
+        .add_service(ContainersServer::new(cadvisor.clone()))
+        .add_service(TasksServer::new(cadvisor.clone()))
+        .add_service(VersionServer::new(cadvisor))
+        .serve_with_incoming(connections(listener))
+        .await;
+    if let Err(error) = served {
+        let error = chain(&error);
+        tracing::error!(
+            error,
+            "the server for cAdvisor has ended; kubelet's metrics have no labels of pods until a restart"
+        );
+    }
+}
+
+type Layers = Stack<BudgetLayer, Stack<PatienceLayer, Identity>>;
+
+fn builder() -> Server<Layers> {
     Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .layer(PatienceLayer)
         .layer(BudgetLayer)
+}
+
+fn router(services: Services) -> Router<Layers> {
+    builder()
         .add_service(
             RuntimeServiceServer::new(services.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
@@ -120,7 +150,7 @@ fn router(services: Services) -> Router<Stack<BudgetLayer, Stack<PatienceLayer, 
 }
 
 /// An endless stream: [`accept`] returns no error.
-pub(super) fn connections(
+fn connections(
     listener: UnixListener,
 ) -> impl Stream<Item = io::Result<LenientAuthority<UnixStream>>> + Send {
     stream::unfold((listener, Clients::default()), |(listener, clients)| async move {

@@ -18,6 +18,19 @@ use crate::proto::v1;
 use crate::require;
 use crate::state;
 
+/// A pod or container, for tools that know nothing of it but its id.
+#[derive(Debug)]
+pub struct Workload {
+    pub is_pod: bool,
+    pub labels: BTreeMap<String, String>,
+    /// The image of a container as the user wrote it; a pod has none.
+    pub image: String,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    /// The first process of a container that runs, or the monitor of a ready pod.
+    pub pid: Option<i32>,
+}
+
 impl Pods {
     /// What is known of all pods. Those being created are not shown.
     pub(super) fn views(&self) -> Vec<Arc<PodView>> {
@@ -67,19 +80,30 @@ impl Pods {
         containers
     }
 
-    /// The first process of a running container, or the monitor of a ready pod, by the whole id.
-    pub fn pid(&self, id: &str) -> Option<u32> {
-        let pid = if let Ok((_, record)) = self.container(id) {
-            match record.run {
-                RunState::Running { pid, .. } if record.id.as_str() == id => pid,
-                _ => return None,
-            }
-        } else {
-            let view = self.view(id).ok()?;
-            let found = view.pod.id.as_str() == id && view.pod.state == PodState::Ready;
-            found.then_some(view.pod.monitor_pid)?
-        };
-        u32::try_from(pid).ok()
+    /// A pod or container, by its whole id.
+    pub fn workload(&self, id: &str) -> Option<Workload> {
+        if let Ok((_, record)) = self.container(id) {
+            let pid = match record.run {
+                RunState::Running { pid, .. } => Some(pid),
+                RunState::Created | RunState::Exited(_) => None,
+            };
+            let image = record.config.image.as_ref();
+            return (record.id.as_str() == id).then(|| Workload {
+                is_pod: false,
+                labels: record.config.labels.clone(),
+                image: image.map_or_else(String::new, |image| image.user_specified_image.clone()),
+                created_at: record.created_at,
+                pid,
+            });
+        }
+        let pod = &self.view(id).ok()?.pod;
+        (pod.id.as_str() == id).then(|| Workload {
+            is_pod: true,
+            labels: pod.config.labels.clone(),
+            image: String::new(),
+            created_at: pod.created_at,
+            pid: Some(pod.monitor_pid).filter(|_| pod.state == PodState::Ready),
+        })
     }
 
     /// PodSandboxStatus; `info` only if asked for.

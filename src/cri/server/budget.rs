@@ -334,7 +334,7 @@ impl From<TooMuch> for Status {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cri) struct BudgetLayer;
+pub(super) struct BudgetLayer;
 
 impl<S> Layer<S> for BudgetLayer {
     type Service = Budget<S>;
@@ -345,7 +345,7 @@ impl<S> Layer<S> for BudgetLayer {
 }
 
 #[derive(Debug, Clone)]
-pub(in crate::cri) struct Budget<S> {
+pub(super) struct Budget<S> {
     inner: S,
 }
 

@@ -65,13 +65,13 @@ pub struct Listening {
 
 /// Removes the socket's name and frees its lock when dropped.
 #[derive(Debug)]
-pub(in crate::cri) struct Held {
+pub(super) struct Held {
     path: PathBuf,
     _lock: File,
 }
 
 impl Listening {
-    pub(in crate::cri) fn into_parts(self) -> (UnixListener, Option<Held>) {
+    pub(super) fn into_parts(self) -> (UnixListener, Option<Held>) {
         (self.listener, self.held)
     }
 }
