@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use pausa::proto::v1;
 use tonic::Code;
 
+use crate::harness::cgroup::value;
 use crate::harness::{Container, Node, map, ok, on_own_node, refused};
-use crate::resources::value;
 
 const CONTAINER: &str = "io.kubernetes.cri.blockio-class";
 const POD: &str = "blockio.resources.beta.kubernetes.io/pod";
@@ -215,6 +215,8 @@ fn a_class_that_cannot_be_had_is_refused() {
         let container = pod.create(config.clone()).await;
         container.start().await;
         assert!(container.details().await["blockIOClass"].is_null());
+        let log = node.daemon_log();
+        assert!(log.contains("does without its block I/O class"), "{log}");
     });
 }
 

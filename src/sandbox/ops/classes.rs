@@ -16,9 +16,9 @@ use std::sync::Arc;
 use super::cgroup;
 use crate::blocking::blocking;
 use crate::cgroups::blockio::{BlockIo, BlockIoError, Classes};
-use crate::config;
 use crate::container::ContainerRecord;
-use crate::error::{ErrorKind, Kinded, chain};
+use crate::error::{ErrorKind, Kinded};
+use crate::id::Id;
 use crate::proto::v1;
 use crate::resctrl;
 use crate::sandbox::error::PodError;
@@ -54,37 +54,24 @@ pub(super) async fn block_io(
         return Ok(None);
     };
     let doing = format!("put the container into the block I/O class {class:?}");
-    let failed = |error| PodError::failed(doing.clone(), error);
-    let config::BlockIo {
-        config_file,
-        ignore_not_enabled,
-    } = services.settings.block_io.clone();
-    let Some(file) = config_file else {
-        return match ignore_not_enabled {
-            true => Ok(None),
-            false => Err(failed(BlockIoError::NotConfigured)),
-        };
-    };
-    let path =
-        cgroup::path(services, pod, &record.id).map_err(|error| PodError::failed(doing.clone(), error))?;
+    let path = cgroup::path(services, pod, &record.id);
+    let path = path.map_err(|error| PodError::failed(doing.clone(), error))?;
     let (services, id, class) = (Arc::clone(services), record.id.clone(), class.to_owned());
     blocking(move || {
-        let failed = |error| PodError::failed(doing.clone(), error);
-        let rules = Classes::read(&file).and_then(|classes| classes.resolve(&class));
+        let settings = &services.settings.block_io;
+        let ignore = settings.ignore_not_enabled;
+        let Some(file) = &settings.config_file else {
+            let lack = PodError::failed(doing, BlockIoError::NotConfigured);
+            return do_without("its block I/O class", &id, &class, ignore, lack).map(|()| None);
+        };
+        let rules = Classes::read(file).and_then(|classes| classes.resolve(&class));
         let rules = rules.map_err(|error| PodError::failed(doing.clone(), error))?;
+        let failed = |error| PodError::failed(doing.clone(), error);
         let mut taken = Vec::with_capacity(rules.len());
         for tried in services.cgroups.try_block_io(&path, &rules).map_err(failed)? {
             match tried {
                 Ok(rule) => taken.push(rule),
-                Err(error) if ignore_not_enabled && error.kind() == ErrorKind::FailedPrecondition => {
-                    tracing::warn!(
-                        container = id.short(),
-                        class,
-                        error = chain(&error),
-                        "a container does without a part of its block I/O class"
-                    );
-                }
-                Err(error) => return Err(failed(error)),
+                Err(lack) => do_without("a part of its block I/O class", &id, &class, ignore, failed(lack))?,
             }
         }
         Ok(Some(BlockIo { class, rules: taken }))
@@ -103,20 +90,31 @@ pub(super) fn rdt(
     };
     match rdt_tasks(services, class) {
         Ok(_) => Ok(Some(class.to_owned())),
-        // Only where there are no classes at all.
-        Err(error)
-            if services.settings.rdt.ignore_not_enabled && error.kind() == ErrorKind::FailedPrecondition =>
-        {
-            tracing::warn!(
-                container = record.id.short(),
-                class,
-                error = error.text(),
-                "a container does without its RDT class"
-            );
-            Ok(None)
+        Err(lack) => {
+            let ignore = services.settings.rdt.ignore_not_enabled;
+            do_without("its RDT class", &record.id, class, ignore, lack).map(|()| None)
         }
-        Err(error) => Err(error),
     }
+}
+
+/// Lets a container do without what this node lacks, if that is configured. A class that does not exist is never left out.
+fn do_without(
+    what: &'static str,
+    container: &Id,
+    class: &str,
+    ignore: bool,
+    lack: PodError,
+) -> Result<(), PodError> {
+    if !ignore || lack.kind() != ErrorKind::FailedPrecondition {
+        return Err(lack);
+    }
+    tracing::warn!(
+        container = container.short(),
+        class,
+        error = lack.text(),
+        "a container does without {what}"
+    );
+    Ok(())
 }
 
 /// What the processes of a container join its RDT class with.
