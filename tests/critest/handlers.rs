@@ -2,10 +2,10 @@
 
 use pausa::proto::v1;
 
+use crate::harness::cgroup::value;
 use crate::harness::node::{Node, reference, spec};
 use crate::harness::pod::security;
 use crate::harness::{Container, Pod, ok, on_own_node};
-use crate::resources::value;
 
 async fn pod_of<'a>(node: &'a Node, handler: &str) -> Pod<'a> {
     let config = node.pod_config();
@@ -98,9 +98,7 @@ fn a_handlers_burst_follows_the_quota() {
         node.restart_with(Some("[handlers.bursty]\ncpu_burst = 50\n"))
             .await;
         let pod = pod_of(node, "bursty").await;
-        let container = pod
-            .start(|config| config.linux.get_or_insert_default().resources = Some(quota(20_000)))
-            .await;
+        let container = pod.start_with(quota(20_000)).await;
         assert_eq!(quota_and_burst(&container).await, ["20000", "10000"]);
         let in_spec = async || {
             let details = container.details().await;
@@ -129,9 +127,7 @@ fn a_handlers_burst_follows_the_quota() {
         node.restart_with(None).await;
         ok("Update", container.try_update(quota(40_000)).await);
         assert_eq!(quota_and_burst(&container).await, ["40000", "20000"]);
-        let later = pod
-            .start(|config| config.linux.get_or_insert_default().resources = Some(quota(20_000)))
-            .await;
+        let later = pod.start_with(quota(20_000)).await;
         assert_eq!(quota_and_burst(&later).await, ["20000", "0"]);
     });
 }

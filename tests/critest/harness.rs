@@ -7,6 +7,7 @@
 //! The sweep happens whatever the test did, so that one failure does not spoil the next test. Names outside the
 //! node's directories (bridge, subnet, cgroup parent) derive from its slot, which no other test has at that time.
 
+pub(crate) mod cgroup;
 pub(crate) mod container;
 pub(crate) mod daemon;
 pub(crate) mod h2;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pausa::proto::v1;
 
+use crate::harness::cgroup::file;
 use crate::harness::pod::{security, share_pids};
 use crate::harness::stream::{Transport, Want};
 use crate::harness::{Container, Pod, eventually, on_pausa, strings};
@@ -11,18 +12,9 @@ use crate::user_namespaces;
 
 /// The cgroup of the container's pod that counts pids.
 async fn pod_cgroup(container: &Container<'_>) -> PathBuf {
-    let pid = container.pid().await;
-    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the container's cgroups");
-    let find = |head: &str| {
-        let line = cgroups.lines().find_map(|line| line.split_once(head));
-        line.map(|(_, path)| path.to_owned())
-    };
-    let (root, path) = match find(":pids:/") {
-        Some(path) => ("/sys/fs/cgroup/pids", path),
-        None => ("/sys/fs/cgroup", find("0::/").expect("a cgroup of version 2")),
-    };
-    let parent = Path::new(root).join(path).parent().map(Path::to_owned);
-    parent.expect("a pod's cgroup")
+    let file = file(container.pid().await, "pids", "pids.max", "pids.max");
+    let pod = file.ancestors().nth(2).expect("a pod's cgroup");
+    pod.to_owned()
 }
 
 fn number(cgroup: &Path, file: &str) -> u64 {

@@ -1,62 +1,16 @@
 //! CPU, memory, PIDs: what kubelet asks for is what the kernel is told, and OOM is called by its name.
 
-use std::path::PathBuf;
-
 use pausa::proto::v1;
 
+use crate::harness::cgroup::{file, is_v2, value};
 use crate::harness::slot::has_slices;
-use crate::harness::{Container, Pod, eventually, map, ok, on_node, on_pausa, strings};
-
-/// A file in a container's cgroup: the name of controller and file in version 1, the name of the file in version 2.
-pub(crate) fn file(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> PathBuf {
-    let paths = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process's cgroups");
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("our mounts");
-    let place = |wanted: &dyn Fn(&str) -> bool| -> Option<PathBuf> {
-        let mount = mounts.lines().find(|line| wanted(line))?;
-        Some(PathBuf::from(mount.split(' ').nth(4)?))
-    };
-    let path_of = |wanted: &dyn Fn(&str) -> bool| {
-        let mut lines = paths
-            .lines()
-            .filter_map(|line| line.split_once(':').and_then(|(_, rest)| rest.split_once(':')));
-        lines
-            .find(|(controllers, _)| wanted(controllers))
-            .map(|(_, path)| path.trim_start_matches('/').to_owned())
-    };
-    let has = |list: &str| list.split(',').any(|name| name == controller);
-    let v1 = place(&|line| line.contains(" - cgroup ") && line.rsplit(' ').next().is_some_and(has));
-    let (root, path, file) = match v1 {
-        Some(root) => (root, path_of(&has), v1_file),
-        None => (
-            place(&|line| line.contains(" - cgroup2 ")).expect("a hierarchy"),
-            path_of(&str::is_empty),
-            v2_file,
-        ),
-    };
-    root.join(path.expect("the process is in it")).join(file)
-}
-
-pub(crate) fn value(pid: i32, controller: &str, v1_file: &str, v2_file: &str) -> String {
-    let file = file(pid, controller, v1_file, v2_file);
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-    text.trim_end().to_owned()
-}
-
-/// Whether the controllers are those of version 2.
-pub(crate) fn is_v2() -> bool {
-    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
+use crate::harness::{Container, eventually, map, ok, on_node, on_pausa, strings};
 
 fn unified(pairs: &[(&str, &str)]) -> v1::LinuxContainerResources {
     v1::LinuxContainerResources {
         unified: map(pairs),
         ..Default::default()
     }
-}
-
-async fn start<'a>(pod: &'a Pod<'_>, resources: v1::LinuxContainerResources) -> Container<'a> {
-    pod.start(|config| config.linux.get_or_insert_default().resources = Some(resources))
-        .await
 }
 
 async fn cpu(container: &Container<'_>) -> (String, String) {
@@ -94,7 +48,7 @@ fn limits() -> v1::LinuxContainerResources {
 fn limits_reach_the_kernel() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let container = start(&pod, limits()).await;
+        let container = pod.start_with(limits()).await;
         assert_eq!(cpu(&container).await, ("20000".to_owned(), "100000".to_owned()));
         let pid = container.pid().await;
         assert_eq!(memory(pid), (64 * MIB).to_string());
@@ -109,7 +63,7 @@ fn limits_reach_the_kernel() {
 fn the_status_has_the_resources() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let container = start(&pod, limits()).await;
+        let container = pod.start_with(limits()).await;
         let said = container.resources().await;
         assert_eq!(
             (said.cpu_quota, said.cpu_period, said.cpu_shares),
@@ -125,7 +79,7 @@ fn the_status_has_the_resources() {
 fn limits_change_while_it_runs() {
     on_node(async |node| {
         let pod = node.pod().await;
-        let container = start(&pod, limits()).await;
+        let container = pod.start_with(limits()).await;
         let pid = container.pid().await;
         for (quota, mib) in [(50_000, 128), (10_000, 32)] {
             let linux = v1::LinuxContainerResources {
@@ -151,7 +105,7 @@ fn limits_change_while_it_runs() {
 fn an_update_changes_only_what_it_says() {
     on_pausa(async |node| {
         let pod = node.pod().await;
-        let container = start(&pod, limits()).await;
+        let container = pod.start_with(limits()).await;
         let change = v1::LinuxContainerResources {
             cpu_quota: 30_000,
             ..Default::default()
@@ -250,11 +204,11 @@ fn swap_is_limited_as_kubelet_asks() {
         }
         let now = |pid| value(pid, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
         for (resources, expected) in cases {
-            let container = start(&pod, resources.clone()).await;
+            let container = pod.start_with(resources.clone()).await;
             assert_eq!(now(container.pid().await), expected, "{resources:?}");
         }
         // What a resize of memory leaves of it.
-        let container = start(&pod, both(96 * MIB)).await;
+        let container = pod.start_with(both(96 * MIB)).await;
         for mib in [128, 48] {
             let change = v1::LinuxContainerResources {
                 memory_limit_in_bytes: mib * MIB,
@@ -300,7 +254,7 @@ fn hugepages_are_limited() {
             hugepage_limits: limits.collect(),
             ..Default::default()
         };
-        let container = start(&pod, resources).await;
+        let container = pod.start_with(resources).await;
         for size in sizes {
             let (v1, v2) = (
                 format!("hugetlb.{}.limit_in_bytes", name(size)),
@@ -325,7 +279,7 @@ fn memory_above_high_slows_a_container_down() {
         }
         let pod = node.pod().await;
         let high = (32 * MIB).to_string();
-        let container = start(&pod, unified(&[("memory.high", &high)])).await;
+        let container = pod.start_with(unified(&[("memory.high", &high)])).await;
         let pid = container.pid().await;
         assert_eq!(value(pid, "memory", "", "memory.high"), high);
         // tail keeps what it reads: a line without an end.

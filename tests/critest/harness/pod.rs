@@ -228,6 +228,12 @@ impl Pod<'_> {
         container
     }
 
+    /// Starts the usual container with these resources.
+    pub(crate) async fn start_with(&self, resources: v1::LinuxContainerResources) -> Container<'_> {
+        self.start(|config| config.linux.get_or_insert_default().resources = Some(resources))
+            .await
+    }
+
     /// Runs the usual container as changed until its end.
     pub(crate) async fn run(&self, change: impl FnOnce(&mut v1::ContainerConfig)) -> Ended {
         self.start(change).await.end().await
