@@ -72,6 +72,7 @@ pub struct Config {
     pub rdt: Rdt,
     pub streaming: Streaming,
     pub log: Log,
+    pub stats: Stats,
     pub metrics: Metrics,
     pub cadvisor: Cadvisor,
     /// Runtime handlers by the name that a RuntimeClass uses. The handler `""` always exists and is built in.
@@ -252,6 +253,15 @@ pub struct Streaming {
     pub max_sessions_per_pod: u32,
 }
 
+/// What pods and containers use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// How often it is read in the background while somebody asks for lists of it. Answers are at most one and a half of this
+    /// old. 0: it is read for each answer.
+    pub interval_seconds: u32,
+}
+
 /// Metrics about the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -346,10 +356,17 @@ impl Default for Config {
             rdt: Rdt::default(),
             streaming: Streaming::default(),
             log: Log::default(),
+            stats: Stats::default(),
             metrics: Metrics::default(),
             cadvisor: Cadvisor::default(),
             handlers: BTreeMap::from([(String::new(), Handler::default())]),
         }
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self { interval_seconds: 10 }
     }
 }
 

@@ -53,6 +53,12 @@ pub trait Kinded: std::error::Error + Send + Sync + 'static {
     fn kind(&self) -> ErrorKind;
 }
 
+impl<T: Kinded> Kinded for std::sync::Arc<T> {
+    fn kind(&self) -> ErrorKind {
+        T::kind(self)
+    }
+}
+
 /// A failure without its type: the kind for machines, the text for people. `?` converts any [`Kinded`] error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

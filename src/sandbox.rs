@@ -34,6 +34,7 @@ mod reconcile;
 mod record;
 mod recover;
 mod registry;
+mod sampler;
 mod services;
 mod stats;
 mod status;
@@ -49,6 +50,7 @@ use error::PodError;
 use events::ContainerEvents;
 use recover::Recovered;
 use registry::Registry;
+use sampler::Sampler;
 
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::LookupError;
@@ -60,7 +62,9 @@ pub struct Pods {
     services: Arc<Services>,
     registry: Arc<Registry>,
     container_events: Arc<ContainerEvents>,
-    stats: Arc<stats::Memory>,
+    sampler: Arc<Sampler>,
+    /// Where the writable layers are, as ImageFsInfo has it.
+    writable_layers: Arc<str>,
 }
 
 impl Pods {
@@ -75,7 +79,8 @@ impl Pods {
             );
         }
         let pods = Self {
-            stats: Arc::new(stats::Memory::new(&services)),
+            sampler: Arc::new(Sampler::new(services.settings.stats_interval)),
+            writable_layers: stats::mountpoint(&services.images),
             services: Arc::new(services),
             registry: Arc::new(Registry::default()),
             container_events: Arc::default(),

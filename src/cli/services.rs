@@ -79,6 +79,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
             max_log_line: config.max_log_line,
             network_patience: NETWORK_PATIENCE,
             exec_drain: EXEC_DRAIN,
+            stats_interval: Duration::from_secs(config.stats.interval_seconds.into()),
             seccomp_root: config.seccomp.localhost_root.clone(),
         },
     };

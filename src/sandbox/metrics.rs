@@ -1,12 +1,7 @@
 //! Metrics of pods and containers under the names that cAdvisor gave them, for kubelet's `/metrics/cadvisor`.
 //!
-//! ```text
-//!   views ─▶ read: what the kernel says ─▶ Sample ─▶ table: rows of numbers ─▶ words (CRI)
-//!            blocks                                  pure
-//! ```
-//!
-//! [`table`] is the one list of all metrics: descriptors, values and documentation come from it. An entry takes its
-//! number from a [`Sample`](sample::Sample); what a sample lacks has no row. So a container has no traffic, a pod no open files, and
+//! [`table`] is the one list of all metrics: descriptors, values and documentation come from it. An entry takes its number
+//! from a [`Source`](source::Source); what that lacks has no row. So a container has no traffic, a pod no open files, and
 //! nothing is zero because the kernel does not tell it.
 //!
 //! Who a row is about is said by five labels that come first in every descriptor: `id`, `image`, `namespace`, `pod`,
@@ -20,21 +15,16 @@
 //!
 //! Sources: CRI v1 `ListMetricDescriptors`, `ListPodSandboxMetrics`; KEP-2371.
 
-mod processes;
-mod read;
-mod sample;
+mod source;
 mod table;
 mod to_cri;
 
-use std::sync::Arc;
-
-use read::Reader;
-
 use super::Pods;
-use super::record::PodState;
-use super::stats::{Wait, containers};
+use super::sampler::{List, Purpose};
 use crate::blocking::blocking;
 use crate::proto::v1;
+
+use source::FileSystem;
 
 impl Pods {
     /// Names, meanings and labels of all metrics.
@@ -44,15 +34,12 @@ impl Pods {
 
     /// The metrics of the ready pods and of their running containers.
     pub async fn list_pod_sandbox_metrics(&self) -> Vec<v1::PodSandboxMetrics> {
-        let mut views = self.views();
-        views.retain(|view| view.pod.state == PodState::Ready);
-        let measured = self.measured(&containers(&views), Wait::First).await;
-        let services = Arc::clone(&self.services);
-        blocking(move || {
-            let mut reader = Reader::new(services, measured);
-            let metrics = views.iter().map(|view| to_cri::pod(&view.pod, &reader.pod(view)));
-            metrics.collect()
-        })
-        .await
+        let views = self.ready_pods();
+        let samples = self.samples(&views, Purpose::List(List::Metrics)).await;
+        let layers = self.services.store.layout().persistent_pods().to_path_buf();
+        let filesystem = blocking(move || FileSystem::of(&layers)).await.ok();
+        let pods = views.iter().zip(&samples);
+        pods.map(|(view, sample)| to_cri::pod(view, sample, filesystem.as_ref()))
+            .collect()
     }
 }

@@ -53,15 +53,20 @@ impl Reconciler {
     /// Begins to reconcile the node, right after recovery.
     pub fn begin(pods: Pods) -> Self {
         let task = tokio::spawn(async move {
-            tokio::join!(probe(&pods), watch_cpus(&pods), async {
-                let mut rounds = interval(ROUND);
-                rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                loop {
-                    rounds.tick().await;
-                    restore_limits(&pods).await;
-                    reconcile(&pods).await;
+            tokio::join!(
+                probe(&pods),
+                watch_cpus(&pods),
+                pods.sample_in_background(),
+                async {
+                    let mut rounds = interval(ROUND);
+                    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                    loop {
+                        rounds.tick().await;
+                        restore_limits(&pods).await;
+                        reconcile(&pods).await;
+                    }
                 }
-            });
+            );
         });
         Self { task }
     }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub network_patience: Duration,
     /// How long the output of an ended exec is waited for while a child of it keeps it open.
     pub exec_drain: Duration,
+    /// How often stats are read in the background while somebody asks for lists; zero: never.
+    pub stats_interval: Duration,
     /// Directory of Localhost seccomp profiles given by relative name.
     pub seccomp_root: PathBuf,
 }

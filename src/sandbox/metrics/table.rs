@@ -2,12 +2,14 @@
 //!
 //! Names, labels and units are cAdvisor's, which dashboards and alerts ask for.
 
+use std::borrow::Cow;
+
 use Values::{Each, One};
 
-use super::sample::{Layer, Sample};
+use super::source::{Layer, Source};
 use crate::cgroups::{DeviceIo, HugePages, MemoryStats, Operation, Pressure, Pressures, Stalls};
 use crate::proto::v1::MetricType;
-use crate::sandbox::stats::Interface;
+use crate::sandbox::sampler::Interface;
 
 /// A metric.
 #[derive(Debug)]
@@ -18,19 +20,19 @@ pub(super) struct Metric {
     values: Values,
 }
 
-/// How a metric's numbers are taken out of a sample.
+/// How a metric's numbers are taken out of their source.
 #[derive(Debug)]
 enum Values {
     /// The one there is, or none.
-    One(fn(&Sample) -> Option<u64>),
+    One(fn(&Source<'_>) -> Option<u64>),
     /// As many as there are, with the values of labels of their own.
-    Each(&'static [&'static str], fn(&Sample) -> Vec<Row>),
+    Each(&'static [&'static str], for<'a> fn(&Source<'a>) -> Vec<Row<'a>>),
 }
 
 /// A number, and the values of the labels that its metric has beside those that say what it is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) labels: Vec<String>,
+pub(super) struct Row<'a> {
+    pub(super) labels: Vec<Cow<'a, str>>,
     pub(super) value: u64,
 }
 
@@ -43,11 +45,11 @@ impl Metric {
         }
     }
 
-    /// Its numbers in a sample, none where the sample lacks them.
-    pub(super) fn rows(&self, sample: &Sample) -> Vec<Row> {
+    /// Its numbers, none where they are not known.
+    pub(super) fn rows<'a>(&self, source: &Source<'a>) -> Vec<Row<'a>> {
         match self.values {
-            One(read) => read(sample).map(|value| row([], value)).into_iter().collect(),
-            Each(_, read) => read(sample),
+            One(read) => read(source).map(|value| row([], value)).into_iter().collect(),
+            Each(_, read) => read(source),
         }
     }
 }
@@ -231,12 +233,12 @@ pub(super) static METRICS: &[Metric] = &[
     gauge(
         "container_fs_inodes_total",
         "Inodes of the writable layer's file system.",
-        Each(DEVICE, |s| layer(s, |layer| Some(layer.inodes))),
+        Each(DEVICE, |s| layer(s, |layer| Some(layer.filesystem.inodes))),
     ),
     gauge(
         "container_fs_inodes_free",
         "Free inodes of the writable layer's file system.",
-        Each(DEVICE, |s| layer(s, |layer| Some(layer.inodes_free))),
+        Each(DEVICE, |s| layer(s, |layer| Some(layer.filesystem.inodes_free))),
     ),
     counter(
         "container_fs_reads_bytes_total",
@@ -271,12 +273,12 @@ pub(super) static METRICS: &[Metric] = &[
     gauge(
         "container_threads",
         "Threads, those of processes with a single one included.",
-        One(|s| Some(s.stats.pids.as_ref()?.current)),
+        One(|s| Some(s.counters?.stats.pids.as_ref()?.current)),
     ),
     gauge(
         "container_threads_max",
         "How many threads there may be; 0 without a limit.",
-        One(|s| Some(s.stats.pids.as_ref()?.limit.unwrap_or(0))),
+        One(|s| Some(s.counters?.stats.pids.as_ref()?.limit.unwrap_or(0))),
     ),
     gauge(
         "container_file_descriptors",
@@ -379,8 +381,8 @@ const fn gauge(name: &'static str, help: &'static str, values: Values) -> Metric
     }
 }
 
-fn row<const N: usize>(labels: [&str; N], value: u64) -> Row {
-    let labels = labels.map(str::to_owned).into();
+fn row<const N: usize>(labels: [&str; N], value: u64) -> Row<'_> {
+    let labels = labels.map(Cow::Borrowed).into();
     Row { labels, value }
 }
 
@@ -392,7 +394,7 @@ fn seconds_since_epoch(nanoseconds: i64) -> Option<u64> {
     u64::try_from(nanoseconds).ok().map(seconds)
 }
 
-fn faults(memory: &MemoryStats) -> Vec<Row> {
+fn faults(memory: &MemoryStats) -> Vec<Row<'_>> {
     vec![
         row(["pgfault", "container"], memory.own_page_faults),
         row(["pgfault", "hierarchy"], memory.page_faults),
@@ -401,26 +403,35 @@ fn faults(memory: &MemoryStats) -> Vec<Row> {
     ]
 }
 
-fn huge_pages(sample: &Sample, value: fn(&HugePages) -> Option<u64>) -> Vec<Row> {
-    let pages = sample.stats.huge_pages.iter();
+fn huge_pages<'a>(source: &Source<'a>, value: fn(&HugePages) -> Option<u64>) -> Vec<Row<'a>> {
+    let pages = source
+        .counters
+        .into_iter()
+        .flat_map(|counters| &counters.stats.huge_pages);
     let rows = pages.filter_map(|pages| Some(row([&pages.size], value(pages)?)));
     rows.collect()
 }
 
-fn interfaces(sample: &Sample, value: fn(&Interface) -> u64) -> Vec<Row> {
-    let interfaces = sample.traffic.iter();
+fn interfaces<'a>(source: &Source<'a>, value: fn(&Interface) -> u64) -> Vec<Row<'a>> {
+    let interfaces = source.traffic.iter();
     let rows = interfaces.map(|one| row([&one.name], value(one)));
     rows.collect()
 }
 
-fn layer(sample: &Sample, value: fn(&Layer) -> Option<u64>) -> Vec<Row> {
-    let layer = sample.layer.iter();
-    let rows = layer.filter_map(|layer| Some(row([&layer.device], value(layer)?)));
+fn layer<'a>(source: &Source<'a>, value: fn(&Layer<'_>) -> Option<u64>) -> Vec<Row<'a>> {
+    let rows = source
+        .layer
+        .into_iter()
+        .filter_map(|layer| Some(row([&layer.filesystem.device], value(&layer)?)));
     rows.collect()
 }
 
-fn devices(sample: &Sample, counted: fn(&DeviceIo) -> &Vec<(Operation, u64)>, wanted: Operation) -> Vec<Row> {
-    let devices = sample.devices.iter();
+fn devices<'a>(
+    source: &Source<'a>,
+    counted: fn(&DeviceIo) -> &Vec<(Operation, u64)>,
+    wanted: Operation,
+) -> Vec<Row<'a>> {
+    let devices = source.counters.into_iter().flat_map(|counters| &counters.devices);
     let rows = devices.filter_map(|(name, io)| {
         let found = counted(io).iter().find(|(operation, _)| *operation == wanted);
         found.map(|(_, value)| row([name], *value))
@@ -428,22 +439,29 @@ fn devices(sample: &Sample, counted: fn(&DeviceIo) -> &Vec<(Operation, u64)>, wa
     rows.collect()
 }
 
-fn device_usage(sample: &Sample) -> Vec<Row> {
+fn device_usage<'a>(source: &Source<'a>) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
-    for (name, io) in &sample.devices {
-        let (major, minor) = (io.major.to_string(), io.minor.to_string());
+    for (name, io) in source.counters.into_iter().flat_map(|counters| &counters.devices) {
         let usage = io.bytes.iter();
-        rows.extend(usage.map(|(operation, bytes)| row([name, &major, &minor, operation.as_str()], *bytes)));
+        rows.extend(usage.map(|(operation, bytes)| Row {
+            labels: vec![
+                Cow::Borrowed(&**name),
+                io.major.to_string().into(),
+                io.minor.to_string().into(),
+                operation.as_str().into(),
+            ],
+            value: *bytes,
+        }));
     }
     rows
 }
 
 fn stalls(
-    sample: &Sample,
+    source: &Source<'_>,
     resource: fn(&Pressures) -> &Option<Pressure>,
     which: fn(&Pressure) -> Option<Stalls>,
 ) -> Option<u64> {
-    let pressure = resource(&sample.pressures).as_ref()?;
+    let pressure = resource(&source.counters?.pressures).as_ref()?;
     which(pressure).map(|stalls| seconds(stalls.total_ns))
 }
 

@@ -1,80 +1,139 @@
-//! Numbers in CRI's words. What is not known is unset.
+//! Samples in CRI's words. What is not known is unset.
 
-use super::layers::Measured;
-use super::sample::Sample;
 use crate::cgroups::{Pressure, Stalls};
 use crate::container::ContainerRecord;
 use crate::proto::v1;
-use crate::sandbox::record::PodRecord;
+use crate::sandbox::record::PodView;
+use crate::sandbox::sampler::{ContainerSample, Counters, Interface, Measured, PodCounters, PodSample};
+
+/// The interface that CNI makes first.
+const DEFAULT: &str = "eth0";
+
+/// A container, with all attributes as they were given.
+pub(super) fn container(
+    record: &ContainerRecord,
+    sample: Option<&ContainerSample>,
+    mountpoint: &str,
+) -> v1::ContainerStats {
+    let usage = Usage {
+        counters: sample.and_then(ContainerSample::counters),
+        rate: sample.and_then(|sample| sample.rate?.rate),
+    };
+    let layer = sample.and_then(|sample| sample.layer.as_ref());
+    v1::ContainerStats {
+        attributes: Some(v1::ContainerAttributes {
+            id: record.id.to_string(),
+            metadata: record.config.metadata.clone(),
+            labels: record.config.labels.clone(),
+            annotations: record.config.annotations.clone(),
+        }),
+        cpu: usage.cpu(),
+        memory: usage.memory(),
+        writable_layer: layer.map(|layer| filesystem(layer, mountpoint)),
+        swap: usage.swap(),
+        io: usage.io(),
+    }
+}
+
+/// A pod with its containers; one without a sample has no usage.
+pub(super) fn pod(view: &PodView, sample: Option<&PodSample>, mountpoint: &str) -> v1::PodSandboxStats {
+    let pod = &view.pod;
+    v1::PodSandboxStats {
+        attributes: Some(v1::PodSandboxAttributes {
+            id: pod.id.to_string(),
+            metadata: pod.config.metadata.clone(),
+            labels: pod.config.labels.clone(),
+            annotations: pod.config.annotations.clone(),
+        }),
+        linux: sample.map(|sample| {
+            let usage = Usage {
+                counters: sample.counters.as_ref().map(PodCounters::counters),
+                rate: sample.rate.and_then(|reading| reading.rate),
+            };
+            let containers = view.containers.values();
+            v1::LinuxPodSandboxStats {
+                cpu: usage.cpu(),
+                memory: usage.memory(),
+                network: network(&sample.traffic, sample.at),
+                process: usage.processes(),
+                io: usage.io(),
+                containers: containers
+                    .map(|record| container(record, sample.containers.get(&record.id), mountpoint))
+                    .collect(),
+            }
+        }),
+        windows: None,
+    }
+}
 
 /// What a pod or container uses.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usage<'a> {
-    pub(super) sample: Option<&'a Sample>,
+struct Usage<'a> {
+    counters: Option<&'a Counters>,
     /// Nanoseconds of CPU time per second.
-    pub(super) rate: Option<u64>,
+    rate: Option<u64>,
 }
 
 impl Usage<'_> {
-    pub(super) fn cpu(self) -> Option<v1::CpuUsage> {
-        let sample = self.sample?;
-        let cpu = sample.stats.cpu.as_ref()?;
+    fn cpu(self) -> Option<v1::CpuUsage> {
+        let counters = self.counters?;
+        let cpu = counters.stats.cpu.as_ref()?;
         Some(v1::CpuUsage {
-            timestamp: sample.at,
+            timestamp: counters.at,
             usage_core_nano_seconds: Some(value(cpu.usage_ns)),
             usage_nano_cores: self.rate.map(value),
-            psi: sample.pressures.cpu.as_ref().map(pressure),
+            psi: counters.pressures.cpu.as_ref().map(pressure),
         })
     }
 
-    pub(super) fn memory(self) -> Option<v1::MemoryUsage> {
-        let sample = self.sample?;
-        let memory = sample.stats.memory.as_ref()?;
+    fn memory(self) -> Option<v1::MemoryUsage> {
+        let counters = self.counters?;
+        let memory = counters.stats.memory.as_ref()?;
         let available = |limit: u64| limit.saturating_sub(memory.working_set);
         Some(v1::MemoryUsage {
-            timestamp: sample.at,
+            timestamp: counters.at,
             working_set_bytes: Some(value(memory.working_set)),
             available_bytes: memory.limit.map(available).map(value),
             usage_bytes: Some(value(memory.usage)),
             rss_bytes: Some(value(memory.rss)),
             page_faults: Some(value(memory.page_faults)),
             major_page_faults: Some(value(memory.major_page_faults)),
-            psi: sample.pressures.memory.as_ref().map(pressure),
+            psi: counters.pressures.memory.as_ref().map(pressure),
         })
     }
 
-    pub(super) fn swap(self) -> Option<v1::SwapUsage> {
-        let sample = self.sample?;
-        let memory = sample.stats.memory.as_ref()?;
+    fn swap(self) -> Option<v1::SwapUsage> {
+        let counters = self.counters?;
+        let memory = counters.stats.memory.as_ref()?;
         let available = |limit: u64| limit.saturating_sub(memory.swap);
         Some(v1::SwapUsage {
-            timestamp: sample.at,
+            timestamp: counters.at,
             swap_available_bytes: memory.swap_limit.map(available).map(value),
             swap_usage_bytes: Some(value(memory.swap)),
         })
     }
 
     /// CRI has nothing but pressure here.
-    pub(super) fn io(self) -> Option<v1::IoUsage> {
-        let sample = self.sample?;
-        let io = sample.pressures.io.as_ref()?;
+    fn io(self) -> Option<v1::IoUsage> {
+        let counters = self.counters?;
+        let io = counters.pressures.io.as_ref()?;
         Some(v1::IoUsage {
-            timestamp: sample.at,
+            timestamp: counters.at,
             psi: Some(pressure(io)),
         })
     }
 
-    pub(super) fn processes(self) -> Option<v1::ProcessUsage> {
-        let sample = self.sample?;
+    fn processes(self) -> Option<v1::ProcessUsage> {
+        let counters = self.counters?;
         Some(v1::ProcessUsage {
-            timestamp: sample.at,
-            process_count: Some(value(sample.stats.pids.as_ref()?.current)),
+            timestamp: counters.at,
+            process_count: Some(value(counters.stats.pids.as_ref()?.current)),
         })
     }
 }
 
 /// Space of a writable layer, and where it is.
-pub(super) fn filesystem(measured: &Measured, mountpoint: &str) -> v1::FilesystemUsage {
+fn filesystem(measured: &Measured, mountpoint: &str) -> v1::FilesystemUsage {
     v1::FilesystemUsage {
         timestamp: measured.at,
         fs_id: Some(v1::FilesystemIdentifier {
@@ -85,27 +144,24 @@ pub(super) fn filesystem(measured: &Measured, mountpoint: &str) -> v1::Filesyste
     }
 }
 
-/// Which container it is, all as it was given.
-pub(super) fn container_attributes(record: &ContainerRecord) -> v1::ContainerAttributes {
-    v1::ContainerAttributes {
-        id: record.id.to_string(),
-        metadata: record.config.metadata.clone(),
-        labels: record.config.labels.clone(),
-        annotations: record.config.annotations.clone(),
-    }
+/// eth0, or else the first, is the default one; CRI wants it apart from the others.
+fn network(all: &[Interface], timestamp: i64) -> Option<v1::NetworkUsage> {
+    let default = all.iter().find(|one| one.name == DEFAULT).or(all.first())?;
+    let others = all.iter().filter(|one| !std::ptr::eq(*one, default));
+    Some(v1::NetworkUsage {
+        timestamp,
+        default_interface: Some(interface(default)),
+        interfaces: others.map(interface).collect(),
+    })
 }
 
-/// A pod; one that is not ready has no usage.
-pub(super) fn pod(pod: &PodRecord, linux: Option<v1::LinuxPodSandboxStats>) -> v1::PodSandboxStats {
-    v1::PodSandboxStats {
-        attributes: Some(v1::PodSandboxAttributes {
-            id: pod.id.to_string(),
-            metadata: pod.config.metadata.clone(),
-            labels: pod.config.labels.clone(),
-            annotations: pod.config.annotations.clone(),
-        }),
-        linux,
-        windows: None,
+fn interface(interface: &Interface) -> v1::NetworkInterfaceUsage {
+    v1::NetworkInterfaceUsage {
+        name: interface.name.clone(),
+        rx_bytes: Some(value(interface.received.bytes)),
+        rx_errors: Some(value(interface.received.errors)),
+        tx_bytes: Some(value(interface.sent.bytes)),
+        tx_errors: Some(value(interface.sent.errors)),
     }
 }
 

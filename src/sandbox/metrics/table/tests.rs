@@ -1,11 +1,43 @@
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::cgroups::{CpuStats, CpuTimes, PidStats, Stats, Throttling};
-use crate::sandbox::metrics::sample::{Processes, Spec};
-use crate::sandbox::stats::Traffic;
+use crate::sandbox::metrics::source::{FileSystem, Spec};
+use crate::sandbox::sampler::{Counters, Processes, Traffic};
+
+/// A source and what it is made of.
+#[derive(Debug, Clone)]
+pub(in crate::sandbox::metrics) struct Sample {
+    pub(in crate::sandbox::metrics) at: i64,
+    counters: Counters,
+    traffic: Vec<Interface>,
+    layer: Option<u64>,
+    processes: Option<Processes>,
+    spec: Option<Spec>,
+    started_at: Option<i64>,
+}
+
+impl Sample {
+    pub(in crate::sandbox::metrics) fn source(&self) -> Source<'_> {
+        static FILESYSTEM: LazyLock<FileSystem> = LazyLock::new(FileSystem::default);
+        Source {
+            at: self.at,
+            counters: Some(&self.counters),
+            traffic: &self.traffic,
+            layer: self.layer.map(|usage| Layer {
+                filesystem: &FILESYSTEM,
+                usage: Some(usage),
+                limit: 2,
+            }),
+            processes: self.processes,
+            spec: self.spec,
+            started_at: self.started_at,
+        }
+    }
+}
 
 /// A sample that lacks nothing.
 fn full() -> Sample {
@@ -66,24 +98,24 @@ fn full() -> Sample {
     };
     Sample {
         at: 1_999_999_999,
-        stats: Stats {
-            cpu: Some(cpu),
-            memory: Some(memory),
-            pids: Some(PidStats::default()),
-            io: Vec::new(),
-            huge_pages: vec![huge("2MB", Some(3)), huge("1GB", None)],
+        counters: Counters {
+            stats: Stats {
+                cpu: Some(cpu),
+                memory: Some(memory),
+                pids: Some(PidStats::default()),
+                io: Vec::new(),
+                huge_pages: vec![huge("2MB", Some(3)), huge("1GB", None)],
+            },
+            pressures: Pressures {
+                cpu: pressure(1),
+                memory: pressure(3),
+                io: pressure(5),
+            },
+            devices: vec![("/dev/sda1".into(), io)],
+            ..Counters::now()
         },
-        pressures: Pressures {
-            cpu: pressure(1),
-            memory: pressure(3),
-            io: pressure(5),
-        },
-        devices: vec![("/dev/sda1".to_owned(), io)],
         traffic: vec![interface],
-        layer: Some(Layer {
-            usage: Some(1),
-            ..Layer::default()
-        }),
+        layer: Some(1),
         processes: Some(Processes {
             count: 1,
             descriptors: Some(2),
@@ -107,7 +139,7 @@ pub(in crate::sandbox::metrics) fn arbitrary() -> impl Strategy<Value = Sample> 
     (names, parts, any::<i64>()).prop_map(|(names, parts, at)| {
         let mut sample = full();
         let [cpu, memory, pids, layer, processes, spec, started, pressures] = parts;
-        let stats = &mut sample.stats;
+        let stats = &mut sample.counters.stats;
         stats.cpu.take_if(|_| cpu);
         stats.memory.take_if(|_| memory);
         stats.pids.take_if(|_| pids);
@@ -116,7 +148,7 @@ pub(in crate::sandbox::metrics) fn arbitrary() -> impl Strategy<Value = Sample> 
         sample.spec.take_if(|_| spec);
         sample.started_at.take_if(|_| started);
         if pressures {
-            sample.pressures = Pressures::default();
+            sample.counters.pressures = Pressures::default();
         }
         let named = |list: &mut Vec<Interface>| {
             let one = list.remove(0);
@@ -126,10 +158,9 @@ pub(in crate::sandbox::metrics) fn arbitrary() -> impl Strategy<Value = Sample> 
             }));
         };
         named(&mut sample.traffic);
-        let (_, io) = sample.devices.remove(0);
-        sample
-            .devices
-            .extend(names.iter().map(|name| (name.clone(), io.clone())));
+        let (_, io) = sample.counters.devices.remove(0);
+        let devices = names.iter().map(|name| (name.as_str().into(), io.clone()));
+        sample.counters.devices.extend(devices);
         sample.at = at;
         sample
     })
@@ -137,8 +168,9 @@ pub(in crate::sandbox::metrics) fn arbitrary() -> impl Strategy<Value = Sample> 
 
 fn rows(sample: &Sample, name: &str) -> Vec<(Vec<String>, u64)> {
     let metric = METRICS.iter().find(|metric| metric.name == name).unwrap();
-    let rows = metric.rows(sample).into_iter();
-    rows.map(|row| (row.labels, row.value)).collect()
+    let rows = metric.rows(&sample.source()).into_iter();
+    rows.map(|row| (row.labels.into_iter().map(Cow::into_owned).collect(), row.value))
+        .collect()
 }
 
 fn labelled(labels: &[&str], value: u64) -> (Vec<String>, u64) {
@@ -151,8 +183,8 @@ fn a_full_sample_has_every_metric_and_an_empty_one_none() {
     assert_eq!(names.len(), METRICS.len(), "a name is there twice");
     let full = full();
     for metric in METRICS {
-        assert_ne!(metric.rows(&full), [], "{}", metric.name);
-        assert_eq!(metric.rows(&Sample::default()), [], "{}", metric.name);
+        assert_ne!(metric.rows(&full.source()), [], "{}", metric.name);
+        assert_eq!(metric.rows(&Source::default()), [], "{}", metric.name);
         let counts = metric.name.ends_with("_total") && metric.name != "container_fs_inodes_total"
             || metric.name == "container_memory_failcnt";
         assert_eq!(metric.kind == MetricType::Counter, counts, "{}", metric.name);

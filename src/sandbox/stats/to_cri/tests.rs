@@ -1,12 +1,9 @@
-use std::time::Instant;
-
 use super::*;
 use crate::cgroups::{CpuStats, MemoryStats, PidStats, Pressures, Stats};
 
-fn sample(memory: MemoryStats) -> Sample {
-    Sample {
+fn sample(memory: MemoryStats) -> Counters {
+    Counters {
         at: 9,
-        instant: Instant::now(),
         stats: Stats {
             cpu: Some(CpuStats {
                 usage_ns: 70,
@@ -30,6 +27,7 @@ fn sample(memory: MemoryStats) -> Sample {
             }),
             ..Pressures::default()
         },
+        ..Counters::now()
     }
 }
 
@@ -44,7 +42,7 @@ fn what_is_known_is_set_with_its_time() {
         ..MemoryStats::default()
     });
     let usage = Usage {
-        sample: Some(&sample),
+        counters: Some(&sample),
         rate: Some(11),
     };
     let cpu = usage.cpu().unwrap();
@@ -69,14 +67,14 @@ fn what_is_not_known_is_unset() {
         ..MemoryStats::default()
     });
     let usage = Usage {
-        sample: Some(&sample),
+        counters: Some(&sample),
         rate: None,
     };
     assert_eq!(usage.cpu().unwrap().usage_nano_cores, None);
     assert_eq!(usage.memory().unwrap().available_bytes, None);
     assert_eq!(usage.swap().unwrap().swap_available_bytes, None);
     let nothing = Usage {
-        sample: None,
+        counters: None,
         rate: None,
     };
     assert_eq!(
@@ -94,8 +92,33 @@ fn memory_above_a_lowered_limit_has_nothing_available() {
         ..MemoryStats::default()
     });
     let usage = Usage {
-        sample: Some(&sample),
+        counters: Some(&sample),
         rate: None,
     };
     assert_eq!(usage.memory().unwrap().available_bytes, Some(value(0)));
+}
+
+#[test]
+fn the_default_interface_is_eth0_or_the_first_and_not_among_the_others() {
+    let divided = |names: &[&str]| {
+        let all: Vec<_> = names
+            .iter()
+            .map(|name| Interface {
+                name: (*name).to_owned(),
+                ..Interface::default()
+            })
+            .collect();
+        let usage = network(&all, 7)?;
+        let others = usage.interfaces.into_iter().map(|one| one.name);
+        Some((usage.default_interface?.name, others.collect::<Vec<_>>()))
+    };
+    assert_eq!(
+        divided(&["net1", "eth0"]),
+        Some(("eth0".into(), vec!["net1".into()]))
+    );
+    assert_eq!(
+        divided(&["net2", "net1"]),
+        Some(("net2".into(), vec!["net1".into()]))
+    );
+    assert_eq!(divided(&[]), None);
 }

@@ -55,26 +55,6 @@ fn what_a_pod_may_call_its_interfaces() {
     assert_eq!(names(&many).len(), MAX_INTERFACES);
 }
 
-#[test]
-fn the_default_interface_is_eth0_or_the_first_and_not_among_the_others() {
-    let divided = |text: &str| {
-        let usage = divide(parse(text.as_bytes()), 7)?;
-        let others = usage.interfaces.into_iter().map(|one| one.name);
-        Some((usage.default_interface?.name, others.collect::<Vec<_>>()))
-    };
-    let line = |name: &str| format!("{name}: 1 2 3 4 5 6 7 8 9 10 11 12\n");
-    let (eth0, net1, net2) = (line("eth0"), line("net1"), line("net2"));
-    assert_eq!(
-        divided(&format!("{net1}{eth0}")),
-        Some(("eth0".into(), vec!["net1".into()]))
-    );
-    assert_eq!(
-        divided(&format!("{net2}{net1}")),
-        Some(("net2".into(), vec!["net1".into()]))
-    );
-    assert_eq!(divided(&line("lo")), None);
-}
-
 proptest! {
     #[test]
     fn no_text_breaks_it(text in prop::collection::vec(any::<u8>(), 0..2000)) {

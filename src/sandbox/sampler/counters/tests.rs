@@ -1,15 +1,13 @@
 use super::*;
 
-fn sample(usage_ns: u64, memory: Option<u64>) -> Sample {
+fn sample(usage_ns: u64, memory: Option<u64>) -> Counters {
     let usage = |usage| MemoryStats {
         usage,
         working_set: usage / 2,
         limit: Some(1 << 20),
         ..MemoryStats::default()
     };
-    Sample {
-        at: 1,
-        instant: Instant::now(),
+    Counters {
         stats: Stats {
             cpu: Some(CpuStats {
                 usage_ns,
@@ -22,13 +20,13 @@ fn sample(usage_ns: u64, memory: Option<u64>) -> Sample {
             }),
             ..Stats::default()
         },
-        pressures: Pressures::default(),
+        ..Counters::now()
     }
 }
 
 #[test]
 fn a_sum_has_no_limits_and_needs_no_complete_parts() {
-    let sum = Sample::sum([
+    let sum = Counters::sum([
         &sample(1, None),
         &sample(u64::MAX, Some(10)),
         &sample(1, Some(20)),
@@ -39,5 +37,5 @@ fn a_sum_has_no_limits_and_needs_no_complete_parts() {
     assert_eq!((memory.usage, memory.working_set, memory.limit), (30, 15, None));
     let pids = sum.stats.pids.unwrap();
     assert_eq!((pids.current, pids.limit), (6, None));
-    assert!(Sample::sum([]).is_none());
+    assert!(Counters::sum([]).is_none());
 }

@@ -1,46 +1,46 @@
 //! What the kernel says of a cgroup, and when it was asked.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::cgroups::{CgroupError, CgroupPath, Cgroups, CpuStats, MemoryStats, PidStats, Pressures, Stats};
+use crate::cgroups::{CpuStats, DeviceIo, MemoryStats, PidStats, Pressures, Stats};
 
 /// One reading of a cgroup.
 #[derive(Debug, Clone)]
-pub(super) struct Sample {
+pub(in crate::sandbox) struct Counters {
     /// Nanoseconds since the epoch, for CRI.
-    pub(super) at: i64,
+    pub(in crate::sandbox) at: i64,
     /// The same moment, for rates: this clock is not set.
-    pub(super) instant: Instant,
-    pub(super) stats: Stats,
-    pub(super) pressures: Pressures,
+    pub(in crate::sandbox) instant: Instant,
+    pub(in crate::sandbox) stats: Stats,
+    pub(in crate::sandbox) pressures: Pressures,
+    /// Detail: the block devices that it has used, with their names.
+    pub(in crate::sandbox) devices: Vec<(Arc<str>, DeviceIo)>,
 }
 
-impl Sample {
-    /// Reads a cgroup; none if there is none.
-    pub(super) fn read(cgroups: &Cgroups, path: &CgroupPath) -> Result<Option<Self>, CgroupError> {
-        let cgroup = match cgroups.open_counters(path) {
-            Ok(cgroup) => cgroup,
-            Err(CgroupError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(Self {
+impl Counters {
+    /// A reading that is about to be made.
+    pub(in crate::sandbox) fn now() -> Self {
+        Self {
             at: crate::state::now(),
             instant: Instant::now(),
-            stats: cgroup.stats()?,
-            pressures: cgroup.pressures(),
-        }))
+            stats: Stats::default(),
+            pressures: Pressures::default(),
+            devices: Vec::new(),
+        }
     }
 
     /// What several cgroups used together; none of none. Pressure and limits have no sum.
-    pub(super) fn sum<'a>(samples: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+    pub(super) fn sum<'a>(readings: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
         let mut sum: Option<Self> = None;
-        for sample in samples {
+        for reading in readings {
             let sum = sum.get_or_insert_with(|| Self {
                 stats: Stats::default(),
                 pressures: Pressures::default(),
-                ..*sample
+                devices: Vec::new(),
+                ..*reading
             });
-            add(&mut sum.stats, &sample.stats);
+            add(&mut sum.stats, &reading.stats);
         }
         sum
     }

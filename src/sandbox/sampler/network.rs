@@ -9,15 +9,12 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, stat, statat};
 use rustix::io::Errno;
 
-use crate::proto::v1;
 use crate::sandbox::record::PodRecord;
 
 /// Interfaces that are reported; a line is about 130 bytes.
 const MAX_INTERFACES: usize = 256;
 /// Most bytes that are read of one file.
 const MAX_TEXT: usize = 64 << 10;
-/// The interface that CNI makes first.
-const DEFAULT: &str = "eth0";
 
 /// What an interface has counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,13 +33,8 @@ pub(in crate::sandbox) struct Traffic {
     pub(in crate::sandbox) dropped: u64,
 }
 
-/// The traffic of a pod with a network of its own; none if it has no interface, or has ended.
-pub(super) fn usage(pod: &PodRecord) -> Option<v1::NetworkUsage> {
-    divide(interfaces(pod), crate::state::now())
-}
-
 /// The interfaces of a pod with a network of its own, without loopback; none of one that has ended.
-pub(in crate::sandbox) fn interfaces(pod: &PodRecord) -> Vec<Interface> {
+pub(super) fn interfaces(pod: &PodRecord) -> Vec<Interface> {
     let text = pod.netns.as_deref().map(|netns| read(&monitor(pod, netns)?));
     text.and_then(Result::ok)
         .map_or_else(Vec::new, |text| parse(&text))
@@ -113,30 +105,6 @@ fn interface(line: &[u8]) -> Option<Interface> {
         received: traffic(received),
         sent: traffic([a, b, c, d]),
     })
-}
-
-/// eth0, or else the first, is the default one; CRI wants it apart from the others.
-fn divide(mut all: Vec<Interface>, timestamp: i64) -> Option<v1::NetworkUsage> {
-    if all.is_empty() {
-        return None;
-    }
-    let default = all.iter().position(|one| one.name == DEFAULT).unwrap_or(0);
-    Some(v1::NetworkUsage {
-        timestamp,
-        default_interface: Some(to_cri(all.remove(default))),
-        interfaces: all.into_iter().map(to_cri).collect(),
-    })
-}
-
-fn to_cri(interface: Interface) -> v1::NetworkInterfaceUsage {
-    let value = |value| Some(v1::UInt64Value { value });
-    v1::NetworkInterfaceUsage {
-        name: interface.name,
-        rx_bytes: value(interface.received.bytes),
-        rx_errors: value(interface.received.errors),
-        tx_bytes: value(interface.sent.bytes),
-        tx_errors: value(interface.sent.errors),
-    }
 }
 
 #[cfg(test)]

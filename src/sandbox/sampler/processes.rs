@@ -14,10 +14,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, RawDir, fstat, openat, readlinkat_raw};
 use rustix::io::Errno;
 
-use super::sample::Processes;
-
 /// Bytes of `limits` that are read; it has about 1300.
 const MAX_LIMITS: usize = 4096;
+
+/// The processes of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::sandbox) struct Processes {
+    pub(in crate::sandbox) count: u64,
+    /// Open descriptors of all of them, and sockets among these.
+    pub(in crate::sandbox) descriptors: Option<u64>,
+    pub(in crate::sandbox) sockets: Option<u64>,
+    /// How many descriptors the first process may open.
+    pub(in crate::sandbox) max_descriptors: Option<u64>,
+}
 
 /// How much is looked at of one container.
 #[derive(Debug, Clone, Copy)]
