@@ -1,8 +1,11 @@
 //! Compiles `proto/` to Rust without a system protoc, and embeds the monitor.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use prost_types::FileDescriptorSet;
 
 type BoxError = Box<dyn std::error::Error>;
 
@@ -165,8 +168,53 @@ fn compile_protocols() -> Result<(), BoxError> {
     for secret in ["password", "auth", "identity_token", "registry_token"] {
         cri.field_attribute(format!(".runtime.v1.AuthConfig.{secret}"), "#[serde(skip)]");
     }
-    let descriptors = protox::compile(["runtime/v1/api.proto"], [root])?;
-    tonic_prost_build::configure().compile_fds_with_config(descriptors, cri)?;
+    let descriptors = protox::compile(["runtime/v1/api.proto", "pausa/lists/v1/lists.proto"], [root])?;
+    cri.bytes([".pausa.lists.v1"]);
+    let server = descriptors.clone();
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds_with_config(descriptors, cri)?;
+    compile_cri_server(server)
+}
+
+/// RPCs of CRI whose response is one list, of which the server sends encoded items (`proto/pausa/lists`).
+const LISTS: [&str; 11] = [
+    "ListContainers",
+    "ListContainerStats",
+    "ListPodSandbox",
+    "ListPodSandboxMetrics",
+    "ListPodSandboxStats",
+    "StreamContainers",
+    "StreamContainerStats",
+    "StreamImages",
+    "StreamPodSandboxes",
+    "StreamPodSandboxMetrics",
+    "StreamPodSandboxStats",
+];
+
+/// Generates the server's half of CRI's services, which takes CRI's messages, and answers [`LISTS`] with encoded items.
+fn compile_cri_server(mut descriptors: FileDescriptorSet) -> Result<(), BoxError> {
+    const LIST: &str = ".pausa.lists.v1.List";
+    let mut lists = BTreeSet::from(LISTS);
+    let services = descriptors.file.iter_mut().flat_map(|file| &mut file.service);
+    for method in services.flat_map(|service| &mut service.method) {
+        if lists.remove(method.name()) {
+            method.output_type = Some(LIST.to_owned());
+        }
+    }
+    if !lists.is_empty() {
+        return Err(format!("CRI does not have the RPCs {lists:?}").into());
+    }
+    let directory = PathBuf::from(env::var("OUT_DIR")?).join("server");
+    std::fs::create_dir_all(&directory)?;
+    let mut config = messages();
+    config
+        .extern_path(".runtime.v1", "crate::proto::v1")
+        .extern_path(".pausa.lists.v1", "crate::proto::lists");
+    tonic_prost_build::configure()
+        .build_client(false)
+        .out_dir(directory)
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

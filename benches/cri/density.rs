@@ -18,8 +18,15 @@ pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: 
         let started: Vec<_> = futures_util::stream::iter(0..options.idle_pods)
             .map(|_| async {
                 let pod = node.run_pod(node.pod_config()).await;
-                let pid = pod.start(latency::speak).await.pid().await;
-                (pod.id, pid)
+                let mut pids = Vec::new();
+                for number in 0..options.containers {
+                    let container = pod.start(|config| {
+                        config.metadata.get_or_insert_default().name = format!("speaker-{number}");
+                        latency::speak(config);
+                    });
+                    pids.push(container.await.pid().await);
+                }
+                (pod.id, pids)
             })
             .buffer_unordered(options.at_once)
             .collect()
@@ -27,7 +34,7 @@ pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: 
         let pods = f64::from(u32::try_from(started.len()).expect("not that many pods"));
         let what = format!("{} pods, {} at a time", started.len(), options.at_once);
         table.add(&what, "pods/s", name, pods / start.elapsed().as_secs_f64());
-        let containers: Vec<i32> = started.iter().map(|(_, pid)| *pid).collect();
+        let containers: Vec<i32> = started.iter().flat_map(|(_, pids)| pids.clone()).collect();
         let helpers = memory::processes()
             .into_iter()
             .filter(|pid| !before.contains(pid) && !containers.contains(pid));
@@ -43,6 +50,18 @@ pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: 
             memory::pss(daemon.as_slice()) / 1024.0,
         );
         latency::lists(name, node, options.calls, table).await;
+        let (used, start) = (memory::cpu_seconds(daemon), Instant::now());
+        latency::stats(name, node, options, table).await;
+        let used = memory::cpu_seconds(daemon) - used;
+        let share = 100.0 * used / start.elapsed().as_secs_f64();
+        table.add(
+            "daemon's CPU while stats are asked for",
+            "% of a core",
+            name,
+            share,
+        );
+        let pss = memory::pss(daemon.as_slice()) / 1024.0;
+        table.add("daemon's PSS then", "MiB", name, pss);
         let start = Instant::now();
         futures_util::stream::iter(&started)
             .for_each_concurrent(options.at_once, |(id, _)| async move {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pausa::proto::v1;
 
+use crate::Options;
 use crate::harness::{Node, Pod, ok, strings};
 use crate::table::Table;
 
@@ -82,34 +83,43 @@ pub(crate) async fn lists(name: &str, node: &Node, count: usize, table: &mut Tab
     let mut runtime = node.runtime();
     for _ in 0..count {
         let start = Instant::now();
-        ok(
-            "ListPodSandbox",
-            runtime
-                .list_pod_sandbox(v1::ListPodSandboxRequest::default())
-                .await,
-        );
+        let request = v1::ListPodSandboxRequest::default();
+        ok("ListPodSandbox", runtime.list_pod_sandbox(request).await);
         table.time("ListPodSandbox, all these pods", name, start.elapsed());
         let start = Instant::now();
-        ok(
-            "ListContainers",
-            runtime
-                .list_containers(v1::ListContainersRequest::default())
-                .await,
-        );
+        let request = v1::ListContainersRequest::default();
+        ok("ListContainers", runtime.list_containers(request).await);
         table.time("ListContainers, all these pods", name, start.elapsed());
+    }
+}
+
+/// The stats and metrics of the pods that run now, asked for as rarely as kubelet asks. A runtime may answer from what it has
+/// read before, but in the first round.
+pub(crate) async fn stats(name: &str, node: &Node, options: &Options, table: &mut Table) {
+    let mut runtime = node.runtime();
+    for round in 0..=options.stats_rounds {
+        let mut time = |rpc: &str, since: Instant| {
+            if round > 0 {
+                table.time(&format!("{rpc}, all these pods"), name, since.elapsed());
+            }
+        };
         let start = Instant::now();
+        let request = v1::ListContainerStatsRequest::default();
+        ok("ListContainerStats", runtime.list_container_stats(request).await);
+        time("ListContainerStats", start);
+        let start = Instant::now();
+        let request = v1::ListPodSandboxStatsRequest::default();
         ok(
-            "ListContainerStats",
-            runtime
-                .list_container_stats(v1::ListContainerStatsRequest::default())
-                .await,
+            "ListPodSandboxStats",
+            runtime.list_pod_sandbox_stats(request).await,
         );
-        table.time("ListContainerStats, all these pods", name, start.elapsed());
+        time("ListPodSandboxStats", start);
         let start = Instant::now();
         let request = v1::ListPodSandboxMetricsRequest::default();
         // containerd serves it since 2.2.
         if runtime.list_pod_sandbox_metrics(request).await.is_ok() {
-            table.time("ListPodSandboxMetrics, all these pods", name, start.elapsed());
+            time("ListPodSandboxMetrics", start);
         }
+        tokio::time::sleep(Duration::from_secs(options.stats_interval)).await;
     }
 }

@@ -43,12 +43,21 @@ struct Options {
     /// Number of pods that are started one after the other, each with one container.
     #[arg(long, default_value_t = 30)]
     pods: usize,
-    /// Number of calls of ExecSync and of each list.
+    /// Number of calls of ExecSync and of the lists of pods and containers.
     #[arg(long, default_value_t = 50)]
     calls: usize,
     /// Number of pods that run at the same time, to measure density and memory.
     #[arg(long, default_value_t = 50)]
     idle_pods: usize,
+    /// Number of containers in each of these pods.
+    #[arg(long, default_value_t = 1)]
+    containers: usize,
+    /// Number of calls of each list of stats and metrics.
+    #[arg(long, default_value_t = 10)]
+    stats_rounds: usize,
+    /// Seconds between them.
+    #[arg(long, default_value_t = 10)]
+    stats_interval: u64,
     /// Number of these pods that are started in parallel.
     #[arg(long, default_value_t = 8)]
     at_once: usize,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pausa_layer::Usage;
+use prost::Message as _;
 use tonic::{Request, async_trait};
 
 use super::call::{Reply, call, call_with};
@@ -10,8 +11,10 @@ use super::stream::{Messages, messages};
 use super::{Services, status};
 use crate::config::Handler;
 use crate::error::Failure;
+use crate::proto::lists::List;
+use crate::proto::server::image_service_server::ImageService;
 use crate::proto::v1;
-use crate::proto::v1::image_service_server::ImageService;
+
 use crate::require;
 
 impl Services {
@@ -36,7 +39,7 @@ impl ImageService for Services {
         call("ListImages", "", list).await
     }
 
-    type StreamImagesStream = Messages<v1::StreamImagesResponse>;
+    type StreamImagesStream = Messages<List>;
 
     async fn stream_images(
         &self,
@@ -48,7 +51,8 @@ impl ImageService for Services {
                 require::known_handler("filter.image", image, self.handlers())?;
             }
             let images = self.pods.images().list(filter.image.as_ref());
-            Ok::<_, Failure>(messages(images, |images| v1::StreamImagesResponse { images }))
+            let images = images.iter().map(|image| image.encode_to_vec().into());
+            Ok::<_, Failure>(messages(images.collect()))
         };
         call("StreamImages", "", list).await
     }

@@ -7,8 +7,9 @@ use super::call::{Reply, call};
 use super::stream::{Messages, messages};
 use super::{NodeInfo, Services, status};
 use crate::error::{ErrorKind, Failure};
+use crate::proto::lists::List;
+use crate::proto::server::runtime_service_server::RuntimeService;
 use crate::proto::v1;
-use crate::proto::v1::runtime_service_server::RuntimeService;
 use crate::sandbox::Pods;
 
 /// The version of kubelet's own API that all runtimes report since CRI v1alpha1.
@@ -67,31 +68,23 @@ impl RuntimeService for Services {
         call("PodSandboxStatus", &request.pod_sandbox_id, status).await
     }
 
-    async fn list_pod_sandbox(
-        &self,
-        request: Request<v1::ListPodSandboxRequest>,
-    ) -> Reply<v1::ListPodSandboxResponse> {
+    async fn list_pod_sandbox(&self, request: Request<v1::ListPodSandboxRequest>) -> Reply<List> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
             let items = self.pods.list_pod_sandbox(&filter);
-            Ok::<_, Failure>(v1::ListPodSandboxResponse { items })
+            Ok::<_, Failure>(List { items })
         };
         call("ListPodSandbox", "", list).await
     }
 
-    type StreamPodSandboxesStream = Messages<v1::StreamPodSandboxesResponse>;
+    type StreamPodSandboxesStream = Messages<List>;
 
     async fn stream_pod_sandboxes(
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Reply<Self::StreamPodSandboxesStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let list = async {
-            let items = self.pods.list_pod_sandbox(&filter);
-            Ok::<_, Failure>(messages(items, |pod_sandboxes| v1::StreamPodSandboxesResponse {
-                pod_sandboxes,
-            }))
-        };
+        let list = async { Ok::<_, Failure>(messages(self.pods.list_pod_sandbox(&filter))) };
         call("StreamPodSandboxes", "", list).await
     }
 
@@ -131,31 +124,23 @@ impl RuntimeService for Services {
         call("RemoveContainer", &id, self.pods.remove_container(request)).await
     }
 
-    async fn list_containers(
-        &self,
-        request: Request<v1::ListContainersRequest>,
-    ) -> Reply<v1::ListContainersResponse> {
+    async fn list_containers(&self, request: Request<v1::ListContainersRequest>) -> Reply<List> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let containers = self.pods.list_containers(&filter);
-            Ok::<_, Failure>(v1::ListContainersResponse { containers })
+            let items = self.pods.list_containers(&filter);
+            Ok::<_, Failure>(List { items })
         };
         call("ListContainers", "", list).await
     }
 
-    type StreamContainersStream = Messages<v1::StreamContainersResponse>;
+    type StreamContainersStream = Messages<List>;
 
     async fn stream_containers(
         &self,
         request: Request<v1::StreamContainersRequest>,
     ) -> Reply<Self::StreamContainersStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let list = async {
-            let items = self.pods.list_containers(&filter);
-            Ok::<_, Failure>(messages(items, |containers| v1::StreamContainersResponse {
-                containers,
-            }))
-        };
+        let list = async { Ok::<_, Failure>(messages(self.pods.list_containers(&filter))) };
         call("StreamContainers", "", list).await
     }
 
@@ -220,31 +205,23 @@ impl RuntimeService for Services {
         call("ContainerStats", &id, self.pods.container_stats(request)).await
     }
 
-    async fn list_container_stats(
-        &self,
-        request: Request<v1::ListContainerStatsRequest>,
-    ) -> Reply<v1::ListContainerStatsResponse> {
+    async fn list_container_stats(&self, request: Request<v1::ListContainerStatsRequest>) -> Reply<List> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let stats = self.pods.list_container_stats(filter).await;
-            Ok::<_, Failure>(v1::ListContainerStatsResponse { stats })
+            let items = self.pods.list_container_stats(filter).await;
+            Ok::<_, Failure>(List { items })
         };
         call("ListContainerStats", "", list).await
     }
 
-    type StreamContainerStatsStream = Messages<v1::StreamContainerStatsResponse>;
+    type StreamContainerStatsStream = Messages<List>;
 
     async fn stream_container_stats(
         &self,
         request: Request<v1::StreamContainerStatsRequest>,
     ) -> Reply<Self::StreamContainerStatsStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let list = async {
-            let stats = self.pods.list_container_stats(filter).await;
-            Ok::<_, Failure>(messages(stats, |container_stats| {
-                v1::StreamContainerStatsResponse { container_stats }
-            }))
-        };
+        let list = async { Ok::<_, Failure>(messages(self.pods.list_container_stats(filter).await)) };
         call("StreamContainerStats", "", list).await
     }
 
@@ -257,31 +234,23 @@ impl RuntimeService for Services {
         call("PodSandboxStats", &id, self.pods.pod_sandbox_stats(request)).await
     }
 
-    async fn list_pod_sandbox_stats(
-        &self,
-        request: Request<v1::ListPodSandboxStatsRequest>,
-    ) -> Reply<v1::ListPodSandboxStatsResponse> {
+    async fn list_pod_sandbox_stats(&self, request: Request<v1::ListPodSandboxStatsRequest>) -> Reply<List> {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
-            let stats = self.pods.list_pod_sandbox_stats(filter).await;
-            Ok::<_, Failure>(v1::ListPodSandboxStatsResponse { stats })
+            let items = self.pods.list_pod_sandbox_stats(filter).await;
+            Ok::<_, Failure>(List { items })
         };
         call("ListPodSandboxStats", "", list).await
     }
 
-    type StreamPodSandboxStatsStream = Messages<v1::StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxStatsStream = Messages<List>;
 
     async fn stream_pod_sandbox_stats(
         &self,
         request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Reply<Self::StreamPodSandboxStatsStream> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let list = async {
-            let stats = self.pods.list_pod_sandbox_stats(filter).await;
-            Ok::<_, Failure>(messages(stats, |pod_sandbox_stats| {
-                v1::StreamPodSandboxStatsResponse { pod_sandbox_stats }
-            }))
-        };
+        let list = async { Ok::<_, Failure>(messages(self.pods.list_pod_sandbox_stats(filter).await)) };
         call("StreamPodSandboxStats", "", list).await
     }
 
@@ -353,29 +322,21 @@ impl RuntimeService for Services {
         call("ListMetricDescriptors", "", list).await
     }
 
-    async fn list_pod_sandbox_metrics(
-        &self,
-        _: Request<v1::ListPodSandboxMetricsRequest>,
-    ) -> Reply<v1::ListPodSandboxMetricsResponse> {
+    async fn list_pod_sandbox_metrics(&self, _: Request<v1::ListPodSandboxMetricsRequest>) -> Reply<List> {
         let list = async {
-            let pod_metrics = self.pods.list_pod_sandbox_metrics().await;
-            Ok::<_, Failure>(v1::ListPodSandboxMetricsResponse { pod_metrics })
+            let items = self.pods.list_pod_sandbox_metrics().await;
+            Ok::<_, Failure>(List { items })
         };
         call("ListPodSandboxMetrics", "", list).await
     }
 
-    type StreamPodSandboxMetricsStream = Messages<v1::StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = Messages<List>;
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        let list = async {
-            let metrics = self.pods.list_pod_sandbox_metrics().await;
-            Ok::<_, Failure>(messages(metrics, |pod_sandbox_metrics| {
-                v1::StreamPodSandboxMetricsResponse { pod_sandbox_metrics }
-            }))
-        };
+        let list = async { Ok::<_, Failure>(messages(self.pods.list_pod_sandbox_metrics().await)) };
         call("StreamPodSandboxMetrics", "", list).await
     }
 }

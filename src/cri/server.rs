@@ -32,8 +32,8 @@ use crate::proto::admin::admin_server::AdminServer;
 use crate::proto::cadvisor::containers::containers_server::ContainersServer;
 use crate::proto::cadvisor::tasks::tasks_server::TasksServer;
 use crate::proto::cadvisor::version::version_server::VersionServer;
-use crate::proto::v1::image_service_server::ImageServiceServer;
-use crate::proto::v1::runtime_service_server::RuntimeServiceServer;
+use crate::proto::server::image_service_server::ImageServiceServer;
+use crate::proto::server::runtime_service_server::RuntimeServiceServer;
 use crate::sandbox::Pods;
 
 mod budget;

@@ -5,9 +5,11 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures_util::Stream;
-use prost::Message;
 use tonic::Status;
+
+use crate::proto::lists::List;
 
 /// The messages of one answer.
 pub(super) type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -17,21 +19,17 @@ const ITEMS: usize = 200;
 /// Encoded items in one message at most, if it is more than one item.
 const BYTES: usize = 4 * 1024 * 1024;
 
-/// Deals `items` out to messages that `wrap` makes.
-pub(super) fn messages<I, T>(items: Vec<I>, wrap: fn(Vec<I>) -> T) -> Messages<T>
-where
-    I: Message + 'static,
-    T: Send + 'static,
-{
-    let packs = pack(items).into_iter().map(move |items| Ok(wrap(items)));
+/// Deals encoded `items` out to messages.
+pub(super) fn messages(items: Vec<Bytes>) -> Messages<List> {
+    let packs = pack(items).into_iter().map(|items| Ok(List { items }));
     Box::pin(futures_util::stream::iter(packs.collect::<Vec<_>>()))
 }
 
-fn pack<I: Message>(items: Vec<I>) -> Vec<Vec<I>> {
-    let mut packs: Vec<Vec<I>> = Vec::new();
+fn pack(items: Vec<Bytes>) -> Vec<Vec<Bytes>> {
+    let mut packs: Vec<Vec<Bytes>> = Vec::new();
     let mut size = 0;
     for item in items {
-        let more = item.encoded_len();
+        let more = item.len();
         match packs.last_mut() {
             Some(pack) if pack.len() < ITEMS && size + more <= BYTES => {
                 size += more;

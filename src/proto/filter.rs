@@ -8,19 +8,30 @@ use std::collections::BTreeMap;
 use super::v1;
 
 impl v1::PodSandboxFilter {
-    pub(crate) fn matches(&self, pod: &v1::PodSandbox) -> bool {
-        pod.id.starts_with(&self.id)
-            && self.state.is_none_or(|wanted| wanted.state == pod.state)
-            && has_labels(&self.label_selector, &pod.labels)
+    pub(crate) fn matches(
+        &self,
+        id: &str,
+        state: v1::PodSandboxState,
+        labels: &BTreeMap<String, String>,
+    ) -> bool {
+        id.starts_with(&self.id)
+            && self.state.is_none_or(|wanted| wanted.state == i32::from(state))
+            && has_labels(&self.label_selector, labels)
     }
 }
 
 impl v1::ContainerFilter {
-    pub(crate) fn matches(&self, container: &v1::Container) -> bool {
-        container.id.starts_with(&self.id)
-            && container.pod_sandbox_id.starts_with(&self.pod_sandbox_id)
-            && self.state.is_none_or(|wanted| wanted.state == container.state)
-            && has_labels(&self.label_selector, &container.labels)
+    pub(crate) fn matches(
+        &self,
+        id: &str,
+        pod_id: &str,
+        state: v1::ContainerState,
+        labels: &BTreeMap<String, String>,
+    ) -> bool {
+        id.starts_with(&self.id)
+            && pod_id.starts_with(&self.pod_sandbox_id)
+            && self.state.is_none_or(|wanted| wanted.state == i32::from(state))
+            && has_labels(&self.label_selector, labels)
     }
 }
 

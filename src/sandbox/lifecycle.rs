@@ -347,13 +347,10 @@ impl Lifecycle {
 
     /// What readers see; nothing while the pod is being created.
     pub(super) fn view(&self) -> Option<PodView> {
-        (self.record.state != PodState::Creating).then(|| PodView {
-            pod: Arc::clone(&self.record),
-            containers: self
-                .containers
-                .iter()
-                .map(|(id, container)| (id.clone(), Arc::clone(&container.record)))
-                .collect(),
+        (self.record.state != PodState::Creating).then(|| {
+            let records = self.containers.iter();
+            let containers = records.map(|(id, container)| (id.clone(), Arc::clone(&container.record)));
+            PodView::new(Arc::clone(&self.record), containers.collect())
         })
     }
 

@@ -15,9 +15,11 @@
 //!
 //! Sources: CRI v1 `ListMetricDescriptors`, `ListPodSandboxMetrics`; KEP-2371.
 
+mod encode;
 mod source;
 mod table;
-mod to_cri;
+
+use bytes::Bytes;
 
 use super::Pods;
 use super::sampler::{List, Purpose};
@@ -29,17 +31,17 @@ use source::FileSystem;
 impl Pods {
     /// Names, meanings and labels of all metrics.
     pub fn metric_descriptors() -> Vec<v1::MetricDescriptor> {
-        to_cri::descriptors()
+        encode::descriptors()
     }
 
-    /// The metrics of the ready pods and of their running containers.
-    pub async fn list_pod_sandbox_metrics(&self) -> Vec<v1::PodSandboxMetrics> {
+    /// The metrics of the ready pods and of their running containers, as encoded items of ListPodSandboxMetrics.
+    pub async fn list_pod_sandbox_metrics(&self) -> Vec<Bytes> {
         let views = self.ready_pods();
         let samples = self.samples(&views, Purpose::List(List::Metrics)).await;
         let layers = self.services.store.layout().persistent_pods().to_path_buf();
         let filesystem = blocking(move || FileSystem::of(&layers)).await.ok();
         let pods = views.iter().zip(&samples);
-        pods.map(|(view, sample)| to_cri::pod(view, sample, filesystem.as_ref()))
+        pods.map(|(view, sample)| encode::pod(view, sample, filesystem.as_ref()).into())
             .collect()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 use pausa_layer::Usage;
 
@@ -62,22 +63,27 @@ impl Pods {
         Ok(found.ok_or_else(absent)?)
     }
 
-    pub fn list_pod_sandbox(&self, filter: &v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
-        let mut pods: Vec<_> = self
-            .views()
-            .iter()
-            .map(|view| status::list_item(&view.pod))
-            .collect();
-        pods.retain(|pod| filter.matches(pod));
-        pods
+    /// The encoded items of ListPodSandbox.
+    pub fn list_pod_sandbox(&self, filter: &v1::PodSandboxFilter) -> Vec<Bytes> {
+        let mut views = self.views();
+        views.retain(|view| {
+            let pod = &view.pod;
+            filter.matches(pod.id.as_str(), status::state(pod), &pod.config.labels)
+        });
+        views.iter().map(|view| view.list_item()).collect()
     }
 
-    pub fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<v1::Container> {
-        let views = self.views();
-        let records = views.iter().flat_map(|view| view.containers.values());
-        let mut containers: Vec<_> = records.map(|record| container::list_item(record)).collect();
-        containers.retain(|container| filter.matches(container));
-        containers
+    /// The encoded items of ListContainers.
+    pub fn list_containers(&self, filter: &v1::ContainerFilter) -> Vec<Bytes> {
+        let mut items = Vec::new();
+        for view in self.views() {
+            let matching = view.container_list_items().filter(|(record, _)| {
+                let (id, pod) = (record.id.as_str(), record.pod.as_str());
+                filter.matches(id, pod, record.state(), &record.config.labels)
+            });
+            items.extend(matching.map(|(_, item)| item.clone()));
+        }
+        items
     }
 
     /// A pod or container, by its whole id.

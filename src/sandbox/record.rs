@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use pausa_monitor_protocol::IdRange;
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
-use crate::container::ContainerRecord;
+use super::status;
+use crate::container::{self, ContainerRecord};
 use crate::id::Id;
 use crate::lsm::selinux::PodLabel;
 use crate::network::Attachment;
@@ -156,4 +159,43 @@ pub(super) struct PodView {
     pub pod: Arc<PodRecord>,
     /// Its containers, those being made left out.
     pub containers: BTreeMap<Id, Arc<ContainerRecord>>,
+    items: OnceLock<ListItems>,
+}
+
+/// A pod and its containers as the items of lists, encoded: kubelet lists all of them every second.
+#[derive(Debug, Clone)]
+struct ListItems {
+    pod: Bytes,
+    containers: Vec<Bytes>,
+}
+
+impl PodView {
+    pub(super) fn new(pod: Arc<PodRecord>, containers: BTreeMap<Id, Arc<ContainerRecord>>) -> Self {
+        let items = OnceLock::new();
+        Self {
+            pod,
+            containers,
+            items,
+        }
+    }
+
+    /// Its item in ListPodSandbox.
+    pub(super) fn list_item(&self) -> Bytes {
+        self.items().pod.clone()
+    }
+
+    /// Its containers with their items in ListContainers.
+    pub(super) fn container_list_items(&self) -> impl Iterator<Item = (&Arc<ContainerRecord>, &Bytes)> {
+        self.containers.values().zip(&self.items().containers)
+    }
+
+    fn items(&self) -> &ListItems {
+        self.items.get_or_init(|| {
+            let encode = |record: &Arc<ContainerRecord>| container::list_item(record).encode_to_vec().into();
+            ListItems {
+                pod: status::list_item(&self.pod).encode_to_vec().into(),
+                containers: self.containers.values().map(encode).collect(),
+            }
+        })
+    }
 }

@@ -13,16 +13,18 @@
 //!
 //! Sources: CRI v1 `ContainerStats`, `PodSandboxStats`; KEP-2371 (stats from CRI), KEP-4205 (PSI).
 
+mod encode;
 mod to_cri;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pausa_layer::Usage;
 
 use super::Pods;
 use super::error::PodError;
 use super::record::PodState;
-use super::sampler::{ContainerSample, List, Purpose};
+use super::sampler::{List, Purpose};
 use crate::container::ContainerRecord;
 use crate::error::Failure;
 use crate::image::Images;
@@ -54,24 +56,28 @@ impl Pods {
             return Err(PodError::failed(doing, Arc::clone(error)).into());
         }
         Ok(v1::ContainerStatsResponse {
-            stats: Some(self.stats_of(&record, sample)),
+            stats: Some(to_cri::container(&record, sample, &self.writable_layers)),
         })
     }
 
-    /// Usage of the containers that match. One whose cgroup cannot be read is left with what could be.
-    pub async fn list_container_stats(&self, filter: v1::ContainerStatsFilter) -> Vec<v1::ContainerStats> {
+    /// Usage of the containers that match, as encoded items of ListContainerStats. One whose cgroup cannot be read is left
+    /// with what could be.
+    pub async fn list_container_stats(&self, filter: v1::ContainerStatsFilter) -> Vec<Bytes> {
         let matches = |record: &ContainerRecord| {
             filter.matches(record.id.as_str(), record.pod.as_str(), &record.config.labels)
         };
         let mut views = self.views();
         views.retain(|view| view.containers.values().any(|record| matches(record)));
         let samples = self.samples(&views, Purpose::List(List::ContainerStats)).await;
-        let mut stats = Vec::new();
+        let mut items = Vec::new();
         for (view, sample) in views.iter().zip(&samples) {
             let records = view.containers.values().filter(|record| matches(record));
-            stats.extend(records.map(|record| self.stats_of(record, sample.containers.get(&record.id))));
+            items.extend(records.map(|record| {
+                let sample = sample.containers.get(&record.id);
+                Bytes::from(encode::container(record, sample, &self.writable_layers))
+            }));
         }
-        stats
+        items
     }
 
     /// Usage of one pod.
@@ -95,20 +101,13 @@ impl Pods {
         Ok(v1::PodSandboxStatsResponse { stats: Some(stats) })
     }
 
-    /// Usage of the ready pods that match.
-    pub async fn list_pod_sandbox_stats(
-        &self,
-        filter: v1::PodSandboxStatsFilter,
-    ) -> Vec<v1::PodSandboxStats> {
+    /// Usage of the ready pods that match, as encoded items of ListPodSandboxStats.
+    pub async fn list_pod_sandbox_stats(&self, filter: v1::PodSandboxStatsFilter) -> Vec<Bytes> {
         let mut views = self.ready_pods();
         views.retain(|view| filter.matches(view.pod.id.as_str(), &view.pod.config.labels));
         let samples = self.samples(&views, Purpose::List(List::PodStats)).await;
         let pods = views.iter().zip(&samples);
-        pods.map(|(view, sample)| to_cri::pod(view, Some(sample), &self.writable_layers))
+        pods.map(|(view, sample)| encode::pod(view, sample, &self.writable_layers).into())
             .collect()
-    }
-
-    fn stats_of(&self, record: &ContainerRecord, sample: Option<&ContainerSample>) -> v1::ContainerStats {
-        to_cri::container(record, sample, &self.writable_layers)
     }
 }

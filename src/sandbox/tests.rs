@@ -85,9 +85,6 @@ impl Pods {
             (container.id.clone(), Arc::new(container))
         });
         let containers = containers.collect();
-        handle.publish(Arc::new(PodView {
-            pod: Arc::new(record),
-            containers,
-        }));
+        handle.publish(Arc::new(PodView::new(Arc::new(record), containers)));
     }
 }

@@ -12,10 +12,7 @@ const DELETED: Kind = Kind::ContainerDeletedEvent;
 fn view(state: PodState) -> PodView {
     let mut record = pod_record(v1::PodSandboxConfig::default());
     record.state = state;
-    PodView {
-        pod: Arc::new(record),
-        containers: [].into(),
-    }
+    PodView::new(Arc::new(record), [].into())
 }
 
 fn with(view: &PodView, record: &ContainerRecord, run: RunState) -> PodView {

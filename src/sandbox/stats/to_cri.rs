@@ -15,18 +15,27 @@ pub(super) fn container(
     sample: Option<&ContainerSample>,
     mountpoint: &str,
 ) -> v1::ContainerStats {
+    let config = &record.config;
+    v1::ContainerStats {
+        attributes: Some(v1::ContainerAttributes {
+            id: record.id.to_string(),
+            metadata: config.metadata.clone(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
+        }),
+        ..container_usage(sample, mountpoint)
+    }
+}
+
+/// [`container`] without its attributes.
+pub(super) fn container_usage(sample: Option<&ContainerSample>, mountpoint: &str) -> v1::ContainerStats {
     let usage = Usage {
         counters: sample.and_then(ContainerSample::counters),
         rate: sample.and_then(|sample| sample.rate?.rate),
     };
     let layer = sample.and_then(|sample| sample.layer.as_ref());
     v1::ContainerStats {
-        attributes: Some(v1::ContainerAttributes {
-            id: record.id.to_string(),
-            metadata: record.config.metadata.clone(),
-            labels: record.config.labels.clone(),
-            annotations: record.config.annotations.clone(),
-        }),
+        attributes: None,
         cpu: usage.cpu(),
         memory: usage.memory(),
         writable_layer: layer.map(|layer| filesystem(layer, mountpoint)),
@@ -37,32 +46,40 @@ pub(super) fn container(
 
 /// A pod with its containers; one without a sample has no usage.
 pub(super) fn pod(view: &PodView, sample: Option<&PodSample>, mountpoint: &str) -> v1::PodSandboxStats {
-    let pod = &view.pod;
+    let config = &view.pod.config;
     v1::PodSandboxStats {
         attributes: Some(v1::PodSandboxAttributes {
-            id: pod.id.to_string(),
-            metadata: pod.config.metadata.clone(),
-            labels: pod.config.labels.clone(),
-            annotations: pod.config.annotations.clone(),
+            id: view.pod.id.to_string(),
+            metadata: config.metadata.clone(),
+            labels: config.labels.clone(),
+            annotations: config.annotations.clone(),
         }),
         linux: sample.map(|sample| {
-            let usage = Usage {
-                counters: sample.counters.as_ref().map(PodCounters::counters),
-                rate: sample.rate.and_then(|reading| reading.rate),
-            };
             let containers = view.containers.values();
             v1::LinuxPodSandboxStats {
-                cpu: usage.cpu(),
-                memory: usage.memory(),
-                network: network(&sample.traffic, sample.at),
-                process: usage.processes(),
-                io: usage.io(),
                 containers: containers
                     .map(|record| container(record, sample.containers.get(&record.id), mountpoint))
                     .collect(),
+                ..pod_usage(sample)
             }
         }),
         windows: None,
+    }
+}
+
+/// What a pod uses, without its containers.
+pub(super) fn pod_usage(sample: &PodSample) -> v1::LinuxPodSandboxStats {
+    let usage = Usage {
+        counters: sample.counters.as_ref().map(PodCounters::counters),
+        rate: sample.rate.and_then(|reading| reading.rate),
+    };
+    v1::LinuxPodSandboxStats {
+        cpu: usage.cpu(),
+        memory: usage.memory(),
+        network: network(&sample.traffic, sample.at),
+        process: usage.processes(),
+        io: usage.io(),
+        containers: Vec::new(),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Metrics in CRI's words.
+//! Metrics in CRI's words, encoded: a pod has some 150, which have most of their labels in common. Tags are those of CRI's
+//! `metrics.proto`.
 
 use super::source::{FileSystem, Layer, Source, Spec};
 use super::table::METRICS;
 use crate::container::RunState;
-use crate::proto::v1;
+use crate::proto::{encode, v1};
 use crate::sandbox::record::{PodName, PodView};
 use crate::sandbox::sampler::{PodCounters, PodSample};
 
@@ -12,6 +13,9 @@ const SUBJECT: [&str; 5] = ["id", "image", "namespace", "pod", "container"];
 
 /// Their values.
 type Subject<'a> = [&'a str; SUBJECT.len()];
+
+/// The tag of `Metric.label_values`.
+const LABEL_VALUES: u32 = 4;
 
 /// The `container` of a pod's traffic.
 const POD: &str = "POD";
@@ -25,28 +29,26 @@ pub(super) fn descriptors() -> Vec<v1::MetricDescriptor> {
     descriptors.collect()
 }
 
-pub(super) fn pod(
-    view: &PodView,
-    sample: &PodSample,
-    filesystem: Option<&FileSystem>,
-) -> v1::PodSandboxMetrics {
+/// An encoded `PodSandboxMetrics`.
+pub(super) fn pod(view: &PodView, sample: &PodSample, filesystem: Option<&FileSystem>) -> Vec<u8> {
     let PodName { name, namespace, .. } = &view.pod.name();
     let id = view.pod.id.as_str();
+    let mut pod = Vec::with_capacity(64 << 10);
+    encode::text(1, id, &mut pod);
     let traffic = Source {
         at: sample.at,
         traffic: &sample.traffic,
         ..Source::default()
     };
-    let mut rows = metrics(&traffic, &[id, "", namespace, name, POD]);
+    metrics(&traffic, &[id, "", namespace, name, POD], &mut pod);
     if let Some(PodCounters::Own(counters)) = &sample.counters {
         let total = Source {
             at: counters.at,
             counters: Some(counters),
             ..Source::default()
         };
-        rows.extend(metrics(&total, &[id, "", namespace, name, ""]));
+        metrics(&total, &[id, "", namespace, name, ""], &mut pod);
     }
-    let mut containers = Vec::new();
     for record in view.containers.values() {
         if let RunState::Running { started_at, .. } = record.run
             && let Some(sample) = sample.containers.get(&record.id)
@@ -61,39 +63,42 @@ pub(super) fn pod(
                 started_at: Some(started_at),
                 ..Source::default()
             };
-            let subject = [
-                record.id.as_str(),
-                &record.image.name,
-                namespace,
-                name,
-                &record.name().0,
-            ];
-            containers.push(v1::ContainerMetrics {
-                container_id: record.id.to_string(),
-                metrics: metrics(&source, &subject),
-            });
+            let id = record.id.as_str();
+            let mut container = Vec::with_capacity(32 << 10);
+            encode::text(1, id, &mut container);
+            let subject = [id, &record.image.name, namespace, name, &record.name().0];
+            metrics(&source, &subject, &mut container);
+            encode::bytes(3, &container, &mut pod);
         }
     }
-    v1::PodSandboxMetrics {
-        pod_sandbox_id: id.to_owned(),
-        metrics: rows,
-        container_metrics: containers,
-    }
+    pod
 }
 
-/// All metrics that are known.
-fn metrics(source: &Source<'_>, subject: &Subject<'_>) -> Vec<v1::Metric> {
-    let mut rows = Vec::with_capacity(METRICS.len());
-    for metric in METRICS {
-        rows.extend(metric.rows(source).into_iter().map(|row| v1::Metric {
-            name: metric.name.to_owned(),
-            timestamp: source.at,
-            metric_type: metric.kind.into(),
-            label_values: texts(subject, &row.labels),
-            value: Some(v1::UInt64Value { value: row.value }),
-        }));
+/// Writes all metrics that are known, each a `Metric` in a list that has the tag 2.
+fn metrics(source: &Source<'_>, subject: &Subject<'_>, buffer: &mut Vec<u8>) {
+    let mut labels = Vec::with_capacity(512);
+    for value in subject {
+        encode::bytes(LABEL_VALUES, value.as_bytes(), &mut labels);
     }
-    rows
+    let timestamp = source.at.cast_unsigned();
+    let (mut one, mut value) = (Vec::with_capacity(512), Vec::with_capacity(16));
+    for metric in METRICS {
+        let kind = i32::from(metric.kind).cast_unsigned().into();
+        for row in metric.rows(source) {
+            one.clear();
+            encode::text(1, metric.name, &mut one);
+            encode::integer(2, timestamp, &mut one);
+            encode::integer(3, kind, &mut one);
+            one.extend_from_slice(&labels);
+            for label in &row.labels {
+                encode::bytes(LABEL_VALUES, label.as_bytes(), &mut one);
+            }
+            value.clear();
+            encode::integer(1, row.value, &mut value);
+            encode::bytes(5, &value, &mut one);
+            encode::bytes(2, &one, buffer);
+        }
+    }
 }
 
 fn texts(first: &Subject<'_>, then: &[impl AsRef<str>]) -> Vec<String> {
