@@ -6,16 +6,25 @@ pub(super) fn limit(text: &str) -> Option<u64> {
     text.parse().ok().filter(|limit| *limit < 1 << 62)
 }
 
-/// The value of a `key value` line; 0 without one.
-pub(super) fn keyed(text: &str, key: &str) -> u64 {
-    found(text, key).unwrap_or(0)
-}
+/// The `key value` lines of a file, split once: `memory.stat` has some 50, of which a dozen are asked for.
+#[derive(Debug)]
+pub(super) struct Keyed<'a>(Vec<(&'a str, &'a str)>);
 
-/// The value of a `key value` line.
-pub(super) fn found(text: &str, key: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
-        .and_then(number)
+impl<'a> Keyed<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self(text.lines().filter_map(|line| line.split_once(' ')).collect())
+    }
+
+    /// The value of a key.
+    pub(super) fn found(&self, key: &str) -> Option<u64> {
+        let (_, value) = self.0.iter().find(|(name, _)| *name == key)?;
+        number(value)
+    }
+
+    /// The value of a key; 0 without one.
+    pub(super) fn count(&self, key: &str) -> u64 {
+        self.found(key).unwrap_or(0)
+    }
 }
 
 /// A number, blanks around it ignored.

@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::parse::{keyed, limit};
+use super::parse::{Keyed, limit};
 use super::*;
 use crate::cgroups::{Cgroups, Driver, Hierarchy, Layout};
 
@@ -9,9 +9,9 @@ fn the_kernels_forms() {
     assert_eq!(limit("max"), None);
     assert_eq!(limit("9223372036854771712"), None);
     assert_eq!(limit("4096"), Some(4096));
-    let stat = "nr_periods 5\nnr_throttled 2\nnr 9";
+    let stat = Keyed::new("nr_periods 5\nnr_throttled 2\nnr 9");
     assert_eq!(
-        (keyed(stat, "nr_throttled"), keyed(stat, "nr"), keyed(stat, "x")),
+        (stat.count("nr_throttled"), stat.count("nr"), stat.count("x")),
         (2, 9, 0)
     );
 }

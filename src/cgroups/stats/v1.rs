@@ -1,6 +1,6 @@
 //! cgroup v1.
 
-use super::parse::{found, keyed, limit, number};
+use super::parse::{Keyed, limit, number};
 use super::{CpuStats, CpuTimes, MemoryStats, PidStats, Stats, Throttling, hugetlb, io};
 use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
@@ -18,7 +18,9 @@ pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
 /// Adds what takes further files.
 pub(in crate::cgroups) fn detail(cgroup: &Cgroup, stats: &mut Stats) -> Result<(), CgroupError> {
     if let (Some(cpu), Some(dir)) = (&mut stats.cpu, cgroup.v1("cpuacct")) {
-        cpu.times = dir.record("cpuacct.stat")?.as_deref().and_then(times);
+        cpu.times = dir
+            .record("cpuacct.stat")?
+            .and_then(|stat| times(&Keyed::new(&stat)));
     }
     if let (Some(memory), Some(dir)) = (&mut stats.memory, cgroup.v1("memory")) {
         let value = |file: &str| Ok(dir.record(file)?.as_deref().and_then(number));
@@ -38,9 +40,9 @@ pub(in crate::cgroups) fn detail(cgroup: &Cgroup, stats: &mut Stats) -> Result<(
 }
 
 /// The kernel counts ticks here.
-fn times(stat: &str) -> Option<CpuTimes> {
+fn times(stat: &Keyed<'_>) -> Option<CpuTimes> {
     let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
-    let time = |key| Some(found(stat, key)?.saturating_mul(tick));
+    let time = |key| Some(stat.found(key)?.saturating_mul(tick));
     Some(CpuTimes {
         user_ns: time("user")?,
         system_ns: time("system")?,
@@ -64,15 +66,15 @@ fn cpu(cgroup: &Cgroup) -> Result<Option<CpuStats>, CgroupError> {
     Ok(Some(CpuStats {
         usage_ns: number(&usage).unwrap_or(0),
         times: None,
-        throttling: stat.as_deref().and_then(throttling),
+        throttling: stat.and_then(|stat| throttling(&Keyed::new(&stat))),
     }))
 }
 
-fn throttling(stat: &str) -> Option<Throttling> {
+fn throttling(stat: &Keyed<'_>) -> Option<Throttling> {
     Some(Throttling {
-        periods: found(stat, "nr_periods")?,
-        throttled_periods: found(stat, "nr_throttled")?,
-        throttled_ns: found(stat, "throttled_time")?,
+        periods: stat.found("nr_periods")?,
+        throttled_periods: stat.found("nr_throttled")?,
+        throttled_ns: stat.found("throttled_time")?,
     })
 }
 
@@ -87,22 +89,23 @@ fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
         .as_deref()
         .and_then(limit);
     let control = dir.record("memory.oom_control")?.unwrap_or_default();
+    let (stat, control) = (Keyed::new(&stat), Keyed::new(&control));
     Ok(Some(MemoryStats {
         usage,
-        working_set: usage.saturating_sub(keyed(&stat, "total_inactive_file")),
-        rss: keyed(&stat, "total_rss"),
-        cache: keyed(&stat, "total_cache"),
+        working_set: usage.saturating_sub(stat.count("total_inactive_file")),
+        rss: stat.count("total_rss"),
+        cache: stat.count("total_cache"),
         limit: memory_limit,
-        swap: keyed(&stat, "total_swap"),
+        swap: stat.count("total_swap"),
         swap_limit: both.map(|both| both.saturating_sub(memory_limit.unwrap_or(both))),
-        page_faults: keyed(&stat, "total_pgfault"),
-        major_page_faults: keyed(&stat, "total_pgmajfault"),
-        own_page_faults: keyed(&stat, "pgfault"),
-        own_major_page_faults: keyed(&stat, "pgmajfault"),
-        oom_kills: keyed(&control, "oom_kill"),
-        mapped_file: found(&stat, "total_mapped_file"),
-        active_file: found(&stat, "total_active_file"),
-        inactive_file: found(&stat, "total_inactive_file"),
+        page_faults: stat.count("total_pgfault"),
+        major_page_faults: stat.count("total_pgmajfault"),
+        own_page_faults: stat.count("pgfault"),
+        own_major_page_faults: stat.count("pgmajfault"),
+        oom_kills: control.count("oom_kill"),
+        mapped_file: stat.found("total_mapped_file"),
+        active_file: stat.found("total_active_file"),
+        inactive_file: stat.found("total_inactive_file"),
         kernel: None,
         peak: None,
         limit_hits: None,

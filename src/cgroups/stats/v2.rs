@@ -1,6 +1,6 @@
 //! cgroup v2.
 
-use super::parse::{found, keyed, limit, number};
+use super::parse::{Keyed, limit, number};
 use super::{CpuStats, CpuTimes, MemoryStats, PidStats, Stats, Throttling, hugetlb, io};
 use crate::cgroups::dir::Dir;
 use crate::cgroups::error::CgroupError;
@@ -12,10 +12,13 @@ pub(in crate::cgroups) fn read(cgroup: &Cgroup) -> Result<Stats, CgroupError> {
     let Some(dir) = cgroup.controller("cpu") else {
         return Ok(Stats::default());
     };
-    let cpu = dir.record("cpu.stat")?.map(|stat| CpuStats {
-        usage_ns: keyed(&stat, "usage_usec").saturating_mul(NS_PER_US),
-        times: times(&stat),
-        throttling: throttling(&stat),
+    let cpu = dir.record("cpu.stat")?.map(|stat| {
+        let stat = Keyed::new(&stat);
+        CpuStats {
+            usage_ns: stat.count("usage_usec").saturating_mul(NS_PER_US),
+            times: times(&stat),
+            throttling: throttling(&stat),
+        }
     });
     let pids = match dir.record("pids.current")?.as_deref().and_then(number) {
         Some(current) => Some(PidStats {
@@ -45,26 +48,29 @@ pub(in crate::cgroups) fn detail(cgroup: &Cgroup, stats: &mut Stats) -> Result<(
     Ok(())
 }
 
-fn times(stat: &str) -> Option<CpuTimes> {
+fn times(stat: &Keyed<'_>) -> Option<CpuTimes> {
     Some(CpuTimes {
-        user_ns: found(stat, "user_usec")?.saturating_mul(NS_PER_US),
-        system_ns: found(stat, "system_usec")?.saturating_mul(NS_PER_US),
+        user_ns: stat.found("user_usec")?.saturating_mul(NS_PER_US),
+        system_ns: stat.found("system_usec")?.saturating_mul(NS_PER_US),
     })
 }
 
-fn throttling(stat: &str) -> Option<Throttling> {
+fn throttling(stat: &Keyed<'_>) -> Option<Throttling> {
     Some(Throttling {
-        periods: found(stat, "nr_periods")?,
-        throttled_periods: found(stat, "nr_throttled")?,
-        throttled_ns: found(stat, "throttled_usec")?.saturating_mul(NS_PER_US),
+        periods: stat.found("nr_periods")?,
+        throttled_periods: stat.found("nr_throttled")?,
+        throttled_ns: stat.found("throttled_usec")?.saturating_mul(NS_PER_US),
     })
 }
 
 /// `kernel` is the sum since Linux 5.18; before, it is made of its larger parts.
-fn kernel(stat: &str) -> Option<u64> {
+fn kernel(stat: &Keyed<'_>) -> Option<u64> {
     let parts = ["kernel_stack", "pagetables", "percpu", "slab"];
-    let sum = || found(stat, "slab").map(|_| parts.map(|part| keyed(stat, part)).iter().sum());
-    found(stat, "kernel").or_else(sum)
+    let sum = || {
+        stat.found("slab")
+            .map(|_| parts.map(|part| stat.count(part)).iter().sum())
+    };
+    stat.found("kernel").or_else(sum)
 }
 
 fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
@@ -73,11 +79,12 @@ fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
     };
     let stat = dir.record("memory.stat")?.unwrap_or_default();
     let events = dir.record("memory.events")?.unwrap_or_default();
+    let (stat, events) = (Keyed::new(&stat), Keyed::new(&events));
     Ok(Some(MemoryStats {
         usage,
-        working_set: usage.saturating_sub(keyed(&stat, "inactive_file")),
-        rss: keyed(&stat, "anon"),
-        cache: keyed(&stat, "file"),
+        working_set: usage.saturating_sub(stat.count("inactive_file")),
+        rss: stat.count("anon"),
+        cache: stat.count("file"),
         limit: dir.record("memory.max")?.as_deref().and_then(limit),
         swap: dir
             .read("memory.swap.current")?
@@ -85,16 +92,16 @@ fn memory(dir: &Dir) -> Result<Option<MemoryStats>, CgroupError> {
             .and_then(number)
             .unwrap_or(0),
         swap_limit: dir.record("memory.swap.max")?.as_deref().and_then(limit),
-        page_faults: keyed(&stat, "pgfault"),
-        major_page_faults: keyed(&stat, "pgmajfault"),
-        own_page_faults: keyed(&stat, "pgfault"),
-        own_major_page_faults: keyed(&stat, "pgmajfault"),
-        oom_kills: keyed(&events, "oom_kill"),
-        mapped_file: found(&stat, "file_mapped"),
-        active_file: found(&stat, "active_file"),
-        inactive_file: found(&stat, "inactive_file"),
+        page_faults: stat.count("pgfault"),
+        major_page_faults: stat.count("pgmajfault"),
+        own_page_faults: stat.count("pgfault"),
+        own_major_page_faults: stat.count("pgmajfault"),
+        oom_kills: events.count("oom_kill"),
+        mapped_file: stat.found("file_mapped"),
+        active_file: stat.found("active_file"),
+        inactive_file: stat.found("inactive_file"),
         kernel: kernel(&stat),
         peak: None,
-        limit_hits: found(&events, "max"),
+        limit_hits: events.found("max"),
     }))
 }
