@@ -3,11 +3,11 @@
 //! ```text
 //!   stats, metrics ── views ─▶ samples ──┬── young enough, and new to who asks ──▶ the sample there is
 //!                                        └── else ─▶ read: cgroups, /proc, writable layers ─▶ a new sample
-//!   run ── every interval, while somebody asks for lists ─▶ read
+//!   background ── shortly before somebody asks again ─▶ read
 //! ```
 //!
-//! A list is answered from the samples of the background, which are [`Settings::stats_interval`](super::Settings) old at most,
-//! give or take half of that. Each RPC gets a sample once: who asks again wants to know what has changed since (`crictl
+//! Clients ask for lists at intervals, kubelet of 10 s. Four fifths of [`Settings::stats_interval`](super::Settings) after
+//! somebody has asked, the background reads what the next answer is made of. Each RPC gets a sample once: who asks again wants to know what has changed since (`crictl
 //! stats` compares two answers), and gets a new one. Pods with a container that has started or ended since are read anew.
 //! Who asks for a single pod or container gets what the kernel says now.
 //!
@@ -62,6 +62,8 @@ use crate::quota::Support;
 
 /// After so many intervals without a list nobody seems to ask any more.
 const PATIENCE: u32 = 3;
+/// How many fifths of the interval pass between a list and the next reading.
+const FIFTHS: u32 = 4;
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +174,16 @@ impl Sampler {
         if list.depth() == Depth::Detailed {
             asked.detailed = Some(now);
         }
+    }
+
+    /// When the background is to read next, after it has read at `last`.
+    fn due(&self, last: Instant) -> Instant {
+        let latest = last + self.interval;
+        let asked = self.asked.lock().any;
+        let before_next = asked.map(|asked| asked + self.interval * FIFTHS / 5);
+        before_next
+            .filter(|due| *due > last)
+            .map_or(latest, |due| due.min(latest))
     }
 
     /// How much is to be read in the background; none if nobody has asked for long, which is then forgotten.
@@ -288,7 +300,7 @@ impl Pods {
         .await
     }
 
-    /// Takes samples of all ready pods every interval while somebody asks for lists.
+    /// Takes samples of all ready pods while somebody asks for lists.
     pub(super) async fn sample_in_background(&self) {
         let sampler = &self.sampler;
         if sampler.interval.is_zero() {
@@ -296,12 +308,15 @@ impl Pods {
         }
         loop {
             sampler.first_asked.notified().await;
-            loop {
-                tokio::time::sleep(sampler.interval).await;
-                let Some(depth) = sampler.wanted(Instant::now()) else {
-                    break;
-                };
+            let mut last = Instant::now();
+            while let Some(depth) = sampler.wanted(Instant::now()) {
+                let due = sampler.due(last);
+                if due > Instant::now() {
+                    tokio::time::sleep_until(due.into()).await;
+                    continue;
+                }
                 let _turn = sampler.turn.lock().await;
+                last = Instant::now();
                 self.sample(self.ready_pods(), depth, Wait::First).await;
             }
             sampler.known.lock().clear();

@@ -13,6 +13,8 @@ use crate::sandbox::record::PodRecord;
 
 /// Interfaces that are reported; a line is about 130 bytes.
 const MAX_INTERFACES: usize = 256;
+/// Bytes that are read at once.
+const PAGE: usize = 4096;
 /// Most bytes that are read of one file.
 const MAX_TEXT: usize = 64 << 10;
 
@@ -62,15 +64,15 @@ fn read(process: &OwnedFd) -> Result<Vec<u8>, Errno> {
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    let mut text = vec![0; MAX_TEXT];
-    let mut filled = 0;
-    while filled < text.len() {
-        match rustix::io::read(&file, &mut text[filled..])? {
-            0 => break,
-            count => filled += count,
+    // The kernel fills a page at a time.
+    let mut text = Vec::with_capacity(PAGE);
+    while text.len() < MAX_TEXT {
+        text.reserve(PAGE);
+        if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? == 0 {
+            break;
         }
     }
-    text.truncate(filled);
+    text.truncate(MAX_TEXT);
     Ok(text)
 }
 

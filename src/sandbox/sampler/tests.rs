@@ -47,6 +47,21 @@ fn who_looks_at_one_gets_what_is_read_for_it() {
 }
 
 #[test]
+fn the_background_reads_before_somebody_asks_again() {
+    let (sampler, start) = (Sampler::new(INTERVAL), Instant::now());
+    sampler.note(Purpose::List(List::PodStats), start);
+    assert_eq!(sampler.due(start), start + INTERVAL * 4 / 5);
+    let read = start + INTERVAL * 4 / 5;
+    sampler.note(Purpose::List(List::PodStats), start + INTERVAL);
+    assert_eq!(sampler.due(read), read + INTERVAL);
+    // Nobody asks.
+    assert_eq!(sampler.due(start + INTERVAL * 2), start + INTERVAL * 3);
+    // Somebody asks all the time.
+    sampler.note(Purpose::List(List::PodStats), start + INTERVAL * 29 / 10);
+    assert_eq!(sampler.due(start + INTERVAL * 2), start + INTERVAL * 3);
+}
+
+#[test]
 fn the_background_reads_what_is_asked_for_and_stops_when_nothing_is() {
     let (sampler, start) = (Sampler::new(INTERVAL), Instant::now());
     assert_eq!(sampler.wanted(start), None);
