@@ -340,7 +340,7 @@ impl Cgroups {
     /// What holds the cgroups of [`Self::create_birth`] of one pod. It is no unit of systemd's.
     fn births(&self, pod_id: &str) -> Result<CgroupPath, CgroupError> {
         let path = self.path_of_pod("", "exec", short(pod_id))?;
-        Ok(CgroupPath { slice: None, ..path })
+        Ok(CgroupPath { scope: None, ..path })
     }
 
     /// Opens an existing cgroup.
@@ -464,7 +464,7 @@ impl Cgroups {
                 );
             }
         }
-        if let Err(error) = systemd::set_all(paths.iter().filter(|path| path.slice.is_some()), &[setting]) {
+        if let Err(error) = systemd::set_all(paths.iter().filter(|path| path.scope.is_some()), &[setting]) {
             let error = chain(&error);
             tracing::warn!(
                 error,

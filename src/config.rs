@@ -31,6 +31,7 @@ pub use load::load;
 
 pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";
 pub const DEFAULT_LISTEN: &str = "unix:///run/pausa/pausa.sock";
+pub(crate) const DEFAULT_SCOPE_PREFIX: &str = "pausa";
 /// The file of Podman, CRI-O and the other containers tools.
 pub const DEFAULT_REGISTRIES_CONF: &str = "/etc/containers/registries.conf";
 
@@ -50,6 +51,10 @@ pub struct Config {
     pub registries_conf: PathBuf,
     /// What creates cgroups. kubelet asks for it and uses the same driver.
     pub cgroup_driver: CgroupDriver,
+    /// What the names of containers' scopes begin with, under systemd: for tools that look for a certain runtime's.
+    pub cgroup_scope_prefix: String,
+    /// What Version says that this runtime is called. kubelet has it in container ids and in the node's status.
+    pub runtime_name: String,
     /// Allows every pod to bind ports below 1024 (sysctl `net.ipv4.ip_unprivileged_port_start=0`).
     pub enable_unprivileged_ports: bool,
     /// Allows every pod to send ICMP echo requests (sysctl `net.ipv4.ping_group_range`).
@@ -340,6 +345,8 @@ impl Default for Config {
             registry_config_dir: "/etc/pausa/certs.d".into(),
             registries_conf: DEFAULT_REGISTRIES_CONF.into(),
             cgroup_driver: CgroupDriver::Auto,
+            cgroup_scope_prefix: DEFAULT_SCOPE_PREFIX.to_owned(),
+            runtime_name: "pausa".to_owned(),
             enable_unprivileged_ports: true,
             enable_unprivileged_icmp: true,
             device_ownership_from_security_context: false,

@@ -157,7 +157,7 @@ impl Cgroup {
 
     /// The cgroup as systemd's scope; none with the cgroupfs driver.
     fn scope(&self) -> Option<&CgroupPath> {
-        Some(&self.path).filter(|path| path.slice.is_some())
+        Some(&self.path).filter(|path| path.scope.is_some())
     }
 
     /// Writes the limits and device rules of a new cgroup.

@@ -5,10 +5,13 @@
 //! | cgroupfs | `/kubepods/pod1` | `kubepods/pod1/ID` | `/kubepods/pod1/ID` |
 //! | systemd | `a-b.slice` | `a.slice/a-b.slice/pausa-ID.scope` | `a-b.slice:pausa:ID` |
 //!
+//! The administrator may choose another prefix of scopes than `pausa`.
+//!
 //! A parent has no `..` and no empty names. Reference: systemd.slice(5).
 
 use super::Driver;
 use super::error::CgroupError;
+use crate::config::DEFAULT_SCOPE_PREFIX;
 
 const FIELD: &str = "linux.cgroup_parent";
 
@@ -26,12 +29,19 @@ pub struct CgroupPath {
     pub(super) parents: Vec<String>,
     /// Last directory.
     pub(super) name: String,
-    /// The slice of its scope, if it is one.
-    pub(super) slice: Option<String>,
+    /// None under cgroupfs.
+    pub(super) scope: Option<Scope>,
     /// The unit without prefix and suffix, under systemd; else the name.
     pub(super) id: String,
     /// The parent is pausa's own and is removed when it is empty.
     pub(super) default_parent: bool,
+}
+
+/// A scope of systemd's: `PREFIX-ID.scope` in a slice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Scope {
+    pub(super) slice: String,
+    prefix: String,
 }
 
 impl CgroupPath {
@@ -78,7 +88,7 @@ impl CgroupPath {
                 Ok(Self {
                     parents,
                     name: id.to_owned(),
-                    slice: None,
+                    scope: None,
                     id: id.to_owned(),
                     default_parent,
                 })
@@ -89,15 +99,29 @@ impl CgroupPath {
                     None | Some("") => DEFAULT_SLICE,
                     Some(last) => last,
                 };
-                Ok(Self {
+                let path = Self {
                     parents: expand(slice)?,
-                    name: format!("pausa-{id}.scope"),
-                    slice: Some(slice.to_owned()),
+                    name: String::new(),
+                    scope: Some(Scope {
+                        slice: slice.to_owned(),
+                        prefix: String::new(),
+                    }),
                     id: id.to_owned(),
                     default_parent,
-                })
+                };
+                Ok(path.with_scope_prefix(DEFAULT_SCOPE_PREFIX))
             }
         }
+    }
+
+    /// The same with another prefix of its scope, if it is one. The prefix has characters that names of units may have.
+    #[must_use]
+    pub fn with_scope_prefix(mut self, prefix: &str) -> Self {
+        if let Some(scope) = &mut self.scope {
+            prefix.clone_into(&mut scope.prefix);
+            self.name = format!("{prefix}-{}.scope", self.id);
+        }
+        self
     }
 
     /// The cgroup that this one is in, to be read: a pod's, given one of its containers'. None at a hierarchy's root.
@@ -106,7 +130,7 @@ impl CgroupPath {
         Some(Self {
             parents: parents.to_vec(),
             name: name.clone(),
-            slice: None,
+            scope: None,
             id: name.clone(),
             default_parent: false,
         })
@@ -118,7 +142,7 @@ impl CgroupPath {
         Self {
             parents: parents.collect(),
             name: name.to_owned(),
-            slice: None,
+            scope: None,
             id: name.to_owned(),
             default_parent: self.default_parent,
         }
@@ -126,8 +150,8 @@ impl CgroupPath {
 
     /// `linux.cgroupsPath` of the runtime spec.
     pub fn spec_path(&self) -> String {
-        match &self.slice {
-            Some(slice) => format!("{slice}:pausa:{}", self.id),
+        match &self.scope {
+            Some(Scope { slice, prefix }) => format!("{slice}:{prefix}:{}", self.id),
             None => format!("/{}", self.relative()),
         }
     }

@@ -129,7 +129,7 @@ fn retried<T>(mut call: impl FnMut() -> Result<T, BusError>) -> Result<T, BusErr
 /// The properties of a scope beside its limits.
 fn scope(path: &CgroupPath, pid: i32) -> Vec<Property> {
     let text = |text: &str| Value::Text(text.to_owned());
-    let slice = path.slice.as_deref().unwrap_or("-.slice");
+    let slice = path.scope.as_ref().map_or("-.slice", |scope| &scope.slice);
     vec![
         ("Description", Value::Text(format!("pausa {}", path.id))),
         ("Slice", text(slice)),

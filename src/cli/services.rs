@@ -74,6 +74,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
             unprivileged_ports: config.enable_unprivileged_ports,
             unprivileged_icmp: config.enable_unprivileged_icmp,
             own_devices: config.device_ownership_from_security_context,
+            scope_prefix: config.cgroup_scope_prefix.clone(),
             block_io: config.blockio.clone(),
             rdt: config.rdt.clone(),
             max_log_line: config.max_log_line,

@@ -162,7 +162,10 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 24] = [
+    let cases: [(&str, Spoil); 27] = [
+        ("cgroup_scope_prefix", |c| c.cgroup_scope_prefix = "a/b".into()),
+        ("cgroup_scope_prefix", |c| c.cgroup_scope_prefix = "cri--x".into()),
+        ("runtime_name", |c| c.runtime_name = String::new()),
         ("handlers.NAME.pids_limit", |c| {
             c.handlers.entry("x".to_owned()).or_default().pids_limit = 5_000_000;
         }),

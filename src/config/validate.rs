@@ -29,6 +29,17 @@ impl Config {
         self.validate_network()?;
         self.validate_streaming()?;
         self.validate_cadvisor()?;
+        for (key, name) in [
+            ("cgroup_scope_prefix", &self.cgroup_scope_prefix),
+            ("runtime_name", &self.runtime_name),
+        ] {
+            check(
+                is_name(name),
+                key,
+                name,
+                "a name of at most 32 lower-case letters, digits and single dashes between them",
+            )?;
+        }
         let log_line = self.max_log_line;
         check(
             LOG_LINE.contains(&log_line),
@@ -212,6 +223,15 @@ impl Config {
             "at least one directory",
         )
     }
+}
+
+/// A name that may be a part of a unit's and of an id's.
+fn is_name(name: &str) -> bool {
+    let plain = |part: &str| {
+        let mut bytes = part.bytes();
+        !part.is_empty() && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    name.len() <= 32 && name.split('-').all(plain)
 }
 
 fn check(

@@ -21,7 +21,7 @@ impl RuntimeService for Services {
     async fn version(&self, _: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
         let version = v1::VersionResponse {
             version: KUBE_API_VERSION.into(),
-            runtime_name: "pausa".into(),
+            runtime_name: self.node.config.runtime_name.clone(),
             runtime_version: env!("CARGO_PKG_VERSION").into(),
             runtime_api_version: "v1".into(),
         };

@@ -28,7 +28,9 @@ mod update_resources;
 mod userns;
 mod volumes;
 
-pub(in crate::sandbox) use cgroup::{kill_cgroup, remove_cgroup, seat_again, seat_monitor};
+pub(in crate::sandbox) use cgroup::{
+    kill_cgroup, path as cgroup_path, remove_cgroup, seat_again, seat_monitor,
+};
 pub(in crate::sandbox) use create_container::ContainerParts;
 pub(in crate::sandbox) use files::{open_directory, share_netns_dir, unbind_netns, unmount};
 pub(in crate::sandbox) use layer::{

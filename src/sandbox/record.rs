@@ -42,6 +42,9 @@ pub(super) struct PodRecord {
     pub monitor_cgroup: bool,
     /// Its monitor's process id, for tools; never used to send a signal.
     pub monitor_pid: i32,
+    /// What the names of its containers' scopes begin with, under systemd.
+    #[serde(default = "scope_prefix")]
+    pub scope_prefix: String,
     /// The boot in which it was made.
     pub boot_id: String,
     /// Its label; none where SELinux is off.
@@ -93,6 +96,11 @@ impl PodRecord {
     pub(super) fn host_network(&self) -> bool {
         self.namespaces().network() == v1::NamespaceMode::Node
     }
+}
+
+/// Of pods that were made when there was no other.
+fn scope_prefix() -> String {
+    crate::config::DEFAULT_SCOPE_PREFIX.to_owned()
 }
 
 /// The parent cgroup that a pod's configuration asks for; empty: the default.

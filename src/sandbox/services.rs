@@ -54,6 +54,8 @@ pub struct Settings {
     pub unprivileged_icmp: bool,
     /// Give the devices that a container asks for to its user and group.
     pub own_devices: bool,
+    /// What the names of containers' scopes begin with, under systemd.
+    pub scope_prefix: String,
     /// Block I/O classes.
     pub block_io: config::BlockIo,
     /// Classes of cache and memory bandwidth.

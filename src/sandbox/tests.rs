@@ -24,6 +24,7 @@ pub(super) fn pod_record(config: v1::PodSandboxConfig) -> PodRecord {
         network: None,
         pending_detach: false,
         monitor_cgroup: false,
+        scope_prefix: "pausa".into(),
         monitor_pid: 0,
         boot_id: crate::state::boot_id(),
         selinux: None,

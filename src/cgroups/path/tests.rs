@@ -34,6 +34,16 @@ fn systemd_paths() {
         "kubepods.slice/kubepods-pod1_2.slice/pausa-c1.scope"
     );
     assert_eq!(path.spec_path(), "kubepods-pod1_2.slice:pausa:c1");
+    let renamed = path.with_scope_prefix("cri-containerd");
+    assert_eq!(
+        renamed.relative(),
+        "kubepods.slice/kubepods-pod1_2.slice/cri-containerd-c1.scope"
+    );
+    assert_eq!(renamed.spec_path(), "kubepods-pod1_2.slice:cri-containerd:c1");
+    assert_eq!(
+        cgroupfs("/a").unwrap().with_scope_prefix("crio").relative(),
+        "a/c1"
+    );
     assert_eq!(systemd("").unwrap().relative(), "pausa.slice/pausa-c1.scope");
     assert_eq!(systemd("-.slice").unwrap().relative(), "pausa-c1.scope");
     for bad in ["a--b.slice", ".slice", "-a.slice", "a-.slice", "..-a.slice"] {

@@ -27,10 +27,15 @@ fn failed(doing: &'static str) -> impl FnOnce(CgroupError) -> PodError {
 }
 
 /// Where a container's cgroup is.
-pub(super) fn path(services: &Services, pod: &PodRecord, container: &Id) -> Result<CgroupPath, CgroupError> {
-    services
+pub(in crate::sandbox) fn path(
+    services: &Services,
+    pod: &PodRecord,
+    container: &Id,
+) -> Result<CgroupPath, CgroupError> {
+    let path = services
         .cgroups
-        .container_path(pod.cgroup_parent(), container.as_str())
+        .container_path(pod.cgroup_parent(), container.as_str())?;
+    Ok(path.with_scope_prefix(&pod.scope_prefix))
 }
 
 /// Makes a container's cgroup with its limits.

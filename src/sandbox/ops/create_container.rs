@@ -304,7 +304,7 @@ fn draft(
         .as_ref()
         .and_then(|config| config.stop_signal().clone());
     let stop_signal = oci::stop_signal(config.stop_signal, of_image.as_deref());
-    let cgroup = services.cgroups.container_path(pod.cgroup_parent(), id.as_str());
+    let cgroup = cgroup::path(services, pod, &id);
     let cgroup = cgroup.map_err(|error| PodError::failed("name the container's cgroup", error))?;
     let resources = resources(&config);
     let handler = services.settings.handler(&pod.handler);

@@ -164,6 +164,7 @@ fn draft(
         pending_detach: false,
         monitor_cgroup: true,
         monitor_pid: 0,
+        scope_prefix: services.settings.scope_prefix.clone(),
         boot_id: crate::state::boot_id(),
         selinux,
         id,

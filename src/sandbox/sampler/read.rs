@@ -14,6 +14,7 @@ use crate::cgroups::{Cgroup, CgroupError, CgroupPath, Cgroups};
 use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
 use crate::id::Id;
+use crate::sandbox::ops;
 use crate::sandbox::record::{PodRecord, PodView};
 use crate::sandbox::services::Services;
 
@@ -153,8 +154,7 @@ impl Reader<'_> {
         record: &ContainerRecord,
         pid: i32,
     ) -> Result<Option<(Counters, Option<Processes>)>, CgroupError> {
-        let cgroups = &self.services.cgroups;
-        let path = cgroups.container_path(pod.cgroup_parent(), record.id.as_str())?;
+        let path = ops::cgroup_path(self.services, pod, &record.id)?;
         let Some(cgroup) = self.open(&path)? else {
             return Ok(None);
         };
