@@ -4,11 +4,26 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// What a process has open, by another way: whoever started the tests may have left it something.
+/// What a process has open, by another way: whoever started the tests may have left it something. Waits until the program
+/// has loaded its libraries.
 fn links(pid: i32) -> Vec<PathBuf> {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let links = descriptors.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
-    links.collect()
+    let now = || -> std::io::Result<Vec<_>> {
+        let mut descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
+        descriptors.try_fold(Vec::new(), |mut links, entry| {
+            links.push(std::fs::read_link(entry?.path())?);
+            Ok(links)
+        })
+    };
+    for _ in 0..600 {
+        let before = now();
+        std::thread::sleep(Duration::from_millis(50));
+        if let (Ok(before), Ok(after)) = (before, now())
+            && before == after
+        {
+            return after;
+        }
+    }
+    panic!("process {pid} opens and closes files all the time");
 }
 
 #[test]
