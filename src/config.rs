@@ -79,6 +79,7 @@ pub struct Config {
     pub log: Log,
     pub stats: Stats,
     pub metrics: Metrics,
+    pub tracing: Tracing,
     pub cadvisor: Cadvisor,
     /// Runtime handlers by the name that a RuntimeClass uses. The handler `""` always exists and is built in.
     pub handlers: BTreeMap<String, Handler>,
@@ -276,6 +277,17 @@ pub struct Metrics {
     pub address: Option<MetricsAddress>,
 }
 
+/// Traces of requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tracing {
+    /// The OTLP endpoint of a collector that speaks gRPC, `http://address:port`. Empty: no traces.
+    pub endpoint: String,
+    /// Which part of the requests that belong to no trace of a client begins one, from 0 to 1. A client's trace is recorded if
+    /// the client says so.
+    pub sampling_ratio: f64,
+}
+
 /// What cAdvisor, which is part of kubelet, asks of containerd.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -365,8 +377,18 @@ impl Default for Config {
             log: Log::default(),
             stats: Stats::default(),
             metrics: Metrics::default(),
+            tracing: Tracing::default(),
             cadvisor: Cadvisor::default(),
             handlers: BTreeMap::from([(String::new(), Handler::default())]),
+        }
+    }
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            sampling_ratio: 1.0,
         }
     }
 }

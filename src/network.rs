@@ -36,6 +36,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 pub use bridge::BridgeConfig;
 pub use error::NetworkError;
@@ -86,7 +87,7 @@ impl Network {
         pod.validate()?;
         let (mut answer, waiter) = oneshot::channel();
         let (network, pod) = (self.clone(), pod.clone());
-        tokio::spawn(async move {
+        let attach = async move {
             let outcome = network.try_attach(&pod, answer.closed()).await;
             let outcome = match outcome {
                 Ok(attachment) => Ok(Undelivered {
@@ -98,7 +99,8 @@ impl Network {
             };
             // If the caller is gone, dropping the undelivered attachment undoes it.
             drop(answer.send(outcome));
-        });
+        };
+        tokio::spawn(attach.in_current_span());
         match waiter.await {
             Ok(outcome) => outcome?.take(),
             Err(_) => Err(NetworkError::Abandoned),

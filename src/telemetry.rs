@@ -1,4 +1,4 @@
-//! What the daemon reports about itself: the log on stderr, the steps of operations, and metrics.
+//! What the daemon reports about itself: the log on stderr, the steps of operations, metrics, and traces.
 //!
 //! Must never: see a secret (messages with credentials hide them in their `Debug`, see `proto`), or decide anything.
 //! Log lines go to stderr only: the service manager decides where they are stored.
@@ -7,15 +7,17 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, Tracing};
 
 pub(crate) mod metrics;
 mod steps;
+pub(crate) mod traces;
 
 pub(crate) use steps::{Steps, StepsWatch};
+use traces::Traces;
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,13 @@ pub(crate) enum TelemetryError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// Traces cannot be sent.
+    #[error("cannot send traces to {endpoint}; correct tracing.endpoint in the configuration")]
+    Traces {
+        endpoint: String,
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
     /// The process has a log already.
     #[error("the log of this process is set up already")]
     Twice {
@@ -34,10 +43,11 @@ pub(crate) enum TelemetryError {
     },
 }
 
-/// Sends the log events of this process to stderr, filtered and formatted as `log` says.
+/// Sends the log events of this process to stderr, filtered and formatted as `log` says, and traces to a collector if there is
+/// one. To be called where tokio runs.
 ///
 /// Under journald (`JOURNAL_STREAM` is set) text lines have no time: journald adds its own.
-pub(crate) fn init(log: &Log) -> Result<(), TelemetryError> {
+pub(crate) fn init(log: &Log, tracing: &Tracing) -> Result<Option<Traces>, TelemetryError> {
     let filter: Targets = directives(&log.level)
         .parse()
         .map_err(|source| TelemetryError::Level {
@@ -46,15 +56,27 @@ pub(crate) fn init(log: &Log) -> Result<(), TelemetryError> {
         })?;
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let lines = fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    let done = match log.format {
-        LogFormat::Json => registry.with(lines.json()).try_init(),
-        LogFormat::Text if journal => registry.with(lines.without_time().with_ansi(false)).try_init(),
-        LogFormat::Text => registry
-            .with(lines.with_ansi(std::io::stderr().is_terminal()))
-            .try_init(),
+    let lines = match log.format {
+        LogFormat::Json => lines.json().with_filter(filter).boxed(),
+        LogFormat::Text if journal => lines.without_time().with_ansi(false).with_filter(filter).boxed(),
+        LogFormat::Text => lines
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_filter(filter)
+            .boxed(),
     };
-    done.map_err(|source| TelemetryError::Twice { source })
+    let traces = match tracing.endpoint.as_str() {
+        "" => None,
+        endpoint => Some(Traces::begin(tracing).map_err(|source| TelemetryError::Traces {
+            endpoint: endpoint.to_owned(),
+            source,
+        })?),
+    };
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(traces.as_ref().map(Traces::layer))
+        .try_init()
+        .map_err(|source| TelemetryError::Twice { source })?;
+    Ok(traces)
 }
 
 /// A level alone applies to pausa. Libraries stay at warnings: what they log below is for their own developers, and a lot

@@ -27,7 +27,6 @@ const HEAPS: u8 = 2;
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     pausa_sys::share_heaps(HEAPS);
-    telemetry::init(&config.log)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -36,6 +35,7 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {
+    let traces = telemetry::init(&config.log, &config.tracing)?;
     // From now on a signal stops the daemon in order, even during recovery.
     let stop = stop_signals()?;
     // Before anything happens that metrics count.
@@ -77,6 +77,10 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     images.close();
     network.settle().await;
     tracing::info!("stopped");
+    if let Some(traces) = traces {
+        // An error has been logged; a panic is one of a library that has nothing to do any more.
+        tokio::task::spawn_blocking(|| traces.end()).await.ok();
+    }
     Ok(())
 }
 

@@ -162,7 +162,14 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 27] = [
+    let cases: [(&str, Spoil); 30] = [
+        ("tracing.endpoint", |c| {
+            c.tracing.endpoint = "https://collector:4317".into()
+        }),
+        ("tracing.endpoint", |c| {
+            c.tracing.endpoint = "http://collector".into()
+        }),
+        ("tracing.sampling_ratio", |c| c.tracing.sampling_ratio = f64::NAN),
         ("cgroup_scope_prefix", |c| c.cgroup_scope_prefix = "a/b".into()),
         ("cgroup_scope_prefix", |c| c.cgroup_scope_prefix = "cri--x".into()),
         ("runtime_name", |c| c.runtime_name = String::new()),

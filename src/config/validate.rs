@@ -82,6 +82,20 @@ impl Config {
                 "left out where writable_layer_limit is set: a file counts for one limit only",
             )?;
         }
+        let endpoint = &self.tracing.endpoint;
+        check(
+            endpoint.is_empty() || is_endpoint(endpoint),
+            "tracing.endpoint",
+            endpoint,
+            "http:// and the address and port of a collector, or empty",
+        )?;
+        let ratio = self.tracing.sampling_ratio;
+        check(
+            (0.0..=1.0).contains(&ratio),
+            "tracing.sampling_ratio",
+            &ratio,
+            "a number from 0 to 1",
+        )?;
         let profile = self.apparmor.default_profile.as_deref();
         check(
             profile.is_none_or(|name| !name.is_empty() && !name.contains(char::is_control)),
@@ -223,6 +237,11 @@ impl Config {
             "at least one directory",
         )
     }
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let uri: Result<hyper::Uri, _> = text.parse();
+    uri.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.port_u16().is_some())
 }
 
 /// A name that may be a part of a unit's and of an id's.

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::status;
 use crate::deadline;
 use crate::error::{Failure, panic_text};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, traces};
 
 /// What a service method returns.
 pub(super) type Reply<T> = Result<Response<T>, Status>;
@@ -31,7 +31,7 @@ pub(super) async fn call_with<T, E: Into<Failure>>(
     to_status: fn(Failure) -> Status,
     work: impl Future<Output = Result<T, E>>,
 ) -> Reply<T> {
-    let span = tracing::debug_span!("cri", rpc, subject);
+    let span = tracing::debug_span!("cri", rpc, subject, otel.name = rpc, otel.kind = "server");
     async {
         let since = Instant::now();
         // Nothing of `work` is used after it panicked.
@@ -45,6 +45,9 @@ pub(super) async fn call_with<T, E: Into<Failure>>(
             ))),
         };
         let code = reply.as_ref().err().map_or(Code::Ok, Status::code);
+        if let Err(status) = &reply {
+            traces::failed(status.message());
+        }
         let took = since.elapsed();
         metrics::rpc(rpc, status::code_name(code), took);
         tracing::debug!(?code, ?took, "answered");

@@ -21,7 +21,7 @@ use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
 use budget::{BudgetLayer, Clients, IMPORT_MESSAGE_MAX, STREAMS_MAX};
-use patience::PatienceLayer;
+use metadata::MetadataLayer;
 
 use super::Services;
 use super::authority::LenientAuthority;
@@ -37,7 +37,7 @@ use crate::proto::server::runtime_service_server::RuntimeServiceServer;
 use crate::sandbox::Pods;
 
 mod budget;
-mod patience;
+mod metadata;
 mod socket;
 
 pub(super) use budget::Connection;
@@ -121,12 +121,12 @@ pub async fn serve_cadvisor(listening: Listening, pods: Pods) {
     }
 }
 
-type Layers = Stack<BudgetLayer, Stack<PatienceLayer, Identity>>;
+type Layers = Stack<BudgetLayer, Stack<MetadataLayer, Identity>>;
 
 fn builder() -> Server<Layers> {
     Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
-        .layer(PatienceLayer)
+        .layer(MetadataLayer)
         .layer(BudgetLayer)
 }
 

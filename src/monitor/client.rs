@@ -30,6 +30,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tracing::Instrument as _;
 
 use super::binary::exited;
 use super::error::MonitorError;
@@ -246,7 +247,11 @@ impl Monitor {
                 oldest: OLDEST_PLANS,
             });
         }
-        self.connection.ask(self.pid(), request, fds).await
+        let span = tracing::trace_span!("monitor", otel.name = request.name(), pid = self.pid());
+        self.connection
+            .ask(self.pid(), request, fds)
+            .instrument(span)
+            .await
     }
 
     /// Makes the pod whose directory this is.

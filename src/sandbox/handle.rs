@@ -55,7 +55,11 @@ impl PodHandle {
         turn: impl FnOnce(&mut Pod, Answer<T>) + Send + 'static,
     ) -> Result<T, PodError> {
         let (answer, outcome) = oneshot::channel();
-        let turn: Turn = Box::new(move |pod| turn(pod, answer));
+        let cause = tracing::Span::current();
+        let turn: Turn = Box::new(move |pod| {
+            pod.caused_by(cause);
+            turn(pod, answer);
+        });
         self.turns.send(turn).map_err(|_| self.unanswered())?;
         match deadline::wait(outcome).await {
             Some(outcome) => outcome.unwrap_or_else(|_| Err(self.unanswered())),

@@ -21,6 +21,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Span;
 
 use super::error::PodError;
 use super::events::ContainerEvents;
@@ -51,6 +52,8 @@ pub(super) struct Pod {
     turns: mpsc::UnboundedReceiver<Turn>,
     pub(super) events: Option<Events>,
     work: JoinSet<Turn>,
+    /// The request that had the last turn.
+    cause: Span,
     /// Given back when the pod is forgotten.
     _categories: Option<HeldPair>,
     _monitor_seat: Option<Seat>,
@@ -75,13 +78,20 @@ impl Pod {
             turns,
             events: None,
             work: JoinSet::new(),
+            cause: Span::none(),
         }
+    }
+
+    /// Notes the request whose turn it is, for traces.
+    pub(super) fn caused_by(&mut self, span: Span) {
+        self.cause = span;
     }
 
     /// Runs until the pod is forgotten or the daemon ends.
     pub(super) async fn run(mut self) {
         loop {
-            self.advance();
+            // What begins now, the last request wants.
+            std::mem::replace(&mut self.cause, Span::none()).in_scope(|| self.advance());
             if self.lifecycle.phase() == PodPhase::Forgotten {
                 return;
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tracing::Span;
 
 /// A longer step is logged as a warning.
 const SLOW: Duration = Duration::from_secs(5);
@@ -19,6 +20,8 @@ const MAX_STEPS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Steps {
     shared: Arc<Shared>,
+    /// For traces; the steps are in it. Not among what is shared: it ends with the operation.
+    span: Span,
 }
 
 /// Shows the current step of an operation that runs elsewhere.
@@ -38,17 +41,27 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Progress {
     /// The step and when it began; `None` before the first and after the last.
-    current: Option<(&'static str, Instant)>,
+    current: Option<Step>,
     done: Vec<(&'static str, Duration)>,
+}
+
+#[derive(Debug)]
+struct Step {
+    name: &'static str,
+    since: Instant,
+    /// Ends with the step.
+    _span: Span,
 }
 
 impl Steps {
     /// Begins to record `operation` (such as `RunPodSandbox`) on `object` (an id or a name).
     pub(crate) fn new(operation: &'static str, object: impl Into<String>) -> Self {
+        let object = object.into();
         Self {
+            span: tracing::trace_span!("operation", otel.name = operation, object),
             shared: Arc::new(Shared {
                 operation,
-                object: object.into(),
+                object,
                 started: Instant::now(),
                 progress: Mutex::default(),
             }),
@@ -57,7 +70,13 @@ impl Steps {
 
     /// Ends the current step, if there is one, and begins `step` (such as `network`).
     pub(crate) fn enter(&self, step: &'static str) {
-        self.shared.next(Some(step));
+        let span = tracing::trace_span!(parent: &self.span, "step", otel.name = step);
+        self.shared.next(Some((step, span)));
+    }
+
+    /// The span of the operation, for the task that does it.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
     }
 
     pub(crate) fn watch(&self) -> StepsWatch {
@@ -84,7 +103,7 @@ impl Drop for Steps {
 impl StepsWatch {
     /// The current step; `None` before the first and after the last.
     pub(crate) fn current(&self) -> Option<&'static str> {
-        self.shared.progress.lock().current.map(|(step, _)| step)
+        self.shared.progress.lock().current.as_ref().map(|step| step.name)
     }
 }
 
@@ -94,7 +113,9 @@ impl fmt::Display for StepsWatch {
         let shared = &self.shared;
         let (operation, object) = (shared.operation, &shared.object);
         let total = shared.started.elapsed().as_secs_f64();
-        let current = shared.progress.lock().current;
+        let progress = shared.progress.lock();
+        let current = progress.current.as_ref().map(|step| (step.name, step.since));
+        drop(progress);
         match current {
             Some((step, since)) => write!(
                 f,
@@ -110,17 +131,22 @@ impl fmt::Display for StepsWatch {
 }
 
 impl Shared {
-    fn next(&self, step: Option<&'static str>) {
+    fn next(&self, step: Option<(&'static str, Span)>) {
         let now = Instant::now();
         let mut progress = self.progress.lock();
         let ended = progress.current.take();
-        progress.current = step.map(|step| (step, now));
-        let Some((step, since)) = ended else {
+        progress.current = step.map(|(name, span)| Step {
+            name,
+            since: now,
+            _span: span,
+        });
+        let Some(ended) = ended else {
             return;
         };
-        let took = now.saturating_duration_since(since);
+        let (step, took) = (ended.name, now.saturating_duration_since(ended.since));
         progress.record(step, took);
         drop(progress);
+        drop(ended);
         super::metrics::step(self.operation, step, took);
         if took > SLOW {
             tracing::warn!(

@@ -64,6 +64,7 @@ mod stream_attacks;
 mod stream_daemon;
 mod stream_soak;
 mod streamed_lists;
+mod traces;
 mod two_daemons;
 mod unserved;
 mod user_namespaces;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tracing::Instrument as _;
 
 use crate::cache::{CachedAttachment, ResultCache};
 use crate::config::{NetworkConfigList, PluginConfig, is_identifier};
@@ -252,10 +253,17 @@ impl Runtime {
 
     async fn run(&self, plugin: &PluginConfig, call: Call, deadline: Deadline) -> Result<Value, Error> {
         let name = plugin.plugin_type();
-        match self.resolve(name)? {
-            Resolved::InProcess(implementation) => plugin::run_in_process(name, implementation, call).await,
-            Resolved::Binary(path) => process::run(name, &path, &self.bin_dirs, &call, deadline).await,
-        }
+        let command = call.command;
+        let run = async {
+            match self.resolve(name)? {
+                Resolved::InProcess(implementation) => {
+                    plugin::run_in_process(name, implementation, call).await
+                }
+                Resolved::Binary(path) => process::run(name, &path, &self.bin_dirs, &call, deadline).await,
+            }
+        };
+        run.instrument(tracing::trace_span!("cni", otel.name = name, %command))
+            .await
     }
 
     fn resolve(&self, plugin: &str) -> Result<Resolved, Error> {

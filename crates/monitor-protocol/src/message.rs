@@ -98,6 +98,28 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What is asked for, for traces.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "Hello",
+            Self::Setup(_) => "Setup",
+            Self::Start(_) => "Start",
+            Self::Exec(_) => "Exec",
+            Self::Signal { .. } => "Signal",
+            Self::KillAll { .. } => "KillAll",
+            Self::KillExec { .. } => "KillExec",
+            Self::ReopenLog { .. } => "ReopenLog",
+            Self::Forget { .. } => "Forget",
+            Self::Shutdown => "Shutdown",
+            Self::HangUp { .. } => "HangUp",
+            Self::Attach(_) => "Attach",
+            Self::Detach { .. } => "Detach",
+        }
+    }
+}
+
 /// The replies of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {

@@ -11,6 +11,7 @@ use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
+use tracing::Instrument as _;
 
 use super::layer::{self, Limit};
 use super::volumes::{by_descriptor, mount_volumes};
@@ -188,10 +189,12 @@ impl Pod {
         let class = self.lifecycle.qos_class(&resources(&config), None);
         let (services, pod) = (self.services.clone(), self.lifecycle.record.clone());
         let steps = self.handle.begin("CreateContainer", &name.0);
+        let span = steps.span();
         let work = async move {
             let created = create(&services, &pod, *config, class, target, &steps).await;
             created.map(Box::new)
-        };
+        }
+        .instrument(span);
         self.begin("create the container", work, move |pod, outcome| {
             pod.settle_container(&name, outcome.flatten());
         });

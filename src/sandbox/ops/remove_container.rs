@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{EXITS_DIR, ExitRecord, Request};
+use tracing::Instrument as _;
 
 use super::cgroup;
 use super::layer::remove_layer;
@@ -121,7 +122,8 @@ impl Pod {
         };
         let (monitor, id) = (self.handle.monitor(), id.clone());
         let steps = self.handle.begin("RemoveContainer", id.short());
-        let work = async move { remove(&services, &pod, &record, monitor, &steps).await };
+        let span = steps.span();
+        let work = async move { remove(&services, &pod, &record, monitor, &steps).await }.instrument(span);
         self.begin("remove the container", work, move |pod, outcome| {
             pod.settle_container_removal(&id, outcome.flatten());
         });

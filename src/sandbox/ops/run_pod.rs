@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use pausa_monitor_protocol::PodPlan;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::files::{mount_shm, unmount, write_pod_files};
 use super::stop_pod::{detach, end_monitor};
@@ -123,7 +124,8 @@ impl Pods {
         let mut pod = Pod::new(self, handle, record, turns);
         let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
         let steps = handle.begin("RunPodSandbox", record.id.short());
-        let work = async move { create(&services, &record, &steps).await.map(Box::new) };
+        let span = steps.span();
+        let work = async move { create(&services, &record, &steps).await.map(Box::new) }.instrument(span);
         pod.begin("create the pod", work, Pod::settle_creation);
         tokio::spawn(pod.run());
     }

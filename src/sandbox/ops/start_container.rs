@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{FdRole, Reply, Request};
+use tracing::Instrument as _;
 
 use super::confine::ensure_profile;
 use super::create_container::{ContainerParts, rebuild};
@@ -166,7 +167,9 @@ impl Pod {
         };
         let (handle, id) = (self.handle.clone(), id.clone());
         let steps = self.handle.begin("StartContainer", id.short());
-        let work = async move { start(&services, &pod, &record, parts, &handle, &steps).await };
+        let span = steps.span();
+        let work =
+            async move { start(&services, &pod, &record, parts, &handle, &steps).await }.instrument(span);
         self.begin("start the container", work, move |pod, outcome| {
             pod.settle_start(&id, outcome.flatten());
         });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pausa_monitor_protocol::Request;
+use tracing::Instrument as _;
 
 use super::cgroup;
 use super::files::{SHM, unbind_netns, unmount};
@@ -159,7 +160,8 @@ impl Pod {
             (None, _) => Ending::Nothing,
         };
         let steps = self.handle.begin("StopPodSandbox", record.id.short());
-        let work = async move { tear_down(&services, &record, monitor, &steps).await };
+        let span = steps.span();
+        let work = async move { tear_down(&services, &record, monitor, &steps).await }.instrument(span);
         self.begin("tear down the pod", work, Self::settle_teardown);
     }
 

@@ -1,30 +1,32 @@
-//! Takes the client's deadline from the request's headers and lets it travel with the request.
+//! Takes the client's deadline and its trace from the request's headers, and lets them travel with the request.
 
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use opentelemetry::context::FutureExt as _;
 use tonic::codegen::http::Request;
 use tower::{Layer, Service};
 
 use crate::deadline;
+use crate::telemetry::traces;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PatienceLayer;
+pub(super) struct MetadataLayer;
 
-impl<S> Layer<S> for PatienceLayer {
-    type Service = Patience<S>;
+impl<S> Layer<S> for MetadataLayer {
+    type Service = Metadata<S>;
 
-    fn layer(&self, inner: S) -> Patience<S> {
-        Patience { inner }
+    fn layer(&self, inner: S) -> Metadata<S> {
+        Metadata { inner }
     }
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Patience<S> {
+pub(super) struct Metadata<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Patience<S>
+impl<S, B> Service<Request<B>> for Metadata<S>
 where
     S: Service<Request<B>>,
     S::Future: Send + 'static,
@@ -43,6 +45,11 @@ where
             .get("grpc-timeout")
             .and_then(|value| value.to_str().ok());
         let patience = header.and_then(deadline::parse);
-        Box::pin(deadline::scope(patience, self.inner.call(request)))
+        let trace = traces::of_client(request.headers());
+        let answer = deadline::scope(patience, self.inner.call(request));
+        match trace {
+            Some(trace) => Box::pin(answer.with_context(trace)),
+            None => Box::pin(answer),
+        }
     }
 }
