@@ -31,11 +31,12 @@ use super::registry::Registry;
 use super::services::Services;
 use super::{Pods, ops};
 use crate::cgroups::cpus::Seat;
-use crate::container::ContainerRecord;
+use crate::container::{ContainerRecord, Reason, RunState};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::lsm::selinux::HeldPair;
 use crate::monitor::Events;
+use crate::telemetry::metrics;
 use pausa_monitor_protocol::Event;
 
 /// What the actor does next with its pod.
@@ -82,6 +83,12 @@ impl Pod {
     pub(super) async fn run(mut self) {
         loop {
             self.advance();
+            let updates = self
+                .lifecycle
+                .containers
+                .values()
+                .map(|container| container.updates.len());
+            self.handle.set_updates_waiting(updates.sum());
             if self.lifecycle.phase() == PodPhase::Forgotten {
                 return;
             }
@@ -97,7 +104,10 @@ impl Pod {
                     None => self.monitor_disconnected(),
                 },
                 turn = self.turns.recv() => match turn {
-                    Some(turn) => turn(&mut self),
+                    Some(turn) => {
+                        self.handle.turn_taken();
+                        turn(&mut self);
+                    }
                     None => return,
                 },
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
@@ -212,8 +222,34 @@ impl Pod {
     pub(super) fn publish(&self) {
         if let Some(view) = self.lifecycle.view().map(Arc::new) {
             let before = self.handle.publish(Arc::clone(&view));
+            for (id, record) in before.iter().flat_map(|before| &before.containers) {
+                if let Some(now) = view.containers.get(id) {
+                    count_run(&record.run, &now.run);
+                }
+            }
             self.container_events.published(before.as_deref(), &view);
         }
+    }
+}
+
+/// Counts what a container has gone through since.
+pub(super) fn count_run(before: &RunState, now: &RunState) {
+    let (was_created, was_exited) = (
+        matches!(before, RunState::Created),
+        matches!(before, RunState::Exited(_)),
+    );
+    let has_run = match now {
+        RunState::Created => false,
+        RunState::Running { .. } => true,
+        RunState::Exited(exit) => exit.reason != Reason::StartError,
+    };
+    if was_created && has_run {
+        metrics::container_started();
+    }
+    if let RunState::Exited(exit) = now
+        && !was_exited
+    {
+        metrics::container_exited(exit.reason.as_str());
     }
 }
 

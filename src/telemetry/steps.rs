@@ -2,13 +2,17 @@
 //!
 //! The operation owns [`Steps`] and calls [`Steps::enter`], which ends the step before. A [`StepsWatch`] tells which step the
 //! operation is in: deadline errors contain it. Dropping [`Steps`] ends the last step and logs all of them in one line, at
-//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`.
+//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`, and the whole as a
+//! [`metrics::Operation`].
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use super::metrics;
+use crate::error::ErrorKind;
 
 /// A longer step is logged as a warning.
 const SLOW: Duration = Duration::from_secs(5);
@@ -19,6 +23,7 @@ const MAX_STEPS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Steps {
     shared: Arc<Shared>,
+    counted: metrics::Operation,
 }
 
 /// Shows the current step of an operation that runs elsewhere.
@@ -52,12 +57,18 @@ impl Steps {
                 started: Instant::now(),
                 progress: Mutex::default(),
             }),
+            counted: metrics::Operation::begin(operation),
         }
     }
 
     /// Ends the current step, if there is one, and begins `step` (such as `network`).
     pub(crate) fn enter(&self, step: &'static str) {
         self.shared.next(Some(step));
+    }
+
+    /// The operation has ended: well, or with a failure of this kind. One that does not end so was given up.
+    pub(crate) fn end(mut self, failure: Option<ErrorKind>) {
+        self.counted.ended(failure);
     }
 
     pub(crate) fn watch(&self) -> StepsWatch {
@@ -121,7 +132,7 @@ impl Shared {
         let took = now.saturating_duration_since(since);
         progress.record(step, took);
         drop(progress);
-        super::metrics::step(self.operation, step, took);
+        metrics::step(self.operation, step, took);
         if took > SLOW {
             tracing::warn!(
                 operation = self.operation,

@@ -19,7 +19,7 @@ use crate::blocking::blocking;
 use crate::cgroups::QosClass;
 use crate::cgroups::cpus::Seat;
 use crate::container::{ContainerRecord, ImageIdentity, RunState};
-use crate::error::{Failure, chain};
+use crate::error::{Failure, Kinded, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::image::{Lease, overlay};
@@ -190,6 +190,7 @@ impl Pod {
         let steps = self.handle.begin("CreateContainer", &name.0);
         let work = async move {
             let created = create(&services, &pod, *config, class, target, &steps).await;
+            steps.end(created.as_ref().err().map(Kinded::kind));
             created.map(Box::new)
         };
         self.begin("create the container", work, move |pod, outcome| {
