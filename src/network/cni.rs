@@ -261,7 +261,7 @@ impl Cni {
 }
 
 /// Counts a call of a plugin, or of a list as a whole.
-fn count(call: Observed<'_>) {
+fn count(call: &Observed<'_>) {
     let (command, failure) = (call.command.as_str(), call.error.map(of_cni));
     match call.plugin {
         Some(plugin) => metrics::plugin_call(plugin, command, failure, call.took),

@@ -79,7 +79,7 @@ pub struct Runtime {
 }
 
 /// Is told of every call that has ended. One that is cancelled is not told of.
-pub type Observer = fn(Observed<'_>);
+pub type Observer = fn(&Observed<'_>);
 
 /// A call that has ended.
 #[derive(Debug)]
@@ -328,7 +328,7 @@ impl Runtime {
         let since = Instant::now();
         let outcome = work.await;
         if let Some(observer) = self.observer {
-            observer(Observed {
+            observer(&Observed {
                 plugin,
                 command,
                 took: since.elapsed(),
