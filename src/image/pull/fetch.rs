@@ -218,7 +218,7 @@ pub(crate) async fn obtain(
     track: &Arc<LayerTracker>,
 ) -> Result<Arc<Layer>, ImageError> {
     let (source, mut tries) = (origin.source(), 0);
-    let (mut is_shared, bytes) = (false, origin.blob(diff_id).1);
+    let (mut is_shared, bytes) = (false, track.total());
     loop {
         let claim = layers.claim(diff_id, &source);
         if let Claim::Held(layer) = claim {
