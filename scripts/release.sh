@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds the files of a release from this source tree into a directory: archive, SBOM, licences and their sums.
-# The bytes depend on sources, toolchain, C compiler and linker, and on nothing else: not on directories, time or user.
+# The bytes depend on the commit, toolchain, C compiler and linker, and on nothing else: not on directories, time or user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,7 @@ version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Carg
 name=pausa-$version
 architecture=$(uname -m)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export PAUSA_REVISION=${PAUSA_REVISION:-$(git rev-parse HEAD)}
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 
@@ -30,6 +31,9 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 make --no-print-directory install DESTDIR="$stage" PREFIX=/usr CARGO_TARGET_DIR="$target"
 install -D -m 0644 -t "$stage/usr/share/doc/pausa" LICENSE README.md CHANGELOG.md
+for place in grafana prometheus; do
+    install -D -m 0644 -t "$stage/usr/share/pausa/$place" packaging/"$place"/*
+done
 tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$stage" -cf - usr |
     gzip -n -9 > "$out/$name-$architecture-linux.tar.gz"
 

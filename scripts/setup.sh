@@ -9,6 +9,7 @@ needed="
 busybox:busybox-static
 docker-registry:docker-registry
 skopeo:skopeo
+prometheus:prometheus
 umoci:umoci
 buildah:buildah
 nft:nftables
@@ -62,7 +63,8 @@ if ! command -v apt-get >/dev/null; then
     exit 0
 fi
 
-# docker-registry's package starts a service. Say no, as policy-rc.d(8) is for, unless somebody has a policy already.
+# The packages of docker-registry and Prometheus start services. Say no, as policy-rc.d(8) is for, unless somebody has a policy
+# already.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
@@ -73,3 +75,11 @@ echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+
+# Nor are they to start with the machine. One that was there before is somebody's.
+for service in docker-registry prometheus; do
+    if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
+        "${as_root[@]}" systemctl disable "$service" >/dev/null 2>&1 ||
+            echo "setup: cannot disable $service.service" >&2
+    fi
+done

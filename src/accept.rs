@@ -4,6 +4,7 @@
 //! nobody.
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::chain;
@@ -11,6 +12,13 @@ use crate::error::chain;
 /// Pause after a failure of this process or the node, most often a lack of descriptors or memory: accept(2) would fail again
 /// at once and turn the loop into a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+
+/// How often accept(2) has failed for another reason than the client.
+pub(crate) fn failures() -> u64 {
+    FAILURES.load(Ordering::Relaxed)
+}
 
 /// The next connection of a TCP or unix listener: `next` calls its `accept`. `listener` names it in the log.
 ///
@@ -36,6 +44,7 @@ where
                 );
             }
             Err(error) => {
+                FAILURES.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     listener,
                     error = chain(&error),
@@ -49,7 +58,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use rustix::io::Errno;
 
@@ -59,6 +68,7 @@ mod tests {
     async fn failures_are_survived() {
         let failures = [Errno::MFILE, Errno::CONNABORTED, Errno::NOBUFS];
         let calls = AtomicUsize::new(0);
+        let before = super::failures();
         let socket = accept("a test", || {
             let outcome = match failures.get(calls.fetch_add(1, Ordering::Relaxed)) {
                 Some(errno) => Err(io::Error::from(*errno)),
@@ -69,5 +79,7 @@ mod tests {
         .await;
         assert_eq!(socket, "the socket");
         assert_eq!(calls.into_inner(), failures.len() + 1);
+        // The client's own end of it is none. Other tests have listeners, too.
+        assert!(super::failures() - before >= 2);
     }
 }

@@ -63,6 +63,7 @@ pub(crate) use verify::{DocumentReport, ImageReport, LayerReport};
 use crate::blocking::blocking;
 use crate::error::chain;
 use crate::proto::v1;
+use crate::telemetry::metrics::ImageStates;
 use archive::export::{ExportSource, export};
 use error::{io_error, shortened, tree_error};
 use pull::PullsInFlight;
@@ -408,6 +409,33 @@ impl Images {
     /// Pulls and imports in progress, oldest first.
     pub(crate) fn pulls(&self) -> Vec<PullProgress> {
         self.inner.tracker.list()
+    }
+
+    /// What there is of images and pulls, for metrics.
+    pub(crate) fn states(&self) -> ImageStates {
+        let (pulls, kept, index) = (self.pulls(), self.retained_layers(), self.inner.index.load());
+        let complete = kept.iter().filter(|part| part.complete).count();
+        let mut states = ImageStates {
+            pulls: pulls.len(),
+            kept_layers: complete,
+            kept_parts: kept.len() - complete,
+            kept_bytes: kept.iter().map(|part| part.bytes).sum(),
+            complete: index.images().count(),
+            incomplete: index.incomplete().count(),
+            bytes: self.inner.layers.usage().bytes,
+            ..ImageStates::default()
+        };
+        for layer in pulls.iter().flat_map(|pull| &pull.layers) {
+            states.bytes_expected += layer.bytes_total;
+            states.bytes_received += layer.bytes_done;
+            match layer.state {
+                LayerState::Queued => states.layers_queued += 1,
+                LayerState::Joined => states.layers_joined += 1,
+                LayerState::Fetching => states.layers_fetching += 1,
+                LayerState::Done | LayerState::Present => {}
+            }
+        }
+        states
     }
 
     /// What failed pulls have left for a retry.

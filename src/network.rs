@@ -43,6 +43,8 @@ pub use error::NetworkError;
 pub use types::{Attachment, NetworkConfig, NotReady, PodNetwork, PortMapping, Protocol};
 
 use crate::blocking::blocking;
+use crate::error::Kinded;
+use crate::telemetry::metrics;
 use bridge::Bridge;
 use cni::Cni;
 
@@ -124,7 +126,7 @@ impl Network {
                     sleep(DETACH_POLL).await;
                 }
                 let (bridge, pod) = (Arc::clone(bridge), pod.clone());
-                blocking(move || bridge.attach(&pod)).await
+                blocking(move || counted("ADD", || bridge.attach(&pod))).await
             }
         }
     }
@@ -134,7 +136,7 @@ impl Network {
             Backend::Cni(cni) => cni.detach(pod, true).await,
             Backend::Bridge(bridge) => {
                 let (bridge, pod) = (Arc::clone(bridge), pod.pod_id.clone());
-                blocking(move || bridge.detach(&pod)).await
+                blocking(move || counted("DEL", || bridge.detach(&pod))).await
             }
         };
         match undone {
@@ -159,9 +161,11 @@ impl Network {
             Backend::Bridge(bridge) => {
                 let (begin, finish) = (Arc::clone(bridge), Arc::clone(bridge));
                 let (pod, again) = (pod.pod_id.clone(), pod.pod_id.clone());
-                blocking(move || begin.begin_detach(&pod)).await?;
+                let begun = blocking(move || begin.begin_detach(&pod)).await;
+                // One that has begun is counted when it is finished.
+                begun.or_else(|error| counted("DEL", || Err(error)))?;
                 tokio::task::spawn_blocking(move || {
-                    if let Err(error) = finish.finish_detach(&again) {
+                    if let Err(error) = counted("DEL", || finish.finish_detach(&again)) {
                         tracing::warn!(
                             pod = again,
                             error = crate::error::chain(&error),
@@ -263,10 +267,26 @@ impl Network {
             Backend::Cni(cni) => cni.collect_garbage(live).await,
             Backend::Bridge(bridge) => {
                 let bridge = Arc::clone(bridge);
-                blocking(move || bridge.collect_garbage(live)).await
+                blocking(move || counted("GC", || bridge.collect_garbage(live))).await
             }
         }
     }
+}
+
+/// Counts what the bridge does, under the name of CNI's command for it.
+fn counted<T>(
+    command: &'static str,
+    work: impl FnOnce() -> Result<T, NetworkError>,
+) -> Result<T, NetworkError> {
+    let since = Instant::now();
+    let outcome = work();
+    metrics::network_call(
+        "bridge",
+        command,
+        outcome.as_ref().err().map(Kinded::kind),
+        since.elapsed(),
+    );
+    outcome
 }
 
 /// An attachment on its way to the caller. If it is dropped before, it is undone.

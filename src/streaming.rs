@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use crate::error::Failure;
+use crate::telemetry::metrics::StreamingStates;
 use sessions::Sessions;
 use ticket::Ticket;
 use tls::Certificate;
@@ -132,6 +133,16 @@ impl Streaming {
             base,
             accepting,
         })
+    }
+
+    /// What there is of sessions, for metrics.
+    pub(crate) fn states(&self) -> StreamingStates {
+        let (sessions, sessions_max) = self.shared.sessions.total();
+        StreamingStates {
+            sessions,
+            sessions_max,
+            tickets: self.shared.tokens.outstanding(),
+        }
     }
 
     /// Issues a URL at which one client can redeem the ticket, once, within a minute.

@@ -44,6 +44,7 @@ use crate::config::{self, CpuIsolation, CpuPinning, CpuShortage};
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::Id;
 use crate::proto::v1::LinuxContainerResources;
+use crate::telemetry::metrics;
 
 const SYS: &str = "/sys";
 const IRQ: &str = "/proc/irq";
@@ -493,7 +494,12 @@ impl Cpus {
         allowed: Option<&CpuSet>,
     ) -> Result<Place, CpuError> {
         match state.decide(id, claim, self.pinning, allowed) {
-            Err(error @ CpuError::Shortage { .. }) if self.on_shortage == CpuShortage::Share => {
+            Err(error @ CpuError::Shortage { .. }) if self.on_shortage == CpuShortage::Refuse => {
+                metrics::cpu_shortage("refused");
+                Err(error)
+            }
+            Err(error @ CpuError::Shortage { .. }) => {
+                metrics::cpu_shortage("shared");
                 tracing::warn!(
                     container = id.short(),
                     error = chain(&error),

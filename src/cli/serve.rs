@@ -58,7 +58,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
         user_namespaces: user_namespaces(&images).await,
     };
-    let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(images.clone()))));
+    let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(pods.clone()))));
     let services = Services {
         pods,
         node: Arc::new(NodeInfo {
@@ -132,17 +132,25 @@ async fn metrics(config: &Config) -> anyhow::Result<Option<metrics::Listening>> 
     Ok(Some(listening))
 }
 
-/// The states of images for metrics.
-fn states(images: Images) -> impl Fn() -> metrics::States {
+/// What metrics tell of the states of all modules.
+fn states(pods: Pods) -> impl Fn() -> metrics::States {
     move || {
-        let kept = images.retained_layers();
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let complete = kept.iter().filter(|part| part.complete).count();
+        let services = pods.services();
         metrics::States {
-            pulls: count(images.pulls().len()),
-            kept_layers: count(complete),
-            kept_parts: count(kept.len() - complete),
-            kept_bytes: kept.iter().map(|part| part.bytes).sum(),
+            build: metrics::Build {
+                cgroup_version: if services.cgroups.layout().is_v2() {
+                    "2"
+                } else {
+                    "1"
+                },
+                cgroup_driver: services.cgroups.driver().as_str_name(),
+            },
+            images: services.images.states(),
+            pods: pods.states(),
+            cpus: services.cpus.states(),
+            streaming: services.streaming.states(),
+            network_ready: services.network.readiness().is_ok(),
+            record_copies_waiting: services.store.copies_waiting(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What happens around every RPC: a span, a log line, and the net under a panic.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
 
 use futures_util::FutureExt;
 use tonic::{Code, Response, Status};
@@ -33,7 +32,7 @@ pub(super) async fn call_with<T, E: Into<Failure>>(
 ) -> Reply<T> {
     let span = tracing::debug_span!("cri", rpc, subject, otel.name = rpc, otel.kind = "server");
     async {
-        let since = Instant::now();
+        let counted = metrics::Rpc::begin(rpc);
         // Nothing of `work` is used after it panicked.
         let outcome = deadline::wait(AssertUnwindSafe(work).catch_unwind()).await;
         let reply = match outcome {
@@ -48,8 +47,7 @@ pub(super) async fn call_with<T, E: Into<Failure>>(
         if let Err(status) = &reply {
             traces::failed(status.message());
         }
-        let took = since.elapsed();
-        metrics::rpc(rpc, status::code_name(code), took);
+        let took = counted.end(status::code_name(code));
         tracing::debug!(?code, ?took, "answered");
         reply
     }

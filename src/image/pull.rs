@@ -209,8 +209,7 @@ impl Images {
                 }
             }
         };
-        let label = result.as_ref().map_or_else(|error| error.kind().name(), |_| "ok");
-        metrics::pull(label, since.elapsed());
+        metrics::pull(result.as_ref().err().map(Kinded::kind), since.elapsed());
         drop(in_flight);
         drop(tracked);
         outcome.send_replace(Some(result.map_err(Arc::new)));

@@ -17,17 +17,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use pausa_cni::{AddResult, AttachmentId, CachedAttachment, ConfDir, NetworkConfigList, Request, Runtime};
+use pausa_cni::{
+    AddResult, AttachmentId, CachedAttachment, ConfDir, NetworkConfigList, Observed, Request, Runtime,
+};
 use pausa_netlink::{LOOPBACK, Netlink};
 use serde_json::{Map, Value, json};
 use tokio::sync::RwLock;
 use tokio::time::timeout;
 
-use super::error::NetworkError;
+use super::error::{NetworkError, of_cni};
 use super::types::{Attachment, NetworkConfig, NotReady, PodNetwork};
 use super::{INTERFACE, bandwidth};
 use crate::blocking::blocking;
 use crate::error::chain;
+use crate::telemetry::metrics;
 
 /// The reason that kubelet and containerd use.
 const NOT_READY: &str = "NetworkPluginNotReady";
@@ -49,7 +52,8 @@ pub(super) struct Cni {
 impl Cni {
     pub(super) fn new(config: NetworkConfig) -> Self {
         let runtime = Runtime::new(config.cni_bin_dirs.clone(), &config.cni_cache_dir)
-            .with_in_process("loopback", Arc::new(loopback::Loopback));
+            .with_in_process("loopback", Arc::new(loopback::Loopback))
+            .with_observer(count);
         Self {
             conf: ConfDir::new(config.cni_conf_dir),
             bin_dirs: config.cni_bin_dirs,
@@ -253,6 +257,15 @@ impl Cni {
             capability_args: arguments,
             ..bare_request(pod, netns)
         })
+    }
+}
+
+/// Counts a call of a plugin, or of a list as a whole.
+fn count(call: &Observed<'_>) {
+    let (command, failure) = (call.command.as_str(), call.error.map(of_cni));
+    match call.plugin {
+        Some(plugin) => metrics::plugin_call(plugin, command, failure, call.took),
+        None => metrics::network_call("cni", command, failure, call.took),
     }
 }
 

@@ -110,18 +110,23 @@ impl NetworkError {
     }
 }
 
+/// The kind of a failure of a plugin or a list of them.
+pub(super) fn of_cni(error: &pausa_cni::Error) -> ErrorKind {
+    match error.kind() {
+        pausa_cni::ErrorKind::Timeout => ErrorKind::DeadlineExceeded,
+        pausa_cni::ErrorKind::InvalidParameter => ErrorKind::InvalidArgument,
+        pausa_cni::ErrorKind::TryAgain => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
 impl Kinded for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotReady { .. } => ErrorKind::Unavailable,
             Self::InvalidPod { .. } => ErrorKind::InvalidArgument,
             Self::PoolExhausted { .. } | Self::PortTaken { .. } => ErrorKind::ResourceExhausted,
-            Self::Cni { source, .. } => match source.kind() {
-                pausa_cni::ErrorKind::Timeout => ErrorKind::DeadlineExceeded,
-                pausa_cni::ErrorKind::InvalidParameter => ErrorKind::InvalidArgument,
-                pausa_cni::ErrorKind::TryAgain => ErrorKind::Unavailable,
-                _ => ErrorKind::Internal,
-            },
+            Self::Cni { source, .. } => of_cni(source),
             Self::NoFirewall { .. } => ErrorKind::FailedPrecondition,
             Self::NotUndone { cause, .. } => cause.kind(),
             _ => ErrorKind::Internal,

@@ -108,6 +108,12 @@ impl Pods {
         responses(self.container_events.subscribe())
     }
 
+    /// How many clients listen.
+    pub(super) fn event_subscribers(&self) -> usize {
+        let feed = self.container_events.0.lock();
+        feed.sender.as_ref().map_or(0, Sender::receiver_count)
+    }
+
     /// Lets all subscribers go.
     pub fn end_container_events(&self) {
         self.container_events.0.lock().sender = None;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ pub(super) struct PodHandle {
     pub(super) id: Id,
     pub(super) name: PodName,
     turns: mpsc::UnboundedSender<Turn>,
+    turns_waiting: AtomicUsize,
+    updates_waiting: AtomicUsize,
     /// None while the pod is being created: nobody may see it before it is ready.
     view: ArcSwapOption<PodView>,
     monitor: ArcSwapOption<Monitor>,
@@ -40,6 +42,8 @@ impl PodHandle {
             id,
             name,
             turns,
+            turns_waiting: AtomicUsize::new(0),
+            updates_waiting: AtomicUsize::new(0),
             view: ArcSwapOption::empty(),
             monitor: ArcSwapOption::empty(),
             execs: Execs::default(),
@@ -60,7 +64,7 @@ impl PodHandle {
             pod.caused_by(cause);
             turn(pod, answer);
         });
-        self.turns.send(turn).map_err(|_| self.unanswered())?;
+        self.send(turn).map_err(|()| self.unanswered())?;
         match deadline::wait(outcome).await {
             Some(outcome) => outcome.unwrap_or_else(|_| Err(self.unanswered())),
             None => Err(PodError::Waiting { doing: self.doing() }),
@@ -70,7 +74,32 @@ impl PodHandle {
     /// Has the actor take a turn, whenever it comes to that.
     pub(super) fn tell(&self, turn: impl FnOnce(&mut Pod) + Send + 'static) {
         // Fails if there is no actor any more: then there is nobody to tell.
-        self.turns.send(Box::new(turn)).ok();
+        self.send(Box::new(turn)).ok();
+    }
+
+    fn send(&self, turn: Turn) -> Result<(), ()> {
+        // Before it can be taken.
+        self.turns_waiting.fetch_add(1, Ordering::Relaxed);
+        self.turns.send(turn).map_err(|_| self.turn_taken())
+    }
+
+    /// One of the turns that wait is being taken.
+    pub(super) fn turn_taken(&self) {
+        self.turns_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many turns wait for the actor.
+    pub(super) fn turns_waiting(&self) -> usize {
+        self.turns_waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many changes of resources wait, as the actor knows it.
+    pub(super) fn updates_waiting(&self) -> usize {
+        self.updates_waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_updates_waiting(&self, updates: usize) {
+        self.updates_waiting.store(updates, Ordering::Relaxed);
     }
 
     /// Why there is no actor any more.

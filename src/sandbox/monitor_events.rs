@@ -12,6 +12,7 @@ use crate::container::{ExitInfo, RunState};
 use crate::error::chain;
 use crate::id::Id;
 use crate::monitor::{Events, Monitor, MonitorError};
+use crate::telemetry::metrics;
 
 impl Lifecycle {
     /// A container's first process has ended.
@@ -74,6 +75,7 @@ impl Pod {
                 bytes,
                 errno,
             } => {
+                metrics::log_dropped(bytes);
                 let error = std::io::Error::from_raw_os_error(errno);
                 tracing::warn!(
                     container,
@@ -174,6 +176,7 @@ impl Pod {
                 return self.monitor_lost();
             }
         };
+        metrics::monitor_reconnected();
         tracing::info!(
             pod = self.id().short(),
             pid = monitor.pid(),
@@ -222,6 +225,7 @@ impl Pod {
             return;
         }
         let pid = self.lifecycle.record.monitor_pid;
+        metrics::monitor_lost("died");
         tracing::error!(
             pod = self.id().short(),
             pid,

@@ -32,11 +32,12 @@ use super::registry::Registry;
 use super::services::Services;
 use super::{Pods, ops};
 use crate::cgroups::cpus::Seat;
-use crate::container::ContainerRecord;
+use crate::container::{ContainerRecord, Reason, RunState};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::lsm::selinux::HeldPair;
 use crate::monitor::Events;
+use crate::telemetry::metrics;
 use pausa_monitor_protocol::Event;
 
 /// What the actor does next with its pod.
@@ -92,6 +93,12 @@ impl Pod {
         loop {
             // What begins now, the last request wants.
             std::mem::replace(&mut self.cause, Span::none()).in_scope(|| self.advance());
+            let updates = self
+                .lifecycle
+                .containers
+                .values()
+                .map(|container| container.updates.len());
+            self.handle.set_updates_waiting(updates.sum());
             if self.lifecycle.phase() == PodPhase::Forgotten {
                 return;
             }
@@ -107,7 +114,10 @@ impl Pod {
                     None => self.monitor_disconnected(),
                 },
                 turn = self.turns.recv() => match turn {
-                    Some(turn) => turn(&mut self),
+                    Some(turn) => {
+                        self.handle.turn_taken();
+                        turn(&mut self);
+                    }
                     None => return,
                 },
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
@@ -222,8 +232,34 @@ impl Pod {
     pub(super) fn publish(&self) {
         if let Some(view) = self.lifecycle.view().map(Arc::new) {
             let before = self.handle.publish(Arc::clone(&view));
+            for (id, record) in before.iter().flat_map(|before| &before.containers) {
+                if let Some(now) = view.containers.get(id) {
+                    count_run(&record.run, &now.run);
+                }
+            }
             self.container_events.published(before.as_deref(), &view);
         }
+    }
+}
+
+/// Counts what a container has gone through since.
+pub(super) fn count_run(before: &RunState, now: &RunState) {
+    let (was_created, was_exited) = (
+        matches!(before, RunState::Created),
+        matches!(before, RunState::Exited(_)),
+    );
+    let has_run = match now {
+        RunState::Created => false,
+        RunState::Running { .. } => true,
+        RunState::Exited(exit) => exit.reason != Reason::StartError,
+    };
+    if was_created && has_run {
+        metrics::container_started();
+    }
+    if let RunState::Exited(exit) = now
+        && !was_exited
+    {
+        metrics::container_exited(exit.reason.as_str());
     }
 }
 

@@ -18,6 +18,7 @@ use crate::id::LookupError;
 use crate::proto::v1;
 use crate::require;
 use crate::state;
+use crate::telemetry::metrics::PodStates;
 
 /// A pod or container, for tools that know nothing of it but its id.
 #[derive(Debug)]
@@ -61,6 +62,45 @@ impl Pods {
             id: id.to_owned(),
         };
         Ok(found.ok_or_else(absent)?)
+    }
+
+    /// What there is of pods and containers, for metrics.
+    pub(crate) fn states(&self) -> PodStates {
+        let mut states = PodStates {
+            subscribers: self.event_subscribers(),
+            ..PodStates::default()
+        };
+        for handle in self.registry.pods() {
+            let waiting = handle.turns_waiting();
+            states.turns_waiting += waiting;
+            states.turns_waiting_max = states.turns_waiting_max.max(waiting);
+            states.updates_waiting += handle.updates_waiting();
+            let is_connected = handle.monitor().is_some();
+            states.monitors_connected += usize::from(is_connected);
+            let Some(view) = handle.view() else {
+                states.creating += 1;
+                continue;
+            };
+            match view.pod.state {
+                PodState::Creating => states.creating += 1,
+                PodState::Ready => {
+                    states.ready += 1;
+                    states.monitors_silent += usize::from(!is_connected);
+                }
+                PodState::NotReady => {
+                    states.not_ready += 1;
+                    states.left_attached += usize::from(view.pod.pending_detach && view.pod.netns.is_some());
+                }
+            }
+            for record in view.containers.values() {
+                match record.run {
+                    RunState::Created => states.created += 1,
+                    RunState::Running { .. } => states.running += 1,
+                    RunState::Exited(_) => states.exited += 1,
+                }
+            }
+        }
+        states
     }
 
     /// The encoded items of ListPodSandbox.

@@ -28,7 +28,7 @@ pub(super) mod monitors;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -37,6 +37,7 @@ use super::Pods;
 use crate::cgroups::Driver;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::chain;
+use crate::telemetry::metrics;
 
 /// How often the network is asked for its state, and the node for its CPUs.
 const PROBE: Duration = Duration::from_secs(5);
@@ -125,6 +126,7 @@ async fn watch_cpus(pods: &Pods) {
 }
 
 async fn reconcile(pods: &Pods) {
+    let since = Instant::now();
     // First, because the network leaves alone what still has a namespace.
     let monitors = monitors::end_strays(pods).await;
     let for_network = pods.clone();
@@ -138,6 +140,7 @@ async fn reconcile(pods: &Pods) {
         })
         .await;
     let attachments = attachments.unwrap_or_else(|error| {
+        metrics::reconciliation_failed("network");
         tracing::warn!(
             error = chain(&error),
             "cannot remove network attachments of pods that are gone; the next round tries again"
@@ -147,6 +150,7 @@ async fn reconcile(pods: &Pods) {
     let for_directories = pods.clone();
     let directories = tokio::task::spawn_blocking(move || directories::remove_strays(&for_directories)).await;
     let directories = directories.unwrap_or_else(|error| {
+        metrics::reconciliation_failed("directories");
         tracing::error!(%error, "the search for directories without a record panicked; the next round tries again");
         0
     });
@@ -158,6 +162,12 @@ async fn reconcile(pods: &Pods) {
             "removed what belonged to no pod"
         );
     }
+    let removed = [
+        ("attachment", attachments),
+        ("monitor", monitors),
+        ("directory", directories),
+    ];
+    metrics::reconciliation(removed, since.elapsed());
     pausa_sys::return_free_pages();
     pausa_sys::release_program();
 }

@@ -30,7 +30,7 @@ use super::lifecycle::{
     Waiters,
 };
 use super::ops::needs_teardown;
-use super::pod::Pod;
+use super::pod::{Pod, count_run};
 use super::reconcile::{directories, monitors};
 use super::record::{PodRecord, PodState};
 use super::services::Services;
@@ -41,6 +41,7 @@ use crate::id::Id;
 use crate::image::Lease;
 use crate::monitor::{Events, Monitor, MonitorError};
 use crate::state::{Loaded, LoadedPod};
+use crate::telemetry::metrics;
 
 /// How long a monitor may take to answer a new daemon.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
@@ -77,6 +78,7 @@ pub(super) async fn recover(pods: &Pods) -> Recovered {
         recovered.broken += 1;
         tracing::error!(path = %broken.path.display(), error = chain(&broken.error), "cannot read a record: its pod is not managed until the record is repaired and the daemon restarted");
     }
+    metrics::records_broken(recovered.broken);
     let mut tasks = tokio::task::JoinSet::new();
     for pod in loaded {
         recovered.containers += pod.containers.len();
@@ -201,6 +203,7 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
             .iter()
             .flatten()
             .find(|report| report.container == record.id.as_str());
+        let before = record.run.clone();
         let (record, phase) = recovered(record, report, this_boot, crate::state::now());
         let id = record.id.clone();
         let (running, exited) = (
@@ -219,6 +222,9 @@ async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
         } else if exited && this_boot && reports.is_none() && !silent {
             // The daemon may have died between the record of a lost container and the end of its processes.
             actor.kill_unwatched(&id);
+        }
+        if let Some(container) = actor.lifecycle.containers.get(&id) {
+            count_run(&before, &container.record.run);
         }
     }
     let change = actor.lifecycle.recovered(unfinished, this_boot);
@@ -318,6 +324,7 @@ async fn connect(pods: &Pods, record: &PodRecord) -> Contact {
         Ok(Ok(Ok((monitor, events)))) => Contact::Connected(monitor, events),
         Ok(Ok(Err(error))) => {
             if record.state != PodState::NotReady {
+                metrics::monitor_lost("died");
                 tracing::warn!(
                     pod = record.id.short(),
                     error = chain(&error),
@@ -331,6 +338,7 @@ async fn connect(pods: &Pods, record: &PodRecord) -> Contact {
             Contact::Gone
         }
         Err(_) => {
+            metrics::monitor_lost("silent");
             tracing::error!(
                 pod = record.id.short(),
                 pid = record.monitor_pid,

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use pausa_sys::Durability;
 
 use super::record::{make_private_dir, replace};
+use crate::telemetry::metrics;
 
 /// How long records are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(200);
@@ -53,6 +54,10 @@ impl Mirror {
         self.shared.changed.notify_all();
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.queue.lock().pending.len()
+    }
+
     /// Drops queued files below a directory, and waits if one is being written there.
     pub(super) fn cancel(&self, dir: &Path) {
         let mut queue = self.shared.queue.lock();
@@ -91,6 +96,7 @@ fn run(shared: &Shared) {
             queue.writing = Some(path.clone());
             drop(queue);
             if let Err(error) = write(&path, &bytes) {
+                metrics::record_not_written("root");
                 tracing::warn!(
                     error = crate::error::chain(&error),
                     "cannot keep a record beyond the next reboot"

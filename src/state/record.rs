@@ -14,6 +14,7 @@ use super::layout::{CONTAINER_RECORD, CONTAINERS, Layout, POD_RECORD};
 use super::mirror::Mirror;
 use crate::error::{ErrorKind, Kinded};
 use crate::id::Id;
+use crate::telemetry::metrics;
 
 /// The longest record that is read: far beyond any real one, so that a damaged file cannot exhaust memory.
 const RECORD_MAX: u64 = 64 * 1024 * 1024;
@@ -105,6 +106,11 @@ impl Store {
         &self.layout
     }
 
+    /// How many records wait to be copied to the persistent tree.
+    pub(crate) fn copies_waiting(&self) -> usize {
+        self.mirror.waiting()
+    }
+
     /// Saves a pod's record, which then survives the daemon.
     ///
     /// # Errors
@@ -141,9 +147,10 @@ impl Store {
             path: path.clone(),
             source,
         })?;
-        make_private_dir(dir)?;
         // The directory is emptied by a reboot, and the mirror keeps what has to outlive one.
-        replace(&path, &bytes, Durability::Process)?;
+        make_private_dir(dir)
+            .and_then(|()| replace(&path, &bytes, Durability::Process))
+            .inspect_err(|_| metrics::record_not_written("state"))?;
         self.mirror.copy(kept.join(name), bytes);
         Ok(())
     }

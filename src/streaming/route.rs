@@ -22,6 +22,7 @@ use super::tunnel::Tunnel;
 use super::upgrade::{self, Answer, Forward, Remote, refusal};
 use super::{Shared, forward, remote, session, websocket};
 use crate::id::Id;
+use crate::telemetry::metrics;
 
 /// How often a session is checked for a client that disconnected behind data that nobody reads.
 const HANGUP_PERIOD: Duration = Duration::from_secs(5);
@@ -43,6 +44,7 @@ pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shar
     let Some(ticket) = ticket.filter(|ticket| ticket.kind() == kind) else {
         return unknown();
     };
+    let kind = ticket.kind();
     let admitted = match shared.sessions.admit(ticket.pod()) {
         Ok(admitted) => admitted,
         Err(refused) => {
@@ -55,6 +57,7 @@ pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shar
         Ok((job, answer)) => {
             let upgrade = hyper::upgrade::on(&mut request);
             let idle = shared.idle;
+            metrics::session(kind);
             let running = async move {
                 run(job, upgrade, watched, idle).await;
                 drop(admitted);

@@ -28,6 +28,7 @@ use super::Shared;
 use super::route::answer;
 use crate::accept::accept;
 use crate::blocking::blocking;
+use crate::telemetry::metrics;
 
 /// How long a client may take from connecting to the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,6 +60,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             tracing::debug!(
                 "too many connections to the streaming server without a request: closing the oldest"
             );
+            metrics::session_refused("connections");
             oldest.abort();
         }
         let shared = Arc::clone(&shared);

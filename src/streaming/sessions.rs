@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::blocking::blocking;
 use crate::id::Id;
+use crate::telemetry::metrics;
 
 /// How long after the end of a session free memory is given back, so that this is done once after many of them.
 const TIDY_AFTER: Duration = Duration::from_secs(5);
@@ -81,9 +82,11 @@ impl Sessions {
         let mut counts = self.counts.lock();
         let of_pod = counts.of_pods.get(pod).copied().unwrap_or(0);
         if of_pod >= per_pod {
+            metrics::session_refused("pod");
             return Err(Refused::Pod { limit: per_pod });
         }
         if counts.total >= total {
+            metrics::session_refused("node");
             return Err(Refused::Node { limit: total });
         }
         counts.total += 1;
@@ -92,6 +95,11 @@ impl Sessions {
             sessions: Arc::clone(self),
             pod: pod.clone(),
         })
+    }
+
+    /// How many there are, and how many there may be.
+    pub(super) fn total(&self) -> (u32, u32) {
+        (self.counts.lock().total, self.limits.total)
     }
 
     /// Gives back what the allocator keeps of the buffers of ended sessions.

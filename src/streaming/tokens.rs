@@ -17,6 +17,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::Instant;
 
 use crate::error::{ErrorKind, Kinded};
+use crate::telemetry::metrics;
 
 /// How long a token is valid; kubelet uses it at once.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -66,11 +67,19 @@ impl<T> Tokens<T> {
         let mut outstanding = self.0.lock();
         outstanding.expire(now);
         if outstanding.meanings.len() >= OUTSTANDING_MAX {
+            metrics::session_refused("tickets");
             return Err(TooMany);
         }
         outstanding.meanings.insert(token.clone(), meaning);
         outstanding.expiries.push_back((now + LIFETIME, token.clone()));
         Ok(token)
+    }
+
+    /// How many are neither used nor expired.
+    pub(super) fn outstanding(&self) -> usize {
+        let mut outstanding = self.0.lock();
+        outstanding.expire(Instant::now());
+        outstanding.meanings.len()
     }
 
     /// The meaning of a token, once and before it expires.

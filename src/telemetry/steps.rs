@@ -2,7 +2,8 @@
 //!
 //! The operation owns [`Steps`] and calls [`Steps::enter`], which ends the step before. A [`StepsWatch`] tells which step the
 //! operation is in: deadline errors contain it. Dropping [`Steps`] ends the last step and logs all of them in one line, at
-//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`.
+//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`, and the whole as a
+//! [`metrics::Operation`].
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::Span;
+
+use super::metrics;
+use crate::error::ErrorKind;
 
 /// A longer step is logged as a warning.
 const SLOW: Duration = Duration::from_secs(5);
@@ -22,6 +26,7 @@ pub(crate) struct Steps {
     shared: Arc<Shared>,
     /// For traces; the steps are in it. Not among what is shared: it ends with the operation.
     span: Span,
+    counted: metrics::Operation,
 }
 
 /// Shows the current step of an operation that runs elsewhere.
@@ -65,6 +70,7 @@ impl Steps {
                 started: Instant::now(),
                 progress: Mutex::default(),
             }),
+            counted: metrics::Operation::begin(operation),
         }
     }
 
@@ -77,6 +83,11 @@ impl Steps {
     /// The span of the operation, for the task that does it.
     pub(crate) fn span(&self) -> Span {
         self.span.clone()
+    }
+
+    /// The operation has ended: well, or with a failure of this kind. One that does not end so was given up.
+    pub(crate) fn end(mut self, failure: Option<ErrorKind>) {
+        self.counted.ended(failure);
     }
 
     pub(crate) fn watch(&self) -> StepsWatch {
@@ -147,7 +158,7 @@ impl Shared {
         progress.record(step, took);
         drop(progress);
         drop(ended);
-        super::metrics::step(self.operation, step, took);
+        metrics::step(self.operation, step, took);
         if took > SLOW {
             tracing::warn!(
                 operation = self.operation,

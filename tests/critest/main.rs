@@ -45,6 +45,7 @@ mod pod_metrics;
 mod port_forward;
 mod process;
 mod process_users;
+mod prometheus;
 mod pull_auth;
 mod pull_damage;
 mod pull_tls;

@@ -262,7 +262,7 @@ fn loopback_is_up() {
 }
 
 /// Has the daemon, restarted, use a CNI plugin that is this shell script. Its directory is the node's.
-async fn use_plugin(node: &Node, script: &str) {
+pub(crate) async fn use_plugin(node: &Node, script: &str) {
     let dir = node.dir();
     let path = |name: &str| dir.join(name).display().to_string();
     for name in ["net.d", "bin"] {

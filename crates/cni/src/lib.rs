@@ -25,5 +25,5 @@ pub use config::{NetworkConfigList, PluginConfig};
 pub use error::{Error, ErrorKind};
 pub use plugin::{Call, Command, Failure, InProcess};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
-pub use runtime::{AttachmentId, Request, Runtime, Timeouts};
+pub use runtime::{AttachmentId, Observed, Observer, Request, Runtime, Timeouts};
 pub use version::Version;

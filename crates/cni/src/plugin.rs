@@ -32,15 +32,23 @@ pub enum Command {
     Gc,
 }
 
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Command {
+    /// The word of the protocol.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
             Self::Check => "CHECK",
             Self::Status => "STATUS",
             Self::Gc => "GC",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

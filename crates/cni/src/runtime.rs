@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -76,6 +76,23 @@ pub struct Runtime {
     cache: ResultCache,
     in_process: BTreeMap<String, Arc<dyn InProcess>>,
     timeouts: Timeouts,
+    observer: Option<Observer>,
+}
+
+/// Is told of every call that has ended. One that is cancelled is not told of.
+pub type Observer = fn(&Observed<'_>);
+
+/// A call that has ended.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// The type of the plugin; none for the list as a whole, which is told of after its plugins.
+    pub plugin: Option<&'a str>,
+    /// What was called.
+    pub command: Command,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed, if it did.
+    pub error: Option<&'a Error>,
 }
 
 impl Runtime {
@@ -88,7 +105,15 @@ impl Runtime {
             cache,
             in_process: BTreeMap::new(),
             timeouts: Timeouts::default(),
+            observer: None,
         }
+    }
+
+    /// Tells `observer` how long calls take and how they end, for metrics.
+    #[must_use]
+    pub const fn with_observer(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// The same with other time limits than the default ones.
@@ -120,6 +145,11 @@ impl Runtime {
         if request.netns.as_os_str().is_empty() {
             return Err(invalid("CNI_NETNS", "", "the path of a network namespace"));
         }
+        self.observed(None, Command::Add, self.add_chain(network, request))
+            .await
+    }
+
+    async fn add_chain(&self, network: &NetworkConfigList, request: &Request) -> Result<Value, Error> {
         let deadline = Deadline::after(self.timeouts.add);
         let mut previous: Option<Value> = None;
         for plugin in network.plugins() {
@@ -164,11 +194,15 @@ impl Runtime {
             if let Some(arguments) = entry.capability_args.clone() {
                 request.capability_args = arguments;
             }
-            self.del_chain(used, &request, entry.result.as_ref()).await?;
+            let chain = self.del_chain(used, &request, entry.result.as_ref());
+            self.observed(None, Command::Del, chain).await?;
             self.forget(&entry).await?;
         }
         match network {
-            Some(network) if !current_done => self.del_chain(network, request, None).await,
+            Some(network) if !current_done => {
+                let chain = self.del_chain(network, request, None);
+                self.observed(None, Command::Del, chain).await
+            }
             _ => Ok(()),
         }
     }
@@ -202,12 +236,12 @@ impl Runtime {
             entry.if_name == request.if_name && entry.network_name == network.name()
         };
         let result = cached.iter().find(same).and_then(|entry| entry.result.as_ref());
-        let deadline = Deadline::after(self.timeouts.other);
-        for plugin in network.plugins() {
-            let call = call(network, plugin, Command::Check, request, result);
-            self.run(plugin, call, deadline).await?;
-        }
-        Ok(())
+        self.observed(
+            None,
+            Command::Check,
+            self.chain(network, Command::Check, request, result),
+        )
+        .await
     }
 
     /// Asks the plugins whether they could serve ADD. Networks before 1.1 have no STATUS and count as ready.
@@ -218,9 +252,26 @@ impl Runtime {
         if !network.version().has_status_and_gc() {
             return Ok(());
         }
+        let request = Request::default();
+        self.observed(
+            None,
+            Command::Status,
+            self.chain(network, Command::Status, &request, None),
+        )
+        .await
+    }
+
+    /// The plugins in order, up to the first that fails.
+    async fn chain(
+        &self,
+        network: &NetworkConfigList,
+        command: Command,
+        request: &Request,
+        previous: Option<&Value>,
+    ) -> Result<(), Error> {
         let deadline = Deadline::after(self.timeouts.other);
         for plugin in network.plugins() {
-            let call = call(network, plugin, Command::Status, &Request::default(), None);
+            let call = call(network, plugin, command, request, previous);
             self.run(plugin, call, deadline).await?;
         }
         Ok(())
@@ -235,6 +286,11 @@ impl Runtime {
         if !network.version().has_status_and_gc() || network.disable_gc() {
             return Ok(());
         }
+        self.observed(None, Command::Gc, self.gc_chain(network, valid))
+            .await
+    }
+
+    async fn gc_chain(&self, network: &NetworkConfigList, valid: &[AttachmentId]) -> Result<(), Error> {
         let deadline = Deadline::after(self.timeouts.other);
         let mut first = Ok(());
         for plugin in network.plugins() {
@@ -253,17 +309,35 @@ impl Runtime {
 
     async fn run(&self, plugin: &PluginConfig, call: Call, deadline: Deadline) -> Result<Value, Error> {
         let name = plugin.plugin_type();
-        let command = call.command;
-        let run = async {
+        self.observed(Some(name), call.command, async {
             match self.resolve(name)? {
                 Resolved::InProcess(implementation) => {
                     plugin::run_in_process(name, implementation, call).await
                 }
                 Resolved::Binary(path) => process::run(name, &path, &self.bin_dirs, &call, deadline).await,
             }
-        };
-        run.instrument(tracing::trace_span!("cni", otel.name = name, %command))
-            .await
+        })
+        .await
+    }
+
+    async fn observed<T>(
+        &self,
+        plugin: Option<&str>,
+        command: Command,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let since = Instant::now();
+        let span = tracing::trace_span!("cni", otel.name = plugin.unwrap_or("all plugins"), %command);
+        let outcome = work.instrument(span).await;
+        if let Some(observer) = self.observer {
+            observer(&Observed {
+                plugin,
+                command,
+                took: since.elapsed(),
+                error: outcome.as_ref().err(),
+            });
+        }
+        outcome
     }
 
     fn resolve(&self, plugin: &str) -> Result<Resolved, Error> {

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
-use super::{CpuSet, Cpus, Location, Owner, Place};
+use super::{CpuSet, Cpus, Holder, Location, Owner, Place};
 use crate::blocking::blocking;
 use crate::cgroups::Partition;
 use crate::config::{CpuPinning, CpuShortage};
 use crate::id::Id;
+use crate::telemetry::metrics::CpuStates;
 
 /// Who runs on which CPUs at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,17 @@ pub struct Held {
 }
 
 impl Cpus {
+    /// How many CPUs are pinned and shared, for metrics.
+    pub(crate) fn states(&self) -> CpuStates {
+        let state = self.state.lock();
+        let pinned = |holder: &&Holder| matches!(holder.place, Place::Pinned(_));
+        CpuStates {
+            pinned: state.taken().len(),
+            pool: state.pool().len(),
+            pinned_containers: state.holders.values().filter(pinned).count(),
+        }
+    }
+
     /// Who runs where now. During a change, a container still has what it is about to give back.
     pub async fn snapshot(&self) -> Snapshot {
         let state = self.state.lock().clone();

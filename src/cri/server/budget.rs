@@ -32,6 +32,8 @@ use tonic::codegen::http::{HeaderValue, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::telemetry::metrics;
+
 /// Requests on one connection, as HTTP/2 announces it (SETTINGS_MAX_CONCURRENT_STREAMS): a client sends no more.
 pub(super) const STREAMS_MAX: u32 = 1024;
 /// A request up to this size does not count as bytes. Nearly all are smaller.
@@ -176,8 +178,10 @@ impl Clients {
             );
         }
         if !(counted || self.close_idle(&client) && count()) {
+            metrics::connection_closed("new");
             return Ok(None);
         }
+        metrics::connection(true);
         let connection = Arc::new(Connection {
             client,
             socket,
@@ -204,6 +208,7 @@ impl Clients {
         });
         let oldest = idle.min_by_key(|connection| *connection.used.lock());
         oldest.is_some_and(|connection| {
+            metrics::connection_closed("idle");
             connection.close();
             true
         })
@@ -246,6 +251,7 @@ impl Connection {
 
     fn end(&self) {
         if !self.closed.swap(true, Ordering::Relaxed) {
+            metrics::connection(false);
             for account in [&self.client.own, &*self.client.all] {
                 account.connections.fetch_sub(1, Ordering::Relaxed);
             }
@@ -289,6 +295,7 @@ impl Charge {
             1,
         );
         if !counted {
+            metrics::request_refused("requests");
             return Err(client.refused("too many requests are"));
         }
         connection.requests.fetch_add(1, Ordering::Relaxed);
@@ -308,6 +315,7 @@ impl Charge {
             more,
         );
         if !counted {
+            metrics::request_refused("bytes");
             return Err(client.refused("too many large requests are"));
         }
         self.bytes.fetch_add(more, Ordering::Relaxed);

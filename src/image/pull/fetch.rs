@@ -218,10 +218,17 @@ pub(crate) async fn obtain(
     track: &Arc<LayerTracker>,
 ) -> Result<Arc<Layer>, ImageError> {
     let (source, mut tries) = (origin.source(), 0);
+    let (mut is_shared, bytes) = (false, track.total());
     loop {
         let claim = layers.claim(diff_id, &source);
         if let Claim::Held(layer) = claim {
             track.enter(LayerState::Present);
+            let had = match (is_shared, context.retained.has(&layer)) {
+                (true, _) => "shared",
+                (false, true) => "retained",
+                (false, false) => "present",
+            };
+            metrics::layer(had, bytes);
             return Ok(layer);
         }
         match resume_retained(diff_id, origin, context, track).await {
@@ -234,13 +241,16 @@ pub(crate) async fn obtain(
                 );
                 continue;
             }
-            Some(resumed) => return resumed,
+            Some(resumed) => {
+                return resumed.inspect(|_| metrics::layer("retained", bytes));
+            }
             None => {}
         }
         match claim {
             Claim::Held(layer) => return Ok(layer),
             Claim::Wait(mut busy) => {
                 track.enter(LayerState::Joined);
+                is_shared = true;
                 // The channel carries no value: its end and every wake-up are the same. If the other pull
                 // has failed, this one tries itself, since it may have other credentials.
                 drop(busy.changed().await);
@@ -276,6 +286,11 @@ pub(crate) async fn obtain(
                 }
                 let layer = fetched?;
                 track.enter(LayerState::Done);
+                let had = match origin {
+                    Origin::Registry(..) => "fetched",
+                    Origin::File(..) => "imported",
+                };
+                metrics::layer(had, bytes);
                 return Ok(layer);
             }
         }

@@ -227,6 +227,11 @@ impl LayerTracker {
         *self.state.lock() = (state, crate::state::now());
     }
 
+    /// All compressed bytes.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Sets the bytes that an earlier pull has received.
     pub(crate) fn resume(&self, bytes: u64) {
         self.done.store(bytes, Ordering::Relaxed);

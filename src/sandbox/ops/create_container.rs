@@ -20,7 +20,7 @@ use crate::blocking::blocking;
 use crate::cgroups::QosClass;
 use crate::cgroups::cpus::Seat;
 use crate::container::{ContainerRecord, ImageIdentity, RunState};
-use crate::error::{Failure, chain};
+use crate::error::{Failure, Kinded, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::image::{Lease, overlay};
@@ -192,12 +192,16 @@ impl Pod {
         let span = steps.span();
         let work = async move {
             let created = create(&services, &pod, *config, class, target, &steps).await;
+            steps.end(created.as_ref().err().map(Kinded::kind));
             created.map(Box::new)
-        }
-        .instrument(span);
-        self.begin("create the container", work, move |pod, outcome| {
-            pod.settle_container(&name, outcome.flatten());
-        });
+        };
+        self.begin(
+            "create the container",
+            work.instrument(span),
+            move |pod, outcome| {
+                pod.settle_container(&name, outcome.flatten());
+            },
+        );
     }
 
     fn settle_container(&mut self, name: &ContainerName, outcome: Result<Box<ContainerMade>, PodError>) {

@@ -37,7 +37,7 @@ use super::cgroup::Birth;
 use super::confine::ensure_profile;
 use super::create_container::{device_rules, read_spec};
 use crate::container::{ContainerRecord, RunState};
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Kinded};
 use crate::id::Id;
 use crate::monitor::{Monitor, MonitorError};
 use crate::oci;
@@ -49,6 +49,7 @@ use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::refused;
 use crate::sandbox::services::Services;
 use crate::streaming::ticket::{Session, SessionTicket, Streams, TerminalSize, Ticket};
+use crate::telemetry::metrics;
 
 /// How long the monitor may take to kill a command. It gives up after 5 s itself and says what is left: this is for one
 /// that does not answer.
@@ -76,7 +77,10 @@ impl Pods {
         })?;
         let target = self.running(&request.container_id)?;
         let timeout = Some(Duration::from_secs(timeout)).filter(|timeout| !timeout.is_zero());
-        Ok(target.exec_sync(request.cmd, timeout).await?)
+        let mut counted = metrics::Operation::begin("ExecSync");
+        let outcome = target.exec_sync(request.cmd, timeout).await;
+        counted.ended(outcome.as_ref().err().map(Kinded::kind));
+        Ok(outcome?)
     }
 
     /// A URL at which one client can run a command in a container.

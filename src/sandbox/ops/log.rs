@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::blocking::blocking;
 use crate::container::ContainerRecord;
-use crate::error::Failure;
+use crate::error::{Failure, Kinded};
 use crate::id::Id;
 use crate::monitor::Monitor;
 use crate::proto::v1;
@@ -24,6 +24,7 @@ use crate::sandbox::error::PodError;
 use crate::sandbox::lifecycle::{Answer, ContainerPhase, refused};
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
+use crate::telemetry::metrics;
 
 impl Pods {
     /// Begins a new log file for a running container, at the path of the old one, which kubelet has moved away. When this
@@ -54,7 +55,12 @@ impl Pod {
         };
         let (record, pod) = (container.record.clone(), self.lifecycle.record.clone());
         let monitor = self.handle.monitor();
-        let work = async move { reopen(&pod, &record, monitor).await };
+        let mut counted = metrics::Operation::begin("ReopenContainerLog");
+        let work = async move {
+            let reopened = reopen(&pod, &record, monitor).await;
+            counted.ended(reopened.as_ref().err().map(Kinded::kind));
+            reopened
+        };
         self.begin("reopen the container's log", work, |_, outcome| {
             answer.send(outcome.flatten()).ok();
         });

@@ -12,7 +12,7 @@ use super::cgroup;
 use super::layer::remove_layer;
 use crate::blocking::blocking;
 use crate::container::{ContainerRecord, RunState};
-use crate::error::Failure;
+use crate::error::{Failure, Kinded};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::monitor::Monitor;
@@ -123,10 +123,18 @@ impl Pod {
         let (monitor, id) = (self.handle.monitor(), id.clone());
         let steps = self.handle.begin("RemoveContainer", id.short());
         let span = steps.span();
-        let work = async move { remove(&services, &pod, &record, monitor, &steps).await }.instrument(span);
-        self.begin("remove the container", work, move |pod, outcome| {
-            pod.settle_container_removal(&id, outcome.flatten());
-        });
+        let work = async move {
+            let removed = remove(&services, &pod, &record, monitor, &steps).await;
+            steps.end(removed.as_ref().err().map(Kinded::kind));
+            removed
+        };
+        self.begin(
+            "remove the container",
+            work.instrument(span),
+            move |pod, outcome| {
+                pod.settle_container_removal(&id, outcome.flatten());
+            },
+        );
     }
 
     fn settle_container_removal(&mut self, id: &Id, outcome: Result<(), PodError>) {

@@ -24,7 +24,7 @@ use super::stop_pod::{detach, end_monitor};
 use super::{cgroup, confine, files};
 use crate::blocking::blocking;
 use crate::cgroups::Cgroup;
-use crate::error::{ErrorKind, Failure, chain};
+use crate::error::{ErrorKind, Failure, Kinded, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::lsm::selinux::PodLabel;
@@ -125,8 +125,12 @@ impl Pods {
         let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
         let steps = handle.begin("RunPodSandbox", record.id.short());
         let span = steps.span();
-        let work = async move { create(&services, &record, &steps).await.map(Box::new) }.instrument(span);
-        pod.begin("create the pod", work, Pod::settle_creation);
+        let work = async move {
+            let created = create(&services, &record, &steps).await;
+            steps.end(created.as_ref().err().map(|failure| failure.error.kind()));
+            created.map(Box::new)
+        };
+        pod.begin("create the pod", work.instrument(span), Pod::settle_creation);
         tokio::spawn(pod.run());
     }
 }

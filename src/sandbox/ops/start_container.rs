@@ -16,7 +16,7 @@ use super::{cgroup, classes};
 use crate::blocking::blocking;
 use crate::cgroups::{Cgroup, Driver};
 use crate::container::{ContainerRecord, ExitInfo, RunState};
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Kinded};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::proto::v1;
@@ -168,11 +168,18 @@ impl Pod {
         let (handle, id) = (self.handle.clone(), id.clone());
         let steps = self.handle.begin("StartContainer", id.short());
         let span = steps.span();
-        let work =
-            async move { start(&services, &pod, &record, parts, &handle, &steps).await }.instrument(span);
-        self.begin("start the container", work, move |pod, outcome| {
-            pod.settle_start(&id, outcome.flatten());
-        });
+        let work = async move {
+            let started = start(&services, &pod, &record, parts, &handle, &steps).await;
+            steps.end(started.as_ref().err().map(Kinded::kind));
+            started
+        };
+        self.begin(
+            "start the container",
+            work.instrument(span),
+            move |pod, outcome| {
+                pod.settle_start(&id, outcome.flatten());
+            },
+        );
     }
 
     pub(in crate::sandbox) fn settle_start(&mut self, id: &Id, outcome: Result<Started, PodError>) {

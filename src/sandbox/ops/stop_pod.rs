@@ -14,7 +14,7 @@ use super::files::{SHM, unbind_netns, unmount};
 use super::remove_pod::forget;
 use super::run_pod::{NOT_READY_HINT, pod_network};
 use crate::blocking::blocking;
-use crate::error::{Failure, chain};
+use crate::error::{Failure, Kinded, chain};
 use crate::failpoint::failpoint_before;
 use crate::monitor::Monitor;
 use crate::proto::v1;
@@ -28,7 +28,7 @@ use crate::sandbox::reconcile::monitors;
 use crate::sandbox::record::{PodRecord, PodState};
 use crate::sandbox::services::Services;
 use crate::sandbox::{Pods, absent_is_done, gone_is_done};
-use crate::telemetry::Steps;
+use crate::telemetry::{Steps, metrics};
 
 const OPERATION: &str = "stop_pod";
 
@@ -144,7 +144,12 @@ impl Pod {
                 PodStep::Forget => {
                     self.lifecycle.enter(PodPhase::Forgetting);
                     let (services, id) = (self.services.clone(), self.id().clone());
-                    let work = async move { forget(&services, &id).await };
+                    let mut counted = metrics::Operation::begin("RemovePodSandbox");
+                    let work = async move {
+                        let forgotten = forget(&services, &id).await;
+                        counted.ended(forgotten.as_ref().err().map(Kinded::kind));
+                        forgotten
+                    };
                     self.begin("remove the pod's directories", work, Self::settle_removal);
                 }
             }
@@ -161,8 +166,12 @@ impl Pod {
         };
         let steps = self.handle.begin("StopPodSandbox", record.id.short());
         let span = steps.span();
-        let work = async move { tear_down(&services, &record, monitor, &steps).await }.instrument(span);
-        self.begin("tear down the pod", work, Self::settle_teardown);
+        let work = async move {
+            let ended = tear_down(&services, &record, monitor, &steps).await;
+            steps.end(ended.as_ref().err().map(Kinded::kind));
+            ended
+        };
+        self.begin("tear down the pod", work.instrument(span), Self::settle_teardown);
     }
 
     fn settle_teardown(&mut self, outcome: Result<Result<(), PodError>, PodError>) {
@@ -256,6 +265,7 @@ fn retry_detach(services: &Arc<Services>, record: &Arc<PodRecord>) {
     tokio::spawn(async move {
         let Some(netns) = &record.netns else { return };
         let pod = pod_network(&record, netns);
+        let _pending = metrics::PendingDetach::begin();
         for attempt in 0..DETACH_ATTEMPTS {
             let pause = DETACH_PAUSES[attempt.min(DETACH_PAUSES.len() - 1)];
             tokio::time::sleep(Duration::from_secs(pause)).await;

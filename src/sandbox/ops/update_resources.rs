@@ -7,7 +7,7 @@ use super::create_container::write_limits;
 use crate::cgroups::QosClass;
 use crate::cgroups::cpus::Pinning;
 use crate::container::{ContainerRecord, RunState};
-use crate::error::Failure;
+use crate::error::{Failure, Kinded};
 use crate::id::Id;
 use crate::oci;
 use crate::proto::v1;
@@ -20,6 +20,7 @@ use crate::sandbox::lifecycle::{
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
+use crate::telemetry::metrics;
 
 const OPERATION: &str = "update_resources";
 
@@ -154,7 +155,16 @@ impl Pod {
         let class = self
             .lifecycle
             .qos_class(&resources_after(&record, &update), Some(&id));
-        let work = async move { apply(&services, &pod, &record, class, &wanted).await };
+        let mut counted = metrics::Operation::begin(match update {
+            Update::Change(_) => "UpdateContainerResources",
+            Update::Restore => "RestoreLimits",
+            Update::Repin => "MoveToOtherCpus",
+        });
+        let work = async move {
+            let applied = apply(&services, &pod, &record, class, &wanted).await;
+            counted.ended(applied.as_ref().err().map(Kinded::kind));
+            applied
+        };
         self.begin("change the container's resources", work, move |pod, outcome| {
             let outcome = outcome.flatten();
             let change = pod.lifecycle.updated_resources(&id, &update, waiter, outcome);

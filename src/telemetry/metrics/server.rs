@@ -23,6 +23,7 @@ use tokio_util::either::Either;
 
 use super::{Metrics, States, begin};
 use crate::accept::accept;
+use crate::blocking::blocking;
 use crate::config::MetricsAddress;
 use crate::error::chain;
 
@@ -35,6 +36,8 @@ const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are served at the same time; more wait in the listener's queue.
 const CLIENTS_MAX: usize = 8;
+
+type Collect = Arc<dyn Fn() -> States + Send + Sync>;
 
 /// Metrics cannot be served on `address`.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +91,9 @@ impl Listening {
         &self.address
     }
 
-    /// Serves until the future is dropped. `states` is called for each request.
+    /// Serves until the future is dropped. `states` is called for each request and may block.
     pub(crate) async fn serve(self, states: impl Fn() -> States + Send + Sync + 'static) {
-        let states: Arc<dyn Fn() -> States + Send + Sync> = Arc::new(states);
+        let states: Collect = Arc::new(states);
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
         // The semaphore is never closed, so this does not end.
         while let Ok(permit) = Arc::clone(&clients).acquire_owned().await {
@@ -100,7 +103,7 @@ impl Listening {
             };
             let (metrics, states) = (self.metrics, Arc::clone(&states));
             tokio::spawn(async move {
-                answer(socket, metrics, &*states).await;
+                answer(socket, metrics, states).await;
                 drop(permit);
             });
         }
@@ -120,14 +123,13 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
-    socket: S,
-    metrics: &'static Metrics,
-    states: &(dyn Fn() -> States + Send + Sync),
-) {
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(socket: S, metrics: &'static Metrics, states: Collect) {
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let answer = respond(request.method(), request.uri().path(), metrics, states);
-        async { Ok::<_, Infallible>(answer) }
+        let states = Arc::clone(&states);
+        async move {
+            let answer = respond(request.method(), request.uri().path(), metrics, states).await;
+            Ok::<_, Infallible>(answer)
+        }
     });
     let serving = http1::Builder::new()
         .keep_alive(false)
@@ -140,15 +142,18 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
                 "a metrics client was disconnected before the answer"
             );
         }
-        Err(_) => tracing::debug!("a metrics client took too long and was disconnected"),
+        Err(_) => {
+            metrics.scrapes_cut_off.inc();
+            tracing::debug!("a metrics client took too long and was disconnected");
+        }
     }
 }
 
-fn respond(
+async fn respond(
     method: &Method,
     path: &str,
-    metrics: &Metrics,
-    states: &(dyn Fn() -> States + Send + Sync),
+    metrics: &'static Metrics,
+    states: Collect,
 ) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     if path != "/metrics" {
@@ -159,8 +164,8 @@ fn respond(
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     } else {
-        metrics.set(states());
-        *response.body_mut() = Full::from(metrics.text());
+        let text = blocking(move || metrics.text(&states())).await;
+        *response.body_mut() = Full::from(text);
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(FORMAT));

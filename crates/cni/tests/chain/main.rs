@@ -10,7 +10,7 @@ mod processes;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pausa_cni::{AttachmentId, Call, Error, ErrorKind, Failure, InProcess, Request, Timeouts};
@@ -71,6 +71,42 @@ async fn a_chain_adds_in_order_deletes_in_reverse_and_remembers_in_between() {
     );
     assert_eq!(node.cache_files(), 0);
     node.runtime.del(None, &bare).await.unwrap();
+}
+
+/// Each plugin is told of, then the list; what the network's version does not have is not called.
+#[tokio::test]
+async fn an_observer_is_told_of_every_call() {
+    static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let node = Node::new();
+    node.plugin("first", ADDRESS);
+    node.plugin(
+        "second",
+        &format!(
+            "{PASS}; if [ $CNI_COMMAND = DEL ]; then echo '{{\"code\":11,\"msg\":\"later\"}}'; exit 1; fi"
+        ),
+    );
+    let runtime = node.runtime.clone().with_observer(|call| {
+        let (plugin, failed) = (call.plugin.unwrap_or("all"), call.error.map(Error::kind));
+        let text = format!("{plugin} {} {failed:?}", call.command);
+        SEEN.lock().unwrap().push(text);
+    });
+    runtime.add(&chain("1.0.0"), &request()).await.unwrap();
+    runtime.status(&chain("1.0.0")).await.unwrap();
+    runtime.status(&chain("1.1.0")).await.unwrap();
+    runtime.del(None, &request()).await.unwrap_err();
+    assert_eq!(
+        *SEEN.lock().unwrap(),
+        [
+            "first ADD None",
+            "second ADD None",
+            "all ADD None",
+            "first STATUS None",
+            "second STATUS None",
+            "all STATUS None",
+            "second DEL Some(TryAgain)",
+            "all DEL Some(TryAgain)",
+        ]
+    );
 }
 
 #[tokio::test]

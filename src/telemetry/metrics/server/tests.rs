@@ -1,7 +1,8 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::super::{pull, pulled, rpc, step};
+use super::super::{Build, ImageStates, Operation, Rpc, layer, plugin_call, pull, pulled, step};
 use super::*;
+use crate::error::ErrorKind;
 
 async fn ask(io: impl AsyncRead + AsyncWrite, request: &str) -> String {
     let mut io = std::pin::pin!(io);
@@ -17,17 +18,39 @@ async fn a_scraper_gets_what_was_counted() {
     let listening = Listening::begin(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listening.address().to_string();
     let states = || States {
-        pulls: 2,
-        kept_layers: 3,
-        kept_parts: 1,
-        kept_bytes: 4096,
+        build: Build {
+            cgroup_version: "2",
+            cgroup_driver: "SYSTEMD",
+        },
+        images: ImageStates {
+            pulls: 2,
+            kept_layers: 3,
+            kept_parts: 1,
+            kept_bytes: 4096,
+            ..ImageStates::default()
+        },
+        ..States::default()
     };
     let serving = tokio::spawn(listening.serve(states));
-    rpc("ExecSync", "OK", Duration::from_millis(2));
-    rpc("ExecSync", "NOT_FOUND", Duration::from_millis(4));
+    Rpc::begin("ExecSync").end("OK");
+    Rpc::begin("ExecSync").end("NOT_FOUND");
+    let waiting = Rpc::begin("Version");
+    let running = Operation::begin("StartContainer");
+    Operation::begin("StopPodSandbox").ended(Some(ErrorKind::Unavailable));
+    let mut well = Operation::begin("StopPodSandbox");
+    well.ended(None);
+    drop(well);
+    drop(Operation::begin("StopPodSandbox"));
+    plugin_call(
+        "calico",
+        "ADD",
+        Some(ErrorKind::DeadlineExceeded),
+        Duration::from_secs(4),
+    );
+    layer("fetched", 700);
     step("RunPodSandbox", "network", Duration::from_millis(40));
-    pull("ok", Duration::from_secs(2));
-    pull("unavailable", Duration::from_secs(5));
+    pull(None, Duration::from_secs(2));
+    pull(Some(ErrorKind::Unavailable), Duration::from_secs(5));
     pulled(1000);
     let connect = || tokio::net::TcpStream::connect(&address);
     let answer = ask(connect().await.unwrap(), "GET /metrics").await;
@@ -35,7 +58,7 @@ async fn a_scraper_gets_what_was_counted() {
     assert!(answer.contains(FORMAT), "{answer}");
     for line in [
         "pausa_rpcs_total{rpc=\"ExecSync\",code=\"NOT_FOUND\"} 1",
-        "pausa_rpc_duration_seconds_bucket{le=\"0.003\",rpc=\"ExecSync\"} 1",
+        "pausa_rpc_duration_seconds_bucket{le=\"100.0\",rpc=\"ExecSync\"} 2",
         "pausa_rpc_duration_seconds_count{rpc=\"ExecSync\"} 2",
         "pausa_step_duration_seconds_count{operation=\"RunPodSandbox\",step=\"network\"} 1",
         "pausa_image_pulls_total{outcome=\"unavailable\"} 1",
@@ -44,11 +67,29 @@ async fn a_scraper_gets_what_was_counted() {
         "pausa_image_pulls_in_flight 2",
         "pausa_image_kept_layers{state=\"part\"} 1",
         "pausa_image_kept_bytes 4096",
-        "pausa_build_info{version=",
+        "pausa_rpcs_in_flight{rpc=\"ExecSync\"} 0",
+        "pausa_rpcs_in_flight{rpc=\"Version\"} 1",
+        "pausa_operations_in_flight{operation=\"StartContainer\"} 1",
+        "pausa_operations_in_flight{operation=\"StopPodSandbox\"} 0",
+        "pausa_operations_total{operation=\"StopPodSandbox\",outcome=\"ok\"} 1",
+        "pausa_operations_total{operation=\"StopPodSandbox\",outcome=\"unavailable\"} 1",
+        "pausa_operations_total{operation=\"StopPodSandbox\",outcome=\"aborted\"} 1",
+        "pausa_operation_duration_seconds_count{operation=\"StopPodSandbox\"} 3",
+        "pausa_cni_plugin_calls_total{plugin=\"calico\",command=\"ADD\",outcome=\"deadline_exceeded\"} 1",
+        "pausa_cni_plugin_call_duration_seconds_sum{plugin=\"calico\",command=\"ADD\"} 4.0",
+        "pausa_image_pull_layers_total{source=\"fetched\"} 1",
+        "pausa_image_pull_layer_bytes_total{source=\"fetched\"} 700",
+        // From the start on.
+        "pausa_container_exits_total{reason=\"OOMKilled\"} 0",
+        "cgroup_version=\"2\",cgroup_driver=\"SYSTEMD\"} 1",
+        "process_start_time_seconds 1",
+        "process_cpu_seconds_total ",
+        "pausa_tasks ",
         "# EOF",
     ] {
         assert!(answer.contains(line), "{line} is not in\n{answer}");
     }
+    drop((waiting, running));
     let answer = ask(connect().await.unwrap(), "GET /").await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     let answer = ask(connect().await.unwrap(), "POST /metrics").await;
