@@ -18,6 +18,7 @@ mod cpus;
 mod failure;
 mod image;
 mod output;
+mod screen;
 mod serve;
 pub(crate) mod services;
 mod units;

@@ -15,16 +15,9 @@ use super::Document;
 use super::index;
 use crate::cgroups::cpus::CpuSet;
 use crate::cli::output::Table;
+use crate::cli::screen::Line;
 use crate::cli::units;
 use crate::proto::admin::{Cpu, CpuHolder, CpuMode, CpusResponse};
-
-/// A line, and how a terminal shows it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) text: String,
-    /// The parameters of the escape sequence (SGR, ECMA-48 8.3.117); empty for none.
-    pub(super) style: &'static str,
-}
 
 /// How CPUs are used: the less others may run there, the later it is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
