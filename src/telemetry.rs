@@ -15,7 +15,7 @@ use crate::config::{Log, LogFormat};
 pub(crate) mod metrics;
 mod steps;
 
-pub(crate) use steps::{Steps, StepsWatch};
+pub(crate) use steps::{Doing, Steps, StepsWatch};
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,12 @@
 //! The steps of one operation: what it is doing, since when, and how long each step took.
 //!
 //! The operation owns [`Steps`] and calls [`Steps::enter`], which ends the step before. A [`StepsWatch`] tells which step the
-//! operation is in: deadline errors contain it. Dropping [`Steps`] ends the last step and logs all of them in one line, at
-//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`.
+//! operation is in, for deadline errors and `pausa top`, and keeps nothing of an operation that has ended. Dropping [`Steps`]
+//! ends the last step and logs all of them in one line, at `debug`. Each step is also counted in the metric
+//! `pausa_step_duration_seconds`.
 
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -21,10 +22,20 @@ pub(crate) struct Steps {
     shared: Arc<Shared>,
 }
 
-/// Shows the current step of an operation that runs elsewhere.
+/// Shows what an operation that runs elsewhere is doing.
 #[derive(Debug, Clone)]
 pub(crate) struct StepsWatch {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
+}
+
+/// What an operation is doing at a moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Doing {
+    pub(crate) operation: &'static str,
+    object: String,
+    pub(crate) started: Instant,
+    /// The step and when it began; none before the first.
+    pub(crate) step: Option<(&'static str, Instant)>,
 }
 
 #[derive(Debug)]
@@ -62,7 +73,7 @@ impl Steps {
 
     pub(crate) fn watch(&self) -> StepsWatch {
         StepsWatch {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::downgrade(&self.shared),
         }
     }
 }
@@ -82,20 +93,29 @@ impl Drop for Steps {
 }
 
 impl StepsWatch {
-    /// The current step; `None` before the first and after the last.
-    pub(crate) fn current(&self) -> Option<&'static str> {
-        self.shared.progress.lock().current.map(|(step, _)| step)
+    /// None once the operation has ended.
+    pub(crate) fn doing(&self) -> Option<Doing> {
+        let shared = self.shared.upgrade()?;
+        let step = shared.progress.lock().current;
+        Some(Doing {
+            operation: shared.operation,
+            object: shared.object.clone(),
+            started: shared.started,
+            step,
+        })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.strong_count() == 0
     }
 }
 
 /// For a deadline error: `RunPodSandbox of web-0 has been in step network for 2.100 s (2.350 s in total)`.
-impl fmt::Display for StepsWatch {
+impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = &self.shared;
-        let (operation, object) = (shared.operation, &shared.object);
-        let total = shared.started.elapsed().as_secs_f64();
-        let current = shared.progress.lock().current;
-        match current {
+        let (operation, object) = (self.operation, &self.object);
+        let total = self.started.elapsed().as_secs_f64();
+        match self.step {
             Some((step, since)) => write!(
                 f,
                 "{operation} of {object} has been in step {step} for {:.3} s ({total:.3} s in total)",
@@ -103,7 +123,7 @@ impl fmt::Display for StepsWatch {
             ),
             None => write!(
                 f,
-                "{operation} of {object} is between two steps ({total:.3} s in total)"
+                "{operation} of {object} has not begun its first step ({total:.3} s in total)"
             ),
         }
     }

@@ -120,7 +120,7 @@ impl Pod {
             return;
         };
         let (monitor, id) = (self.handle.monitor(), id.clone());
-        let steps = self.handle.begin("RemoveContainer", id.short());
+        let steps = self.handle.begin("RemoveContainer", Some((&*record).into()));
         let work = async move { remove(&services, &pod, &record, monitor, &steps).await };
         self.begin("remove the container", work, move |pod, outcome| {
             pod.settle_container_removal(&id, outcome.flatten());

@@ -122,7 +122,7 @@ impl Pods {
     fn begin(&self, handle: &Arc<PodHandle>, turns: mpsc::UnboundedReceiver<Turn>, record: PodRecord) {
         let mut pod = Pod::new(self, handle, record, turns);
         let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
-        let steps = handle.begin("RunPodSandbox", record.id.short());
+        let steps = handle.begin("RunPodSandbox", None);
         let work = async move { create(&services, &record, &steps).await.map(Box::new) };
         pod.begin("create the pod", work, Pod::settle_creation);
         tokio::spawn(pod.run());

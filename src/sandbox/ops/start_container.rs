@@ -165,7 +165,7 @@ impl Pod {
             return;
         };
         let (handle, id) = (self.handle.clone(), id.clone());
-        let steps = self.handle.begin("StartContainer", id.short());
+        let steps = self.handle.begin("StartContainer", Some((&*record).into()));
         let work = async move { start(&services, &pod, &record, parts, &handle, &steps).await };
         self.begin("start the container", work, move |pod, outcome| {
             pod.settle_start(&id, outcome.flatten());

@@ -158,7 +158,7 @@ impl Pod {
             (None, MonitorContact::Silent) => Ending::Killed,
             (None, _) => Ending::Nothing,
         };
-        let steps = self.handle.begin("StopPodSandbox", record.id.short());
+        let steps = self.handle.begin("StopPodSandbox", None);
         let work = async move { tear_down(&services, &record, monitor, &steps).await };
         self.begin("tear down the pod", work, Self::settle_teardown);
     }

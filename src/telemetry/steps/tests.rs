@@ -5,31 +5,36 @@ fn finished(steps: &Steps) -> Vec<&'static str> {
     progress.done.iter().map(|(step, _)| *step).collect()
 }
 
+fn step(watch: &StepsWatch) -> Option<&'static str> {
+    watch.doing().unwrap().step.map(|(step, _)| step)
+}
+
 #[test]
 fn entering_a_step_ends_the_one_before() {
     let steps = Steps::new("RunPodSandbox", "web-0");
     let watch = steps.watch();
-    assert_eq!(watch.current(), None);
+    assert_eq!(step(&watch), None);
     steps.enter("netns");
-    assert_eq!(watch.current(), Some("netns"));
+    assert_eq!(step(&watch), Some("netns"));
     steps.enter("network");
-    assert_eq!(watch.current(), Some("network"));
+    assert_eq!(step(&watch), Some("network"));
     assert_eq!(finished(&steps), ["netns"]);
 }
 
 #[test]
-fn a_watch_outlives_the_operation_and_names_its_step() {
+fn a_watch_outlives_the_operation_and_keeps_nothing_of_it() {
     let steps = Steps::new("RunPodSandbox", "web-0");
     let watch = steps.watch();
+    let text = watch.doing().unwrap().to_string();
+    let beginning = "RunPodSandbox of web-0 has not begun its first step (";
+    assert!(text.starts_with(beginning), "{text}");
     steps.enter("network");
-    let text = watch.to_string();
-    assert!(
-        text.starts_with("RunPodSandbox of web-0 has been in step network for "),
-        "{text}"
-    );
+    let text = watch.doing().unwrap().to_string();
+    let beginning = "RunPodSandbox of web-0 has been in step network for ";
+    assert!(text.starts_with(beginning), "{text}");
+    assert!(!watch.has_ended());
     drop(steps);
-    assert_eq!(watch.current(), None);
-    assert!(watch.to_string().contains("between two steps"));
+    assert!(watch.has_ended() && watch.doing().is_none());
 }
 
 #[test]
