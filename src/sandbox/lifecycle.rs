@@ -33,6 +33,7 @@ use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::id::{Id, LookupError};
 use crate::image::Lease;
 use crate::proto::v1;
+use crate::telemetry::Steps;
 
 /// How long after SIGKILL a process that does not end is reported instead of waited for.
 pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(30);
@@ -222,6 +223,8 @@ pub(super) struct Stop {
     /// When SIGKILL is sent. A later request can only bring it nearer.
     pub(super) deadline: Instant,
     pub(super) stage: StopStage,
+    /// Shows others what the stop waits for; none before the first signal.
+    pub(super) steps: Option<Steps>,
     pub(super) waiters: Waiters<()>,
 }
 

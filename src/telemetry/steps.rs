@@ -48,9 +48,17 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The step and when it began; `None` before the first and after the last.
-    current: Option<(&'static str, Instant)>,
+    /// None before the first and after the last.
+    current: Option<Current>,
     done: Vec<(&'static str, Duration)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    step: &'static str,
+    since: Instant,
+    /// Whether it lasts as long as others like.
+    unhurried: bool,
 }
 
 impl Steps {
@@ -66,9 +74,15 @@ impl Steps {
         }
     }
 
-    /// Ends the current step, if there is one, and begins `step` (such as `network`).
+    /// Ends the current step, if there is one, and begins `step` (such as `network`). Whoever enters the current step again
+    /// stays in it.
     pub(crate) fn enter(&self, step: &'static str) {
-        self.shared.next(Some(step));
+        self.shared.next(Some((step, false)));
+    }
+
+    /// The same for a step that lasts as long as others like, such as a grace period. It is never slow.
+    pub(crate) fn enter_unhurried(&self, step: &'static str) {
+        self.shared.next(Some((step, true)));
     }
 
     pub(crate) fn watch(&self) -> StepsWatch {
@@ -96,12 +110,12 @@ impl StepsWatch {
     /// None once the operation has ended.
     pub(crate) fn doing(&self) -> Option<Doing> {
         let shared = self.shared.upgrade()?;
-        let step = shared.progress.lock().current;
+        let current = shared.progress.lock().current;
         Some(Doing {
             operation: shared.operation,
             object: shared.object.clone(),
             started: shared.started,
-            step,
+            step: current.map(|current| (current.step, current.since)),
         })
     }
 
@@ -130,19 +144,32 @@ impl fmt::Display for Doing {
 }
 
 impl Shared {
-    fn next(&self, step: Option<&'static str>) {
+    fn next(&self, next: Option<(&'static str, bool)>) {
         let now = Instant::now();
         let mut progress = self.progress.lock();
-        let ended = progress.current.take();
-        progress.current = step.map(|step| (step, now));
-        let Some((step, since)) = ended else {
+        let current = progress.current;
+        let step = |current: Current| current.step;
+        if current.is_some() && current.map(step) == next.map(|(step, _)| step) {
+            return;
+        }
+        progress.current = next.map(|(step, unhurried)| Current {
+            step,
+            since: now,
+            unhurried,
+        });
+        let Some(Current {
+            step,
+            since,
+            unhurried,
+        }) = current
+        else {
             return;
         };
         let took = now.saturating_duration_since(since);
         progress.record(step, took);
         drop(progress);
         super::metrics::step(self.operation, step, took);
-        if took > SLOW {
+        if took > SLOW && !unhurried {
             tracing::warn!(
                 operation = self.operation,
                 object = self.object,

@@ -19,6 +19,10 @@ fn entering_a_step_ends_the_one_before() {
     steps.enter("network");
     assert_eq!(step(&watch), Some("network"));
     assert_eq!(finished(&steps), ["netns"]);
+    let since = watch.doing().unwrap().step;
+    steps.enter("network");
+    assert_eq!(watch.doing().unwrap().step, since, "it goes on");
+    assert_eq!(finished(&steps), ["netns"]);
 }
 
 #[test]
@@ -42,6 +46,7 @@ fn a_loop_of_steps_does_not_grow_without_bound() {
     let steps = Steps::new("StopPodSandbox", "web-0");
     for _ in 0..10 * MAX_STEPS {
         steps.enter("kill");
+        steps.enter("wait");
     }
     let finished = finished(&steps);
     assert_eq!(finished.len(), MAX_STEPS);
