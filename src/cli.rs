@@ -15,10 +15,12 @@ use crate::error::chain;
 
 mod client;
 mod cpus;
+mod events;
 mod failure;
 mod image;
 mod output;
 mod screen;
+mod selection;
 mod serve;
 pub(crate) mod services;
 mod units;
@@ -52,6 +54,11 @@ enum Command {
     /// Neighbouring CPUs with the same owner are one line. Modes: `pinned` CPUs are a container's own; `given` ones were chosen by
     /// the client; `reserved` ones are never pinned; the others are the shared pool.
     Cpus(cpus::CpusArgs),
+    /// Print what happens to pods and containers, as it happens.
+    ///
+    /// A line for each that is created, started, stopped or deleted from now on; of a container that stops, with its exit code
+    /// and the reason. `-o json` prints a document a line. Ends with exit code 69 when the daemon stops.
+    Events(events::EventsArgs),
     /// Manage images.
     Image(image::ImageArgs),
     /// Print a completion script for a shell.
@@ -150,6 +157,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             output::print(&config.to_toml()?)
         }
         Command::Cpus(args) => cpus::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Image(args) => image::run(args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),

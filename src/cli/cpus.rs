@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::client::{ClientFlags, Daemon};
+use super::client::{ClientFlags, Daemon, block_on};
 use super::output::{Format, OutputFlags, print, print_json};
 use super::screen::{self, Output};
 use crate::proto::admin::{CpusRequest, CpusResponse};
@@ -49,16 +49,13 @@ struct Document {
 
 pub(super) fn run(args: &CpusArgs) -> anyhow::Result<()> {
     let socket = args.client.socket()?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let daemon = Daemon::connect(socket).await?;
-            match args.watch {
-                false => once(&daemon, args.output.format).await,
-                true => watch(&daemon, args.output.format, args.interval).await,
-            }
-        })
+    block_on(async {
+        let daemon = Daemon::connect(socket).await?;
+        match args.watch {
+            false => once(&daemon, args.output.format).await,
+            true => watch(&daemon, args.output.format, args.interval).await,
+        }
+    })
 }
 
 async fn once(daemon: &Daemon, format: Format) -> anyhow::Result<()> {

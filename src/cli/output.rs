@@ -5,11 +5,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tokio::io::Interest;
 
 use super::failure::ClosedPipe;
+use crate::async_fd::register;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
@@ -54,6 +57,17 @@ pub(super) fn write_to(out: &mut impl io::Write, bytes: &[u8]) -> anyhow::Result
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
         Err(error) => Err(anyhow::Error::new(error).context("cannot write the output")),
         Ok(()) => Ok(()),
+    }
+}
+
+/// Waits until the reader of stdout has closed the pipe, for ever where it is no pipe: a command that seldom prints would not
+/// notice it by printing.
+pub(super) async fn closed() -> ClosedPipe {
+    // Files cannot be registered: they have no reader.
+    let stdout = io::stdout().as_fd().try_clone_to_owned().and_then(register);
+    match stdout {
+        Ok(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => ClosedPipe,
+        _ => std::future::pending().await,
     }
 }
 

@@ -20,6 +20,24 @@ pub(super) struct Line {
     pub(super) style: &'static str,
 }
 
+impl Line {
+    pub(super) fn plain(text: String) -> Self {
+        Self { text, style: "" }
+    }
+
+    /// The lines of a table: the heading, then one for each style.
+    pub(super) fn of_table(table: &str, styles: impl IntoIterator<Item = &'static str>) -> Vec<Self> {
+        let styles = std::iter::once("").chain(styles);
+        let lines = table.lines().zip(styles);
+        lines
+            .map(|(text, style)| Self {
+                text: text.to_owned(),
+                style,
+            })
+            .collect()
+    }
+}
+
 /// What can be done with stdout.
 #[derive(Debug)]
 pub(super) struct Output {

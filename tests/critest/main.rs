@@ -24,6 +24,7 @@ mod cpu_pinning;
 mod differential;
 mod escapes;
 mod events;
+mod events_cli;
 mod exec_stream;
 mod exec_sync;
 mod foreign_tools;
