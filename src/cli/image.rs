@@ -25,6 +25,8 @@ mod remove;
 mod verify;
 mod view;
 
+pub(super) use progress::Total;
+
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
     #[command(subcommand)]

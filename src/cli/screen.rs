@@ -68,7 +68,7 @@ pub(super) struct Size {
 
 impl Size {
     /// Of the terminal on stdout; none if it does not say.
-    fn of_stdout() -> Option<Self> {
+    pub(super) fn of_stdout() -> Option<Self> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
         let known = size.ws_row > 0 && size.ws_col > 0;
         known.then(|| Self {
@@ -148,7 +148,7 @@ fn frame(lines: &[Line], size: Option<Size>, coloured: bool) -> String {
     text + ERASE_BELOW
 }
 
-fn cut(text: &str, columns: usize) -> String {
+pub(super) fn cut(text: &str, columns: usize) -> String {
     match text.chars().count() > columns {
         true => text.chars().take(columns - 1).chain(['…']).collect(),
         false => text.to_owned(),

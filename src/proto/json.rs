@@ -70,7 +70,7 @@ pub(super) fn cpu_mode<S: Serializer>(mode: &i32, to: S) -> Result<S::Ok, S::Err
 }
 
 /// Nanoseconds since the epoch as RFC 3339 in UTC, to the second.
-pub(super) fn time<S: Serializer>(nanoseconds: &i64, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn time<S: Serializer>(nanoseconds: &i64, to: S) -> Result<S::Ok, S::Error> {
     let time = jiff::Timestamp::from_nanosecond((*nanoseconds).into()).unwrap_or_default();
     to.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%SZ"))
 }

@@ -8,6 +8,7 @@
 //! node's directories (bridge, subnet, cgroup parent) derive from its slot, which no other test has at that time.
 
 pub(crate) mod cgroup;
+pub(crate) mod cni;
 pub(crate) mod container;
 pub(crate) mod daemon;
 pub(crate) mod h2;

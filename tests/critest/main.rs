@@ -65,6 +65,7 @@ mod stream_attacks;
 mod stream_daemon;
 mod stream_soak;
 mod streamed_lists;
+mod top_cli;
 mod two_daemons;
 mod unserved;
 mod user_namespaces;
