@@ -134,6 +134,8 @@ fn compile_protocols() -> Result<(), BoxError> {
         ("LayerProgress.since", "time"),
         ("LayerReport.method", "verify_method"),
         ("CpuHolder.mode", "cpu_mode"),
+        ("Operation.started", "time"),
+        ("Operation.step_since", "optional_time"),
     ] {
         admin.field_attribute(
             format!(".pausa.admin.v1.{field}"),

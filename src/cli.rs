@@ -15,11 +15,15 @@ use crate::error::chain;
 
 mod client;
 mod cpus;
+mod events;
 mod failure;
 mod image;
 mod output;
+mod screen;
+mod selection;
 mod serve;
 pub(crate) mod services;
+mod top;
 mod units;
 
 const EXIT_CODES: &str = "\
@@ -51,6 +55,17 @@ enum Command {
     /// Neighbouring CPUs with the same owner are one line. Modes: `pinned` CPUs are a container's own; `given` ones were chosen by
     /// the client; `reserved` ones are never pinned; the others are the shared pool.
     Cpus(cpus::CpusArgs),
+    /// Print what happens to pods and containers, as it happens.
+    ///
+    /// A line for each that is created, started, stopped or deleted from now on; of a container that stops, with its exit code
+    /// and the reason. `-o json` prints a document a line. Ends with exit code 69 when the daemon stops.
+    Events(events::EventsArgs),
+    /// Show what pods and containers use, and what the daemon is doing, again and again.
+    ///
+    /// Rates are those since the print before. CPU is in CPUs. The waits are the share of the last ten seconds in which some task
+    /// waited for a CPU, for memory or for a block device (PSI, cgroup v2). A column of which nothing is known is left out, and
+    /// a narrow terminal does without some.
+    Top(top::TopArgs),
     /// Manage images.
     Image(image::ImageArgs),
     /// Print a completion script for a shell.
@@ -149,6 +164,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             output::print(&config.to_toml()?)
         }
         Command::Cpus(args) => cpus::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Image(args) => image::run(args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),

@@ -42,7 +42,7 @@ mod validate;
 
 use std::sync::Arc;
 
-pub use queries::Workload;
+pub use queries::{Operation, Workload};
 pub use reconcile::Reconciler;
 pub use services::{Services, Settings};
 

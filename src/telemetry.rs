@@ -16,7 +16,7 @@ pub(crate) mod metrics;
 mod steps;
 pub(crate) mod traces;
 
-pub(crate) use steps::{Steps, StepsWatch};
+pub(crate) use steps::{Doing, Steps, StepsWatch};
 use traces::Traces;
 
 /// The log could not be set up.

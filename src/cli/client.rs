@@ -5,16 +5,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use futures_util::TryStreamExt as _;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status, Streaming};
 
 use super::failure::CommandError;
 use crate::config;
 use crate::cri::server::MAX_MESSAGE;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::v1::image_service_client::ImageServiceClient;
+use crate::proto::v1::runtime_service_client::RuntimeServiceClient;
 
 #[derive(Debug, Default, Clone, Args)]
 pub(super) struct ClientFlags {
@@ -30,6 +32,14 @@ pub(super) struct ClientFlags {
     /// The configuration file that contains the socket's path [default: /etc/pausa/config.toml].
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+}
+
+/// Runs a command that talks to the daemon.
+pub(super) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
 }
 
 impl ClientFlags {
@@ -72,6 +82,10 @@ impl Daemon {
         }
     }
 
+    pub(super) fn runtime(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
     pub(super) fn images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
@@ -86,6 +100,24 @@ impl Daemon {
             socket: self.socket.clone(),
             doing,
             reason: "its answer ended early".to_owned(),
+        }
+    }
+
+    /// All messages of a stream that ends by itself.
+    pub(super) async fn all<T>(
+        &self,
+        doing: &'static str,
+        answer: Result<Response<Streaming<T>>, Status>,
+    ) -> Result<Vec<T>, CommandError> {
+        let messages = async { answer?.into_inner().try_collect().await };
+        messages.await.map_err(self.failed(doing))
+    }
+
+    /// The failure of a stream of events that ended.
+    pub(super) fn no_more_events(&self, reason: impl Into<String>) -> CommandError {
+        CommandError::NoMoreEvents {
+            socket: self.socket.clone(),
+            reason: reason.into(),
         }
     }
 

@@ -5,11 +5,9 @@
 //! Must never: change anything.
 
 mod map;
-mod screen;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -17,9 +15,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use self::screen::Size;
-use super::client::{ClientFlags, Daemon};
+use super::client::{ClientFlags, Daemon, block_on};
 use super::output::{Format, OutputFlags, print, print_json};
+use super::screen::{self, Output};
 use crate::proto::admin::{CpusRequest, CpusResponse};
 
 /// How long CPUs are watched for their load.
@@ -51,16 +49,13 @@ struct Document {
 
 pub(super) fn run(args: &CpusArgs) -> anyhow::Result<()> {
     let socket = args.client.socket()?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            let daemon = Daemon::connect(socket).await?;
-            match args.watch {
-                false => once(&daemon, args.output.format).await,
-                true => watch(&daemon, args.output.format, args.interval).await,
-            }
-        })
+    block_on(async {
+        let daemon = Daemon::connect(socket).await?;
+        match args.watch {
+            false => once(&daemon, args.output.format).await,
+            true => watch(&daemon, args.output.format, args.interval).await,
+        }
+    })
 }
 
 async fn once(daemon: &Daemon, format: Format) -> anyhow::Result<()> {
@@ -72,57 +67,14 @@ async fn once(daemon: &Daemon, format: Format) -> anyhow::Result<()> {
 }
 
 async fn watch(daemon: &Daemon, format: Format, interval: NonZeroU32) -> anyhow::Result<()> {
-    let output = Output::new();
-    let in_place = format == Format::Table && output.is_terminal;
-    if in_place {
-        // What is on the screen scrolls up, and is not lost.
-        let rows = Size::of_stdout().map_or(0, |size| size.rows);
-        print(&"\n".repeat(rows))?;
-    }
-    let prints = async {
-        let mut sampler = Sampler::begin(daemon)?;
-        let mut pause = SAMPLE;
-        loop {
-            let document = sampler.after(pause).await?;
-            let lines = map::lines(&document);
-            print(&match format {
-                Format::Json => serde_json::to_string(&document)? + "\n",
-                Format::Table if in_place => screen::frame(&lines, Size::of_stdout(), output.coloured),
-                Format::Table => screen::text(&lines, output.coloured) + "\n",
-            })?;
-            pause = Duration::from_secs(interval.get().into());
-        }
+    let mut sampler = Sampler::begin(daemon)?;
+    let mut pause = SAMPLE;
+    let next = async || {
+        let document = sampler.after(pause).await;
+        pause = Duration::from_secs(interval.get().into());
+        document
     };
-    let ended = tokio::select! {
-        ended = prints => ended,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
-    };
-    if in_place {
-        // Out of the last line of the frame.
-        print("\n")?;
-    }
-    ended
-}
-
-/// What can be done with stdout.
-#[derive(Debug)]
-struct Output {
-    /// Whether it is a terminal that understands escape sequences.
-    is_terminal: bool,
-    coloured: bool,
-}
-
-impl Output {
-    fn new() -> Self {
-        let is = |name, value: &str| std::env::var_os(name).is_some_and(|set| set == value);
-        let is_terminal = io::stdout().is_terminal() && !is("TERM", "dumb");
-        // https://no-color.org: unless it is set, and not empty.
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
-        Self {
-            is_terminal,
-            coloured: is_terminal && !refused,
-        }
-    }
+    screen::watch(format, next, |document, _| map::lines(document)).await
 }
 
 /// Asks the daemon again and again, with the load of the CPUs in between.

@@ -47,6 +47,12 @@ pub(super) enum CommandError {
         doing: &'static str,
         reason: String,
     },
+    /// A stream of events ended.
+    #[error(
+        "the daemon at {} sends no more events: {reason}; what happens before `pausa events` runs again is not shown",
+        socket.display()
+    )]
+    NoMoreEvents { socket: PathBuf, reason: String },
     /// The daemon does not have the call.
     #[error(
         "the daemon at {} does not know {doing}: it is older than this program (pausa {}); restart it to upgrade it",
@@ -108,7 +114,10 @@ impl CommandError {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Unreachable { .. } | Self::Gone { .. } | Self::TooOld { .. } => EXIT_UNAVAILABLE,
+            Self::Unreachable { .. }
+            | Self::Gone { .. }
+            | Self::NoMoreEvents { .. }
+            | Self::TooOld { .. } => EXIT_UNAVAILABLE,
             Self::NoImage { .. } | Self::ImageNotFound { .. } => EXIT_NO_IMAGE,
             Self::Damaged { .. } => EXIT_DAMAGED,
             Self::Usage(_) => EXIT_USAGE,

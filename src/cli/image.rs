@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::client::{ClientFlags, Daemon};
+use super::client::{ClientFlags, Daemon, block_on};
 use super::output::{Format, OutputFlags};
 
 mod check;
@@ -24,6 +24,8 @@ mod pulls;
 mod remove;
 mod verify;
 mod view;
+
+pub(super) use progress::Total;
 
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
@@ -80,10 +82,7 @@ enum ImageCommand {
 
 pub(super) fn run(args: ImageArgs) -> anyhow::Result<()> {
     let socket = args.client.socket()?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(dispatch(socket, args.command, args.output.format))
+    block_on(dispatch(socket, args.command, args.output.format))
 }
 
 async fn dispatch(socket: PathBuf, command: ImageCommand, format: Format) -> anyhow::Result<()> {

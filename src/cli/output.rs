@@ -5,11 +5,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tokio::io::Interest;
 
 use super::failure::ClosedPipe;
+use crate::async_fd::register;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
@@ -57,16 +60,31 @@ pub(super) fn write_to(out: &mut impl io::Write, bytes: &[u8]) -> anyhow::Result
     }
 }
 
+/// Waits until the reader of stdout has closed the pipe, for ever where it is no pipe: a command that seldom prints would not
+/// notice it by printing.
+pub(super) async fn closed() -> ClosedPipe {
+    // Files cannot be registered: they have no reader.
+    let stdout = io::stdout().as_fd().try_clone_to_owned().and_then(register);
+    match stdout {
+        Ok(stdout) if stdout.ready(Interest::ERROR).await.is_ok() => ClosedPipe,
+        _ => std::future::pending().await,
+    }
+}
+
 /// Prints a line to stderr. If that fails, nothing can report it.
 pub(super) fn print_stderr(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
+
+/// Between two columns of a table.
+const GAP: &str = "   ";
 
 /// Rows below a heading. Each column is as wide as its widest cell.
 #[derive(Debug)]
 pub(super) struct Table<const N: usize> {
     heading: [&'static str; N],
     rows: Vec<[String; N]>,
+    hidden: [bool; N],
 }
 
 impl<const N: usize> Table<N> {
@@ -75,6 +93,7 @@ impl<const N: usize> Table<N> {
         Self {
             heading,
             rows: Vec::new(),
+            hidden: [false; N],
         }
     }
 
@@ -82,23 +101,54 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells.map(|cell| escape(&cell)));
     }
 
+    /// Leaves out the columns that have `nothing` in every row.
+    pub(super) fn hide_columns_of(&mut self, nothing: &str) {
+        for (at, hidden) in self.hidden.iter_mut().enumerate() {
+            *hidden |= self.rows.iter().all(|row| row[at] == nothing);
+        }
+    }
+
+    /// Leaves out columns until the others fit into a width, as far as that is possible without those that are not named here:
+    /// the first one named goes first.
+    pub(super) fn fit(&mut self, width: usize, expendable: &[&'static str]) {
+        let widths = self.widths();
+        for name in expendable {
+            let shown = widths.iter().zip(self.hidden).filter(|(_, hidden)| !hidden);
+            let sum: usize = shown.map(|(width, _)| width + GAP.len()).sum();
+            if sum.saturating_sub(GAP.len()) <= width {
+                return;
+            }
+            if let Some(at) = self.heading.iter().position(|heading| heading == name) {
+                self.hidden[at] = true;
+            }
+        }
+    }
+
+    fn widths(&self) -> [usize; N] {
+        std::array::from_fn(|at| {
+            let cells = self.rows.iter().map(|row| row[at].chars().count());
+            let heading = self.heading[at].trim_end_matches('>').chars().count();
+            cells.max().unwrap_or(0).max(heading)
+        })
+    }
+
     pub(super) fn render(&self) -> String {
-        const GAP: &str = "   ";
         let heading = self.heading.map(|name| name.trim_end_matches('>').to_owned());
         let right = self.heading.map(|name| name.ends_with('>'));
-        let all = || std::iter::once(&heading).chain(&self.rows);
+        let widths = self.widths();
         let mut text = String::new();
-        for cells in all() {
+        for cells in std::iter::once(&heading).chain(&self.rows) {
             let mut line = String::new();
-            for (at, cell) in cells.iter().enumerate() {
-                let width = all().map(|row| row[at].chars().count()).max().unwrap_or(0);
-                let gap = if at == 0 { "" } else { GAP };
+            let mut gap = "";
+            for (at, cell) in cells.iter().enumerate().filter(|(at, _)| !self.hidden[*at]) {
+                let width = widths[at];
                 // Writing to a String cannot fail.
                 _ = if right[at] {
                     write!(line, "{gap}{cell:>width$}")
                 } else {
                     write!(line, "{gap}{cell:<width$}")
                 };
+                gap = GAP;
             }
             text.push_str(line.trim_end());
             text.push('\n');

@@ -164,10 +164,10 @@ fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
     let cases: [(&str, Spoil); 30] = [
         ("tracing.endpoint", |c| {
-            c.tracing.endpoint = "https://collector:4317".into()
+            c.tracing.endpoint = "https://collector:4317".into();
         }),
         ("tracing.endpoint", |c| {
-            c.tracing.endpoint = "http://collector".into()
+            c.tracing.endpoint = "http://collector".into();
         }),
         ("tracing.sampling_ratio", |c| c.tracing.sampling_ratio = f64::NAN),
         ("cgroup_scope_prefix", |c| c.cgroup_scope_prefix = "a/b".into()),

@@ -123,4 +123,10 @@ impl Admin for Services {
         let cpus = async { Ok::<_, Failure>(self.pods.services().cpus.snapshot().await.into()) };
         call("Cpus", "", cpus).await
     }
+
+    async fn operations(&self, _: Request<admin::OperationsRequest>) -> Reply<admin::OperationsResponse> {
+        let operations = self.pods.operations().into_iter().map(Into::into).collect();
+        let list = async { Ok::<_, Failure>(admin::OperationsResponse { operations }) };
+        call("Operations", "", list).await
+    }
 }

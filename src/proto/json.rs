@@ -70,9 +70,17 @@ pub(super) fn cpu_mode<S: Serializer>(mode: &i32, to: S) -> Result<S::Ok, S::Err
 }
 
 /// Nanoseconds since the epoch as RFC 3339 in UTC, to the second.
-pub(super) fn time<S: Serializer>(nanoseconds: &i64, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn time<S: Serializer>(nanoseconds: &i64, to: S) -> Result<S::Ok, S::Error> {
     let time = jiff::Timestamp::from_nanosecond((*nanoseconds).into()).unwrap_or_default();
     to.collect_str(&time.strftime("%Y-%m-%dT%H:%M:%SZ"))
+}
+
+/// The same; null without one.
+pub(super) fn optional_time<S: Serializer>(nanoseconds: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
+    match nanoseconds {
+        Some(nanoseconds) => time(nanoseconds, to),
+        None => to.serialize_none(),
+    }
 }
 
 /// Bytes: text if they are UTF-8, otherwise a list of numbers.
@@ -104,7 +112,7 @@ pub(super) mod text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::admin::{CpuHolder, LayerProgress, LayerReport, PullProgress};
+    use crate::proto::admin::{CpuHolder, LayerProgress, LayerReport, Operation, PullProgress};
 
     #[test]
     fn numbers_of_enums_are_words() {
@@ -156,6 +164,13 @@ mod tests {
                 ..Default::default()
             };
             assert_eq!(serde_json::to_value(&pull).unwrap()["started"], text);
+            let mut operation = Operation {
+                step_since: Some(nanoseconds),
+                ..Default::default()
+            };
+            assert_eq!(serde_json::to_value(&operation).unwrap()["stepSince"], text);
+            operation.step_since = None;
+            assert!(serde_json::to_value(&operation).unwrap()["stepSince"].is_null());
         }
     }
 }

@@ -14,10 +14,11 @@ use super::lifecycle::Answer;
 use super::pod::{Pod, Turn};
 use super::record::{PodName, PodView};
 use super::registry::POD;
+use crate::container::ContainerRecord;
 use crate::deadline;
 use crate::id::Id;
 use crate::monitor::{Monitor, MonitorError};
-use crate::telemetry::{Steps, StepsWatch};
+use crate::telemetry::{Doing, Steps, StepsWatch};
 
 /// One pod, as everybody but its actor sees it.
 #[derive(Debug)]
@@ -31,7 +32,8 @@ pub(super) struct PodHandle {
     view: ArcSwapOption<PodView>,
     monitor: ArcSwapOption<Monitor>,
     execs: Execs,
-    operations: Mutex<Vec<StepsWatch>>,
+    /// Those in flight, and some that have ended since the last one began.
+    operations: Mutex<Vec<(Option<Subject>, StepsWatch)>>,
     forgotten: AtomicBool,
 }
 
@@ -119,23 +121,33 @@ impl PodHandle {
         self.forgotten.store(true, Ordering::Release);
     }
 
-    /// Begins to record the steps of an operation, for errors that say what takes so long.
-    pub(super) fn begin(&self, operation: &'static str, object: &str) -> Steps {
+    /// Begins to record the steps of an operation on a container or, without one, on the pod itself: for errors that say what
+    /// takes so long, and for `pausa top`.
+    pub(super) fn begin(&self, operation: &'static str, container: Option<Subject>) -> Steps {
+        let object = match &container {
+            None => self.id.short(),
+            Some(Subject { id: Some(id), .. }) => id.short(),
+            Some(Subject { name, id: None }) => name,
+        };
         let steps = Steps::new(operation, object);
         let mut operations = self.operations.lock();
-        operations.retain(|watch| watch.current().is_some());
-        operations.push(steps.watch());
+        operations.retain(|(_, watch)| !watch.has_ended());
+        operations.push((container, steps.watch()));
         steps
     }
 
     /// What is being done with the pod and its containers right now.
-    fn doing(&self) -> String {
+    pub(super) fn operations(&self) -> Vec<(Option<Subject>, Doing)> {
         let operations = self.operations.lock();
-        let doing: Vec<_> = operations
+        let doing = operations
             .iter()
-            .filter(|watch| watch.current().is_some())
-            .map(ToString::to_string)
-            .collect();
+            .filter_map(|(container, watch)| Some((container.clone(), watch.doing()?)));
+        doing.collect()
+    }
+
+    fn doing(&self) -> String {
+        let operations = self.operations();
+        let doing: Vec<_> = operations.iter().map(|(_, doing)| doing.to_string()).collect();
         if doing.is_empty() {
             "it waits for its containers to end".to_owned()
         } else {
@@ -172,6 +184,23 @@ impl PodHandle {
 
     pub(super) fn execs(&self) -> &Execs {
         &self.execs
+    }
+}
+
+/// The container that an operation is about.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub(super) name: String,
+    /// None while it is being created.
+    pub(super) id: Option<Id>,
+}
+
+impl From<&ContainerRecord> for Subject {
+    fn from(record: &ContainerRecord) -> Self {
+        Self {
+            name: record.name().0,
+            id: Some(record.id.clone()),
+        }
     }
 }
 
@@ -236,3 +265,6 @@ impl Execs {
         self.processes.lock().remove(container);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,7 @@ use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::id::{Id, LookupError};
 use crate::image::Lease;
 use crate::proto::v1;
+use crate::telemetry::Steps;
 
 /// How long after SIGKILL a process that does not end is reported instead of waited for.
 pub(super) const KILL_PATIENCE: Duration = Duration::from_secs(30);
@@ -222,7 +223,19 @@ pub(super) struct Stop {
     /// When SIGKILL is sent. A later request can only bring it nearer.
     pub(super) deadline: Instant,
     pub(super) stage: StopStage,
+    /// Shows others what the stop waits for; none before the first signal.
+    pub(super) steps: Option<Steps>,
     pub(super) waiters: Waiters<()>,
+}
+
+impl Stop {
+    /// The container has ended. Returns who waits for that.
+    fn done(self) -> Waiters<()> {
+        if let Some(steps) = self.steps {
+            steps.end(None);
+        }
+        self.waiters
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -398,7 +411,7 @@ impl Lifecycle {
         container.record_mut().run = RunState::Exited(info);
         let mut change = Change::container(id)
             .answer(waiters, Ok(()))
-            .answer(stop.map(|stop| stop.waiters).unwrap_or_default(), Ok(()));
+            .answer(stop.map(Stop::done).unwrap_or_default(), Ok(()));
         for PendingUpdate { waiter, .. } in container.updates.drain(..) {
             let outcome = Err(refused(id, "exited", UPDATE_HINT));
             change = change.answer(waiter.into(), outcome);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -19,6 +20,24 @@ use crate::proto::v1;
 use crate::require;
 use crate::state;
 use crate::telemetry::metrics::PodStates;
+
+/// An operation that has not ended.
+#[derive(Debug)]
+pub struct Operation {
+    /// The RPC that it is for.
+    pub name: &'static str,
+    pub namespace: String,
+    pub pod: String,
+    pub pod_id: String,
+    /// Name of the container, where it is not about the pod itself.
+    pub container: Option<String>,
+    /// None while the container is being created.
+    pub container_id: Option<String>,
+    /// Nanoseconds since the epoch.
+    pub started: i64,
+    /// What it is doing, and since when.
+    pub step: Option<(&'static str, i64)>,
+}
 
 /// A pod or container, for tools that know nothing of it but its id.
 #[derive(Debug)]
@@ -38,6 +57,37 @@ impl Pods {
     pub(super) fn views(&self) -> Vec<Arc<PodView>> {
         let handles = self.registry.pods();
         handles.iter().filter_map(|handle| handle.view()).collect()
+    }
+
+    /// The operations in flight, oldest first.
+    pub fn operations(&self) -> Vec<Operation> {
+        let (now, instant) = (state::now(), Instant::now());
+        let time = |at: Instant| {
+            let ago = instant.saturating_duration_since(at).as_nanos();
+            now - i64::try_from(ago).unwrap_or(i64::MAX)
+        };
+        let mut operations = Vec::new();
+        for handle in self.registry.pods() {
+            let name = &handle.name;
+            let of_pod = handle
+                .operations()
+                .into_iter()
+                .map(|(container, doing)| Operation {
+                    name: doing.operation,
+                    namespace: name.namespace.clone(),
+                    pod: name.name.clone(),
+                    pod_id: handle.id.to_string(),
+                    container_id: container
+                        .as_ref()
+                        .and_then(|container| Some(container.id.as_ref()?.to_string())),
+                    container: container.map(|container| container.name),
+                    started: time(doing.started),
+                    step: doing.step.map(|(step, since)| (step, time(since))),
+                });
+            operations.extend(of_pod);
+        }
+        operations.sort_by_key(|operation| operation.started);
+        operations
     }
 
     /// What is known of one pod, by id or unique prefix.

@@ -1,12 +1,12 @@
 //! The steps of one operation: what it is doing, since when, and how long each step took.
 //!
 //! The operation owns [`Steps`] and calls [`Steps::enter`], which ends the step before. A [`StepsWatch`] tells which step the
-//! operation is in: deadline errors contain it. Dropping [`Steps`] ends the last step and logs all of them in one line, at
-//! `debug`. Each step is also counted in the metric `pausa_step_duration_seconds`, and the whole as a
-//! [`metrics::Operation`].
+//! operation is in, for deadline errors and `pausa top`, and keeps nothing of an operation that has ended. Dropping [`Steps`]
+//! ends the last step and logs all of them in one line, at `debug`. Each step is also counted in the metric
+//! `pausa_step_duration_seconds`, and the whole as a [`metrics::Operation`].
 
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,10 +29,20 @@ pub(crate) struct Steps {
     counted: metrics::Operation,
 }
 
-/// Shows the current step of an operation that runs elsewhere.
+/// Shows what an operation that runs elsewhere is doing.
 #[derive(Debug, Clone)]
 pub(crate) struct StepsWatch {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
+}
+
+/// What an operation is doing at a moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Doing {
+    pub(crate) operation: &'static str,
+    object: String,
+    pub(crate) started: Instant,
+    /// The step and when it began; none before the first.
+    pub(crate) step: Option<(&'static str, Instant)>,
 }
 
 #[derive(Debug)]
@@ -45,15 +55,17 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// The step and when it began; `None` before the first and after the last.
-    current: Option<Step>,
+    /// None before the first and after the last.
+    current: Option<Current>,
     done: Vec<(&'static str, Duration)>,
 }
 
 #[derive(Debug)]
-struct Step {
-    name: &'static str,
+struct Current {
+    step: &'static str,
     since: Instant,
+    /// Whether it lasts as long as others like.
+    unhurried: bool,
     /// Ends with the step.
     _span: Span,
 }
@@ -74,10 +86,27 @@ impl Steps {
         }
     }
 
-    /// Ends the current step, if there is one, and begins `step` (such as `network`).
+    /// Ends the current step, if there is one, and begins `step` (such as `network`). Whoever enters the current step again
+    /// stays in it.
     pub(crate) fn enter(&self, step: &'static str) {
-        let span = tracing::trace_span!(parent: &self.span, "step", otel.name = step);
-        self.shared.next(Some((step, span)));
+        self.begin(step, false);
+    }
+
+    /// The same for a step that lasts as long as others like, such as a grace period. It is never slow.
+    pub(crate) fn enter_unhurried(&self, step: &'static str) {
+        self.begin(step, true);
+    }
+
+    fn begin(&self, step: &'static str, unhurried: bool) {
+        let is_in = |current: &Current| current.step == step;
+        if !self.shared.progress.lock().current.as_ref().is_some_and(is_in) {
+            self.shared.next(Some(Current {
+                step,
+                since: Instant::now(),
+                unhurried,
+                _span: tracing::trace_span!(parent: &self.span, "step", otel.name = step),
+            }));
+        }
     }
 
     /// The span of the operation, for the task that does it.
@@ -92,7 +121,7 @@ impl Steps {
 
     pub(crate) fn watch(&self) -> StepsWatch {
         StepsWatch {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::downgrade(&self.shared),
         }
     }
 }
@@ -112,22 +141,32 @@ impl Drop for Steps {
 }
 
 impl StepsWatch {
-    /// The current step; `None` before the first and after the last.
-    pub(crate) fn current(&self) -> Option<&'static str> {
-        self.shared.progress.lock().current.as_ref().map(|step| step.name)
+    /// None once the operation has ended.
+    pub(crate) fn doing(&self) -> Option<Doing> {
+        let shared = self.shared.upgrade()?;
+        let progress = shared.progress.lock();
+        Some(Doing {
+            operation: shared.operation,
+            object: shared.object.clone(),
+            started: shared.started,
+            step: progress
+                .current
+                .as_ref()
+                .map(|current| (current.step, current.since)),
+        })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.strong_count() == 0
     }
 }
 
 /// For a deadline error: `RunPodSandbox of web-0 has been in step network for 2.100 s (2.350 s in total)`.
-impl fmt::Display for StepsWatch {
+impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = &self.shared;
-        let (operation, object) = (shared.operation, &shared.object);
-        let total = shared.started.elapsed().as_secs_f64();
-        let progress = shared.progress.lock();
-        let current = progress.current.as_ref().map(|step| (step.name, step.since));
-        drop(progress);
-        match current {
+        let (operation, object) = (self.operation, &self.object);
+        let total = self.started.elapsed().as_secs_f64();
+        match self.step {
             Some((step, since)) => write!(
                 f,
                 "{operation} of {object} has been in step {step} for {:.3} s ({total:.3} s in total)",
@@ -135,31 +174,24 @@ impl fmt::Display for StepsWatch {
             ),
             None => write!(
                 f,
-                "{operation} of {object} is between two steps ({total:.3} s in total)"
+                "{operation} of {object} has not begun its first step ({total:.3} s in total)"
             ),
         }
     }
 }
 
 impl Shared {
-    fn next(&self, step: Option<(&'static str, Span)>) {
+    fn next(&self, next: Option<Current>) {
         let now = Instant::now();
         let mut progress = self.progress.lock();
-        let ended = progress.current.take();
-        progress.current = step.map(|(name, span)| Step {
-            name,
-            since: now,
-            _span: span,
-        });
-        let Some(ended) = ended else {
+        let Some(ended) = std::mem::replace(&mut progress.current, next) else {
             return;
         };
-        let (step, took) = (ended.name, now.saturating_duration_since(ended.since));
+        let (step, took) = (ended.step, now.saturating_duration_since(ended.since));
         progress.record(step, took);
         drop(progress);
-        drop(ended);
         metrics::step(self.operation, step, took);
-        if took > SLOW {
+        if took > SLOW && !ended.unhurried {
             tracing::warn!(
                 operation = self.operation,
                 object = self.object,

@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 use pausa::proto::v1;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use tonic::Code;
 
 use crate::harness::cgroup::{file, is_v2, value};
 use crate::harness::pod::monitor_of;
 use crate::harness::slot::has_slices;
+use crate::harness::terminal::terminal;
 use crate::harness::{Container, Node, PATIENCE, Pod, eventually, on_own_node, strings};
 
 const PINNING: &str = "[cpu]\npinning = \"static\"\n";
@@ -932,28 +931,13 @@ fn the_map_is_watched_until_somebody_ends_it() {
 
         // A terminal with less than what there is to see.
         let (rows, columns) = (3, 20);
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&terminal).expect("its other side");
-        unlockpt(&terminal).expect("its other side");
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&terminal, size).expect("a size");
-        let side = ptsname(&terminal, Vec::new()).expect("a name");
-        let side = std::fs::File::options()
-            .write(true)
-            .open(Path::new(side.to_str().expect("UTF-8")))
-            .expect("its other side");
+        let (mut terminal, side) = terminal(rows, columns);
         let mut watching = pausa_cpus(node, &["--watch"])
             .env("TERM", "xterm")
             .stdout(side)
             .spawn()
             .expect("the program");
         let mut shown = String::new();
-        let mut terminal = std::fs::File::from(terminal);
         let mut buffer = [0; 4096];
         // The beginning of the third frame is the end of the second one.
         while shown.matches("\x1b[H").count() < 3 {

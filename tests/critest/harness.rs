@@ -23,6 +23,7 @@ pub(crate) mod registry;
 pub(crate) mod slot;
 pub(crate) mod stream;
 pub(crate) mod sweep;
+pub(crate) mod terminal;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};

@@ -7,12 +7,12 @@ use pausa::proto::v1;
 use rustix::process::{Signal, kill_process};
 use tonic::Code;
 
+use crate::harness::cni::use_plugin;
 use crate::harness::daemon::Daemon;
 use crate::harness::node::{Node, reference, spec};
 use crate::harness::pod::monitor_of;
 use crate::harness::stream::{Transport, Want, answer_to, connect};
 use crate::harness::{eventually, ok, on_own_node, refused, strings};
-use crate::sandbox_network::use_plugin;
 
 fn configuration(node: &Node) -> String {
     let socket = node.dir().join("s/metrics.sock");

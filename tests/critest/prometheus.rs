@@ -12,9 +12,9 @@ use pausa::proto::v1;
 use serde_json::{Value, json};
 use tonic::Code;
 
+use crate::harness::cni::use_plugin;
 use crate::harness::node::{Node, reference, spec};
 use crate::harness::{PATIENCE, eventually, on_own_node, refused, which};
-use crate::sandbox_network::use_plugin;
 
 /// The network of the node: it refuses pods of one name.
 const PLUGIN: &str = r#"case "$CNI_COMMAND $CNI_ARGS" in

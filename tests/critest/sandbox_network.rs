@@ -1,17 +1,15 @@
 //! A pod's network, name and kernel settings.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 
 use pausa::proto::v1;
 use pausa::proto::v1::PodSandboxState;
 use tonic::Code;
 
+use crate::harness::cni::use_plugin;
 use crate::harness::daemon::Daemon;
 use crate::harness::http::read_tcp;
-use crate::harness::{
-    Container, Node, Pod, eventually, map, ok, on_node, on_own_node, on_pausa, refused, strings,
-};
+use crate::harness::{Container, Pod, eventually, map, ok, on_node, on_own_node, on_pausa, refused, strings};
 
 const SERVE: &str = "while :; do echo hello from $HOSTNAME | nc -l -p 8080; done";
 
@@ -259,32 +257,6 @@ fn loopback_is_up() {
         let seen = pod.sh("ip addr show lo").await;
         assert!(seen.contains("UP") && seen.contains("127.0.0.1/8"), "{seen}");
     });
-}
-
-/// Has the daemon, restarted, use a CNI plugin that is this shell script. Its directory is the node's.
-pub(crate) async fn use_plugin(node: &Node, script: &str) {
-    let dir = node.dir();
-    let path = |name: &str| dir.join(name).display().to_string();
-    for name in ["net.d", "bin"] {
-        std::fs::create_dir(dir.join(name)).expect("a new directory");
-    }
-    let list = r#"{"cniVersion": "1.0.0", "name": "testnet", "plugins": [{"type": "scripted"}]}"#;
-    std::fs::write(dir.join("net.d/10-test.conflist"), list).expect("a configuration");
-    let plugin = dir.join("bin/scripted");
-    std::fs::write(&plugin, format!("#!/bin/sh\ncd {}\n{script}", dir.display())).expect("a plugin");
-    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a mode");
-    let config = std::fs::read_to_string(dir.join("config.toml")).expect("a configuration");
-    let config = config.replace("mode = \"bridge\"", "mode = \"cni\"");
-    let cni = format!(
-        "[cni]\nconf_dir = \"{}\"\nbin_dir = [\"{}\"]\ncache_dir = \"{}\"\n",
-        path("net.d"),
-        path("bin"),
-        path("cni")
-    );
-    std::fs::write(dir.join("config.toml"), config + &cni).expect("a configuration");
-    node.daemon(Daemon::terminate);
-    node.daemon(Daemon::restart);
-    node.until_it_answers().await;
 }
 
 /// RunPodSandbox fails after the pod was attached, and the pod cannot be detached either: the attachment is not forgotten,

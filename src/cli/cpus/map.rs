@@ -15,16 +15,9 @@ use super::Document;
 use super::index;
 use crate::cgroups::cpus::CpuSet;
 use crate::cli::output::Table;
+use crate::cli::screen::Line;
 use crate::cli::units;
 use crate::proto::admin::{Cpu, CpuHolder, CpuMode, CpusResponse};
-
-/// A line, and how a terminal shows it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub(super) text: String,
-    /// The parameters of the escape sequence (SGR, ECMA-48 8.3.117); empty for none.
-    pub(super) style: &'static str,
-}
 
 /// How CPUs are used: the less others may run there, the later it is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,10 +126,10 @@ pub(super) fn lines(document: &Document) -> Vec<Line> {
     let CpusResponse { cpus, holders, .. } = &document.map;
     let mut lines = map(&fold(cores(document)));
     if !holders.is_empty() {
-        lines.push(plain(String::new()));
+        lines.push(Line::plain(String::new()));
         lines.extend(owners(holders));
     }
-    lines.push(plain(String::new()));
+    lines.push(Line::plain(String::new()));
     let reserved = cpus.iter().filter(|cpu| cpu.reserved);
     lines.extend(summary(
         &document.map,
@@ -253,7 +246,8 @@ fn map(runs: &[Run<'_>]) -> Vec<Line> {
         ]);
     }
     let most = |run: &Run<'_>| run.parts.iter().map(|part| part.usage).max();
-    styled(&table.render(), runs.iter().filter_map(most))
+    let styles = runs.iter().filter_map(most).map(Usage::style);
+    Line::of_table(&table.render(), styles)
 }
 
 fn cell(run: &Run<'_>, text: impl Fn(&Part) -> String) -> String {
@@ -279,7 +273,8 @@ fn owners(holders: &[CpuHolder]) -> Vec<Line> {
             short(&parse(&holder.memory_nodes)),
         ]);
     }
-    styled(&table.render(), holders.iter().map(Usage::of))
+    let styles = holders.iter().map(|holder| Usage::of(holder).style());
+    Line::of_table(&table.render(), styles)
 }
 
 fn owner(holder: &CpuHolder) -> String {
@@ -300,29 +295,13 @@ fn summary(map: &CpusResponse, reserved: &CpuSet) -> [Line; 3] {
         _ => String::new(),
     };
     [
-        plain(format!(
+        Line::plain(format!(
             "Shared pool: {} ({containers})",
             short(&parse(&map.pool))
         )),
-        plain(format!("Reserved:    {reserved}")),
-        plain(format!("Pinning:     {}{shortage}", map.pinning)),
+        Line::plain(format!("Reserved:    {reserved}")),
+        Line::plain(format!("Pinning:     {}{shortage}", map.pinning)),
     ]
-}
-
-/// The lines of a table: the heading, then one for each usage.
-fn styled(table: &str, usages: impl Iterator<Item = Usage>) -> Vec<Line> {
-    let styles = std::iter::once("").chain(usages.map(Usage::style));
-    let lines = table.lines().zip(styles);
-    lines
-        .map(|(text, style)| Line {
-            text: text.to_owned(),
-            style,
-        })
-        .collect()
-}
-
-fn plain(text: String) -> Line {
-    Line { text, style: "" }
 }
 
 fn parse(list: &str) -> CpuSet {

@@ -47,6 +47,11 @@ fn every_kind_has_its_exit_code() {
     assert!(none.to_string().contains("a, b"));
     assert_eq!(CommandError::Usage(String::new()).exit_code(), EXIT_USAGE);
     assert_eq!(CommandError::Damaged { images: 1 }.exit_code(), EXIT_DAMAGED);
+    let ended = CommandError::NoMoreEvents {
+        socket: "/run/x.sock".into(),
+        reason: "it is stopping".to_owned(),
+    };
+    assert_eq!(ended.exit_code(), EXIT_UNAVAILABLE);
     let some = CommandError::Some { failed: 1, all: 2 };
     assert_eq!(some.exit_code(), 1);
 }

@@ -198,18 +198,18 @@ fn summary(progress: &PullProgress, speed: u64, elapsed: Duration) -> String {
 
 /// Sums over the layers of a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Total {
+pub(in crate::cli) struct Total {
     /// Layers in the store.
-    pub(super) ready: usize,
-    pub(super) layers: usize,
+    pub(in crate::cli) ready: usize,
+    pub(in crate::cli) layers: usize,
     /// Bytes fetched of layers that were not in the store before.
-    pub(super) done: u64,
+    pub(in crate::cli) done: u64,
     /// Bytes to fetch.
-    pub(super) total: u64,
+    pub(in crate::cli) total: u64,
 }
 
 impl Total {
-    pub(super) fn of(progress: &PullProgress) -> Self {
+    pub(in crate::cli) fn of(progress: &PullProgress) -> Self {
         let mut sum = Self {
             ready: 0,
             layers: progress.layers.len(),

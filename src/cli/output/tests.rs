@@ -40,3 +40,25 @@ fn a_closed_pipe_is_told_from_a_full_disk() {
     let full = write_to(&mut Closed(io::ErrorKind::StorageFull), b"x").unwrap_err();
     assert!(crate::cli::failure::exit_code(&full).is_some());
 }
+
+#[test]
+fn columns_are_left_out() {
+    let mut table = Table::new(["NAME", "SIZE>", "NONE>", "LAST>"]);
+    table.row(["a".into(), "1 B".into(), "-".into(), "-".into()]);
+    table.row(["b".into(), "20.0 MiB".into(), "-".into(), "9".into()]);
+    table.hide_columns_of("-");
+    let all = "NAME       SIZE   LAST\n\
+               a           1 B      -\n\
+               b      20.0 MiB      9\n";
+    assert_eq!(table.render(), all);
+    let expendable = ["NONE>", "LAST>", "SIZE>"];
+    table.fit(22, &expendable);
+    assert_eq!(table.render(), all);
+    table.fit(21, &expendable);
+    assert_eq!(
+        table.render(),
+        "NAME       SIZE\na           1 B\nb      20.0 MiB\n"
+    );
+    table.fit(1, &expendable);
+    assert_eq!(table.render(), "NAME\na\nb\n");
+}

@@ -1,4 +1,4 @@
-//! Reports of the image store and of the CPUs as messages of the admin service.
+//! Reports of the image store, of the CPUs and of operations as messages of the admin service.
 
 use crate::cgroups::Partition;
 use crate::cgroups::cpus::{Held, Snapshot};
@@ -9,6 +9,7 @@ use crate::image::{
     PruneReport, PrunedImage, PullProgress, PullStep, RetainedLayer, VerifyMethod,
 };
 use crate::proto::admin;
+use crate::sandbox::Operation;
 use pausa_distribution::{Explanation, Path, Step};
 
 impl From<PruneReport> for admin::PruneResponse {
@@ -237,6 +238,23 @@ impl From<Held> for admin::CpuHolder {
             cpus: held.cpus.to_string(),
             memory_nodes: held.mems.to_string(),
             partition: held.partition.map(Partition::kind).unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl From<Operation> for admin::Operation {
+    fn from(operation: Operation) -> Self {
+        let (step, step_since) = operation.step.unzip();
+        Self {
+            operation: operation.name.to_owned(),
+            namespace: operation.namespace,
+            pod: operation.pod,
+            pod_id: operation.pod_id,
+            container: operation.container,
+            container_id: operation.container_id,
+            started: operation.started,
+            step: step.map(str::to_owned),
+            step_since,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::oci::{self, CompileInput, ContainerInput, OciError, PodFiles, PodInpu
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
+use crate::sandbox::handle::Subject;
 use crate::sandbox::lifecycle::{Answer, Container, ContainerName, ContainerPhase, Lifecycle, PendingCreate};
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
@@ -188,7 +189,11 @@ impl Pod {
         let target = self.lifecycle.target_pid(&config);
         let class = self.lifecycle.qos_class(&resources(&config), None);
         let (services, pod) = (self.services.clone(), self.lifecycle.record.clone());
-        let steps = self.handle.begin("CreateContainer", &name.0);
+        let subject = Subject {
+            name: name.0.clone(),
+            id: None,
+        };
+        let steps = self.handle.begin("CreateContainer", Some(subject));
         let span = steps.span();
         let work = async move {
             let created = create(&services, &pod, *config, class, target, &steps).await;

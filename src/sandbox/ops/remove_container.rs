@@ -121,7 +121,7 @@ impl Pod {
             return;
         };
         let (monitor, id) = (self.handle.monitor(), id.clone());
-        let steps = self.handle.begin("RemoveContainer", id.short());
+        let steps = self.handle.begin("RemoveContainer", Some((&*record).into()));
         let span = steps.span();
         let work = async move {
             let removed = remove(&services, &pod, &record, monitor, &steps).await;

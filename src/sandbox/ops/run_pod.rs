@@ -123,7 +123,7 @@ impl Pods {
     fn begin(&self, handle: &Arc<PodHandle>, turns: mpsc::UnboundedReceiver<Turn>, record: PodRecord) {
         let mut pod = Pod::new(self, handle, record, turns);
         let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
-        let steps = handle.begin("RunPodSandbox", record.id.short());
+        let steps = handle.begin("RunPodSandbox", None);
         let span = steps.span();
         let work = async move {
             let created = create(&services, &record, &steps).await;

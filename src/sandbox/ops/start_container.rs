@@ -166,7 +166,7 @@ impl Pod {
             return;
         };
         let (handle, id) = (self.handle.clone(), id.clone());
-        let steps = self.handle.begin("StartContainer", id.short());
+        let steps = self.handle.begin("StartContainer", Some((&*record).into()));
         let span = steps.span();
         let work = async move {
             let started = start(&services, &pod, &record, parts, &handle, &steps).await;

@@ -95,6 +95,7 @@ impl Container {
         let stop = self.stop_mut()?.get_or_insert_with(|| Stop {
             deadline,
             stage: StopStage::Requested,
+            steps: None,
             waiters: Waiters::default(),
         });
         stop.deadline = stop.deadline.min(deadline);
@@ -175,9 +176,23 @@ impl Lifecycle {
 impl Pod {
     pub(in crate::sandbox) fn advance_stop(&mut self, id: &Id, now: Instant) {
         let step = self.lifecycle.advance_stop(id, now);
-        let Some(container) = self.lifecycle.containers.get(id) else {
+        let Some(container) = self.lifecycle.containers.get_mut(id) else {
             return;
         };
+        let subject = (&*container.record).into();
+        if let Some(Some(stop)) = container.stop_mut()
+            && step != StopStep::Nothing
+        {
+            let begin = || self.handle.begin("StopContainer", Some(subject));
+            let steps = stop.steps.get_or_insert_with(begin);
+            match step {
+                StopStep::Nothing => {}
+                StopStep::Signal => steps.enter_unhurried("grace period"),
+                StopStep::CancelStart => steps.enter("cancel the start"),
+                StopStep::Kill | StopStep::ReportStuck(_) => steps.enter("kill"),
+                StopStep::KillDirectly => steps.enter("kill without the monitor"),
+            }
+        }
         let name = id.to_string();
         match step {
             StopStep::Nothing => {}

@@ -164,7 +164,7 @@ impl Pod {
             (None, MonitorContact::Silent) => Ending::Killed,
             (None, _) => Ending::Nothing,
         };
-        let steps = self.handle.begin("StopPodSandbox", record.id.short());
+        let steps = self.handle.begin("StopPodSandbox", None);
         let span = steps.span();
         let work = async move {
             let ended = tear_down(&services, &record, monitor, &steps).await;

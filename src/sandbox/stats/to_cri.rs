@@ -163,7 +163,10 @@ fn filesystem(measured: &Measured, mountpoint: &str) -> v1::FilesystemUsage {
 
 /// eth0, or else the first, is the default one; CRI wants it apart from the others.
 fn network(all: &[Interface], timestamp: i64) -> Option<v1::NetworkUsage> {
-    let default = all.iter().find(|one| one.name == DEFAULT).or(all.first())?;
+    let default = all
+        .iter()
+        .find(|one| one.name == DEFAULT)
+        .or_else(|| all.first())?;
     let others = all.iter().filter(|one| !std::ptr::eq(*one, default));
     Some(v1::NetworkUsage {
         timestamp,

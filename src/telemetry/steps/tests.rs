@@ -5,31 +5,40 @@ fn finished(steps: &Steps) -> Vec<&'static str> {
     progress.done.iter().map(|(step, _)| *step).collect()
 }
 
+fn step(watch: &StepsWatch) -> Option<&'static str> {
+    watch.doing().unwrap().step.map(|(step, _)| step)
+}
+
 #[test]
 fn entering_a_step_ends_the_one_before() {
     let steps = Steps::new("RunPodSandbox", "web-0");
     let watch = steps.watch();
-    assert_eq!(watch.current(), None);
+    assert_eq!(step(&watch), None);
     steps.enter("netns");
-    assert_eq!(watch.current(), Some("netns"));
+    assert_eq!(step(&watch), Some("netns"));
     steps.enter("network");
-    assert_eq!(watch.current(), Some("network"));
+    assert_eq!(step(&watch), Some("network"));
+    assert_eq!(finished(&steps), ["netns"]);
+    let since = watch.doing().unwrap().step;
+    steps.enter("network");
+    assert_eq!(watch.doing().unwrap().step, since, "it goes on");
     assert_eq!(finished(&steps), ["netns"]);
 }
 
 #[test]
-fn a_watch_outlives_the_operation_and_names_its_step() {
+fn a_watch_outlives_the_operation_and_keeps_nothing_of_it() {
     let steps = Steps::new("RunPodSandbox", "web-0");
     let watch = steps.watch();
+    let text = watch.doing().unwrap().to_string();
+    let beginning = "RunPodSandbox of web-0 has not begun its first step (";
+    assert!(text.starts_with(beginning), "{text}");
     steps.enter("network");
-    let text = watch.to_string();
-    assert!(
-        text.starts_with("RunPodSandbox of web-0 has been in step network for "),
-        "{text}"
-    );
+    let text = watch.doing().unwrap().to_string();
+    let beginning = "RunPodSandbox of web-0 has been in step network for ";
+    assert!(text.starts_with(beginning), "{text}");
+    assert!(!watch.has_ended());
     drop(steps);
-    assert_eq!(watch.current(), None);
-    assert!(watch.to_string().contains("between two steps"));
+    assert!(watch.has_ended() && watch.doing().is_none());
 }
 
 #[test]
@@ -37,6 +46,7 @@ fn a_loop_of_steps_does_not_grow_without_bound() {
     let steps = Steps::new("StopPodSandbox", "web-0");
     for _ in 0..10 * MAX_STEPS {
         steps.enter("kill");
+        steps.enter("wait");
     }
     let finished = finished(&steps);
     assert_eq!(finished.len(), MAX_STEPS);

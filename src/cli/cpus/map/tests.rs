@@ -6,7 +6,7 @@ use super::*;
 use crate::cgroups::Partition;
 use crate::cgroups::cpus::fixtures::{Machine, Numbering};
 use crate::cgroups::cpus::{Held, Owner, Snapshot};
-use crate::cli::cpus::screen;
+use crate::cli::screen;
 use crate::config::{CpuPinning, CpuShortage};
 use crate::id::Id;
 
