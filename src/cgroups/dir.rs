@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat2, unlinkat};
 use rustix::io::Errno;
 
@@ -235,15 +236,17 @@ impl Dir {
 /// Reads a file until `last` says that a read of that many bytes was the last one.
 fn read_to_end(fd: &OwnedFd, last: impl Fn(usize) -> bool) -> Result<String, Errno> {
     let mut bytes = Vec::new();
-    let mut buffer = [0_u8; BUFFER];
     loop {
-        let count = rustix::io::read(fd, &mut buffer)?;
-        bytes.extend_from_slice(&buffer[..count]);
+        bytes.reserve(BUFFER);
+        let count = rustix::io::read(fd, spare_capacity(&mut bytes))?;
         if last(count) || bytes.len() > MAX_READ {
             break;
         }
     }
-    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    let mut text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    };
     text.truncate(text.trim_end().len());
     Ok(text)
 }

@@ -33,6 +33,7 @@ use pausa_distribution::{
 use tokio::io::AsyncRead;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::Images;
 use super::archive::import::{ImportedImage, plan};
@@ -184,10 +185,10 @@ impl Images {
             reference,
             credentials,
         };
-        tokio::spawn(
-            self.clone()
-                .run_pull(Arc::new(remote), tracked, in_flight, sender),
-        );
+        let pull = self
+            .clone()
+            .run_pull(Arc::new(remote), tracked, in_flight, sender);
+        tokio::spawn(pull.instrument(tracing::trace_span!("operation", otel.name = "Pull")));
         Ok(running)
     }
 
@@ -307,10 +308,12 @@ impl Images {
             let (layers, context) = (self.inner.layers.clone(), Arc::clone(&context));
             let (digest, size) = origin.blob(&diff_id);
             let track = progress.add_layer(digest, &diff_id, size);
-            tasks.spawn(async move {
+            let span = tracing::trace_span!("step", otel.name = "layer", %diff_id);
+            let obtain = async move {
                 let layer = fetch::obtain(&layers, &diff_id, &origin, &context, &track).await;
                 layer.map(|layer| (at, layer))
-            });
+            };
+            tasks.spawn(obtain.instrument(span));
         }
         let mut held = Vec::with_capacity(config.diff_ids.len());
         while let Some(done) = tasks.join_next().await {

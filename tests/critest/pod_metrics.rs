@@ -205,8 +205,9 @@ fn work_shows_in_the_right_metric() {
         let own = of_container(&pod, &large).await;
         assert!(sum(&own, "container_memory_usage_bytes") >= Some(rss));
         let faults = values(&own, "container_memory_failures_total");
+        // Pages may be huge.
         assert!(
-            faults[&strings(&["pgfault", "hierarchy"])] >= 48 * MIB / 4096,
+            faults[&strings(&["pgfault", "hierarchy"])] >= 48 / 2,
             "{faults:?}"
         );
         if let Some(peak) = sum(&own, "container_memory_max_usage_bytes") {

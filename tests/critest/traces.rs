@@ -19,6 +19,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use crate::harness::cni::use_plugin;
+use crate::harness::node::{reference, spec};
 use crate::harness::{Node, eventually, ok, on_own_node, refused};
 
 /// The trace and the span of a client, as in W3C's Trace Context.
@@ -154,6 +155,16 @@ fn a_request_is_in_the_trace_of_its_client() {
             .expect("a span");
         let status = failed.status.as_ref().expect("a status");
         assert!(status.message.contains("container"), "{status:?}");
+
+        let request = v1::PullImageRequest {
+            image: Some(spec(&reference("base"))),
+            ..Default::default()
+        };
+        ok("PullImage", node.images().pull_image(traced(request)).await);
+        let spans = collector.trace(TRACE, "PullImage").await;
+        let paths: Vec<_> = spans.values().map(|span| path(&spans, span)).collect();
+        let pull = ["layer", "Pull", "PullImage", CALLER];
+        assert!(paths.iter().any(|other| *other == pull), "{paths:#?}");
 
         // Nobody else wanted to be traced.
         ok(

@@ -155,7 +155,7 @@ impl Reader<'_> {
         pid: i32,
     ) -> Result<Option<(Counters, Option<Processes>)>, CgroupError> {
         let path = ops::cgroup_path(self.services, pod, &record.id)?;
-        let Some(cgroup) = self.open(&path)? else {
+        let Some(cgroup) = self.open(&path, self.depth)? else {
             return Ok(None);
         };
         let pids = match self.depth {
@@ -163,7 +163,7 @@ impl Reader<'_> {
             Depth::Detailed => cgroup.pids_within(MAX_CGROUPS)?,
         };
         let processes = pids.map(|pids| processes::read(&pids, pid));
-        Ok(Some((self.counters(&cgroup)?, processes)))
+        Ok(Some((self.counters(&cgroup, self.depth)?, processes)))
     }
 
     /// What a pod has used: its own cgroup's, or a sum.
@@ -174,20 +174,24 @@ impl Reader<'_> {
     ) -> Result<Option<PodCounters>, CgroupError> {
         let cgroups = &self.services.cgroups;
         if let Some(path) = own_cgroup(cgroups, pod)?
-            && let Some(cgroup) = self.open(&path)?
+            && let Some(cgroup) = self.open(&path, self.depth)?
         {
-            return Ok(Some(PodCounters::Own(self.counters(&cgroup)?)));
+            return Ok(Some(PodCounters::Own(self.counters(&cgroup, self.depth)?)));
         }
-        let monitor = self.open(&cgroups.monitor_path(pod.cgroup_parent(), pod.id.as_str())?)?;
-        let monitor = monitor.map(|cgroup| self.counters(&cgroup)).transpose()?;
+        let monitor = self.open(
+            &cgroups.monitor_path(pod.cgroup_parent(), pod.id.as_str())?,
+            Depth::Usual,
+        )?;
+        let monitor = monitor.map(|cgroup| self.counters(&cgroup, Depth::Usual));
+        let monitor = monitor.transpose()?;
         let containers = containers.values().filter_map(ContainerSample::counters);
         Ok(Counters::sum(containers.chain(&monitor)).map(PodCounters::Sum))
     }
 
     /// A cgroup, to be read; none if there is none.
-    fn open(&self, path: &CgroupPath) -> Result<Option<Cgroup>, CgroupError> {
+    fn open(&self, path: &CgroupPath, depth: Depth) -> Result<Option<Cgroup>, CgroupError> {
         let cgroups = &self.services.cgroups;
-        let opened = match self.depth {
+        let opened = match depth {
             Depth::Usual => cgroups.open_counters(path),
             Depth::Detailed => cgroups.open_all_counters(path),
         };
@@ -198,9 +202,9 @@ impl Reader<'_> {
         }
     }
 
-    fn counters(&self, cgroup: &Cgroup) -> Result<Counters, CgroupError> {
+    fn counters(&self, cgroup: &Cgroup, depth: Depth) -> Result<Counters, CgroupError> {
         let mut counters = Counters::now();
-        counters.stats = match self.depth {
+        counters.stats = match depth {
             Depth::Usual => cgroup.stats()?,
             Depth::Detailed => cgroup.detailed_stats()?,
         };
