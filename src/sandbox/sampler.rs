@@ -1,15 +1,16 @@
 //! What pods and containers use, read from the kernel: samples for the stats and metrics of CRI.
 //!
 //! ```text
-//!   stats, metrics ── views ─▶ samples ──┬── young enough, and new to who asks ──▶ the sample there is
+//!   stats, metrics ── views ─▶ samples ──┬── young enough ──▶ the sample there is
 //!                                        └── else ─▶ read: cgroups, /proc, writable layers ─▶ a new sample
 //!   background ── shortly before somebody asks again ─▶ read
 //! ```
 //!
 //! Clients ask for lists at intervals, kubelet of 10 s. Four fifths of [`Settings::stats_interval`](super::Settings) after
-//! somebody has asked, the background reads what the next answer is made of. Each RPC gets a sample once: who asks again wants to know what has changed since (`crictl
-//! stats` compares two answers), and gets a new one. Pods with a container that has started or ended since are read anew.
-//! Who asks for a single pod or container gets what the kernel says now.
+//! somebody has asked, the background reads what the next answer is made of. A list that was answered before gets a sample from
+//! the second half of the time since: who asks again soon, as `crictl stats` and `pausa top` do, compares two answers. Pods
+//! with a container that has started or ended since are read anew. Who asks for a single pod or container gets what the kernel
+//! says now.
 //!
 //! Nobody asks: nothing is read, and nothing is kept.
 //!
@@ -31,7 +32,6 @@ mod read;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -90,12 +90,12 @@ impl List {
         }
     }
 
-    /// Its bit in [`Sample::given`].
-    fn bit(self) -> u8 {
+    /// Its place in [`Known::answered`].
+    fn index(self) -> usize {
         match self {
-            Self::ContainerStats => 1,
-            Self::PodStats => 2,
-            Self::Metrics => 4,
+            Self::ContainerStats => 0,
+            Self::PodStats => 1,
+            Self::Metrics => 2,
         }
     }
 }
@@ -123,7 +123,7 @@ pub(super) struct Sampler {
     /// Zero: nothing is read in the background.
     interval: Duration,
     /// By pod.
-    known: Mutex<HashMap<Id, Arc<Sample>>>,
+    known: Mutex<HashMap<Id, Known>>,
     /// Held while samples are taken: whoever has waited for it may find what it wants.
     turn: tokio::sync::Mutex<()>,
     asked: Mutex<Asked>,
@@ -139,15 +139,15 @@ struct Asked {
     detailed: Option<Instant>,
 }
 
-/// One reading of a pod and its containers.
+/// The last reading of a pod and its containers.
 #[derive(Debug)]
-struct Sample {
+struct Known {
     /// Just before it was read.
     at: Instant,
     depth: Depth,
-    /// The lists that it was an answer to.
-    given: AtomicU8,
     pod: Arc<PodSample>,
+    /// When each list last had the pod.
+    answered: [Option<Instant>; 3],
 }
 
 impl Sampler {
@@ -199,28 +199,30 @@ impl Sampler {
     }
 
     /// What is known of a pod, if it will do for somebody who has asked at `asked`.
-    fn fitting(&self, view: &PodView, purpose: Purpose, asked: Instant) -> Option<Arc<Sample>> {
-        let sample = self.known.lock().get(&view.pod.id).cloned()?;
-        let oldest = self.interval + self.interval / 2;
-        (sample.fits(purpose, asked, oldest) && sample.pod.is_of(view)).then_some(sample)
+    fn fitting(&self, view: &PodView, purpose: Purpose, asked: Instant) -> Option<Arc<PodSample>> {
+        let mut known = self.known.lock();
+        let known = known.get_mut(&view.pod.id)?;
+        let fits = known.fits(purpose, asked, self.interval) && known.pod.is_of(view);
+        fits.then(|| known.answer(purpose, asked))
     }
 }
 
-impl Sample {
-    fn fits(&self, purpose: Purpose, asked: Instant, oldest: Duration) -> bool {
-        let is_new = match purpose {
-            Purpose::One => false,
+impl Known {
+    fn fits(&self, purpose: Purpose, asked: Instant, interval: Duration) -> bool {
+        let oldest = match purpose {
+            Purpose::One => Duration::ZERO,
             Purpose::List(list) => {
-                asked.saturating_duration_since(self.at) <= oldest
-                    && self.given.load(Ordering::Relaxed) & list.bit() == 0
+                let since = self.answered[list.index()].map(|last| asked.saturating_duration_since(last) / 2);
+                let oldest = interval + interval / 2;
+                since.map_or(oldest, |half| half.min(oldest))
             }
         };
-        self.depth >= purpose.depth() && (self.at >= asked || is_new)
+        self.depth >= purpose.depth() && asked.saturating_duration_since(self.at) <= oldest
     }
 
-    fn give(&self, purpose: Purpose) -> Arc<PodSample> {
+    fn answer(&mut self, purpose: Purpose, asked: Instant) -> Arc<PodSample> {
         if let Purpose::List(list) = purpose {
-            self.given.fetch_or(list.bit(), Ordering::Relaxed);
+            self.answered[list.index()] = Some(asked);
         }
         Arc::clone(&self.pod)
     }
@@ -252,20 +254,20 @@ impl Pods {
                 Purpose::One => Wait::Current,
                 Purpose::List(_) => Wait::First,
             };
-            let read = self.sample(due, purpose.depth(), wait).await;
-            for (place, sample) in places.into_iter().zip(read) {
+            let read = self.sample(due.clone(), purpose.depth(), wait).await;
+            let mut known = sampler.known.lock();
+            for ((place, view), sample) in places.into_iter().zip(&due).zip(read) {
+                if let Some(known) = known.get_mut(&view.pod.id) {
+                    known.answer(purpose, asked);
+                }
                 *place = Some(sample);
             }
         }
-        samples
-            .iter()
-            .flatten()
-            .map(|sample| sample.give(purpose))
-            .collect()
+        samples.into_iter().flatten().collect()
     }
 
     /// Reads these pods, and keeps what was read. To be called by who has the turn.
-    async fn sample(&self, views: Vec<Arc<PodView>>, depth: Depth, wait: Wait) -> Vec<Arc<Sample>> {
+    async fn sample(&self, views: Vec<Arc<PodView>>, depth: Depth, wait: Wait) -> Vec<Arc<PodSample>> {
         let records: Vec<_> = views.iter().flat_map(|view| view.containers.values()).collect();
         let measured = self.measured(&records, wait).await;
         let pods = self.clone();
@@ -277,24 +279,24 @@ impl Pods {
                 measured,
                 depth,
             };
-            let read = |view: &Arc<PodView>| {
-                let before = known
-                    .lock()
-                    .get(&view.pod.id)
-                    .map(|sample| Arc::clone(&sample.pod));
+            let mut samples = Vec::with_capacity(views.len());
+            for view in &views {
+                let id = &view.pod.id;
+                let before = known.lock().get(id).map(|known| Arc::clone(&known.pod));
                 let at = Instant::now();
-                Arc::new(Sample {
+                let pod = Arc::new(reader.pod(view, before.as_deref()));
+                samples.push(Arc::clone(&pod));
+                let mut known = known.lock();
+                let answered = known.get(id).map(|known| known.answered).unwrap_or_default();
+                let new = Known {
                     at,
                     depth,
-                    given: AtomicU8::new(0),
-                    pod: Arc::new(reader.pod(view, before.as_deref())),
-                })
-            };
-            let samples: Vec<_> = views.iter().map(read).collect();
-            let mut known = known.lock();
-            let new = views.iter().zip(&samples);
-            known.extend(new.map(|(view, sample)| (view.pod.id.clone(), Arc::clone(sample))));
-            known.retain(|pod, _| pods.registry.knows(pod));
+                    pod,
+                    answered,
+                };
+                known.insert(id.clone(), new);
+            }
+            known.lock().retain(|pod, _| pods.registry.knows(pod));
             samples
         })
         .await

@@ -327,7 +327,8 @@ impl Runtime {
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let since = Instant::now();
-        let span = tracing::trace_span!("cni", otel.name = plugin.unwrap_or("all plugins"), %command);
+        let span = |plugin| tracing::trace_span!("cni", otel.name = plugin, %command);
+        let span = plugin.map_or_else(tracing::Span::none, span);
         let outcome = work.instrument(span).await;
         if let Some(observer) = self.observer {
             observer(&Observed {

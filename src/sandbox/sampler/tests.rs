@@ -2,46 +2,59 @@ use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
-fn sample(at: Instant, depth: Depth) -> Sample {
-    Sample {
+fn known(at: Instant, depth: Depth) -> Known {
+    Known {
         at,
         depth,
-        given: AtomicU8::new(0),
         pod: Arc::new(PodSample::default()),
+        answered: [None; 3],
     }
 }
 
+const STATS: Purpose = Purpose::List(List::PodStats);
+const METRICS: Purpose = Purpose::List(List::Metrics);
+
 #[test]
-fn a_list_gets_a_sample_once_and_while_it_is_young() {
+fn a_list_gets_a_young_sample() {
     let start = Instant::now();
-    let one = sample(start, Depth::Usual);
-    let stats = Purpose::List(List::ContainerStats);
-    let asked = start + INTERVAL;
-    assert!(one.fits(stats, asked, INTERVAL));
-    assert!(!one.fits(stats, asked + Duration::from_nanos(1), INTERVAL), "old");
-    one.give(stats);
-    assert!(!one.fits(stats, asked, INTERVAL), "given before");
-    assert!(
-        one.fits(Purpose::List(List::PodStats), asked, INTERVAL),
-        "another list"
-    );
-    assert!(one.fits(stats, start, INTERVAL), "read since it was asked for");
+    let one = known(start, Depth::Usual);
+    let asked = start + INTERVAL * 3 / 2;
+    assert!(one.fits(STATS, asked, INTERVAL));
+    assert!(!one.fits(STATS, asked + Duration::from_nanos(1), INTERVAL));
+}
+
+#[test]
+fn who_asks_again_gets_something_new() {
+    let start = Instant::now();
+    let mut one = known(start, Depth::Detailed);
+    one.answer(STATS, start);
+    assert!(one.fits(STATS, start, INTERVAL), "waited for the same reading");
+    let soon = Duration::from_millis(100);
+    assert!(!one.fits(STATS, start + soon, INTERVAL));
+    assert!(one.fits(METRICS, start + soon, INTERVAL), "another list");
+    // Another client has had it read again meanwhile, sooner or later.
+    one.at = start + soon / 4;
+    assert!(!one.fits(STATS, start + soon, INTERVAL));
+    one.at = start + soon / 2;
+    assert!(one.fits(STATS, start + soon, INTERVAL));
+    // kubelet, and the background before it.
+    one.at = start + INTERVAL * 4 / 5;
+    assert!(one.fits(STATS, start + INTERVAL, INTERVAL));
 }
 
 #[test]
 fn metrics_need_what_stats_do_without() {
     let start = Instant::now();
-    let metrics = Purpose::List(List::Metrics);
-    assert!(!sample(start, Depth::Usual).fits(metrics, start, INTERVAL));
-    let detailed = sample(start, Depth::Detailed);
-    assert!(detailed.fits(metrics, start + INTERVAL, INTERVAL));
-    assert!(detailed.fits(Purpose::List(List::PodStats), start + INTERVAL, INTERVAL));
+    assert!(!known(start, Depth::Usual).fits(METRICS, start, INTERVAL));
+    let detailed = known(start, Depth::Detailed);
+    assert!(detailed.fits(METRICS, start + INTERVAL, INTERVAL));
+    assert!(detailed.fits(STATS, start + INTERVAL, INTERVAL));
 }
 
 #[test]
 fn who_looks_at_one_gets_what_is_read_for_it() {
     let start = Instant::now();
-    let one = sample(start, Depth::Detailed);
+    let one = known(start, Depth::Detailed);
     assert!(!one.fits(Purpose::One, start + Duration::from_nanos(1), INTERVAL));
     assert!(one.fits(Purpose::One, start, INTERVAL));
 }
