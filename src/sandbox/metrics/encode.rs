@@ -4,6 +4,7 @@
 use super::source::{FileSystem, Layer, Source, Spec};
 use super::table::METRICS;
 use crate::container::RunState;
+use crate::proto::v1::MetricType;
 use crate::proto::{encode, v1};
 use crate::sandbox::record::{PodName, PodView};
 use crate::sandbox::sampler::{PodCounters, PodSample};
@@ -76,20 +77,26 @@ pub(super) fn pod(view: &PodView, sample: &PodSample, filesystem: Option<&FileSy
 
 /// Writes all metrics that are known, each a `Metric` in a list that has the tag 2.
 fn metrics(source: &Source<'_>, subject: &Subject<'_>, buffer: &mut Vec<u8>) {
-    let mut labels = Vec::with_capacity(512);
-    for value in subject {
-        encode::bytes(LABEL_VALUES, value.as_bytes(), &mut labels);
-    }
-    let timestamp = source.at.cast_unsigned();
+    // What all rows of a kind have in common.
+    let shared = |kind: MetricType| {
+        let mut shared = Vec::with_capacity(512);
+        encode::integer(2, source.at.cast_unsigned(), &mut shared);
+        encode::integer(3, i32::from(kind).cast_unsigned().into(), &mut shared);
+        for value in subject {
+            encode::bytes(LABEL_VALUES, value.as_bytes(), &mut shared);
+        }
+        shared
+    };
+    let (counter, gauge) = (shared(MetricType::Counter), shared(MetricType::Gauge));
     let (mut one, mut value) = (Vec::with_capacity(512), Vec::with_capacity(16));
     for metric in METRICS {
-        let kind = i32::from(metric.kind).cast_unsigned().into();
         for row in metric.rows(source) {
             one.clear();
             encode::text(1, metric.name, &mut one);
-            encode::integer(2, timestamp, &mut one);
-            encode::integer(3, kind, &mut one);
-            one.extend_from_slice(&labels);
+            one.extend_from_slice(match metric.kind {
+                MetricType::Counter => &counter,
+                MetricType::Gauge => &gauge,
+            });
             for label in &row.labels {
                 encode::bytes(LABEL_VALUES, label.as_bytes(), &mut one);
             }
