@@ -1,4 +1,4 @@
-//! The items of lists, encoded: what [`to_cri`](super::to_cri) makes messages of, without a copy of all labels and
+//! The items of lists, encoded: what [`to_cri`] makes messages of, without a copy of all labels and
 //! annotations. Tags are those of CRI's `stats.proto`.
 
 use std::collections::BTreeMap;
