@@ -10,6 +10,8 @@
 //!                 memory        that the start, or work since the last round, has used and nobody uses any more
 //! ```
 //!
+//! The same task samples what pods use, while somebody asks for it: see [`sampler`](super::sampler).
+//!
 //! Records are compared with the kernel, and what has no record is removed, with one line in the log each.
 //!
 //! Must never touch:

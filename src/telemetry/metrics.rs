@@ -30,7 +30,7 @@ mod table;
 pub(crate) use server::Listening;
 pub(crate) use states::{Build, CpuStates, ImageStates, PodStates, States, StreamingStates};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Kinded};
 use table::{Labelled, Table};
 
 /// Upper bounds, in seconds, of the buckets for RPCs, operations and their steps.
@@ -386,6 +386,19 @@ impl Drop for Operation {
             metrics.operations.of([self.name, self.outcome]).inc();
             metrics.operation_time.of([self.name]).observe(took);
         }
+    }
+}
+
+/// Counts an operation that has no steps.
+pub(crate) fn operation<T, E: Kinded>(
+    name: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, E>> {
+    let mut counted = Operation::begin(name);
+    async move {
+        let outcome = work.await;
+        counted.ended(outcome.as_ref().err().map(Kinded::kind));
+        outcome
     }
 }
 

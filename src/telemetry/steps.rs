@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use super::metrics;
 use crate::error::ErrorKind;
@@ -109,9 +109,16 @@ impl Steps {
         }
     }
 
-    /// The span of the operation, for the task that does it.
-    pub(crate) fn span(&self) -> Span {
-        self.span.clone()
+    /// Does the work of the operation in its span, and counts how it ends.
+    pub(crate) async fn run<T, E>(
+        self,
+        kind: fn(&E) -> ErrorKind,
+        work: impl AsyncFnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let span = self.span.clone();
+        let outcome = work(&self).instrument(span).await;
+        self.end(outcome.as_ref().err().map(kind));
+        outcome
     }
 
     /// The operation has ended: well, or with a failure of this kind. One that does not end so was given up.

@@ -11,7 +11,6 @@ use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
-use tracing::Instrument as _;
 
 use super::layer::{self, Limit};
 use super::volumes::{by_descriptor, mount_volumes};
@@ -194,19 +193,13 @@ impl Pod {
             id: None,
         };
         let steps = self.handle.begin("CreateContainer", Some(subject));
-        let span = steps.span();
-        let work = async move {
-            let created = create(&services, &pod, *config, class, target, &steps).await;
-            steps.end(created.as_ref().err().map(Kinded::kind));
+        let work = steps.run(Kinded::kind, async move |steps| {
+            let created = create(&services, &pod, *config, class, target, steps).await;
             created.map(Box::new)
-        };
-        self.begin(
-            "create the container",
-            work.instrument(span),
-            move |pod, outcome| {
-                pod.settle_container(&name, outcome.flatten());
-            },
-        );
+        });
+        self.begin("create the container", work, move |pod, outcome| {
+            pod.settle_container(&name, outcome.flatten());
+        });
     }
 
     fn settle_container(&mut self, name: &ContainerName, outcome: Result<Box<ContainerMade>, PodError>) {

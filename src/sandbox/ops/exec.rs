@@ -37,7 +37,7 @@ use super::cgroup::Birth;
 use super::confine::ensure_profile;
 use super::create_container::{device_rules, read_spec};
 use crate::container::{ContainerRecord, RunState};
-use crate::error::{ErrorKind, Failure, Kinded};
+use crate::error::{ErrorKind, Failure};
 use crate::id::Id;
 use crate::monitor::{Monitor, MonitorError};
 use crate::oci;
@@ -77,10 +77,8 @@ impl Pods {
         })?;
         let target = self.running(&request.container_id)?;
         let timeout = Some(Duration::from_secs(timeout)).filter(|timeout| !timeout.is_zero());
-        let mut counted = metrics::Operation::begin("ExecSync");
-        let outcome = target.exec_sync(request.cmd, timeout).await;
-        counted.ended(outcome.as_ref().err().map(Kinded::kind));
-        Ok(outcome?)
+        let exec = target.exec_sync(request.cmd, timeout);
+        Ok(metrics::operation("ExecSync", exec).await?)
     }
 
     /// A URL at which one client can run a command in a container.

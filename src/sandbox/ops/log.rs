@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::blocking::blocking;
 use crate::container::ContainerRecord;
-use crate::error::{Failure, Kinded};
+use crate::error::Failure;
 use crate::id::Id;
 use crate::monitor::Monitor;
 use crate::proto::v1;
@@ -55,12 +55,8 @@ impl Pod {
         };
         let (record, pod) = (container.record.clone(), self.lifecycle.record.clone());
         let monitor = self.handle.monitor();
-        let mut counted = metrics::Operation::begin("ReopenContainerLog");
-        let work = async move {
-            let reopened = reopen(&pod, &record, monitor).await;
-            counted.ended(reopened.as_ref().err().map(Kinded::kind));
-            reopened
-        };
+        let work = async move { reopen(&pod, &record, monitor).await };
+        let work = metrics::operation("ReopenContainerLog", work);
         self.begin("reopen the container's log", work, |_, outcome| {
             answer.send(outcome.flatten()).ok();
         });

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{EXITS_DIR, ExitRecord, Request};
-use tracing::Instrument as _;
 
 use super::cgroup;
 use super::layer::remove_layer;
@@ -122,19 +121,12 @@ impl Pod {
         };
         let (monitor, id) = (self.handle.monitor(), id.clone());
         let steps = self.handle.begin("RemoveContainer", Some((&*record).into()));
-        let span = steps.span();
-        let work = async move {
-            let removed = remove(&services, &pod, &record, monitor, &steps).await;
-            steps.end(removed.as_ref().err().map(Kinded::kind));
-            removed
-        };
-        self.begin(
-            "remove the container",
-            work.instrument(span),
-            move |pod, outcome| {
-                pod.settle_container_removal(&id, outcome.flatten());
-            },
-        );
+        let work = steps.run(Kinded::kind, async move |steps| {
+            remove(&services, &pod, &record, monitor, steps).await
+        });
+        self.begin("remove the container", work, move |pod, outcome| {
+            pod.settle_container_removal(&id, outcome.flatten());
+        });
     }
 
     fn settle_container_removal(&mut self, id: &Id, outcome: Result<(), PodError>) {

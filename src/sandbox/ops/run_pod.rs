@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use pausa_monitor_protocol::PodPlan;
 use tokio::sync::mpsc;
-use tracing::Instrument as _;
 
 use super::files::{mount_shm, unmount, write_pod_files};
 use super::stop_pod::{detach, end_monitor};
@@ -124,13 +123,11 @@ impl Pods {
         let mut pod = Pod::new(self, handle, record, turns);
         let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
         let steps = handle.begin("RunPodSandbox", None);
-        let span = steps.span();
-        let work = async move {
-            let created = create(&services, &record, &steps).await;
-            steps.end(created.as_ref().err().map(|failure| failure.error.kind()));
-            created.map(Box::new)
-        };
-        pod.begin("create the pod", work.instrument(span), Pod::settle_creation);
+        let kind = |failure: &CreateFailure| failure.error.kind();
+        let work = steps.run(kind, async move |steps| {
+            create(&services, &record, steps).await.map(Box::new)
+        });
+        pod.begin("create the pod", work, Pod::settle_creation);
         tokio::spawn(pod.run());
     }
 }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{FdRole, Reply, Request};
-use tracing::Instrument as _;
 
 use super::confine::ensure_profile;
 use super::create_container::{ContainerParts, rebuild};
@@ -167,19 +166,12 @@ impl Pod {
         };
         let (handle, id) = (self.handle.clone(), id.clone());
         let steps = self.handle.begin("StartContainer", Some((&*record).into()));
-        let span = steps.span();
-        let work = async move {
-            let started = start(&services, &pod, &record, parts, &handle, &steps).await;
-            steps.end(started.as_ref().err().map(Kinded::kind));
-            started
-        };
-        self.begin(
-            "start the container",
-            work.instrument(span),
-            move |pod, outcome| {
-                pod.settle_start(&id, outcome.flatten());
-            },
-        );
+        let work = steps.run(Kinded::kind, async move |steps| {
+            start(&services, &pod, &record, parts, &handle, steps).await
+        });
+        self.begin("start the container", work, move |pod, outcome| {
+            pod.settle_start(&id, outcome.flatten());
+        });
     }
 
     pub(in crate::sandbox) fn settle_start(&mut self, id: &Id, outcome: Result<Started, PodError>) {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pausa_monitor_protocol::Request;
-use tracing::Instrument as _;
 
 use super::cgroup;
 use super::files::{SHM, unbind_netns, unmount};
@@ -144,12 +143,8 @@ impl Pod {
                 PodStep::Forget => {
                     self.lifecycle.enter(PodPhase::Forgetting);
                     let (services, id) = (self.services.clone(), self.id().clone());
-                    let mut counted = metrics::Operation::begin("RemovePodSandbox");
-                    let work = async move {
-                        let forgotten = forget(&services, &id).await;
-                        counted.ended(forgotten.as_ref().err().map(Kinded::kind));
-                        forgotten
-                    };
+                    let work = async move { forget(&services, &id).await };
+                    let work = metrics::operation("RemovePodSandbox", work);
                     self.begin("remove the pod's directories", work, Self::settle_removal);
                 }
             }
@@ -165,13 +160,10 @@ impl Pod {
             (None, _) => Ending::Nothing,
         };
         let steps = self.handle.begin("StopPodSandbox", None);
-        let span = steps.span();
-        let work = async move {
-            let ended = tear_down(&services, &record, monitor, &steps).await;
-            steps.end(ended.as_ref().err().map(Kinded::kind));
-            ended
-        };
-        self.begin("tear down the pod", work.instrument(span), Self::settle_teardown);
+        let work = steps.run(Kinded::kind, async move |steps| {
+            tear_down(&services, &record, monitor, steps).await
+        });
+        self.begin("tear down the pod", work, Self::settle_teardown);
     }
 
     fn settle_teardown(&mut self, outcome: Result<Result<(), PodError>, PodError>) {

@@ -7,7 +7,7 @@ use super::create_container::write_limits;
 use crate::cgroups::QosClass;
 use crate::cgroups::cpus::Pinning;
 use crate::container::{ContainerRecord, RunState};
-use crate::error::{Failure, Kinded};
+use crate::error::Failure;
 use crate::id::Id;
 use crate::oci;
 use crate::proto::v1;
@@ -155,16 +155,13 @@ impl Pod {
         let class = self
             .lifecycle
             .qos_class(&resources_after(&record, &update), Some(&id));
-        let mut counted = metrics::Operation::begin(match update {
+        let operation = match update {
             Update::Change(_) => "UpdateContainerResources",
             Update::Restore => "RestoreLimits",
             Update::Repin => "MoveToOtherCpus",
-        });
-        let work = async move {
-            let applied = apply(&services, &pod, &record, class, &wanted).await;
-            counted.ended(applied.as_ref().err().map(Kinded::kind));
-            applied
         };
+        let work = async move { apply(&services, &pod, &record, class, &wanted).await };
+        let work = metrics::operation(operation, work);
         self.begin("change the container's resources", work, move |pod, outcome| {
             let outcome = outcome.flatten();
             let change = pod.lifecycle.updated_resources(&id, &update, waiter, outcome);
