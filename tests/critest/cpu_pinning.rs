@@ -3,7 +3,7 @@
 //! The tests need two CPUs, and take more where there are more.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tonic::Code;
 use crate::harness::cgroup::{file, is_v2, value};
 use crate::harness::pod::monitor_of;
 use crate::harness::slot::has_slices;
-use crate::harness::terminal::terminal;
+use crate::harness::terminal::{Screen, two_frames};
 use crate::harness::{Container, Node, PATIENCE, Pod, eventually, on_own_node, strings};
 
 const PINNING: &str = "[cpu]\npinning = \"static\"\n";
@@ -931,20 +931,8 @@ fn the_map_is_watched_until_somebody_ends_it() {
 
         // A terminal with less than what there is to see.
         let (rows, columns) = (3, 20);
-        let (mut terminal, side) = terminal(rows, columns);
-        let mut watching = pausa_cpus(node, &["--watch"])
-            .env("TERM", "xterm")
-            .stdout(side)
-            .spawn()
-            .expect("the program");
-        let mut shown = String::new();
-        let mut buffer = [0; 4096];
-        // The beginning of the third frame is the end of the second one.
-        while shown.matches("\x1b[H").count() < 3 {
-            let count = terminal.read(&mut buffer).expect("output");
-            shown.push_str(std::str::from_utf8(&buffer[..count]).expect("UTF-8, in whole frames"));
-        }
-        for frame in shown.split("\x1b[H").skip(1).take(2) {
+        let (mut watching, mut screen) = Screen::run(&mut pausa_cpus(node, &["--watch"]), rows, columns);
+        for frame in two_frames(&mut screen) {
             let lines: Vec<&str> = frame.split("\r\n").collect();
             assert_eq!(lines.len(), usize::from(rows), "{frame:?}");
             let [heading, pool, note] = lines.as_slice() else {

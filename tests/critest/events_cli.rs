@@ -1,6 +1,6 @@
 //! `pausa events`: what happens to pods and containers, as people and as programs read it.
 
-use std::io::{BufRead as _, BufReader, Lines, Read as _};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use pausa::proto::v1;
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::daemon::Daemon;
-use crate::harness::terminal::terminal;
+use crate::harness::terminal::Screen;
 use crate::harness::{Container, Node, eventually, map, on_own_node, strings};
 
 /// `pausa events` at a node.
@@ -205,28 +205,12 @@ fn lines_on_a_terminal_have_colours() {
     on_own_node(async |node| {
         let pod = node.pod().await;
         let container = pod.start(|_| {}).await;
-        let (mut screen, side) = terminal(24, 200);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pausa"))
-            .arg("events")
-            .arg("--address")
-            .arg(node.socket())
-            .env("TERM", "xterm")
-            .env_remove("NO_COLOR")
-            .stdout(side)
-            .spawn()
-            .expect("pausa runs");
-        let mut shown = String::new();
-        let mut until = |text: &str| {
-            let mut buffer = [0; 4096];
-            while !shown.contains(text) {
-                let count = screen.read(&mut buffer).expect("output");
-                shown.push_str(std::str::from_utf8(&buffer[..count]).expect("UTF-8, in whole lines"));
-            }
-            shown.clone()
-        };
-        until("NAMESPACE/POD/CONTAINER\r\n");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pausa"));
+        command.arg("events").arg("--address").arg(node.socket());
+        let (mut child, mut screen) = Screen::run(&mut command, 24, 200);
+        screen.until(|shown| shown.contains("NAMESPACE/POD/CONTAINER\r\n"));
         container.stop(0).await;
-        let shown = until("exit code 137 (Error)\x1b[0m\r\n");
+        let shown = screen.until(|shown| shown.contains("exit code 137 (Error)\x1b[0m\r\n"));
         let line = shown.lines().nth(1).unwrap_or_default();
         assert!(line.starts_with("\x1b[31m20"), "{shown:?}");
         child.kill().expect("it runs");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::cgroup::is_v2;
 use crate::harness::cni::use_plugin;
-use crate::harness::terminal::terminal;
+use crate::harness::terminal::{Screen, terminal, two_frames};
 use crate::harness::{Container, Node, Pod, eventually, ok, on_own_node, strings};
 
 fn pausa_top(node: &Node, arguments: &[&str]) -> Command {
@@ -355,21 +355,9 @@ fn it_goes_on_until_somebody_ends_it() {
         assert!(ended.success());
 
         let (rows, columns) = (5, 50);
-        let (mut screen, side) = terminal(rows, columns);
-        let mut watching = pausa_top(node, &["--interval", "1"])
-            .env("TERM", "xterm")
-            .env_remove("NO_COLOR")
-            .stdout(side)
-            .spawn()
-            .expect("pausa runs");
-        let mut shown = String::new();
-        let mut buffer = [0; 4096];
-        // The beginning of the third frame is the end of the second one.
-        while shown.matches("\x1b[H").count() < 3 {
-            let count = screen.read(&mut buffer).expect("output");
-            shown.push_str(std::str::from_utf8(&buffer[..count]).expect("UTF-8, in whole frames"));
-        }
-        for frame in shown.split("\x1b[H").skip(1).take(2) {
+        let mut command = pausa_top(node, &["--interval", "1"]);
+        let (mut watching, mut screen) = Screen::run(&mut command, rows, columns);
+        for frame in two_frames(&mut screen) {
             let lines: Vec<&str> = frame.split("\r\n").collect();
             let [summary, _, heading, of_pod, of_container] = lines.as_slice() else {
                 panic!("{frame:?}")

@@ -174,15 +174,14 @@ fn rows() -> usize {
 fn summary(progress: &PullProgress, speed: u64, elapsed: Duration) -> String {
     let what = match progress.step() {
         PullStep::Layers => {
+            let sums = Total::of(progress);
+            let percent = sums.percent();
             let Total {
                 ready,
                 layers,
                 done,
                 total,
-            } = Total::of(progress);
-            let percent = (u128::from(done.min(total)) * 100)
-                .checked_div(total.into())
-                .unwrap_or(100);
+            } = sums;
             format!(
                 "{ready}/{layers} layers, {}/{} ({percent}%), {}/s",
                 units::size(done),
@@ -226,6 +225,12 @@ impl Total {
             }
         }
         sum
+    }
+
+    /// How much of the bytes is fetched.
+    pub(in crate::cli) fn percent(self) -> u128 {
+        let fetched = u128::from(self.done.min(self.total)) * 100;
+        fetched.checked_div(self.total.into()).unwrap_or(100)
     }
 }
 

@@ -85,6 +85,12 @@ fn summary(document: &Document) -> String {
     )
 }
 
+/// The time from `since`, in nanoseconds since the epoch, to the sample.
+fn age(document: &Document, since: i64) -> Duration {
+    let age = document.time.saturating_sub(since);
+    Duration::from_nanos(u64::try_from(age).unwrap_or(0))
+}
+
 fn count(number: usize, what: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{number} {what}{s}")
@@ -92,10 +98,7 @@ fn count(number: usize, what: &str) -> String {
 
 /// Those that are longest in their step first: they are the ones that hang.
 fn operations(document: &Document, limits: Limits) -> Vec<Line> {
-    let age = |since: i64| {
-        let age = document.time.saturating_sub(since);
-        Duration::from_nanos(u64::try_from(age).unwrap_or(0))
-    };
+    let age = |since| age(document, since);
     let of_pods = document.operations.iter().map(|operation| {
         let step = operation.step.clone();
         let since = operation.step_since.unwrap_or(operation.started);
@@ -147,14 +150,8 @@ fn object(operation: &Operation) -> String {
 fn step(pull: &PullProgress) -> String {
     match pull.step() {
         PullStep::Layers => {
-            let Total {
-                ready,
-                layers,
-                done,
-                total,
-            } = Total::of(pull);
-            let percent = (u128::from(done.min(total)) * 100).checked_div(total.into());
-            format!("layers {ready}/{layers}, {} %", percent.unwrap_or(100))
+            let sums = Total::of(pull);
+            format!("layers {}/{}, {} %", sums.ready, sums.layers, sums.percent())
         }
         step => step.word().to_owned(),
     }
@@ -196,8 +193,6 @@ fn pods(document: &Document, all: bool, limits: Limits) -> Vec<Line> {
             memory_pressure,
             io_pressure,
         } = &row.usage;
-        let age = document.time.saturating_sub(row.created_at);
-        let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
         let state = if all { row.state } else { NOTHING };
         table.row([
             cut(&name, limits.name),
@@ -214,7 +209,7 @@ fn pods(document: &Document, all: bool, limits: Limits) -> Vec<Line> {
             percent(io_pressure.as_ref()),
             known(*pids, |pids| pids.to_string()),
             row.attempt.to_string(),
-            units::duration(age),
+            units::duration(age(document, row.created_at)),
         ]);
         styles.push(if is_nearly_full(&row.usage) { "33" } else { style });
     };
