@@ -6,13 +6,10 @@
 //! Invariant of garbage collection: an attachment is not touched unless its network namespace is known to be gone. Other
 //! runtimes and tools have their attachments in the same cache.
 
-mod loopback;
-
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -51,9 +48,9 @@ pub(super) struct Cni {
 
 impl Cni {
     pub(super) fn new(config: NetworkConfig) -> Self {
-        let runtime = Runtime::new(config.cni_bin_dirs.clone(), &config.cni_cache_dir)
-            .with_in_process("loopback", Arc::new(loopback::Loopback))
-            .with_observer(count);
+        let in_process = pausa_cni_plugins::all();
+        let runtime =
+            Runtime::new(config.cni_bin_dirs.clone(), &config.cni_cache_dir, in_process).with_observer(count);
         Self {
             conf: ConfDir::new(config.cni_conf_dir),
             bin_dirs: config.cni_bin_dirs,

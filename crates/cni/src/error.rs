@@ -50,6 +50,26 @@ pub enum Error {
         "CNI plugin {plugin:?} is in none of the plugin directories {searched:?}: install it or fix `type`"
     )]
     PluginNotFound { plugin: String, searched: Vec<PathBuf> },
+    /// The implementation in process does not know something of the configuration, and there is no binary.
+    #[error(
+        "the configuration of CNI plugin {plugin:?} has {unknown}, which the implementation in process does not know, and \
+         its binary is in none of the plugin directories {searched:?}: install it, or remove that"
+    )]
+    NotUnderstood {
+        plugin: String,
+        unknown: String,
+        searched: Vec<PathBuf>,
+    },
+    /// The implementation in process did not answer in time. It cannot be killed.
+    #[error(
+        "CNI plugin {plugin:?}, in process, did not answer {command} within {limit:?}; it goes on, and the next call for \
+         the pod waits for it"
+    )]
+    Stuck {
+        plugin: String,
+        command: Command,
+        limit: Duration,
+    },
     /// The plugin could not be started.
     #[error("cannot start CNI plugin {} for {command}", path.display())]
     Spawn {
@@ -154,9 +174,10 @@ impl Error {
             | Self::ConfigTooLarge { .. }
             | Self::ParseConfig { .. }
             | Self::InvalidConfig { .. }
-            | Self::PluginNotFound { .. } => ErrorKind::Config,
+            | Self::PluginNotFound { .. }
+            | Self::NotUnderstood { .. } => ErrorKind::Config,
             Self::InvalidParameter { .. } => ErrorKind::InvalidParameter,
-            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Timeout { .. } | Self::Stuck { .. } => ErrorKind::Timeout,
             Self::Plugin {
                 code: 11 | 50 | 51, ..
             } => ErrorKind::TryAgain,

@@ -23,7 +23,7 @@ pub use cache::{CachedAttachment, ResultCache};
 pub use config::dir::{ConfDir, Loaded};
 pub use config::{NetworkConfigList, PluginConfig};
 pub use error::{Error, ErrorKind};
-pub use plugin::{Call, Command, Failure, InProcess};
+pub use plugin::{Call, Command, Delegate, Failure, InProcess};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use runtime::{AttachmentId, Observed, Observer, Request, Runtime, Timeouts};
 pub use version::Version;

@@ -45,11 +45,7 @@ pub struct AddResult {
     )]
     pub routes: Vec<Route>,
     /// Name servers the network wishes for.
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "Dns::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default")]
     pub dns: Dns,
 }
 
@@ -76,6 +72,22 @@ pub struct Interface {
         skip_serializing_if = "String::is_empty"
     )]
     pub sandbox: String,
+    /// The path of a vhost-user socket.
+    #[serde(
+        rename = "socketPath",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub socket_path: String,
+    /// The PCI address of the device it belongs to.
+    #[serde(
+        rename = "pciID",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub pci_id: String,
 }
 
 /// An address of a result.
@@ -107,6 +119,21 @@ pub struct Route {
         skip_serializing_if = "Option::is_none"
     )]
     pub gw: Option<IpAddr>,
+    /// MTU of the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Maximum segment size to advertise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u32>,
+    /// Metric: the lower, the better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// Routing table; the main one when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// Scope, as the kernel numbers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u8>,
 }
 
 /// Name service settings of a result or a capability argument.
@@ -140,14 +167,6 @@ pub struct Dns {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub options: Vec<String>,
-}
-
-impl Dns {
-    /// Whether nothing is set.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl AddResult {

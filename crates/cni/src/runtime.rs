@@ -19,8 +19,8 @@ use tracing::Instrument as _;
 use crate::cache::{CachedAttachment, ResultCache};
 use crate::config::{NetworkConfigList, PluginConfig, is_identifier};
 use crate::error::Error;
-use crate::plugin::process::{self, Deadline};
-use crate::plugin::{self, Call, Command, InProcess, Resolved};
+use crate::plugin::process::Deadline;
+use crate::plugin::{Call, Command, InProcess, Plugins};
 use crate::result::{AddResult, at_version};
 
 /// Time limits for a whole chain.
@@ -72,9 +72,8 @@ pub struct AttachmentId {
 /// Runs the plugins of configuration lists and keeps their results for DEL.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    bin_dirs: Vec<PathBuf>,
+    plugins: Arc<Plugins>,
     cache: ResultCache,
-    in_process: BTreeMap<String, Arc<dyn InProcess>>,
     timeouts: Timeouts,
     observer: Option<Observer>,
 }
@@ -96,14 +95,18 @@ pub struct Observed<'a> {
 }
 
 impl Runtime {
-    /// A runtime that looks for plugins in `bin_dirs` and keeps results below `cache_dir`.
+    /// A runtime that looks for plugins in `bin_dirs`, except for the types that are implemented in process, and keeps
+    /// results below `cache_dir`.
     #[must_use]
-    pub fn new(bin_dirs: Vec<PathBuf>, cache_dir: &Path) -> Self {
+    pub fn new(
+        bin_dirs: Vec<PathBuf>,
+        cache_dir: &Path,
+        in_process: BTreeMap<String, Arc<dyn InProcess>>,
+    ) -> Self {
         let cache = ResultCache::new(cache_dir);
         Self {
-            bin_dirs,
+            plugins: Arc::new(Plugins::new(bin_dirs, in_process)),
             cache,
-            in_process: BTreeMap::new(),
             timeouts: Timeouts::default(),
             observer: None,
         }
@@ -120,13 +123,6 @@ impl Runtime {
     #[must_use]
     pub const fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
-        self
-    }
-
-    /// Implements `plugin_type` in this process; a binary of that name is not used any more.
-    #[must_use]
-    pub fn with_in_process(mut self, plugin_type: &str, implementation: Arc<dyn InProcess>) -> Self {
-        self.in_process.insert(plugin_type.to_owned(), implementation);
         self
     }
 
@@ -309,15 +305,8 @@ impl Runtime {
 
     async fn run(&self, plugin: &PluginConfig, call: Call, deadline: Deadline) -> Result<Value, Error> {
         let name = plugin.plugin_type();
-        self.observed(Some(name), call.command, async {
-            match self.resolve(name)? {
-                Resolved::InProcess(implementation) => {
-                    plugin::run_in_process(name, implementation, call).await
-                }
-                Resolved::Binary(path) => process::run(name, &path, &self.bin_dirs, &call, deadline).await,
-            }
-        })
-        .await
+        self.observed(Some(name), call.command, self.plugins.run(name, call, deadline))
+            .await
     }
 
     async fn observed<T>(
@@ -339,13 +328,6 @@ impl Runtime {
             });
         }
         outcome
-    }
-
-    fn resolve(&self, plugin: &str) -> Result<Resolved, Error> {
-        match self.in_process.get(plugin) {
-            Some(implementation) => Ok(Resolved::InProcess(Arc::clone(implementation))),
-            None => plugin::find(plugin, &self.bin_dirs).map(Resolved::Binary),
-        }
     }
 
     async fn cached(&self, container: &str) -> Result<Vec<CachedAttachment>, Error> {

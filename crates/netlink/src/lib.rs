@@ -15,6 +15,7 @@ mod netns;
 mod reply;
 mod request;
 mod socket;
+pub mod sysctl;
 
 pub use error::{Error, ErrorKind};
 pub use netns::in_netns;

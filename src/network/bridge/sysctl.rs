@@ -1,11 +1,8 @@
-//! Sysctls of network interfaces, in the calling thread's network namespace.
-//!
-//! Names of interfaces are part of the path: it is resolved beneath `/proc/sys/net`, without symbolic links.
+//! Sysctls of the bridge and the pods, in the calling thread's network namespace.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use pausa_netlink::sysctl::exchange;
 
 use crate::error::chain;
 
@@ -37,26 +34,4 @@ fn report(path: &str, value: &str, error: &io::Error, consequence: &'static str)
             "cannot set this sysctl; {consequence}"
         );
     }
-}
-
-/// Sets a sysctl, unless it is set so, and returns what it was before.
-fn exchange(path: &str, value: &str) -> io::Result<String> {
-    let base = openat(
-        CWD,
-        "/proc/sys/net",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let open = |flags: OFlags| {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        openat2(&base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve).map(File::from)
-    };
-    let mut before = String::new();
-    open(OFlags::RDONLY)?.read_to_string(&mut before)?;
-    let before = before.trim();
-    if before != value {
-        // A single write(2): the kernel accepts a value only as a whole.
-        open(OFlags::WRONLY)?.write_all(value.as_bytes())?;
-    }
-    Ok(before.to_owned())
 }

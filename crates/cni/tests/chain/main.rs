@@ -8,13 +8,18 @@
 mod node;
 mod processes;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pausa_cni::{AttachmentId, Call, Error, ErrorKind, Failure, InProcess, Request, Timeouts};
-use serde_json::{Value, json};
+use pausa_cni::{
+    AttachmentId, Call, Delegate, Error, ErrorKind, Failure, InProcess, Request, Runtime, Timeouts,
+};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use node::{ADDRESS, Node, PASS, chain, network, request};
 
@@ -285,27 +290,58 @@ async fn parameters_that_could_confuse_plugins_are_refused() {
     assert!(node.calls().is_empty());
 }
 
+/// Gives an address, after its IPAM plugin if it has one, and notes its calls beside those of the scripts.
 #[derive(Debug)]
-struct Own;
+struct Own {
+    calls: PathBuf,
+    delay: Duration,
+}
 
 impl InProcess for Own {
-    fn call(&self, call: &Call) -> Result<Value, Failure> {
-        if call.container_id == "c1" {
-            return Ok(json!({"ips": [{"address": "10.1.0.9/16"}]}));
-        }
-        Err(Failure {
-            code: 100,
-            msg: "not mine".to_owned(),
-            details: String::new(),
-        })
+    fn understands(&self, config: &Map<String, Value>) -> Result<(), String> {
+        let unknown = config.keys().find(|key| *key == "novelty");
+        unknown.map_or(Ok(()), |key| Err(format!("key `{key}`")))
     }
+
+    fn call(&self, call: &Call, delegate: &Delegate<'_>) -> Result<Value, Failure> {
+        std::thread::sleep(self.delay);
+        let mut calls = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.calls)
+            .unwrap();
+        writeln!(calls, "own {}", call.command).unwrap();
+        if call.container_id == "c2" {
+            return Err(Failure {
+                code: 100,
+                ..Failure::internal("not mine")
+            });
+        }
+        match call.config.get("ipam") {
+            Some(ipam) => delegate.run(ipam["type"].as_str().unwrap(), call),
+            None => Ok(json!({"ips": [{"address": "10.1.0.9/16"}]})),
+        }
+    }
+}
+
+/// The types `first` and `ipam-own` are implemented in process.
+fn with_own(node: &Node, delay: Duration) -> Runtime {
+    let own = |delay| {
+        let calls = node.dir.path().join("calls");
+        Arc::new(Own { calls, delay }) as Arc<dyn InProcess>
+    };
+    let in_process = [
+        ("first".to_owned(), own(delay)),
+        ("ipam-own".to_owned(), own(Duration::ZERO)),
+    ];
+    node.runtime_with(BTreeMap::from(in_process))
 }
 
 #[tokio::test]
 async fn a_type_may_be_implemented_in_process() {
     let node = Node::new();
     node.plugin("first", "exit 1");
-    let runtime = node.runtime.clone().with_in_process("first", Arc::new(Own));
+    let runtime = with_own(&node, Duration::ZERO);
     let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first"}));
     let result = runtime.add(&list, &request()).await.unwrap();
     assert_eq!(result["ips"][0]["address"], "10.1.0.9/16");
@@ -317,5 +353,69 @@ async fn a_type_may_be_implemented_in_process() {
         runtime.add(&list, &other).await,
         Err(Error::Plugin { code: 100, .. })
     ));
-    assert!(node.calls().is_empty());
+    assert_eq!(node.calls(), ["own ADD", "own ADD"]);
+}
+
+#[tokio::test]
+async fn what_is_not_known_in_process_goes_to_the_binary() {
+    let node = Node::new();
+    let runtime = with_own(&node, Duration::ZERO);
+    let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first", "novelty": 1}));
+    let error = runtime.add(&list, &request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("key `novelty`"), "{error}");
+    node.plugin("first", ADDRESS);
+    runtime.add(&list, &request()).await.unwrap();
+    assert_eq!(node.calls(), ["first ADD"]);
+}
+
+#[tokio::test]
+async fn a_plugin_in_process_delegates_to_binaries_and_to_others_in_process() {
+    let node = Node::new();
+    node.plugin("ipam", ADDRESS);
+    let runtime = with_own(&node, Duration::ZERO);
+    let delegating = |ipam: &str| {
+        let ipam = json!({"type": ipam});
+        network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first", "ipam": ipam}))
+    };
+    let result = runtime.add(&delegating("ipam"), &request()).await.unwrap();
+    assert_eq!(result["mine"], 1);
+    assert_eq!(node.stdin("ipam.ADD")["ipam"]["type"], "ipam");
+    node.plugin(
+        "ipam",
+        "echo '{\"code\":7,\"msg\":\"no\",\"details\":\"really\"}'; exit 1",
+    );
+    match runtime.add(&delegating("ipam"), &request()).await.unwrap_err() {
+        Error::Plugin {
+            code: 7,
+            msg,
+            details,
+            ..
+        } => assert_eq!([&*msg, &*details], ["no", "really"]),
+        other => panic!("unexpected error {other:?}"),
+    }
+    for missing in ["nowhere", "../bin/ipam"] {
+        let error = runtime.add(&delegating(missing), &request()).await.unwrap_err();
+        assert!(matches!(error, Error::Plugin { code: 999, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_waits_for_an_add_in_process_that_nobody_waits_for_any_more() {
+    let node = Node::new();
+    let runtime = with_own(&node, Duration::from_millis(300));
+    let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "type": "first"}));
+    let request = request();
+    let add = runtime.add(&list, &request);
+    assert!(timeout(Duration::from_millis(50), add).await.is_err());
+    runtime.del(Some(&list), &request).await.unwrap();
+    assert_eq!(node.calls(), ["own ADD", "own DEL"]);
+
+    let limited = runtime.with_timeouts(Timeouts {
+        add: Duration::from_millis(50),
+        ..Timeouts::default()
+    });
+    let error = limited.add(&list, &request).await.unwrap_err();
+    assert!(matches!(error, Error::Stuck { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
 }

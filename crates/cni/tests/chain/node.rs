@@ -1,10 +1,12 @@
 //! Where plugins are shell scripts, and what the tests call them with.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use pausa_cni::{NetworkConfigList, Request, Runtime};
+use pausa_cni::{InProcess, NetworkConfigList, Request, Runtime};
 use serde_json::{Value, json};
 
 pub(crate) struct Node {
@@ -16,8 +18,13 @@ impl Node {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("bin")).unwrap();
-        let runtime = Runtime::new(vec![dir.path().join("bin")], &dir.path().join("cni"));
+        let runtime = runtime(&dir, BTreeMap::new());
         Self { dir, runtime }
+    }
+
+    /// Another runtime for the same plugins, some of which are implemented in process.
+    pub(crate) fn runtime_with(&self, in_process: BTreeMap<String, Arc<dyn InProcess>>) -> Runtime {
+        runtime(&self.dir, in_process)
     }
 
     /// Installs a plugin; each call appends the command to `calls` and keeps stdin in `<type>.<command>`.
@@ -43,6 +50,10 @@ impl Node {
     pub(crate) fn cache_files(&self) -> usize {
         fs::read_dir(self.dir.path().join("cni/results")).map_or(0, Iterator::count)
     }
+}
+
+fn runtime(dir: &tempfile::TempDir, in_process: BTreeMap<String, Arc<dyn InProcess>>) -> Runtime {
+    Runtime::new(vec![dir.path().join("bin")], &dir.path().join("cni"), in_process)
 }
 
 pub(crate) fn network(value: &Value) -> NetworkConfigList {

@@ -1,0 +1,28 @@
+//! The reference plugins of the Container Network Interface, in process.
+//!
+//! Each module is one plugin type. It reads the configuration that the binary of the type reads, and keeps the same
+//! state on disk and in the kernel, so that what one of the two adds the other one checks and deletes. A key or a value
+//! that a module does not know makes [`InProcess::understands`] fail: then the binary is run.
+//!
+//! It must never enter a pod's network namespace on a thread that is used again, fail a DEL because something is gone,
+//! or take longer with every pod on the node.
+//!
+//! What the binaries do: <https://www.cni.dev/plugins/current/>.
+
+mod common;
+mod loopback;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pausa_cni::InProcess;
+
+/// The implementations by type.
+#[must_use]
+pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
+    let plugins: [(&str, Arc<dyn InProcess>); 1] = [("loopback", Arc::new(loopback::Loopback))];
+    plugins
+        .into_iter()
+        .map(|(name, plugin)| (name.to_owned(), plugin))
+        .collect()
+}
