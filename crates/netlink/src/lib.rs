@@ -19,9 +19,9 @@ pub mod sysctl;
 
 pub use error::{Error, ErrorKind};
 pub use netns::in_netns;
-pub use reply::{Address, Link};
-pub use request::{Request, Veth};
-pub use socket::Netlink;
+pub use reply::{Address, AddressState, KnownRoute, Link};
+pub use request::{Request, Route, Veth};
+pub use socket::{Family, Netlink};
 
 /// Index of the loopback device, the first of every network namespace.
 pub const LOOPBACK: u32 = 1;

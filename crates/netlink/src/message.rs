@@ -8,18 +8,18 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::tc::{
     TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::request::{Request, Veth};
+use crate::request::{Request, Route, Veth};
 
 /// The bytes of a message with its header.
 pub(crate) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
@@ -37,10 +37,20 @@ pub(crate) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) ->
 pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
     let create = NLM_F_CREATE | NLM_F_EXCL;
     let (message, flags) = match request {
-        Request::CreateBridge { name, mac, mtu } => {
+        Request::CreateBridge {
+            name,
+            mac,
+            mtu,
+            vlan_filtering,
+        } => {
             let mut link = up(named(name));
-            link.attributes
-                .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+            let mut info = vec![LinkInfo::Kind(InfoKind::Bridge)];
+            if *vlan_filtering {
+                info.push(LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::VlanFiltering(
+                    true,
+                )])));
+            }
+            link.attributes.push(LinkAttribute::LinkInfo(info));
             hardware(&mut link, *mac, *mtu);
             (RouteNetlinkMessage::NewLink(link), create)
         }
@@ -56,13 +66,52 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             link.attributes.push(LinkAttribute::Controller(*master));
             (RouteNetlinkMessage::SetLink(link), 0)
         }
-        Request::SetHairpin { index, on } => {
+        Request::SetMac { index, mac } => {
+            let mut link = indexed(*index);
+            hardware(&mut link, Some(*mac), None);
+            (RouteNetlinkMessage::SetLink(link), 0)
+        }
+        Request::SetPromiscuous { index, on } => {
+            let mut link = indexed(*index);
+            link.header.change_mask = LinkFlags::Promisc;
+            if *on {
+                link.header.flags = LinkFlags::Promisc;
+            }
+            (RouteNetlinkMessage::SetLink(link), 0)
+        }
+        Request::SetPort {
+            index,
+            hairpin,
+            isolated,
+        } => {
             let mut link = indexed(*index);
             link.attributes.push(LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(*on)])),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                    InfoBridgePort::HairpinMode(*hairpin),
+                    InfoBridgePort::Isolated(*isolated),
+                ])),
             ]));
             (RouteNetlinkMessage::NewLink(link), 0)
+        }
+        Request::AddVlan {
+            index,
+            vlan,
+            untagged,
+        } => {
+            let flags = if *untagged {
+                BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged
+            } else {
+                BridgeVlanInfoFlags::empty()
+            };
+            (
+                RouteNetlinkMessage::SetLink(vlan_of_port(*index, *vlan, flags)),
+                0,
+            )
+        }
+        Request::DeleteVlan { index, vlan } => {
+            let link = vlan_of_port(*index, *vlan, BridgeVlanInfoFlags::empty());
+            (RouteNetlinkMessage::DelLink(link), 0)
         }
         Request::AddClassifier { index } => {
             let mut qdisc = traffic_control(*index, TcHandle::CLSACT, "clsact");
@@ -90,14 +139,8 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             RouteNetlinkMessage::DelAddress(address_message(*index, *address, *prefix)),
             0,
         ),
-        Request::AddRoute {
-            index,
-            destination,
-            gateway,
-        } => (
-            RouteNetlinkMessage::NewRoute(route_message(*index, *destination, *gateway)),
-            create,
-        ),
+        Request::AddRoute(route) => (RouteNetlinkMessage::NewRoute(route_message(route)), NLM_F_CREATE),
+        Request::DeleteRoute(route) => (RouteNetlinkMessage::DelRoute(route_message(route)), 0),
     };
     encode(message, flags | NLM_F_ACK, sequence)
 }
@@ -110,6 +153,17 @@ pub(crate) fn link_query(name: &str, sequence: u32) -> Vec<u8> {
 pub(crate) fn links_query(sequence: u32) -> Vec<u8> {
     encode(
         RouteNetlinkMessage::GetLink(LinkMessage::default()),
+        netlink_packet_core::NLM_F_DUMP,
+        sequence,
+    )
+}
+
+/// Lists the routes of the main table and of all others.
+pub(crate) fn routes_query(family: AddressFamily, sequence: u32) -> Vec<u8> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family;
+    encode(
+        RouteNetlinkMessage::GetRoute(message),
         netlink_packet_core::NLM_F_DUMP,
         sequence,
     )
@@ -218,24 +272,57 @@ fn address_message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
     message
 }
 
-fn route_message(index: u32, (to, prefix): (IpAddr, u8), gateway: Option<IpAddr>) -> RouteMessage {
+fn route_message(route: &Route) -> RouteMessage {
+    let (to, prefix) = route.destination;
     let mut message = RouteMessage::default();
     message.header.address_family = family(to);
     message.header.destination_prefix_length = prefix;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
+    message.header.protocol = RouteProtocol::Boot;
     message.header.kind = RouteType::Unicast;
-    message.header.scope = if gateway.is_some() {
-        RouteScope::Universe
-    } else {
-        RouteScope::Link
-    };
+    message.header.scope = RouteScope::from(route.scope);
+    if let Some(table) = route.table {
+        // Numbers above 255 are only in the attribute.
+        message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+        message.attributes.push(RouteAttribute::Table(table));
+    }
     if prefix > 0 {
         message.attributes.push(RouteAttribute::Destination(to.into()));
     }
+    message.attributes.extend(
+        route
+            .gateway
+            .map(|gateway| RouteAttribute::Gateway(gateway.into())),
+    );
+    message.attributes.extend(
+        route
+            .source
+            .map(|source| RouteAttribute::PrefSource(source.into())),
+    );
     message
         .attributes
-        .extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
-    message.attributes.push(RouteAttribute::Oif(index));
+        .extend(route.priority.map(RouteAttribute::Priority));
+    let metrics: Vec<RouteMetric> = [
+        route.mtu.map(RouteMetric::Mtu),
+        route.advmss.map(RouteMetric::Advmss),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message.attributes.push(RouteAttribute::Oif(route.index));
     message
+}
+
+/// A port's membership of a VLAN of the bridge that it is attached to.
+fn vlan_of_port(index: u32, vlan: u16, flags: BridgeVlanInfoFlags) -> LinkMessage {
+    let mut link = indexed(index);
+    link.header.interface_family = AddressFamily::Bridge;
+    link.attributes.push(LinkAttribute::AfSpecBridge(vec![
+        AfSpecBridge::Flags(BridgeFlag::Controller),
+        AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid: vlan }),
+    ]));
+    link
 }

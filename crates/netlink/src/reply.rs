@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::NlasIterator;
 
@@ -11,8 +11,12 @@ use netlink_packet_core::NlasIterator;
 const LINK_HEADER: usize = 16;
 /// `struct ifaddrmsg`
 const ADDRESS_HEADER: usize = 8;
+/// `struct rtmsg`
+const ROUTE_HEADER: usize = 12;
 /// `IFF_UP`
 const UP: u32 = 1;
+/// `IFF_PROMISC`
+const PROMISCUOUS: u32 = 0x100;
 /// The upper bits of an attribute's type are flags.
 const TYPE_MASK: u16 = 0x3fff;
 
@@ -31,6 +35,14 @@ pub struct Link {
     pub kind: String,
     /// Whether an administrator set it up.
     pub up: bool,
+    /// Whether frames pass (`IF_OPER_UP`).
+    pub operational: bool,
+    /// Whether an administrator made it take frames that are not for its address.
+    pub promiscuous: bool,
+    /// Index of the link it is on top of; of a veth pair, the other end's, in the other end's namespace.
+    pub parent: Option<u32>,
+    /// Of a bridge: the VLAN that new ports are members of, 0 for none.
+    pub default_vlan: Option<u16>,
 }
 
 /// An address of a network interface.
@@ -40,6 +52,29 @@ pub struct Address {
     pub index: u32,
     pub address: IpAddr,
     pub prefix: u8,
+    pub state: AddressState,
+}
+
+/// What duplicate address detection has found (RFC 4862).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressState {
+    /// It can be used.
+    Preferred,
+    /// It is being probed for.
+    Tentative,
+    /// Somebody else has it.
+    Duplicate,
+}
+
+/// A route as the kernel lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
+pub struct KnownRoute {
+    pub index: Option<u32>,
+    /// Destination and its prefix; `0.0.0.0/0` or `::/0` is the default route.
+    pub destination: (IpAddr, u8),
+    pub gateway: Option<IpAddr>,
+    pub table: u32,
 }
 
 impl Link {
@@ -48,25 +83,40 @@ impl Link {
         const ADDRESS: u16 = 1;
         const NAME: u16 = 3;
         const MTU: u16 = 4;
+        const PARENT: u16 = 5;
         const MASTER: u16 = 10;
+        const STATE: u16 = 16;
+        /// `IF_OPER_UP`
+        const OPERATIONAL: u8 = 6;
         const INFO: u16 = 18;
         let header = payload.get(..LINK_HEADER)?;
         let mut link = Self {
             index: number(header.get(4..8)?)?,
             ..Self::default()
         };
-        link.up = number(header.get(8..12)?)? & UP != 0;
+        let flags = number(header.get(8..12)?)?;
+        link.up = flags & UP != 0;
+        link.promiscuous = flags & PROMISCUOUS != 0;
         each_attribute(payload.get(LINK_HEADER..)?, |kind, value| match kind {
             ADDRESS => link.mac = value.try_into().ok(),
             NAME => link.name = text(value),
             MTU => link.mtu = number(value).unwrap_or_default(),
+            PARENT => link.parent = number(value),
             MASTER => link.master = number(value),
+            STATE => link.operational = value == [OPERATIONAL],
             INFO => {
                 const KIND: u16 = 1;
-                each_attribute(value, |kind, value| {
-                    if kind == KIND {
-                        link.kind = text(value);
-                    }
+                const DATA: u16 = 2;
+                const DEFAULT_VLAN: u16 = 39;
+                each_attribute(value, |kind, value| match kind {
+                    KIND => link.kind = text(value),
+                    // The kernel sends the kind first.
+                    DATA if link.kind == "bridge" => each_attribute(value, |kind, value| {
+                        if kind == DEFAULT_VLAN {
+                            link.default_vlan = value.try_into().ok().map(u16::from_ne_bytes);
+                        }
+                    }),
+                    _ => {}
                 });
             }
             _ => {}
@@ -80,11 +130,15 @@ impl Address {
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         const ADDRESS: u16 = 1;
         const LOCAL: u16 = 2;
+        const FLAGS: u16 = 8;
+        const DUPLICATE: u32 = 0x08;
+        const TENTATIVE: u32 = 0x40;
         let header = payload.get(..ADDRESS_HEADER)?;
-        let (mut address, mut local) = (None, None);
+        let (mut address, mut local, mut flags) = (None, None, 0);
         each_attribute(payload.get(ADDRESS_HEADER..)?, |kind, value| match kind {
             ADDRESS => address = ip(value),
             LOCAL => local = ip(value),
+            FLAGS => flags = number(value).unwrap_or_default(),
             _ => {}
         });
         // On a point-to-point link ADDRESS is the other side.
@@ -93,7 +147,45 @@ impl Address {
             index: number(header.get(4..8)?)?,
             address,
             prefix: *header.get(1)?,
+            state: if flags & DUPLICATE != 0 {
+                AddressState::Duplicate
+            } else if flags & TENTATIVE != 0 {
+                AddressState::Tentative
+            } else {
+                AddressState::Preferred
+            },
         })
+    }
+}
+
+impl KnownRoute {
+    /// Reads the payload of `RTM_NEWROUTE`; `None` when it is cut off or of a family we do not know.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        const DESTINATION: u16 = 1;
+        const LINK: u16 = 4;
+        const GATEWAY: u16 = 5;
+        const TABLE: u16 = 15;
+        const INET: u8 = 2;
+        const INET6: u8 = 10;
+        let header = payload.get(..ROUTE_HEADER)?;
+        let mut route = Self {
+            index: None,
+            destination: match *header.first()? {
+                INET => (Ipv4Addr::UNSPECIFIED.into(), *header.get(1)?),
+                INET6 => (Ipv6Addr::UNSPECIFIED.into(), *header.get(1)?),
+                _ => return None,
+            },
+            gateway: None,
+            table: (*header.get(4)?).into(),
+        };
+        each_attribute(payload.get(ROUTE_HEADER..)?, |kind, value| match kind {
+            DESTINATION => route.destination.0 = ip(value).unwrap_or(route.destination.0),
+            LINK => route.index = number(value),
+            GATEWAY => route.gateway = ip(value),
+            TABLE => route.table = number(value).unwrap_or(route.table),
+            _ => {}
+        });
+        Some(route)
     }
 }
 

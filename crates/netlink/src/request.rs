@@ -14,6 +14,8 @@ pub enum Request<'a> {
         name: &'a str,
         mac: Option<[u8; 6]>,
         mtu: Option<u32>,
+        /// Whether it forwards frames only between ports of the same VLAN.
+        vlan_filtering: bool,
     },
     CreateVeth(Veth<'a>),
     SetUp {
@@ -27,10 +29,33 @@ pub enum Request<'a> {
         index: u32,
         master: u32,
     },
-    /// Whether a bridge sends frames back out of the port they came from.
-    SetHairpin {
+    SetMac {
+        index: u32,
+        mac: [u8; 6],
+    },
+    /// Whether a link takes frames that are not for its address.
+    SetPromiscuous {
         index: u32,
         on: bool,
+    },
+    /// Sets what is special about a port of a bridge.
+    SetPort {
+        index: u32,
+        /// Whether the bridge sends frames back out of the port they came from.
+        hairpin: bool,
+        /// Whether the port exchanges no frames with other isolated ports.
+        isolated: bool,
+    },
+    /// Makes a port of a bridge a member of a VLAN.
+    AddVlan {
+        index: u32,
+        vlan: u16,
+        /// Whether frames without a tag belong to it, and lose their tag on their way out.
+        untagged: bool,
+    },
+    DeleteVlan {
+        index: u32,
+        vlan: u16,
     },
     /// Gives a link the place that programs for its traffic are attached to (the `clsact` qdisc).
     AddClassifier {
@@ -59,14 +84,59 @@ pub enum Request<'a> {
         address: IpAddr,
         prefix: u8,
     },
-    /// Adds a route to the main table; fails if it exists.
-    AddRoute {
-        index: u32,
-        /// Destination and its prefix; `0.0.0.0/0` or `::/0` is the default route.
-        destination: (IpAddr, u8),
-        /// Next hop; without one the destination is on the link.
-        gateway: Option<IpAddr>,
-    },
+    /// Adds a route; fails if the very same exists. One to the same destination with another next hop is kept beside it.
+    AddRoute(Route),
+    /// Deletes the route with these properties.
+    DeleteRoute(Route),
+}
+
+/// A route over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The link's index.
+    pub index: u32,
+    /// Destination and its prefix; `0.0.0.0/0` or `::/0` is the default route.
+    pub destination: (IpAddr, u8),
+    /// Next hop; without one the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The address that packets are sent from.
+    pub source: Option<IpAddr>,
+    /// How far the destination is, as the kernel numbers it: 0 anywhere, 253 on the link, 255 any when deleting.
+    pub scope: u8,
+    /// The table; the main one if missing.
+    pub table: Option<u32>,
+    /// Metric: the lower, the better.
+    pub priority: Option<u32>,
+    /// MTU of the path.
+    pub mtu: Option<u32>,
+    /// Maximum segment size to advertise.
+    pub advmss: Option<u32>,
+}
+
+impl Route {
+    /// A route to `destination` over a link, with nothing special.
+    #[must_use]
+    pub const fn new(index: u32, destination: (IpAddr, u8)) -> Self {
+        Self {
+            index,
+            destination,
+            gateway: None,
+            source: None,
+            scope: 0,
+            table: None,
+            priority: None,
+            mtu: None,
+            advmss: None,
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (to, prefix) = self.destination;
+        write!(f, "route to {to}/{prefix} on link {}", self.index)?;
+        self.gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))
+    }
 }
 
 /// A veth pair with one end on the host and the other directly in a pod.
@@ -102,7 +172,18 @@ impl fmt::Display for Request<'_> {
             Self::SetUp { index } => write!(f, "set link {index} up"),
             Self::SetDown { index } => write!(f, "set link {index} down"),
             Self::SetMaster { index, master } => write!(f, "attach link {index} to link {master}"),
-            Self::SetHairpin { index, on } => write!(f, "set hairpin of link {index} to {on}"),
+            Self::SetMac { index, .. } => write!(f, "set the address of link {index}"),
+            Self::SetPromiscuous { index, on } => write!(f, "set promiscuous mode of link {index} to {on}"),
+            Self::SetPort {
+                index,
+                hairpin,
+                isolated,
+            } => write!(
+                f,
+                "set hairpin of link {index} to {hairpin} and isolation to {isolated}"
+            ),
+            Self::AddVlan { index, vlan, .. } => write!(f, "add link {index} to VLAN {vlan}"),
+            Self::DeleteVlan { index, vlan } => write!(f, "remove link {index} from VLAN {vlan}"),
             Self::AddClassifier { index } => write!(f, "add a classifier to link {index}"),
             Self::AddIngressProgram { index, name, .. } => {
                 write!(f, "attach program {name} to what comes in over link {index}")
@@ -122,14 +203,8 @@ impl fmt::Display for Request<'_> {
             } => {
                 write!(f, "delete address {address}/{prefix} from link {index}")
             }
-            Self::AddRoute {
-                index,
-                destination: (to, prefix),
-                gateway,
-            } => {
-                write!(f, "add route to {to}/{prefix} on link {index}")?;
-                gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))
-            }
+            Self::AddRoute(route) => write!(f, "add {route}"),
+            Self::DeleteRoute(route) => write!(f, "delete {route}"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use netlink_packet_core::NetlinkBuffer;
+use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::error::{Error, ErrorKind};
 use crate::message;
 use crate::netns::in_netns;
-use crate::reply::{Address, Link};
+use crate::reply::{Address, KnownRoute, Link};
 use crate::request::Request;
 
 /// The kernel's limit for one part of an answer.
@@ -32,6 +33,15 @@ const NLM_F_MULTI: u16 = 2;
 const NLM_F_DUMP_INTR: u16 = 16;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+
+/// A family of internet addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Family {
+    V4,
+    V6,
+}
 
 /// A connection to the routing tables of one network namespace, that of the thread which opened it.
 pub struct Netlink {
@@ -185,6 +195,19 @@ impl Netlink {
         let mut addresses = self.dump("list addresses", RTM_NEWADDR, query, Address::parse)?;
         addresses.retain(|address| address.index == index);
         Ok(addresses)
+    }
+
+    /// The routes of a family, of all tables.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn routes(&mut self, family: Family) -> Result<Vec<KnownRoute>, Error> {
+        let family = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
+        let query = |sequence| message::routes_query(family, sequence);
+        self.dump("list routes", RTM_NEWROUTE, query, KnownRoute::parse)
     }
 
     fn dump<T>(

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use nix::sched::{CloneFlags, unshare};
-use pausa_netlink::{ErrorKind, LOOPBACK, Netlink, Request, Veth, in_netns};
+use pausa_netlink::{ErrorKind, LOOPBACK, Netlink, Request, Route, Veth, in_netns};
 
 /// A network namespace that lives as long as the file.
 fn netns() -> File {
@@ -35,6 +35,7 @@ fn a_pod_is_attached_to_a_bridge() {
         name: "br0",
         mac: Some(mac),
         mtu: Some(1400),
+        vlan_filtering: false,
     }])
     .unwrap();
     let bridge = here.link_by_name("br0").unwrap().unwrap();
@@ -73,9 +74,10 @@ fn a_pod_is_attached_to_a_bridge() {
         (end.master, end.up, end.kind.as_str()),
         (Some(bridge.index), true, "veth")
     );
-    here.execute(&[Request::SetHairpin {
+    here.execute(&[Request::SetPort {
         index: end.index,
-        on: false,
+        hairpin: false,
+        isolated: false,
     }])
     .unwrap();
 
@@ -91,11 +93,10 @@ fn a_pod_is_attached_to_a_bridge() {
                 address: ip("10.9.0.2"),
                 prefix: 24,
             },
-            Request::AddRoute {
-                index: eth0.index,
-                destination: (ip("0.0.0.0"), 0),
+            Request::AddRoute(Route {
                 gateway: Some(ip("10.9.0.1")),
-            },
+                ..Route::new(eth0.index, (ip("0.0.0.0"), 0))
+            }),
         ])
         .unwrap();
     let served = in_netns(host.as_fd(), || {
@@ -152,6 +153,7 @@ fn many_links_are_listed_and_a_refused_request_names_itself() {
             name,
             mac: None,
             mtu: None,
+            vlan_filtering: false,
         })
         .collect();
     netlink.execute(&requests).unwrap();
@@ -162,12 +164,14 @@ fn many_links_are_listed_and_a_refused_request_names_itself() {
                 name: "new",
                 mac: None,
                 mtu: None,
+                vlan_filtering: false,
             },
             Request::SetUp { index: 9999 },
             Request::CreateBridge {
                 name: "br7",
                 mac: None,
                 mtu: None,
+                vlan_filtering: false,
             },
         ])
         .unwrap_err();

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Once;
-use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Veth, in_netns};
+use pausa_netlink::{ErrorKind, LOOPBACK, Link, Netlink, Request, Route, Veth, in_netns};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -145,8 +145,12 @@ impl Links {
         const STEP: &str = "set the hairpin mode of the pod's bridge port";
         let mut host = Netlink::open().map_err(failed("open a netlink socket"))?;
         let index = index_of(&host, &host_name(pod), STEP)?;
-        host.execute(&[Request::SetHairpin { index, on: true }])
-            .map_err(failed(STEP))
+        host.execute(&[Request::SetPort {
+            index,
+            hairpin: true,
+            isolated: false,
+        }])
+        .map_err(failed(STEP))
     }
 
     /// Deletes a pod's veth pair; a missing one is not an error (it is deleted with the pod's namespace).
@@ -182,6 +186,7 @@ impl Links {
                 name: &self.bridge,
                 mac,
                 mtu: self.mtu,
+                vlan_filtering: false,
             }]) {
                 // Another pod created it at the same moment.
                 Err(error) if error.kind() == ErrorKind::Exists => Ok(()),
@@ -284,11 +289,10 @@ fn configure_pod(pod: &mut Netlink, addressing: &Addressing) -> Result<(), Netwo
             address: IpAddr::V4(addressing.address),
             prefix: addressing.prefix,
         },
-        Request::AddRoute {
-            index,
-            destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        Request::AddRoute(Route {
             gateway,
-        },
+            ..Route::new(index, (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+        }),
     ])
     .map_err(failed(STEP))
 }

@@ -26,6 +26,7 @@ fn an_address_is_read() {
         index: 7,
         address: [10, 0, 0, 9].into(),
         prefix: 24,
+        state: AddressState::Preferred,
     };
     assert_eq!(Address::parse(&bytes), Some(expected));
 }
@@ -35,6 +36,7 @@ proptest! {
     fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let link = Link::parse(&bytes);
         prop_assert_eq!(link.is_some(), bytes.len() >= 16);
+        prop_assert!(KnownRoute::parse(&bytes).is_none() || bytes.len() >= 12);
         prop_assert!(Address::parse(&bytes).is_none() || bytes.len() >= 16);
     }
 }
