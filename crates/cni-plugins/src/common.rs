@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use pausa_cni::{AddResult, Call, Failure};
+use pausa_cni::{AddResult, Call, Dns, Failure};
 use rustix::fs::fstatfs;
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -106,4 +107,26 @@ fn open_netns(path: &Path) -> io::Result<Option<File>> {
     };
     let is_namespace = fstatfs(&file)?.f_type == NAMESPACE_FILE_SYSTEM;
     Ok(is_namespace.then_some(file))
+}
+
+/// The network's name.
+pub(crate) fn network(call: &Call) -> &str {
+    call.config
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The configuration's own name service settings, if it has any: they replace those of the IPAM plugin.
+pub(crate) fn dns(call: &Call) -> Result<Option<Dns>, Failure> {
+    let Some(value) = call.config.get("dns").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let dns = Dns::deserialize(value).map_err(failed("cannot read `dns`"))?;
+    Ok(Some(dns).filter(|dns| *dns != Dns::default()))
+}
+
+/// A result as JSON.
+pub(crate) fn value(result: &AddResult) -> Result<Value, Failure> {
+    serde_json::to_value(result).map_err(failed("cannot write the result"))
 }

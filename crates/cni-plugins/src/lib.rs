@@ -9,8 +9,13 @@
 //!
 //! What the binaries do: <https://www.cni.dev/plugins/current/>.
 
+mod bridge;
 mod common;
+mod interface;
+mod ipam;
 mod loopback;
+mod masquerade;
+mod ptp;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +25,11 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 1] = [("loopback", Arc::new(loopback::Loopback))];
+    let plugins: [(&str, Arc<dyn InProcess>); 3] = [
+        ("bridge", Arc::new(bridge::Bridge)),
+        ("loopback", Arc::new(loopback::Loopback)),
+        ("ptp", Arc::new(ptp::Ptp)),
+    ];
     plugins
         .into_iter()
         .map(|(name, plugin)| (name.to_owned(), plugin))

@@ -45,7 +45,11 @@ pub struct AddResult {
     )]
     pub routes: Vec<Route>,
     /// Name servers the network wishes for.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "Dns::is_empty"
+    )]
     pub dns: Dns,
 }
 
@@ -167,6 +171,28 @@ pub struct Dns {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub options: Vec<String>,
+}
+
+impl Dns {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Route {
+    /// A route to a destination, with nothing special.
+    #[must_use]
+    pub const fn new(dst: IpNet) -> Self {
+        Self {
+            dst,
+            gw: None,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+        }
+    }
 }
 
 impl AddResult {

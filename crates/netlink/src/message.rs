@@ -140,7 +140,13 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             0,
         ),
         Request::AddRoute(route) => (RouteNetlinkMessage::NewRoute(route_message(route)), NLM_F_CREATE),
-        Request::DeleteRoute(route) => (RouteNetlinkMessage::DelRoute(route_message(route)), 0),
+        Request::DeleteRoute(route) => {
+            // Whoever added it, and of whatever kind.
+            let mut message = route_message(route);
+            message.header.protocol = RouteProtocol::Unspec;
+            message.header.kind = RouteType::Unspec;
+            (RouteNetlinkMessage::DelRoute(message), 0)
+        }
     };
     encode(message, flags | NLM_F_ACK, sequence)
 }

@@ -4,7 +4,9 @@
 //! are queued. A receive timeout turns a lost answer into an error instead of a hang.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use netlink_packet_core::NetlinkBuffer;
@@ -24,6 +26,10 @@ use crate::request::Request;
 /// The kernel's limit for one part of an answer.
 const BUFFER: usize = 32 << 10;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often [`Netlink::delete_link`] looks whether the link is gone.
+const DELETE_POLL: Duration = Duration::from_micros(100);
+/// Sending a request and reading its answer needs no more.
+const DELETE_STACK: usize = 128 << 10;
 /// How often a listing is repeated if it changed while it was read.
 const RETRIES: u32 = 8;
 
@@ -147,6 +153,51 @@ impl Netlink {
             })?;
         }
         outcome
+    }
+
+    /// Deletes a link and returns as soon as it is out of the namespace, with both ends of a veth pair; a missing one is
+    /// deleted already. The kernel then waits until nobody looks at it any more, some 20 ms: that is left to a thread.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn delete_link(mut self, name: &str) -> Result<(), Error> {
+        let Some(index) = self.index_of(name)? else {
+            return Ok(());
+        };
+        let watched = self
+            .socket
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| Error::Socket {
+                operation: "fcntl(F_DUPFD_CLOEXEC)",
+                source,
+            })?;
+        let (done, outcome) = mpsc::sync_channel(1);
+        let of_thread = name.to_owned();
+        thread::Builder::new()
+            .name("delete-link".to_owned())
+            .stack_size(DELETE_STACK)
+            .spawn(move || {
+                let outcome = match self.execute(&[Request::DeleteLink { name: &of_thread }]) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    outcome => outcome,
+                };
+                // Nobody waits any more if the link was gone before.
+                drop(done.send(outcome));
+            })
+            .map_err(|source| Error::Thread { source })?;
+        loop {
+            match outcome.recv_timeout(DELETE_POLL) {
+                Ok(outcome) => return outcome,
+                Err(RecvTimeoutError::Timeout) if name_to_index(&watched, name) != Ok(index) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::NoAnswer {
+                        request: format!("delete link {name}"),
+                    });
+                }
+            }
+        }
     }
 
     /// The link with this name.

@@ -1,0 +1,216 @@
+//! What iproute2, nftables and `/proc/sys` say about network namespaces, without what is different every time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::node::Netns;
+
+/// Sections by namespace and name. The `Debug` form is made for reading the difference of two.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Snapshot(BTreeMap<String, Vec<String>>);
+
+/// Counters, numbers of interfaces, times, identifiers that derive from random hardware addresses, and the length of queues,
+/// which older plugins set to zero.
+const VARYING: [&str; 32] = [
+    "txqlen",
+    "tentative",
+    "address",
+    "bridge_id",
+    "designated_bridge",
+    "designated_root",
+    "age",
+    "fdb_n_learned",
+    "gc_timer",
+    "handle",
+    "hello_timer",
+    "hold_timer",
+    "ifindex",
+    "link_index",
+    "link_netnsid",
+    "message_age_timer",
+    "tcn_timer",
+    "topology_change_timer",
+    "root_id",
+    "port_id",
+    "id",
+    "no",
+    "rmt_dev",
+    "forward_delay_timer",
+    "topology_change",
+    "lladdr",
+    "preferred_life_time",
+    "valid_life_time",
+    "link_netns",
+    "packets",
+    "bytes",
+    "metainfo",
+];
+
+impl Snapshot {
+    pub(crate) fn add(&mut self, name: &str, netns: &Netns) {
+        netns.run(|| {
+            for arguments in [
+                "ip -j -d addr",
+                "ip -j -d -4 route show table all",
+                "ip -j -d -6 route show table all",
+                "ip -j rule",
+                "bridge -j -d link",
+                "bridge -j vlan",
+                "tc -j qdisc",
+                "nft -j list ruleset",
+            ] {
+                let value: Value = serde_json::from_str(&output(arguments)).unwrap_or(Value::Null);
+                let mut lines = Vec::new();
+                flatten(&value, String::new(), &mut lines);
+                // Where random names and addresses decide about the order.
+                lines.sort();
+                self.0.insert(format!("{name}: {arguments}"), lines);
+            }
+            for arguments in ["iptables-save", "ip6tables-save"] {
+                let rules = output(arguments)
+                    .lines()
+                    .filter(|line| !line.starts_with('#'))
+                    .map(|line| stable(line.split('[').next().unwrap_or_default()))
+                    .collect();
+                self.0.insert(format!("{name}: {arguments}"), rules);
+            }
+            self.0.insert(format!("{name}: sysctl"), sysctls());
+        });
+    }
+
+    /// The names and contents of a node's files, except for results, which have random names in them.
+    pub(crate) fn add_files(&mut self, dir: &Path) {
+        let mut lines = Vec::new();
+        files(dir, dir, &mut lines);
+        lines.sort();
+        self.0.insert("files".to_owned(), lines);
+    }
+
+    /// The sections that differ, for a message.
+    pub(crate) fn difference(&self, other: &Self) -> String {
+        let mut text = String::new();
+        for (section, lines) in &self.0 {
+            let others = other.0.get(section).map_or(&[][..], Vec::as_slice);
+            let only = |these: &[String], those: &[String], sign: char| {
+                let mut rest = those.to_vec();
+                let mut text = String::new();
+                for line in these {
+                    match rest.iter().position(|other| other == line) {
+                        Some(at) => drop(rest.remove(at)),
+                        None => text.push_str(&format!("  {sign} {line}\n")),
+                    }
+                }
+                text
+            };
+            let changes = only(lines, others, '-') + &only(others, lines, '+');
+            if !changes.is_empty() {
+                text.push_str(&format!("{section}\n{changes}"));
+            }
+        }
+        text
+    }
+}
+
+fn output(arguments: &str) -> String {
+    let mut words = arguments.split(' ');
+    let program = words.next().unwrap_or_default();
+    let output = Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// One line for each value: where it is, and what it is.
+fn flatten(value: &Value, path: String, lines: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            let name = ["ifname", "dev", "dst"]
+                .iter()
+                .find_map(|key| object.get(*key).and_then(Value::as_str));
+            let path = name.map_or(path.clone(), |name| format!("{path}[{}]", stable(name)));
+            for (key, value) in object {
+                let is_identity = key == "address" && value.as_str().is_some_and(|text| text.contains('/'));
+                if !VARYING.contains(&key.as_str()) || is_identity {
+                    flatten(value, format!("{path}.{key}"), lines);
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                flatten(item, path.clone(), lines);
+            }
+        }
+        Value::String(text) => lines.push(format!("{path} = {}", stable(text))),
+        other => lines.push(format!("{path} = {other}")),
+    }
+}
+
+/// A text without random names and what derives from random hardware addresses.
+pub(crate) fn stable(text: &str) -> String {
+    let text = text.trim();
+    if text.starts_with("fe80:") || text.starts_with("ff02::1:ff") {
+        return "from the hardware address".to_owned();
+    }
+    let mut stable = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("veth") {
+        let (before, from) = rest.split_at(at + 4);
+        stable.push_str(before);
+        let digits = from.bytes().take_while(u8::is_ascii_hexdigit).count();
+        stable.push_str(if digits >= 8 { "*" } else { "" });
+        rest = if digits >= 8 { &from[8..] } else { from };
+    }
+    stable.push_str(rest);
+    stable
+}
+
+/// The sysctls that plugins set.
+fn sysctls() -> Vec<String> {
+    let mut lines = Vec::new();
+    for path in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        let value = fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap_or_default();
+        lines.push(format!("{path} = {}", value.trim()));
+    }
+    for (protocol, keys) in [
+        (
+            "ipv4",
+            &["arp_notify", "route_localnet", "proxy_arp", "accept_redirects"][..],
+        ),
+        (
+            "ipv6",
+            &["accept_ra", "accept_dad", "enhanced_dad", "disable_ipv6"][..],
+        ),
+    ] {
+        let dir = format!("/proc/sys/net/{protocol}/conf");
+        for entry in fs::read_dir(&dir).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            for key in keys {
+                let value = fs::read_to_string(entry.path().join(key)).unwrap_or_default();
+                lines.push(format!("{protocol}/{}/{key} = {}", stable(&name), value.trim()));
+            }
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn files(base: &Path, dir: &Path, lines: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(base, &path, lines);
+        } else {
+            let name = path.strip_prefix(base).unwrap().display().to_string();
+            let content = if name.starts_with("cni/results") {
+                String::new()
+            } else {
+                fs::read_to_string(&path).unwrap_or_default()
+            };
+            lines.push(format!("{name}: {content:?}"));
+        }
+    }
+}
