@@ -1,0 +1,135 @@
+//! Answers of the kernel: pure parsing, bounds checked, unknown attributes skipped.
+
+#[cfg(test)]
+mod tests;
+
+use crate::expression::{Expression, Verdict};
+
+/// `struct nlmsghdr`
+const HEADER: usize = 16;
+/// `struct nfgenmsg`
+pub(crate) const FAMILY_HEADER: usize = 4;
+/// The upper bits of an attribute's type are flags.
+const TYPE_MASK: u16 = 0x3fff;
+
+/// A rule as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its number in the table, which no other rule gets as long as the table exists.
+    pub handle: u64,
+    /// What it does, in order.
+    pub expressions: Vec<Expression>,
+    /// What nft(8) shows as its comment.
+    pub comment: Option<String>,
+}
+
+impl Rule {
+    /// Reads the payload of `NFT_MSG_NEWRULE`; `None` when it is cut off.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        const HANDLE: u16 = 3;
+        const EXPRESSIONS: u16 = 4;
+        const USER_DATA: u16 = 7;
+        let (mut handle, mut expressions, mut comment) = (None, Vec::new(), None);
+        for (kind, value) in Attributes(payload.get(FAMILY_HEADER..)?) {
+            match kind {
+                HANDLE => handle = Some(u64::from_be_bytes(value.try_into().ok()?)),
+                EXPRESSIONS => expressions = Expression::read_all(value),
+                USER_DATA => comment = comment_of(value),
+                _ => {}
+            }
+        }
+        Some(Self {
+            handle: handle?,
+            expressions,
+            comment,
+        })
+    }
+
+    /// The chain where it sends packets.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        match self.expressions.last()? {
+            Expression::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => Some(chain),
+            _ => None,
+        }
+    }
+}
+
+/// User data of nft(8) are attributes with a byte for the type and a byte for the length.
+fn comment_of(mut data: &[u8]) -> Option<String> {
+    const COMMENT: u8 = 0;
+    while let [kind, length, rest @ ..] = data {
+        let (value, next) = rest.split_at_checked(usize::from(*length))?;
+        if *kind == COMMENT {
+            return Some(text(value));
+        }
+        data = next;
+    }
+    None
+}
+
+/// One message of an answer.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The messages of a datagram; ends at the first that is cut off, which is an `Err`.
+pub(crate) struct MessagesOf<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for MessagesOf<'a> {
+    type Item = Result<Message<'a>, ()>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.0);
+        let message = || {
+            let length = usize::try_from(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
+            let message = Message {
+                kind: u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?),
+                flags: u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?),
+                sequence: u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?),
+                payload: bytes.get(HEADER..length)?,
+            };
+            Some((message, length))
+        };
+        let Some((message, length)) = message() else {
+            return Some(Err(()));
+        };
+        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Ok(message))
+    }
+}
+
+/// Attributes with their types; ends at the first that is cut off.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = std::mem::take(&mut self.0);
+        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+        let value = bytes.get(4..length)?;
+        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & TYPE_MASK, value))
+    }
+}
+
+/// A number in network byte order.
+pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Up to the first zero byte.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,113 @@
+//! The rules as the programs see them, each test in a network namespace of its own.
+
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::super::super::types::Protocol;
+use super::*;
+
+/// Runs a test in a new network namespace if `program` is there.
+fn alone(program: &str, test: impl FnOnce(PathBuf) + Send + 'static) {
+    let Some(path) = tool::find(program) else {
+        println!("skipped: needs {program}");
+        return;
+    };
+    let enter = move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        test(path);
+    };
+    std::thread::spawn(enter).join().unwrap();
+}
+
+fn ports() -> [HostPort; 2] {
+    let port = HostPort {
+        protocol: Protocol::Tcp,
+        host_ip: None,
+        host_port: 8080,
+        address: [10, 123, 0, 2].into(),
+        container_port: 80,
+    };
+    [
+        port.clone(),
+        HostPort {
+            protocol: Protocol::Udp,
+            host_ip: Some([127, 0, 0, 1].into()),
+            ..port
+        },
+    ]
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()
+}
+
+fn rules(bridge: &str) -> Rules {
+    Rules {
+        bridge: bridge.to_owned(),
+        masquerade: true,
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn iptables_rules_are_made_once_and_go_completely() {
+    alone("iptables", |path| {
+        let (rules, subnet) = (rules("ptest-0"), "10.123.0.0/24".parse().unwrap());
+        for _ in 0..2 {
+            iptables::install(&path, &rules, subnet).unwrap();
+            iptables::open(&path, &rules, &ports()).unwrap();
+        }
+        let listed = || output("iptables-save", &["-t", "nat"]);
+        assert_eq!(listed().matches("-j DNAT").count(), 2, "{}", listed());
+        assert_eq!(listed().matches("-j MASQUERADE").count(), 3, "{}", listed());
+        assert_eq!(listed().matches("-j PAUSA-DN-ptest-0").count(), 2, "{}", listed());
+        iptables::close(&path, &rules, &ports()).unwrap();
+        iptables::close(&path, &rules, &ports()).unwrap();
+        assert_eq!(listed().matches("-j DNAT").count(), 0, "{}", listed());
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn tables_of_different_bridges_do_not_meet() {
+    alone("nft", |path| {
+        let subnet = "10.123.0.0/24".parse().unwrap();
+        for bridge in ["br-1", "br_1", "br_2d1"] {
+            nft::install(&path, &rules(bridge), subnet).unwrap();
+            nft::open(&path, &rules(bridge), &ports()).unwrap();
+        }
+        assert_eq!(output("nft", &["list", "tables"]).lines().count(), 3);
+        nft::close(&path, &rules("br-1"), &ports()).unwrap();
+        assert_eq!(
+            output("nft", &["list", "ruleset"]).matches("tcp . 8080").count(),
+            2
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn closing_takes_only_what_is_the_pods_own() {
+    alone("nft", |path| {
+        let rules = rules("br0");
+        nft::close(&path, &rules, &ports()).unwrap();
+        nft::install(&path, &rules, "10.123.0.0/24".parse().unwrap()).unwrap();
+        nft::open(&path, &rules, &ports()).unwrap();
+        let others = ports().map(|port| HostPort {
+            address: [10, 123, 0, 9].into(),
+            ..port
+        });
+        assert!(matches!(
+            nft::open(&path, &rules, &others),
+            Err(NetworkError::PortTaken { port: 8080, .. })
+        ));
+        nft::close(&path, &rules, &others).unwrap();
+        assert_eq!(
+            output("nft", &["list", "ruleset"])
+                .matches("10.123.0.2 . 80")
+                .count(),
+            2
+        );
+    });
+}
