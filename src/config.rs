@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -90,6 +90,8 @@ pub struct Config {
 #[serde(default)]
 pub struct Network {
     pub mode: NetworkMode,
+    /// Which types of CNI plugins pausa runs in process instead of their binaries, with `mode = "cni"`.
+    pub in_process: InProcessPlugins,
     /// Used with `mode = "bridge"`.
     pub bridge: Bridge,
 }
@@ -105,6 +107,33 @@ pub enum NetworkMode {
     Bridge,
 }
 
+/// Types of CNI plugins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum InProcessPlugins {
+    /// All that pausa implements, or none.
+    All(bool),
+    /// These.
+    Types(Vec<String>),
+}
+
+impl Default for InProcessPlugins {
+    fn default() -> Self {
+        Self::All(true)
+    }
+}
+
+impl InProcessPlugins {
+    /// Whether a plugin of this type runs in process, if pausa implements it.
+    #[must_use]
+    pub fn includes(&self, plugin: &str) -> bool {
+        match self {
+            Self::All(all) => *all,
+            Self::Types(types) => types.iter().any(|known| known == plugin),
+        }
+    }
+}
+
 /// The built-in bridge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -114,6 +143,9 @@ pub struct Bridge {
     pub name: String,
     /// IPv4 addresses for pods; the first one is the bridge's. The pod CIDR from kubelet takes precedence.
     pub subnet: Ipv4Net,
+    /// IPv6 addresses for pods, such as `fd00:88::/64`; without, pods have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet_v6: Option<Ipv6Net>,
     /// MTU of the bridge and the pods' interfaces in bytes; 0 uses the MTU of the default route's interface.
     pub mtu: u32,
     /// Whether traffic that leaves the subnet gets the node's source address.
@@ -404,6 +436,7 @@ impl Default for Bridge {
         Self {
             name: String::new(),
             subnet: Ipv4Net::new_assert([10, 88, 0, 0].into(), 16),
+            subnet_v6: None,
             mtu: 0,
             masquerade: true,
         }

@@ -1,7 +1,11 @@
 //! The network of pods: an interface, addresses and host ports for a network namespace that is already there.
 //!
-//! There are two back ends. `cni` runs the conflist that the administrator or a network add-on installed; `bridge`
-//! creates a bridge and veth pairs itself, with nothing to install. Loopback is set up in process with both.
+//! A network is a CNI configuration list: the one that the administrator or a network add-on installed, or the
+//! [built-in one](built_in), which needs no plugins. Plugin types that pausa implements itself run in process, others are
+//! processes. Loopback is set up in any case. Host ports are opened by the plugin that takes them, or else [here](host_ports).
+//!
+//! The configuration directory is read at every use: there is no watch that could fail or lag. A pod is detached from
+//! the network it was attached to, which the result cache has, even if the configuration has changed since.
 //!
 //! Must never: enter a pod's namespace on a thread that is used again, leave a partial attachment after a failed or
 //! abandoned [`Network::attach`], or block a thread of the async runtime on the kernel or on a program.
@@ -16,68 +20,155 @@
 //! Every undo is idempotent and works without the namespace. [`NetworkError::NotUndone`] means that a detach is
 //! pending: the caller retries [`Network::detach`].
 //!
+//! Invariant of garbage collection: an attachment is not touched unless its network namespace is known to be gone. Other
+//! runtimes and tools have their attachments in the same cache.
+//!
 //! Specifications: CNI 1.1.0 (<https://www.cni.dev/docs/spec/>), CRI `PodSandboxConfig`.
 
 pub mod files;
 
 mod bandwidth;
-mod bridge;
-mod cni;
+mod built_in;
 mod error;
+mod firewall;
+mod host_ports;
+mod isolation;
+mod source_filter;
+mod sysctl;
 mod types;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use pausa_cni::{
+    AddResult, AttachmentId, CachedAttachment, ConfDir, InProcess, Loaded, NetworkConfigList, Observed,
+    Request, ResultCache, Runtime,
+};
+use pausa_netlink::{LOOPBACK, Netlink};
+use serde_json::{Map, Value, json};
+use tokio::sync::{RwLock, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
-pub use bridge::BridgeConfig;
+pub use built_in::BridgeConfig;
 pub use error::NetworkError;
 pub use types::{Attachment, NetworkConfig, NotReady, PodNetwork, PortMapping, Protocol};
 
 use crate::blocking::blocking;
-use crate::error::Kinded;
-use crate::telemetry::metrics;
-use bridge::Bridge;
-use cni::Cni;
-
 use crate::config::NetworkMode;
+use crate::error::chain;
+use crate::telemetry::metrics;
+use built_in::BuiltIn;
+use error::of_cni;
+use firewall::Rules;
+use host_ports::{HostPorts, OpenedBy};
+use isolation::Isolation;
 
 /// The interface of every pod, as Kubernetes and the other runtimes name it.
 const INTERFACE: &str = "eth0";
+/// The reason that kubelet and containerd use.
+const NOT_READY: &str = "NetworkPluginNotReady";
+/// The capability of plugins that open host ports.
+const PORT_MAPPINGS: &str = "portMappings";
 /// How often [`Network::wait_ready`] checks.
 const READY_POLL: Duration = Duration::from_millis(200);
-/// How often [`Network::settle`] and an attach of the same pod check for the end of a detach in the background.
-const DETACH_POLL: Duration = Duration::from_millis(2);
+/// How long garbage collection waits for a moment without ADD and DEL.
+const EXCLUSIVE_WAIT: Duration = Duration::from_secs(2);
 
 /// The network of this node's pods. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Network {
-    backend: Backend,
+    inner: Arc<Inner>,
 }
 
-#[derive(Debug, Clone)]
-enum Backend {
-    Cni(Arc<Cni>),
-    Bridge(Arc<Bridge>),
+#[derive(Debug)]
+struct Inner {
+    source: Source,
+    bin_dirs: Vec<PathBuf>,
+    runtime: Runtime,
+    host_ports: Arc<HostPorts>,
+    pod_ranges: Mutex<Vec<IpNet>>,
+    /// The configuration whose last STATUS failed, and the error.
+    failed_status: Mutex<Option<(Vec<u8>, String)>>,
+    /// ADD and DEL take it shared, GC exclusively.
+    gc_lock: RwLock<()>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+enum Source {
+    Directory(ConfDir),
+    BuiltIn(BuiltIn),
+}
+
+impl Source {
+    fn load(&self) -> Loaded {
+        match self {
+            Self::Directory(dir) => dir.load(),
+            Self::BuiltIn(built_in) => match built_in.conflist() {
+                Ok(network) => Loaded {
+                    network: Some(network),
+                    rejected: Vec::new(),
+                },
+                Err(error) => Loaded {
+                    network: None,
+                    rejected: vec![error],
+                },
+            },
+        }
+    }
 }
 
 impl Network {
     /// The network of a configuration. Nothing is changed before the first pod.
     #[must_use]
     pub fn new(config: NetworkConfig) -> Self {
-        let backend = match config.mode {
-            NetworkMode::Cni => Backend::Cni(Arc::new(Cni::new(config))),
-            NetworkMode::Bridge => Backend::Bridge(Arc::new(Bridge::new(config.bridge))),
+        let ports_dir = config
+            .bridge
+            .state_dir
+            .join(format!("{}.ports", config.bridge.name));
+        let rules = Rules {
+            instance: config.bridge.name.clone(),
+            masquerade: config.bridge.masquerade,
         };
-        Self { backend }
+        let host_ports = Arc::new(HostPorts::new(ports_dir, rules));
+        let mut in_process = pausa_cni_plugins::all();
+        let source = match config.mode {
+            NetworkMode::Cni => {
+                in_process.retain(|plugin, _| config.in_process.includes(plugin));
+                Source::Directory(ConfDir::new(config.cni_conf_dir))
+            }
+            NetworkMode::Bridge => {
+                let cache = ResultCache::new(&config.cni_cache_dir);
+                let isolation = Isolation::new(Arc::clone(&host_ports), cache);
+                in_process.insert(
+                    isolation::TYPE.to_owned(),
+                    Arc::new(isolation) as Arc<dyn InProcess>,
+                );
+                Source::BuiltIn(BuiltIn::new(config.bridge))
+            }
+        };
+        let runtime = Runtime::new(config.cni_bin_dirs.clone(), &config.cni_cache_dir, in_process);
+        Self {
+            inner: Arc::new(Inner {
+                source,
+                bin_dirs: config.cni_bin_dirs,
+                runtime: runtime.with_observer(count),
+                host_ports,
+                pod_ranges: Mutex::default(),
+                failed_status: Mutex::default(),
+                gc_lock: RwLock::default(),
+            }),
+        }
     }
 
     /// Attaches a pod. If it fails, everything is undone; if the caller is dropped before it has the attachment, in the
@@ -90,14 +181,24 @@ impl Network {
         let (mut answer, waiter) = oneshot::channel();
         let (network, pod) = (self.clone(), pod.clone());
         let attach = async move {
-            let outcome = network.try_attach(&pod, answer.closed()).await;
+            let outcome = tokio::select! {
+                biased;
+                outcome = network.inner.attach(&pod) => outcome,
+                () = answer.closed() => Err(NetworkError::Abandoned),
+            };
             let outcome = match outcome {
                 Ok(attachment) => Ok(Undelivered {
                     attachment: Some(attachment),
                     network,
                     pod,
                 }),
-                Err(cause) => Err(network.undo(&pod, cause).await),
+                Err(cause) => Err(match network.detach(&pod, true).await {
+                    Ok(()) => cause,
+                    Err(undo) => NetworkError::NotUndone {
+                        cause: Box::new(cause),
+                        undo: Box::new(undo),
+                    },
+                }),
             };
             // If the caller is gone, dropping the undelivered attachment undoes it.
             drop(answer.send(outcome));
@@ -109,82 +210,39 @@ impl Network {
         }
     }
 
-    async fn try_attach(
-        &self,
-        pod: &PodNetwork,
-        abandoned: impl Future<Output = ()>,
-    ) -> Result<Attachment, NetworkError> {
-        match &self.backend {
-            Backend::Cni(cni) => tokio::select! {
-                biased;
-                outcome = cni.attach(pod) => outcome,
-                () = abandoned => Err(NetworkError::Abandoned),
-            },
-            // It takes a few milliseconds on a thread that cannot be stopped: an abandoned one finishes and is undone.
-            Backend::Bridge(bridge) => {
-                while bridge.is_detaching(Some(&pod.pod_id)) {
-                    sleep(DETACH_POLL).await;
-                }
-                let (bridge, pod) = (Arc::clone(bridge), pod.clone());
-                blocking(move || counted("ADD", || bridge.attach(&pod))).await
-            }
-        }
-    }
-
-    async fn undo(&self, pod: &PodNetwork, cause: NetworkError) -> NetworkError {
-        let undone = match &self.backend {
-            Backend::Cni(cni) => cni.detach(pod, true).await,
-            Backend::Bridge(bridge) => {
-                let (bridge, pod) = (Arc::clone(bridge), pod.pod_id.clone());
-                blocking(move || counted("DEL", || bridge.detach(&pod))).await
-            }
-        };
-        match undone {
-            Ok(()) => cause,
-            Err(undo) => NetworkError::NotUndone {
-                cause: Box::new(cause),
-                undo: Box::new(undo),
-            },
-        }
-    }
-
-    /// Detaches a pod; one that was never attached counts as detached. Afterwards its host ports are free. The bridge
-    /// deletes the veth pair and frees the address in the background ([`Self::settle`] waits for that). Without the
-    /// pod's namespace, plugins get an empty path.
+    /// Detaches a pod; one that was never attached counts as detached. Without the pod's namespace, plugins get an empty
+    /// path.
     ///
     /// # Errors
-    /// What could not be undone; everything else was. Call again later.
+    /// What could not be undone. Call again later.
     pub async fn detach(&self, pod: &PodNetwork, netns_exists: bool) -> Result<(), NetworkError> {
         pod.validate_id()?;
-        match &self.backend {
-            Backend::Cni(cni) => cni.detach(pod, netns_exists).await,
-            Backend::Bridge(bridge) => {
-                let (begin, finish) = (Arc::clone(bridge), Arc::clone(bridge));
-                let (pod, again) = (pod.pod_id.clone(), pod.pod_id.clone());
-                let begun = blocking(move || begin.begin_detach(&pod)).await;
-                // One that has begun is counted when it is finished.
-                begun.or_else(|error| counted("DEL", || Err(error)))?;
-                tokio::task::spawn_blocking(move || {
-                    if let Err(error) = counted("DEL", || finish.finish_detach(&again)) {
-                        tracing::warn!(
-                            pod = again,
-                            error = crate::error::chain(&error),
-                            "cannot remove the network of a stopped pod; its address stays reserved, and garbage collection will retry"
-                        );
-                    }
-                });
-                Ok(())
-            }
+        if pod.validate().is_err() {
+            // Attach refused this pod, so no plugin has seen it.
+            return Ok(());
         }
-    }
-
-    /// Waits for detaches in the background, at the daemon's shutdown and in tests.
-    pub async fn settle(&self) {
-        if let Backend::Bridge(bridge) = &self.backend {
-            while bridge.is_detaching(None) {
-                sleep(DETACH_POLL).await;
-            }
-        }
+        let inner = &self.inner;
+        let _shared = inner.gc_lock.read().await;
+        let network = self.load().await.network;
+        // A path that does not exist confuses plugins more than an empty one.
+        let netns = Some(pod.netns.clone())
+            .filter(|path| netns_exists && path.exists())
+            .unwrap_or_default();
+        // Bad annotations must not prevent a detach. ADD refused them, so no plugin has seen them.
+        let request = inner
+            .request(pod, netns.clone())
+            .unwrap_or_else(|_| bare_request(pod, netns));
+        let name = network.as_ref().map_or("", NetworkConfigList::name);
+        let failed = |source| cni_error(&pod.pod_id, name, "DEL", source);
+        // Both are tried.
+        let (host_ports, id) = (Arc::clone(&inner.host_ports), pod.pod_id.clone());
+        let closed = blocking(move || host_ports.close(&id)).await;
+        let detached = inner
+            .runtime
+            .del(network.as_ref(), &request)
+            .await
+            .map_err(failed);
+        detached.and(closed)
     }
 
     /// Whether pods can be attached now, for the NetworkReady condition: the configuration as it is, and the result of
@@ -193,17 +251,30 @@ impl Network {
     /// # Errors
     /// Why pods cannot be attached.
     pub fn readiness(&self) -> Result<(), NotReady> {
-        match &self.backend {
-            Backend::Cni(cni) => cni.readiness(),
-            Backend::Bridge(_) => Ok(()),
+        let loaded = self.inner.source.load();
+        let Some(network) = loaded.network else {
+            return Err(NotReady {
+                reason: NOT_READY,
+                message: self.inner.explain(&loaded.rejected),
+            });
+        };
+        match &*self.inner.failed_status.lock() {
+            Some((bytes, message)) if bytes == network.bytes() => Err(NotReady {
+                reason: NOT_READY,
+                message: message.clone(),
+            }),
+            _ => Ok(()),
         }
     }
 
     /// Runs CNI STATUS (1.1 and later) for [`Self::readiness`]. The daemon calls it every few seconds.
     pub async fn probe(&self) {
-        if let Backend::Cni(cni) = &self.backend {
-            cni.probe().await;
-        }
+        let Some(network) = self.load().await.network else {
+            return;
+        };
+        let failure = self.inner.runtime.status(&network).await.err();
+        let failed_status = failure.map(|error| (network.bytes().to_vec(), chain(&error)));
+        *self.inner.failed_status.lock() = failed_status;
     }
 
     /// Waits until pods can be attached, at most `limit`.
@@ -228,34 +299,52 @@ impl Network {
     /// For the verbose form of CRI `Status`: `cniconfig` and `lastCNILoadStatus`, as in containerd.
     #[must_use]
     pub fn describe(&self) -> Value {
-        match &self.backend {
-            Backend::Cni(cni) => cni.describe(),
-            Backend::Bridge(bridge) => json!({ "bridge": bridge.describe(), "lastCNILoadStatus": "OK" }),
-        }
+        let loaded = self.inner.source.load();
+        let status = match &loaded.network {
+            Some(_) => "OK".to_owned(),
+            None => self.inner.explain(&loaded.rejected),
+        };
+        let networks: Vec<Value> = loaded.network.iter().map(describe_network).collect();
+        let rejected: Vec<String> = loaded.rejected.iter().map(|error| chain(error)).collect();
+        let dir = match &self.inner.source {
+            Source::Directory(dir) => dir.path(),
+            Source::BuiltIn(_) => Path::new(""),
+        };
+        json!({
+            "cniconfig": {
+                "PluginDirs": self.inner.bin_dirs,
+                "PluginConfDir": dir,
+                "PluginMaxConfNum": 1,
+                "Prefix": "eth",
+                "Networks": networks,
+                "Rejected": rejected,
+            },
+            "lastCNILoadStatus": status,
+        })
     }
 
-    /// Sets the node's pod ranges from CRI `UpdateRuntimeConfig` (comma separated). The bridge gives new pods
-    /// addresses of the first IPv4 range, also after a restart; plugins that declare `ipRanges` get all of them.
+    /// Sets the node's pod ranges from CRI `UpdateRuntimeConfig` (comma separated). The built-in network gives new pods
+    /// addresses of the first range of each family, also after a restart; plugins that declare `ipRanges` get all of them.
     ///
     /// # Errors
     /// A range is invalid or cannot be saved.
     pub async fn set_pod_cidr(&self, cidr: &str) -> Result<(), NetworkError> {
         let ranges = types::parse_ranges(cidr)?;
-        match &self.backend {
-            Backend::Cni(cni) => {
-                cni.set_pod_ranges(ranges);
+        let inner = Arc::clone(&self.inner);
+        blocking(move || match &inner.source {
+            Source::Directory(_) => {
+                *inner.pod_ranges.lock() = ranges;
                 Ok(())
             }
-            Backend::Bridge(bridge) => {
-                let bridge = Arc::clone(bridge);
-                blocking(move || bridge.set_pod_ranges(&ranges)).await
-            }
-        }
+            Source::BuiltIn(built_in) => built_in.set_ranges(&ranges),
+        })
+        .await
     }
 
     /// Removes attachments whose pod no longer exists and sends plugins the list of pods (CNI GC). `live` returns every
     /// pod, including those being attached; it is called once, *after* the attachments were listed, so that it includes
-    /// pods that were added meanwhile. Returns how many attachments were removed.
+    /// pods that were added meanwhile, and while nothing is being attached: CNI requires GC to run alone ("Lifecycle &
+    /// Ordering"). Returns how many attachments were removed.
     ///
     /// # Errors
     /// The first failure, after everything was tried.
@@ -263,30 +352,281 @@ impl Network {
         &self,
         live: impl FnOnce() -> BTreeSet<String> + Send + 'static,
     ) -> Result<usize, NetworkError> {
-        match &self.backend {
-            Backend::Cni(cni) => cni.collect_garbage(live).await,
-            Backend::Bridge(bridge) => {
-                let bridge = Arc::clone(bridge);
-                blocking(move || counted("GC", || bridge.collect_garbage(live))).await
+        let inner = &self.inner;
+        // Waiting for exclusive access blocks later ADD and DEL, and a plugin may hang: the wait is bounded.
+        let Ok(_exclusive) = timeout(EXCLUSIVE_WAIT, inner.gc_lock.write()).await else {
+            tracing::debug!("CNI GC postponed: pods are being attached and detached without a pause");
+            return Ok(0);
+        };
+        let network = self.load().await.network;
+        let name = network.as_ref().map_or("", NetworkConfigList::name).to_owned();
+        let cache = inner.runtime.cache().clone();
+        let entries = blocking(move || cache.entries()).await;
+        let entries = entries.map_err(|source| cni_error("", &name, "GC", source))?;
+        let live = live();
+        let (kept, dead): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|entry| live.contains(&entry.container_id) || may_be_in_use(entry));
+        let (mut removed, mut first) = (0, Ok(()));
+        for entry in &dead {
+            let request = Request {
+                container_id: entry.container_id.clone(),
+                if_name: entry.if_name.clone(),
+                ..Request::default()
+            };
+            match inner.runtime.del(None, &request).await {
+                Ok(()) => removed += 1,
+                Err(source) if first.is_ok() => {
+                    first = Err(cni_error(&entry.container_id, &name, "DEL", source));
+                }
+                // Only the first error is reported; the next collection retries all of them.
+                Err(_) => {}
             }
         }
+        if let Some(network) = network {
+            let valid = valid_attachments(&network, &live, &kept);
+            let outcome = inner.runtime.gc(&network, &valid).await;
+            if first.is_ok() {
+                first = outcome.map_err(|source| cni_error("", &name, "GC", source));
+            }
+        }
+        let host_ports = Arc::clone(&inner.host_ports);
+        let closed = blocking(move || close_ports_of_others(&host_ports, &live)).await;
+        first.and(closed).map(|()| removed)
+    }
+
+    async fn load(&self) -> Loaded {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.source.load()).await
     }
 }
 
-/// Counts what the bridge does, under the name of CNI's command for it.
-fn counted<T>(
-    command: &'static str,
-    work: impl FnOnce() -> Result<T, NetworkError>,
-) -> Result<T, NetworkError> {
-    let since = Instant::now();
-    let outcome = work();
-    metrics::network_call(
-        "bridge",
+impl Inner {
+    async fn attach(self: &Arc<Self>, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
+        let _shared = self.gc_lock.read().await;
+        let inner = Arc::clone(self);
+        let netns = pod.netns.clone();
+        let (loaded, looped) = blocking(move || (inner.source.load(), loopback_up(&netns))).await;
+        let network = loaded.network.ok_or_else(|| NetworkError::NotReady {
+            message: self.explain(&loaded.rejected),
+        })?;
+        looped?;
+        let request = self.request(pod, pod.netns.clone())?;
+        let failed = |source| cni_error(&pod.pod_id, network.name(), "ADD", source);
+        let value = self.runtime.add(&network, &request).await.map_err(failed)?;
+        let result = AddResult::from_value(&value).unwrap_or_default();
+        let addresses = result.addresses_of(INTERFACE);
+        if addresses.is_empty() {
+            return Err(NetworkError::NoAddress {
+                pod: pod.pod_id.clone(),
+                network: network.name().to_owned(),
+            });
+        }
+        let ips = addresses.iter().map(IpNet::addr).collect();
+        if pod.host_ports().next().is_some() {
+            self.open_ports(pod, &network, &result, addresses).await?;
+        }
+        Ok(Attachment {
+            ips,
+            network: network.name().to_owned(),
+            interface: INTERFACE.to_owned(),
+            result: Attachment::text(&value),
+        })
+    }
+
+    async fn open_ports(
+        self: &Arc<Self>,
+        pod: &PodNetwork,
+        network: &NetworkConfigList,
+        result: &AddResult,
+        addresses: Vec<IpNet>,
+    ) -> Result<(), NetworkError> {
+        let has_plugin = network
+            .plugins()
+            .iter()
+            .any(|plugin| plugin.has_capability(PORT_MAPPINGS));
+        let opened_by = if has_plugin {
+            OpenedBy::Plugin
+        } else {
+            OpenedBy::Pausa
+        };
+        let mut of_host = result
+            .interfaces
+            .iter()
+            .filter(|interface| interface.sandbox.is_empty());
+        let host_end = match self.source {
+            Source::BuiltIn(_) => of_host
+                .find(|interface| interface.name != network.name())
+                .cloned(),
+            Source::Directory(_) => None,
+        };
+        let (host_ports, pod) = (Arc::clone(&self.host_ports), pod.clone());
+        blocking(move || {
+            if let Some(host_end) = host_end {
+                host_ports::allow_hairpin(&host_end.name)?;
+            }
+            host_ports.open(&pod, &addresses, opened_by)
+        })
+        .await
+    }
+
+    fn explain(&self, rejected: &[pausa_cni::Error]) -> String {
+        let place = match &self.source {
+            Source::Directory(dir) => format!("in {}", dir.path().display()),
+            Source::BuiltIn(_) => "for the built-in bridge".to_owned(),
+        };
+        if rejected.is_empty() {
+            return format!("no network configuration (*.conf, *.conflist, *.json) {place}");
+        }
+        let reasons: Vec<String> = rejected.iter().map(|error| chain(error)).collect();
+        format!("no valid network configuration {place}: {}", reasons.join("; "))
+    }
+
+    fn request(&self, pod: &PodNetwork, netns: PathBuf) -> Result<Request, NetworkError> {
+        let mut arguments = Map::new();
+        let ports: Vec<Value> = pod.host_ports().map(describe_port).collect();
+        if !ports.is_empty() {
+            arguments.insert(PORT_MAPPINGS.to_owned(), Value::Array(ports));
+        }
+        if let Some(bandwidth) = bandwidth::capability(&pod.annotations)? {
+            arguments.insert("bandwidth".to_owned(), bandwidth);
+        }
+        if let Some(dns) = pod.dns.as_ref().filter(|dns| !dns.is_empty()) {
+            let value = json!({"servers": dns.servers, "searches": dns.searches, "options": dns.options});
+            arguments.insert("dns".to_owned(), value);
+        }
+        let ranges = self.pod_ranges.lock().clone();
+        if !ranges.is_empty() {
+            let sets: Vec<Value> = ranges.iter().map(|range| json!([{ "subnet": range }])).collect();
+            arguments.insert("ipRanges".to_owned(), Value::Array(sets));
+        }
+        if !pod.cgroup_parent.is_empty() {
+            arguments.insert("cgroupPath".to_owned(), Value::from(pod.cgroup_parent.clone()));
+        }
+        if !pod.annotations.is_empty() {
+            arguments.insert(
+                "io.kubernetes.cri.pod-annotations".to_owned(),
+                json!(pod.annotations),
+            );
+        }
+        Ok(Request {
+            capability_args: arguments,
+            ..bare_request(pod, netns)
+        })
+    }
+}
+
+/// Counts a call of a plugin, or of a list as a whole.
+fn count(call: &Observed<'_>) {
+    let (command, failure) = (call.command.as_str(), call.error.map(of_cni));
+    match call.plugin {
+        Some(plugin) => metrics::plugin_call(plugin, command, failure, call.took),
+        None => metrics::network_call("cni", command, failure, call.took),
+    }
+}
+
+/// Whether somebody else may have the attachment. Older versions of libcni, and so runtimes that use it, do not record the
+/// namespace; pausa always does.
+fn may_be_in_use(entry: &CachedAttachment) -> bool {
+    entry.netns.is_empty() || Path::new(&entry.netns).exists()
+}
+
+fn bare_request(pod: &PodNetwork, netns: PathBuf) -> Request {
+    let args = [
+        ("IgnoreUnknown", "1"),
+        ("K8S_POD_NAMESPACE", &pod.namespace),
+        ("K8S_POD_NAME", &pod.name),
+        ("K8S_POD_INFRA_CONTAINER_ID", &pod.pod_id),
+        ("K8S_POD_UID", &pod.uid),
+    ];
+    Request {
+        container_id: pod.pod_id.clone(),
+        netns,
+        if_name: INTERFACE.to_owned(),
+        args: args
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
+        capability_args: Map::new(),
+    }
+}
+
+fn describe_port(mapping: &PortMapping) -> Value {
+    json!({
+        "hostPort": mapping.host_port,
+        "containerPort": mapping.container_port,
+        "protocol": mapping.protocol.as_str(),
+        "hostIP": mapping.host_ip.map_or_else(String::new, |ip| ip.to_string()),
+    })
+}
+
+/// In containerd's format, which tools read.
+fn describe_network(network: &NetworkConfigList) -> Value {
+    let plugins: Vec<Value> = network
+        .plugins()
+        .iter()
+        .map(|plugin| json!({"Network": plugin.object()}))
+        .collect();
+    json!({
+        "Config": {
+            "Name": network.name(),
+            "CNIVersion": network.version().as_str(),
+            "Plugins": plugins,
+            "Source": String::from_utf8_lossy(network.bytes()),
+            "File": network.origin(),
+        },
+        "IFName": INTERFACE,
+    })
+}
+
+fn valid_attachments(
+    network: &NetworkConfigList,
+    live: &BTreeSet<String>,
+    kept: &[CachedAttachment],
+) -> Vec<AttachmentId> {
+    let ours = live.iter().map(|pod| (pod.clone(), INTERFACE.to_owned()));
+    let of_network = kept.iter().filter(|entry| entry.network_name == network.name());
+    let others = of_network.map(|entry| (entry.container_id.clone(), entry.if_name.clone()));
+    let ids: BTreeSet<(String, String)> = ours.chain(others).collect();
+    ids.into_iter()
+        .map(|(container_id, if_name)| AttachmentId {
+            container_id,
+            if_name,
+        })
+        .collect()
+}
+
+fn cni_error(pod: &str, network: &str, command: &'static str, source: pausa_cni::Error) -> NetworkError {
+    NetworkError::Cni {
+        pod: pod.to_owned(),
+        network: network.to_owned(),
         command,
-        outcome.as_ref().err().map(Kinded::kind),
-        since.elapsed(),
-    );
-    outcome
+        source: Box::new(source),
+    }
+}
+
+/// Closes the host ports of pods that are gone, and puts back what somebody has removed.
+fn close_ports_of_others(host_ports: &HostPorts, live: &BTreeSet<String>) -> Result<(), NetworkError> {
+    let mut first = Ok(());
+    for pod in host_ports.owners()?.difference(live) {
+        // Only the first error is reported; the next collection retries all of them.
+        let closed = host_ports.close(pod);
+        first = first.and(closed);
+    }
+    first.and(host_ports.repair())
+}
+
+/// Sets the loopback device of a namespace up.
+fn loopback_up(netns: &Path) -> Result<(), NetworkError> {
+    let file = File::open(netns).map_err(|source| NetworkError::Netns {
+        path: netns.to_path_buf(),
+        source,
+    })?;
+    Netlink::open_in(file.as_fd())
+        .and_then(|mut netlink| netlink.execute(&[pausa_netlink::Request::SetUp { index: LOOPBACK }]))
+        .map_err(|source| NetworkError::Link {
+            step: "set the pod's loopback device up",
+            source,
+        })
 }
 
 /// An attachment on its way to the caller. If it is dropped before, it is undone.

@@ -53,7 +53,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         cgroup_driver = driver.as_str_name(),
         "serving"
     );
-    let (images, network) = (pods.services().images.clone(), pods.services().network.clone());
+    let images = pods.services().images.clone();
     let builtin = v1::RuntimeHandlerFeatures {
         recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
         user_namespaces: user_namespaces(&images).await,
@@ -75,7 +75,6 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     served?;
     // The leases end with this process, but the containers that hold them do not.
     images.close();
-    network.settle().await;
     tracing::info!("stopped");
     if let Some(traces) = traces {
         // An error has been logged; a panic is one of a library that has nothing to do any more.

@@ -147,6 +147,7 @@ fn network_config(config: &Config) -> NetworkConfig {
     let bridge = &config.network.bridge;
     NetworkConfig {
         mode: config.network.mode,
+        in_process: config.network.in_process.clone(),
         cni_conf_dir: config.cni.conf_dir.clone(),
         cni_bin_dirs: config.cni.bin_dir.clone(),
         cni_cache_dir: config.cni.cache_dir.clone(),
@@ -154,6 +155,7 @@ fn network_config(config: &Config) -> NetworkConfig {
         bridge: BridgeConfig {
             name: config.bridge_name(),
             subnet: bridge.subnet,
+            subnet_v6: bridge.subnet_v6,
             state_dir: config.root.join("network"),
             mtu: (bridge.mtu != 0).then_some(bridge.mtu),
             masquerade: bridge.masquerade,

@@ -1,10 +1,9 @@
 //! Errors of the network.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use pausa_sys::AtomicFileError;
 
 use crate::error::{ErrorKind, Kinded, chain};
@@ -57,18 +56,10 @@ pub enum NetworkError {
         #[source]
         source: pausa_netlink::Error,
     },
-    /// The name of our bridge belongs to something else.
-    #[error("interface {name} is of kind {kind:?}, not a bridge; remove it or set another bridge name")]
-    NotABridge { name: String, kind: String },
-    /// A link was deleted right after it was created.
-    #[error("interface {name} vanished while it was being set up")]
-    LinkVanished { name: String },
-    #[error("no free address in {subnet}; give the bridge a larger subnet or remove pods")]
-    PoolExhausted { subnet: Ipv4Net },
-    /// The subnet is too small for a gateway and a pod.
-    #[error("bridge subnet {subnet} is too small, use /30 or larger")]
-    SubnetTooSmall { subnet: Ipv4Net },
-    /// A file of the bridge's state cannot be used.
+    /// The range has no room for a gateway and a pod.
+    #[error("pod range {subnet} is too small, use one with at least four addresses")]
+    SubnetTooSmall { subnet: IpNet },
+    /// A file of the network's state cannot be used.
     #[error("cannot {operation} {}", path.display())]
     State {
         operation: &'static str,
@@ -79,12 +70,20 @@ pub enum NetworkError {
     /// A firewall program could not be run, or refused our rules.
     #[error("cannot change the firewall's rules")]
     Firewall(#[from] ToolError),
+    /// The kernel refused a change to our tables.
+    #[error("cannot change the firewall's rules")]
+    Netfilter {
+        #[source]
+        source: pausa_netfilter::Error,
+    },
     /// Another pod has the host port.
-    #[error("host port {port}/{protocol} for {address} is taken by another pod")]
+    #[error("host port {port}/{protocol} is taken by pod {owner} ({id})")]
     PortTaken {
         port: u16,
         protocol: &'static str,
-        address: Ipv4Addr,
+        /// Namespace and name.
+        owner: String,
+        id: String,
     },
     /// The pod asks for host ports and there is no firewall program.
     #[error("pod {pod} asks for host ports, but neither nft nor iptables works here: install nftables")]
@@ -100,7 +99,7 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
-    /// A file of the bridge's that could not be replaced.
+    /// A file of ours that could not be replaced.
     pub(super) fn unreplaced(error: AtomicFileError) -> Self {
         Self::State {
             operation: error.operation,
@@ -125,7 +124,7 @@ impl Kinded for NetworkError {
         match self {
             Self::NotReady { .. } => ErrorKind::Unavailable,
             Self::InvalidPod { .. } => ErrorKind::InvalidArgument,
-            Self::PoolExhausted { .. } | Self::PortTaken { .. } => ErrorKind::ResourceExhausted,
+            Self::PortTaken { .. } => ErrorKind::ResourceExhausted,
             Self::Cni { source, .. } => of_cni(source),
             Self::NoFirewall { .. } => ErrorKind::FailedPrecondition,
             Self::NotUndone { cause, .. } => cause.kind(),

@@ -1,13 +1,14 @@
-//! Masquerading, forwarding and host ports of the built-in bridge.
+//! The rules of this daemon: host ports, and forwarding and masquerading for the built-in network.
 //!
-//! There is one nftables table per bridge, named after it: base rules that do not depend on pods, and two maps from host
-//! port to pod, so that a host port is one element to add or delete. If nft is missing or does not work, iptables does
-//! the same with a rule per port ([`iptables`]); with neither, pods still reach each other and the host.
+//! There is one nftables table per family, named after the instance: base rules that do not depend on pods, and maps from
+//! host port to pod, so that a host port is one element to add or delete. The base rules are made with nft(8), once; elements
+//! over netlink. If nft is missing or does not work, iptables does the same with a rule per port ([`iptables`]); with
+//! neither, pods still reach each other and the host.
 //!
 //! [`Firewall::install`] is idempotent: it replaces the base rules in one transaction and restores the recorded ports.
 //!
-//! Packets to 127.0.0.0/8 from the bridge are dropped: `route_localnet`, which host ports need for local clients, would
-//! otherwise open the host's loopback to the pods.
+//! Packets to 127.0.0.0/8 that come in over a link with `route_localnet`, which host ports need for local clients, are
+//! dropped: they would reach the host's loopback.
 
 mod iptables;
 mod nft;
@@ -15,16 +16,17 @@ mod nft;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use super::NetworkError;
-use super::ports::{HostPort, PortRecords};
+use super::error::NetworkError;
+use super::host_ports::HostPort;
 use super::sysctl;
 use crate::error::chain;
-use crate::tool::{self, ToolError};
+use crate::tool;
 
 /// What may happen without a sysctl.
 const DROPPED: &str = "traffic of pods may be dropped";
@@ -32,60 +34,116 @@ const DROPPED: &str = "traffic of pods may be dropped";
 #[derive(Debug)]
 pub(super) struct Firewall {
     rules: Rules,
-    installed: Mutex<Option<Installed>>,
+    installed: Mutex<Installed>,
 }
 
-/// The configuration of the rules.
+/// What the rules are made from.
 #[derive(Debug)]
-struct Rules {
-    bridge: String,
-    masquerade: bool,
+pub(super) struct Rules {
+    /// What distinguishes the daemons of a node: the name of the bridge.
+    pub(super) instance: String,
+    /// Whether traffic that leaves the built-in network gets the node's address.
+    pub(super) masquerade: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A family of addresses; each has tables and programs of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+/// What is installed of each family.
+#[derive(Debug, Clone, Default)]
 struct Installed {
+    v4: Option<Base>,
+    v6: Option<Base>,
+}
+
+/// The base rules of a family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Base {
     tool: Tool,
-    subnet: Ipv4Net,
+    /// Of the built-in network.
+    subnet: Option<IpNet>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Tool {
-    Nft(PathBuf),
+    Nft,
     Iptables(PathBuf),
     Nothing,
 }
 
+impl Family {
+    const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+impl Installed {
+    const fn of(&mut self, family: Family) -> &mut Option<Base> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+}
+
 impl Firewall {
-    pub(super) fn new(bridge: &str, masquerade: bool) -> Self {
+    pub(super) fn new(rules: Rules) -> Self {
         Self {
-            rules: Rules {
-                bridge: bridge.to_owned(),
-                masquerade,
-            },
+            rules,
             installed: Mutex::default(),
         }
     }
 
-    /// Installs the base rules unless they are installed for this subnet.
-    pub(super) fn ensure(&self, subnet: Ipv4Net, records: &PortRecords) -> Result<(), NetworkError> {
-        match self.installed() {
-            Some(installed) if installed.subnet == subnet => Ok(()),
-            _ => self.install(subnet, records),
+    /// Installs the base rules for a subnet of the built-in network, unless they are installed. `recorded` are the host ports
+    /// of all pods.
+    pub(super) fn ensure(
+        &self,
+        subnet: IpNet,
+        recorded: impl FnOnce() -> Result<Vec<HostPort>, NetworkError>,
+    ) -> Result<(), NetworkError> {
+        let family = Family::of(subnet.addr());
+        match self.base(family) {
+            Some(base) if base.subnet == Some(subnet) => Ok(()),
+            _ => self.install(family, Some(subnet), &recorded()?),
         }
     }
 
-    pub(super) fn is_installed(&self) -> bool {
-        self.installed().is_some()
+    /// Installs again what is installed, in case somebody has removed it.
+    pub(super) fn repair(&self, recorded: &[HostPort]) -> Result<(), NetworkError> {
+        for family in [Family::V4, Family::V6] {
+            if let Some(base) = self.base(family) {
+                self.install(family, base.subnet, recorded)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Installs the base rules and the recorded ports.
-    pub(super) fn install(&self, subnet: Ipv4Net, records: &PortRecords) -> Result<(), NetworkError> {
-        sysctl::set("ipv4/ip_forward", "1", DROPPED);
-        let first_time = self.installed().is_none();
-        let tool = self.install_base(subnet, first_time);
-        for port in records.all()? {
+    fn install(
+        &self,
+        family: Family,
+        subnet: Option<IpNet>,
+        recorded: &[HostPort],
+    ) -> Result<(), NetworkError> {
+        let forwarding = match family {
+            Family::V4 => "ipv4/ip_forward",
+            Family::V6 => "ipv6/conf/all/forwarding",
+        };
+        sysctl::set(forwarding, "1", DROPPED);
+        let first_time = self.base(family).is_none();
+        let tool = self.install_base(family, subnet, first_time);
+        for port in recorded {
+            if Family::of(port.address) != family {
+                continue;
+            }
             // Another pod may have the port now, and keeps it; the record is removed with its own pod.
-            if let Err(error) = self.add(&tool, std::slice::from_ref(&port)) {
+            if let Err(error) = self.add(&tool, std::slice::from_ref(port)) {
                 tracing::debug!(
                     port = port.host_port,
                     error = chain(&error),
@@ -93,27 +151,27 @@ impl Firewall {
                 );
             }
         }
-        *self.installed.lock() = Some(Installed { tool, subnet });
+        *self.installed.lock().of(family) = Some(Base { tool, subnet });
         Ok(())
     }
 
-    fn install_base(&self, subnet: Ipv4Net, warn: bool) -> Tool {
+    fn install_base(&self, family: Family, subnet: Option<IpNet>, warn: bool) -> Tool {
         let mut reasons = Vec::new();
         if let Some(path) = tool::find("nft") {
-            match nft::install(&path, &self.rules, subnet) {
-                Ok(()) => return Tool::Nft(path),
+            match nft::install(&path, &self.rules, family, subnet) {
+                Ok(()) => return Tool::Nft,
                 Err(error) => reasons.push(chain(&error)),
             }
         }
-        if let Some(path) = tool::find("iptables") {
-            match iptables::install(&path, &self.rules, subnet) {
+        if let Some(path) = tool::find(iptables::program(family)) {
+            match iptables::install(&path, &self.rules, family, subnet) {
                 Ok(()) => return Tool::Iptables(path),
                 Err(error) => reasons.push(chain(&error)),
             }
         }
         if warn {
             tracing::warn!(
-                bridge = self.rules.bridge,
+                instance = self.rules.instance,
                 reasons = reasons.join("; "),
                 "neither nft nor iptables works: pods reach each other and this host only, and host ports fail"
             );
@@ -121,61 +179,98 @@ impl Firewall {
         Tool::Nothing
     }
 
-    /// Opens the host ports of a pod.
+    /// Opens the host ports of a pod, which local clients reach over `link`.
     pub(super) fn open(
         &self,
         pod: &str,
+        link: Option<&str>,
         ports: &[HostPort],
-        subnet: Ipv4Net,
-        records: &PortRecords,
+        recorded: impl Fn() -> Result<Vec<HostPort>, NetworkError>,
     ) -> Result<(), NetworkError> {
-        let route_localnet = format!("ipv4/conf/{}/route_localnet", self.rules.bridge);
-        sysctl::set(&route_localnet, "1", DROPPED);
-        let tool = self.tool();
-        if tool == Tool::Nothing {
-            return Err(NetworkError::NoFirewall { pod: pod.to_owned() });
-        }
-        let outcome = self.add(&tool, ports);
-        match outcome {
-            // The rules were flushed: install them again, and this pod's recorded ports with them.
-            Err(NetworkError::Firewall(ToolError::Refused { .. })) => {
-                self.install(subnet, records)?;
-                self.add(&self.tool(), ports)
+        for family in [Family::V4, Family::V6] {
+            let ports: Vec<HostPort> = ports
+                .iter()
+                .filter(|port| Family::of(port.address) == family)
+                .cloned()
+                .collect();
+            if ports.is_empty() {
+                continue;
             }
-            outcome => outcome,
+            if self.base(family).is_none() {
+                self.install(family, None, &recorded()?)?;
+            }
+            let base = self.base(family);
+            let tool = base.as_ref().map_or(Tool::Nothing, |base| base.tool.clone());
+            if tool == Tool::Nothing {
+                return Err(NetworkError::NoFirewall { pod: pod.to_owned() });
+            }
+            let add = |tool: &Tool| {
+                self.add(tool, &ports)?;
+                match link.filter(|_| family == Family::V4) {
+                    Some(link) => self.route_localnet(tool, link),
+                    None => Ok(()),
+                }
+            };
+            match add(&tool) {
+                // The rules were flushed: install them again, and this pod's recorded ports with them.
+                Err(NetworkError::Firewall(_) | NetworkError::Netfilter { .. }) => {
+                    let subnet = base.and_then(|base| base.subnet);
+                    self.install(family, subnet, &recorded()?)?;
+                    let base = self.base(family);
+                    add(&base.map_or(Tool::Nothing, |base| base.tool))?;
+                }
+                outcome => outcome?,
+            }
         }
+        Ok(())
+    }
+
+    /// Lets packets with addresses of the loopback out over a link, and takes none in.
+    fn route_localnet(&self, tool: &Tool, link: &str) -> Result<(), NetworkError> {
+        match tool {
+            Tool::Nft => nft::guard(&self.rules, link)?,
+            Tool::Iptables(path) => iptables::guard(path, link)?,
+            Tool::Nothing => {}
+        }
+        sysctl::set(&format!("ipv4/conf/{link}/route_localnet"), "1", DROPPED);
+        Ok(())
     }
 
     /// Closes host ports; missing ones and those of another pod are left alone.
     pub(super) fn close(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
-        let tool = match self.installed() {
-            Some(installed) => installed.tool,
-            // This daemon has not attached a pod yet: the ports are an earlier daemon's.
-            None => tool::find("nft")
-                .map(Tool::Nft)
-                .or_else(|| tool::find("iptables").map(Tool::Iptables))
-                .unwrap_or(Tool::Nothing),
-        };
-        match &tool {
-            Tool::Nft(path) => nft::close(path, &self.rules, ports),
-            Tool::Iptables(path) => iptables::close(path, &self.rules, ports),
-            Tool::Nothing => Ok(()),
+        for family in [Family::V4, Family::V6] {
+            let ports: Vec<HostPort> = ports
+                .iter()
+                .filter(|port| Family::of(port.address) == family)
+                .cloned()
+                .collect();
+            if ports.is_empty() {
+                continue;
+            }
+            let tool = match self.base(family) {
+                Some(base) => base.tool,
+                // This daemon has opened no port yet: these are an earlier daemon's.
+                None if tool::find("nft").is_some() => Tool::Nft,
+                None => tool::find(iptables::program(family)).map_or(Tool::Nothing, Tool::Iptables),
+            };
+            match &tool {
+                Tool::Nft => nft::close(&self.rules, &ports)?,
+                Tool::Iptables(path) => iptables::close(path, &self.rules, &ports)?,
+                Tool::Nothing => {}
+            }
         }
+        Ok(())
     }
 
     fn add(&self, tool: &Tool, ports: &[HostPort]) -> Result<(), NetworkError> {
         match tool {
-            Tool::Nft(path) => nft::open(path, &self.rules, ports),
+            Tool::Nft => nft::open(&self.rules, ports),
             Tool::Iptables(path) => iptables::open(path, &self.rules, ports),
             Tool::Nothing => Ok(()),
         }
     }
 
-    fn installed(&self) -> Option<Installed> {
-        self.installed.lock().clone()
-    }
-
-    fn tool(&self) -> Tool {
-        self.installed().map_or(Tool::Nothing, |installed| installed.tool)
+    fn base(&self, family: Family) -> Option<Base> {
+        self.installed.lock().of(family).clone()
     }
 }

@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::InProcessPlugins;
 
 /// A namespace bound to a file, as the sandbox makes them.
 struct Netns {
@@ -87,6 +88,7 @@ impl Node {
     fn config(&self, mode: NetworkMode) -> NetworkConfig {
         NetworkConfig {
             mode,
+            in_process: InProcessPlugins::default(),
             cni_conf_dir: self.path("net.d"),
             cni_bin_dirs: vec![PathBuf::from("/usr/lib/cni"), self.path("bin")],
             cni_cache_dir: self.path("cni"),
@@ -94,6 +96,7 @@ impl Node {
             bridge: BridgeConfig {
                 name: "ptest0".to_owned(),
                 subnet: "10.123.0.0/24".parse().unwrap(),
+                subnet_v6: None,
                 state_dir: self.path("network"),
                 mtu: None,
                 masquerade: true,

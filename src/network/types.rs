@@ -9,15 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::bridge::BridgeConfig;
+use super::built_in::BridgeConfig;
 use super::error::NetworkError;
 use super::files::DnsConfig;
-use crate::config::NetworkMode;
+use crate::config::{InProcessPlugins, NetworkMode};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkConfig {
     pub mode: NetworkMode,
+    /// Plugin types that are not run as processes. The built-in network has no others.
+    pub in_process: InProcessPlugins,
     pub cni_conf_dir: PathBuf,
     /// Directories of CNI plugins, in order of preference.
     pub cni_bin_dirs: Vec<PathBuf>,
@@ -32,6 +34,7 @@ impl Default for NetworkConfig {
     fn default() -> Self {
         Self {
             mode: NetworkMode::default(),
+            in_process: InProcessPlugins::default(),
             cni_conf_dir: PathBuf::from("/etc/cni/net.d"),
             cni_bin_dirs: vec![PathBuf::from("/opt/cni/bin"), PathBuf::from("/usr/lib/cni")],
             cni_cache_dir: PathBuf::from("/var/lib/cni"),

@@ -298,13 +298,7 @@ fn set_gateways(
     let owner = of_vlan.as_ref().unwrap_or(bridge);
     for ip in &result.ips {
         let Some(gateway) = ip.gateway else { continue };
-        ensure_address(
-            host,
-            owner,
-            gateway,
-            ip.address.prefix_len(),
-            config.force_address,
-        )?;
+        ensure_address(host, owner, gateway, ip.address.prefix_len(), config)?;
         interface::enable_forwarding(gateway)?;
     }
     Ok(of_vlan.map(|link| Interface {
@@ -342,13 +336,13 @@ fn ensure_vlan_interface(host: &mut Netlink, bridge: &Link, config: &Config) -> 
     Ok(link)
 }
 
-/// Gives a link an address. Another one of the same network is a conflict, which `force` resolves.
+/// Gives a link an address. Another one of the same network is a conflict, which `forceAddress` resolves.
 fn ensure_address(
     host: &mut Netlink,
     link: &Link,
     address: IpAddr,
     prefix: u8,
-    force: bool,
+    config: &Config,
 ) -> Result<(), Failure> {
     let step = || {
         failed(format!(
@@ -365,16 +359,16 @@ fn ensure_address(
         return Ok(());
     }
     let mut requests = Vec::new();
-    for other in known
+    let others = known
         .iter()
-        .filter(|known| known.address.is_ipv4() == address.is_ipv4())
-    {
+        .filter(|known| known.address.is_ipv4() == address.is_ipv4() && !config.keep_addresses);
+    for other in others {
         let overlaps = IpNet::new(other.address, other.prefix)
             .is_ok_and(|other| other.contains(&address) || net.contains(&other.addr()));
         if address.is_ipv6() && !overlaps {
             continue;
         }
-        if !force {
+        if !config.force_address {
             return Err(Failure::internal(format!(
                 "{} has the address {}/{} already, not {net}; `forceAddress` replaces it",
                 link.name, other.address, other.prefix

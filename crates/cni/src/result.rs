@@ -208,7 +208,7 @@ impl AddResult {
     ///
     /// An address without an interface belongs to it too: with one interface per chain there is no other.
     #[must_use]
-    pub fn addresses_of(&self, if_name: &str) -> Vec<IpAddr> {
+    pub fn addresses_of(&self, if_name: &str) -> Vec<IpNet> {
         let in_pod = |at: i64| {
             let interface = usize::try_from(at).ok().and_then(|at| self.interfaces.get(at));
             interface.is_some_and(|interface| interface.name == if_name && !interface.sandbox.is_empty())
@@ -216,7 +216,7 @@ impl AddResult {
         self.ips
             .iter()
             .filter(|ip| ip.interface.is_none_or(in_pod))
-            .map(|ip| ip.address.addr())
+            .map(|ip| ip.address)
             .collect()
     }
 }

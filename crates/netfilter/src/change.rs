@@ -21,6 +21,8 @@ const NEW_TABLE: u16 = kind(0);
 const NEW_CHAIN: u16 = kind(3);
 const DELETE_CHAIN: u16 = kind(5);
 const DELETE_RULE: u16 = kind(8);
+const NEW_ELEMENT: u16 = kind(12);
+const DELETE_ELEMENT: u16 = kind(14);
 
 /// A change to tables, chains or rules.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,17 @@ pub enum Change<'a> {
         chain: Chain<'a>,
         handle: u64,
     },
+    /// Adds an element to a set or map, unless there is one. One with the same key and other data is a conflict
+    /// ([`ErrorKind::Exists`](crate::ErrorKind::Exists)).
+    AddElement {
+        set: Set<'a>,
+        element: Element<'a>,
+    },
+    /// Deletes the element with this key.
+    DeleteElement {
+        set: Set<'a>,
+        element: Element<'a>,
+    },
     /// Deletes all rules of a chain.
     Flush {
         chain: Chain<'a>,
@@ -68,6 +81,26 @@ pub enum Change<'a> {
     DeleteChain {
         chain: Chain<'a>,
     },
+}
+
+/// A set or map of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
+pub struct Set<'a> {
+    pub family: Family,
+    pub table: &'a str,
+    pub name: &'a str,
+}
+
+/// An element of a set or map. Each field of a concatenation takes a multiple of four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Element<'a> {
+    /// The key, or the first one of a range.
+    pub key: &'a [u8],
+    /// The last key of a range.
+    pub key_end: Option<&'a [u8]>,
+    /// What a map has for the key.
+    pub data: Option<&'a [u8]>,
 }
 
 /// Where packets come to a chain, with the kernel's numbers.
@@ -199,6 +232,16 @@ impl Change<'_> {
                     user_data(7, rule.comment.as_deref(), messages);
                 });
             }
+            Self::AddElement { set, element } => {
+                messages.push(header(NEW_ELEMENT, CREATE, set.family), |messages| {
+                    element.write(set, messages);
+                });
+            }
+            Self::DeleteElement { set, element } => {
+                messages.push(header(DELETE_ELEMENT, 0, set.family), |messages| {
+                    element.write(set, messages);
+                });
+            }
             Self::DeleteRule { chain, handle } => {
                 messages.push(header(DELETE_RULE, 0, chain.family), |messages| {
                     messages.text(TABLE, chain.table);
@@ -217,6 +260,25 @@ impl Change<'_> {
     }
 }
 
+impl Element<'_> {
+    fn write(&self, set: &Set<'_>, messages: &mut Messages) {
+        /// `NFTA_DATA_VALUE`
+        const VALUE: u16 = 1;
+        messages.text(1, set.table);
+        messages.text(2, set.name);
+        messages.nest(3, |messages| {
+            messages.nest(1, |messages| {
+                let fields = [(1, Some(self.key)), (2, self.data), (10, self.key_end)];
+                for (kind, value) in fields {
+                    if let Some(value) = value {
+                        messages.nest(kind, |messages| messages.bytes(VALUE, value));
+                    }
+                }
+            });
+        });
+    }
+}
+
 /// A comment as nft(8) stores it. Longer ones than it allows are cut at a character.
 fn user_data(comment: &str) -> Vec<u8> {
     /// `NFTNL_UDATA_COMMENT_MAXLEN`
@@ -231,6 +293,12 @@ fn user_data(comment: &str) -> Vec<u8> {
     data
 }
 
+impl fmt::Display for Set<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.name)
+    }
+}
+
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -239,6 +307,8 @@ impl fmt::Display for Change<'_> {
                 write!(f, "add chain {chain}")
             }
             Self::AddRule { chain, .. } => write!(f, "add a rule to chain {chain}"),
+            Self::AddElement { set, .. } => write!(f, "add an element to set {set}"),
+            Self::DeleteElement { set, .. } => write!(f, "delete an element of set {set}"),
             Self::DeleteRule { chain, handle } => write!(f, "delete rule {handle} of chain {chain}"),
             Self::Flush { chain } => write!(f, "delete the rules of chain {chain}"),
             Self::DeleteChain { chain } => write!(f, "delete chain {chain}"),

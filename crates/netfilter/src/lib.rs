@@ -17,7 +17,7 @@ mod message;
 mod reply;
 mod socket;
 
-pub use change::{Change, Hook, NewRule, Place};
+pub use change::{Change, Element, Hook, NewRule, Place, Set};
 pub use error::{Error, ErrorKind};
 pub use expression::{Expression, Extension, Verdict};
 pub use reply::Rule;

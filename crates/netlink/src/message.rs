@@ -156,6 +156,22 @@ pub(crate) fn link_query(name: &str, sequence: u32) -> Vec<u8> {
     encode(RouteNetlinkMessage::GetLink(named(name)), 0, sequence)
 }
 
+/// Queries one link by index.
+pub(crate) fn link_by_index_query(index: u32, sequence: u32) -> Vec<u8> {
+    encode(RouteNetlinkMessage::GetLink(indexed(index)), 0, sequence)
+}
+
+/// Queries the route that a packet to an address takes.
+pub(crate) fn route_to_query(address: IpAddr, sequence: u32) -> Vec<u8> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message
+        .attributes
+        .push(RouteAttribute::Destination(address.into()));
+    encode(RouteNetlinkMessage::GetRoute(message), 0, sequence)
+}
+
 pub(crate) fn links_query(sequence: u32) -> Vec<u8> {
     encode(
         RouteNetlinkMessage::GetLink(LinkMessage::default()),

@@ -4,6 +4,7 @@
 //! are queued. A receive timeout turns a lost answer into an error instead of a hang.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -205,18 +206,53 @@ impl Netlink {
     /// # Errors
     /// If the kernel does not answer. A missing link is `None`.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>, Error> {
-        let describe = || format!("look up link {name}");
+        let query = |sequence| message::link_query(name, sequence);
+        self.get(|| format!("look up link {name}"), RTM_NEWLINK, query, Link::parse)
+    }
+
+    /// The link with this index.
+    ///
+    /// # Errors
+    /// If the kernel does not answer. A missing link is `None`.
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>, Error> {
+        let query = |sequence| message::link_by_index_query(index, sequence);
+        self.get(
+            || format!("look up link {index}"),
+            RTM_NEWLINK,
+            query,
+            Link::parse,
+        )
+    }
+
+    /// The index of the link that packets to an address leave over.
+    ///
+    /// # Errors
+    /// If the kernel does not answer, or the address cannot be reached.
+    pub fn route_to(&mut self, address: IpAddr) -> Result<Option<u32>, Error> {
+        let query = |sequence| message::route_to_query(address, sequence);
+        let describe = || format!("look up the route to {address}");
+        let route = self.get(describe, RTM_NEWROUTE, query, KnownRoute::parse)?;
+        Ok(route.and_then(|route| route.index))
+    }
+
+    fn get<T>(
+        &mut self,
+        describe: impl Fn() -> String,
+        kind: u16,
+        query: impl Fn(u32) -> Vec<u8>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
         self.sequence = self.sequence.wrapping_add(1);
         let (sequence, mut found, mut outcome, mut answered) = (self.sequence, None, Ok(()), false);
-        self.send(&message::link_query(name, sequence))?;
+        self.send(&query(sequence))?;
         while !answered {
             self.receive(&describe(), |answer| {
                 if answer.sequence == sequence {
                     answered = true;
-                    match answer.kind {
-                        NLMSG_ERROR => outcome = refusal(answer.payload, describe),
-                        RTM_NEWLINK => found = Link::parse(answer.payload),
-                        _ => {}
+                    if answer.kind == NLMSG_ERROR {
+                        outcome = refusal(answer.payload, &describe);
+                    } else if answer.kind == kind {
+                        found = parse(answer.payload);
                     }
                 }
                 Ok(())

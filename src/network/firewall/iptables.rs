@@ -1,68 +1,85 @@
 //! The rules for iptables, for nodes without nft: two chains of our own in the nat table, and a rule per host port.
 //! A rule is added only if it is missing and deleted until it is missing, so that both can be repeated.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use super::super::NetworkError;
-use super::super::ports::HostPort;
-use super::Rules;
+use super::{Family, Rules};
+use crate::network::error::NetworkError;
+use crate::network::host_ports::HostPort;
 use crate::tool;
 
 /// A bound for the copies of one rule.
 const MOST_COPIES: u32 = 16;
 
-pub(super) fn install(iptables: &Path, rules: &Rules, subnet: Ipv4Net) -> Result<(), NetworkError> {
+/// The program of a family.
+pub(super) const fn program(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    }
+}
+
+pub(super) fn install(
+    iptables: &Path,
+    rules: &Rules,
+    family: Family,
+    subnet: Option<IpNet>,
+) -> Result<(), NetworkError> {
     let (ports, post) = chains(rules);
-    let (bridge, subnet) = (rules.bridge.as_str(), subnet.to_string());
     for chain in [&ports, &post] {
         if run(iptables, &["-t", "nat", "-L", chain, "-n"]).is_err() {
             run(iptables, &["-t", "nat", "-N", chain])?;
         }
     }
-    run(iptables, &["-t", "nat", "-F", &post])?;
     let local = ["-m", "addrtype", "--dst-type", "LOCAL", "-j", ports.as_str()];
-    ensure(
-        iptables,
-        "raw",
-        "PREROUTING",
-        &["-i", bridge, "-d", "127.0.0.0/8", "-j", "DROP"],
-    )?;
     ensure(iptables, "nat", "PREROUTING", &local)?;
     ensure(iptables, "nat", "OUTPUT", &local)?;
     ensure(iptables, "nat", "POSTROUTING", &["-j", &post])?;
     let masquerade =
         |matches: &[&str]| ensure(iptables, "nat", &post, &[matches, &["-j", "MASQUERADE"]].concat());
-    masquerade(&["-o", bridge, "-s", "127.0.0.0/8"])?;
-    masquerade(&[
-        "-o",
-        bridge,
-        "-s",
-        &subnet,
-        "-m",
-        "conntrack",
-        "--ctstate",
-        "DNAT",
-    ])?;
-    if rules.masquerade {
-        masquerade(&["!", "-o", bridge, "-s", &subnet, "!", "-d", "224.0.0.0/4"])?;
+    let forwarded = ["-m", "conntrack", "--ctstate", "DNAT"];
+    if family == Family::V4 {
+        masquerade(&[&["-s", "127.0.0.0/8"], &forwarded[..]].concat())?;
+    }
+    if let Some(subnet) = subnet {
+        let (bridge, subnet) = (rules.instance.as_str(), subnet.to_string());
+        masquerade(&[&["-o", bridge, "-s", &subnet], &forwarded[..]].concat())?;
+        if rules.masquerade {
+            let multicast = match family {
+                Family::V4 => "224.0.0.0/4",
+                Family::V6 => "ff00::/8",
+            };
+            masquerade(&["!", "-o", bridge, "-s", &subnet, "!", "-d", multicast])?;
+        }
     }
     Ok(())
 }
 
+/// Takes nothing to the loopback's addresses in over a link.
+pub(super) fn guard(iptables: &Path, link: &str) -> Result<(), NetworkError> {
+    let rule = ["-i", link, "-d", "127.0.0.0/8", "-j", "DROP"];
+    ensure(iptables, "raw", "PREROUTING", &rule)
+}
+
 pub(super) fn open(iptables: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
-    let (chain, _) = chains(rules);
+    let (chain, post) = chains(rules);
     for port in ports {
         ensure(iptables, "nat", &chain, &as_strs(&rule(port)))?;
+    }
+    if let Some(neighbours) = ports.first().and_then(neighbours) {
+        ensure(iptables, "nat", &post, &as_strs(&neighbours))?;
     }
     Ok(())
 }
 
 pub(super) fn close(iptables: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
-    let (chain, _) = chains(rules);
-    for port in ports {
-        let rule = rule(port);
+    let (chain, post) = chains(rules);
+    let of_ports = ports.iter().map(|port| (&chain, rule(port)));
+    let of_pod = ports.first().and_then(neighbours).map(|rule| (&post, rule));
+    for (chain, rule) in of_ports.chain(of_pod) {
         let with = |verb| [&["-t", "nat", verb, chain.as_str()], as_strs(&rule).as_slice()].concat();
         for _ in 0..MOST_COPIES {
             if run(iptables, &with("-C")).is_err() {
@@ -74,11 +91,29 @@ pub(super) fn close(iptables: &Path, rules: &Rules, ports: &[HostPort]) -> Resul
     Ok(())
 }
 
-/// Names of our chains; at most 28 bytes, of which the bridge has 15.
+/// What comes from the pod's network through a host port has to return through the host.
+fn neighbours(port: &HostPort) -> Option<Vec<String>> {
+    let network = port.network?.to_string();
+    let address = port.address.to_string();
+    let matches = [
+        "-s",
+        &network,
+        "-d",
+        &address,
+        "-m",
+        "conntrack",
+        "--ctstate",
+        "DNAT",
+    ];
+    let words = matches.iter().chain(&["-j", "MASQUERADE"]);
+    Some(words.map(|word| (*word).to_owned()).collect())
+}
+
+/// Names of our chains; at most 28 bytes, of which the instance has 15.
 fn chains(rules: &Rules) -> (String, String) {
     (
-        format!("PAUSA-DN-{}", rules.bridge),
-        format!("PAUSA-PO-{}", rules.bridge),
+        format!("PAUSA-DN-{}", rules.instance),
+        format!("PAUSA-PO-{}", rules.instance),
     )
 }
 
@@ -88,7 +123,7 @@ fn rule(port: &HostPort) -> Vec<String> {
     if let Some(ip) = port.host_ip {
         rule.extend(["-d".to_owned(), ip.to_string()]);
     }
-    let target = format!("{}:{}", port.address, port.container_port);
+    let target = SocketAddr::new(port.address, port.container_port).to_string();
     let host_port = port.host_port.to_string();
     rule.extend(
         [

@@ -1,91 +1,63 @@
-//! The rules for nftables. Each call of nft is one transaction; adding an existing element is not an error.
+//! The rules for nftables. The base rules are one transaction of nft(8); elements are changed over netlink. Adding an
+//! existing element is not an error.
 //!
 //! See nft(8). Maps with concatenated keys need nft 0.9.4 and kernel 5.6.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use pausa_netfilter::{Change, Element, ErrorKind, Netfilter, Set};
 
-use super::super::NetworkError;
-use super::super::ports::HostPort;
-use super::Rules;
-use crate::tool::{self, ToolError};
+use super::{Family, Rules};
+use crate::network::error::NetworkError;
+use crate::network::host_ports::HostPort;
+use crate::network::types::Protocol;
+use crate::tool;
 
 /// From host port to pod, for all addresses of the host.
 const ANYWHERE: &str = "host_ports";
 /// The same for one address of the host.
 const AT_ADDRESS: &str = "host_ports_at";
+/// A network, and the address of a pod in it that has host ports.
+const NEIGHBOURS: &str = "neighbours";
+/// Links with `route_localnet`.
+const GUARDED: &str = "guarded";
+/// `IFNAMSIZ`
+const NAME_LENGTH: usize = 16;
 
-pub(super) fn install(nft: &Path, rules: &Rules, subnet: Ipv4Net) -> Result<(), NetworkError> {
-    let mut text = declarations(rules);
-    base_rules(&mut text, rules, subnet);
-    run(nft, &text)
-}
-
-pub(super) fn open(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
-    let mut text = String::new();
-    for port in ports {
-        element(&mut text, "add", rules, port);
-    }
-    match run(nft, &text) {
-        Err(error) if is_foreign(&error) => Err(taken(nft, rules, ports).unwrap_or(error)),
-        outcome => outcome,
-    }
-}
-
-/// Whether the key exists with another target.
-fn is_foreign(error: &NetworkError) -> bool {
-    matches!(error, NetworkError::Firewall(ToolError::Refused { stderr, .. }) if stderr.contains("File exists"))
-}
-
-/// Finds the taken one of several ports.
-fn taken(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Option<NetworkError> {
-    let is_taken = |port: &&HostPort| {
-        let mut text = String::new();
-        element(&mut text, "add", rules, port);
-        // `-c` only checks: the elements are added together or not at all.
-        tool::run(nft, &["-c", "-f", "-"], &text).is_err_and(|error| is_foreign(&error.into()))
-    };
-    ports.iter().find(is_taken).map(|port| NetworkError::PortTaken {
-        port: port.host_port,
-        protocol: port.protocol.as_str(),
-        address: port.address,
-    })
-}
-
-pub(super) fn close(nft: &Path, rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
-    // Adding first makes deleting succeed whether or not the element existed. Adding fails if it has another target;
-    // then it is not ours to delete.
-    let close = |ports: &[HostPort]| {
-        let mut text = declarations(rules);
-        for port in ports {
-            element(&mut text, "add", rules, port);
-            element(&mut text, "delete", rules, port);
-        }
-        run(nft, &text)
-    };
-    match close(ports) {
-        Err(error) if is_foreign(&error) => {}
-        outcome => return outcome,
-    }
-    for port in ports {
-        match close(std::slice::from_ref(port)) {
-            Err(error) if is_foreign(&error) => {}
-            outcome => outcome?,
+impl Family {
+    /// As nft(8) names it.
+    const fn keyword(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
         }
     }
-    Ok(())
+
+    const fn netfilter(self) -> pausa_netfilter::Family {
+        match self {
+            Self::V4 => pausa_netfilter::Family::V4,
+            Self::V6 => pausa_netfilter::Family::V6,
+        }
+    }
 }
 
-fn run(nft: &Path, text: &str) -> Result<(), NetworkError> {
-    Ok(tool::run(nft, &["-f", "-"], text)?)
+pub(super) fn install(
+    nft: &Path,
+    rules: &Rules,
+    family: Family,
+    subnet: Option<IpNet>,
+) -> Result<(), NetworkError> {
+    let text = base_rules(rules, family, subnet);
+    Ok(tool::run(nft, &["-f", "-"], &text)?)
 }
 
-/// The table's name: letters, digits and `_` only, different for different bridges.
+/// The table's name: letters, digits and `_` only, different for different instances.
 fn table(rules: &Rules) -> String {
     let mut name = String::from("pausa_");
-    for byte in rules.bridge.bytes() {
+    for byte in rules.instance.bytes() {
         if byte.is_ascii_alphanumeric() {
             name.push(char::from(byte));
         } else {
@@ -96,71 +68,204 @@ fn table(rules: &Rules) -> String {
     name
 }
 
-fn declarations(rules: &Rules) -> String {
-    let table = table(rules);
-    format!(
-        "add table ip {table}\n\
-         add map ip {table} {ANYWHERE} {{ type inet_proto . inet_service : ipv4_addr . inet_service ; }}\n\
-         add map ip {table} {AT_ADDRESS} \
-         {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service ; }}\n"
-    )
-}
-
-fn base_rules(text: &mut String, rules: &Rules, subnet: Ipv4Net) {
-    let table = table(rules);
-    let bridge = &rules.bridge;
+fn base_rules(rules: &Rules, family: Family, subnet: Option<IpNet>) -> String {
+    let table = format!("{} {}", family.keyword(), table(rules));
+    let address = match family {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
+    };
+    let mut lines = vec![
+        format!("add table {table}"),
+        format!(
+            "add map {table} {ANYWHERE} {{ type inet_proto . inet_service : {address} . inet_service ; }}"
+        ),
+        format!(
+            "add map {table} {AT_ADDRESS} {{ type {address} . inet_proto . inet_service : {address} . inet_service ; }}"
+        ),
+        format!("add set {table} {NEIGHBOURS} {{ type {address} . {address} ; flags interval ; }}"),
+        format!("add set {table} {GUARDED} {{ type ifname ; }}"),
+    ];
     let chains = [
         ("guard", "filter hook prerouting priority -300"),
         ("prerouting", "nat hook prerouting priority -100"),
         ("output", "nat hook output priority -100"),
         ("postrouting", "nat hook postrouting priority 100"),
     ];
-    let mut lines = Vec::new();
     for (chain, hook) in chains {
         lines.push(format!(
-            "add chain ip {table} {chain} {{ type {hook} ; policy accept ; }}"
+            "add chain {table} {chain} {{ type {hook} ; policy accept ; }}"
         ));
-        lines.push(format!("flush chain ip {table} {chain}"));
+        lines.push(format!("flush chain {table} {chain}"));
     }
-    lines.push(format!(
-        "add rule ip {table} guard iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop"
-    ));
-    for chain in ["prerouting", "output"] {
-        let rule = format!("add rule ip {table} {chain} fib daddr type local dnat ip to");
+    if family == Family::V4 {
         lines.push(format!(
-            "{rule} ip daddr . meta l4proto . th dport map @{AT_ADDRESS}"
+            "add rule {table} guard iifname @{GUARDED} ip daddr 127.0.0.0/8 drop"
+        ));
+    }
+    let ip = family.keyword();
+    for chain in ["prerouting", "output"] {
+        let rule = format!("add rule {table} {chain} fib daddr type local dnat {ip} to");
+        lines.push(format!(
+            "{rule} {ip} daddr . meta l4proto . th dport map @{AT_ADDRESS}"
         ));
         lines.push(format!("{rule} meta l4proto . th dport map @{ANYWHERE}"));
     }
-    let rule = format!("add rule ip {table} postrouting");
-    // For local clients and pods that reach a pod through a host port: the answer has to return through the host.
-    lines.push(format!(
-        "{rule} oifname \"{bridge}\" ip saddr 127.0.0.0/8 masquerade"
-    ));
-    lines.push(format!(
-        "{rule} oifname \"{bridge}\" ip saddr {subnet} ct status dnat masquerade"
-    ));
-    if rules.masquerade {
-        lines.push(format!(
-            "{rule} oifname != \"{bridge}\" ip saddr {subnet} ip daddr != 224.0.0.0/4 masquerade"
-        ));
+    let rule = format!("add rule {table} postrouting");
+    // For local clients, and for pods that reach a pod of their network through a host port: the answer has to return
+    // through the host.
+    if family == Family::V4 {
+        lines.push(format!("{rule} ip saddr 127.0.0.0/8 ct status dnat masquerade"));
     }
-    text.push_str(&lines.join("\n"));
+    lines.push(format!(
+        "{rule} {ip} saddr . {ip} daddr @{NEIGHBOURS} ct status dnat masquerade"
+    ));
+    if let Some(subnet) = subnet {
+        let bridge = &rules.instance;
+        lines.push(format!(
+            "{rule} oifname \"{bridge}\" {ip} saddr {subnet} ct status dnat masquerade"
+        ));
+        if rules.masquerade {
+            let multicast = match family {
+                Family::V4 => "224.0.0.0/4",
+                Family::V6 => "ff00::/8",
+            };
+            lines.push(format!(
+                "{rule} oifname != \"{bridge}\" {ip} saddr {subnet} {ip} daddr != {multicast} masquerade"
+            ));
+        }
+    }
+    let mut text = lines.join("\n");
     text.push('\n');
+    text
 }
 
-fn element(text: &mut String, verb: &str, rules: &Rules, port: &HostPort) {
+/// An element of one of our sets and maps. Fields are padded to four bytes.
+#[derive(Debug)]
+struct Entry {
+    set: &'static str,
+    family: Family,
+    key: Vec<u8>,
+    key_end: Option<Vec<u8>>,
+    data: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// From host port to pod.
+    fn of(port: &HostPort) -> Self {
+        let mut key = port.host_ip.map_or_else(Vec::new, octets);
+        key.extend([protocol_number(port.protocol), 0, 0, 0]);
+        key.extend(padded(port.host_port));
+        let mut data = octets(port.address);
+        data.extend(padded(port.container_port));
+        Self {
+            set: if port.host_ip.is_some() {
+                AT_ADDRESS
+            } else {
+                ANYWHERE
+            },
+            family: Family::of(port.address),
+            key,
+            key_end: None,
+            data: Some(data),
+        }
+    }
+
+    /// From the pod's network to the pod.
+    fn neighbours(port: &HostPort) -> Option<Self> {
+        let network = port.network?;
+        let pair = |first: IpAddr| [octets(first), octets(port.address)].concat();
+        Some(Self {
+            set: NEIGHBOURS,
+            family: Family::of(port.address),
+            key: pair(network.network()),
+            key_end: Some(pair(network.broadcast())),
+            data: None,
+        })
+    }
+
+    fn change<'a>(&'a self, table: &'a str, add: bool) -> Change<'a> {
+        let set = Set {
+            family: self.family.netfilter(),
+            table,
+            name: self.set,
+        };
+        let element = Element {
+            key: &self.key,
+            key_end: self.key_end.as_deref(),
+            data: self.data.as_deref(),
+        };
+        if add {
+            Change::AddElement { set, element }
+        } else {
+            Change::DeleteElement { set, element }
+        }
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+const fn padded(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+const fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
+/// The ports of one pod, all of one family: together or none.
+pub(super) fn open(rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
     let table = table(rules);
-    let (map, ip) = match port.host_ip {
-        Some(ip) => (AT_ADDRESS, format!("{ip} . ")),
-        None => (ANYWHERE, String::new()),
+    let entries: Vec<Entry> = ports
+        .iter()
+        .map(Entry::of)
+        .chain(ports.first().and_then(Entry::neighbours))
+        .collect();
+    let changes: Vec<Change<'_>> = entries.iter().map(|entry| entry.change(&table, true)).collect();
+    commit(&changes)
+}
+
+/// Adding first makes deleting succeed whether or not the element existed. Adding fails if it has another target; then it
+/// is not ours to delete.
+pub(super) fn close(rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkError> {
+    let table = table(rules);
+    let of_ports = ports.iter().map(Entry::of);
+    for entry in of_ports.chain(ports.first().and_then(Entry::neighbours)) {
+        let outcome = commit(&[entry.change(&table, true), entry.change(&table, false)]);
+        match outcome {
+            Err(NetworkError::Netfilter { source, .. })
+                if matches!(source.kind(), ErrorKind::Exists | ErrorKind::NotFound) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes nothing to the loopback's addresses in over a link.
+pub(super) fn guard(rules: &Rules, link: &str) -> Result<(), NetworkError> {
+    let mut name = link.as_bytes().to_vec();
+    name.resize(NAME_LENGTH, 0);
+    let entry = Entry {
+        set: GUARDED,
+        family: Family::V4,
+        key: name,
+        key_end: None,
+        data: None,
     };
-    let (protocol, host_port) = (port.protocol.as_str(), port.host_port);
-    let target = format!("{} . {}", port.address, port.container_port);
-    // Writing to a String cannot fail.
-    writeln!(
-        text,
-        "{verb} element ip {table} {map} {{ {ip}{protocol} . {host_port} : {target} }}"
-    )
-    .ok();
+    commit(&[entry.change(&table(rules), true)])
+}
+
+fn commit(changes: &[Change<'_>]) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::Netfilter { source };
+    let mut netfilter = Netfilter::open().map_err(failed)?;
+    netfilter.commit(changes, None).map(drop).map_err(failed)
 }

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::super::super::types::Protocol;
 use super::*;
+use crate::network::types::Protocol;
 
 /// Runs a test in a new network namespace if `program` is there.
 fn alone(program: &str, test: impl FnOnce(PathBuf) + Send + 'static) {
@@ -27,6 +27,7 @@ fn ports() -> [HostPort; 2] {
         host_port: 8080,
         address: [10, 123, 0, 2].into(),
         container_port: 80,
+        network: Some("10.123.0.0/24".parse().unwrap()),
     };
     [
         port.clone(),
@@ -44,7 +45,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
 
 fn rules(bridge: &str) -> Rules {
     Rules {
-        bridge: bridge.to_owned(),
+        instance: bridge.to_owned(),
         masquerade: true,
     }
 }
@@ -53,18 +54,19 @@ fn rules(bridge: &str) -> Rules {
 #[ignore = "needs root"]
 fn iptables_rules_are_made_once_and_go_completely() {
     alone("iptables", |path| {
-        let (rules, subnet) = (rules("ptest-0"), "10.123.0.0/24".parse().unwrap());
+        let (rules, subnet) = (rules("ptest-0"), Some("10.123.0.0/24".parse().unwrap()));
         for _ in 0..2 {
-            iptables::install(&path, &rules, subnet).unwrap();
+            iptables::install(&path, &rules, Family::V4, subnet).unwrap();
             iptables::open(&path, &rules, &ports()).unwrap();
         }
         let listed = || output("iptables-save", &["-t", "nat"]);
         assert_eq!(listed().matches("-j DNAT").count(), 2, "{}", listed());
-        assert_eq!(listed().matches("-j MASQUERADE").count(), 3, "{}", listed());
+        assert_eq!(listed().matches("-j MASQUERADE").count(), 4, "{}", listed());
         assert_eq!(listed().matches("-j PAUSA-DN-ptest-0").count(), 2, "{}", listed());
         iptables::close(&path, &rules, &ports()).unwrap();
         iptables::close(&path, &rules, &ports()).unwrap();
         assert_eq!(listed().matches("-j DNAT").count(), 0, "{}", listed());
+        assert_eq!(listed().matches("-j MASQUERADE").count(), 3, "{}", listed());
     });
 }
 
@@ -72,13 +74,13 @@ fn iptables_rules_are_made_once_and_go_completely() {
 #[ignore = "needs root"]
 fn tables_of_different_bridges_do_not_meet() {
     alone("nft", |path| {
-        let subnet = "10.123.0.0/24".parse().unwrap();
+        let subnet = Some("10.123.0.0/24".parse().unwrap());
         for bridge in ["br-1", "br_1", "br_2d1"] {
-            nft::install(&path, &rules(bridge), subnet).unwrap();
-            nft::open(&path, &rules(bridge), &ports()).unwrap();
+            nft::install(&path, &rules(bridge), Family::V4, subnet).unwrap();
+            nft::open(&rules(bridge), &ports()).unwrap();
         }
         assert_eq!(output("nft", &["list", "tables"]).lines().count(), 3);
-        nft::close(&path, &rules("br-1"), &ports()).unwrap();
+        nft::close(&rules("br-1"), &ports()).unwrap();
         assert_eq!(
             output("nft", &["list", "ruleset"]).matches("tcp . 8080").count(),
             2
@@ -91,18 +93,20 @@ fn tables_of_different_bridges_do_not_meet() {
 fn closing_takes_only_what_is_the_pods_own() {
     alone("nft", |path| {
         let rules = rules("br0");
-        nft::close(&path, &rules, &ports()).unwrap();
-        nft::install(&path, &rules, "10.123.0.0/24".parse().unwrap()).unwrap();
-        nft::open(&path, &rules, &ports()).unwrap();
+        nft::close(&rules, &ports()).unwrap();
+        nft::install(&path, &rules, Family::V4, Some("10.123.0.0/24".parse().unwrap())).unwrap();
+        nft::open(&rules, &ports()).unwrap();
         let others = ports().map(|port| HostPort {
             address: [10, 123, 0, 9].into(),
             ..port
         });
-        assert!(matches!(
-            nft::open(&path, &rules, &others),
-            Err(NetworkError::PortTaken { port: 8080, .. })
-        ));
-        nft::close(&path, &rules, &others).unwrap();
+        match nft::open(&rules, &others) {
+            Err(NetworkError::Netfilter { source }) => {
+                assert_eq!(source.kind(), pausa_netfilter::ErrorKind::Exists);
+            }
+            outcome => panic!("{outcome:?}"),
+        }
+        nft::close(&rules, &others).unwrap();
         assert_eq!(
             output("nft", &["list", "ruleset"])
                 .matches("10.123.0.2 . 80")

@@ -2,35 +2,59 @@
 //! to remove.
 //!
 //! A port belongs to one pod. That is decided here and not by the firewall, because iptables accepts a second rule for a
-//! port, which never matches.
+//! port, which never matches. It is decided here also where a plugin opens the ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
-use super::super::types::{PodNetwork, Protocol};
-use super::NetworkError;
+use crate::network::error::NetworkError;
+use crate::network::types::{PodNetwork, Protocol};
 
 /// A host port that is forwarded to a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HostPort {
-    pub(super) protocol: Protocol,
+pub(in crate::network) struct HostPort {
+    pub(in crate::network) protocol: Protocol,
     /// The only address of the host it is open on.
-    pub(super) host_ip: Option<Ipv4Addr>,
-    pub(super) host_port: u16,
-    pub(super) address: Ipv4Addr,
-    pub(super) container_port: u16,
+    pub(in crate::network) host_ip: Option<IpAddr>,
+    pub(in crate::network) host_port: u16,
+    pub(in crate::network) address: IpAddr,
+    pub(in crate::network) container_port: u16,
+    /// The pod's network: what comes from there has to go back through the host. Missing in records of older versions,
+    /// which had the built-in bridge only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::network) network: Option<IpNet>,
+}
+
+/// The ports of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// For messages.
+    pod: String,
+    /// Whether a plugin opens them.
+    #[serde(default)]
+    by_plugin: bool,
+    ports: Vec<HostPort>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    Record(Record),
+    /// Of older versions.
+    Ports(Vec<HostPort>),
 }
 
 /// Protocol, the host's address, port: at most one pod has it.
-type Place = (Protocol, Option<Ipv4Addr>, u16);
+type Place = (Protocol, Option<IpAddr>, u16);
 
 impl HostPort {
     fn place(&self) -> Place {
@@ -38,37 +62,59 @@ impl HostPort {
     }
 }
 
-/// The host ports that a pod asks for. `0.0.0.0` and `::` are all addresses of the host, of which this network knows those
-/// of IPv4.
-///
-/// # Errors
-/// A port of one IPv6 address, on which nothing would ever arrive.
-pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Result<Vec<HostPort>, NetworkError> {
+/// The ports that a pod with these addresses asks for. One without an address of the host is open for each family that the
+/// pod has an address of.
+pub(super) fn wanted(pod: &PodNetwork, addresses: &[IpNet]) -> Result<Vec<HostPort>, NetworkError> {
     let mut wanted: Vec<HostPort> = Vec::new();
     for mapping in pod.host_ports() {
-        let host_ip = match mapping.host_ip.filter(|ip| !ip.is_unspecified()) {
-            Some(IpAddr::V6(ip)) => {
-                return Err(NetworkError::InvalidPod {
-                    field: "port_mappings.host_ip".to_owned(),
-                    value: ip.to_string(),
-                    expected: "an IPv4 address or empty on the built-in bridge, which has no IPv6; use CNI for dual stack",
-                });
+        // `::` stands for all addresses, also those of IPv4, as it does for sockets.
+        let any = mapping
+            .host_ip
+            .is_none_or(|ip| ip.is_unspecified() && ip.is_ipv6());
+        let serves = |net: &&IpNet| {
+            any || mapping
+                .host_ip
+                .is_some_and(|ip| ip.is_ipv4() == net.addr().is_ipv4())
+        };
+        let mut of_families: Vec<IpNet> = Vec::new();
+        for net in addresses.iter().filter(serves) {
+            if of_families
+                .iter()
+                .all(|known| known.addr().is_ipv4() != net.addr().is_ipv4())
+            {
+                of_families.push(*net);
             }
-            Some(IpAddr::V4(ip)) => Some(ip),
-            None => None,
-        };
-        let port = HostPort {
-            protocol: mapping.protocol,
-            host_ip,
-            host_port: mapping.host_port,
-            address,
-            container_port: mapping.container_port,
-        };
-        if !wanted.contains(&port) {
-            wanted.push(port);
+        }
+        if let (true, Some(ip)) = (of_families.is_empty(), mapping.host_ip) {
+            return Err(NetworkError::InvalidPod {
+                field: "port_mappings.host_ip".to_owned(),
+                value: ip.to_string(),
+                expected: "empty or an address of a family that the pod has an address of",
+            });
+        }
+        for net in of_families {
+            let port = HostPort {
+                protocol: mapping.protocol,
+                host_ip: mapping.host_ip.filter(|ip| !ip.is_unspecified()),
+                host_port: mapping.host_port,
+                address: net.addr(),
+                container_port: mapping.container_port,
+                network: Some(net.trunc()),
+            };
+            if !wanted.contains(&port) {
+                wanted.push(port);
+            }
         }
     }
     Ok(wanted)
+}
+
+/// Who has a port.
+#[derive(Debug, Clone)]
+struct Owner {
+    id: String,
+    /// Namespace and name.
+    name: String,
 }
 
 /// One file per pod.
@@ -76,7 +122,7 @@ pub(super) fn wanted(pod: &PodNetwork, address: Ipv4Addr) -> Result<Vec<HostPort
 pub(super) struct PortRecords {
     pub(super) dir: PathBuf,
     /// The pod of each port.
-    taken: Mutex<BTreeMap<Place, String>>,
+    taken: Mutex<BTreeMap<Place, Owner>>,
 }
 
 impl PortRecords {
@@ -88,8 +134,12 @@ impl PortRecords {
         };
         let mut taken = BTreeMap::new();
         for pod in records.owners().unwrap_or_default() {
-            for port in records.load(&pod).unwrap_or_default() {
-                taken.entry(port.place()).or_insert_with(|| pod.clone());
+            let record = records.read(&pod).unwrap_or_default();
+            for port in record.ports {
+                taken.entry(port.place()).or_insert_with(|| Owner {
+                    id: pod.clone(),
+                    name: record.pod.clone(),
+                });
             }
         }
         *records.taken.lock() = taken;
@@ -100,44 +150,81 @@ impl PortRecords {
     ///
     /// # Errors
     /// Another pod has one of them; then the pod keeps the ports it had. Or the record cannot be written.
-    pub(super) fn take(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
-        self.claim(pod, ports)?;
-        self.save(pod, ports)
+    pub(super) fn take(
+        &self,
+        pod: &PodNetwork,
+        ports: &[HostPort],
+        by_plugin: bool,
+    ) -> Result<(), NetworkError> {
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        self.claim(&pod.pod_id, &name, ports)?;
+        let record = Record {
+            pod: name,
+            by_plugin,
+            ports: ports.to_vec(),
+        };
+        self.save(&pod.pod_id, &record)
     }
 
-    fn claim(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+    fn claim(&self, id: &str, name: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
         let mut taken = self.taken.lock();
-        let foreign = |port: &&HostPort| taken.get(&port.place()).is_some_and(|owner| owner != pod);
-        if let Some(port) = ports.iter().find(foreign) {
-            return Err(NetworkError::PortTaken {
-                port: port.host_port,
-                protocol: port.protocol.as_str(),
-                address: port.address,
-            });
+        for port in ports {
+            if let Some(owner) = taken.get(&port.place()).filter(|owner| owner.id != id) {
+                return Err(NetworkError::PortTaken {
+                    port: port.host_port,
+                    protocol: port.protocol.as_str(),
+                    owner: owner.name.clone(),
+                    id: owner.id.clone(),
+                });
+            }
         }
-        taken.retain(|_, owner| owner != pod);
-        taken.extend(ports.iter().map(|port| (port.place(), pod.to_owned())));
+        taken.retain(|_, owner| owner.id != id);
+        taken.extend(ports.iter().map(|port| {
+            let owner = Owner {
+                id: id.to_owned(),
+                name: name.to_owned(),
+            };
+            (port.place(), owner)
+        }));
         Ok(())
     }
 
-    fn save(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+    fn save(&self, pod: &str, record: &Record) -> Result<(), NetworkError> {
         let failed = |source| NetworkError::State {
             operation: "write",
             path: self.dir.join(pod),
             source,
         };
         fs::create_dir_all(&self.dir).map_err(failed)?;
-        let bytes = serde_json::to_vec(ports).map_err(|error| failed(error.into()))?;
+        let bytes = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
         // Neither the pod nor its firewall rules outlive a power cut.
         replace_file(CWD, &self.dir.join(pod), &bytes, Durability::Process).map_err(NetworkError::unreplaced)
     }
 
-    /// A pod without a record has no ports. A damaged record is not ours and counts as missing.
-    pub(super) fn load(&self, pod: &str) -> Result<Vec<HostPort>, NetworkError> {
+    /// The ports of a pod that pausa opened itself. A pod without a record has none.
+    pub(super) fn opened(&self, pod: &str) -> Result<Vec<HostPort>, NetworkError> {
+        let record = self.read(pod)?;
+        Ok(if record.by_plugin {
+            Vec::new()
+        } else {
+            record.ports
+        })
+    }
+
+    /// A damaged record is not ours and counts as missing.
+    fn read(&self, pod: &str) -> Result<Record, NetworkError> {
         let path = self.dir.join(pod);
         match fs::read(&path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Ok(bytes) => Ok(match serde_json::from_slice(&bytes) {
+                Ok(Stored::Record(record)) => record,
+                Ok(Stored::Ports(ports)) => Record {
+                    pod: pod.to_owned(),
+                    by_plugin: false,
+                    ports,
+                },
+                Err(_) => Record::default(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
             Err(source) => Err(NetworkError::State {
                 operation: "read",
                 path,
@@ -156,7 +243,7 @@ impl PortRecords {
                 source,
             })?,
         }
-        self.taken.lock().retain(|_, owner| owner != pod);
+        self.taken.lock().retain(|_, owner| owner.id != pod);
         Ok(())
     }
 
@@ -179,11 +266,11 @@ impl PortRecords {
         Ok(owners)
     }
 
-    /// All ports of all pods.
+    /// All ports that pausa opened itself.
     pub(super) fn all(&self) -> Result<Vec<HostPort>, NetworkError> {
         let mut ports = Vec::new();
         for pod in self.owners()? {
-            ports.extend(self.load(&pod)?);
+            ports.extend(self.opened(&pod)?);
         }
         Ok(ports)
     }

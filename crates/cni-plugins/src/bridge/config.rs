@@ -35,6 +35,8 @@ pub(super) struct Config {
     pub(super) enabledad: bool,
     pub(super) disable_container_interface: bool,
     pub(super) port_isolation: bool,
+    /// Not a key of the binary's: addresses of other networks that the bridge has are neither a conflict nor replaced.
+    pub(super) keep_addresses: bool,
     args: Args,
     runtime_config: RuntimeConfig,
 }
@@ -97,6 +99,7 @@ impl Default for Config {
             enabledad: false,
             disable_container_interface: false,
             port_isolation: false,
+            keep_addresses: false,
             args: Args::default(),
             runtime_config: RuntimeConfig::default(),
         }

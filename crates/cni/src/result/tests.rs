@@ -30,7 +30,7 @@ fn results_of_go_plugins_are_read() {
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(addresses, ["10.1.0.5", "fd00::5"]);
+    assert_eq!(addresses, ["10.1.0.5/16", "fd00::5/64"]);
     assert_eq!(result.ips[0].gateway, None);
     assert!(result.routes.is_empty() && result.dns == Dns::default());
 }

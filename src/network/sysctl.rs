@@ -14,17 +14,6 @@ pub(super) fn set(path: &str, value: &str, consequence: &'static str) {
     }
 }
 
-/// Calls `act` while `path` is `value`, and sets it to what it was before. Failures are treated as by [`set`].
-pub(super) fn during<T>(path: &str, value: &str, consequence: &'static str, act: impl FnOnce() -> T) -> T {
-    let before = exchange(path, value);
-    let outcome = act();
-    let restored = before.and_then(|before| exchange(path, &before));
-    if let Err(error) = restored {
-        report(path, value, &error, consequence);
-    }
-    outcome
-}
-
 fn report(path: &str, value: &str, error: &io::Error, consequence: &'static str) {
     if error.kind() != io::ErrorKind::NotFound {
         tracing::warn!(
