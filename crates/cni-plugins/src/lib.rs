@@ -11,6 +11,7 @@
 
 mod bridge;
 mod common;
+mod host_local;
 mod interface;
 mod ipam;
 mod loopback;
@@ -25,8 +26,9 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 3] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 4] = [
         ("bridge", Arc::new(bridge::Bridge)),
+        ("host-local", Arc::new(host_local::HostLocal::default())),
         ("loopback", Arc::new(loopback::Loopback)),
         ("ptp", Arc::new(ptp::Ptp)),
     ];
