@@ -11,6 +11,7 @@
 
 mod bridge;
 mod common;
+mod flannel;
 mod host_local;
 mod interface;
 mod ipam;
@@ -26,8 +27,9 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 4] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 5] = [
         ("bridge", Arc::new(bridge::Bridge)),
+        ("flannel", Arc::new(flannel::Flannel)),
         ("host-local", Arc::new(host_local::HostLocal::default())),
         ("loopback", Arc::new(loopback::Loopback)),
         ("ptp", Arc::new(ptp::Ptp)),
