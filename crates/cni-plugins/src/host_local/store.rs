@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use pausa_cni::Failure;
-use pausa_sys::{Durability, StagedFile, remove_leftovers, replace_file};
+use pausa_sys::{Durability, StagedFile, remove_leftovers};
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, flock,
-    futimens, linkat, openat, statx, unlinkat,
+    ftruncate, futimens, linkat, openat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -150,16 +150,9 @@ impl Network<'_> {
         };
         drop(staged);
         self.known.insert(address, Some(owner.to_owned()));
-        let text = address.to_string();
-        let replaced = replace_file(
-            self.dir.as_fd(),
-            Path::new(&last),
-            text.as_bytes(),
-            Durability::Process,
-        );
-        if let Err(error) = replaced {
+        if let Err(errno) = overwrite(self.dir.as_fd(), &last, &address.to_string()) {
             self.release(owner, address)?;
-            return Err(failed(self.cannot(&format!("replace {last} in")))(error));
+            return Err(failed(self.cannot(&format!("write {last} in")))(errno));
         }
         Ok(Some(address))
     }
@@ -339,6 +332,18 @@ fn link_first(
         }
     }
     Ok(None)
+}
+
+/// Writes a file that is only a hint in its place: file systems write a file that replaces another one, or that was emptied
+/// before, to the disk at once. Whoever is killed in between leaves another hint, or none.
+fn overwrite(dir: BorrowedFd<'_>, name: &str, text: &str) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+    let length = u64::try_from(rustix::io::pwrite(&file, text.as_bytes(), 0)?).unwrap_or_default();
+    if statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::SIZE)?.stx_size > length {
+        ftruncate(&file, length)?;
+    }
+    Ok(())
 }
 
 /// The content without white space around it. None if there is no file, or one that nobody writes here.
