@@ -1,4 +1,4 @@
-//! Small synchronous rtnetlink client: links, addresses, routes, and programs that filter a link's traffic.
+//! Small synchronous rtnetlink client: links, addresses, routes, and what limits, redirects and filters a link's traffic.
 //!
 //! Its purpose is to set up a pod's interface with few system calls. [`Netlink::execute`] sends any number of
 //! [`Request`]s in one datagram; [`in_netns`] and [`Netlink::open_in`] enter another network namespace in a thread that
@@ -20,7 +20,7 @@ pub mod sysctl;
 pub use error::{Error, ErrorKind};
 pub use netns::in_netns;
 pub use reply::{Address, AddressState, KnownRoute, Link};
-pub use request::{Request, Route, Veth};
+pub use request::{LinkChange, Request, Route, TokenBucket, Veth};
 pub use socket::{Family, Netlink};
 
 /// Index of the loopback device, the first of every network namespace.

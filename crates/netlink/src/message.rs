@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
@@ -15,11 +16,21 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::tc::{
-    TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
+    TcAction, TcActionAttribute, TcActionGeneric, TcActionMirror, TcActionMirrorOption, TcActionOption,
+    TcActionType, TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcFilterU32, TcFilterU32Option,
+    TcHandle, TcMessage, TcMirror, TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::request::{Request, Route, Veth};
+use crate::request::{LinkChange, Request, Route, TokenBucket, Veth};
+
+/// The handle of a qdisc that filters for what comes in are attached to.
+const INGRESS: TcHandle = TcHandle {
+    major: u16::MAX,
+    minor: 0,
+};
+/// `ETH_P_ALL`
+const ALL_PROTOCOLS: u16 = 3;
 
 /// The bytes of a message with its header.
 pub(crate) fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
@@ -55,6 +66,15 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             (RouteNetlinkMessage::NewLink(link), create)
         }
         Request::CreateVeth(veth) => (RouteNetlinkMessage::NewLink(veth_pair(veth)), create),
+        Request::CreateIfb { name, mtu } => {
+            let mut link = named(name);
+            link.attributes.extend([
+                LinkAttribute::Mtu(*mtu),
+                LinkAttribute::TxQueueLen(0),
+                LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]),
+            ]);
+            (RouteNetlinkMessage::NewLink(link), create)
+        }
         Request::SetUp { index } => (RouteNetlinkMessage::SetLink(up(indexed(*index))), 0),
         Request::SetDown { index } => {
             let mut link = indexed(*index);
@@ -122,6 +142,20 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             RouteNetlinkMessage::NewTrafficFilter(ingress_program(*index, name, *program)),
             create,
         ),
+        Request::AddTokenBucket { index, bucket } => (
+            RouteNetlinkMessage::NewQueueDiscipline(token_bucket(*index, *bucket)),
+            create,
+        ),
+        Request::AddIngress { index } => {
+            let mut qdisc = traffic_control(*index, TcHandle::INGRESS, "ingress");
+            qdisc.header.handle = INGRESS;
+            (RouteNetlinkMessage::NewQueueDiscipline(qdisc), create)
+        }
+        Request::RedirectIngress { index, to } => (
+            RouteNetlinkMessage::NewTrafficFilter(redirection(*index, *to)),
+            create,
+        ),
+        Request::ChangeLink { index, change } => (RouteNetlinkMessage::SetLink(changed(*index, *change)), 0),
         Request::DeleteLink { name } => (RouteNetlinkMessage::DelLink(named(name)), 0),
         Request::AddAddress {
             index,
@@ -170,6 +204,16 @@ pub(crate) fn route_to_query(address: IpAddr, sequence: u32) -> Vec<u8> {
         .attributes
         .push(RouteAttribute::Destination(address.into()));
     encode(RouteNetlinkMessage::GetRoute(message), 0, sequence)
+}
+
+/// Queries the root qdisc of a link. A listing would go through those of all links.
+pub(crate) fn root_query(index: u32, sequence: u32) -> Vec<u8> {
+    let mut message = TcMessage::with_index(index.cast_signed());
+    message.header.parent = TcHandle::ROOT;
+    // Without ECHO, kernels before 6.8 answer only those that listen to changes. A link that is down may have no qdisc: then
+    // the acknowledgement is the answer. Otherwise it follows the answer, and the next call skips it.
+    let flags = NLM_F_ECHO | NLM_F_ACK;
+    encode(RouteNetlinkMessage::GetQueueDiscipline(message), flags, sequence)
 }
 
 pub(crate) fn links_query(sequence: u32) -> Vec<u8> {
@@ -226,6 +270,22 @@ fn hardware(link: &mut LinkMessage, mac: Option<[u8; 6]>, mtu: Option<u32>) {
     link.attributes.extend(mtu.map(LinkAttribute::Mtu));
 }
 
+fn changed(index: u32, change: LinkChange) -> LinkMessage {
+    let mut link = indexed(index);
+    hardware(&mut link, change.mac, change.mtu);
+    link.attributes
+        .extend(change.tx_queue_length.map(LinkAttribute::TxQueueLen));
+    let flags = [
+        (LinkFlags::Promisc, change.promiscuous),
+        (LinkFlags::Allmulti, change.all_multicast),
+    ];
+    for (flag, on) in flags {
+        link.header.change_mask.set(flag, on.is_some());
+        link.header.flags.set(flag, on == Some(true));
+    }
+    link
+}
+
 fn veth_pair(veth: &Veth<'_>) -> LinkMessage {
     // The peer cannot be set up here: the kernel creates it before the pair is complete.
     let mut peer = named(veth.peer_name);
@@ -250,10 +310,69 @@ fn traffic_control(index: u32, parent: TcHandle, kind: &str) -> TcMessage {
     message
 }
 
+/// `TCA_TBF_PARMS` is `struct tc_tbf_qopt`. Its rate ends at 4 GB/s; a higher one has an attribute of its own besides.
+fn token_bucket(index: u32, bucket: TokenBucket) -> TcMessage {
+    const PARAMETERS: u16 = 1;
+    const RATE: u16 = 4;
+    let mut message = traffic_control(index, TcHandle::ROOT, "tbf");
+    message.header.handle = TcHandle { major: 1, minor: 0 };
+    let rate = u32::try_from(bucket.rate).unwrap_or(u32::MAX);
+    let mut parameters = Vec::with_capacity(36);
+    // `struct tc_ratespec`: no overhead, and no table of times, which kernels have not needed since 3.8.
+    parameters.extend([0; 8]);
+    parameters.extend(rate.to_ne_bytes());
+    // No peak rate.
+    parameters.extend([0; 12]);
+    parameters.extend(bucket.limit.to_ne_bytes());
+    parameters.extend(bucket.buffer.to_ne_bytes());
+    // What a peak rate would need.
+    parameters.extend([0; 4]);
+    let mut options = vec![TcOption::Other(DefaultNla::new(PARAMETERS, parameters))];
+    if bucket.rate > u64::from(u32::MAX) {
+        let rate = bucket.rate.to_ne_bytes().to_vec();
+        options.push(TcOption::Other(DefaultNla::new(RATE, rate)));
+    }
+    message.attributes.push(TcAttribute::Options(options));
+    message
+}
+
+/// A filter that matches everything, in the form that the reference CNI plugin gives it: its second action, for those that
+/// the first one lets through, never runs.
+fn redirection(index: u32, to: u32) -> TcMessage {
+    let redirect = |table, then| {
+        let mut generic = TcActionGeneric::default();
+        generic.action = then;
+        let mut mirror = TcMirror::default();
+        mirror.generic = generic;
+        mirror.eaction = TcMirrorActionType::EgressRedir;
+        mirror.ifindex = to;
+        let mut action = TcAction::default();
+        action.tab = table;
+        action.attributes = vec![
+            TcActionAttribute::Kind(TcActionMirror::KIND.to_owned()),
+            TcActionAttribute::Options(vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))]),
+        ];
+        action
+    };
+    let mut everything = TcU32Selector::default();
+    everything.flags = TcU32SelectorFlags::Terminal;
+    everything.nkeys = 1;
+    everything.keys = vec![TcU32Key::default()];
+    let mut message = traffic_control(index, INGRESS, TcFilterU32::KIND);
+    message.header.info = 1 << 16 | u32::from(ALL_PROTOCOLS.to_be());
+    message.attributes.push(TcAttribute::Options(vec![
+        TcOption::U32(TcFilterU32Option::Selector(everything)),
+        TcOption::U32(TcFilterU32Option::ClassId(TcHandle { major: 1, minor: 1 })),
+        TcOption::U32(TcFilterU32Option::Action(vec![
+            redirect(1, TcActionType::Stolen),
+            redirect(2, TcActionType::Ok),
+        ])),
+    ]));
+    message
+}
+
 /// The first of the programs; what it returns is the decision itself ("direct action").
 fn ingress_program(index: u32, name: &str, program: BorrowedFd<'_>) -> TcMessage {
-    /// `ETH_P_ALL`
-    const ALL_PROTOCOLS: u16 = 3;
     let ingress = TcHandle {
         minor: TcHandle::MIN_INGRESS,
         ..TcHandle::CLSACT

@@ -1,4 +1,4 @@
-//! Answers of the kernel as links and addresses: pure parsing, bounds checked, unknown attributes skipped.
+//! Answers of the kernel as links, addresses and qdiscs: pure parsing, bounds checked, unknown attributes skipped.
 
 #[cfg(test)]
 mod tests;
@@ -7,16 +7,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::NlasIterator;
 
+use crate::request::TokenBucket;
+
 /// `struct ifinfomsg`
 const LINK_HEADER: usize = 16;
 /// `struct ifaddrmsg`
 const ADDRESS_HEADER: usize = 8;
 /// `struct rtmsg`
 const ROUTE_HEADER: usize = 12;
+/// `struct tcmsg`
+const TRAFFIC_CONTROL_HEADER: usize = 20;
 /// `IFF_UP`
 const UP: u32 = 1;
 /// `IFF_PROMISC`
 const PROMISCUOUS: u32 = 0x100;
+/// `IFF_ALLMULTI`
+const ALL_MULTICAST: u32 = 0x200;
 /// The upper bits of an attribute's type are flags.
 const TYPE_MASK: u16 = 0x3fff;
 
@@ -43,6 +49,11 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Of a bridge: the VLAN that new ports are members of, 0 for none.
     pub default_vlan: Option<u16>,
+    pub tx_queue_length: u32,
+    /// How many wish for all frames, an administrator and programs such as tcpdump(8).
+    pub promiscuity: u32,
+    /// Whether an administrator asked for all multicast frames.
+    pub all_multicast: bool,
 }
 
 /// An address of a network interface.
@@ -88,7 +99,9 @@ impl Link {
         const STATE: u16 = 16;
         /// `IF_OPER_UP`
         const OPERATIONAL: u8 = 6;
+        const TX_QUEUE_LENGTH: u16 = 13;
         const INFO: u16 = 18;
+        const PROMISCUITY: u16 = 30;
         let header = payload.get(..LINK_HEADER)?;
         let mut link = Self {
             index: number(header.get(4..8)?)?,
@@ -97,6 +110,7 @@ impl Link {
         let flags = number(header.get(8..12)?)?;
         link.up = flags & UP != 0;
         link.promiscuous = flags & PROMISCUOUS != 0;
+        link.all_multicast = flags & ALL_MULTICAST != 0;
         each_attribute(payload.get(LINK_HEADER..)?, |kind, value| match kind {
             ADDRESS => link.mac = value.try_into().ok(),
             NAME => link.name = text(value),
@@ -104,6 +118,8 @@ impl Link {
             PARENT => link.parent = number(value),
             MASTER => link.master = number(value),
             STATE => link.operational = value == [OPERATIONAL],
+            TX_QUEUE_LENGTH => link.tx_queue_length = number(value).unwrap_or_default(),
+            PROMISCUITY => link.promiscuity = number(value).unwrap_or_default(),
             INFO => {
                 const KIND: u16 = 1;
                 const DATA: u16 = 2;
@@ -186,6 +202,50 @@ impl KnownRoute {
             _ => {}
         });
         Some(route)
+    }
+}
+
+impl TokenBucket {
+    /// Reads the payload of `RTM_NEWQDISC`; `None` when it is cut off or a qdisc of another kind.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        const KIND: u16 = 1;
+        const OPTIONS: u16 = 2;
+        let (mut kind, mut options) = (String::new(), None);
+        each_attribute(
+            payload.get(TRAFFIC_CONTROL_HEADER..)?,
+            |attribute, value| match attribute {
+                KIND => kind = text(value),
+                OPTIONS => options = Some(value),
+                _ => {}
+            },
+        );
+        if kind != "tbf" {
+            return None;
+        }
+        let (mut bucket, mut high_rate) = (None, None);
+        each_attribute(options?, |attribute, value| {
+            const PARAMETERS: u16 = 1;
+            const RATE: u16 = 4;
+            match attribute {
+                PARAMETERS => bucket = Self::of_parameters(value),
+                RATE => high_rate = value.try_into().ok().map(u64::from_ne_bytes),
+                _ => {}
+            }
+        });
+        let bucket = bucket?;
+        Some(Self {
+            rate: high_rate.unwrap_or(bucket.rate),
+            ..bucket
+        })
+    }
+
+    /// Reads `struct tc_tbf_qopt`.
+    fn of_parameters(parameters: &[u8]) -> Option<Self> {
+        Some(Self {
+            rate: number(parameters.get(8..12)?)?.into(),
+            limit: number(parameters.get(24..28)?)?,
+            buffer: number(parameters.get(28..32)?)?,
+        })
     }
 }
 

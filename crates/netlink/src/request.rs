@@ -18,6 +18,12 @@ pub enum Request<'a> {
         vlan_filtering: bool,
     },
     CreateVeth(Veth<'a>),
+    /// Creates an intermediate functional block, a device that traffic is redirected to so that it can be queued. It has no
+    /// transmit queue of its own, and is down.
+    CreateIfb {
+        name: &'a str,
+        mtu: u32,
+    },
     SetUp {
         index: u32,
     },
@@ -67,6 +73,25 @@ pub enum Request<'a> {
         /// What tc(8) shows.
         name: &'a str,
         program: BorrowedFd<'a>,
+    },
+    /// Limits what a link transmits, with a root qdisc of handle `1:`.
+    AddTokenBucket {
+        index: u32,
+        bucket: TokenBucket,
+    },
+    /// Gives a link the place that filters for what comes in are attached to (the `ingress` qdisc).
+    AddIngress {
+        index: u32,
+    },
+    /// Sends all that comes in over a link with an ingress qdisc to another link, as if that one transmitted it.
+    RedirectIngress {
+        index: u32,
+        to: u32,
+    },
+    /// Changes several attributes of a link.
+    ChangeLink {
+        index: u32,
+        change: LinkChange,
     },
     /// Deletes a link, with both ends of a veth pair.
     DeleteLink {
@@ -156,6 +181,28 @@ pub struct Veth<'a> {
     pub mtu: Option<u32>,
 }
 
+/// A token bucket filter: how fast and how much a link transmits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// Bytes per second.
+    pub rate: u64,
+    /// Bytes that may wait.
+    pub limit: u32,
+    /// Size of the bucket: the time that it takes to transmit what it holds, in units of 64 ns.
+    pub buffer: u32,
+}
+
+/// Attributes of a link to change. What is not given stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of ip-link(8)")]
+pub struct LinkChange {
+    pub mac: Option<[u8; 6]>,
+    pub mtu: Option<u32>,
+    pub tx_queue_length: Option<u32>,
+    pub promiscuous: Option<bool>,
+    pub all_multicast: Option<bool>,
+}
+
 impl fmt::Display for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -169,6 +216,7 @@ impl fmt::Display for Request<'_> {
                 write!(f, "create veth pair {name} and {peer_name}")?;
                 master.map_or(Ok(()), |master| write!(f, " attached to link {master}"))
             }
+            Self::CreateIfb { name, .. } => write!(f, "create ifb device {name}"),
             Self::SetUp { index } => write!(f, "set link {index} up"),
             Self::SetDown { index } => write!(f, "set link {index} down"),
             Self::SetMaster { index, master } => write!(f, "attach link {index} to link {master}"),
@@ -188,6 +236,16 @@ impl fmt::Display for Request<'_> {
             Self::AddIngressProgram { index, name, .. } => {
                 write!(f, "attach program {name} to what comes in over link {index}")
             }
+            Self::AddTokenBucket { index, bucket } => write!(
+                f,
+                "limit link {index} to {} B/s with a tbf qdisc (limit {} B, buffer {} ticks)",
+                bucket.rate, bucket.limit, bucket.buffer
+            ),
+            Self::AddIngress { index } => write!(f, "add an ingress qdisc to link {index}"),
+            Self::RedirectIngress { index, to } => {
+                write!(f, "redirect what comes in over link {index} to link {to}")
+            }
+            Self::ChangeLink { index, change } => write!(f, "change link {index}: {change}"),
             Self::DeleteLink { name } => write!(f, "delete link {name}"),
             Self::AddAddress {
                 index,
@@ -206,5 +264,23 @@ impl fmt::Display for Request<'_> {
             Self::AddRoute(route) => write!(f, "add {route}"),
             Self::DeleteRoute(route) => write!(f, "delete {route}"),
         }
+    }
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_off = |on| if on { "on" } else { "off" };
+        let mac = self
+            .mac
+            .map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        let parts = [
+            mac.map(|mac| format!("address {mac}")),
+            self.mtu.map(|mtu| format!("mtu {mtu}")),
+            self.tx_queue_length.map(|length| format!("txqueuelen {length}")),
+            self.promiscuous.map(|on| format!("promisc {}", on_off(on))),
+            self.all_multicast
+                .map(|on| format!("allmulticast {}", on_off(on))),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::message;
 use crate::netns::in_netns;
 use crate::reply::{Address, KnownRoute, Link};
-use crate::request::Request;
+use crate::request::{Request, TokenBucket};
 
 /// The kernel's limit for one part of an answer.
 const BUFFER: usize = 32 << 10;
@@ -41,6 +41,7 @@ const NLM_F_DUMP_INTR: u16 = 16;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWQDISC: u16 = 36;
 
 /// A family of internet addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,34 +236,14 @@ impl Netlink {
         Ok(route.and_then(|route| route.index))
     }
 
-    fn get<T>(
-        &mut self,
-        describe: impl Fn() -> String,
-        kind: u16,
-        query: impl Fn(u32) -> Vec<u8>,
-        parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let (sequence, mut found, mut outcome, mut answered) = (self.sequence, None, Ok(()), false);
-        self.send(&query(sequence))?;
-        while !answered {
-            self.receive(&describe(), |answer| {
-                if answer.sequence == sequence {
-                    answered = true;
-                    if answer.kind == NLMSG_ERROR {
-                        outcome = refusal(answer.payload, &describe);
-                    } else if answer.kind == kind {
-                        found = parse(answer.payload);
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-            Ok(()) => Ok(found),
-        }
+    /// The token bucket filter that limits what a link transmits; none if its root qdisc is of another kind.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn token_bucket(&mut self, index: u32) -> Result<Option<TokenBucket>, Error> {
+        let query = |sequence| message::root_query(index, sequence);
+        let describe = || format!("look up the root qdisc of link {index}");
+        self.get(describe, RTM_NEWQDISC, query, TokenBucket::parse)
     }
 
     /// All links of the namespace.
@@ -295,6 +276,37 @@ impl Netlink {
         };
         let query = |sequence| message::routes_query(family, sequence);
         self.dump("list routes", RTM_NEWROUTE, query, KnownRoute::parse)
+    }
+
+    /// Asks for one object. A missing one is `None`.
+    fn get<T>(
+        &mut self,
+        describe: impl Fn() -> String,
+        kind: u16,
+        query: impl FnOnce(u32) -> Vec<u8>,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let (sequence, mut found, mut outcome, mut answered) = (self.sequence, None, Ok(()), false);
+        self.send(&query(sequence))?;
+        while !answered {
+            self.receive(&describe(), |answer| {
+                if answer.sequence == sequence {
+                    answered = true;
+                    if answer.kind == NLMSG_ERROR {
+                        outcome = refusal(answer.payload, &describe);
+                    } else if answer.kind == kind {
+                        found = parse(answer.payload);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
+        }
     }
 
     fn dump<T>(

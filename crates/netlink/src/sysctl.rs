@@ -18,6 +18,15 @@ pub fn read(path: &str) -> io::Result<String> {
     Ok(value)
 }
 
+/// Sets a sysctl, also one that cannot be read or that has the value: `conf/all` sets the value of every interface.
+///
+/// # Errors
+/// As [`read`], and what the kernel says to the value.
+pub fn write(path: &str, value: &str) -> io::Result<()> {
+    // A single write(2): the kernel accepts a value only as a whole.
+    open(path, OFlags::WRONLY)?.write_all(value.as_bytes())
+}
+
 /// Sets a sysctl, unless it has that value, and returns the value before.
 ///
 /// # Errors
@@ -25,8 +34,7 @@ pub fn read(path: &str) -> io::Result<String> {
 pub fn exchange(path: &str, value: &str) -> io::Result<String> {
     let before = read(path)?;
     if before != value {
-        // A single write(2): the kernel accepts a value only as a whole.
-        open(path, OFlags::WRONLY)?.write_all(value.as_bytes())?;
+        write(path, value)?;
     }
     Ok(before)
 }

@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use nix::sched::{CloneFlags, unshare};
-use pausa_netlink::{ErrorKind, LOOPBACK, Netlink, Request, Route, Veth, in_netns};
+use pausa_netlink::{
+    ErrorKind, LOOPBACK, LinkChange, Netlink, Request, Route, TokenBucket, Veth, in_netns, sysctl,
+};
 
 /// A network namespace that lives as long as the file.
 fn netns() -> File {
@@ -177,4 +179,141 @@ fn many_links_are_listed_and_a_refused_request_names_itself() {
         .unwrap_err();
     assert_eq!(error.to_string(), "netlink: cannot set link 9999 up");
     assert!(netlink.link_by_name("new").unwrap().is_some());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_link_receives_is_redirected_and_limited() {
+    let (host, pod) = (netns(), netns());
+    let mut here = Netlink::open_in(host.as_fd()).unwrap();
+    let mut there = Netlink::open_in(pod.as_fd()).unwrap();
+    let veth = Veth {
+        name: "v1",
+        master: None,
+        peer_name: "eth0",
+        peer_netns: pod.as_fd(),
+        peer_mac: None,
+        mtu: None,
+    };
+    let ifb = Request::CreateIfb {
+        name: "ifb9",
+        mtu: 1400,
+    };
+    here.execute(&[Request::CreateVeth(veth), ifb.clone()]).unwrap();
+    assert_eq!(here.execute(&[ifb]).unwrap_err().kind(), ErrorKind::Exists);
+    let eth0 = there.link_by_name("eth0").unwrap().unwrap();
+    let end = here.link_by_index(eth0.parent.unwrap()).unwrap().unwrap();
+    assert_eq!((end.name.as_str(), end.parent), ("v1", Some(eth0.index)));
+    assert_eq!(here.link_by_index(9999).unwrap(), None);
+    let ifb = here.link_by_name("ifb9").unwrap().unwrap();
+    assert_eq!(
+        (ifb.kind.as_str(), ifb.mtu, ifb.tx_queue_length, ifb.up),
+        ("ifb", 1400, 0, false)
+    );
+
+    let slow = TokenBucket {
+        rate: 125_000,
+        limit: 13_125,
+        buffer: 1_250_000,
+    };
+    let fast = TokenBucket {
+        rate: 5_000_000_000,
+        ..slow
+    };
+    let bucket = |index, bucket| Request::AddTokenBucket { index, bucket };
+    here.execute(&[
+        bucket(end.index, slow),
+        bucket(ifb.index, fast),
+        Request::SetUp { index: ifb.index },
+        Request::AddIngress { index: end.index },
+        Request::RedirectIngress {
+            index: end.index,
+            to: ifb.index,
+        },
+    ])
+    .unwrap();
+    assert_eq!(here.token_bucket(end.index).unwrap(), Some(slow));
+    assert_eq!(here.token_bucket(ifb.index).unwrap(), Some(fast));
+    let error = here.execute(&[bucket(end.index, slow)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exists);
+    assert_eq!(there.token_bucket(eth0.index).unwrap(), None);
+    assert_eq!(here.token_bucket(LOOPBACK).unwrap(), None);
+    assert_eq!(here.token_bucket(9999).unwrap(), None);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn attributes_are_changed_and_those_not_given_stay() {
+    let netns = netns();
+    let mut netlink = Netlink::open_in(netns.as_fd()).unwrap();
+    netlink
+        .execute(&[Request::CreateBridge {
+            name: "br0",
+            mac: None,
+            mtu: None,
+            vlan_filtering: false,
+        }])
+        .unwrap();
+    let before = netlink.link_by_name("br0").unwrap().unwrap();
+    let mut change = LinkChange {
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        mtu: Some(1300),
+        tx_queue_length: Some(77),
+        promiscuous: Some(true),
+        all_multicast: Some(true),
+    };
+    let index = before.index;
+    netlink.execute(&[Request::ChangeLink { index, change }]).unwrap();
+    let changed = netlink.link_by_name("br0").unwrap().unwrap();
+    assert_eq!(
+        (
+            changed.mac,
+            changed.mtu,
+            changed.tx_queue_length,
+            changed.promiscuity,
+            changed.all_multicast
+        ),
+        (change.mac, 1300, 77, 1, true)
+    );
+    assert!(changed.up);
+    change = LinkChange {
+        promiscuous: Some(false),
+        ..LinkChange::default()
+    };
+    netlink.execute(&[Request::ChangeLink { index, change }]).unwrap();
+    let restored = netlink.link_by_name("br0").unwrap().unwrap();
+    assert_eq!(
+        (restored.promiscuity, restored.all_multicast, restored.mtu),
+        (0, true, 1300)
+    );
+    change = LinkChange {
+        mac: Some([0xff; 6]),
+        mtu: Some(1200),
+        all_multicast: Some(false),
+        ..LinkChange::default()
+    };
+    let error = netlink
+        .execute(&[Request::ChangeLink { index, change }])
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("netlink: cannot change link {index}: address ff:ff:ff:ff:ff:ff, mtu 1200, allmulticast off")
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_sysctl_of_all_interfaces_is_written_again() {
+    let value = |path: &str| sysctl::read(path).unwrap();
+    in_netns(netns().as_fd(), || {
+        let (all, lo) = ("ipv6/conf/all/disable_ipv6", "ipv6/conf/lo/disable_ipv6");
+        sysctl::write(all, "1").unwrap();
+        sysctl::write(lo, "0").unwrap();
+        assert_eq!((value(all).as_str(), value(lo).as_str()), ("1", "0"));
+        sysctl::write(all, "1").unwrap();
+        assert_eq!(value(lo), "1");
+        sysctl::write("ipv4/route/flush", "1").unwrap();
+        assert!(sysctl::write("../kernel/hostname", "x").is_err());
+    })
+    .unwrap();
 }
