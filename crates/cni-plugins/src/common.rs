@@ -61,6 +61,15 @@ pub(crate) fn previous(call: &Call) -> Result<Option<(AddResult, &Value)>, Failu
     Ok(Some((result, value)))
 }
 
+/// The same for a plugin that changes what another one has made.
+pub(crate) fn chained(call: &Call) -> Result<(AddResult, &Value), Failure> {
+    previous(call)?.ok_or_else(|| {
+        Failure::internal(
+            "there is no prevResult: this plugin changes what a plugin before it in the chain has made",
+        )
+    })
+}
+
 /// A failure of `step`, with the causes as details.
 pub(crate) fn failed<E: Error>(step: impl Into<String>) -> impl FnOnce(E) -> Failure {
     move |error| Failure {

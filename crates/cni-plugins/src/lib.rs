@@ -9,6 +9,7 @@
 //!
 //! What the binaries do: <https://www.cni.dev/plugins/current/>.
 
+mod bandwidth;
 mod bridge;
 mod common;
 mod flannel;
@@ -18,6 +19,7 @@ mod ipam;
 mod loopback;
 mod masquerade;
 mod ptp;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 5] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 6] = [
+        ("bandwidth", Arc::new(bandwidth::Bandwidth)),
         ("bridge", Arc::new(bridge::Bridge)),
         ("flannel", Arc::new(flannel::Flannel)),
         ("host-local", Arc::new(host_local::HostLocal::default())),
