@@ -309,9 +309,15 @@ pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// The reverse of [`mac_text`]; `-` is accepted too.
+/// The forms of an address of six bytes that Go reads: `02:42:…`, `02-42-…`, `0242.…`.
 pub(crate) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let parse = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2);
-    let parts: Vec<u8> = text.split([':', '-']).map(parse).collect::<Option<_>>()?;
-    parts.try_into().ok()
+    let (separator, width) = match text.as_bytes().get(2)? {
+        b':' => (':', 2),
+        b'-' => ('-', 2),
+        _ => ('.', 4),
+    };
+    if text.split(separator).any(|group| group.len() != width) {
+        return None;
+    }
+    hex::decode(text.replace(separator, "")).ok()?.try_into().ok()
 }

@@ -20,6 +20,7 @@ mod loopback;
 mod masquerade;
 mod ptp;
 mod reference;
+mod tuning;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,13 +30,14 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 6] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 7] = [
         ("bandwidth", Arc::new(bandwidth::Bandwidth)),
         ("bridge", Arc::new(bridge::Bridge)),
         ("flannel", Arc::new(flannel::Flannel)),
         ("host-local", Arc::new(host_local::HostLocal::default())),
         ("loopback", Arc::new(loopback::Loopback)),
         ("ptp", Arc::new(ptp::Ptp)),
+        ("tuning", Arc::new(tuning::Tuning)),
     ];
     plugins
         .into_iter()

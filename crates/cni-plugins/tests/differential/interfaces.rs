@@ -34,7 +34,7 @@ fn conflist(plugin: Value) -> Value {
 
 /// Adds two pods on two nodes, one in process and one by binaries, and compares; then each side checks and deletes the
 /// other's.
-fn compare(config: &Value) {
+pub(crate) fn compare(config: &Value) {
     let none = Value::Null;
     let mut ours = Node::new(config);
     let mut theirs = Node::new(config);
