@@ -16,10 +16,13 @@ mod flannel;
 mod host_local;
 mod interface;
 mod ipam;
+mod iptables;
 mod loopback;
 mod masquerade;
+mod nftables;
 mod ptp;
 mod reference;
+mod tables;
 mod tuning;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //!
 //! What the renderings are worth is shown by the tests, which compare with the real program for every shape.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -381,66 +381,90 @@ pub fn base_chain(chain: Chain<'_>) -> Option<Change<'_>> {
     })
 }
 
-/// Arguments as `iptables-save` prints them, quoted where that is needed.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::new();
+impl Rule {
+    /// The rule as arguments of iptables, behind the chain.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        self.words().into_iter().map(|(word, _)| word).collect()
+    }
+
+    /// The arguments in the order of `iptables-save`, with whether it quotes them.
+    fn words(&self) -> Vec<(String, bool)> {
+        fn not(negated: bool, words: &mut Vec<(String, bool)>) {
+            if negated {
+                words.push(("!".to_owned(), false));
+            }
+        }
+        fn push<const N: usize>(plain: [&str; N], words: &mut Vec<(String, bool)>) {
+            words.extend(plain.map(|word| (word.to_owned(), false)));
+        }
+        let words = &mut Vec::new();
         for (option, network) in [("-s", &self.source), ("-d", &self.destination)] {
             if let Some(Network { net, negated }) = network
                 && net.prefix_len() != 0
             {
-                write!(text, "{}{option} {net} ", not(*negated))?;
+                not(*negated, words);
+                push([option, &net.to_string()], words);
             }
         }
         for (option, interface) in [("-i", &self.in_interface), ("-o", &self.out_interface)] {
             if let Some(Interface { name, negated }) = interface {
-                write!(text, "{}{option} {name} ", not(*negated))?;
+                not(*negated, words);
+                push([option, name], words);
             }
         }
         if let Some(protocol) = self.protocol {
-            write!(text, "-p {} ", protocol.as_str())?;
+            push(["-p", protocol.as_str()], words);
         }
         for part in &self.matches {
             match part {
                 Match::Port(port) => {
                     let protocol = self.protocol.map_or("tcp", Protocol::as_str);
-                    write!(text, "-m {protocol} --dport {port} ")?;
+                    push(["-m", protocol, "--dport", &port.to_string()], words);
                 }
                 Match::Ports(ports) => {
                     let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
-                    write!(text, "-m multiport --dports {} ", ports.join(","))?;
+                    push(["-m", "multiport", "--dports", &ports.join(",")], words);
                 }
-                Match::LocalDestination => text.push_str("-m addrtype --dst-type LOCAL "),
-                Match::Mark(bits) => write!(text, "-m mark --mark {bits:#x}/{bits:#x} ")?,
-                Match::Established => text.push_str("-m conntrack --ctstate RELATED,ESTABLISHED "),
-                Match::Comment(comment) => write!(text, "-m comment --comment {} ", quote(comment))?,
+                Match::LocalDestination => push(["-m", "addrtype", "--dst-type", "LOCAL"], words),
+                Match::Mark(bits) => push(["-m", "mark", "--mark", &format!("{bits:#x}/{bits:#x}")], words),
+                Match::Established => push(["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"], words),
+                Match::Comment(comment) => {
+                    push(["-m", "comment", "--comment"], words);
+                    words.push((comment.clone(), true));
+                }
                 Match::Arguments(arguments) => {
-                    for argument in arguments {
-                        write!(text, "{} ", quote(argument))?;
-                    }
+                    words.extend(arguments.iter().map(|word| (word.clone(), true)))
                 }
             }
         }
         match &self.target {
-            Target::Accept => text.push_str("-j ACCEPT"),
-            Target::Drop => text.push_str("-j DROP"),
-            Target::Return => text.push_str("-j RETURN"),
-            Target::Jump(chain) => write!(text, "-j {chain}")?,
-            Target::Masquerade => text.push_str("-j MASQUERADE"),
-            Target::Dnat(to) => write!(text, "-j DNAT --to-destination {to}")?,
-            Target::Mark(bits) => write!(text, "-j MARK --set-xmark {bits:#x}/{bits:#x}")?,
+            Target::Accept => push(["-j", "ACCEPT"], words),
+            Target::Drop => push(["-j", "DROP"], words),
+            Target::Return => push(["-j", "RETURN"], words),
+            Target::Jump(chain) => push(["-j", chain], words),
+            Target::Masquerade => push(["-j", "MASQUERADE"], words),
+            Target::Dnat(to) => push(["-j", "DNAT", "--to-destination", &to.to_string()], words),
+            Target::Mark(bits) => push(
+                ["-j", "MARK", "--set-xmark", &format!("{bits:#x}/{bits:#x}")],
+                words,
+            ),
         }
-        f.write_str(&text)
+        std::mem::take(words)
     }
 }
 
-const fn not(negated: bool) -> &'static str {
-    if negated { "! " } else { "" }
+/// As `iptables-save` prints it, and `iptables-restore` reads it.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.words().into_iter();
+        let words = words.map(|(word, quoted)| if quoted { quote(&word) } else { word });
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
+    }
 }
 
 /// A word as `iptables-save` prints it and `iptables-restore` reads it. An end of line cannot be quoted: it becomes a space.
-#[must_use]
-pub fn quote(word: &str) -> String {
+fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();
