@@ -104,20 +104,16 @@ impl HostPorts {
     }
 }
 
-/// The link over which the node reaches a pod, if it has an address of IPv4. A port of a bridge may send frames of a
-/// pod that connects to itself back to it.
+/// The link over which the node reaches a pod, if it has an address of IPv4.
 fn link_to(addresses: &[IpNet]) -> Result<Option<String>, NetworkError> {
     const STEP: &str = "find the route to the pod";
     let failed = |source| NetworkError::Link { step: STEP, source };
     let Some(address) = addresses.iter().map(IpNet::addr).find(IpAddr::is_ipv4) else {
         return Ok(None);
     };
-    let mut host = Netlink::open().map_err(failed)?;
-    let Some(index) = host.route_to(address).map_err(failed)? else {
-        return Ok(None);
-    };
-    let link = host.link_by_index(index).map_err(failed)?;
-    Ok(link.map(|link| link.name))
+    Netlink::open()
+        .and_then(|mut host| host.link_to(address))
+        .map_err(failed)
 }
 
 /// Lets the bridge send a pod's frames back to it. With br_netfilter, a pod that connects to itself through a host port needs

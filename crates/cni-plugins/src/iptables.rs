@@ -17,6 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
@@ -68,7 +69,7 @@ pub(crate) enum Wanted {
 }
 
 impl Iptables {
-    /// None if the node has no iptables for the family. It is asked once.
+    /// None if the node has no iptables for the family, or not the family. It is asked once.
     pub(crate) fn of(family: Family) -> Option<Self> {
         static V4: OnceLock<Option<By>> = OnceLock::new();
         static V6: OnceLock<Option<By>> = OnceLock::new();
@@ -76,7 +77,8 @@ impl Iptables {
             Family::V6 => (&V6, "ip6tables"),
             _ => (&V4, "iptables"),
         };
-        let by = (*once.get_or_init(|| ask(name)))?;
+        let has_family = || family != Family::V6 || Path::new("/proc/net/if_inet6").exists();
+        let by = (*once.get_or_init(|| has_family().then(|| ask(name)).flatten()))?;
         Some(Self { family, by })
     }
 

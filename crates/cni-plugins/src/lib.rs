@@ -20,10 +20,13 @@ mod iptables;
 mod loopback;
 mod masquerade;
 mod nftables;
+mod portmap;
 mod ptp;
-mod reference;
-mod tables;
 mod tuning;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,12 +36,13 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 7] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 8] = [
         ("bandwidth", Arc::new(bandwidth::Bandwidth)),
         ("bridge", Arc::new(bridge::Bridge)),
         ("flannel", Arc::new(flannel::Flannel)),
         ("host-local", Arc::new(host_local::HostLocal::default())),
         ("loopback", Arc::new(loopback::Loopback)),
+        ("portmap", Arc::new(portmap::Portmap)),
         ("ptp", Arc::new(ptp::Ptp)),
         ("tuning", Arc::new(tuning::Tuning)),
     ];

@@ -55,6 +55,8 @@ pub enum ErrorKind {
     NotFound,
     /// The link, address or route exists already.
     Exists,
+    /// There is no route to the address.
+    Unreachable,
     /// Anything else.
     Other,
 }
@@ -71,6 +73,7 @@ impl Error {
         match errno {
             Some(Errno::NODEV | Errno::NOENT | Errno::ADDRNOTAVAIL | Errno::SRCH) => ErrorKind::NotFound,
             Some(Errno::EXIST) => ErrorKind::Exists,
+            Some(Errno::NETUNREACH | Errno::HOSTUNREACH) => ErrorKind::Unreachable,
             _ => ErrorKind::Other,
         }
     }

@@ -15,7 +15,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::io::Errno;
-use rustix::net::netdevice::name_to_index;
+use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::error::{Error, ErrorKind};
@@ -225,15 +225,28 @@ impl Netlink {
         )
     }
 
-    /// The index of the link that packets to an address leave over.
+    /// The name of the link that packets to an address leave over; none if it cannot be reached.
     ///
     /// # Errors
-    /// If the kernel does not answer, or the address cannot be reached.
-    pub fn route_to(&mut self, address: IpAddr) -> Result<Option<u32>, Error> {
+    /// If the kernel does not answer.
+    pub fn link_to(&mut self, address: IpAddr) -> Result<Option<String>, Error> {
         let query = |sequence| message::route_to_query(address, sequence);
         let describe = || format!("look up the route to {address}");
-        let route = self.get(describe, RTM_NEWROUTE, query, KnownRoute::parse)?;
-        Ok(route.and_then(|route| route.index))
+        let route = match self.get(describe, RTM_NEWROUTE, query, KnownRoute::parse) {
+            Err(error) if error.kind() == ErrorKind::Unreachable => None,
+            outcome => outcome?,
+        };
+        let Some(index) = route.and_then(|route| route.index) else {
+            return Ok(None);
+        };
+        match index_to_name(&self.socket, index) {
+            Ok(name) => Ok(Some(name)),
+            Err(Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Error::Socket {
+                operation: "ioctl(SIOCGIFNAME)",
+                source: errno.into(),
+            }),
+        }
     }
 
     /// The token bucket filter that limits what a link transmits; none if its root qdisc is of another kind.
