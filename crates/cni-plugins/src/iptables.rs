@@ -14,6 +14,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write as _};
@@ -32,6 +33,8 @@ use crate::common::failed;
 const RETRIES: u32 = 64;
 /// More rules than a node has; when there are more, all hints are forgotten.
 const MOST_HINTS: usize = 1 << 16;
+/// More rules than a container has in a chain.
+const MOST_OF_A_HINT: usize = 256;
 
 /// The numbers of rules by what is hashed in [`hint`].
 static HINTS: LazyLock<Mutex<HashMap<u64, Vec<u64>>>> = LazyLock::new(Mutex::default);
@@ -107,7 +110,7 @@ impl Iptables {
                     .map(|((chain, rule), new)| (*chain, rule, new))
                     .collect();
                 let found = Netfilter::open()
-                    .and_then(|mut netfilter| self.find(&mut netfilter, table, &[], &wanted_rules));
+                    .and_then(|mut netfilter| self.find(&mut netfilter, table, &[], &wanted_rules, false));
                 let (_, _, found) =
                     found.map_err(failed(format!("cannot read table {table} of {}", self.name())))?;
                 let at = found.iter().position(Option::is_none);
@@ -249,7 +252,8 @@ impl Iptables {
         let (generation, exist, found) = if look_for.is_empty() && asked_chains.is_empty() {
             (None, Vec::new(), Vec::new())
         } else {
-            let (generation, exist, found) = self.find(netfilter, table, &asked_chains, &look_for)?;
+            let (generation, exist, found) =
+                self.find(netfilter, table, &asked_chains, &look_for, own_is_new)?;
             (Some(generation), exist, found)
         };
 
@@ -312,6 +316,7 @@ impl Iptables {
         table: &str,
         chains: &[&str],
         rules: &[(&str, &Rule, &NewRule)],
+        learn: bool,
     ) -> Result<(u32, Vec<bool>, Vec<Option<u64>>), Error> {
         let hints: Vec<_> = rules
             .iter()
@@ -333,7 +338,7 @@ impl Iptables {
             }
         }
         let mut lists: BTreeMap<&str, Vec<Listed>> = BTreeMap::new();
-        let mut learned = Vec::new();
+        let (mut learned, mut wrong) = (Vec::new(), Vec::new());
         for (((chain, _, new), slot), hint) in rules.iter().zip(&mut found).zip(hints) {
             if slot.is_some() {
                 continue;
@@ -345,8 +350,12 @@ impl Iptables {
             let listed = list.iter().find(|listed| listed.expressions == new.expressions);
             *slot = listed.map(|listed| listed.handle);
             learned.extend(slot.map(|handle| (hint, handle)));
+            wrong.push(hint);
         }
-        remember(learned.into_iter());
+        forget(wrong.into_iter());
+        if learn {
+            remember(learned.into_iter());
+        }
         Ok((answers.generation, answers.chains, found))
     }
 
@@ -363,7 +372,7 @@ impl Iptables {
         let mut netfilter = Netfilter::open()?;
         let mut last = None;
         for _ in 0..RETRIES {
-            let (generation, _, found) = self.find(&mut netfilter, table, &[], &rules)?;
+            let (generation, _, found) = self.find(&mut netfilter, table, &[], &rules, false)?;
             let changes: Vec<_> = rules
                 .iter()
                 .zip(found)
@@ -525,10 +534,23 @@ pub(crate) fn remember(rules: impl Iterator<Item = (u64, u64)>) {
     if hints.len() > MOST_HINTS {
         hints.clear();
     }
+    let mut by_hint: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (hint, handle) in rules {
-        let handles = hints.entry(hint).or_default();
-        if !handles.contains(&handle) {
-            handles.push(handle);
+        by_hint.entry(hint).or_default().push(handle);
+    }
+    for (hint, handles) in by_hint {
+        match hints.entry(hint) {
+            Entry::Vacant(entry) => {
+                entry.insert(handles);
+            }
+            // Once there were too many, nothing is known until all are forgotten.
+            Entry::Occupied(entry) if entry.get().is_empty() => {}
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().extend(handles);
+                if entry.get().len() > MOST_OF_A_HINT {
+                    entry.insert(Vec::new());
+                }
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
-use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size_force, set_socket_timeout};
+use rustix::net::sockopt::{
+    Timeout, set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force, set_socket_timeout,
+};
 
 use crate::Chain;
 use crate::change::{Change, GET_CHAIN, GET_GENERATION, GET_RULE, NEW_GENERATION, NEW_RULE, SUBSYSTEM};
@@ -26,6 +28,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRIES: u32 = 16;
 /// What every socket may send at once; the kernel counts its own overhead too.
 const USUAL_DATAGRAM: usize = 64 << 10;
+
+/// How many rules are asked for at once: the answers wait in the socket, which has a limit.
+const QUESTIONS: usize = 32;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -151,11 +156,20 @@ impl Netfilter {
         outcome.map(|()| handles)
     }
 
-    /// Which of these chains and rules exist, in one request.
+    /// Which of these chains and rules exist, in one request, or in a few if there are many.
     ///
     /// # Errors
     /// If the kernel does not answer, or refuses for another reason than that something does not exist.
     pub fn look_up(&mut self, chains: &[Chain<'_>], rules: &[(Chain<'_>, u64)]) -> Result<Found, Error> {
+        let (now, later) = rules.split_at(rules.len().min(QUESTIONS));
+        let mut found = self.look_up_some(chains, now)?;
+        for some in later.chunks(QUESTIONS) {
+            found.rules.extend(self.look_up_some(&[], some)?.rules);
+        }
+        Ok(found)
+    }
+
+    fn look_up_some(&mut self, chains: &[Chain<'_>], rules: &[(Chain<'_>, u64)]) -> Result<Found, Error> {
         let request = || "look up chains and rules".to_owned();
         let mut messages = Messages::default();
         let first = self.next();
@@ -323,11 +337,14 @@ impl Netfilter {
             .finish()
             .ok_or_else(|| Error::TooLong { request: request() })?;
         if bytes.len() > USUAL_DATAGRAM {
-            let size = bytes.len().saturating_mul(2);
-            set_socket_send_buffer_size_force(&self.socket, size).map_err(|errno| Error::Socket {
-                operation: "setsockopt(SO_SNDBUFFORCE)",
-                source: errno.into(),
-            })?;
+            // The answers may repeat the new rules.
+            let size = bytes.len().saturating_mul(4);
+            set_socket_send_buffer_size_force(&self.socket, size)
+                .and_then(|()| set_socket_recv_buffer_size_force(&self.socket, size))
+                .map_err(|errno| Error::Socket {
+                    operation: "setsockopt(SO_SNDBUFFORCE, SO_RCVBUFFORCE)",
+                    source: errno.into(),
+                })?;
         }
         let sent = self.socket.send(&bytes, 0);
         sent.map(drop).map_err(|source| Error::Socket {

@@ -678,10 +678,14 @@ fn a_transaction_is_made_as_a_whole_or_not_at_all() {
             chain: chain("a"),
             rule: &accept,
             place: Place::Last,
-            echo: false,
+            echo: true,
         };
-        assert_eq!(netfilter.commit(&vec![add; 2000], None).unwrap(), [0; 0]);
-        assert_eq!(netfilter.rules(chain("a")).unwrap().len(), 2000);
+        assert_eq!(netfilter.commit(&vec![add; 2000], None).unwrap().len(), 2000);
+        let rules = netfilter.rules(chain("a")).unwrap();
+        assert_eq!(rules.len(), 2000);
+        let questions: Vec<_> = rules.iter().map(|rule| (chain("a"), rule.handle)).collect();
+        let found = netfilter.look_up(&[], &questions).unwrap();
+        assert!(found.rules.into_iter().flatten().eq(rules));
         let jump = Rule::to(Target::Jump("a".to_owned())).render(Family::V4).unwrap();
         let jump = Change::AddRule {
             chain: chain("b"),
