@@ -22,11 +22,11 @@ mod masquerade;
 mod nftables;
 mod portmap;
 mod ptp;
-mod tuning;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tables;
+mod tuning;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -119,7 +119,9 @@ impl Config {
         if self.mark_masq_bit.is_some() && self.external_set_mark_chain.is_some() {
             return Err("externalSetMarkChain and markMasqBit are both given".to_owned());
         }
-        self.mappings().iter().try_for_each(|mapping| mapping.host().map(drop))
+        self.mappings()
+            .iter()
+            .try_for_each(|mapping| mapping.host().map(drop))
     }
 
     fn mappings(&self) -> &[Mapping] {
@@ -132,7 +134,9 @@ impl Config {
 
     /// The bit that says: masquerade this connection.
     fn mark(&self) -> u32 {
-        1_u32.checked_shl(self.mark_masq_bit.unwrap_or(DEFAULT_MARK_BIT).into()).unwrap_or_default()
+        1_u32
+            .checked_shl(self.mark_masq_bit.unwrap_or(DEFAULT_MARK_BIT).into())
+            .unwrap_or_default()
     }
 }
 
@@ -152,7 +156,9 @@ impl Mapping {
         let parsed = self.host_ip.parse::<IpAddr>().ok();
         // IPv6 notations of IPv4 addresses are IPv4 for the reference.
         let parsed = parsed.filter(|address| address.to_canonical() == *address);
-        parsed.map(Some).ok_or_else(|| format!("hostIP {:?} is not an IP address", self.host_ip))
+        parsed
+            .map(Some)
+            .ok_or_else(|| format!("hostIP {:?} is not an IP address", self.host_ip))
     }
 
     /// None for the other family; otherwise the address that packets have to be for, if that matters.
@@ -184,11 +190,15 @@ impl InProcess for Portmap {
 }
 
 fn name(call: &Call) -> &str {
-    call.config.get("name").and_then(Value::as_str).unwrap_or_default()
+    call.config
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn add(call: &Call, config: &Config, backend: Backend) -> Result<Value, Failure> {
-    let (result, value) = previous(call)?.ok_or_else(|| Failure::internal("portmap is not behind another plugin"))?;
+    let (result, value) =
+        previous(call)?.ok_or_else(|| Failure::internal("portmap is not behind another plugin"))?;
     if config.mappings().is_empty() {
         return Ok(value.clone());
     }
@@ -212,10 +222,12 @@ fn check(call: &Call, config: &Config, backend: Backend) -> Result<(), Failure> 
     if config.mappings().is_empty() {
         return Ok(());
     }
-    wishes(call, config, &result).iter().try_for_each(|wish| match backend {
-        Backend::Iptables => wish.check_iptables(),
-        Backend::Nftables => wish.check_nftables(),
-    })
+    wishes(call, config, &result)
+        .iter()
+        .try_for_each(|wish| match backend {
+            Backend::Iptables => wish.check_iptables(),
+            Backend::Nftables => wish.check_nftables(),
+        })
 }
 
 fn del(call: &Call, config: &Config, backend: Backend) -> Result<(), Failure> {
@@ -224,7 +236,10 @@ fn del(call: &Call, config: &Config, backend: Backend) -> Result<(), Failure> {
     }
     let id = &call.container_id;
     if backend == Backend::Iptables {
-        let (own, old) = (chain_name("DN-", name(call), id), chain_name("SN-", name(call), id));
+        let (own, old) = (
+            chain_name("DN-", name(call), id),
+            chain_name("SN-", name(call), id),
+        );
         return [Family::V4, Family::V6]
             .into_iter()
             .filter_map(Iptables::of)
@@ -232,8 +247,9 @@ fn del(call: &Call, config: &Config, backend: Backend) -> Result<(), Failure> {
     }
     for family in [Family::V4, Family::V6] {
         let chains = [PORTS, PORTS_OF_ADDRESSES, MASQUERADING].map(|name| nft_chain(family, name));
-        remove(&chains, id, |comment| comment == id)
-            .map_err(failed(format!("cannot delete rules of the nftables table {family} {TABLE}")))?;
+        remove(&chains, id, |comment| comment == id).map_err(failed(format!(
+            "cannot delete rules of the nftables table {family} {TABLE}"
+        )))?;
     }
     Ok(())
 }
@@ -244,7 +260,13 @@ fn wishes<'a>(call: &'a Call, config: &'a Config, result: &AddResult) -> Vec<Wis
         let interface = usize::try_from(at).ok().and_then(|at| result.interfaces.get(at));
         interface.is_some_and(|interface| interface.name != call.if_name || interface.sandbox.is_empty())
     };
-    let nets = || result.ips.iter().filter(|ip| !ip.interface.is_some_and(elsewhere)).map(|ip| ip.address);
+    let nets = || {
+        result
+            .ips
+            .iter()
+            .filter(|ip| !ip.interface.is_some_and(elsewhere))
+            .map(|ip| ip.address)
+    };
     let first = [
         nets().find(|net| net.addr().is_ipv4()),
         nets().find(|net| net.addr().is_ipv6()),
@@ -297,12 +319,18 @@ impl Wish<'_> {
     /// Running UDP streams to the ports keep their old way otherwise. It is no reason to fail.
     fn forget_streams(&self) {
         let mappings = self.config.mappings().iter();
-        let mut ports = mappings.filter(|mapping| mapping.protocol == ProtocolName::Udp).peekable();
+        let mut ports = mappings
+            .filter(|mapping| mapping.protocol == ProtocolName::Udp)
+            .peekable();
         if ports.peek().is_none() {
             return;
         }
         let forgotten = Netfilter::open().and_then(|mut netfilter| {
-            ports.try_for_each(|mapping| netfilter.forget_udp(self.family(), mapping.host_port.get()).map(drop))
+            ports.try_for_each(|mapping| {
+                netfilter
+                    .forget_udp(self.family(), mapping.host_port.get())
+                    .map(drop)
+            })
         });
         if let Err(error) = forgotten {
             tracing::warn!(
@@ -314,7 +342,8 @@ impl Wish<'_> {
     }
 
     fn iptables(&self) -> Result<Iptables, Failure> {
-        Iptables::of(self.family()).ok_or_else(|| Failure::internal("the node has no iptables for host ports"))
+        Iptables::of(self.family())
+            .ok_or_else(|| Failure::internal("the node has no iptables for host ports"))
     }
 
     fn add_to_iptables(&self) -> Result<(), Failure> {
@@ -393,7 +422,11 @@ impl Wish<'_> {
         };
         let mut entries = Vec::new();
         for protocol in [Protocol::Sctp, Protocol::Tcp, Protocol::Udp] {
-            let mappings = self.config.mappings().iter().filter(|mapping| mapping.protocol() == protocol);
+            let mappings = self
+                .config
+                .mappings()
+                .iter()
+                .filter(|mapping| mapping.protocol() == protocol);
             let ports: Vec<_> = mappings.map(|mapping| mapping.host_port.get()).collect();
             for ports in ports.chunks(PORTS_OF_A_RULE) {
                 let mut matches = vec![Match::Comment(comment.clone()), Match::Ports(ports.to_vec())];
@@ -431,7 +464,11 @@ impl Wish<'_> {
             let mark = || Target::Jump(set_mark.to_owned());
             let mut of_mapping = Vec::new();
             if config.snat() {
-                let from = if config.masq_all { self.anywhere() } else { self.net };
+                let from = if config.masq_all {
+                    self.anywhere()
+                } else {
+                    self.net
+                };
                 of_mapping.push(rule(Some(Network::of(from)), mark()));
                 if self.net.addr().is_ipv4() && !config.masq_all {
                     let localhost = Network::host(Ipv4Addr::LOCALHOST.into());
@@ -500,7 +537,9 @@ impl Wish<'_> {
             append(ALL_PORTS, &to_old, false),
             append(ALL_PORTS, &to_ports, false),
             base("prerouting", Hook::Prerouting, -100),
-            Change::Flush { chain: at("prerouting") },
+            Change::Flush {
+                chain: at("prerouting"),
+            },
             append("prerouting", &if_local, false),
             base("output", Hook::Output, -100),
             Change::Flush { chain: at("output") },
@@ -510,10 +549,17 @@ impl Wish<'_> {
             changes.push(base(MASQUERADING, Hook::Postrouting, 100));
         }
         changes.extend(of_ports.iter().map(|rule| append(PORTS, rule, true)));
-        changes.extend(of_masquerading.iter().map(|rule| append(MASQUERADING, rule, true)));
+        changes.extend(
+            of_masquerading
+                .iter()
+                .map(|rule| append(MASQUERADING, rule, true)),
+        );
         let handles = Netfilter::open()?.commit(&changes, None)?;
         let hint = |name| hint(family, TABLE, name, self.container_id);
-        let hints = of_ports.iter().map(|_| hint(PORTS)).chain(of_masquerading.iter().map(|_| hint(MASQUERADING)));
+        let hints = of_ports
+            .iter()
+            .map(|_| hint(PORTS))
+            .chain(of_masquerading.iter().map(|_| hint(MASQUERADING)));
         remember(hints.zip(handles));
         Ok(())
     }
@@ -533,7 +579,10 @@ impl Wish<'_> {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),
         };
-        let equals = |value| Expression::Compare { negated: false, value };
+        let equals = |value| Expression::Compare {
+            negated: false,
+            value,
+        };
         let mut rules = Vec::new();
         for mapping in self.config.mappings() {
             let Some(destination) = mapping.destination(self.family()) else {
@@ -572,7 +621,11 @@ impl Wish<'_> {
             return Vec::new();
         }
         let pod: IpNet = self.net.addr().into();
-        let mut sources = vec![if self.config.masq_all { self.anywhere() } else { pod }];
+        let mut sources = vec![if self.config.masq_all {
+            self.anywhere()
+        } else {
+            pod
+        }];
         if self.net.addr().is_ipv4() && !self.config.masq_all {
             sources.push(IpAddr::from(Ipv4Addr::LOCALHOST).into());
         }
@@ -586,12 +639,20 @@ impl Wish<'_> {
     }
 
     fn check_nftables(&self) -> Result<(), Failure> {
-        let wanted = [(PORTS, self.nft_ports().len()), (MASQUERADING, self.nft_masquerading().len())];
+        let wanted = [
+            (PORTS, self.nft_ports().len()),
+            (MASQUERADING, self.nft_masquerading().len()),
+        ];
         let step = format!("cannot read the nftables table {TABLE}");
         let mut netfilter = Netfilter::open().map_err(failed(step.clone()))?;
         for (name, count) in wanted {
-            let rules = netfilter.rules(nft_chain(self.family(), name)).map_err(failed(step.clone()))?;
-            let found = rules.iter().filter(|rule| rule.comment.as_deref() == Some(self.container_id)).count();
+            let rules = netfilter
+                .rules(nft_chain(self.family(), name))
+                .map_err(failed(step.clone()))?;
+            let found = rules
+                .iter()
+                .filter(|rule| rule.comment.as_deref() == Some(self.container_id))
+                .count();
             if found < count {
                 return Err(Failure::internal(format!(
                     "chain {name} of the nftables table {TABLE} has {found} of {count} rules of the container"

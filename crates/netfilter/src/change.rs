@@ -181,12 +181,12 @@ impl Change<'_> {
                 messages.push(header(NEW_CHAIN, CREATE, chain.family), |messages| {
                     name_of_chain(chain, messages);
                     user_data(USER_DATA_OF_CHAIN, *comment, messages);
-                })
+                });
             }
             Self::CreateChain { chain } => {
                 messages.push(header(NEW_CHAIN, CREATE | EXCLUSIVE, chain.family), |messages| {
                     name_of_chain(chain, messages);
-                })
+                });
             }
             Self::AddBaseChain {
                 chain,
@@ -247,7 +247,7 @@ impl Change<'_> {
                     messages.text(TABLE, chain.table);
                     messages.text(CHAIN, chain.name);
                     messages.bytes(3, &handle.to_be_bytes());
-                })
+                });
             }
             Self::Flush { chain } => messages.push(header(DELETE_RULE, 0, chain.family), |messages| {
                 messages.text(TABLE, chain.table);

@@ -126,7 +126,7 @@ impl Expression {
                 element.nest(DATA, data);
             };
             let value = |kind: u16, value: &[u8], data: &mut Messages| {
-                data.nest(kind, |data| data.bytes(VALUE, value))
+                data.nest(kind, |data| data.bytes(VALUE, value));
             };
             let extension = |extension: &Extension, data: &mut Messages| {
                 data.text(1, &extension.name);

@@ -434,7 +434,7 @@ impl Rule {
                     words.push((comment.clone(), true));
                 }
                 Match::Arguments(arguments) => {
-                    words.extend(arguments.iter().map(|word| (word.clone(), true)))
+                    words.extend(arguments.iter().map(|word| (word.clone(), true)));
                 }
             }
         }
