@@ -16,17 +16,19 @@ mod flannel;
 mod host_local;
 mod interface;
 mod ipam;
+mod ipam_config;
 mod iptables;
 mod loopback;
 mod masquerade;
 mod nftables;
 mod portmap;
 mod ptp;
+mod static_ipam;
+mod tuning;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tables;
-mod tuning;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +38,7 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 8] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 9] = [
         ("bandwidth", Arc::new(bandwidth::Bandwidth)),
         ("bridge", Arc::new(bridge::Bridge)),
         ("flannel", Arc::new(flannel::Flannel)),
@@ -44,6 +46,7 @@ pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
         ("loopback", Arc::new(loopback::Loopback)),
         ("portmap", Arc::new(portmap::Portmap)),
         ("ptp", Arc::new(ptp::Ptp)),
+        ("static", Arc::new(static_ipam::Static)),
         ("tuning", Arc::new(tuning::Tuning)),
     ];
     plugins

@@ -1,0 +1,179 @@
+//! Calls of plugins and of their binaries, for the tests of all IPAM plugins.
+
+use std::env;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+
+use pausa_cni::{Call, Command, Route};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+pub(crate) fn call(command: Command, id: &str, config: &Value) -> Call {
+    Call {
+        command,
+        container_id: id.to_owned(),
+        netns: PathBuf::from("/proc/self/ns/net"),
+        if_name: "eth0".to_owned(),
+        args: Vec::new(),
+        config: config.as_object().unwrap().clone(),
+    }
+}
+
+pub(crate) fn with_args(mut call: Call, args: &[(&str, &str)]) -> Call {
+    let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    call.args = args.iter().map(owned).collect();
+    call
+}
+
+/// The binaries of a type in the directories of `PAUSA_CNI_PLUGINS`, or in `/usr/lib/cni`.
+pub(crate) fn binaries(plugin: &str) -> Vec<PathBuf> {
+    let dirs = env::var("PAUSA_CNI_PLUGINS").unwrap_or_else(|_| "/usr/lib/cni".to_owned());
+    let binaries = dirs.split(':').map(|dir| Path::new(dir).join(plugin));
+    let binaries: Vec<PathBuf> = binaries.filter(|path| path.exists()).collect();
+    assert!(
+        !binaries.is_empty(),
+        "needs the CNI plugin {plugin} in {dirs} (package containernetworking-plugins)"
+    );
+    binaries
+}
+
+/// What the binary answers: its result, or its error.
+pub(crate) fn run_binary(binary: &Path, call: &Call) -> Result<Value, Value> {
+    let args: Vec<String> = call
+        .args
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let mut child = Process::new(binary)
+        .env_clear()
+        .env("CNI_COMMAND", call.command.as_str())
+        .env("CNI_CONTAINERID", &call.container_id)
+        .env("CNI_NETNS", &call.netns)
+        .env("CNI_NETNS_OVERRIDE", "1")
+        .env("CNI_IFNAME", &call.if_name)
+        .env("CNI_ARGS", args.join(";"))
+        .env("CNI_PATH", binary.parent().unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let config = Value::Object(call.config.clone()).to_string();
+    child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    if output.status.success() {
+        Ok(answer)
+    } else {
+        Err(answer)
+    }
+}
+
+/// What a result says, whatever the version in which it says so.
+pub(crate) fn unversioned(result: &Value) -> AddResult {
+    AddResult {
+        cni_version: String::new(),
+        ..AddResult::from_value(result).unwrap()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Config {
+    ipam: Option<Ipam>,
+    #[serde(rename = "runtimeConfig")]
+    _runtime_config: Option<Map<String, Value>>,
+    args: Option<Args<Cidr>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ipam {
+    routes: Option<Vec<RouteConfig>>,
+}
+
+fn parsed(config: &Value) -> Result<Config, String> {
+    parse(config.as_object().unwrap())
+}
+
+#[test]
+fn keys_of_others_are_passed_over_and_unknown_ones_are_not() {
+    let config = json!({
+        "name": "net", "type": "bridge", "isGateway": true, "ipam": {"type": "static"},
+        "runtimeConfig": {"mac": "02:00:00:00:00:01", "portMappings": []},
+        "args": {"cni": {"mac": "02:00:00:00:00:01", "ips": ["10.0.0.1/24"]}},
+    });
+    let config = parsed(&config).unwrap();
+    assert_eq!(config.args.unwrap().addresses().len(), 1);
+    for unknown in [
+        json!({"ipam": {"subnets": 1}}),
+        json!({"ipam": {"routes": [{"dst": "10.0.0.0/8", "via": "10.0.0.1"}]}}),
+        json!({"ipam": {"routes": [{"gw": "10.0.0.1"}]}}),
+        json!({"ipam": {"routes": [{"dst": "10.0.0.0/8", "mtu": -1}]}}),
+        json!({"args": {"cni": {"ip": []}}}),
+        json!({"args": {"org": {}}}),
+    ] {
+        parsed(&unknown).unwrap_err();
+    }
+    for nothing in [
+        json!({}),
+        json!({"args": null, "ipam": null}),
+        json!({"args": {"cni": null}}),
+    ] {
+        parsed(&nothing).unwrap();
+    }
+}
+
+#[test]
+fn routes_have_all_attributes() {
+    let config = json!({"ipam": {"routes": [
+        {"dst": "10.0.0.1/8", "gw": "10.0.0.1", "mtu": 1400, "advmss": 1360, "priority": 5, "table": 0, "scope": 253},
+        {"dst": "::/0", "gw": "", "mtu": 0},
+    ]}});
+    let routes: Vec<Route> = parsed(&config)
+        .unwrap()
+        .ipam
+        .and_then(|ipam| ipam.routes)
+        .into_iter()
+        .flatten()
+        .map(Route::from)
+        .collect();
+    assert_eq!(
+        json!(routes),
+        json!([
+            {"dst": "10.0.0.1/8", "gw": "10.0.0.1", "mtu": 1400, "advmss": 1360, "priority": 5, "table": 0, "scope": 253},
+            {"dst": "::/0"},
+        ])
+    );
+}
+
+#[test]
+fn unknown_arguments_fail_unless_they_are_to_be_ignored() {
+    let config = json!({});
+    let read = |args: &[(&str, &str)]| {
+        let call = with_args(call(Command::Add, "a", &config), args);
+        arguments(&call, &["IP"]).map(|arguments| arguments.get("IP").map(|ip| (*ip).to_owned()))
+    };
+    assert_eq!(read(&[]), Ok(None));
+    assert_eq!(read(&[("IP", "1"), ("IP", "2")]), Ok(Some("2".to_owned())));
+    assert_eq!(
+        read(&[("K8S_POD_NAME", "web"), ("IgnoreUnknown", "True"), ("IP", "1")]),
+        Ok(Some("1".to_owned()))
+    );
+    read(&[("K8S_POD_NAME", "web"), ("IgnoreUnknown", "0")]).unwrap_err();
+    read(&[("K8S_POD_NAME", "web")]).unwrap_err();
+    read(&[("IgnoreUnknown", "yes")]).unwrap_err();
+    read(&[("IP", "a=b")]).unwrap_err();
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_network_or_refused(text in ".{0,40}|[0-9a-f:./]{0,30}") {
+        if let Ok(Cidr(net)) = text.parse() {
+            prop_assert_eq!(net.to_string().parse(), Ok(Cidr(net)));
+        }
+    }
+}
