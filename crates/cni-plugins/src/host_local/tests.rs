@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command as Process, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::*;
@@ -400,6 +401,34 @@ fn many_at_once_get_different_addresses() {
     });
     let names: Vec<String> = tree(&dir.path().join("net")).into_keys().collect();
     assert_eq!(names, ["last_reserved_ip.0", "last_reserved_ip.1", "lock"]);
+}
+
+#[test]
+fn whoever_has_the_lock_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dual_stack(dir.path());
+    let plugin = HostLocal::default();
+    add(&plugin, "a", &config).unwrap();
+    let net = dir.path().join("net");
+    for command in [Command::Add, Command::Check, Command::Del] {
+        let lock = File::open(net.join("lock")).unwrap();
+        let inode = lock.metadata().unwrap().ino();
+        // Even if others only read.
+        flock(&lock, FlockOperation::LockShared).unwrap();
+        let before = reservations(&net);
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| plugin.run(&call(command, "b", &config)).unwrap());
+            let waits = |line: &str| line.contains("-> FLOCK") && line.contains(&format!(":{inode} "));
+            while !fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+                assert!(!work.is_finished(), "{command} has not waited");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(reservations(&net), before);
+            flock(&lock, FlockOperation::Unlock).unwrap();
+            work.join().unwrap();
+        });
+    }
+    assert_eq!(reservations(&net).len(), 2);
 }
 
 /// The process that the test below kills. It ends by itself if that test does not come to it.
