@@ -131,7 +131,9 @@ impl Network<'_> {
     ) -> Result<Option<IpAddr>, Failure> {
         let last = format!("{LAST}{set}");
         self.changed = true;
-        // Neither a pod nor its address outlives a power cut. The file is never committed, only linked.
+        // The file is never committed, only linked. As with the binary it is not synced: pods do not outlive a power cut,
+        // which may leave an empty file. That takes its address until an administrator removes it, who may also have made
+        // it to keep the address free.
         let staged = StagedFile::write(
             self.dir.as_fd(),
             Path::new(&last),
