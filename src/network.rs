@@ -172,7 +172,7 @@ impl Network {
     }
 
     /// Attaches a pod. If it fails, everything is undone; if the caller is dropped before it has the attachment, in the
-    /// background. A repeated attach returns what the pod has, or creates it again.
+    /// background. A pod that may be attached already has to be detached first.
     ///
     /// # Errors
     /// Why the pod has no network. After [`NetworkError::NotUndone`] something is left to detach.

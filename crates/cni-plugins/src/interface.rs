@@ -69,11 +69,19 @@ pub(crate) fn create(host: &mut Netlink, pair: Pair<'_>) -> Result<String, Failu
     )))
 }
 
-/// `veth` and eight hexadecimal digits: NetworkManager leaves such interfaces alone.
+/// How the names of the host's ends begin; eight hexadecimal digits follow. NetworkManager leaves such interfaces alone.
+const PREFIX: &str = "veth";
+
 fn random_name() -> Result<String, Failure> {
     let mut bytes = [0; 4];
     getrandom(&mut bytes, GetRandomFlags::empty()).map_err(failed("getrandom failed"))?;
-    Ok(format!("veth{}", hex::encode(bytes)))
+    Ok(format!("{PREFIX}{}", hex::encode(bytes)))
+}
+
+/// Whether a name may be one of [`random_name`].
+fn is_random(name: &str) -> bool {
+    let digits = name.strip_prefix(PREFIX).unwrap_or_default();
+    digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Gives the interface the addresses and routes of a result, and sets it up. Runs in the pod's network namespace.
@@ -165,15 +173,24 @@ fn settle(pod: &mut Netlink, link: &Link) -> Result<(), Failure> {
 }
 
 /// Deletes the interface of a call of DEL, if there is one. Returns the addresses it had, and those of ADD's result.
+///
+/// Without the namespace's file the namespace may still live, in a process: then the host's end is deleted.
 pub(crate) fn delete(call: &Call) -> Result<BTreeSet<IpNet>, Failure> {
-    let mut addresses = BTreeSet::new();
-    if let Ok(Some((result, _))) = previous(call) {
-        addresses.extend(result.ips.iter().map(|ip| ip.address));
-    }
+    let (result, _) = previous(call).ok().flatten().unzip();
+    let result: AddResult = result.unwrap_or_default();
+    let mut addresses: BTreeSet<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+    let step = || failed(format!("cannot delete {}", call.if_name));
     let Some(netns) = netns_if_any(call)? else {
+        let mut host_ends = result
+            .interfaces
+            .iter()
+            .filter(|interface| interface.sandbox.is_empty() && is_random(&interface.name));
+        if let Some(host_end) = host_ends.next() {
+            let host = Netlink::open().map_err(step())?;
+            host.delete_link(&host_end.name).map_err(step())?;
+        }
         return Ok(addresses);
     };
-    let step = || failed(format!("cannot delete {}", call.if_name));
     let mut pod = Netlink::open_in(netns.as_fd()).map_err(step())?;
     let Some(index) = pod.index_of(&call.if_name).map_err(step())? else {
         return Ok(addresses);
