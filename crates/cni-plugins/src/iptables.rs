@@ -57,9 +57,7 @@ enum By {
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted {
     /// A chain.
-    Chain(&'static str),
-    /// A chain with a name from the configuration.
-    NamedChain(String),
+    Chain(String),
     /// A rule of a chain; a new one goes to this place.
     Rule(String, Rule, Place),
     /// A chain of one container, its rules, and the rules of another chain that lead to it.
@@ -131,17 +129,6 @@ impl Iptables {
             }
         }
         Ok(None)
-    }
-
-    /// Whether a chain exists.
-    pub(crate) fn has_chain(self, table: &str, chain: &str) -> Result<bool, Failure> {
-        if let By::Programs(name) = self.by {
-            return Ok(Saved::read(name, table)?.chains.contains_key(chain));
-        }
-        let found =
-            Netfilter::open().and_then(|mut netfilter| netfilter.look_up(&[self.chain(table, chain)], &[]));
-        let found = found.map_err(failed(format!("cannot read table {table} of {}", self.name())))?;
-        Ok(found.chains.first().copied().unwrap_or_default())
     }
 
     /// Deletes one rule each, where a chain has it.
@@ -220,8 +207,7 @@ impl Iptables {
         let mut own = Vec::new();
         for each in wanted {
             match each {
-                Wanted::Chain(name) => chains.push(*name),
-                Wanted::NamedChain(name) => chains.push(name),
+                Wanted::Chain(name) => chains.push(name.as_str()),
                 Wanted::Rule(chain, rule, place) => rules.push((chain.as_str(), rule, *place, None)),
                 Wanted::Own {
                     chain,
@@ -458,8 +444,7 @@ impl Iptables {
         };
         for each in wanted {
             match each {
-                Wanted::Chain(chain) => chains.push(*chain),
-                Wanted::NamedChain(chain) => chains.push(chain),
+                Wanted::Chain(chain) => chains.push(chain),
                 Wanted::Rule(chain, rule, place) => {
                     if !saved.has(chain, &rule.to_string()) {
                         add(&mut lines, chain, rule, *place);
@@ -509,7 +494,7 @@ impl Iptables {
 /// All rules in their order, as the kernel takes them; none if only iptables can write one.
 fn rendered(family: Family, wanted: &[Wanted]) -> Option<Vec<NewRule>> {
     let rules = wanted.iter().flat_map(|each| match each {
-        Wanted::Chain(_) | Wanted::NamedChain(_) => Vec::new(),
+        Wanted::Chain(_) => Vec::new(),
         Wanted::Rule(_, rule, _) => vec![rule],
         Wanted::Own { rules, entries, .. } => rules.iter().chain(entries).collect(),
     });
@@ -546,7 +531,12 @@ pub(crate) fn remember(rules: impl Iterator<Item = (u64, u64)>) {
             // Once there were too many, nothing is known until all are forgotten.
             Entry::Occupied(entry) if entry.get().is_empty() => {}
             Entry::Occupied(mut entry) => {
-                entry.get_mut().extend(handles);
+                let known = entry.get_mut();
+                for handle in handles {
+                    if !known.contains(&handle) {
+                        known.push(handle);
+                    }
+                }
                 if entry.get().len() > MOST_OF_A_HINT {
                     entry.insert(Vec::new());
                 }

@@ -12,6 +12,7 @@
 mod bandwidth;
 mod bridge;
 mod common;
+mod firewall;
 mod flannel;
 mod host_local;
 mod interface;
@@ -23,12 +24,12 @@ mod masquerade;
 mod nftables;
 mod portmap;
 mod ptp;
+mod static_ipam;
+mod tuning;
 #[cfg(test)]
 mod reference;
-mod static_ipam;
 #[cfg(test)]
 mod tables;
-mod tuning;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,9 +39,10 @@ use pausa_cni::InProcess;
 /// The implementations by type.
 #[must_use]
 pub fn all() -> BTreeMap<String, Arc<dyn InProcess>> {
-    let plugins: [(&str, Arc<dyn InProcess>); 9] = [
+    let plugins: [(&str, Arc<dyn InProcess>); 10] = [
         ("bandwidth", Arc::new(bandwidth::Bandwidth)),
         ("bridge", Arc::new(bridge::Bridge)),
+        ("firewall", Arc::new(firewall::Firewall)),
         ("flannel", Arc::new(flannel::Flannel)),
         ("host-local", Arc::new(host_local::HostLocal::default())),
         ("loopback", Arc::new(loopback::Loopback)),

@@ -364,9 +364,9 @@ impl Wish<'_> {
                 ..Rule::to(Target::Jump(MASQUERADE.to_owned()))
             };
             wanted.extend([
-                Wanted::Chain(SET_MARK),
+                Wanted::Chain(SET_MARK.to_owned()),
                 Wanted::Rule(SET_MARK.to_owned(), set, Place::Last),
-                Wanted::Chain(MASQUERADE),
+                Wanted::Chain(MASQUERADE.to_owned()),
                 Wanted::Rule(MASQUERADE.to_owned(), masquerade, Place::Last),
                 // Before the rules of ipMasq, which would take the packets.
                 Wanted::Rule("POSTROUTING".to_owned(), entry, Place::First),
@@ -377,7 +377,7 @@ impl Wish<'_> {
             ..Rule::to(Target::Jump(DNAT.to_owned()))
         };
         wanted.extend([
-            Wanted::Chain(DNAT),
+            Wanted::Chain(DNAT.to_owned()),
             Wanted::Rule("PREROUTING".to_owned(), to_ports.clone(), Place::Last),
             Wanted::Rule("OUTPUT".to_owned(), to_ports, Place::Last),
             Wanted::Own {
