@@ -238,10 +238,16 @@ fn of_pod(nets: &[IpNet]) -> impl Iterator<Item = Rule> {
 }
 
 fn bridge_of(result: &AddResult) -> Result<&str, Failure> {
-    let first = result.interfaces.first().map(|interface| interface.name.as_str());
-    first.filter(|name| !name.is_empty()).ok_or_else(|| {
+    /// `IFNAMSIZ`, with the zero byte at the end
+    const LONGEST: usize = 15;
+    let name = result.interfaces.first().map(|interface| interface.name.as_str());
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(|| {
         Failure::internal("ingressPolicy needs a bridge, which the result of the plugin before does not name")
-    })
+    })?;
+    if name.len() > LONGEST || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        return Err(Failure::internal(format!("{name:?} is not the name of a bridge")));
+    }
+    Ok(name)
 }
 
 /// What leaves a bridge goes to the second stage, where nothing may enter another bridge that is kept apart.

@@ -109,9 +109,8 @@ impl Iptables {
                     .collect();
                 let found = Netfilter::open()
                     .and_then(|mut netfilter| self.find(&mut netfilter, table, &[], &wanted_rules, false));
-                let (_, _, found) =
-                    found.map_err(failed(format!("cannot read table {table} of {}", self.name())))?;
-                let at = found.iter().position(Option::is_none);
+                let found = found.map_err(failed(format!("cannot read table {table} of {}", self.name())))?;
+                let at = found.rules.iter().position(Option::is_none);
                 return Ok(at.and_then(|at| wanted.get(at)));
             }
         }
@@ -238,9 +237,8 @@ impl Iptables {
         let (generation, exist, found) = if look_for.is_empty() && asked_chains.is_empty() {
             (None, Vec::new(), Vec::new())
         } else {
-            let (generation, exist, found) =
-                self.find(netfilter, table, &asked_chains, &look_for, own_is_new)?;
-            (Some(generation), exist, found)
+            let known = self.find(netfilter, table, &asked_chains, &look_for, own_is_new)?;
+            (Some(known.generation), known.chains, known.rules)
         };
 
         let mut changes = Vec::new();
@@ -303,7 +301,7 @@ impl Iptables {
         chains: &[&str],
         rules: &[(&str, &Rule, &NewRule)],
         learn: bool,
-    ) -> Result<(u32, Vec<bool>, Vec<Option<u64>>), Error> {
+    ) -> Result<Known, Error> {
         let hints: Vec<_> = rules
             .iter()
             .map(|(chain, rule, _)| hint(self.family, table, chain, &rule.to_string()))
@@ -342,7 +340,11 @@ impl Iptables {
         if learn {
             remember(learned.into_iter());
         }
-        Ok((answers.generation, answers.chains, found))
+        Ok(Known {
+            generation: answers.generation,
+            chains: answers.chains,
+            rules: found,
+        })
     }
 
     fn remove_rules_in_kernel(self, table: &str, unwanted: &[(&str, Rule)]) -> Result<(), Error> {
@@ -358,10 +360,10 @@ impl Iptables {
         let mut netfilter = Netfilter::open()?;
         let mut last = None;
         for _ in 0..RETRIES {
-            let (generation, _, found) = self.find(&mut netfilter, table, &[], &rules, false)?;
+            let found = self.find(&mut netfilter, table, &[], &rules, false)?;
             let changes: Vec<_> = rules
                 .iter()
-                .zip(found)
+                .zip(found.rules)
                 .filter_map(|((chain, ..), handle)| {
                     let chain = self.chain(table, chain);
                     Some(Change::DeleteRule {
@@ -370,7 +372,7 @@ impl Iptables {
                     })
                 })
                 .collect();
-            match netfilter.commit(&changes, Some(generation)) {
+            match netfilter.commit(&changes, Some(found.generation)) {
                 Err(error) if error.kind() == ErrorKind::Changed => last = Some(error),
                 outcome => {
                     forget(
@@ -597,6 +599,14 @@ fn by(name: &'static str, version: &str) -> By {
     } else {
         By::Programs(name)
     }
+}
+
+/// What was found, in the order of the questions.
+struct Known {
+    generation: u32,
+    chains: Vec<bool>,
+    /// The numbers of the rules that exist.
+    rules: Vec<Option<u64>>,
 }
 
 /// What `iptables-save` prints of one table.

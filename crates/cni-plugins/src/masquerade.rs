@@ -86,22 +86,23 @@ pub(crate) fn del(
     container_id: &str,
 ) -> Result<(), Failure> {
     let chain = chain_name("", network, container_id);
-    let mut outcome = Ok(());
-    for family in FAMILIES {
-        if addresses.iter().any(|net| family_of_address(net) == family)
-            && let Some(iptables) = Iptables::of(family)
-        {
-            outcome = outcome.and(iptables.remove_chains(NAT, &[(&chain, POSTROUTING)]));
-        }
-    }
+    let of_iptables = FAMILIES
+        .into_iter()
+        .filter(|family| addresses.iter().any(|net| family_of_address(net) == *family))
+        .filter_map(Iptables::of)
+        .map(|iptables| iptables.remove_chains(NAT, &[(&chain, POSTROUTING)]));
+    // Each is tried, whatever becomes of the others.
+    let mut outcomes: Vec<_> = of_iptables.collect();
     let instance = instance(network, if_name, container_id);
-    match remove(&[CHECKS], &instance, |comment| comment.starts_with(&instance)) {
-        // A kernel without nf_tables has no such rules.
-        Err(error) if is_supported() => outcome.and(Err(failed(format!(
-            "cannot delete rules of the nftables table {TABLE}"
-        ))(error))),
-        _ => outcome,
+    let removed = remove(&[CHECKS], &instance, |comment| comment.starts_with(&instance));
+    // A kernel without nf_tables has no such rules.
+    if let Err(error) = removed
+        && is_supported()
+    {
+        let step = format!("cannot delete rules of the nftables table {TABLE}");
+        outcomes.push(Err(failed(step)(error)));
     }
+    outcomes.into_iter().collect()
 }
 
 /// The name of a container's chain: the beginning of a hash.

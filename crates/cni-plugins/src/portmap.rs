@@ -119,6 +119,11 @@ impl Config {
         if self.mark_masq_bit.is_some() && self.external_set_mark_chain.is_some() {
             return Err("externalSetMarkChain and markMasqBit are both given".to_owned());
         }
+        // iptables-restore reads lines.
+        let chain = self.external_set_mark_chain.as_deref().unwrap_or(SET_MARK);
+        if chain.is_empty() || chain.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err("externalSetMarkChain is not the name of a chain".to_owned());
+        }
         self.mappings()
             .iter()
             .try_for_each(|mapping| mapping.host().map(drop))

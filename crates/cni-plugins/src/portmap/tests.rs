@@ -113,7 +113,6 @@ fn compare(config: Value) {
         ours(Command::Del, &config).unwrap();
         assert_eq!(tables(), empty);
     });
-    // From nothing.
 }
 
 /// In two namespaces, from nothing.
@@ -252,6 +251,8 @@ fn what_is_unknown_is_left_to_the_binary() {
         json!({"conditionsV4": ["-s", "10.0.0.0/8"], "backend": "nftables"}),
         json!({"conditionsV4": ["-s", "10.0.0.0/8\nCOMMIT"]}),
         json!({"conditionsV6": [""]}),
+        json!({"externalSetMarkChain": "X\nCOMMIT"}),
+        json!({"externalSetMarkChain": ""}),
         json!({"args": {}}),
     ] {
         assert!(!understood(settings.clone(), &ports), "{settings}");
