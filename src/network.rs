@@ -51,7 +51,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use pausa_cni::{
     AddResult, AttachmentId, CachedAttachment, ConfDir, InProcess, Loaded, NetworkConfigList, Observed,
-    Request, ResultCache, Runtime,
+    Observer, Request, ResultCache, Runtime,
 };
 use pausa_netlink::{LOOPBACK, Netlink};
 use serde_json::{Map, Value, json};
@@ -142,6 +142,10 @@ impl Network {
         };
         let host_ports = Arc::new(HostPorts::new(ports_dir, rules));
         let mut in_process = pausa_cni_plugins::all();
+        let observer: Observer = match config.mode {
+            NetworkMode::Cni => |call| count("cni", call),
+            NetworkMode::Bridge => |call| count("bridge", call),
+        };
         let source = match config.mode {
             NetworkMode::Cni => {
                 in_process.retain(|plugin, _| config.in_process.includes(plugin));
@@ -162,7 +166,7 @@ impl Network {
             inner: Arc::new(Inner {
                 source,
                 bin_dirs: config.cni_bin_dirs,
-                runtime: runtime.with_observer(count),
+                runtime: runtime.with_observer(observer),
                 host_ports,
                 pod_ranges: Mutex::default(),
                 failed_status: Mutex::default(),
@@ -517,11 +521,11 @@ impl Inner {
 }
 
 /// Counts a call of a plugin, or of a list as a whole.
-fn count(call: &Observed<'_>) {
+fn count(backend: &'static str, call: &Observed<'_>) {
     let (command, failure) = (call.command.as_str(), call.error.map(of_cni));
     match call.plugin {
         Some(plugin) => metrics::plugin_call(plugin, command, failure, call.took),
-        None => metrics::network_call("cni", command, failure, call.took),
+        None => metrics::network_call(backend, command, failure, call.took),
     }
 }
 

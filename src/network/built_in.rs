@@ -140,8 +140,7 @@ impl BuiltIn {
                     "type": "bridge",
                     "bridge": config.name,
                     "isDefaultGateway": true,
-                    // Pods of ranges before keep their gateway.
-                    "keepAddresses": true,
+                    "exclusive": true,
                     "mtu": config.mtu.unwrap_or_default(),
                     "ipam": {"type": "host-local", "dataDir": config.state_dir, "ranges": ranges},
                 },

@@ -73,16 +73,20 @@ fn add(call: &Call, delegate: &Delegate<'_>) -> Result<Value, Failure> {
 fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<Value, Failure> {
     let netns = netns(call)?;
     let mut host = Netlink::open().map_err(failed("cannot open a netlink socket"))?;
-    let bridge = ensure_bridge(&mut host, config)?;
     let has_addresses = addresses.is_some();
     let mut result = addresses.unwrap_or_default();
     prepare(&mut result, config);
+    let first = result.ips.first().filter(|_| config.exclusive);
+    let bridge_mac = first.and_then(|ip| ip.gateway).map(derived_mac);
+    let bridge = ensure_bridge(&mut host, config, bridge_mac)?;
 
     let pair = Pair {
         master: Some(bridge.index),
         name: &call.if_name,
         netns: netns.as_fd(),
-        mac: config.mac(call)?,
+        mac: config
+            .mac(call)?
+            .or_else(|| first.map(|ip| derived_mac(ip.address.addr()))),
         mtu: config.mtu(),
     };
     let make = || -> Result<(String, Link), Failure> {
@@ -205,7 +209,22 @@ fn bridge_by_name(host: &mut Netlink, name: &str) -> Result<Option<Link>, Failur
     }
 }
 
-fn ensure_bridge(host: &mut Netlink, config: &Config) -> Result<Link, Failure> {
+/// A locally administered hardware address.
+fn derived_mac(address: IpAddr) -> [u8; 6] {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            [0x0a, 0x58, a, b, c, d]
+        }
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [0x0a, 0x58, a, b, c, d]
+        }
+    }
+}
+
+/// Creates the bridge if it is missing, with the hardware address `mac` if there is one.
+fn ensure_bridge(host: &mut Netlink, config: &Config, mac: Option<[u8; 6]>) -> Result<Link, Failure> {
     let name = config.bridge.as_str();
     let step = || failed(format!("cannot set the bridge {name} up"));
     let bridge = if let Some(bridge) = bridge_by_name(host, name)? {
@@ -213,7 +232,7 @@ fn ensure_bridge(host: &mut Netlink, config: &Config) -> Result<Link, Failure> {
     } else {
         let create = Request::CreateBridge {
             name,
-            mac: None,
+            mac,
             mtu: config.mtu(),
             vlan_filtering: config.has_vlans(),
         };
@@ -226,6 +245,9 @@ fn ensure_bridge(host: &mut Netlink, config: &Config) -> Result<Link, Failure> {
     };
     // Routes are the administrator's.
     interface::try_set(&format!("ipv6/conf/{name}/accept_ra"), "0");
+    if config.exclusive {
+        interface::try_set(&format!("ipv6/conf/{name}/accept_dad"), "0");
+    }
     let index = bridge.index;
     let mut requests = Vec::new();
     if config.promisc_mode && !bridge.promiscuous {
@@ -361,7 +383,7 @@ fn ensure_address(
     let mut requests = Vec::new();
     let others = known
         .iter()
-        .filter(|known| known.address.is_ipv4() == address.is_ipv4() && !config.keep_addresses);
+        .filter(|known| known.address.is_ipv4() == address.is_ipv4() && !config.exclusive);
     for other in others {
         let overlaps = IpNet::new(other.address, other.prefix)
             .is_ok_and(|other| other.contains(&address) || net.contains(&other.addr()));

@@ -24,12 +24,12 @@ mod masquerade;
 mod nftables;
 mod portmap;
 mod ptp;
-mod static_ipam;
-mod tuning;
 #[cfg(test)]
 mod reference;
+mod static_ipam;
 #[cfg(test)]
 mod tables;
+mod tuning;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -306,6 +306,157 @@ fn the_range_of_kubelet_wins_and_outlives_the_daemon() {
     });
 }
 
+fn of_both_families(node: &Node) -> NetworkConfig {
+    let mut config = node.config(NetworkMode::Bridge);
+    config.bridge.subnet_v6 = Some("fd00:123::/64".parse().unwrap());
+    config
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pods_of_both_families_reach_each_other_the_host_and_their_ports() {
+    let node = Node::new();
+    let network = Network::new(of_both_families(&node));
+    let (a, mut pod_a) = node.pod("a");
+    let (b, pod_b) = node.pod("b");
+    let at_address = PortMapping {
+        host_ip: Some("fd00:123::1".parse().unwrap()),
+        ..port(Protocol::Tcp, 8081, 80)
+    };
+    pod_a.port_mappings = vec![port(Protocol::Tcp, 8080, 80), at_address];
+    let first = node.run(async || {
+        network.attach(&pod_b).await.unwrap();
+        network.attach(&pod_a).await.unwrap()
+    });
+    let ips: Vec<String> = first.ips.iter().map(ToString::to_string).collect();
+    assert_eq!(ips, ["10.123.0.3", "fd00:123::3"]);
+    let any = "[::]:80";
+    assert!(connects(&b, &a, any, "[fd00:123::3]:80"), "from a pod");
+    assert!(connects(&node.host, &a, any, "[fd00:123::3]:80"), "from the host");
+    assert!(
+        connects(&a, &node.host, "[::]:81", "[fd00:123::1]:81"),
+        "to the gateway"
+    );
+    for target in ["10.123.0.1:8080", "[fd00:123::1]:8080", "[fd00:123::1]:8081"] {
+        assert!(connects(&b, &a, any, target), "{target} from a pod");
+        assert!(connects(&node.host, &a, any, target), "{target} from the host");
+        assert!(connects(&a, &a, any, target), "{target} from the pod itself");
+    }
+    assert!(
+        !connects(&node.host, &a, any, "10.123.0.1:8081"),
+        "limited to one address"
+    );
+
+    // Another daemon closes what this one opened.
+    let network = Network::new(of_both_families(&node));
+    node.run(async || network.detach(&pod_a, true).await.unwrap());
+    assert!(!connects(&b, &a, any, "[fd00:123::1]:8080"));
+}
+
+/// What a pod sends under addresses that it was not given does not arrive.
+#[test]
+#[ignore = "needs root"]
+fn a_pod_of_both_families_speaks_for_itself_only() {
+    let node = Node::new();
+    let network = Network::new(of_both_families(&node));
+    let (a, pod_a) = node.pod("a");
+    let (b, pod_b) = node.pod("b");
+    node.run(async || {
+        network.attach(&pod_a).await.unwrap();
+        network.attach(&pod_b).await.unwrap();
+    });
+    assert!(connects(&a, &b, "[::]:80", "[fd00:123::3]:80"));
+    // Its own link-local address is its own.
+    let scope = a.run(|| {
+        let mut netlink = pausa_netlink::Netlink::open().unwrap();
+        netlink.link_by_name("eth0").unwrap().unwrap().index
+    });
+    assert!(connects(
+        &a,
+        &b,
+        "[::]:80",
+        &format!("[{}%{scope}]:80", link_local(&b))
+    ));
+    for forged in ["fd00:123::7", "10.123.0.7", "fd00:123::1"] {
+        let prefix = if forged.contains(':') { 64 } else { 24 };
+        let add = [
+            "address",
+            "add",
+            &format!("{forged}/{prefix}"),
+            "dev",
+            "eth0",
+            "nodad",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let add: Vec<String> = add
+            .into_iter()
+            .filter(|word| prefix == 64 || word != "nodad")
+            .collect();
+        a.run(|| {
+            assert!(
+                std::process::Command::new("ip")
+                    .args(&add)
+                    .status()
+                    .unwrap()
+                    .success()
+            )
+        });
+        assert!(!connects_from(&a, &b, forged), "from {forged}");
+    }
+    // A pod with only the other family's protocol switched on says nothing in it.
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (c, pod_c) = node.pod("c");
+    node.run(async || network.attach(&pod_c).await.unwrap());
+    let enable = || {
+        fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0").unwrap();
+        let add = ["address", "add", "fd00:123::9/64", "dev", "eth0", "nodad"];
+        assert!(
+            std::process::Command::new("ip")
+                .args(add)
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    c.run(enable);
+    assert!(!connects(&c, &b, "[::]:80", "[fd00:123::3]:80"));
+}
+
+/// The address that the kernel derives from the hardware address.
+fn link_local(pod: &Netns) -> std::net::Ipv6Addr {
+    let addresses = pod.run(|| {
+        let mut netlink = pausa_netlink::Netlink::open().unwrap();
+        let index = netlink.index_of("eth0").unwrap().unwrap();
+        netlink.addresses(index).unwrap()
+    });
+    let link_local = addresses.iter().find_map(|known| match known.address {
+        std::net::IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
+        _ => None,
+    });
+    link_local.unwrap()
+}
+
+/// Whether datagrams from this address of a pod arrive in another one.
+fn connects_from(from: &Netns, to: &Netns, address: &str) -> bool {
+    let v6 = address.contains(':');
+    let (any, target) = if v6 {
+        ("[::]:90", "[fd00:123::3]:90")
+    } else {
+        ("0.0.0.0:90", "10.123.0.3:90")
+    };
+    let receiver = to.run(|| std::net::UdpSocket::bind(any).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    from.run(|| {
+        let source: std::net::IpAddr = address.parse().unwrap();
+        let socket = std::net::UdpSocket::bind((source, 0)).unwrap();
+        for _ in 0..3 {
+            socket.send_to(b"x", target).ok();
+        }
+    });
+    receiver.recv_from(&mut [0; 4]).is_ok()
+}
+
 /// Not a test of speed: prints what an attach costs, for whoever wants to know.
 #[test]
 #[ignore = "needs root"]

@@ -35,8 +35,10 @@ pub(super) struct Config {
     pub(super) enabledad: bool,
     pub(super) disable_container_interface: bool,
     pub(super) port_isolation: bool,
-    /// Not a key of the binary's: addresses of other networks that the bridge has are neither a conflict nor replaced.
-    pub(super) keep_addresses: bool,
+    /// Not a key of the binary's: nobody else uses the bridge. Hardware addresses derive from the IP addresses, so that what
+    /// neighbours know of an earlier pod with the same address stays right. The gateway's address is used at once, and those
+    /// of earlier ranges stay for their pods.
+    pub(super) exclusive: bool,
     args: Args,
     runtime_config: RuntimeConfig,
 }
@@ -99,7 +101,7 @@ impl Default for Config {
             enabledad: false,
             disable_container_interface: false,
             port_isolation: false,
-            keep_addresses: false,
+            exclusive: false,
             args: Args::default(),
             runtime_config: RuntimeConfig::default(),
         }
