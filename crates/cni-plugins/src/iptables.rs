@@ -14,30 +14,18 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 
-use parking_lot::Mutex;
 use pausa_cni::Failure;
 use pausa_netfilter::iptables::{Match, Rule, base_chain};
 use pausa_netfilter::{Chain, Change, Error, ErrorKind, Family, Netfilter, NewRule, Place, Rule as Listed};
 
 use crate::common::failed;
-
-/// How often an operation begins again because somebody else changed the rules meanwhile.
-const RETRIES: u32 = 64;
-/// More rules than a node has; when there are more, all hints are forgotten.
-const MOST_HINTS: usize = 1 << 16;
-/// More rules than a container has in a chain.
-const MOST_OF_A_HINT: usize = 256;
-
-/// The numbers of rules by what is hashed in [`hint`].
-static HINTS: LazyLock<Mutex<HashMap<u64, Vec<u64>>>> = LazyLock::new(Mutex::default);
+use crate::kernel::{RETRIES, forget, hint, hinted, remember, with_netfilter};
 
 /// The tables of one family.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +74,9 @@ impl Iptables {
     /// Makes what is missing.
     pub(crate) fn ensure(self, table: &str, wanted: &[Wanted]) -> Result<(), Failure> {
         let outcome = match (self.by, rendered(self.family, wanted)) {
-            (By::Kernel, Some(rules)) => self.ensure_in_kernel(table, wanted, &rules),
+            (By::Kernel, Some(rules)) => {
+                with_netfilter(|netfilter| self.ensure_in_kernel(netfilter, table, wanted, &rules))
+            }
             (By::Kernel, None) => return self.ensure_by_programs(self.name(), table, wanted),
             (By::Programs(name), _) => return self.ensure_by_programs(name, table, wanted),
         };
@@ -107,8 +97,8 @@ impl Iptables {
                     .zip(&rules)
                     .map(|((chain, rule), new)| (*chain, rule, new))
                     .collect();
-                let found = Netfilter::open()
-                    .and_then(|mut netfilter| self.find(&mut netfilter, table, &[], &wanted_rules, false));
+                let found =
+                    with_netfilter(|netfilter| self.find(netfilter, table, &[], &wanted_rules, false));
                 let found = found.map_err(failed(format!("cannot read table {table} of {}", self.name())))?;
                 let at = found.rules.iter().position(Option::is_none);
                 return Ok(at.and_then(|at| wanted.get(at)));
@@ -135,11 +125,9 @@ impl Iptables {
         if let By::Programs(name) = self.by {
             return remove_rules_by_programs(name, table, unwanted);
         }
-        self.remove_rules_in_kernel(table, unwanted)
-            .map_err(failed(format!(
-                "cannot delete rules of table {table} of {}",
-                self.name()
-            )))
+        with_netfilter(|netfilter| self.remove_rules_in_kernel(netfilter, table, unwanted)).map_err(failed(
+            format!("cannot delete rules of table {table} of {}", self.name()),
+        ))
     }
 
     /// Deletes chains of one container, and the rules of the chain named second that lead to the first.
@@ -147,11 +135,9 @@ impl Iptables {
         if let By::Programs(name) = self.by {
             return remove_chains_by_programs(name, table, unwanted);
         }
-        self.remove_chains_in_kernel(table, unwanted)
-            .map_err(failed(format!(
-                "cannot delete chains of table {table} of {}",
-                self.name()
-            )))
+        with_netfilter(|netfilter| self.remove_chains_in_kernel(netfilter, table, unwanted)).map_err(failed(
+            format!("cannot delete chains of table {table} of {}", self.name()),
+        ))
     }
 
     const fn name(self) -> &'static str {
@@ -176,13 +162,18 @@ impl Iptables {
         }
     }
 
-    fn ensure_in_kernel(self, table: &str, wanted: &[Wanted], rendered: &[NewRule]) -> Result<(), Error> {
-        let mut netfilter = Netfilter::open()?;
+    fn ensure_in_kernel(
+        self,
+        netfilter: &mut Netfilter,
+        table: &str,
+        wanted: &[Wanted],
+        rendered: &[NewRule],
+    ) -> Result<(), Error> {
         // At first it is taken for granted that the chains of containers are missing, and those of iptables are not.
         let (mut own_is_new, mut bases) = (true, false);
         let mut last = None;
         for _ in 0..RETRIES {
-            match self.try_to_ensure(&mut netfilter, table, (wanted, rendered), own_is_new, bases) {
+            match self.try_to_ensure(netfilter, table, (wanted, rendered), own_is_new, bases) {
                 Err(error) if error.kind() == ErrorKind::Changed => last = Some(error),
                 Err(error) if error.kind() == ErrorKind::Exists && own_is_new => own_is_new = false,
                 Err(error) if error.kind() == ErrorKind::NotFound && !bases => bases = true,
@@ -347,7 +338,12 @@ impl Iptables {
         })
     }
 
-    fn remove_rules_in_kernel(self, table: &str, unwanted: &[(&str, Rule)]) -> Result<(), Error> {
+    fn remove_rules_in_kernel(
+        self,
+        netfilter: &mut Netfilter,
+        table: &str,
+        unwanted: &[(&str, Rule)],
+    ) -> Result<(), Error> {
         // What cannot be rendered has not been made here either.
         let rendered: Vec<_> = unwanted
             .iter()
@@ -357,10 +353,9 @@ impl Iptables {
             .iter()
             .map(|(chain, rule, new)| (*chain, *rule, new))
             .collect();
-        let mut netfilter = Netfilter::open()?;
         let mut last = None;
         for _ in 0..RETRIES {
-            let found = self.find(&mut netfilter, table, &[], &rules, false)?;
+            let found = self.find(netfilter, table, &[], &rules, false)?;
             let changes: Vec<_> = rules
                 .iter()
                 .zip(found.rules)
@@ -387,8 +382,12 @@ impl Iptables {
         last.map_or(Ok(()), Err)
     }
 
-    fn remove_chains_in_kernel(self, table: &str, unwanted: &[(&str, &str)]) -> Result<(), Error> {
-        let mut netfilter = Netfilter::open()?;
+    fn remove_chains_in_kernel(
+        self,
+        netfilter: &mut Netfilter,
+        table: &str,
+        unwanted: &[(&str, &str)],
+    ) -> Result<(), Error> {
         let hint = |(own, from): &(&str, &str)| hint(self.family, table, from, own);
         // Whether the hints are not enough.
         let mut list = false;
@@ -507,64 +506,6 @@ fn has_arguments(rule: &Rule) -> bool {
     rule.matches
         .iter()
         .any(|part| matches!(part, Match::Arguments(_)))
-}
-
-/// What a rule's number is remembered by: the chain it is in, and its text or the container's chain that it leads to.
-pub(crate) fn hint(family: Family, table: &str, chain: &str, identity: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (family, table, chain, identity).hash(&mut hasher);
-    hasher.finish()
-}
-
-pub(crate) fn remember(rules: impl Iterator<Item = (u64, u64)>) {
-    let mut hints = HINTS.lock();
-    if hints.len() > MOST_HINTS {
-        hints.clear();
-    }
-    let mut by_hint: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-    for (hint, handle) in rules {
-        by_hint.entry(hint).or_default().push(handle);
-    }
-    for (hint, handles) in by_hint {
-        match hints.entry(hint) {
-            Entry::Vacant(entry) => {
-                entry.insert(handles);
-            }
-            // Once there were too many, nothing is known until all are forgotten.
-            Entry::Occupied(entry) if entry.get().is_empty() => {}
-            Entry::Occupied(mut entry) => {
-                let known = entry.get_mut();
-                for handle in handles {
-                    if !known.contains(&handle) {
-                        known.push(handle);
-                    }
-                }
-                if entry.get().len() > MOST_OF_A_HINT {
-                    entry.insert(Vec::new());
-                }
-            }
-        }
-    }
-}
-
-/// The numbers that are remembered for each, with its place.
-pub(crate) fn hinted(hashes: impl Iterator<Item = u64>) -> Vec<(usize, u64)> {
-    let hints = HINTS.lock();
-    let of = |(at, hash)| {
-        hints
-            .get(&hash)
-            .into_iter()
-            .flatten()
-            .map(move |handle| (at, *handle))
-    };
-    hashes.enumerate().flat_map(of).collect()
-}
-
-pub(crate) fn forget(hashes: impl Iterator<Item = u64>) {
-    let mut hints = HINTS.lock();
-    for hash in hashes {
-        hints.remove(&hash);
-    }
 }
 
 /// `iptables v1.8.9 (nf_tables)`

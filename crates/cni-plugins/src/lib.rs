@@ -19,6 +19,7 @@ mod interface;
 mod ipam;
 mod ipam_config;
 mod iptables;
+mod kernel;
 mod loopback;
 mod masquerade;
 mod nftables;

@@ -19,8 +19,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha512};
 
 use crate::common::failed;
-use crate::iptables::{Iptables, Wanted, hint, remember};
-use crate::nftables::{Side, address, family_of, is_supported, remove, retry, verdict};
+use crate::iptables::{Iptables, Wanted};
+use crate::kernel::{forget, hint, remember, retry, with_netfilter};
+use crate::nftables::{Side, address, family_of, is_supported, remove, verdict};
 
 const POSTROUTING: &str = "POSTROUTING";
 const NAT: &str = "nat";
@@ -231,8 +232,7 @@ fn add_to_nftables(
         })
         .collect();
 
-    let mut netfilter = Netfilter::open()?;
-    let handles = retry(|| {
+    let work = |netfilter: &mut Netfilter| {
         let generation = netfilter.look_up(&[], &[])?.generation;
         let mut stale = netfilter.rules(CHECKS)?;
         stale.retain(|rule| {
@@ -276,9 +276,10 @@ fn add_to_nftables(
         }));
         changes.extend(of_addresses.iter().map(|rule| append(CHECKS, rule, true)));
         netfilter.commit(&changes, Some(generation))
-    })?;
+    };
+    let handles = with_netfilter(|netfilter| retry(|| work(netfilter)))?;
     let hint = hint(CHECKS.family, TABLE, CHECKS.name, &instance);
-    crate::iptables::forget([hint].into_iter());
+    forget([hint].into_iter());
     remember(handles.into_iter().map(|handle| (hint, handle)));
     Ok(())
 }

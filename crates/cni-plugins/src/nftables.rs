@@ -1,17 +1,14 @@
 //! What the plugins' own tables of nf_tables have in common: rules that are found by their comments.
 //!
-//! The rules are those that nft(8) would write. They are remembered as in [`crate::iptables`].
+//! The rules are those that nft(8) would write. They are remembered as in [`crate::kernel`].
 
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use ipnet::IpNet;
-use pausa_netfilter::{Chain, Change, Error, ErrorKind, Expression, Netfilter, Rule, Verdict};
+use pausa_netfilter::{Chain, Change, Error, Expression, Netfilter, Rule, Verdict};
 
-use crate::iptables::{forget, hint, hinted};
-
-/// How often an operation begins again because somebody else changed the rules meanwhile.
-const RETRIES: u32 = 64;
+use crate::kernel::{forget, hint, hinted, retry, with_netfilter};
 
 /// Whether the node has nft(8). It is asked once.
 pub(crate) fn is_supported() -> bool {
@@ -20,17 +17,6 @@ pub(crate) fn is_supported() -> bool {
         let nft = Command::new("nft").arg("--version").stdin(Stdio::null()).output();
         nft.is_ok_and(|output| output.status.success())
     })
-}
-
-/// Repeats `work` as long as the rules change under its hands. It is given a number for its commit.
-pub(crate) fn retry<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for _ in 1..RETRIES {
-        match work() {
-            Err(error) if error.kind() == ErrorKind::Changed => {}
-            outcome => return outcome,
-        }
-    }
-    work()
 }
 
 /// Deletes the rules of these chains that `is_meant` knows by their comments. `owner` is what they are remembered by; a
@@ -46,8 +32,7 @@ pub(crate) fn remove(
             .iter()
             .map(|chain| hint(chain.family, chain.table, chain.name, owner))
     };
-    let mut netfilter = Netfilter::open()?;
-    retry(|| {
+    let work = |netfilter: &mut Netfilter| {
         let asked = hinted(hints());
         let question = |(at, handle): &(usize, u64)| Some((*chains.get(*at)?, *handle));
         let questions: Vec<_> = asked.iter().filter_map(question).collect();
@@ -69,7 +54,8 @@ pub(crate) fn remove(
             }));
         }
         netfilter.commit(&changes, Some(found.generation)).map(drop)
-    })?;
+    };
+    with_netfilter(|netfilter| retry(|| work(netfilter)))?;
     forget(hints());
     Ok(())
 }

@@ -17,13 +17,14 @@ use std::num::NonZeroU16;
 use ipnet::IpNet;
 use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess};
 use pausa_netfilter::iptables::{Match, Network, Protocol, Rule, Target};
-use pausa_netfilter::{Chain, Change, Expression, Family, Hook, Netfilter, NewRule, Place, Verdict};
+use pausa_netfilter::{Chain, Change, Expression, Family, Hook, NewRule, Place, Verdict};
 use pausa_netlink::{Netlink, sysctl};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::common::{chain, configuration, failed, parse, previous};
-use crate::iptables::{Iptables, Wanted, hint, remember};
+use crate::iptables::{Iptables, Wanted};
+use crate::kernel::{hint, remember, with_netfilter};
 use crate::masquerade::{Backend, chain_name};
 use crate::nftables::{Side, address, remove, verdict};
 
@@ -330,7 +331,7 @@ impl Wish<'_> {
         if ports.peek().is_none() {
             return;
         }
-        let forgotten = Netfilter::open().and_then(|mut netfilter| {
+        let forgotten = with_netfilter(|netfilter| {
             ports.try_for_each(|mapping| {
                 netfilter
                     .forget_udp(self.family(), mapping.host_port.get())
@@ -559,7 +560,7 @@ impl Wish<'_> {
                 .iter()
                 .map(|rule| append(MASQUERADING, rule, true)),
         );
-        let handles = Netfilter::open()?.commit(&changes, None)?;
+        let handles = with_netfilter(|netfilter| netfilter.commit(&changes, None))?;
         let hint = |name| hint(family, TABLE, name, self.container_id);
         let hints = of_ports
             .iter()
@@ -649,10 +650,8 @@ impl Wish<'_> {
             (MASQUERADING, self.nft_masquerading().len()),
         ];
         let step = format!("cannot read the nftables table {TABLE}");
-        let mut netfilter = Netfilter::open().map_err(failed(step.clone()))?;
         for (name, count) in wanted {
-            let rules = netfilter
-                .rules(nft_chain(self.family(), name))
+            let rules = with_netfilter(|netfilter| netfilter.rules(nft_chain(self.family(), name)))
                 .map_err(failed(step.clone()))?;
             let found = rules
                 .iter()
