@@ -332,11 +332,7 @@ impl Wish<'_> {
             return;
         }
         let forgotten = with_netfilter(|netfilter| {
-            ports.try_for_each(|mapping| {
-                netfilter
-                    .forget_udp(self.family(), mapping.host_port.get())
-                    .map(drop)
-            })
+            ports.try_for_each(|mapping| netfilter.forget_udp(self.family(), mapping.host_port.get()))
         });
         if let Err(error) = forgotten {
             tracing::warn!(

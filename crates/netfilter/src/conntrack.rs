@@ -1,7 +1,8 @@
 //! Tracked connections: the entries of UDP to a port are forgotten, so that new rules apply to running streams too.
 //!
-//! See `linux/netfilter/nfnetlink_conntrack.h`. The kernel is asked for these entries only; older ones list all, so each
-//! is looked at again.
+//! See `linux/netfilter/nfnetlink_conntrack.h`. Newer kernels delete what a filter matches. Older ones take the same request
+//! for one that names a single connection, and refuse it because it lacks addresses; they never delete more than is
+//! named. Then the connections are listed. The oldest list all, so each is looked at again.
 
 use crate::Family;
 use crate::error::{Error, ErrorKind};
@@ -32,11 +33,11 @@ struct Entry {
 }
 
 impl Netfilter {
-    /// Forgets the tracked UDP connections whose first packet went to `port`, and says how many.
+    /// Forgets the tracked UDP connections whose first packet went to `port`.
     ///
     /// # Errors
     /// If the kernel has no connection tracking, or refuses. An entry that has ended meanwhile is no error.
-    pub fn forget_udp(&mut self, family: Family, port: u16) -> Result<usize, Error> {
+    pub fn forget_udp(&mut self, family: Family, port: u16) -> Result<(), Error> {
         let request = || format!("list tracked {family} connections to UDP port {port}");
         let query = |messages: &mut Messages| {
             messages.nest(ORIGINAL, |messages| {
@@ -48,9 +49,12 @@ impl Netfilter {
             // CTA_FILTER_ORIG_FLAGS: CTA_FILTER_FLAG(CTA_PROTO_NUM) and (CTA_PROTO_DST_PORT)
             messages.nest(FILTER, |messages| messages.bytes(1, &0x28_u32.to_ne_bytes()));
         };
+        match self.ask(DELETE, family.number(), &request, query) {
+            Err(Error::Refused { .. }) => {}
+            outcome => return outcome,
+        }
         let wanted = |payload: &[u8]| Entry::parse(payload, port);
         let entries = self.dump((GET, family.number()), NEW, &request, query, wanted)?;
-        let mut forgotten = 0;
         for entry in entries {
             let request = || format!("delete a tracked {family} connection to UDP port {port}");
             let outcome = self.ask(DELETE, family.number(), &request, |messages| {
@@ -63,12 +67,12 @@ impl Netfilter {
                 }
             });
             match outcome {
-                Ok(()) => forgotten += 1,
+                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(forgotten)
+        Ok(())
     }
 }
 

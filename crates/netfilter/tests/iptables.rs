@@ -730,16 +730,21 @@ fn udp_connections_to_a_port_are_forgotten() {
             let other = UdpSocket::bind((address, 0)).unwrap();
             let client = UdpSocket::bind((address, 0)).unwrap();
             let port = server.local_addr().unwrap().port();
-            client.send_to(b"x", server.local_addr().unwrap()).unwrap();
-            client.send_to(b"x", other.local_addr().unwrap()).unwrap();
-            assert_eq!(netfilter.forget_udp(family, port).unwrap(), 1);
-            assert_eq!(netfilter.forget_udp(family, port).unwrap(), 0);
-            assert_eq!(
-                netfilter
-                    .forget_udp(family, other.local_addr().unwrap().port())
-                    .unwrap(),
-                1
-            );
+            let (wanted, kept) = (server.local_addr().unwrap(), other.local_addr().unwrap());
+            client.send_to(b"x", wanted).unwrap();
+            client.send_to(b"x", kept).unwrap();
+            let tracked = || {
+                let list = std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap();
+                // The first of the two directions.
+                let to = |port: u16| list.lines().any(|line| line.contains(&format!("dport={port} ")));
+                (to(port), to(kept.port()))
+            };
+            assert_eq!(tracked(), (true, true));
+            netfilter.forget_udp(family, port).unwrap();
+            assert_eq!(tracked(), (false, true));
+            netfilter.forget_udp(family, port).unwrap();
+            netfilter.forget_udp(family, kept.port()).unwrap();
+            assert_eq!(tracked(), (false, false));
         }
     });
 }
