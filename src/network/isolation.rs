@@ -1,24 +1,22 @@
 //! The plugin that follows the bridge in the built-in network: what pods may send, and the rules of the node.
 //!
 //! No pod can speak for another one or for the gateway: see [`source_filter`](super::source_filter). Without a range of IPv6
-//! the protocol is off at the bridge and in the pods; with one, neither takes routes from router advertisements.
-//! The rules of the firewall are those of the node, not of the pod: they are checked for each pod, so that a deleted
+//! the protocol is off at the bridge, and the bridge plugin turns it off in the pods; with one, neither takes routes from
+//! router advertisements. The rules of the firewall are those of the node, not of the pod: they are checked for each pod, so that a deleted
 //! table is restored with the next one.
 //!
 //! This type exists in process only. Nothing of a pod runs before the chain is through, so nothing passes before it is
 //! restricted.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 use parking_lot::Once;
 use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess, Interface, ResultCache};
-use pausa_netlink::{ErrorKind, Netlink, Request, in_netns};
+use pausa_netlink::{ErrorKind, Netlink, Request};
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -101,7 +99,6 @@ impl Isolation {
         let mut host = Netlink::open().map_err(failed("cannot open a netlink socket"))?;
         self.ensure_bridge(&mut host, &config, source.v6.is_some())?;
         self.restrict(&mut host, &config.bridge, &host_end.name, &source)?;
-        restrict_pod(call, source.v6.is_some())?;
         for subnet in &config.subnets {
             self.host_ports
                 .ensure_rules(*subnet)
@@ -226,21 +223,6 @@ fn host_end<'a>(config: &Config, result: &'a AddResult) -> Option<&'a Interface>
         .iter()
         .filter(|interface| interface.sandbox.is_empty());
     of_host.find(|interface| interface.name != config.bridge)
-}
-
-/// The pod's own end is without IPv6, or takes no routes over it.
-fn restrict_pod(call: &Call, with_v6: bool) -> Result<(), Failure> {
-    let netns = File::open(&call.netns).map_err(failed("cannot open the pod's network namespace"))?;
-    let own = |key: &str| format!("ipv6/conf/{}/{key}", call.if_name);
-    in_netns(netns.as_fd(), || {
-        if with_v6 {
-            sysctl::set(&own("accept_ra"), "0", WITH_IPV6);
-            sysctl::set(&own("accept_redirects"), "0", WITH_IPV6);
-        } else {
-            sysctl::set(&own("disable_ipv6"), "1", WITH_IPV6);
-        }
-    })
-    .map_err(failed("cannot enter the pod's network namespace"))
 }
 
 fn parse(config: &Map<String, Value>) -> Result<Config, Failure> {

@@ -86,7 +86,7 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
         netns: netns.as_fd(),
         mac: config
             .mac(call)?
-            .or_else(|| first.map(|ip| derived_mac(ip.address.addr()))),
+            .or_else(|| result.ips.first().map(|ip| derived_mac(ip.address.addr()))),
         mtu: config.mtu(),
     };
     let make = || -> Result<(String, Link), Failure> {
@@ -98,16 +98,11 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
             .map_err(failed(format!("cannot look {} up", call.if_name)))?
             .ok_or_else(|| Failure::internal(format!("{} is gone", call.if_name)))?;
         if has_addresses {
-            let own = |protocol: &str, key: &str| format!("{protocol}/conf/{}/{key}", call.if_name);
-            if config.enabledad {
-                interface::try_set(&own("ipv6", "enhanced_dad"), "1");
-            }
-            interface::try_set(
-                &own("ipv6", "accept_dad"),
-                if config.enabledad { "1" } else { "0" },
-            );
-            interface::try_set(&own("ipv4", "arp_notify"), "1");
+            set_up_protocols(call, config, &result);
             interface::configure(&mut pod, &link, &result)?;
+            // Now that it is up. Before, the bridge would flood the news of a new hardware address to all ports; but there is
+            // none: it goes with the IP address.
+            interface::try_set(&format!("ipv4/conf/{}/arp_notify", call.if_name), "1");
         } else if !config.disable_container_interface {
             pod.execute(&[Request::SetUp { index: link.index }])
                 .map_err(failed(format!("cannot set {} up", call.if_name)))?;
@@ -162,6 +157,26 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
     value(&result)
 }
 
+/// Sets the sysctls of the pod's interface, before it is up. Runs in the pod's network namespace.
+fn set_up_protocols(call: &Call, config: &Config, result: &AddResult) {
+    let set = |protocol: &str, key: &str, value: &str| {
+        interface::try_set(&format!("{protocol}/conf/{}/{key}", call.if_name), value);
+    };
+    if config.enabledad {
+        set("ipv6", "enhanced_dad", "1");
+    }
+    set("ipv6", "accept_dad", if config.enabledad { "1" } else { "0" });
+    if !config.exclusive {
+        return;
+    }
+    if result.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+        set("ipv6", "accept_ra", "0");
+        set("ipv6", "accept_redirects", "0");
+    } else {
+        set("ipv6", "disable_ipv6", "1");
+    }
+}
+
 /// Completes the IPAM plugin's result: gateways and default routes.
 fn prepare(result: &mut AddResult, config: &Config) {
     let (mut default_v4, mut default_v6) = (false, false);
@@ -209,7 +224,7 @@ fn bridge_by_name(host: &mut Netlink, name: &str) -> Result<Option<Link>, Failur
     }
 }
 
-/// A locally administered hardware address.
+/// A locally administered hardware address. What neighbours know of an earlier pod with the same address stays right.
 fn derived_mac(address: IpAddr) -> [u8; 6] {
     match address {
         IpAddr::V4(address) => {

@@ -35,9 +35,9 @@ pub(super) struct Config {
     pub(super) enabledad: bool,
     pub(super) disable_container_interface: bool,
     pub(super) port_isolation: bool,
-    /// Not a key of the binary's: nobody else uses the bridge. Hardware addresses derive from the IP addresses, so that what
-    /// neighbours know of an earlier pod with the same address stays right. The gateway's address is used at once, and those
-    /// of earlier ranges stay for their pods.
+    /// Not a key of the binary's: nobody else uses the bridge. Its hardware address derives from the gateway's address, which
+    /// is used at once, and those of earlier ranges stay for their pods. Pods take no routes from others over IPv6, which is
+    /// off without an address.
     pub(super) exclusive: bool,
     args: Args,
     runtime_config: RuntimeConfig,
