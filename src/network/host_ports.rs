@@ -140,8 +140,7 @@ fn forget_connections(pod: &str, ports: &[HostPort]) {
             IpAddr::V4(_) => pausa_netfilter::Family::V4,
             IpAddr::V6(_) => pausa_netfilter::Family::V6,
         };
-        let forgotten =
-            Netfilter::open().and_then(|mut netfilter| netfilter.forget_udp(family, port.host_port));
+        let forgotten = Netfilter::with(|netfilter| netfilter.forget_udp(family, port.host_port));
         if let Err(error) = forgotten {
             tracing::warn!(
                 pod,

@@ -25,7 +25,7 @@ use pausa_netfilter::iptables::{Match, Rule, base_chain};
 use pausa_netfilter::{Chain, Change, Error, ErrorKind, Family, Netfilter, NewRule, Place, Rule as Listed};
 
 use crate::common::failed;
-use crate::kernel::{RETRIES, forget, hint, hinted, remember, with_netfilter};
+use crate::kernel::{RETRIES, forget, hint, hinted, remember};
 
 /// The tables of one family.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +75,7 @@ impl Iptables {
     pub(crate) fn ensure(self, table: &str, wanted: &[Wanted]) -> Result<(), Failure> {
         let outcome = match (self.by, rendered(self.family, wanted)) {
             (By::Kernel, Some(rules)) => {
-                with_netfilter(|netfilter| self.ensure_in_kernel(netfilter, table, wanted, &rules))
+                Netfilter::with(|netfilter| self.ensure_in_kernel(netfilter, table, wanted, &rules))
             }
             (By::Kernel, None) => return self.ensure_by_programs(self.name(), table, wanted),
             (By::Programs(name), _) => return self.ensure_by_programs(name, table, wanted),
@@ -98,7 +98,7 @@ impl Iptables {
                     .map(|((chain, rule), new)| (*chain, rule, new))
                     .collect();
                 let found =
-                    with_netfilter(|netfilter| self.find(netfilter, table, &[], &wanted_rules, false));
+                    Netfilter::with(|netfilter| self.find(netfilter, table, &[], &wanted_rules, false));
                 let found = found.map_err(failed(format!("cannot read table {table} of {}", self.name())))?;
                 let at = found.rules.iter().position(Option::is_none);
                 return Ok(at.and_then(|at| wanted.get(at)));
@@ -125,7 +125,7 @@ impl Iptables {
         if let By::Programs(name) = self.by {
             return remove_rules_by_programs(name, table, unwanted);
         }
-        with_netfilter(|netfilter| self.remove_rules_in_kernel(netfilter, table, unwanted)).map_err(failed(
+        Netfilter::with(|netfilter| self.remove_rules_in_kernel(netfilter, table, unwanted)).map_err(failed(
             format!("cannot delete rules of table {table} of {}", self.name()),
         ))
     }
@@ -135,7 +135,7 @@ impl Iptables {
         if let By::Programs(name) = self.by {
             return remove_chains_by_programs(name, table, unwanted);
         }
-        with_netfilter(|netfilter| self.remove_chains_in_kernel(netfilter, table, unwanted)).map_err(failed(
+        Netfilter::with(|netfilter| self.remove_chains_in_kernel(netfilter, table, unwanted)).map_err(failed(
             format!("cannot delete chains of table {table} of {}", self.name()),
         ))
     }

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha512};
 
 use crate::common::failed;
 use crate::iptables::{Iptables, Wanted};
-use crate::kernel::{forget, hint, remember, retry, with_netfilter};
+use crate::kernel::{forget, hint, remember, retry};
 use crate::nftables::{Side, address, family_of, is_supported, remove, verdict};
 
 const POSTROUTING: &str = "POSTROUTING";
@@ -277,7 +277,7 @@ fn add_to_nftables(
         changes.extend(of_addresses.iter().map(|rule| append(CHECKS, rule, true)));
         netfilter.commit(&changes, Some(generation))
     };
-    let handles = with_netfilter(|netfilter| retry(|| work(netfilter)))?;
+    let handles = Netfilter::with(|netfilter| retry(|| work(netfilter)))?;
     let hint = hint(CHECKS.family, TABLE, CHECKS.name, &instance);
     forget([hint].into_iter());
     remember(handles.into_iter().map(|handle| (hint, handle)));

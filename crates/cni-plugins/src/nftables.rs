@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use ipnet::IpNet;
 use pausa_netfilter::{Chain, Change, Error, Expression, Netfilter, Rule, Verdict};
 
-use crate::kernel::{forget, hint, hinted, retry, with_netfilter};
+use crate::kernel::{forget, hint, hinted, retry};
 
 /// Whether the node has nft(8). It is asked once.
 pub(crate) fn is_supported() -> bool {
@@ -55,7 +55,7 @@ pub(crate) fn remove(
         }
         netfilter.commit(&changes, Some(found.generation)).map(drop)
     };
-    with_netfilter(|netfilter| retry(|| work(netfilter)))?;
+    Netfilter::with(|netfilter| retry(|| work(netfilter)))?;
     forget(hints());
     Ok(())
 }

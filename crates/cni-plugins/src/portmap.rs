@@ -17,14 +17,14 @@ use std::num::NonZeroU16;
 use ipnet::IpNet;
 use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess};
 use pausa_netfilter::iptables::{Match, Network, Protocol, Rule, Target};
-use pausa_netfilter::{Chain, Change, Expression, Family, Hook, NewRule, Place, Verdict};
+use pausa_netfilter::{Chain, Change, Expression, Family, Hook, Netfilter, NewRule, Place, Verdict};
 use pausa_netlink::{Netlink, sysctl};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::common::{chain, configuration, failed, parse, previous};
 use crate::iptables::{Iptables, Wanted};
-use crate::kernel::{hint, remember, with_netfilter};
+use crate::kernel::{hint, remember};
 use crate::masquerade::{Backend, chain_name};
 use crate::nftables::{Side, address, remove, verdict};
 
@@ -331,7 +331,7 @@ impl Wish<'_> {
         if ports.peek().is_none() {
             return;
         }
-        let forgotten = with_netfilter(|netfilter| {
+        let forgotten = Netfilter::with(|netfilter| {
             ports.try_for_each(|mapping| netfilter.forget_udp(self.family(), mapping.host_port.get()))
         });
         if let Err(error) = forgotten {
@@ -556,7 +556,7 @@ impl Wish<'_> {
                 .iter()
                 .map(|rule| append(MASQUERADING, rule, true)),
         );
-        let handles = with_netfilter(|netfilter| netfilter.commit(&changes, None))?;
+        let handles = Netfilter::with(|netfilter| netfilter.commit(&changes, None))?;
         let hint = |name| hint(family, TABLE, name, self.container_id);
         let hints = of_ports
             .iter()
@@ -647,7 +647,7 @@ impl Wish<'_> {
         ];
         let step = format!("cannot read the nftables table {TABLE}");
         for (name, count) in wanted {
-            let rules = with_netfilter(|netfilter| netfilter.rules(nft_chain(self.family(), name)))
+            let rules = Netfilter::with(|netfilter| netfilter.rules(nft_chain(self.family(), name)))
                 .map_err(failed(step.clone()))?;
             let found = rules
                 .iter()

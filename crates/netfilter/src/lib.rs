@@ -4,7 +4,8 @@
 //! [`iptables::Rule`] describes a rule as iptables does, and renders it as the expressions that iptables itself writes in
 //! its nf_tables variant, or as its arguments.
 //!
-//! It never starts a program, holds a lock, keeps state of its own, or reads beyond the bounds of an answer.
+//! Its only state is connections for the next caller. It never starts a program, holds a lock across a system call, or
+//! reads beyond the bounds of an answer.
 //!
 //! See netlink(7), nft(8), `linux/netfilter/nf_tables.h`, `linux/netfilter/nfnetlink_conntrack.h`.
 
@@ -13,6 +14,7 @@ mod conntrack;
 mod error;
 mod expression;
 pub mod iptables;
+mod kept;
 mod message;
 mod reply;
 mod socket;

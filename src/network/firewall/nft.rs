@@ -265,7 +265,6 @@ pub(super) fn guard(rules: &Rules, link: &str) -> Result<(), NetworkError> {
 }
 
 fn commit(changes: &[Change<'_>]) -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::Netfilter { source };
-    let mut netfilter = Netfilter::open().map_err(failed)?;
-    netfilter.commit(changes, None).map(drop).map_err(failed)
+    Netfilter::with(|netfilter| netfilter.commit(changes, None).map(drop))
+        .map_err(|source| NetworkError::Netfilter { source })
 }
