@@ -616,7 +616,9 @@ fn close_ports_of_others(host_ports: &HostPorts, live: &BTreeSet<String>) -> Res
         let closed = host_ports.close(pod);
         first = first.and(closed);
     }
-    first.and(host_ports.repair())
+    // Also if a port could not be closed.
+    let repaired = host_ports.repair();
+    first.and(repaired)
 }
 
 /// Sets the loopback device of a namespace up.
