@@ -114,7 +114,10 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
     interface::try_set(&format!("ipv6/conf/{host_name}/accept_ra"), "0");
     let pod_mac = pod.mac.map(mac_text).unwrap_or_default();
     if config.macspoofchk {
-        spoof::set_up(&host_name, &pod_mac, call)?;
+        let mac = pod
+            .mac
+            .ok_or_else(|| Failure::internal(format!("{} has no hardware address", call.if_name)))?;
+        spoof::set_up(&host_name, mac, call)?;
     }
     let mut vlan_interface = None;
     if config.is_gateway() {

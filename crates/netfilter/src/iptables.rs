@@ -181,7 +181,7 @@ impl Rule {
         let offsets = match family {
             Family::V4 => (12, 16),
             Family::V6 => (8, 24),
-            Family::Inet => return None,
+            Family::Inet | Family::Bridge => return None,
         };
         for (network, offset) in [(&self.source, offsets.0), (&self.destination, offsets.1)] {
             if let Some(network) = network {

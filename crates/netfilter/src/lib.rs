@@ -36,6 +36,8 @@ pub enum Family {
     V6,
     /// Both.
     Inet,
+    /// Frames that pass a bridge.
+    Bridge,
 }
 
 impl Family {
@@ -44,6 +46,7 @@ impl Family {
         match self {
             Self::Inet => 1,
             Self::V4 => 2,
+            Self::Bridge => 7,
             Self::V6 => 10,
         }
     }
@@ -55,6 +58,7 @@ impl fmt::Display for Family {
             Self::Inet => "inet",
             Self::V4 => "ip",
             Self::V6 => "ip6",
+            Self::Bridge => "bridge",
         })
     }
 }

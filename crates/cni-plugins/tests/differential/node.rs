@@ -140,6 +140,9 @@ impl Node {
         for (name, pod) in &self.pods {
             snapshot.add(name, pod);
         }
+        for (name, pod) in &self.pods {
+            snapshot.rename_macs(name, pod);
+        }
         snapshot.add_files(self.dir.path());
         snapshot
     }

@@ -82,6 +82,23 @@ impl Snapshot {
         });
     }
 
+    /// Gives random hardware addresses the name of the pod whose interface has them.
+    pub(crate) fn rename_macs(&mut self, name: &str, netns: &Netns) {
+        let links: Value = serde_json::from_str(&netns.run(|| output("ip -j link"))).unwrap_or(Value::Null);
+        for link in links.as_array().into_iter().flatten() {
+            let (interface, mac) = (
+                link["ifname"].as_str().unwrap(),
+                link["address"].as_str().unwrap(),
+            );
+            if interface == "lo" {
+                continue;
+            }
+            for line in self.0.values_mut().flatten() {
+                *line = line.replace(mac, &format!("address of {interface} of {name}"));
+            }
+        }
+    }
+
     /// The names and contents of a node's files, except for results, which have random names in them.
     pub(crate) fn add_files(&mut self, dir: &Path) {
         let mut lines = Vec::new();
