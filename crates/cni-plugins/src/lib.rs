@@ -11,7 +11,11 @@
 
 mod bandwidth;
 mod bridge;
+#[cfg(test)]
+mod chained;
 mod common;
+#[cfg(test)]
+mod differential;
 mod firewall;
 mod flannel;
 mod host_local;

@@ -1,11 +1,12 @@
-//! For tests: nodes with one pod each, and the reference plugins.
+//! For tests: network namespaces, programs of the node, and the binaries of the reference plugins.
 //!
-//! A node is a thread with a network namespace and mounts of its own. `PAUSA_CNI_PLUGINS` names the directories that have
-//! the binaries, separated by colons; without it they are those of Debian's package.
+//! `PAUSA_CNI_PLUGINS` names the directories that have the binaries, separated by colons; without it they are those of
+//! Debian's package.
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,144 +14,101 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use pausa_cni::Call;
-use pausa_netlink::{LinkChange, Netlink, Request, Veth, in_netns};
-use serde_json::{Value, json};
+use pausa_netlink::in_netns;
+use serde_json::Value;
 
-/// The host's end of the pod's veth pair.
-pub(crate) const HOST: &str = "veth1";
-/// The pod's end.
-pub(crate) const POD: &str = "eth0";
-/// Its address.
-pub(crate) const POD_MAC: &str = "02:00:00:00:00:01";
+/// A network namespace that lives as long as the value.
+pub(crate) struct Netns(File);
 
-pub(crate) struct Node {
-    pod: File,
-}
-
-/// Does something on a node of its own.
-pub(crate) fn on_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-            work(&Node::new())
-        });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-impl Node {
-    fn new() -> Self {
+impl Netns {
+    pub(crate) fn new() -> Self {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             File::open("/proc/thread-self/ns/net").unwrap()
         };
-        let pod = thread::spawn(make).join().unwrap();
-        let mut netlink = Netlink::open().unwrap();
-        let veth = Veth {
-            name: HOST,
-            master: None,
-            peer_name: POD,
-            peer_netns: pod.as_fd(),
-            peer_mac: Some([2, 0, 0, 0, 0, 1]),
-            mtu: Some(1450),
-        };
-        netlink.execute(&[Request::CreateVeth(veth)]).unwrap();
-        let index = netlink.index_of(HOST).unwrap().unwrap();
-        let change = LinkChange {
-            mac: Some([2, 0, 0, 0, 0, 2]),
-            ..LinkChange::default()
-        };
-        netlink.execute(&[Request::ChangeLink { index, change }]).unwrap();
-        Self { pod }
+        Self(thread::spawn(make).join().unwrap())
     }
 
-    pub(crate) fn in_pod<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        in_netns(self.pod.as_fd(), work).unwrap()
+    /// A path for other processes.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()))
     }
 
-    /// A call of a plugin that comes after one that made the veth pair.
-    pub(crate) fn call(&self, command: pausa_cni::Command, config: &Value) -> Call {
-        let netns = PathBuf::from(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.pod.as_raw_fd()
-        ));
-        let mut config = config.as_object().unwrap().clone();
-        let previous = json!({
-            "cniVersion": "1.0.0",
-            "interfaces": [{"name": HOST}, {"name": POD, "mac": POD_MAC, "sandbox": netns}],
-            "ips": [{"interface": 1, "address": "10.62.0.2/24"}],
-        });
-        for (key, value) in [
-            ("cniVersion", json!("1.0.0")),
-            ("name", json!("net")),
-            ("prevResult", previous),
-        ] {
-            config.insert(key.to_owned(), value);
-        }
-        Call {
-            command,
-            container_id: "pod-1".to_owned(),
-            netns,
-            if_name: POD.to_owned(),
-            args: vec![("IgnoreUnknown".to_owned(), "1".to_owned())],
-            config,
-        }
-    }
-
-    /// What iproute2 says about the node and the pod, without what differs every time.
-    pub(crate) fn state(&self) -> Value {
-        let links = || output("ip -j -d link");
-        let mut state = json!({
-            "host": links(),
-            "pod": self.in_pod(links),
-            "qdiscs": output("tc -j qdisc"),
-            "filters": output(&format!("tc -j filter show dev {HOST} parent ffff:")),
-        });
-        for side in ["host", "pod"] {
-            for link in state[side].as_array_mut().unwrap() {
-                let ifb = link["ifname"].as_str().unwrap().starts_with("bwp");
-                let link = link.as_object_mut().unwrap();
-                // The kernel works these out later.
-                link.remove("operstate");
-                link["flags"]
-                    .as_array_mut()
-                    .unwrap()
-                    .retain(|flag| flag != "NO-CARRIER");
-                if ifb {
-                    link.remove("address");
-                }
-            }
-        }
-        state
+    /// Does something in the namespace. Threads and programs that it starts are in it, too.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        in_netns(self.as_fd(), work).unwrap()
     }
 }
 
-/// The JSON that a program of iproute2 writes.
-pub(crate) fn output(command: &str) -> Value {
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Runs a test on a thread in a network namespace that ends with it, and mounts of its own. Programs that it starts are in
+/// the same namespaces.
+pub(crate) fn in_new_netns<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        output(Command::new("ip").args(["link", "set", "lo", "up"]));
+        test()
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(run)
+            .join()
+            .unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// What a program writes.
+pub(crate) fn output(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; is it installed?"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The JSON that a program such as `ip -j link` writes; null if it writes nothing.
+pub(crate) fn json_of(command: &str) -> Value {
     let mut words = command.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{command}: {output:?}");
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
+    let text = output(Command::new(words.next().unwrap()).args(words));
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// The binaries of a plugin type.
+/// The directories of the binaries.
+pub(crate) fn directories() -> Vec<PathBuf> {
+    let directories = std::env::var("PAUSA_CNI_PLUGINS").unwrap_or_else(|_| "/usr/lib/cni".to_owned());
+    directories.split(':').map(PathBuf::from).collect()
+}
+
+/// The binaries of a plugin type, of which there is at least one.
 pub(crate) fn binaries(plugin: &str) -> Vec<PathBuf> {
-    let dirs = std::env::var("PAUSA_CNI_PLUGINS").unwrap_or_else(|_| "/usr/lib/cni".to_owned());
-    let binaries: Vec<PathBuf> = dirs
-        .split(':')
-        .map(|dir| PathBuf::from(dir).join(plugin))
-        .filter(|path| path.exists())
-        .collect();
+    let directories = directories();
+    let paths = directories.iter().map(|directory| directory.join(plugin));
+    let binaries: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
     assert!(
         !binaries.is_empty(),
-        "no CNI plugin {plugin} in {dirs}: install containernetworking-plugins"
+        "there is no {plugin} in {directories:?}: set PAUSA_CNI_PLUGINS, or install containernetworking-plugins"
     );
     binaries
+}
+
+/// A call for the interface `eth0` of a container, in the network namespace of the test.
+pub(crate) fn call(command: pausa_cni::Command, container_id: &str, config: &Value) -> Call {
+    Call {
+        command,
+        container_id: container_id.to_owned(),
+        netns: PathBuf::from("/proc/self/ns/net"),
+        if_name: "eth0".to_owned(),
+        args: Vec::new(),
+        config: config.as_object().unwrap().clone(),
+    }
 }
 
 /// Runs a binary. An error is what it wrote.
@@ -164,34 +122,23 @@ pub(crate) fn run(binary: &Path, call: &Call) -> Result<Value, String> {
         .env("CNI_COMMAND", call.command.as_str())
         .env("CNI_CONTAINERID", &call.container_id)
         .env("CNI_NETNS", &call.netns)
+        // The namespace may be the plugin's own.
+        .env("CNI_NETNS_OVERRIDE", "1")
         .env("CNI_IFNAME", &call.if_name)
         .env("CNI_ARGS", args.join(";"))
         .env("CNI_PATH", binary.parent().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let config = Value::Object(call.config.clone()).to_string();
     child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    if !output.status.success() {
-        return Err(text);
+    if output.status.success() {
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    } else {
+        Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
     }
-    Ok(serde_json::from_str(&text).unwrap_or_default())
-}
-
-/// The interfaces of a result, without the namespace's path and the random addresses of ifb devices.
-pub(crate) fn interfaces(result: &Value) -> Value {
-    let mut interfaces = result["interfaces"].clone();
-    for interface in interfaces.as_array_mut().unwrap() {
-        let ifb = interface["name"].as_str().unwrap().starts_with("bwp");
-        let interface = interface.as_object_mut().unwrap();
-        interface.entry("sandbox").and_modify(|path| *path = json!("pod"));
-        if ifb {
-            let mac = interface["mac"].as_str().unwrap().len();
-            interface.insert("mac".to_owned(), mac.into());
-        }
-    }
-    interfaces
 }

@@ -1,67 +1,28 @@
-//! What the tests of rules have in common: network namespaces, the reference plugins, and the tables as text.
+//! For tests: the tables of netfilter as text, and calls of the plugins that change them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use nix::sched::{CloneFlags, unshare};
+use pausa_cni::Command as CniCommand;
 use serde_json::Value;
 
-/// Runs a test on a thread in a network namespace that ends with it. Programs it starts are in the same namespace.
-pub(crate) fn in_new_netns<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
-    let run = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        output(Command::new("ip").args(["link", "set", "lo", "up"]));
-        test()
-    };
-    std::thread::spawn(run).join().unwrap()
-}
+use crate::reference::{Netns, binaries, call, run};
+pub(crate) use crate::reference::{in_new_netns, output};
 
-/// Another network namespace that lives as long as the file, and its path for other processes.
-pub(crate) fn pod() -> (File, String) {
-    let open = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        File::open("/proc/thread-self/ns/net").unwrap()
-    };
-    let file = std::thread::spawn(open).join().unwrap();
-    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-    (file, path)
-}
-
-pub(crate) fn output(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; is it installed?"));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn directories() -> String {
-    std::env::var("PAUSA_CNI_PLUGINS").unwrap_or_else(|_| "/usr/lib/cni".to_owned())
+/// Another network namespace that lives as long as the value, and its path.
+pub(crate) fn pod() -> (Netns, String) {
+    let netns = Netns::new();
+    let path = netns.path().display().to_string();
+    (netns, path)
 }
 
 /// Whether the reference plugin understands a setting: older releases do not have it in them.
 pub(crate) fn plugin_has(name: &str, word: &str) -> bool {
-    let binary = std::fs::read(plugin(name)).unwrap();
+    let binary = std::fs::read(&binaries(name)[0]).unwrap();
     binary.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
-fn plugin(name: &str) -> PathBuf {
-    let directories = directories();
-    directories
-        .split(':')
-        .map(|directory| PathBuf::from(directory).join(name))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| {
-            panic!("there is no {name} in {directories}: set PAUSA_CNI_PLUGINS, or install the plugins")
-        })
-}
-
-/// Calls the reference plugin.
+/// Calls the reference plugin: the first of its type.
 pub(crate) fn reference(
     name: &str,
     command: &str,
@@ -69,27 +30,11 @@ pub(crate) fn reference(
     netns: &str,
     config: &Value,
 ) -> Result<Value, String> {
-    let mut child = Command::new(plugin(name))
-        .env("CNI_COMMAND", command)
-        .env("CNI_CONTAINERID", container)
-        .env("CNI_NETNS", netns)
-        .env("CNI_IFNAME", "eth0")
-        .env("CNI_PATH", directories())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(config.to_string().as_bytes()).unwrap();
-    drop(input);
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    if output.status.success() {
-        Ok(serde_json::from_str(&text).unwrap_or_default())
-    } else {
-        Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)))
-    }
+    let commands = [CniCommand::Add, CniCommand::Check, CniCommand::Del];
+    let command = commands.into_iter().find(|known| known.as_str() == command);
+    let mut call = call(command.unwrap(), container, config);
+    call.netns = netns.into();
+    run(&binaries(name)[0], &call)
 }
 
 /// All rules, as iptables and nft list them: without counters, numbers, comments of tables, and the order of chains.

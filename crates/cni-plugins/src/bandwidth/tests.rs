@@ -7,7 +7,8 @@ use std::process::Command as Process;
 use serde_json::json;
 
 use super::*;
-use crate::reference::{HOST, binaries, interfaces, on_node, output, run};
+use crate::chained::{HOST, interfaces, on_node};
+use crate::reference::{binaries, json_of, output, run};
 
 /// Of container "pod-1" in network "net".
 const IFB: &str = "bwp4ff8982b6c35";
@@ -33,8 +34,7 @@ fn has_ifb() -> bool {
 }
 
 fn tc(arguments: &str) {
-    let status = Process::new("tc").args(arguments.split(' ')).status().unwrap();
-    assert!(status.success(), "tc {arguments}");
+    output(Process::new("tc").args(arguments.split(' ')));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn what_a_pod_sends_goes_through_the_ifb_device() {
         let mut received = Vec::new();
         listener.accept().unwrap().0.read_to_end(&mut received).unwrap();
         assert_eq!(received.len(), 10_000);
-        let sent = &output(&format!("tc -j -s qdisc show dev {IFB}"))[0]["bytes"];
+        let sent = &json_of(&format!("tc -j -s qdisc show dev {IFB}"))[0]["bytes"];
         assert!(sent.as_u64().unwrap() > 10_000, "{sent}");
     });
 }

@@ -6,7 +6,7 @@ use pausa_cni::{NetworkConfigList, Request, Runtime};
 use tempfile::TempDir;
 
 use super::*;
-use crate::ipam_config::tests::run_binary;
+use crate::reference::{self, call, directories};
 
 const ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_IPV6_NETWORK=fd00::/48,fd00:0:0:1::1/48\n\
                    FLANNEL_IPV6_SUBNET=fd00:0:0:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
@@ -244,7 +244,7 @@ fn delegates_that_are_refused() {
     ] {
         let mut config = flannel_config(dir.path());
         config["delegate"] = delegate;
-        let call = crate::ipam_config::tests::call(Command::Add, "pod", &config);
+        let call = call(Command::Add, "pod", &config);
         Flannel.understands(&call.config).unwrap();
         let parsed: Config = configuration(&call).unwrap();
         let outcome = parsed.delegated(&call, &SubnetEnv::parse(ENV).unwrap());
@@ -267,12 +267,8 @@ fn delegates_that_are_refused() {
 #[tokio::test]
 #[ignore = "needs the flannel plugin, which PAUSA_CNI_PLUGINS may have"]
 async fn the_binary_saves_the_same() {
-    let dirs = std::env::var("PAUSA_CNI_PLUGINS").unwrap_or_default();
-    let Some(binary) = dirs
-        .split(':')
-        .map(|dir| Path::new(dir).join("flannel"))
-        .find(|path| path.exists())
-    else {
+    let mut paths = directories().into_iter().map(|dir| dir.join("flannel"));
+    let Some(binary) = paths.find(|path| path.exists()) else {
         println!("skipped: needs the CNI plugin flannel in PAUSA_CNI_PLUGINS");
         return;
     };
@@ -290,10 +286,10 @@ async fn the_binary_saves_the_same() {
     config["name"] = json!("cbr0");
     config["cniVersion"] = json!("1.1.0");
     config["runtimeConfig"] = json!({"portMappings": []});
-    let call = |command| crate::ipam_config::tests::call(command, "pod", &config);
+    let call = |command| call(command, "pod", &config);
     let read = |path: &Path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
 
-    run_binary(&bin.join("flannel"), &call(Command::Add)).unwrap();
+    reference::run(&bin.join("flannel"), &call(Command::Add)).unwrap();
     let expected = delegated(node.dir.path());
     assert_eq!(read(&node.saved()), expected);
     assert_eq!(read(&node.dir.path().join("ADD")), expected);
@@ -305,7 +301,7 @@ async fn the_binary_saves_the_same() {
     assert!(!node.saved().exists());
 
     node.runtime.add(&node.network, &request()).await.unwrap();
-    run_binary(&bin.join("flannel"), &call(Command::Del)).unwrap();
+    reference::run(&bin.join("flannel"), &call(Command::Del)).unwrap();
     assert_eq!(read(&node.dir.path().join("DEL")), expected);
     assert!(!node.saved().exists());
 }

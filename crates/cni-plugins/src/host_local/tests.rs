@@ -15,7 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::*;
-use crate::ipam_config::tests::{binaries, call, run_binary, unversioned, with_args};
+use crate::ipam_config::tests::{unversioned, with_args};
+use crate::reference::{self, binaries, call};
 
 /// Set for the process that is killed; the directory it works in.
 const VICTIM: &str = "PAUSA_TEST_HOST_LOCAL_VICTIM";
@@ -655,7 +656,7 @@ fn the_binary_and_ours_do_the_same() {
                     };
                     let by_binary = way == 0 || (way == 2 && (number.wrapping_mul(7) / 3) % 2 == 0);
                     let outcome = if by_binary {
-                        run_binary(&binary, &call).ok()
+                        reference::run(&binary, &call).ok()
                     } else {
                         plugin.run(&call).ok()
                     };
@@ -690,7 +691,7 @@ fn the_binary_and_ours_at_once() {
         let (binary, config, plugin, done) = (&binary, &config, &plugin, &done);
         let theirs = scope.spawn(move || {
             for n in 0..60 {
-                run_binary(binary, &call(Command::Add, &format!("b{n}"), config)).unwrap();
+                reference::run(binary, &call(Command::Add, &format!("b{n}"), config)).unwrap();
                 if n % 3 == 0 {
                     plugin.run(&call(Command::Del, &format!("b{n}"), config)).unwrap();
                 }
@@ -703,7 +704,7 @@ fn the_binary_and_ours_at_once() {
             }
             add(plugin, &format!("o{n}"), config).unwrap();
             if n % 7 == 0 {
-                run_binary(binary, &call(Command::Del, &format!("o{n}"), config)).unwrap();
+                reference::run(binary, &call(Command::Del, &format!("o{n}"), config)).unwrap();
             } else {
                 del(plugin, &format!("o{n}"), config);
             }

@@ -1,75 +1,16 @@
-//! Calls of plugins and of their binaries, for the tests of all IPAM plugins.
-
-use std::env;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+//! Also what the tests of all IPAM plugins need.
 
 use pausa_cni::{Call, Command, Route};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-
-pub(crate) fn call(command: Command, id: &str, config: &Value) -> Call {
-    Call {
-        command,
-        container_id: id.to_owned(),
-        netns: PathBuf::from("/proc/self/ns/net"),
-        if_name: "eth0".to_owned(),
-        args: Vec::new(),
-        config: config.as_object().unwrap().clone(),
-    }
-}
+use crate::reference::call;
 
 pub(crate) fn with_args(mut call: Call, args: &[(&str, &str)]) -> Call {
     let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     call.args = args.iter().map(owned).collect();
     call
-}
-
-/// The binaries of a type in the directories of `PAUSA_CNI_PLUGINS`, or in `/usr/lib/cni`.
-pub(crate) fn binaries(plugin: &str) -> Vec<PathBuf> {
-    let dirs = env::var("PAUSA_CNI_PLUGINS").unwrap_or_else(|_| "/usr/lib/cni".to_owned());
-    let binaries = dirs.split(':').map(|dir| Path::new(dir).join(plugin));
-    let binaries: Vec<PathBuf> = binaries.filter(|path| path.exists()).collect();
-    assert!(
-        !binaries.is_empty(),
-        "needs the CNI plugin {plugin} in {dirs} (package containernetworking-plugins)"
-    );
-    binaries
-}
-
-/// What the binary answers: its result, or its error.
-pub(crate) fn run_binary(binary: &Path, call: &Call) -> Result<Value, Value> {
-    let args: Vec<String> = call
-        .args
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let mut child = Process::new(binary)
-        .env_clear()
-        .env("CNI_COMMAND", call.command.as_str())
-        .env("CNI_CONTAINERID", &call.container_id)
-        .env("CNI_NETNS", &call.netns)
-        .env("CNI_NETNS_OVERRIDE", "1")
-        .env("CNI_IFNAME", &call.if_name)
-        .env("CNI_ARGS", args.join(";"))
-        .env("CNI_PATH", binary.parent().unwrap())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let config = Value::Object(call.config.clone()).to_string();
-    child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    if output.status.success() {
-        Ok(answer)
-    } else {
-        Err(answer)
-    }
 }
 
 /// What a result says, whatever the version in which it says so.

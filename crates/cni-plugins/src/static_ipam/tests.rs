@@ -1,7 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::ipam_config::tests::{binaries, call, run_binary, unversioned, with_args};
+use crate::ipam_config::tests::{unversioned, with_args};
+use crate::reference::{self, binaries, call};
 
 fn config(more: &Value) -> Value {
     let mut config = json!({
@@ -113,7 +114,7 @@ fn what_is_not_known_is_left_to_the_binary() {
 fn the_binary_gives_the_same() {
     for binary in binaries("static") {
         for (add, _) in cases() {
-            let theirs = run_binary(&binary, &add).map(|result| unversioned(&result));
+            let theirs = reference::run(&binary, &add).map(|result| unversioned(&result));
             let ours = run(&add).map(|result| unversioned(&result));
             assert_eq!(theirs.as_ref().ok(), ours.as_ref().ok(), "{add:?}: {theirs:?}");
         }

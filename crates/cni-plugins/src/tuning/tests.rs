@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::reference::{Node, POD, POD_MAC, binaries, interfaces, on_node, output, run};
+use crate::chained::{Node, POD, POD_MAC, interfaces, on_node};
+use crate::ipam_config::tests::with_args;
+use crate::reference::{self, binaries, json_of, run};
 
 const OTHER_MAC: &str = "02:00:00:00:00:99";
 
@@ -142,17 +144,7 @@ proptest! {
 
 #[test]
 fn arguments_for_others_need_a_word() {
-    let call = |args: &[(&str, &str)]| Call {
-        command: Command::Add,
-        container_id: String::new(),
-        netns: PathBuf::new(),
-        if_name: String::new(),
-        args: args
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect(),
-        config: Map::new(),
-    };
+    let call = |args: &[(&str, &str)]| with_args(reference::call(Command::Add, "pod", &json!({})), args);
     let ignored = call(&[
         ("IgnoreUnknown", "True"),
         ("K8S_POD_NAME", "a"),
@@ -346,7 +338,7 @@ fn what_the_result_says_is_updated() {
         expected["interfaces"][1]["mtu"] = json!(1300);
         assert_eq!(add(&call).unwrap(), expected);
         check(&call).unwrap();
-        let ip = |command: &str| node.in_pod(|| drop(output(command)));
+        let ip = |command: &str| node.in_pod(|| drop(json_of(command)));
         ip("ip link set eth0 mtu 1310");
         let failure = check(&call).unwrap_err();
         assert!(failure.msg.contains("mtu 1310 instead of"), "{failure:?}");
@@ -390,7 +382,7 @@ fn what_is_gone_is_deleted_with_its_backup() {
 
         call.netns = netns;
         add(&call).unwrap();
-        node.in_pod(|| drop(output("ip link del eth0")));
+        node.in_pod(|| drop(json_of("ip link del eth0")));
         delete(&call).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 0);
 

@@ -6,9 +6,9 @@ use pausa_cni::Command;
 use serde_json::json;
 
 use super::*;
-use crate::ipam_config::tests::call;
 use crate::kernel::forget;
-use crate::tables::{in_new_netns, output, tables};
+use crate::reference::{call, in_new_netns, output};
+use crate::tables::tables;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 

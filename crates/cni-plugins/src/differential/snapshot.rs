@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::node::Netns;
+use crate::reference::{Netns, json_of};
+use crate::tables::tables;
 
 /// Sections by namespace and name. The `Debug` form is made for reading the difference of two.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Snapshot(BTreeMap<String, Vec<String>>);
+pub(super) struct Snapshot(BTreeMap<String, Vec<String>>);
 
-/// Counters, numbers of interfaces, times, identifiers that derive from random hardware addresses, and the length of queues,
+/// Numbers of interfaces, times, identifiers that derive from random hardware addresses, and the length of queues,
 /// which older plugins set to zero.
-const VARYING: [&str; 32] = [
+const VARYING: [&str; 29] = [
     "txqlen",
     "tentative",
     "address",
@@ -45,13 +45,10 @@ const VARYING: [&str; 32] = [
     "preferred_life_time",
     "valid_life_time",
     "link_netns",
-    "packets",
-    "bytes",
-    "metainfo",
 ];
 
 impl Snapshot {
-    pub(crate) fn add(&mut self, name: &str, netns: &Netns) {
+    pub(super) fn add(&mut self, name: &str, netns: &Netns) {
         netns.run(|| {
             for arguments in [
                 "ip -j -d addr",
@@ -61,31 +58,28 @@ impl Snapshot {
                 "bridge -j -d link",
                 "bridge -j vlan",
                 "tc -j qdisc",
-                "nft -j list ruleset",
             ] {
-                let value: Value = serde_json::from_str(&output(arguments)).unwrap_or(Value::Null);
+                let value = json_of(arguments);
                 let mut lines = Vec::new();
                 flatten(&value, String::new(), &mut lines);
                 // Where random names and addresses decide about the order.
                 lines.sort();
                 self.0.insert(format!("{name}: {arguments}"), lines);
             }
-            for arguments in ["iptables-save", "ip6tables-save"] {
-                let rules = output(arguments)
-                    .lines()
-                    .filter(|line| !line.starts_with('#'))
-                    .map(|line| stable(line.split('[').next().unwrap_or_default()))
-                    .collect();
-                self.0.insert(format!("{name}: {arguments}"), rules);
-            }
+            let rules = tables().iter().map(|line| stable(line)).collect();
+            self.0.insert(format!("{name}: rules"), rules);
             self.0.insert(format!("{name}: sysctl"), sysctls());
         });
     }
 
     /// Gives random hardware addresses the name of the pod whose interface has them.
-    pub(crate) fn rename_macs(&mut self, name: &str, netns: &Netns) {
-        let links: Value = serde_json::from_str(&netns.run(|| output("ip -j link"))).unwrap_or(Value::Null);
-        for link in links.as_array().into_iter().flatten() {
+    pub(super) fn rename_macs(&mut self, name: &str, netns: &Netns) {
+        for link in netns
+            .run(|| json_of("ip -j link"))
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let (interface, mac) = (
                 link["ifname"].as_str().unwrap(),
                 link["address"].as_str().unwrap(),
@@ -100,7 +94,7 @@ impl Snapshot {
     }
 
     /// The names and contents of a node's files, except for results, which have random names in them.
-    pub(crate) fn add_files(&mut self, dir: &Path) {
+    pub(super) fn add_files(&mut self, dir: &Path) {
         let mut lines = Vec::new();
         files(dir, dir, &mut lines);
         lines.sort();
@@ -108,7 +102,7 @@ impl Snapshot {
     }
 
     /// The sections that differ, for a message.
-    pub(crate) fn difference(&self, other: &Self) -> String {
+    pub(super) fn difference(&self, other: &Self) -> String {
         let mut text = String::new();
         for (section, lines) in &self.0 {
             let others = other.0.get(section).map_or(&[][..], Vec::as_slice);
@@ -130,14 +124,6 @@ impl Snapshot {
         }
         text
     }
-}
-
-fn output(arguments: &str) -> String {
-    let mut words = arguments.split(' ');
-    let program = words.next().unwrap_or_default();
-    let output = Command::new(program).args(words).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// One line for each value: where it is, and what it is.
@@ -166,7 +152,7 @@ fn flatten(value: &Value, path: String, lines: &mut Vec<String>) {
 }
 
 /// A text without random names and what derives from random hardware addresses.
-pub(crate) fn stable(text: &str) -> String {
+pub(super) fn stable(text: &str) -> String {
     let text = text.trim();
     if text.starts_with("fe80:") || text.starts_with("ff02::1:ff") {
         return "from the hardware address".to_owned();

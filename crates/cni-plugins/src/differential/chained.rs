@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::interfaces::compare;
+use super::interfaces::compare;
 
 #[test]
 #[ignore = "needs root"]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::node::{Node, Plugins};
-use crate::snapshot::stable;
+use super::node::{Node, Plugins};
+use super::snapshot::stable;
+use crate::reference::Netns;
 
 fn host_local() -> Value {
     json!({"type": "host-local", "dataDir": "{dir}/ipam", "ranges": [[{"subnet": "10.61.0.0/24"}]],
@@ -34,14 +35,14 @@ fn conflist(plugin: Value) -> Value {
 
 /// Adds two pods on two nodes, one in process and one by binaries, and compares; then each side checks and deletes the
 /// other's.
-pub(crate) fn compare(config: &Value) {
+pub(super) fn compare(config: &Value) {
     let none = Value::Null;
     let mut ours = Node::new(config);
     let mut theirs = Node::new(config);
     for pod in ["one", "two"] {
         let result = ours.add(Plugins::InProcess, pod, &none).unwrap();
         let expected = theirs.add(Plugins::Binaries, pod, &none).unwrap();
-        let dir = |netns: &crate::node::Netns| netns.path().display().to_string();
+        let dir = |netns: &Netns| netns.path().display().to_string();
         let result = result.to_string().replace(&dir(ours.pod(pod)), "NETNS");
         let expected = expected.to_string().replace(&dir(theirs.pod(pod)), "NETNS");
         assert_eq!(without_macs(&result), without_macs(&expected), "result of {pod}");
