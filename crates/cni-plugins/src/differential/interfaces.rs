@@ -20,16 +20,16 @@ fn dual_stack() -> Value {
            "routes": [{"dst": "192.0.2.0/24", "gw": "10.61.0.7"}, {"dst": "fd00:62::/64", "gw": "fd00:61::7"}]})
 }
 
-fn bridge(keys: Value) -> Value {
+fn bridge(keys: &Value) -> Value {
     let mut plugin = json!({"type": "bridge", "bridge": "br0"});
     plugin
         .as_object_mut()
         .unwrap()
         .extend(keys.as_object().unwrap().clone());
-    conflist(plugin)
+    conflist(&plugin)
 }
 
-fn conflist(plugin: Value) -> Value {
+fn conflist(plugin: &Value) -> Value {
     json!({"cniVersion": "1.0.0", "name": "net", "plugins": [plugin]})
 }
 
@@ -96,14 +96,14 @@ fn without_macs(result: &str) -> Value {
 #[test]
 #[ignore = "needs root"]
 fn a_bridge_that_is_the_gateway() {
-    compare(&bridge(json!({"isGateway": true, "ipam": host_local()})));
+    compare(&bridge(&json!({"isGateway": true, "ipam": host_local()})));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_bridge_that_masquerades() {
     compare(&bridge(
-        json!({"isGateway": true, "ipMasq": true, "hairpinMode": true, "ipam": host_local()}),
+        &json!({"isGateway": true, "ipMasq": true, "hairpinMode": true, "ipam": host_local()}),
     ));
 }
 
@@ -111,7 +111,7 @@ fn a_bridge_that_masquerades() {
 #[ignore = "needs root"]
 fn a_bridge_of_both_families_as_default_gateway() {
     compare(&bridge(
-        json!({"isDefaultGateway": true, "ipMasq": true, "mtu": 1400, "forceAddress": true, "ipam": dual_stack()}),
+        &json!({"isDefaultGateway": true, "ipMasq": true, "mtu": 1400, "forceAddress": true, "ipam": dual_stack()}),
     ));
 }
 
@@ -119,7 +119,7 @@ fn a_bridge_of_both_families_as_default_gateway() {
 #[ignore = "needs root"]
 fn a_bridge_with_duplicate_address_detection() {
     compare(&bridge(
-        json!({"isGateway": true, "enabledad": true, "ipam": dual_stack()}),
+        &json!({"isGateway": true, "enabledad": true, "ipam": dual_stack()}),
     ));
 }
 
@@ -127,7 +127,7 @@ fn a_bridge_with_duplicate_address_detection() {
 #[ignore = "needs root"]
 fn a_promiscuous_bridge() {
     compare(&bridge(
-        json!({"promiscMode": true, "isGateway": true, "ipam": host_local()}),
+        &json!({"promiscMode": true, "isGateway": true, "ipam": host_local()}),
     ));
 }
 
@@ -135,7 +135,7 @@ fn a_promiscuous_bridge() {
 #[test]
 #[ignore = "needs root"]
 fn a_bridge_with_a_vlan() {
-    let config = bridge(json!({"vlan": 100, "ipam": host_local()}));
+    let config = bridge(&json!({"vlan": 100, "ipam": host_local()}));
     let (mut ours, mut theirs) = (Node::new(&config), Node::new(&config));
     if theirs.add(Plugins::Binaries, "one", &Value::Null).is_err() {
         ours.add(Plugins::InProcess, "one", &Value::Null).unwrap_err();
@@ -143,14 +143,14 @@ fn a_bridge_with_a_vlan() {
     }
     compare(&config);
     compare(&bridge(
-        json!({"vlan": 100, "isGateway": true, "ipam": host_local()}),
+        &json!({"vlan": 100, "isGateway": true, "ipam": host_local()}),
     ));
 }
 
 #[test]
 #[ignore = "needs root"]
 fn a_bridge_without_addresses() {
-    let config = bridge(json!({}));
+    let config = bridge(&json!({}));
     let (mut ours, mut theirs) = (Node::new(&config), Node::new(&config));
     ours.add(Plugins::InProcess, "one", &Value::Null).unwrap();
     theirs.add(Plugins::Binaries, "one", &Value::Null).unwrap();
@@ -163,7 +163,7 @@ fn a_bridge_without_addresses() {
 #[ignore = "needs root"]
 fn a_bridge_that_filters_forged_addresses() {
     compare(&bridge(
-        json!({"macspoofchk": true, "isGateway": true, "ipam": host_local()}),
+        &json!({"macspoofchk": true, "isGateway": true, "ipam": host_local()}),
     ));
 }
 
@@ -171,10 +171,10 @@ fn a_bridge_that_filters_forged_addresses() {
 #[ignore = "needs root"]
 fn point_to_point() {
     compare(&conflist(
-        json!({"type": "ptp", "mtu": 1400, "ipam": host_local()}),
+        &json!({"type": "ptp", "mtu": 1400, "ipam": host_local()}),
     ));
     compare(&conflist(
-        json!({"type": "ptp", "ipMasq": true, "ipam": dual_stack()}),
+        &json!({"type": "ptp", "ipMasq": true, "ipam": dual_stack()}),
     ));
 }
 
@@ -183,6 +183,6 @@ fn point_to_point() {
 #[ignore = "needs root"]
 fn name_servers_of_the_configuration() {
     compare(&bridge(
-        json!({"isGateway": true, "ipam": host_local(), "dns": {"nameservers": ["10.61.0.1"], "search": ["a.example"]}}),
+        &json!({"isGateway": true, "ipam": host_local(), "dns": {"nameservers": ["10.61.0.1"], "search": ["a.example"]}}),
     ));
 }

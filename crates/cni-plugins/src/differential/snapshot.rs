@@ -61,7 +61,7 @@ impl Snapshot {
             ] {
                 let value = json_of(arguments);
                 let mut lines = Vec::new();
-                flatten(&value, String::new(), &mut lines);
+                flatten(&value, "", &mut lines);
                 // Where random names and addresses decide about the order.
                 lines.sort();
                 self.0.insert(format!("{name}: {arguments}"), lines);
@@ -127,23 +127,23 @@ impl Snapshot {
 }
 
 /// One line for each value: where it is, and what it is.
-fn flatten(value: &Value, path: String, lines: &mut Vec<String>) {
+fn flatten(value: &Value, path: &str, lines: &mut Vec<String>) {
     match value {
         Value::Object(object) => {
             let name = ["ifname", "dev", "dst"]
                 .iter()
                 .find_map(|key| object.get(*key).and_then(Value::as_str));
-            let path = name.map_or(path.clone(), |name| format!("{path}[{}]", stable(name)));
+            let path = name.map_or_else(|| path.to_owned(), |name| format!("{path}[{}]", stable(name)));
             for (key, value) in object {
                 let is_identity = key == "address" && value.as_str().is_some_and(|text| text.contains('/'));
                 if !VARYING.contains(&key.as_str()) || is_identity {
-                    flatten(value, format!("{path}.{key}"), lines);
+                    flatten(value, &format!("{path}.{key}"), lines);
                 }
             }
         }
         Value::Array(items) => {
             for item in items {
-                flatten(item, path.clone(), lines);
+                flatten(item, path, lines);
             }
         }
         Value::String(text) => lines.push(format!("{path} = {}", stable(text))),
