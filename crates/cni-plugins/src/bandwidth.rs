@@ -15,15 +15,15 @@
 #[cfg(test)]
 mod tests;
 
-use std::os::fd::AsFd;
-
 use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess};
 use pausa_netlink::{Link, Netlink, Request, TokenBucket};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha512};
 
-use crate::common::{INVALID_CONFIGURATION, chained, configuration, failed, netns, network, parse};
+use crate::common::{
+    chained, configuration, failed, invalid, netlink, netlink_of_pod, netns, network, parse,
+};
 use crate::interface::mac_text;
 
 /// Bits per second up to which the binary computes exactly: 2^53 / 25,000 bytes.
@@ -125,10 +125,6 @@ fn bucket(direction: &str, rate: u64, burst: u64) -> Result<Option<TokenBucket>,
     const MICROSECONDS: u64 = 1_000_000;
     /// In eight microseconds; a tick has 64 ns.
     const TICKS: u64 = 125;
-    let invalid = |message: String| Failure {
-        code: INVALID_CONFIGURATION,
-        ..Failure::internal(message)
-    };
     match (rate, burst) {
         (0, 0) => return Ok(None),
         (_, 0) => {
@@ -182,8 +178,8 @@ fn ifb_name(call: &Call) -> String {
 /// The host's end of the pod's veth pair, which must be in the result of the plugins before.
 fn host_link(call: &Call, result: &AddResult, netlink: &mut Netlink) -> Result<Link, Failure> {
     let interface = &call.if_name;
-    let in_pod = Netlink::open_in(netns(call)?.as_fd())
-        .and_then(|mut netlink| netlink.link_by_name(interface))
+    let in_pod = netlink_of_pod(netns(call)?)?
+        .link_by_name(interface)
         .map_err(failed(format!("cannot look {interface} up in the pod")))?;
     let peer = in_pod
         .filter(|link| link.kind == "veth")
@@ -203,10 +199,6 @@ fn host_link(call: &Call, result: &AddResult, netlink: &mut Netlink) -> Result<L
         })
 }
 
-fn open() -> Result<Netlink, Failure> {
-    Netlink::open().map_err(failed("cannot open a netlink socket"))
-}
-
 fn add(call: &Call) -> Result<Value, Failure> {
     let limits = configuration::<Config>(call)?.limits()?;
     let (result, value) = chained(call)?;
@@ -214,7 +206,7 @@ fn add(call: &Call) -> Result<Value, Failure> {
     if limits == Limits::default() {
         return Ok(value);
     }
-    let mut netlink = open()?;
+    let mut netlink = netlink()?;
     let host = host_link(call, &result, &mut netlink)?;
     let ingress = limits.ingress.map(|bucket| Request::AddTokenBucket {
         index: host.index,
@@ -272,7 +264,7 @@ fn limit(
 fn check(call: &Call) -> Result<(), Failure> {
     let limits = configuration::<Config>(call)?.limits()?;
     let (result, _) = chained(call)?;
-    let mut netlink = open()?;
+    let mut netlink = netlink()?;
     let host = host_link(call, &result, &mut netlink)?;
     if let Some(bucket) = limits.ingress {
         check_bucket(&mut netlink, &host, bucket)?;
@@ -304,7 +296,7 @@ fn check_bucket(netlink: &mut Netlink, link: &Link, expected: TokenBucket) -> Re
 
 fn delete(call: &Call) -> Result<(), Failure> {
     let name = ifb_name(call);
-    open()?
+    netlink()?
         .delete_link(&name)
         .map_err(failed(format!("cannot delete {name}")))
 }

@@ -18,11 +18,13 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess, Interface, Route};
-use pausa_netlink::{ErrorKind, Link, Netlink, Request, in_netns};
+use pausa_netlink::{ErrorKind, Link, Netlink, Request};
 use serde_json::{Map, Value};
 
-use crate::common::{configuration, dns, failed, netns, network, parse, previous, value};
-use crate::interface::{self, Pair, mac_text};
+use crate::common::{
+    configuration, dns, failed, in_pod, netlink, netlink_of_pod, netns, network, parse, result_of_add, value,
+};
+use crate::interface::{self, Pair};
 use crate::{ipam, masquerade};
 use config::Config;
 
@@ -72,7 +74,7 @@ fn add(call: &Call, delegate: &Delegate<'_>) -> Result<Value, Failure> {
 /// Attaches the pod, with the addresses of the IPAM plugin; without them it is the pod's business to get some.
 fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<Value, Failure> {
     let netns = netns(call)?;
-    let mut host = Netlink::open().map_err(failed("cannot open a netlink socket"))?;
+    let mut host = netlink()?;
     let has_addresses = addresses.is_some();
     let mut result = addresses.unwrap_or_default();
     prepare(&mut result, config);
@@ -90,13 +92,10 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
         mtu: config.mtu(),
     };
     let make = || -> Result<(String, Link), Failure> {
-        let mut pod = Netlink::open().map_err(failed("cannot open a netlink socket in the pod"))?;
+        let mut pod = netlink()?;
         let host_name = interface::create(&mut host, pair)?;
         set_port(&mut host, &host_name, config, bridge.default_vlan)?;
-        let link = pod
-            .link_by_name(&call.if_name)
-            .map_err(failed(format!("cannot look {} up", call.if_name)))?
-            .ok_or_else(|| Failure::internal(format!("{} is gone", call.if_name)))?;
+        let link = interface::find(&mut pod, &call.if_name)?;
         if has_addresses {
             set_up_protocols(call, config, &result);
             interface::configure(&mut pod, &link, &result)?;
@@ -109,10 +108,8 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
         }
         Ok((host_name, link))
     };
-    let (host_name, pod) =
-        in_netns(netns.as_fd(), make).map_err(failed("cannot enter the pod's network namespace"))??;
-    interface::try_set(&format!("ipv6/conf/{host_name}/accept_ra"), "0");
-    let pod_mac = pod.mac.map(mac_text).unwrap_or_default();
+    let (host_name, pod) = in_pod(netns.as_fd(), make)?;
+    interface::ignore_advertisements(&host_name);
     if config.macspoofchk {
         let mac = pod
             .mac
@@ -138,20 +135,10 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
     let bridge = bridge_by_name(&mut host, &config.bridge)?
         .ok_or_else(|| Failure::internal(format!("the bridge {} is gone", config.bridge)))?;
 
-    let of_host = |link: &Link| Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(mac_text).unwrap_or_default(),
-        ..Interface::default()
-    };
     result.interfaces = vec![
-        of_host(&bridge),
-        of_host(&port),
-        Interface {
-            name: call.if_name.clone(),
-            mac: pod_mac,
-            sandbox: call.netns.to_string_lossy().into_owned(),
-            ..Interface::default()
-        },
+        interface::entry(&bridge),
+        interface::entry(&port),
+        interface::entry_of_pod(call, &pod),
     ];
     result.interfaces.extend(vlan_interface);
     if let Some(dns) = dns(call)? {
@@ -261,8 +248,7 @@ fn ensure_bridge(host: &mut Netlink, config: &Config, mac: Option<[u8; 6]>) -> R
         }
         bridge_by_name(host, name)?.ok_or_else(|| Failure::internal(format!("the bridge {name} is gone")))?
     };
-    // Routes are the administrator's.
-    interface::try_set(&format!("ipv6/conf/{name}/accept_ra"), "0");
+    interface::ignore_advertisements(name);
     if config.exclusive {
         interface::try_set(&format!("ipv6/conf/{name}/accept_dad"), "0");
     }
@@ -341,11 +327,7 @@ fn set_gateways(
         ensure_address(host, owner, gateway, ip.address.prefix_len(), config)?;
         interface::enable_forwarding(gateway)?;
     }
-    Ok(of_vlan.map(|link| Interface {
-        name: link.name,
-        mac: link.mac.map(mac_text).unwrap_or_default(),
-        ..Interface::default()
-    }))
+    Ok(of_vlan.as_ref().map(interface::entry))
 }
 
 /// A veth pair between the node and a port of the bridge in the VLAN.
@@ -366,11 +348,8 @@ fn ensure_vlan_interface(host: &mut Netlink, bridge: &Link, config: &Config) -> 
     };
     let port = interface::create(host, pair)?;
     set_port(host, &port, &config.of_vlan_interface(), bridge.default_vlan)?;
-    interface::try_set(&format!("ipv6/conf/{port}/accept_ra"), "0");
-    let link = host
-        .link_by_name(&name)
-        .map_err(step())?
-        .ok_or_else(|| Failure::internal(format!("{name} is gone")))?;
+    interface::ignore_advertisements(&port);
+    let link = interface::find(host, &name)?;
     host.execute(&[Request::SetUp { index: link.index }])
         .map_err(step())?;
     Ok(link)
@@ -390,7 +369,9 @@ fn ensure_address(
             link.name
         ))
     };
-    let net = IpNet::new(address, prefix).map_err(step_of_prefix(address, prefix))?;
+    let net = IpNet::new(address, prefix).map_err(failed(format!(
+        "{address}/{prefix} is not an address with a prefix"
+    )))?;
     let known = host.addresses(link.index).map_err(step())?;
     if known
         .iter()
@@ -444,18 +425,11 @@ fn ensure_address(
     }
 }
 
-fn step_of_prefix(address: IpAddr, prefix: u8) -> impl FnOnce(ipnet::PrefixLenError) -> Failure {
-    failed(format!("{address}/{prefix} is not an address with a prefix"))
-}
-
 /// Waits until frames pass the pod's port: a bridge may hold a port back.
 fn wait_for_port(host: &mut Netlink, name: &str, wait: bool) -> Result<Link, Failure> {
     let until = Instant::now().checked_add(PORT_WAIT);
     loop {
-        let link = host
-            .link_by_name(name)
-            .map_err(failed(format!("cannot look {name} up")))?
-            .ok_or_else(|| Failure::internal(format!("{name} is gone")))?;
+        let link = interface::find(host, name)?;
         if link.operational || !wait {
             return Ok(link);
         }
@@ -485,9 +459,9 @@ fn check(call: &Call, delegate: &Delegate<'_>) -> Result<(), Failure> {
     let config: Config = configuration(call)?;
     let netns = netns(call)?;
     ipam::pass_on(call, delegate)?;
-    let (result, _) = previous(call)?.ok_or_else(|| Failure::internal("CHECK needs `prevResult`"))?;
+    let result = result_of_add(call)?;
     let wanted = interface::of_result(call, &result)?;
-    let mut host = Netlink::open().map_err(failed("cannot open a netlink socket"))?;
+    let mut host = netlink()?;
     let bridge = bridge_by_name(&mut host, &config.bridge)?
         .ok_or_else(|| Failure::internal(format!("there is no bridge {}", config.bridge)))?;
     let of_bridge = result
@@ -502,9 +476,7 @@ fn check(call: &Call, delegate: &Delegate<'_>) -> Result<(), Failure> {
             bridge.name, bridge.promiscuous, config.promisc_mode
         )));
     }
-    let mut pod = Netlink::open_in(netns.as_fd()).map_err(failed(
-        "cannot open a netlink socket in the pod's network namespace",
-    ))?;
+    let mut pod = netlink_of_pod(netns)?;
     let link = interface::check(&mut pod, wanted, &result)?;
     let host_end = result.interfaces.iter().find_map(|interface| {
         let is_of_host = interface.sandbox.is_empty() && interface.name != config.bridge;

@@ -13,8 +13,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -26,13 +26,11 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::common::{INVALID_CONFIGURATION, configuration, failed, parse};
+use crate::common::{configuration, failed, invalid, parse, read, read_if_any};
 use crate::ipam_config::{Cidr, RouteConfig};
 
 const DEFAULT_SUBNET_FILE: &str = "/run/flannel/subnet.env";
 const DEFAULT_DATA_DIR: &str = "/var/lib/cni/flannel";
-/// Largest subnet file and saved configuration that are read.
-const MAX_FILE: u64 = 1 << 20;
 /// "The plugin is not available" of the specification, for STATUS.
 const NOT_AVAILABLE: u32 = 50;
 
@@ -71,7 +69,7 @@ struct SubnetEnv {
 #[derive(Debug)]
 enum Saved {
     Nothing,
-    /// A file without a configuration, as a power cut may leave it.
+    /// A file without a configuration, as a power cut may leave it, or too large to be one.
     Damaged,
     Complete(Map<String, Value>),
 }
@@ -200,10 +198,6 @@ impl Config {
 
     /// The configuration of the other plugin.
     fn delegated(&self, call: &Call, env: &SubnetEnv) -> Result<Map<String, Value>, Failure> {
-        let invalid = |why: String| Failure {
-            code: INVALID_CONFIGURATION,
-            ..Failure::internal(why)
-        };
         let mut delegated = self.delegate.clone().unwrap_or_default();
         for key in ["name", "ipam"] {
             if delegated.contains_key(key) {
@@ -219,7 +213,7 @@ impl Config {
         unless_set("ipMasq", json!(!env.ip_masq));
         unless_set("mtu", json!(env.mtu));
         let Some(plugin) = delegated.get("type").and_then(Value::as_str) else {
-            return Err(invalid("the type of delegate is not a string".to_owned()));
+            return Err(invalid("the type of delegate is not a string"));
         };
         if plugin == "bridge" {
             delegated.entry("isGateway").or_insert(json!(true));
@@ -331,18 +325,14 @@ fn save(path: &Path, config: &Map<String, Value>) -> Result<(), AtomicFileError>
 }
 
 fn saved(path: &Path) -> Result<Saved, Failure> {
-    let bytes = match read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::Nothing),
-        bytes => bytes.map_err(failed(format!("cannot read {}", path.display())))?,
+    let bytes = match read_if_any(path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(Saved::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(Saved::Damaged),
+        Err(error) => return Err(failed(format!("cannot read {}", path.display()))(error)),
     };
     match serde_json::from_slice::<Map<String, Value>>(&bytes) {
         Ok(saved) if saved.get("type").is_some_and(Value::is_string) => Ok(Saved::Complete(saved)),
         _ => Ok(Saved::Damaged),
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -22,8 +22,6 @@ mod store;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -32,16 +30,12 @@ use pausa_cni::{AddResult, AttachmentId, Call, Command, Delegate, Dns, Failure, 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::common::failed;
-use crate::ipam_config::{
-    Args, Cidr, RouteConfig, address, answer, arguments, configuration, invalid, parse,
-};
+use crate::common::{self, arguments, failed, invalid};
+use crate::ipam_config::{Args, Cidr, RouteConfig, address, answer, configuration, parse};
 use ranges::{RangeConfig, RangeSet, range_sets};
 use store::{Network, Store};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
-/// Largest `resolv.conf` that is read.
-const MAX_RESOLV_CONF: u64 = 1 << 20;
 /// Between a container's id and the interface in a reservation.
 const LINE_BREAK: &str = "\r\n";
 
@@ -131,8 +125,11 @@ impl HostLocal {
         let sets = config.range_sets()?;
         let requested = config.requested(call)?;
         let dns = match &config.ipam.resolv_conf {
-            Some(path) if !path.as_os_str().is_empty() => read_resolv_conf(path)
-                .map_err(failed(format!("cannot read resolvConf {}", path.display())))?,
+            Some(path) if !path.as_os_str().is_empty() => {
+                let reading = failed(format!("cannot read resolvConf {}", path.display()));
+                let text = common::read(path).map_err(reading)?;
+                parse_resolv_conf(&String::from_utf8_lossy(&text))
+            }
             _ => Dns::default(),
         };
         let mut network = self.store.lock_or_create(dir)?;
@@ -165,9 +162,9 @@ impl HostLocal {
             return Ok(());
         };
         let (owner, old_owner) = (owner(call), call.container_id.as_str());
-        let mut addresses = network.owned_or_read(&owner)?;
+        let addresses = network.owned_or_read(&owner)?;
         let found = !addresses.is_empty();
-        for address in addresses.drain(..) {
+        for address in addresses {
             network.release(&owner, address)?;
         }
         // The binary looks once for each range set, and each time for the old form if it does not find the new one.
@@ -275,11 +272,7 @@ fn reserve(
 
 impl Config {
     fn directory(&self, call: &Call) -> Result<PathBuf, Failure> {
-        let name = call
-            .config
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let name = common::network(call);
         if !is_identifier(name) {
             return Err(invalid(format!("{name:?} is not the name of a network")));
         }
@@ -356,12 +349,6 @@ fn is_identifier(text: &str) -> bool {
 fn is_interface(text: &str) -> bool {
     let plain = |c: char| !matches!(c, '/' | ':' | '\0') && !c.is_whitespace();
     !text.is_empty() && text.len() <= 15 && text.chars().all(plain)
-}
-
-fn read_resolv_conf(path: &Path) -> io::Result<Dns> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_RESOLV_CONF).read_to_end(&mut bytes)?;
-    Ok(parse_resolv_conf(&String::from_utf8_lossy(&bytes)))
 }
 
 fn parse_resolv_conf(text: &str) -> Dns {

@@ -1,5 +1,8 @@
 //! A pod's interface, as `bridge` and `ptp` make it: a veth pair, addresses and routes.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -128,16 +131,37 @@ pub(crate) fn configure(pod: &mut Netlink, link: &Link, result: &AddResult) -> R
     pod.execute(&requests).map_err(failed(step()))
 }
 
+/// An interface that must be there.
+pub(crate) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, Failure> {
+    netlink
+        .link_by_name(name)
+        .map_err(failed(format!("cannot look {name} up")))?
+        .ok_or_else(|| Failure::internal(format!("{name} is gone")))
+}
+
+/// An interface of the host in a result.
+pub(crate) fn entry(link: &Link) -> Interface {
+    Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(mac_text).unwrap_or_default(),
+        ..Interface::default()
+    }
+}
+
+/// The pod's interface in a result.
+pub(crate) fn entry_of_pod(call: &Call, link: &Link) -> Interface {
+    Interface {
+        sandbox: call.netns.to_string_lossy().into_owned(),
+        ..entry(link)
+    }
+}
+
 /// Runtimes may turn IPv6 off in a pod's namespace; a pod that gets an address of it needs it.
 fn enable_ipv6(name: &str) -> Result<(), Failure> {
     for interface in ["lo", name] {
-        let path = format!("ipv6/conf/{interface}/disable_ipv6");
-        sysctl::exchange(&path, "0").map_err(failed(format!("cannot set net/{path} to 0")))?;
+        set(&format!("ipv6/conf/{interface}/disable_ipv6"), "0")?;
     }
-    let path = format!("ipv6/conf/{name}/keep_addr_on_down");
-    sysctl::exchange(&path, "1")
-        .map(drop)
-        .map_err(failed(format!("cannot set net/{path} to 1")))
+    set(&format!("ipv6/conf/{name}/keep_addr_on_down"), "1")
 }
 
 /// Waits until no address is being probed for.
@@ -294,6 +318,12 @@ pub(crate) fn check_mac(link: &Link, wanted: &str) -> Result<(), Failure> {
     )))
 }
 
+fn set(path: &str, value: &str) -> Result<(), Failure> {
+    sysctl::exchange(path, value)
+        .map(drop)
+        .map_err(failed(format!("cannot set net/{path} to {value}")))
+}
+
 /// Sets a sysctl that the interface works without, as far as the kernel has it.
 pub(crate) fn try_set(path: &str, value: &str) {
     match sysctl::exchange(path, value) {
@@ -316,9 +346,12 @@ pub(crate) fn enable_forwarding(address: IpAddr) -> Result<(), Failure> {
         IpAddr::V4(_) => "ipv4/ip_forward",
         IpAddr::V6(_) => "ipv6/conf/all/forwarding",
     };
-    sysctl::exchange(path, "1")
-        .map(drop)
-        .map_err(failed(format!("cannot set net/{path} to 1")))
+    set(path, "1")
+}
+
+/// Lets the administrator decide about routes, not who is behind an interface of the node.
+pub(crate) fn ignore_advertisements(name: &str) {
+    try_set(&format!("ipv6/conf/{name}/accept_ra"), "0");
 }
 
 /// `02:42:…`

@@ -10,7 +10,6 @@
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -20,7 +19,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::common::{INVALID_CONFIGURATION, failed};
+use crate::common::{invalid, value};
 
 /// Capabilities of plugins that do not give addresses.
 const OTHER_CAPABILITIES: [&str; 9] = [
@@ -60,15 +59,6 @@ pub(crate) fn configuration<T: DeserializeOwned>(call: &Call) -> Result<T, Failu
     parse(&call.config).map_err(invalid)
 }
 
-/// A configuration that is understood and makes no sense.
-pub(crate) fn invalid(why: impl Into<String>) -> Failure {
-    Failure {
-        code: INVALID_CONFIGURATION,
-        details: why.into(),
-        ..Failure::internal("invalid IPAM configuration")
-    }
-}
-
 /// `args` of a configuration, with addresses that are requested.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, bound = "T: DeserializeOwned")]
@@ -86,38 +76,6 @@ impl<T> Args<T> {
     pub(crate) fn addresses(&self) -> &[T] {
         let cni = self.cni.as_ref();
         cni.and_then(|cni| cni.ips.as_deref()).unwrap_or_default()
-    }
-}
-
-/// `CNI_ARGS`, of which the plugin knows `names`. As with the binaries, others are an error unless `IgnoreUnknown` is set.
-pub(crate) fn arguments<'a>(call: &'a Call, names: &[&str]) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
-    const IGNORE: &str = "IgnoreUnknown";
-    let refused = |why: String| Failure {
-        details: why,
-        ..Failure::internal("invalid CNI_ARGS")
-    };
-    let mut arguments = BTreeMap::new();
-    let mut unknown = None;
-    let mut ignores_unknown = false;
-    for (key, value) in &call.args {
-        if value.contains('=') {
-            return Err(refused(format!("{key} has a value with `=`")));
-        }
-        if key == IGNORE {
-            ignores_unknown = match value.to_lowercase().as_str() {
-                "1" | "true" => true,
-                "0" | "false" => false,
-                _ => return Err(refused(format!("{IGNORE} is {value:?}, which is not a boolean"))),
-            };
-        } else if names.contains(&key.as_str()) {
-            arguments.insert(key.as_str(), value.as_str());
-        } else {
-            unknown.get_or_insert(key);
-        }
-    }
-    match unknown {
-        Some(key) if !ignores_unknown => Err(refused(format!("{key} is not known, and {IGNORE} is not set"))),
-        _ => Ok(arguments),
     }
 }
 
@@ -215,5 +173,5 @@ impl From<DnsConfig> for Dns {
 /// The result of ADD in the form of version 1.1, which has all attributes of routes.
 pub(crate) fn answer(mut result: AddResult) -> Result<Value, Failure> {
     "1.1.0".clone_into(&mut result.cni_version);
-    serde_json::to_value(result).map_err(failed("cannot serialize the result"))
+    value(&result)
 }

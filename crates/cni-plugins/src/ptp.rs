@@ -3,17 +3,22 @@
 //! See <https://www.cni.dev/plugins/current/main/ptp/>. The pod reaches everything, also its own network, through the
 //! gateway, whose address is that of the host's end.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use ipnet::IpNet;
-use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess, Interface};
-use pausa_netlink::{ErrorKind, Link, Netlink, Request, Route, in_netns};
+use pausa_cni::{AddResult, Call, Command, Delegate, Failure, InProcess};
+use pausa_netlink::{ErrorKind, Link, Netlink, Request, Route};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::common::{configuration, dns, failed, netns, network, parse, previous, value};
-use crate::interface::{self, Pair, mac_text};
+use crate::common::{
+    configuration, dns, failed, in_pod, netlink, netlink_of_pod, netns, network, parse, result_of_add, value,
+};
+use crate::interface::{self, Pair};
 use crate::ipam;
 use crate::masquerade::{self, Backend};
 
@@ -34,20 +39,28 @@ struct Config {
     ip_masq_backend: Option<Backend>,
     mtu: u32,
     args: Args,
-    runtime_config: IpamArguments,
+    runtime_config: RuntimeConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Args {
     #[serde(rename = "cni")]
-    _cni: IpamArguments,
+    _cni: CniArgs,
+}
+
+/// What is the IPAM plugin's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CniArgs {
+    #[serde(rename = "ips")]
+    _ips: Value,
 }
 
 /// What is the IPAM plugin's.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct IpamArguments {
+struct RuntimeConfig {
     #[serde(rename = "ips")]
     _ips: Value,
     #[serde(rename = "ipRanges")]
@@ -80,7 +93,7 @@ fn add(call: &Call, delegate: &Delegate<'_>) -> Result<Value, Failure> {
 
 fn attach(call: &Call, config: &Config, mut result: AddResult) -> Result<Value, Failure> {
     let netns = netns(call)?;
-    let mut host = Netlink::open().map_err(failed("cannot open a netlink socket"))?;
+    let mut host = netlink()?;
     for ip in &mut result.ips {
         ip.interface = Some(POD_INTERFACE);
         interface::enable_forwarding(ip.address.addr())?;
@@ -93,19 +106,15 @@ fn attach(call: &Call, config: &Config, mut result: AddResult) -> Result<Value, 
         mtu: Some(config.mtu).filter(|mtu| *mtu != 0),
     };
     let make = || -> Result<(String, Link), Failure> {
-        let mut pod = Netlink::open().map_err(failed("cannot open a netlink socket in the pod"))?;
+        let mut pod = netlink()?;
         let host_name = interface::create(&mut host, pair)?;
-        let link = pod
-            .link_by_name(&call.if_name)
-            .map_err(failed(format!("cannot look {} up", call.if_name)))?
-            .ok_or_else(|| Failure::internal(format!("{} is gone", call.if_name)))?;
+        let link = interface::find(&mut pod, &call.if_name)?;
         interface::configure(&mut pod, &link, &result)?;
         route_through_gateways(&mut pod, &link, &result)?;
         Ok((host_name, link))
     };
-    let (host_name, pod) =
-        in_netns(netns.as_fd(), make).map_err(failed("cannot enter the pod's network namespace"))??;
-    interface::try_set(&format!("ipv6/conf/{host_name}/accept_ra"), "0");
+    let (host_name, pod) = in_pod(netns.as_fd(), make)?;
+    interface::ignore_advertisements(&host_name);
     let host_end = route_to_pod(&mut host, &host_name, &result)?;
     if config.ip_masq {
         let nets: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
@@ -117,19 +126,7 @@ fn attach(call: &Call, config: &Config, mut result: AddResult) -> Result<Value, 
             &call.container_id,
         )?;
     }
-    result.interfaces = vec![
-        Interface {
-            name: host_name,
-            mac: host_end.mac.map(mac_text).unwrap_or_default(),
-            ..Interface::default()
-        },
-        Interface {
-            name: call.if_name.clone(),
-            mac: pod.mac.map(mac_text).unwrap_or_default(),
-            sandbox: call.netns.to_string_lossy().into_owned(),
-            ..Interface::default()
-        },
-    ];
+    result.interfaces = vec![interface::entry(&host_end), interface::entry_of_pod(call, &pod)];
     if let Some(dns) = dns(call)? {
         result.dns = dns;
     }
@@ -174,10 +171,7 @@ fn route_through_gateways(pod: &mut Netlink, link: &Link, result: &AddResult) ->
 /// Gives the host's end the gateways' addresses, and routes the pod's addresses to it.
 fn route_to_pod(host: &mut Netlink, name: &str, result: &AddResult) -> Result<Link, Failure> {
     let step = || failed(format!("cannot route to the pod through {name}"));
-    let link = host
-        .link_by_name(name)
-        .map_err(step())?
-        .ok_or_else(|| Failure::internal(format!("{name} is gone")))?;
+    let link = interface::find(host, name)?;
     for ip in &result.ips {
         let prefix = ip.address.max_prefix_len();
         if let Some(gateway) = ip.gateway {
@@ -214,10 +208,8 @@ fn check(call: &Call, delegate: &Delegate<'_>) -> Result<(), Failure> {
     configuration::<Config>(call)?;
     let netns = netns(call)?;
     ipam::pass_on(call, delegate)?;
-    let (result, _) = previous(call)?.ok_or_else(|| Failure::internal("CHECK needs `prevResult`"))?;
+    let result = result_of_add(call)?;
     let wanted = interface::of_result(call, &result)?;
-    let mut pod = Netlink::open_in(netns.as_fd()).map_err(failed(
-        "cannot open a netlink socket in the pod's network namespace",
-    ))?;
+    let mut pod = netlink_of_pod(netns)?;
     interface::check(&mut pod, wanted, &result).map(drop)
 }

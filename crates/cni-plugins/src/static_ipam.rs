@@ -16,10 +16,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::common::previous;
-use crate::ipam_config::{
-    Args, Cidr, DnsConfig, RouteConfig, address, answer, arguments, configuration, invalid, parse,
-};
+use crate::common::{arguments, invalid, result_of_add};
+use crate::ipam_config::{Args, Cidr, DnsConfig, RouteConfig, address, answer, configuration, parse};
 
 #[derive(Debug)]
 pub(crate) struct Static;
@@ -140,7 +138,7 @@ fn requested(call: &Call) -> Result<Vec<IpConfig>, Failure> {
 /// As in the binary, an address that the result of ADD does not have is no failure.
 fn check(call: &Call) -> Result<(), Failure> {
     let expected = result(call)?.ips;
-    let (found, _) = previous(call)?.ok_or_else(|| Failure::internal("prevResult is missing"))?;
+    let found = result_of_add(call)?;
     let other_gateway = expected.iter().find(|ip| {
         let same = found
             .ips

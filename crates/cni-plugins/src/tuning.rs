@@ -12,14 +12,14 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, remove_file};
-use std::io::{self, Read as _};
+use std::fs::{DirBuilder, remove_file};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use pausa_cni::{Call, Command, Delegate, Failure, InProcess};
-use pausa_netlink::{Link, LinkChange, Netlink, Request, in_netns, sysctl};
+use pausa_netlink::{Link, LinkChange, Netlink, Request, sysctl};
 use pausa_sys::{Durability, replace_file};
 use regex::bytes::{Regex, RegexBuilder};
 use rustix::fs::CWD;
@@ -28,7 +28,8 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::common::{
-    INVALID_CONFIGURATION, chain, chained, configuration, failed, netns, netns_if_any, parse,
+    arguments, chain, chained, configuration, failed, in_pod, invalid, netlink, netns, netns_if_any, parse,
+    read_if_any,
 };
 use crate::interface::{mac_text, parse_mac};
 
@@ -202,43 +203,9 @@ impl Backup {
     }
 }
 
-/// `MAC` of `CNI_ARGS`. Others are refused, unless they say that they are not meant for everybody.
-fn mac_of_args(call: &Call) -> Result<Option<&str>, Failure> {
-    let value = |wanted: &str| {
-        let mut args = call.args.iter().rev();
-        args.find(|(key, _)| key == wanted)
-            .map(|(_, value)| value.as_str())
-    };
-    let ignore =
-        value("IgnoreUnknown").is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
-    let unknown = call
-        .args
-        .iter()
-        .find(|(key, _)| key != "MAC" && key != "IgnoreUnknown");
-    match unknown {
-        Some((key, _)) if !ignore => Err(Failure::internal(format!(
-            "CNI_ARGS has {key}, which is unknown here, without IgnoreUnknown=1"
-        ))),
-        _ => Ok(value("MAC")),
-    }
-}
-
 fn settings(call: &Call, config: Config) -> Result<Settings, Failure> {
-    config.settings(mac_of_args(call)?).map_err(|message| Failure {
-        code: INVALID_CONFIGURATION,
-        ..Failure::internal(message)
-    })
-}
-
-/// The first MiB of a file; neither a backup nor an allowlist comes near it.
-fn read_if_any(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(1 << 20).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    let mac = arguments(call, &["MAC"])?.remove("MAC");
+    config.settings(mac).map_err(invalid)
 }
 
 /// The expressions of the allowlist, if there is one. Those that only Go knows are an error: then the binary decides.
@@ -310,10 +277,6 @@ fn current(link: &Link, change: &LinkChange) -> LinkChange {
     }
 }
 
-fn open() -> Result<Netlink, Failure> {
-    Netlink::open().map_err(failed("cannot open a netlink socket in the pod"))
-}
-
 fn add(call: &Call) -> Result<Value, Failure> {
     let config = configuration::<Config>(call)?;
     let backup_path = config.backup_path(call);
@@ -325,8 +288,7 @@ fn add(call: &Call) -> Result<Value, Failure> {
     if settings == Settings::default() {
         return Ok(result);
     }
-    in_netns(netns.as_fd(), || apply(call, &settings, &backup_path))
-        .map_err(failed("cannot enter the pod's network namespace"))??;
+    in_pod(netns.as_fd(), || apply(call, &settings, &backup_path))?;
     let interfaces = result.get_mut("interfaces").and_then(Value::as_array_mut);
     for interface in interfaces.into_iter().flatten() {
         if interface.get("name").and_then(Value::as_str) != Some(&call.if_name) {
@@ -355,7 +317,7 @@ fn apply(call: &Call, settings: &Settings, backup_path: &Path) -> Result<(), Fai
     if change == LinkChange::default() {
         return Ok(());
     }
-    let mut netlink = open()?;
+    let mut netlink = netlink()?;
     let link = link(&mut netlink, &call.if_name)?;
     let before = current(&link, &change);
     Backup::of(&before).save(backup_path)?;
@@ -374,11 +336,10 @@ fn apply(call: &Call, settings: &Settings, backup_path: &Path) -> Result<(), Fai
 fn check(call: &Call) -> Result<(), Failure> {
     let settings = settings(call, configuration(call)?)?;
     chained(call)?;
-    in_netns(netns(call)?.as_fd(), || {
+    in_pod(netns(call)?.as_fd(), || {
         check_sysctls(&settings.sysctls, &call.if_name)?;
-        check_link(&link(&mut open()?, &call.if_name)?, &settings.link)
+        check_link(&link(&mut netlink()?, &call.if_name)?, &settings.link)
     })
-    .map_err(failed("cannot enter the pod's network namespace"))?
 }
 
 fn check_sysctls(sysctls: &BTreeMap<String, String>, interface: &str) -> Result<(), Failure> {
@@ -409,9 +370,13 @@ fn check_link(link: &Link, expected: &LinkChange) -> Result<(), Failure> {
 fn delete(call: &Call) -> Result<(), Failure> {
     let backup_path = configuration::<Config>(call)?.backup_path(call);
     let path = backup_path.display();
-    let backup = read_if_any(&backup_path).map_err(failed(format!("cannot read {path}")))?;
-    let Some(backup) = backup else {
-        return Ok(());
+    let backup = match read_if_any(&backup_path) {
+        Ok(None) => return Ok(()),
+        // Nothing can be set back by it.
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
+        backup => backup
+            .map_err(failed(format!("cannot read {path}")))?
+            .unwrap_or_default(),
     };
     if let Some(netns) = netns_if_any(call)?
         && let Err(error) = restore(call, netns.as_fd(), &backup)

@@ -1,11 +1,15 @@
 //! The configuration of `bridge`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use pausa_cni::{Call, Failure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::common::arguments;
 use crate::interface::parse_mac;
 use crate::masquerade::Backend;
 
@@ -27,7 +31,7 @@ pub(super) struct Config {
     pub(super) promisc_mode: bool,
     /// 0 for none.
     pub(super) vlan: u16,
-    pub(super) vlan_trunk: Vec<Trunk>,
+    vlan_trunk: Option<Vec<Trunk>>,
     pub(super) preserve_default_vlan: bool,
     #[serde(rename = "macspoofchk")]
     pub(super) macspoofchk: bool,
@@ -46,7 +50,7 @@ pub(super) struct Config {
 /// A VLAN, a range of them, or both.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Trunk {
+struct Trunk {
     #[serde(rename = "minID")]
     min: Option<u16>,
     #[serde(rename = "maxID")]
@@ -95,7 +99,7 @@ impl Default for Config {
             hairpin_mode: false,
             promisc_mode: false,
             vlan: 0,
-            vlan_trunk: Vec::new(),
+            vlan_trunk: None,
             preserve_default_vlan: false,
             macspoofchk: false,
             enabledad: false,
@@ -112,18 +116,21 @@ impl Config {
     /// What the types do not say; the binary has the words for it.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.vlan >= VLANS {
-            return Err(format!("`vlan` {}", self.vlan));
+            return Err(format!("`vlan` is {}, not the number of a VLAN", self.vlan));
         }
         let is_vlan = |vlan: u16| (1..VLANS).contains(&vlan);
-        for trunk in &self.vlan_trunk {
+        for trunk in self.vlan_trunk.iter().flatten() {
             let valid = match (trunk.min, trunk.max) {
                 (Some(min), Some(max)) => is_vlan(min) && is_vlan(max) && min <= max,
                 (None, None) => true,
                 _ => false,
             };
             if !valid || trunk.id.is_some_and(|vlan| !is_vlan(vlan)) {
-                return Err("an element of `vlanTrunk` that is no range of VLANs".to_owned());
+                return Err("an element of `vlanTrunk` is not a range of VLANs".to_owned());
             }
+        }
+        if self.vlan_trunk.is_some() && self.trunk().is_empty() {
+            return Err("`vlanTrunk` has no VLANs".to_owned());
         }
         Ok(())
     }
@@ -137,7 +144,7 @@ impl Config {
     }
 
     pub(super) fn has_vlans(&self) -> bool {
-        self.vlan != 0 || !self.vlan_trunk.is_empty()
+        self.vlan != 0 || self.vlan_trunk.is_some()
     }
 
     /// The same for the port of the node's own interface in the VLAN.
@@ -145,23 +152,23 @@ impl Config {
         Self {
             hairpin_mode: false,
             port_isolation: false,
-            vlan_trunk: Vec::new(),
+            vlan_trunk: None,
             ..self.clone()
         }
     }
 
     /// The VLANs whose frames keep their tags.
     pub(super) fn trunk(&self) -> BTreeSet<u16> {
+        let trunks = || self.vlan_trunk.iter().flatten();
         let range = |trunk: &Trunk| trunk.min.zip(trunk.max).map(|(min, max)| min..=max);
-        let ranges = self.vlan_trunk.iter().filter_map(range).flatten();
-        let single = self.vlan_trunk.iter().filter_map(|trunk| trunk.id);
+        let ranges = trunks().filter_map(range).flatten();
+        let single = trunks().filter_map(|trunk| trunk.id);
         ranges.chain(single).collect()
     }
 
     /// The hardware address that the pod is to have: the runtime's word counts most.
     pub(super) fn mac(&self, call: &Call) -> Result<Option<[u8; 6]>, Failure> {
-        let of_args = call.args.iter().find(|(key, _)| key == "MAC");
-        let of_args = of_args.map_or("", |(_, value)| value.as_str());
+        let of_args = arguments(call, &["MAC"])?.remove("MAC").unwrap_or_default();
         let candidates = [&self.runtime_config.mac, &self.args.cni.mac, of_args];
         let Some(text) = candidates.into_iter().find(|text| !text.is_empty()) else {
             return Ok(None);

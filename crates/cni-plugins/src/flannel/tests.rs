@@ -172,10 +172,12 @@ async fn a_failed_add_can_be_removed() {
 async fn a_damaged_configuration_is_made_anew() {
     let node = Node::new();
     node.runtime.add(&node.network, &request()).await.unwrap();
+    let too_large = fs::read_to_string(node.saved()).unwrap() + &" ".repeat(1 << 20);
     fs::write(node.saved(), "").unwrap();
     fs::rename(node.dir.path().join("subnet.env"), node.dir.path().join("away")).unwrap();
     node.runtime.del(Some(&node.network), &request()).await.unwrap();
     assert_eq!(node.addresses().len(), 2);
+    fs::write(node.saved(), too_large).unwrap();
     fs::rename(node.dir.path().join("away"), node.dir.path().join("subnet.env")).unwrap();
     node.runtime.del(Some(&node.network), &request()).await.unwrap();
     assert!(node.addresses().is_empty());

@@ -1,11 +1,10 @@
 //! Also what the tests of all IPAM plugins need.
 
-use pausa_cni::{Call, Command, Route};
+use pausa_cni::{Call, Route};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::reference::call;
 
 pub(crate) fn with_args(mut call: Call, args: &[(&str, &str)]) -> Call {
     let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -89,25 +88,6 @@ fn routes_have_all_attributes() {
             {"dst": "::/0"},
         ])
     );
-}
-
-#[test]
-fn unknown_arguments_fail_unless_they_are_to_be_ignored() {
-    let config = json!({});
-    let read = |args: &[(&str, &str)]| {
-        let call = with_args(call(Command::Add, "a", &config), args);
-        arguments(&call, &["IP"]).map(|arguments| arguments.get("IP").map(|ip| (*ip).to_owned()))
-    };
-    assert_eq!(read(&[]), Ok(None));
-    assert_eq!(read(&[("IP", "1"), ("IP", "2")]), Ok(Some("2".to_owned())));
-    assert_eq!(
-        read(&[("K8S_POD_NAME", "web"), ("IgnoreUnknown", "True"), ("IP", "1")]),
-        Ok(Some("1".to_owned()))
-    );
-    read(&[("K8S_POD_NAME", "web"), ("IgnoreUnknown", "0")]).unwrap_err();
-    read(&[("K8S_POD_NAME", "web")]).unwrap_err();
-    read(&[("IgnoreUnknown", "yes")]).unwrap_err();
-    read(&[("IP", "a=b")]).unwrap_err();
 }
 
 proptest! {

@@ -24,26 +24,6 @@ fn set(config: &Value, mac_of_args: Option<&str>) -> Settings {
 }
 
 #[test]
-fn hardware_addresses_are_read_as_go_reads_them() {
-    let expected = Some([0x0a, 0x58, 0, 0xff, 1, 2]);
-    for text in ["0a:58:00:ff:01:02", "0A-58-00-FF-01-02", "0a58.00ff.0102"] {
-        assert_eq!(parse_mac(text), expected, "{text}");
-    }
-    for text in [
-        "",
-        "0a:58:00:ff:01",
-        "0a:58:00:ff:01:02:03",
-        "a:58:0:ff:1:2",
-        "0a:58-00:ff:01:02",
-        "0a5800ff0102",
-        "0g:58:00:ff:01:02",
-        "+a:58:00:ff:01:02",
-    ] {
-        assert_eq!(parse_mac(text), None, "{text}");
-    }
-}
-
-#[test]
 fn the_last_hardware_address_counts() {
     let mut config = json!({"mac": "02:00:00:00:00:01"});
     let mac = |config: &Value, args| set(config, args).link.mac.map(|mac| mac[5]);
@@ -143,16 +123,22 @@ proptest! {
 }
 
 #[test]
-fn arguments_for_others_need_a_word() {
-    let call = |args: &[(&str, &str)]| with_args(reference::call(Command::Add, "pod", &json!({})), args);
-    let ignored = call(&[
+fn the_hardware_address_of_the_arguments() {
+    let set = |args: &[(&str, &str)]| {
+        settings(
+            &with_args(reference::call(Command::Add, "pod", &json!({})), args),
+            Config::default(),
+        )
+    };
+    let ignored = [
         ("IgnoreUnknown", "True"),
         ("K8S_POD_NAME", "a"),
         ("MAC", OTHER_MAC),
-    ]);
-    assert_eq!(mac_of_args(&ignored).unwrap(), Some(OTHER_MAC));
-    assert_eq!(mac_of_args(&call(&[])).unwrap(), None);
-    mac_of_args(&call(&[("K8S_POD_NAME", "a")])).unwrap_err();
+    ];
+    assert_eq!(set(&ignored).unwrap().link.mac, parse_mac(OTHER_MAC));
+    assert_eq!(set(&[]).unwrap(), Settings::default());
+    set(&[("K8S_POD_NAME", "a")]).unwrap_err();
+    set(&[("IgnoreUnknown", "yes")]).unwrap_err();
 }
 
 /// The attributes of the pod's interface.
@@ -386,7 +372,8 @@ fn what_is_gone_is_deleted_with_its_backup() {
         delete(&call).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 0);
 
-        for broken in [&b"{\"mtu\":"[..], b"\xff"] {
+        let too_large = vec![b' '; (1 << 20) + 1];
+        for broken in [&b"{\"mtu\":"[..], b"\xff", &too_large] {
             fs::write(dir.path().join("a/b/pod-1_eth0.json"), broken).unwrap();
             delete(&call).unwrap();
             assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 0);
