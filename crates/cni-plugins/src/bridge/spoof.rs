@@ -22,7 +22,7 @@ use pausa_netfilter::{
 };
 
 use crate::common::failed;
-use crate::kernel::{hint, remember, retry, with_netfilter};
+use crate::kernel::{hint, remember, retry};
 use crate::nftables::{is_supported, remove, verdict};
 
 const TABLE: &str = "nat";
@@ -118,7 +118,7 @@ fn add(host_end: &str, mac: [u8; 6], names: &Names) -> Result<(), Error> {
         place: Place::Last,
         echo: *chain == PREROUTING,
     }));
-    let handles = with_netfilter(|netfilter| netfilter.commit(&changes, None))?;
+    let handles = Netfilter::with(|netfilter| netfilter.commit(&changes, None))?;
     let hint = hint(PREROUTING.family, TABLE, PREROUTING.name, &names.comment);
     remember(handles.into_iter().map(|handle| (hint, handle)));
     Ok(())
@@ -157,7 +157,7 @@ fn delete_chains(names: &Names) -> Result<(), Error> {
             .collect();
         netfilter.commit(&changes, Some(found.generation)).map(drop)
     };
-    with_netfilter(|netfilter| retry(|| work(netfilter)))
+    Netfilter::with(|netfilter| retry(|| work(netfilter)))
 }
 
 /// `iifname`: the port by which a frame enters the bridge.
