@@ -87,7 +87,9 @@ fn compare(config: Value) {
         theirs("ADD", &config);
         let (made, localnet) = (tables(), routes_localnet());
         assert!(made.iter().any(|line| line.contains(ID)), "{made:#?}");
-        theirs("CHECK", &config);
+        // Version 1.1.1 does not find what it has added for many ports of both families.
+        let check = || reference("portmap", "CHECK", ID, "/some/netns", &config);
+        let finds_its_own = check().is_ok();
         ours(Command::Check, &config).unwrap();
         ours(Command::Del, &config).unwrap();
         let empty = tables();
@@ -98,7 +100,7 @@ fn compare(config: Value) {
         ours(Command::Add, &config).unwrap();
         assert_eq!(tables(), made, "{config}");
         assert_eq!(routes_localnet(), localnet);
-        theirs("CHECK", &config);
+        assert_eq!(check().is_ok(), finds_its_own, "{config}");
         ours(Command::Check, &config).unwrap();
         if config["backend"] != "nftables" {
             // A second ADD changes nothing.
@@ -159,7 +161,8 @@ fn iptables_rules_are_those_of_the_reference() {
         json!({"conditionsV4": ["!", "-d", "192.0.2.0/24", "-m", "comment", "--comment", "a \"b\""], "conditionsV6": ["!", "-d", "fc00::/7"]}),
     ] {
         // Older releases do not know all settings.
-        if settings["backend"] == "iptables" && !plugin_has("portmap", "nftables") {
+        let older = !plugin_has("portmap", "nftables");
+        if older && (settings["backend"] == "iptables" || settings["masqAll"] == true) {
             continue;
         }
         let config = with(&settings, &many());
