@@ -13,6 +13,7 @@ prometheus:prometheus
 umoci:umoci
 buildah:buildah
 nft:nftables
+iptables:iptables
 ip:iproute2
 setpriv:util-linux
 runc:runc
@@ -47,6 +48,8 @@ done
 if command -v busybox >/dev/null && ldd "$(command -v busybox)" >/dev/null 2>&1; then
     missing+=(busybox-static)
 fi
+# Compared with the plugins in process.
+[ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ]; then

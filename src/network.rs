@@ -53,7 +53,7 @@ use pausa_cni::{
     AddResult, AttachmentId, CachedAttachment, ConfDir, InProcess, Loaded, NetworkConfigList, Observed,
     Observer, Request, ResultCache, Runtime,
 };
-use pausa_netlink::{LOOPBACK, Netlink};
+use pausa_netlink::{LOOPBACK, Netlink, open_netns};
 use serde_json::{Map, Value, json};
 use tokio::sync::{RwLock, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -228,9 +228,17 @@ impl Network {
         let inner = &self.inner;
         let _shared = inner.gc_lock.read().await;
         let network = self.load().await.network;
-        // A path that does not exist confuses plugins more than an empty one.
+        // Both are tried.
+        let host_ports = Arc::clone(&inner.host_ports);
+        let (id, path) = (pod.pod_id.clone(), pod.netns.clone());
+        let (closed, is_namespace) = blocking(move || {
+            let is_namespace = netns_exists && matches!(open_netns(&path), Ok(Some(_)));
+            (host_ports.close(&id), is_namespace)
+        })
+        .await;
+        // A path that is no namespace confuses plugins more than an empty one.
         let netns = Some(pod.netns.clone())
-            .filter(|path| netns_exists && path.exists())
+            .filter(|_| is_namespace)
             .unwrap_or_default();
         // Bad annotations must not prevent a detach. ADD refused them, so no plugin has seen them.
         let request = inner
@@ -238,9 +246,6 @@ impl Network {
             .unwrap_or_else(|_| bare_request(pod, netns));
         let name = network.as_ref().map_or("", NetworkConfigList::name);
         let failed = |source| cni_error(&pod.pod_id, name, "DEL", source);
-        // Both are tried.
-        let (host_ports, id) = (Arc::clone(&inner.host_ports), pod.pod_id.clone());
-        let closed = blocking(move || host_ports.close(&id)).await;
         let detached = inner
             .runtime
             .del(network.as_ref(), &request)

@@ -12,8 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use pausa_cni::{AddResult, Call, Dns, Failure};
-use pausa_netlink::{Netlink, in_netns};
-use rustix::fs::fstatfs;
+use pausa_netlink::{Netlink, in_netns, open_netns};
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
@@ -35,8 +34,6 @@ const COMMON_KEYS: [&str; 13] = [
     "prevResult",
     "type",
 ];
-/// `NSFS_MAGIC` in `linux/magic.h`
-const NAMESPACE_FILE_SYSTEM: i64 = 0x6e73_6673;
 /// "Invalid network config" of the specification.
 const INVALID_CONFIGURATION: u32 = 7;
 /// Largest file that is read.
@@ -173,17 +170,6 @@ pub(crate) fn netlink_of_pod(netns: impl AsFd) -> Result<Netlink, Failure> {
     Netlink::open_in(netns.as_fd()).map_err(failed(
         "cannot open a netlink socket in the pod's network namespace",
     ))
-}
-
-/// None if there is no file, or a file that is no longer the mount point of a namespace: a runtime that was killed between
-/// unmounting and removing it leaves one.
-fn open_netns(path: &Path) -> io::Result<Option<File>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let is_namespace = fstatfs(&file)?.f_type == NAMESPACE_FILE_SYSTEM;
-    Ok(is_namespace.then_some(file))
 }
 
 /// The network's name.

@@ -18,7 +18,7 @@ mod socket;
 pub mod sysctl;
 
 pub use error::{Error, ErrorKind};
-pub use netns::in_netns;
+pub use netns::{in_netns, open_netns};
 pub use reply::{Address, AddressState, KnownRoute, Link};
 pub use request::{LinkChange, Request, Route, TokenBucket, Veth};
 pub use socket::{Family, Netlink};

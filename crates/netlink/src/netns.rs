@@ -4,12 +4,31 @@
 //! everything that runs on the thread later would act inside a pod. So the work gets a new thread, which ends before the
 //! call returns. The caller's own thread never changes its namespace.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::thread;
 
+use rustix::fs::fstatfs;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::Error;
+
+/// Opens a namespace by its path. None if there is no file, or a file that is no longer the mount point of a namespace: who
+/// was killed between unmounting and removing it leaves one.
+///
+/// # Errors
+/// The file is there and cannot be opened.
+pub fn open_netns(path: &Path) -> io::Result<Option<File>> {
+    /// `NSFS_MAGIC` in `linux/magic.h`
+    const NAMESPACES: i64 = 0x6e73_6673;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    Ok((fstatfs(&file)?.f_type == NAMESPACES).then_some(file))
+}
 
 /// Runs `work` on a thread of its own inside the network namespace `netns` and waits for it.
 ///

@@ -237,6 +237,22 @@ fn a_daemon_that_died_after_an_attach_is_followed_by_one_that_undoes_it() {
     assert!(connects(&node.host, &a, "0.0.0.0:80", "10.123.0.3:80"));
 }
 
+/// A daemon that was killed between unmounting a namespace and removing its file leaves the file.
+#[test]
+#[ignore = "needs root"]
+fn a_file_that_is_no_namespace_any_more_counts_as_none() {
+    let node = Node::new();
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    let (a, pod) = node.pod("a");
+    node.run(async || {
+        network.attach(&pod).await.unwrap();
+        umount2(&a.path, MntFlags::MNT_DETACH).unwrap();
+        network.detach(&pod, true).await.unwrap();
+    });
+    assert_eq!(node.addresses(), 0);
+    assert!(a.path.exists());
+}
+
 #[test]
 #[ignore = "needs root"]
 fn nobody_waits_any_more_and_nothing_stays() {
@@ -393,15 +409,8 @@ fn a_pod_of_both_families_speaks_for_itself_only() {
             .into_iter()
             .filter(|word| prefix == 64 || word != "nodad")
             .collect();
-        a.run(|| {
-            assert!(
-                std::process::Command::new("ip")
-                    .args(&add)
-                    .status()
-                    .unwrap()
-                    .success()
-            )
-        });
+        let added = a.run(|| std::process::Command::new("ip").args(&add).status().unwrap());
+        assert!(added.success());
         assert!(!connects_from(&a, &b, forged), "from {forged}");
     }
     // A pod with only the other family's protocol switched on says nothing in it.
