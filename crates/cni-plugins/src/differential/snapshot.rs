@@ -117,9 +117,14 @@ impl Snapshot {
                 }
                 text
             };
-            let changes = only(lines, others, '-') + &only(others, lines, '+');
-            if !changes.is_empty() {
-                text.push_str(&format!("{section}\n{changes}"));
+            if lines != others {
+                let changes = only(lines, others, '-') + &only(others, lines, '+');
+                let order = if changes.is_empty() {
+                    "  another order\n"
+                } else {
+                    ""
+                };
+                text.push_str(&format!("{section}\n{changes}{order}"));
             }
         }
         text
