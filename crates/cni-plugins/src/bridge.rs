@@ -73,6 +73,7 @@ fn add(call: &Call, delegate: &Delegate<'_>) -> Result<Value, Failure> {
 
 /// Attaches the pod, with the addresses of the IPAM plugin; without them it is the pod's business to get some.
 fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<Value, Failure> {
+    let mac = config.mac(call)?;
     let netns = netns(call)?;
     let mut host = netlink()?;
     let has_addresses = addresses.is_some();
@@ -86,9 +87,7 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
         master: Some(bridge.index),
         name: &call.if_name,
         netns: netns.as_fd(),
-        mac: config
-            .mac(call)?
-            .or_else(|| result.ips.first().map(|ip| derived_mac(ip.address.addr()))),
+        mac: mac.or_else(|| result.ips.first().map(|ip| derived_mac(ip.address.addr()))),
         mtu: config.mtu(),
     };
     let make = || -> Result<(String, Link), Failure> {
