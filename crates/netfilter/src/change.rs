@@ -21,7 +21,8 @@ const NEW_TABLE: u16 = kind(0);
 const NEW_CHAIN: u16 = kind(3);
 const DELETE_CHAIN: u16 = kind(5);
 const DELETE_RULE: u16 = kind(8);
-const NEW_ELEMENT: u16 = kind(12);
+pub(crate) const NEW_ELEMENT: u16 = kind(12);
+pub(crate) const GET_ELEMENT: u16 = kind(13);
 const DELETE_ELEMENT: u16 = kind(14);
 
 /// A change to tables, chains or rules.
@@ -261,7 +262,7 @@ impl Change<'_> {
 }
 
 impl Element<'_> {
-    fn write(&self, set: &Set<'_>, messages: &mut Messages) {
+    pub(crate) fn write(&self, set: &Set<'_>, messages: &mut Messages) {
         /// `NFTA_DATA_VALUE`
         const VALUE: u16 = 1;
         messages.text(1, set.table);

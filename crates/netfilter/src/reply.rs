@@ -55,6 +55,20 @@ impl Rule {
     }
 }
 
+/// What the first element of `NFT_MSG_NEWSETELEM` leads to; `None` for an element of a set, which leads nowhere.
+pub(crate) fn data_of_element(payload: &[u8]) -> Option<Vec<u8>> {
+    const ELEMENTS: u16 = 3;
+    const ELEMENT: u16 = 1;
+    const DATA: u16 = 2;
+    const VALUE: u16 = 1;
+    let mut within = payload.get(FAMILY_HEADER..)?;
+    for wanted in [ELEMENTS, ELEMENT, DATA, VALUE] {
+        let (_, value) = Attributes(within).find(|(kind, _)| *kind == wanted)?;
+        within = value;
+    }
+    Some(within.to_vec())
+}
+
 /// User data of nft(8) are attributes with a byte for the type and a byte for the length.
 fn comment_of(mut data: &[u8]) -> Option<String> {
     const COMMENT: u8 = 0;

@@ -16,10 +16,13 @@ use rustix::net::sockopt::{
 };
 
 use crate::Chain;
-use crate::change::{Change, GET_CHAIN, GET_GENERATION, GET_RULE, NEW_GENERATION, NEW_RULE, SUBSYSTEM};
+use crate::change::{
+    Change, Element, GET_CHAIN, GET_ELEMENT, GET_GENERATION, GET_RULE, NEW_ELEMENT, NEW_GENERATION, NEW_RULE,
+    SUBSYSTEM, Set,
+};
 use crate::error::{Error, ErrorKind};
 use crate::message::{ACK, DUMP, Header, Messages};
-use crate::reply::{Attributes, FAMILY_HEADER, Message, MessagesOf, Rule, number};
+use crate::reply::{Attributes, FAMILY_HEADER, Message, MessagesOf, Rule, data_of_element, number};
 
 /// The kernel's limit for one part of an answer.
 const BUFFER: usize = 32 << 10;
@@ -247,6 +250,51 @@ impl Netfilter {
             query,
             Rule::parse,
         )
+    }
+
+    /// What a map has for a key, empty for a set; none if there is no such element, set or table.
+    ///
+    /// # Errors
+    /// If the kernel does not answer, or refuses for another reason.
+    pub fn element(&mut self, set: Set<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let request = || format!("look up an element of set {set}");
+        let sequence = self.next();
+        let mut messages = Messages::default();
+        let header = Header {
+            kind: GET_ELEMENT,
+            flags: 0,
+            sequence,
+            family: set.family.number(),
+            resource: 0,
+        };
+        let element = Element {
+            key,
+            key_end: None,
+            data: None,
+        };
+        messages.push(header, |messages| element.write(&set, messages));
+        self.send(messages, request)?;
+        let (mut answered, mut found) = (false, None);
+        while !answered {
+            self.receive(&request, |answer| {
+                if answer.sequence != sequence {
+                    return Ok(());
+                }
+                answered = true;
+                match answer.kind {
+                    NLMSG_ERROR => match refusal(answer.payload, request) {
+                        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                        _ => Ok(()),
+                    },
+                    NEW_ELEMENT => {
+                        found = Some(data_of_element(answer.payload).unwrap_or_default());
+                        Ok(())
+                    }
+                    _ => Err(Error::Malformed { request: request() }),
+                }
+            })?;
+        }
+        Ok(found)
     }
 
     pub(crate) fn dump<T>(

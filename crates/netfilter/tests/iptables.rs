@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use pausa_netfilter::iptables::{Interface, Match, Network, Protocol, Rule, Target, base_chain};
-use pausa_netfilter::{Chain, Change, ErrorKind, Family, Netfilter, Place};
+use pausa_netfilter::{Chain, Change, ErrorKind, Family, Netfilter, Place, Set};
 
 /// Runs a test on a thread in a network namespace that ends with it. Programs it starts are in the same namespace.
 fn in_new_netns(test: impl FnOnce() + Send + 'static) {
@@ -746,5 +746,44 @@ fn udp_connections_to_a_port_are_forgotten() {
             netfilter.forget_udp(family, kept.port()).unwrap();
             assert_eq!(tracked(), (false, false));
         }
+    });
+}
+
+/// What nft(8) has added is found by its key, and nothing else is.
+#[test]
+#[ignore = "needs root"]
+fn an_element_is_looked_up() {
+    in_new_netns(|| {
+        let rules = "add table ip t
+add map ip t m { type inet_proto . inet_service : ipv4_addr . inet_service ; }
+add set ip t s { type ipv4_addr ; }
+add element ip t m { tcp . 8080 : 10.0.0.5 . 80 }
+add element ip t s { 10.0.0.7 }
+";
+        let mut nft = Command::new("nft")
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+        assert!(nft.wait().unwrap().success());
+        let mut netfilter = Netfilter::open().unwrap();
+        let mut look_up = |name, key: &[u8]| {
+            let set = Set {
+                family: Family::V4,
+                table: "t",
+                name,
+            };
+            netfilter.element(set, key).unwrap()
+        };
+        let key = |port: u16| {
+            let [high, low] = port.to_be_bytes();
+            [6, 0, 0, 0, high, low, 0, 0]
+        };
+        assert_eq!(look_up("m", &key(8080)), Some(vec![10, 0, 0, 5, 0, 80, 0, 0]));
+        assert_eq!(look_up("m", &key(8081)), None);
+        assert_eq!(look_up("s", &[10, 0, 0, 7]), Some(Vec::new()));
+        assert_eq!(look_up("s", &[10, 0, 0, 8]), None);
+        assert_eq!(look_up("missing", &key(8080)), None);
     });
 }

@@ -19,7 +19,7 @@ pub mod sysctl;
 
 pub use error::{Error, ErrorKind};
 pub use netns::{in_netns, open_netns};
-pub use reply::{Address, AddressState, KnownRoute, Link};
+pub use reply::{Address, AddressState, KnownRoute, Link, Neighbour};
 pub use request::{LinkChange, Request, Route, TokenBucket, Veth};
 pub use socket::{Family, Netlink};
 

@@ -12,6 +12,7 @@ use netlink_packet_route::link::{
     AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData,
     InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
@@ -241,6 +242,15 @@ pub(crate) fn addresses_query(index: u32, sequence: u32) -> Vec<u8> {
     message.header.index = index;
     encode(
         RouteNetlinkMessage::GetAddress(message),
+        netlink_packet_core::NLM_F_DUMP,
+        sequence,
+    )
+}
+
+/// Lists the neighbours on all links.
+pub(crate) fn neighbours_query(sequence: u32) -> Vec<u8> {
+    encode(
+        RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
         netlink_packet_core::NLM_F_DUMP,
         sequence,
     )

@@ -15,6 +15,8 @@ const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 /// `struct rtmsg`
 const ROUTE_HEADER: usize = 12;
+/// `struct ndmsg`
+const NEIGHBOUR_HEADER: usize = 12;
 /// `struct tcmsg`
 const TRAFFIC_CONTROL_HEADER: usize = 20;
 /// `IFF_UP`
@@ -86,6 +88,16 @@ pub struct KnownRoute {
     pub destination: (IpAddr, u8),
     pub gateway: Option<IpAddr>,
     pub table: u32,
+}
+
+/// Another host on a link, as the kernel resolves its hardware address (ARP, neighbour discovery).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
+pub struct Neighbour {
+    pub index: u32,
+    pub address: IpAddr,
+    /// Whether it has not answered the kernel's questions (`NUD_FAILED`).
+    pub failed: bool,
 }
 
 impl Link {
@@ -202,6 +214,27 @@ impl KnownRoute {
             _ => {}
         });
         Some(route)
+    }
+}
+
+impl Neighbour {
+    /// Reads the payload of `RTM_NEWNEIGH`; `None` when it is cut off or has no address of a family we know.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        const DESTINATION: u16 = 1;
+        const FAILED: u16 = 0x20;
+        let header = payload.get(..NEIGHBOUR_HEADER)?;
+        let mut address = None;
+        each_attribute(payload.get(NEIGHBOUR_HEADER..)?, |kind, value| {
+            if kind == DESTINATION {
+                address = ip(value);
+            }
+        });
+        let state = u16::from_ne_bytes(header.get(8..10)?.try_into().ok()?);
+        Some(Self {
+            index: number(header.get(4..8)?)?,
+            address: address?,
+            failed: state & FAILED != 0,
+        })
     }
 }
 

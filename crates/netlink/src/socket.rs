@@ -21,7 +21,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use crate::error::{Error, ErrorKind};
 use crate::message;
 use crate::netns::in_netns;
-use crate::reply::{Address, KnownRoute, Link};
+use crate::reply::{Address, KnownRoute, Link, Neighbour};
 use crate::request::{Request, TokenBucket};
 
 /// The kernel's limit for one part of an answer.
@@ -41,6 +41,7 @@ const NLM_F_DUMP_INTR: u16 = 16;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
 const RTM_NEWQDISC: u16 = 36;
 
 /// A family of internet addresses.
@@ -289,6 +290,15 @@ impl Netlink {
         };
         let query = |sequence| message::routes_query(family, sequence);
         self.dump("list routes", RTM_NEWROUTE, query, KnownRoute::parse)
+    }
+
+    /// What the kernel knows of the neighbours on all links. Nobody is asked.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, Error> {
+        let query = message::neighbours_query;
+        self.dump("list neighbours", RTM_NEWNEIGH, query, Neighbour::parse)
     }
 
     /// Asks for one object. A missing one is `None`.

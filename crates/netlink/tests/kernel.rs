@@ -317,3 +317,36 @@ fn a_sysctl_of_all_interfaces_is_written_again() {
     })
     .unwrap();
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_neighbour_that_does_not_answer_has_failed() {
+    let netns = netns();
+    let mut netlink = Netlink::open_in(netns.as_fd()).unwrap();
+    let bridge = Request::CreateBridge {
+        name: "br0",
+        mac: None,
+        mtu: None,
+        vlan_filtering: false,
+    };
+    netlink.execute(&[bridge]).unwrap();
+    let index = netlink.index_of("br0").unwrap().unwrap();
+    let address = Request::AddAddress {
+        index,
+        address: ip("10.9.0.1"),
+        prefix: 24,
+    };
+    netlink.execute(&[address]).unwrap();
+    assert_eq!(netlink.neighbours().unwrap(), []);
+    let set = in_netns(netns.as_fd(), || {
+        let arguments = ["neigh", "add", "10.9.0.7", "dev", "br0", "nud", "failed"];
+        std::process::Command::new("ip").args(arguments).status().unwrap()
+    });
+    assert!(set.unwrap().success());
+    let found = netlink.neighbours().unwrap();
+    let failed: Vec<_> = found
+        .iter()
+        .map(|found| (found.index, found.address, found.failed))
+        .collect();
+    assert_eq!(failed, [(index, ip("10.9.0.7"), true)]);
+}

@@ -9,6 +9,7 @@ proptest! {
         prop_assert!(Attributes(&bytes).count() <= bytes.len());
         drop(Rule::parse(&bytes));
         drop(comment_of(&bytes));
+        drop(data_of_element(&bytes));
     }
 
     #[test]
@@ -24,6 +25,7 @@ proptest! {
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         drop(Rule::parse(&bytes));
+        drop(data_of_element(&bytes));
     }
 }
 
@@ -31,4 +33,30 @@ proptest! {
 fn a_comment_is_found_behind_other_user_data() {
     assert_eq!(comment_of(b"\x07\x02ab\x00\x03id\x00").as_deref(), Some("id"));
     assert_eq!(comment_of(b"\x00\x09id\x00"), None);
+}
+
+#[test]
+fn the_data_of_an_element_are_found() {
+    let attribute = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let key = attribute(1, &attribute(1, &[6, 0, 0, 0]));
+    let data = attribute(2, &attribute(1, &[10, 0, 0, 5]));
+    let answer = |element: &[u8]| {
+        let list = attribute(3, &attribute(1, element));
+        [
+            vec![0; FAMILY_HEADER],
+            attribute(1, b"t\0"),
+            attribute(2, b"m\0"),
+            list,
+        ]
+        .concat()
+    };
+    let of_map = answer(&[key.clone(), data].concat());
+    assert_eq!(data_of_element(&of_map), Some(vec![10, 0, 0, 5]));
+    assert_eq!(data_of_element(&answer(&key)), None, "of a set");
 }

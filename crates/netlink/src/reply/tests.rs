@@ -32,6 +32,29 @@ fn an_address_is_read() {
 }
 
 #[test]
+fn a_neighbour_is_read() {
+    let message = |state: u16| {
+        let mut bytes = vec![2, 0, 0, 0];
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend(state.to_ne_bytes());
+        bytes.extend([0, 1]);
+        bytes.extend(8_u16.to_ne_bytes());
+        bytes.extend(1_u16.to_ne_bytes());
+        bytes.extend([10, 0, 0, 1]);
+        bytes
+    };
+    let expected = |failed| Neighbour {
+        index: 7,
+        address: [10, 0, 0, 1].into(),
+        failed,
+    };
+    assert_eq!(Neighbour::parse(&message(0x02)), Some(expected(false)));
+    assert_eq!(Neighbour::parse(&message(0x20)), Some(expected(true)));
+    assert_eq!(Neighbour::parse(&message(0x20)[..11]), None);
+    assert_eq!(Neighbour::parse(&message(0x20)[..12]), None, "without an address");
+}
+
+#[test]
 fn a_rate_beyond_32_bits_is_read_from_its_own_attribute() {
     let attribute = |kind: u16, value: &[u8]| {
         let length = u16::try_from(4 + value.len()).unwrap();
@@ -67,5 +90,6 @@ proptest! {
         prop_assert!(KnownRoute::parse(&bytes).is_none() || bytes.len() >= 12);
         prop_assert!(TokenBucket::parse(&bytes).is_none() || bytes.len() >= 20 + 4 + 4 + 4 + 32);
         prop_assert!(Address::parse(&bytes).is_none() || bytes.len() >= 16);
+        prop_assert!(Neighbour::parse(&bytes).is_none() || bytes.len() >= 20);
     }
 }
