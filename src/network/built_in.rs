@@ -1,6 +1,6 @@
 //! The built-in network: the configuration that pausa brings along.
 //!
-//! It is a conflist like any other, for plugins in process: a bridge with an address pool, and [`isolation`](super::isolation).
+//! It is a conflist like any other, for plugins in process: a bridge with an address pool, and [`isolation`].
 //!
 //! ```text
 //!   pod netns                host netns
