@@ -134,6 +134,7 @@ fn compile_protocols() -> Result<(), BoxError> {
         ("LayerProgress.since", "time"),
         ("LayerReport.method", "verify_method"),
         ("CpuHolder.mode", "cpu_mode"),
+        ("NetworkFinding.verdict", "network_verdict"),
         ("Operation.started", "time"),
         ("Operation.step_since", "optional_time"),
     ] {

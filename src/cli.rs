@@ -18,6 +18,7 @@ mod cpus;
 mod events;
 mod failure;
 mod image;
+mod network;
 mod output;
 mod screen;
 mod selection;
@@ -27,8 +28,8 @@ mod top;
 mod units;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 64 wrong usage or configuration, 65 stored data is damaged,
-66 no such image, 69 the daemon is not running or too old for the command.";
+Exit codes: 0 success, 1 failure, 2 a network could not be checked, 64 wrong usage or configuration,
+65 stored data is damaged, 66 no such image, 69 the daemon is not running or too old for the command.";
 
 /// A container runtime for Kubernetes nodes.
 #[derive(Debug, Parser)]
@@ -68,6 +69,8 @@ enum Command {
     Top(top::TopArgs),
     /// Manage images.
     Image(image::ImageArgs),
+    /// Find faults in the networks of pods.
+    Network(network::NetworkArgs),
     /// Print a completion script for a shell.
     ///
     /// For bash, for example: pausa completion bash > /etc/bash_completion.d/pausa
@@ -167,6 +170,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Events(args) => events::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Image(args) => image::run(args),
+        Command::Network(args) => network::run(args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
     }

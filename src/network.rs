@@ -25,6 +25,7 @@
 //!
 //! Specifications: CNI 1.1.0 (<https://www.cni.dev/docs/spec/>), CRI `PodSandboxConfig`.
 
+pub mod check;
 pub mod files;
 
 mod bandwidth;

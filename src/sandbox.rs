@@ -42,6 +42,7 @@ mod validate;
 
 use std::sync::Arc;
 
+pub use ops::{NetworkCheck, NetworkOutcome};
 pub use queries::{Operation, Workload};
 pub use reconcile::Reconciler;
 pub use services::{Services, Settings};

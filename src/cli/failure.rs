@@ -4,6 +4,7 @@
 //! |---:|---|---|
 //! | 0 | success | `EX_OK` |
 //! | 1 | failure; the text says why | |
+//! | 2 | a network could not be checked (`network check`) | |
 //! | 64 | wrong usage or configuration | `EX_USAGE` |
 //! | 65 | stored data is damaged (`image verify`) | `EX_DATAERR` |
 //! | 66 | no such image | `EX_NOINPUT` |
@@ -20,6 +21,7 @@ use tonic::{Code, Status};
 use crate::config::ConfigError;
 use crate::error::chain;
 
+const EXIT_NOT_CHECKED: u8 = 2;
 pub(super) const EXIT_USAGE: u8 = 64;
 const EXIT_DAMAGED: u8 = 65;
 const EXIT_NO_IMAGE: u8 = 66;
@@ -75,6 +77,11 @@ pub(super) enum CommandError {
     /// Some of several tasks failed. Each failure has been printed.
     #[error("{failed} of {all} failed")]
     Some { failed: usize, all: usize },
+    /// A pod's network could not be checked.
+    #[error("{message}")]
+    NotChecked { message: String },
+    #[error("something is wrong with the networks of {pods} pods")]
+    WrongNetworks { pods: usize },
     #[error("{0}")]
     Usage(String),
 }
@@ -121,7 +128,8 @@ impl CommandError {
             Self::NoImage { .. } | Self::ImageNotFound { .. } => EXIT_NO_IMAGE,
             Self::Damaged { .. } => EXIT_DAMAGED,
             Self::Usage(_) => EXIT_USAGE,
-            Self::Refused { .. } | Self::Some { .. } => 1,
+            Self::NotChecked { .. } => EXIT_NOT_CHECKED,
+            Self::Refused { .. } | Self::Some { .. } | Self::WrongNetworks { .. } => 1,
         }
     }
 }

@@ -129,4 +129,19 @@ impl Admin for Services {
         let list = async { Ok::<_, Failure>(admin::OperationsResponse { operations }) };
         call("Operations", "", list).await
     }
+
+    type CheckNetworkStream = Messages<admin::CheckNetworkResponse>;
+
+    async fn check_network(
+        &self,
+        request: Request<admin::CheckNetworkRequest>,
+    ) -> Reply<Self::CheckNetworkStream> {
+        let pod = request.into_inner().pod;
+        let check = async {
+            let checks = self.pods.check_network(&pod).await?;
+            let messages: Self::CheckNetworkStream = Box::pin(checks.map(|check| Ok(check.into())));
+            Ok::<_, Failure>(messages)
+        };
+        call("CheckNetwork", &pod, check).await
+    }
 }

@@ -53,6 +53,15 @@ enum Family {
     V6,
 }
 
+/// What the firewall has of a host port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PortRule {
+    Opened,
+    /// It leads somewhere else.
+    Elsewhere(String),
+    Missing,
+}
+
 /// What is installed of each family.
 #[derive(Debug, Clone, Default)]
 struct Installed {
@@ -247,19 +256,49 @@ impl Firewall {
             if ports.is_empty() {
                 continue;
             }
-            let tool = match self.base(family) {
-                Some(base) => base.tool,
-                // This daemon has opened no port yet: these are an earlier daemon's.
-                None if tool::find("nft").is_some() => Tool::Nft,
-                None => tool::find(iptables::program(family)).map_or(Tool::Nothing, Tool::Iptables),
-            };
-            match &tool {
+            match &self.tool(family) {
                 Tool::Nft => nft::close(&self.rules, &ports)?,
                 Tool::Iptables(path) => iptables::close(path, &self.rules, &ports)?,
                 Tool::Nothing => {}
             }
         }
         Ok(())
+    }
+
+    /// Looks up what a host port leads to. Changes nothing.
+    pub(super) fn look_up(&self, port: &HostPort) -> Result<PortRule, NetworkError> {
+        match &self.tool(Family::of(port.address)) {
+            Tool::Nft => nft::look_up(&self.rules, port),
+            Tool::Iptables(path) => Ok(match iptables::has_port(path, &self.rules, port) {
+                true => PortRule::Opened,
+                false => PortRule::Missing,
+            }),
+            Tool::Nothing => Ok(PortRule::Missing),
+        }
+    }
+
+    /// Whether traffic of a subnet of the built-in network leaves the node under the node's address; none if it is not to.
+    pub(super) fn masquerades(&self, subnet: IpNet) -> Result<Option<bool>, NetworkError> {
+        if !self.rules.masquerade {
+            return Ok(None);
+        }
+        let family = Family::of(subnet.addr());
+        let found = match &self.tool(family) {
+            Tool::Nft => nft::masquerades(&self.rules, family, subnet)?,
+            Tool::Iptables(path) => iptables::masquerades(path, &self.rules, family, subnet),
+            Tool::Nothing => false,
+        };
+        Ok(Some(found))
+    }
+
+    /// The tool that the rules of a family are made with.
+    fn tool(&self, family: Family) -> Tool {
+        match self.base(family) {
+            Some(base) => base.tool,
+            // This daemon has opened no port yet: these are an earlier daemon's.
+            None if tool::find("nft").is_some() => Tool::Nft,
+            None => tool::find(iptables::program(family)).map_or(Tool::Nothing, Tool::Iptables),
+        }
     }
 
     fn add(&self, tool: &Tool, ports: &[HostPort]) -> Result<(), NetworkError> {

@@ -15,7 +15,7 @@ use pausa_netlink::{Netlink, Request};
 use pausa_sys::remove_leftovers;
 
 use super::error::NetworkError;
-use super::firewall::{Firewall, Rules};
+use super::firewall::{Firewall, PortRule, Rules};
 use super::types::{PodNetwork, Protocol};
 use crate::error::chain;
 use records::PortRecords;
@@ -74,6 +74,21 @@ impl HostPorts {
     pub(super) fn close(&self, pod: &str) -> Result<(), NetworkError> {
         self.firewall.close(&self.records.opened(pod)?)?;
         self.records.remove(pod)
+    }
+
+    /// The recorded ports of a pod, with who opens them.
+    pub(super) fn recorded(&self, pod: &str) -> Result<(OpenedBy, Vec<HostPort>), NetworkError> {
+        self.records.recorded(pod)
+    }
+
+    /// Looks up what a port leads to. Changes nothing.
+    pub(super) fn look_up(&self, port: &HostPort) -> Result<PortRule, NetworkError> {
+        self.firewall.look_up(port)
+    }
+
+    /// Whether traffic of a subnet of the built-in network is masqueraded; none if it is not to be.
+    pub(super) fn masquerades(&self, subnet: IpNet) -> Result<Option<bool>, NetworkError> {
+        self.firewall.masquerades(subnet)
     }
 
     /// Installs the rules for a subnet of the built-in network, unless they are installed.

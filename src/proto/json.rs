@@ -4,7 +4,7 @@
 
 use serde::Serializer;
 
-use super::admin::{CpuMode, LayerState, PullStep, VerifyMethod};
+use super::admin::{CpuMode, LayerState, NetworkVerdict, PullStep, VerifyMethod};
 
 impl PullStep {
     /// For tables and JSON.
@@ -43,6 +43,24 @@ impl CpuMode {
             Self::Given => "given",
         }
     }
+}
+
+impl NetworkVerdict {
+    /// For tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Unspecified | Self::Unknown => "unknown",
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// The word of a [`NetworkVerdict`].
+pub(super) fn network_verdict<S: Serializer>(verdict: &i32, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(NetworkVerdict::try_from(*verdict).unwrap_or_default().word())
 }
 
 /// The word of a [`PullStep`].
@@ -112,7 +130,9 @@ pub(super) mod text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::admin::{CpuHolder, LayerProgress, LayerReport, Operation, PullProgress};
+    use crate::proto::admin::{
+        CpuHolder, LayerProgress, LayerReport, NetworkFinding, Operation, PullProgress,
+    };
 
     #[test]
     fn numbers_of_enums_are_words() {
@@ -137,6 +157,13 @@ mod tests {
             (&json["step"], &json["layers"][0]["state"]),
             (&"working".into(), &"unknown".into())
         );
+        for (verdict, word) in [(1, "ok"), (4, "problem"), (5, "unknown"), (99, "unknown")] {
+            let finding = NetworkFinding {
+                verdict,
+                ..Default::default()
+            };
+            assert_eq!(serde_json::to_value(&finding).unwrap()["verdict"], word);
+        }
         for (mode, word) in [(1, "pinned"), (2, "given"), (99, "unknown")] {
             let holder = CpuHolder {
                 mode,

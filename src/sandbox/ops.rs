@@ -8,6 +8,7 @@
 //! need of the kernel.
 
 mod cgroup;
+mod check_network;
 mod classes;
 mod confine;
 mod create_container;
@@ -31,6 +32,7 @@ mod volumes;
 pub(in crate::sandbox) use cgroup::{
     kill_cgroup, path as cgroup_path, remove_cgroup, seat_again, seat_monitor,
 };
+pub use check_network::{NetworkCheck, NetworkOutcome};
 pub(in crate::sandbox) use create_container::ContainerParts;
 pub(in crate::sandbox) use files::{open_directory, share_netns_dir, unbind_netns, unmount};
 pub(in crate::sandbox) use layer::{

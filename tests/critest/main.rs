@@ -40,6 +40,7 @@ mod metrics;
 mod mounts;
 mod namespaces;
 mod network_attacks;
+mod network_check;
 mod network_crash;
 mod pids_limit;
 mod pod_crash;

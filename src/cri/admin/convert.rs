@@ -1,4 +1,4 @@
-//! Reports of the image store, of the CPUs and of operations as messages of the admin service.
+//! Reports of the image store, of the CPUs, of operations and of networks as messages of the admin service.
 
 use crate::cgroups::Partition;
 use crate::cgroups::cpus::{Held, Snapshot};
@@ -8,8 +8,9 @@ use crate::image::{
     DocumentReport, ExportedImage, ImageReport, IncompleteImage, LayerProgress, LayerReport, LayerState,
     PruneReport, PrunedImage, PullProgress, PullStep, RetainedLayer, VerifyMethod,
 };
+use crate::network::check::{Finding, Verdict};
 use crate::proto::admin;
-use crate::sandbox::Operation;
+use crate::sandbox::{NetworkCheck, NetworkOutcome, Operation};
 use pausa_distribution::{Explanation, Path, Step};
 
 impl From<PruneReport> for admin::PruneResponse {
@@ -255,6 +256,49 @@ impl From<Operation> for admin::Operation {
             started: operation.started,
             step: step.map(str::to_owned),
             step_since,
+        }
+    }
+}
+
+impl From<NetworkCheck> for admin::CheckNetworkResponse {
+    fn from(check: NetworkCheck) -> Self {
+        let mut response = Self {
+            pod_id: check.pod_id,
+            namespace: check.namespace,
+            pod: check.pod,
+            ..Self::default()
+        };
+        match check.outcome {
+            NetworkOutcome::Checked(findings) => {
+                response.findings = findings.into_iter().map(Into::into).collect();
+            }
+            NetworkOutcome::Exempt(why) => {
+                response.skipped = Some(why.to_owned());
+                response.exempt = true;
+            }
+            NetworkOutcome::Skipped(why) => response.skipped = Some(why.to_owned()),
+        }
+        response
+    }
+}
+
+impl From<Finding> for admin::NetworkFinding {
+    fn from(finding: Finding) -> Self {
+        let verdict = match finding.verdict {
+            Verdict::Ok => admin::NetworkVerdict::Ok,
+            Verdict::Info => admin::NetworkVerdict::Info,
+            Verdict::Warning => admin::NetworkVerdict::Warning,
+            Verdict::Problem => admin::NetworkVerdict::Problem,
+            Verdict::Unknown => admin::NetworkVerdict::Unknown,
+        };
+        Self {
+            check: finding.check.word().to_owned(),
+            verdict: verdict.into(),
+            object: finding.object,
+            expected: finding.expected,
+            found: finding.found,
+            consequence: finding.consequence,
+            remedy: finding.remedy,
         }
     }
 }

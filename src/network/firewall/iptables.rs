@@ -48,14 +48,39 @@ pub(super) fn install(
         let (bridge, subnet) = (rules.instance.as_str(), subnet.to_string());
         masquerade(&[&["-o", bridge, "-s", &subnet], &forwarded[..]].concat())?;
         if rules.masquerade {
-            let multicast = match family {
-                Family::V4 => "224.0.0.0/4",
-                Family::V6 => "ff00::/8",
-            };
-            masquerade(&["!", "-o", bridge, "-s", &subnet, "!", "-d", multicast])?;
+            masquerade(&outbound(bridge, &subnet, family))?;
         }
     }
     Ok(())
+}
+
+/// What leaves a subnet of the built-in network.
+const fn outbound<'a>(bridge: &'a str, subnet: &'a str, family: Family) -> [&'a str; 8] {
+    let multicast = match family {
+        Family::V4 => "224.0.0.0/4",
+        Family::V6 => "ff00::/8",
+    };
+    ["!", "-o", bridge, "-s", subnet, "!", "-d", multicast]
+}
+
+pub(super) fn masquerades(iptables: &Path, rules: &Rules, family: Family, subnet: IpNet) -> bool {
+    let (_, post) = chains(rules);
+    let subnet = subnet.to_string();
+    let rule = outbound(&rules.instance, &subnet, family);
+    let command = [
+        &["-t", "nat", "-C", post.as_str()],
+        &rule[..],
+        &["-j", "MASQUERADE"],
+    ]
+    .concat();
+    run(iptables, &command).is_ok()
+}
+
+pub(super) fn has_port(iptables: &Path, rules: &Rules, port: &HostPort) -> bool {
+    let (chain, _) = chains(rules);
+    let rule = rule(port);
+    let command = [&["-t", "nat", "-C", chain.as_str()], as_strs(&rule).as_slice()].concat();
+    run(iptables, &command).is_ok()
 }
 
 /// Takes nothing to the loopback's addresses in over a link.

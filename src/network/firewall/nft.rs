@@ -4,13 +4,13 @@
 //! See nft(8). Maps with concatenated keys need nft 0.9.4 and kernel 5.6.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
-use pausa_netfilter::{Change, Element, ErrorKind, Netfilter, Set};
+use pausa_netfilter::{Chain, Change, Element, ErrorKind, Expression, Netfilter, Set};
 
-use super::{Family, Rules};
+use super::{Family, PortRule, Rules};
 use crate::network::error::NetworkError;
 use crate::network::host_ports::HostPort;
 use crate::network::types::Protocol;
@@ -183,12 +183,16 @@ impl Entry {
         })
     }
 
-    fn change<'a>(&'a self, table: &'a str, add: bool) -> Change<'a> {
-        let set = Set {
+    const fn set<'a>(&self, table: &'a str) -> Set<'a> {
+        Set {
             family: self.family.netfilter(),
             table,
             name: self.set,
-        };
+        }
+    }
+
+    fn change<'a>(&'a self, table: &'a str, add: bool) -> Change<'a> {
+        let set = self.set(table);
         let element = Element {
             key: &self.key,
             key_end: self.key_end.as_deref(),
@@ -248,6 +252,76 @@ pub(super) fn close(rules: &Rules, ports: &[HostPort]) -> Result<(), NetworkErro
         }
     }
     Ok(())
+}
+
+pub(super) fn look_up(rules: &Rules, port: &HostPort) -> Result<PortRule, NetworkError> {
+    let table = table(rules);
+    let entry = Entry::of(port);
+    let failed = |source| NetworkError::Netfilter { source };
+    let found = Netfilter::open()
+        .and_then(|mut netfilter| netfilter.element(entry.set(&table), &entry.key))
+        .map_err(failed)?;
+    Ok(match found {
+        None => PortRule::Missing,
+        Some(data) if Some(&data) == entry.data.as_ref() => PortRule::Opened,
+        Some(data) => PortRule::Elsewhere(target(&data)),
+    })
+}
+
+/// Address and port that an element has; see [`Entry::of`].
+fn target(data: &[u8]) -> String {
+    let address = data
+        .first_chunk::<16>()
+        .map(|octets| IpAddr::from(*octets))
+        .or_else(|| data.first_chunk::<4>().map(|octets| IpAddr::from(*octets)));
+    let port = data
+        .last_chunk::<4>()
+        .map(|[high, low, ..]| u16::from_be_bytes([*high, *low]));
+    match (address, port) {
+        (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
+        _ => "something else".to_owned(),
+    }
+}
+
+/// Whether a rule of [`base_rules`] masquerades what leaves this subnet.
+pub(super) fn masquerades(rules: &Rules, family: Family, subnet: IpNet) -> Result<bool, NetworkError> {
+    let table = table(rules);
+    let chain = Chain {
+        family: family.netfilter(),
+        table: &table,
+        name: "postrouting",
+    };
+    let failed = |source| NetworkError::Netfilter { source };
+    let found = Netfilter::open()
+        .and_then(|mut netfilter| netfilter.rules(chain))
+        .map_err(failed)?;
+    let mut bridge = rules.instance.clone().into_bytes();
+    bridge.resize(NAME_LENGTH, 0);
+    let network = octets(subnet.network());
+    let prefix = usize::from(subnet.prefix_len());
+    // Of a whole number of bytes only these are compared.
+    let is_network = |value: &[u8]| network.starts_with(value) && value.len().saturating_mul(8) >= prefix;
+    let masquerades = |list: &[Expression]| {
+        let compares = |negated: bool, is: &dyn Fn(&[u8]) -> bool| {
+            list.iter().any(|expression| match expression {
+                Expression::Compare {
+                    negated: is_negated,
+                    value,
+                } => *is_negated == negated && is(value),
+                _ => false,
+            })
+        };
+        // One that was not written by us may have flags.
+        let is_masquerade = |expression: &Expression| match expression {
+            Expression::Masquerade => true,
+            Expression::Other(name) => name == "masq",
+            _ => false,
+        };
+        list.iter().any(is_masquerade)
+            && compares(true, &|value| value == bridge)
+            && compares(false, &is_network)
+    };
+    Ok(found.iter().any(|rule| masquerades(&rule.expressions)))
 }
 
 /// Takes nothing to the loopback's addresses in over a link.

@@ -16,6 +16,7 @@ use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 
+use super::OpenedBy;
 use crate::network::error::NetworkError;
 use crate::network::types::{PodNetwork, Protocol};
 
@@ -199,6 +200,16 @@ impl PortRecords {
         let bytes = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
         // Neither the pod nor its firewall rules outlive a power cut.
         replace_file(CWD, &self.dir.join(pod), &bytes, Durability::Process).map_err(NetworkError::unreplaced)
+    }
+
+    /// The ports of a pod, with who opens them. A pod without a record has none.
+    pub(super) fn recorded(&self, pod: &str) -> Result<(OpenedBy, Vec<HostPort>), NetworkError> {
+        let record = self.read(pod)?;
+        let opened_by = match record.by_plugin {
+            true => OpenedBy::Plugin,
+            false => OpenedBy::Pausa,
+        };
+        Ok((opened_by, record.ports))
     }
 
     /// The ports of a pod that pausa opened itself. A pod without a record has none.
