@@ -40,6 +40,27 @@ fn a_file_that_was_asked_for_must_be_there() {
 }
 
 #[test]
+fn plugins_in_process_are_all_or_none_or_some() {
+    let dir = dir();
+    for (text, bridge, portmap) in [
+        ("", true, true),
+        ("in_process = true", true, true),
+        ("in_process = false", false, false),
+        ("in_process = [\"bridge\", \"host-local\"]", true, false),
+    ] {
+        let file = write(dir.path(), "config.toml", &format!("[network]\n{text}\n"));
+        let config = load(Some(&file)).unwrap();
+        config.validate().unwrap();
+        let includes = |plugin| config.network.in_process.includes(plugin);
+        assert_eq!(
+            (includes("bridge"), includes("portmap")),
+            (bridge, portmap),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn drop_ins_merge_in_lexical_order_and_only_toml() {
     let dir = dir();
     let file = write(
@@ -162,7 +183,7 @@ fn a_wrong_type_names_file_and_line() {
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
-    let cases: [(&str, Spoil); 30] = [
+    let cases: [(&str, Spoil); 32] = [
         ("tracing.endpoint", |c| {
             c.tracing.endpoint = "https://collector:4317".into();
         }),
@@ -194,6 +215,10 @@ fn bad_values_are_named() {
             c.network.bridge.name = "sixteen-letters-".into();
         }),
         ("network.bridge.name", |c| c.network.bridge.name = "a/b".into()),
+        ("network.bridge.name", |c| c.network.bridge.name = "a+b".into()),
+        ("network.in_process", |c| {
+            c.network.in_process = InProcessPlugins::Types(vec!["bridge".into(), "multus".into()]);
+        }),
         ("network.bridge.subnet", |c| {
             c.network.bridge.subnet = "10.0.0.0/30".parse().unwrap();
         }),

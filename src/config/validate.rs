@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tracing_subscriber::filter::Targets;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, InProcessPlugins};
 
 /// Longest interface name in the kernel (IFNAMSIZ without the NUL).
 const IFNAME_MAX: usize = 15;
@@ -209,14 +209,14 @@ impl Config {
 
     fn validate_network(&self) -> Result<(), ConfigError> {
         let bridge = &self.network.bridge;
-        let plain = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+        // It is the network's name, too, for which CNI has rules.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let begins = bridge.name.is_empty() || bridge.name.starts_with(|c: char| c.is_ascii_alphanumeric());
         check(
-            bridge.name.len() <= IFNAME_MAX
-                && bridge.name.chars().all(plain)
-                && !matches!(bridge.name.as_str(), "." | ".."),
+            bridge.name.len() <= IFNAME_MAX && begins && bridge.name.chars().all(plain),
             "network.bridge.name",
             &bridge.name,
-            "an interface name of at most 15 characters without slash, colon and space",
+            "at most 15 letters, digits, `_`, `.` and `-`, beginning with a letter or digit",
         )?;
         check(
             (8..=29).contains(&bridge.subnet.prefix_len()),
@@ -230,6 +230,17 @@ impl Config {
             &bridge.mtu,
             "0 or 1280 to 65535 bytes",
         )?;
+        if let InProcessPlugins::Types(types) = &self.network.in_process {
+            let known = pausa_cni_plugins::all();
+            for plugin in types {
+                check(
+                    known.contains_key(plugin),
+                    "network.in_process",
+                    plugin,
+                    "true, false, or types of CNI plugins that pausa implements (see docs/configuration.md)",
+                )?;
+            }
+        }
         check(
             !self.cni.bin_dir.is_empty(),
             "cni.bin_dir",

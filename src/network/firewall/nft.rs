@@ -121,6 +121,10 @@ fn base_rules(rules: &Rules, family: Family, subnet: Option<IpNet>) -> String {
     ));
     if let Some(subnet) = subnet {
         let bridge = &rules.instance;
+        if family == Family::V4 {
+            // Ports that an older version opened have set `route_localnet` already.
+            lines.push(format!("add element {table} {GUARDED} {{ \"{bridge}\" }}"));
+        }
         lines.push(format!(
             "{rule} oifname \"{bridge}\" {ip} saddr {subnet} ct status dnat masquerade"
         ));

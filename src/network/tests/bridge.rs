@@ -237,6 +237,28 @@ fn a_daemon_that_died_after_an_attach_is_followed_by_one_that_undoes_it() {
     assert!(connects(&node.host, &a, "0.0.0.0:80", "10.123.0.3:80"));
 }
 
+/// Before the built-in network was a conflist there was no cached result, and a record had the ports only.
+#[test]
+#[ignore = "needs root"]
+fn a_pod_that_an_older_version_attached_is_detached() {
+    let node = Node::new();
+    let (a, mut pod) = node.pod("a");
+    pod.port_mappings = vec![port(Protocol::Tcp, 8080, 80)];
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    node.run(async || network.attach(&pod).await.unwrap());
+    fs::remove_dir_all(node.path("cni/results")).unwrap();
+    let record =
+        r#"[{"protocol":"tcp","host_ip":null,"host_port":8080,"address":"10.123.0.2","container_port":80}]"#;
+    fs::write(node.path("network/ptest0.ports").join(&pod.pod_id), record).unwrap();
+    assert!(table(&node).contains("tcp . 8080"));
+    assert!(table(&node).contains("\"ptest0\""), "the bridge is guarded");
+    let network = Network::new(node.config(NetworkMode::Bridge));
+    node.run(async || network.detach(&pod, true).await.unwrap());
+    assert!(!table(&node).contains("tcp . 8080"));
+    assert_eq!(node.addresses(), 0);
+    assert_eq!(a.links(), ["lo"]);
+}
+
 /// A daemon that was killed between unmounting a namespace and removing its file leaves the file.
 #[test]
 #[ignore = "needs root"]
