@@ -13,7 +13,7 @@ size=4G
 packages=(
     linux-image-cloud-amd64 initramfs-tools zstd
     systemd-sysv udev dbus kmod apparmor selinux-policy-default
-    util-linux procps iproute2 nftables busybox-static
+    util-linux procps iproute2 nftables iptables containernetworking-plugins busybox-static
     docker-registry skopeo umoci buildah
     e2fsprogs xfsprogs
 )
