@@ -1,9 +1,10 @@
 //! The plugin that follows the bridge in the built-in network: what pods may send, and the rules of the node.
 //!
-//! No pod can speak for another one or for the gateway: see [`source_filter`](super::source_filter). Without a range of IPv6
-//! the protocol is off at the bridge, and the bridge plugin turns it off in the pods; with one, neither takes routes from
-//! router advertisements. The rules of the firewall are those of the node, not of the pod: they are checked for each pod, so that a deleted
-//! table is restored with the next one.
+//! No pod can speak for another one or for the gateway: see [`source_filter`]. Without a range of IPv6 the protocol is off at
+//! the bridge, and the bridge plugin turns it off in the pods; with one, neither takes routes from router advertisements.
+//!
+//! The rules of the firewall are those of the node, not of the pod: they are checked for each pod, so that a deleted table is
+//! restored with the next one.
 //!
 //! This type exists in process only. Nothing of a pod runs before the chain is through, so nothing passes before it is
 //! restricted.
