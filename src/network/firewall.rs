@@ -91,6 +91,12 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
+
+    /// The ports that lead to addresses of this family.
+    fn ports_of(self, ports: &[HostPort]) -> Vec<HostPort> {
+        let is_ours = |port: &&HostPort| Self::of(port.address) == self;
+        ports.iter().filter(is_ours).cloned().collect()
+    }
 }
 
 impl Installed {
@@ -197,11 +203,7 @@ impl Firewall {
         recorded: impl Fn() -> Result<Vec<HostPort>, NetworkError>,
     ) -> Result<(), NetworkError> {
         for family in [Family::V4, Family::V6] {
-            let ports: Vec<HostPort> = ports
-                .iter()
-                .filter(|port| Family::of(port.address) == family)
-                .cloned()
-                .collect();
+            let ports = family.ports_of(ports);
             if ports.is_empty() {
                 continue;
             }
@@ -248,11 +250,7 @@ impl Firewall {
     /// Closes host ports; missing ones and those of another pod are left alone.
     pub(super) fn close(&self, ports: &[HostPort]) -> Result<(), NetworkError> {
         for family in [Family::V4, Family::V6] {
-            let ports: Vec<HostPort> = ports
-                .iter()
-                .filter(|port| Family::of(port.address) == family)
-                .cloned()
-                .collect();
+            let ports = family.ports_of(ports);
             if ports.is_empty() {
                 continue;
             }

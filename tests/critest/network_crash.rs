@@ -1,11 +1,11 @@
 //! The daemon dies between the plugins of a network, and between an IPAM plugin and the one that delegated to it. In the end
 //! every address is given back and no interface is left.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use pausa::proto::v1;
 
+use crate::harness::cni::use_plugins;
 use crate::harness::daemon::Daemon;
 use crate::harness::{Node, eventually, on_crashing_node};
 
@@ -13,68 +13,53 @@ use crate::harness::{Node, eventually, on_crashing_node};
 const PLACES: [&str; 3] = ["before", "ipam", "after"];
 
 /// A plugin that kills the daemon if it is called with the command in the file `kill`, after its place. Only once.
-fn killer(node: &Node, place: &str, work: &str) {
-    let dir = node.dir().display();
-    let script = format!(
-        "#!/bin/sh
-dies() {{
-    test \"$(cat {dir}/kill 2> /dev/null)\" = \"{place} $CNI_COMMAND\" || return 0
-    rm {dir}/kill
+fn killer(node: &Node, place: &str, work: &str) -> String {
+    let kill = node.dir().join("kill").display().to_string();
+    format!(
+        "dies() {{
+    test \"$(cat {kill} 2> /dev/null)\" = \"{place} $CNI_COMMAND\" || return 0
+    rm {kill}
     kill -9 $PPID
     sleep 1
 }}
 {work}
 "
-    );
-    let plugin = node.dir().join("bin").join(place);
-    std::fs::write(&plugin, script).expect("a plugin");
-    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    )
 }
 
-/// Passes the result of the plugin before on.
-const PASS: &str = r#"config=$(cat)
-dies
-test "$CNI_COMMAND" != ADD || echo "$config" | sed 's/.*"prevResult":\({.*}\),"type".*/\1/'"#;
-
 async fn use_chain(node: &Node) {
-    let dir = node.dir();
-    let path = |name: &str| dir.join(name).display().to_string();
-    for name in ["net.d", "bin"] {
-        std::fs::create_dir(dir.join(name)).expect("a new directory");
-    }
-    killer(
-        node,
-        "before",
-        "cat > /dev/null\ndies\ntest \"$CNI_COMMAND\" != ADD || echo '{\"cniVersion\": \"1.0.0\"}'",
-    );
-    killer(
-        node,
-        "ipam",
-        "result=$(sed 's/\"type\":\"ipam\"/\"type\":\"host-local\"/' | /usr/lib/cni/host-local) || { echo \"$result\"; exit 1; }\n\
-         dies\necho \"$result\"",
-    );
-    killer(node, "after", PASS);
+    let scripts = [
+        (
+            "before",
+            "cat > /dev/null\ndies\ntest \"$CNI_COMMAND\" != ADD || echo '{\"cniVersion\": \"1.0.0\"}'",
+        ),
+        (
+            "ipam",
+            "result=$(sed 's/\"type\":\"ipam\"/\"type\":\"host-local\"/' | /usr/lib/cni/host-local) || \
+             { echo \"$result\"; exit 1; }\ndies\necho \"$result\"",
+        ),
+        // Passes the result of the plugin before on.
+        (
+            "after",
+            r#"config=$(cat)
+dies
+test "$CNI_COMMAND" != ADD || echo "$config" | sed 's/.*"prevResult":\({.*}\),"type".*/\1/'"#,
+        ),
+    ];
+    let scripts = scripts.map(|(place, work)| (place, killer(node, place, work)));
+    let scripts: Vec<(&str, &str)> = scripts
+        .iter()
+        .map(|(place, script)| (*place, script.as_str()))
+        .collect();
     let list = serde_json::json!({"cniVersion": "1.0.0", "name": "testnet", "plugins": [
         {"type": "before"},
         {"type": "bridge", "bridge": node.slot().bridge(), "isDefaultGateway": true, "ipam": {
-            "type": "ipam", "dataDir": dir.join("ipam"),
+            "type": "ipam", "dataDir": node.dir().join("ipam"),
             "ranges": [[{"subnet": format!("{}/24", node.slot().subnet())}]],
         }},
         {"type": "after"},
     ]});
-    std::fs::write(dir.join("net.d/10-test.conflist"), list.to_string()).expect("a configuration");
-    let config = std::fs::read_to_string(dir.join("config.toml")).expect("a configuration");
-    let config = config.replace("mode = \"bridge\"", "mode = \"cni\"");
-    let cni = format!(
-        "[cni]\nconf_dir = \"{}\"\nbin_dir = [\"{}\"]\ncache_dir = \"{}\"\n",
-        path("net.d"),
-        path("bin"),
-        path("cni")
-    );
-    std::fs::write(dir.join("config.toml"), config + &cni).expect("a configuration");
-    node.daemon(Daemon::terminate);
-    node.daemon(Daemon::restart);
-    node.until_it_answers().await;
+    use_plugins(node, &list.to_string(), &scripts).await;
 }
 
 /// Has the daemon killed in the middle of what `act` asks for, and starts it again.

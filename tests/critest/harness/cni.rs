@@ -1,4 +1,4 @@
-//! A node whose pods are connected by a CNI plugin.
+//! A node whose pods are connected by CNI plugins.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -7,16 +7,24 @@ use super::node::Node;
 
 /// Has the daemon, restarted, use a CNI plugin that is this shell script. Its directory is the node's.
 pub(crate) async fn use_plugin(node: &Node, script: &str) {
+    let script = format!("cd {}\n{script}", node.dir().display());
+    let list = r#"{"cniVersion": "1.0.0", "name": "testnet", "plugins": [{"type": "scripted"}]}"#;
+    use_plugins(node, list, &[("scripted", &script)]).await;
+}
+
+/// Has the daemon, restarted, use a configuration list with these plugins, which are shell scripts.
+pub(crate) async fn use_plugins(node: &Node, list: &str, scripts: &[(&str, &str)]) {
     let dir = node.dir();
     let path = |name: &str| dir.join(name).display().to_string();
     for name in ["net.d", "bin"] {
         std::fs::create_dir(dir.join(name)).expect("a new directory");
     }
-    let list = r#"{"cniVersion": "1.0.0", "name": "testnet", "plugins": [{"type": "scripted"}]}"#;
     std::fs::write(dir.join("net.d/10-test.conflist"), list).expect("a configuration");
-    let plugin = dir.join("bin/scripted");
-    std::fs::write(&plugin, format!("#!/bin/sh\ncd {}\n{script}", dir.display())).expect("a plugin");
-    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    for (name, script) in scripts {
+        let plugin = dir.join("bin").join(name);
+        std::fs::write(&plugin, format!("#!/bin/sh\n{script}")).expect("a plugin");
+        std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
     let config = std::fs::read_to_string(dir.join("config.toml")).expect("a configuration");
     let config = config.replace("mode = \"bridge\"", "mode = \"cni\"");
     let cni = format!(
