@@ -130,7 +130,7 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
         )?;
     }
     let port = wait_for_port(&mut host, &host_name, !config.disable_container_interface)?;
-    // The bridge takes the address of its first port, unless it has one of its own.
+    // A bridge of somebody else's may take the address of its first port.
     let bridge = bridge_by_name(&mut host, &config.bridge)?
         .ok_or_else(|| Failure::internal(format!("the bridge {} is gone", config.bridge)))?;
 
@@ -227,16 +227,21 @@ fn derived_mac(address: IpAddr) -> [u8; 6] {
     }
 }
 
-/// Creates the bridge if it is missing, with the hardware address `mac` if there is one.
+/// Creates the bridge if it is missing, with the hardware address `mac` or a random one.
 fn ensure_bridge(host: &mut Netlink, config: &Config, mac: Option<[u8; 6]>) -> Result<Link, Failure> {
     let name = config.bridge.as_str();
     let step = || failed(format!("cannot set the bridge {name} up"));
     let bridge = if let Some(bridge) = bridge_by_name(host, name)? {
         bridge
     } else {
+        // An address of its own, which does not change with every port.
+        let mac = match mac {
+            Some(mac) => mac,
+            None => interface::random_mac()?,
+        };
         let create = Request::CreateBridge {
             name,
-            mac,
+            mac: Some(mac),
             mtu: config.mtu(),
             vlan_filtering: config.has_vlans(),
         };

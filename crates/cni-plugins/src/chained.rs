@@ -30,6 +30,7 @@ impl Node {
         let mut netlink = Netlink::open().unwrap();
         let veth = Veth {
             name: HOST,
+            mac: None,
             master: None,
             peer_name: POD,
             peer_netns: pod.as_fd(),

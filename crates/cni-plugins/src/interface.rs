@@ -48,6 +48,7 @@ pub(crate) fn create(host: &mut Netlink, pair: Pair<'_>) -> Result<String, Failu
         let request = Request::CreateVeth(Veth {
             name: &name,
             master: pair.master,
+            mac: Some(random_mac()?),
             peer_name: pair.name,
             peer_netns: pair.netns,
             peer_mac: pair.mac,
@@ -76,9 +77,20 @@ pub(crate) fn create(host: &mut Netlink, pair: Pair<'_>) -> Result<String, Failu
 const PREFIX: &str = "veth";
 
 fn random_name() -> Result<String, Failure> {
-    let mut bytes = [0; 4];
+    Ok(format!("{PREFIX}{}", hex::encode(random::<4>()?)))
+}
+
+/// A locally administered hardware address. The kernel would choose one, too; but that one udev replaces some time later
+/// (`MACAddressPolicy` in systemd.link(5)), when the result of ADD has it already.
+pub(crate) fn random_mac() -> Result<[u8; 6], Failure> {
+    let [first, b, c, d, e, f] = random()?;
+    Ok([first & 0xfc | 0x02, b, c, d, e, f])
+}
+
+fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], Failure> {
+    let mut bytes = [0; LENGTH];
     getrandom(&mut bytes, GetRandomFlags::empty()).map_err(failed("getrandom failed"))?;
-    Ok(format!("{PREFIX}{}", hex::encode(bytes)))
+    Ok(bytes)
 }
 
 /// Whether a name may be one of [`random_name`].

@@ -306,7 +306,7 @@ impl Iptables {
         for ((at, _), answer) in asked.iter().zip(answers.rules) {
             let same = |listed: &Listed| {
                 let wanted = rules.get(*at);
-                wanted.is_some_and(|(_, _, new)| listed.expressions == new.expressions)
+                wanted.is_some_and(|(_, _, new)| listed.does(new))
             };
             if let (Some(listed), Some(slot)) = (answer.filter(same), found.get_mut(*at)) {
                 *slot = Some(listed.handle);
@@ -322,7 +322,7 @@ impl Iptables {
                 lists.insert(chain, netfilter.rules(self.chain(table, chain))?);
             }
             let list = lists.get(chain).map(Vec::as_slice).unwrap_or_default();
-            let listed = list.iter().find(|listed| listed.expressions == new.expressions);
+            let listed = list.iter().find(|listed| listed.does(new));
             *slot = listed.map(|listed| listed.handle);
             learned.extend(slot.map(|handle| (hint, handle)));
             wrong.push(hint);

@@ -78,6 +78,15 @@ pub(crate) fn tables() -> Vec<String> {
         if kind != "rule" {
             object.remove("comment");
         }
+        // Releases of iptables write the matches of a rule in different orders.
+        let of_iptables = matches!(object["family"].as_str(), Some("ip" | "ip6"));
+        if let Some(parts) = object
+            .get_mut("expr")
+            .and_then(Value::as_array_mut)
+            .filter(|_| of_iptables)
+        {
+            parts.sort_by_key(ToString::to_string);
+        }
         let key = format!(
             "nft {kind} {} {} {}",
             value["family"], value["table"], value["chain"]

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::change::NewRule;
 use crate::expression::{Expression, Verdict};
 
 /// `struct nlmsghdr`
@@ -45,6 +46,18 @@ impl Rule {
         })
     }
 
+    /// Whether it does the same as `rule`. Releases of iptables write the matches of a rule in different orders.
+    #[must_use]
+    pub fn does(&self, rule: &NewRule) -> bool {
+        let ours = steps(&self.expressions);
+        let mut theirs = steps(&rule.expressions);
+        let mut taken = |step: &&[Expression]| {
+            let at = theirs.iter().position(|other| other == step);
+            at.map(|at| theirs.swap_remove(at)).is_some()
+        };
+        ours.iter().all(&mut taken) && theirs.is_empty()
+    }
+
     /// The chain where it sends packets.
     #[must_use]
     pub fn target(&self) -> Option<&str> {
@@ -53,6 +66,23 @@ impl Rule {
             _ => None,
         }
     }
+}
+
+/// The expressions, divided into what stands for itself: something that is compared, with what loads it, or another one.
+fn steps(expressions: &[Expression]) -> Vec<&[Expression]> {
+    let loads = |expression: &Expression| {
+        matches!(
+            expression,
+            Expression::Payload { .. }
+                | Expression::Meta { .. }
+                | Expression::DestinationType
+                | Expression::Mask(_)
+                | Expression::Load { .. }
+        )
+    };
+    expressions
+        .split_inclusive(|expression| !loads(expression))
+        .collect()
 }
 
 /// What the first element of `NFT_MSG_NEWSETELEM` leads to; `None` for an element of a set, which leads nowhere.

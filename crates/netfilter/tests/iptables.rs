@@ -526,7 +526,12 @@ fn every_rule_is_one_that_iptables_would_write() {
             output(&mut iptables("-A"));
             let (theirs, text) = (netfilter.rules(at).unwrap(), saved(family, table, name));
             assert_eq!(theirs.len(), 1, "{arguments:?}");
-            assert_eq!(theirs[0].expressions, rendered.expressions, "{arguments:?}");
+            let wanted = &rendered.expressions;
+            assert!(
+                theirs[0].does(&rendered),
+                "{arguments:?}: {:?}, not {wanted:?}",
+                theirs[0]
+            );
             assert_eq!(text, [rule.to_string()]);
             // We find and delete what iptables wrote.
             let found = netfilter.look_up(&[at], &[(at, theirs[0].handle)]).unwrap();

@@ -303,7 +303,7 @@ fn veth_pair(veth: &Veth<'_>) -> LinkMessage {
         .push(LinkAttribute::NetNsFd(veth.peer_netns.as_raw_fd()));
     hardware(&mut peer, veth.peer_mac, veth.mtu);
     let mut link = up(named(veth.name));
-    hardware(&mut link, None, veth.mtu);
+    hardware(&mut link, veth.mac, veth.mtu);
     link.attributes.extend(veth.master.map(LinkAttribute::Controller));
     link.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),

@@ -171,6 +171,8 @@ pub struct Veth<'a> {
     pub name: &'a str,
     /// Bridge that the end on the host is attached to.
     pub master: Option<u32>,
+    /// Hardware address of the end on the host. A random one of the kernel's is changed by udev, when it gets to it.
+    pub mac: Option<[u8; 6]>,
     /// Name of the end in the pod.
     pub peer_name: &'a str,
     /// The pod's network namespace.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::node::{Node, Plugins};
 use super::snapshot::stable;
 use crate::reference::Netns;
+use crate::tables::plugin_has;
 
 fn host_local() -> Value {
     json!({"type": "host-local", "dataDir": "{dir}/ipam", "ranges": [[{"subnet": "10.61.0.0/24"}]],
@@ -135,7 +136,9 @@ fn a_promiscuous_bridge() {
 #[test]
 #[ignore = "needs root"]
 fn a_bridge_with_a_vlan() {
-    let config = bridge(&json!({"vlan": 100, "ipam": host_local()}));
+    // Older releases do as if this were set.
+    let preserve = !plugin_has("bridge", "preserveDefaultVlan");
+    let config = bridge(&json!({"vlan": 100, "preserveDefaultVlan": preserve, "ipam": host_local()}));
     let (mut ours, mut theirs) = (Node::new(&config), Node::new(&config));
     if theirs.add(Plugins::Binaries, "one", &Value::Null).is_err() {
         ours.add(Plugins::InProcess, "one", &Value::Null).unwrap_err();
@@ -143,7 +146,7 @@ fn a_bridge_with_a_vlan() {
     }
     compare(&config);
     compare(&bridge(
-        &json!({"vlan": 100, "isGateway": true, "ipam": host_local()}),
+        &json!({"vlan": 100, "preserveDefaultVlan": preserve, "isGateway": true, "ipam": host_local()}),
     ));
 }
 
