@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use pausa_cni::Command as CniCommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::reference::{Netns, binaries, call, run};
 pub(crate) use crate::reference::{in_new_netns, output};
@@ -78,13 +78,24 @@ pub(crate) fn tables() -> Vec<String> {
         if kind != "rule" {
             object.remove("comment");
         }
-        // Releases of iptables write the matches of a rule in different orders.
+        // Releases of iptables write the matches of a rule in different orders, and the protocol in different ways.
         let of_iptables = matches!(object["family"].as_str(), Some("ip" | "ip6"));
         if let Some(parts) = object
             .get_mut("expr")
             .and_then(Value::as_array_mut)
             .filter(|_| of_iptables)
         {
+            for part in &mut *parts {
+                let of_header = [
+                    json!({"payload": {"field": "protocol", "protocol": "ip"}}),
+                    json!({"payload": {"field": "nexthdr", "protocol": "ip6"}}),
+                ];
+                if let Some(left) = part.pointer_mut("/match/left")
+                    && of_header.contains(left)
+                {
+                    *left = json!({"meta": {"key": "l4proto"}});
+                }
+            }
             parts.sort_by_key(ToString::to_string);
         }
         let key = format!(

@@ -46,12 +46,13 @@ impl Rule {
         })
     }
 
-    /// Whether it does the same as `rule`. Releases of iptables write the matches of a rule in different orders.
+    /// Whether it does the same as `rule`. Releases of iptables write the matches of a rule in different orders, and the
+    /// protocol in different ways.
     #[must_use]
     pub fn does(&self, rule: &NewRule) -> bool {
         let ours = steps(&self.expressions);
         let mut theirs = steps(&rule.expressions);
-        let mut taken = |step: &&[Expression]| {
+        let mut taken = |step: &Vec<Expression>| {
             let at = theirs.iter().position(|other| other == step);
             at.map(|at| theirs.swap_remove(at)).is_some()
         };
@@ -69,7 +70,7 @@ impl Rule {
 }
 
 /// The expressions, divided into what stands for itself: something that is compared, with what loads it, or another one.
-fn steps(expressions: &[Expression]) -> Vec<&[Expression]> {
+fn steps(expressions: &[Expression]) -> Vec<Vec<Expression>> {
     let loads = |expression: &Expression| {
         matches!(
             expression,
@@ -80,10 +81,34 @@ fn steps(expressions: &[Expression]) -> Vec<&[Expression]> {
                 | Expression::Load { .. }
         )
     };
+    let step = |step: &[Expression]| match step {
+        [
+            PROTOCOL_OF_V4 | NEXT_HEADER_OF_V6,
+            compare @ Expression::Compare { .. },
+        ] => {
+            vec![Expression::Meta { key: L4_PROTOCOL }, compare.clone()]
+        }
+        other => other.to_vec(),
+    };
     expressions
         .split_inclusive(|expression| !loads(expression))
+        .map(step)
         .collect()
 }
+
+/// `NFT_META_L4PROTO`
+const L4_PROTOCOL: u32 = 16;
+/// The field of the network header.
+const PROTOCOL_OF_V4: Expression = Expression::Payload {
+    base: 1,
+    offset: 9,
+    length: 1,
+};
+const NEXT_HEADER_OF_V6: Expression = Expression::Payload {
+    base: 1,
+    offset: 6,
+    length: 1,
+};
 
 /// What the first element of `NFT_MSG_NEWSETELEM` leads to; `None` for an element of a set, which leads nowhere.
 pub(crate) fn data_of_element(payload: &[u8]) -> Option<Vec<u8>> {

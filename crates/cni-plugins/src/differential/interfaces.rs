@@ -53,7 +53,14 @@ pub(super) fn compare(config: &Value) {
     for pod in ["one", "two"] {
         ours.check(Plugins::InProcess, pod, &none).unwrap();
         ours.check(Plugins::Binaries, pod, &none).unwrap();
-        theirs.check(Plugins::InProcess, pod, &none).unwrap();
+        // The hardware address of a bridge that has no address of its own follows its ports, which the binary minds, too.
+        let by_binaries = theirs.check(Plugins::Binaries, pod, &none);
+        let in_process = theirs.check(Plugins::InProcess, pod, &none);
+        assert_eq!(
+            in_process.is_ok(),
+            by_binaries.is_ok(),
+            "{in_process:?}, {by_binaries:?}"
+        );
     }
     for pod in ["one", "two"] {
         ours.del(Plugins::Binaries, pod).unwrap();

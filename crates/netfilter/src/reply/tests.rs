@@ -60,3 +60,49 @@ fn the_data_of_an_element_are_found() {
     assert_eq!(data_of_element(&of_map), Some(vec![10, 0, 0, 5]));
     assert_eq!(data_of_element(&answer(&key)), None, "of a set");
 }
+
+/// Releases of iptables differ in the order of matches and in how they look at the protocol.
+#[test]
+fn a_rule_is_known_in_every_form() {
+    let compare = |value: &[u8]| Expression::Compare {
+        negated: false,
+        value: value.to_vec(),
+    };
+    let source = [
+        Expression::Payload {
+            base: 1,
+            offset: 12,
+            length: 4,
+        },
+        compare(&[10, 0, 0, 1]),
+    ];
+    let protocol = |value: u8| [Expression::Meta { key: 16 }, compare(&[value])];
+    let in_header = [PROTOCOL_OF_V4, compare(&[6])];
+    let end = [Expression::Counter, Expression::Verdict(Verdict::Accept)];
+    let expressions = |parts: [&[Expression]; 3]| parts.concat();
+    let rule = NewRule {
+        expressions: expressions([&source, &protocol(6), &end]),
+        comment: None,
+        compat: None,
+    };
+    let listed = |expressions| Rule {
+        handle: 1,
+        expressions,
+        comment: None,
+    };
+    for same in [
+        [&source[..], &protocol(6), &end],
+        [&protocol(6), &source, &end],
+        [&in_header, &source, &end],
+    ] {
+        assert!(listed(expressions(same)).does(&rule), "{same:?}");
+    }
+    for other in [
+        [&source[..], &protocol(17), &end],
+        [&source, &end, &[]],
+        [&source, &source, &end],
+        [&protocol(6), &protocol(6), &end],
+    ] {
+        assert!(!listed(expressions(other)).does(&rule), "{other:?}");
+    }
+}
