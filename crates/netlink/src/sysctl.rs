@@ -4,8 +4,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+
+/// Of a value that is exchanged, only so many bytes are looked at.
+const LONGEST: usize = 256;
 
 /// The value of a sysctl, such as `ipv4/ip_forward`, without the end of its line.
 ///
@@ -32,9 +36,26 @@ pub fn write(path: &str, value: &str) -> io::Result<()> {
 /// # Errors
 /// As [`read`], and what the kernel says to the value.
 pub fn exchange(path: &str, value: &str) -> io::Result<String> {
-    let before = read(path)?;
+    let file = match open(path, OFlags::RDWR) {
+        // It may have the value all the same.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            let before = read(path)?;
+            return if before == value { Ok(before) } else { Err(error) };
+        }
+        file => file?,
+    };
+    let mut content = [0; LONGEST];
+    let length = file.read_at(&mut content, 0)?;
+    let before = String::from_utf8_lossy(content.get(..length).unwrap_or_default());
+    let before = before.trim_end().to_owned();
     if before != value {
-        write(path, value)?;
+        // A single pwrite(2): the kernel accepts a value only as a whole.
+        file.write_all_at(value.as_bytes(), 0)?;
     }
     Ok(before)
 }

@@ -353,3 +353,27 @@ fn a_neighbour_that_does_not_answer_has_failed() {
         .collect();
     assert_eq!(failed, [(index, ip("10.9.0.7"), true)]);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_sysctl_is_exchanged() {
+    use pausa_netlink::sysctl;
+    let exchange = || {
+        let notify = "ipv4/conf/lo/arp_notify";
+        assert_eq!(sysctl::exchange(notify, "1").unwrap(), "0");
+        assert_eq!(sysctl::exchange(notify, "1").unwrap(), "1");
+        assert_eq!(sysctl::read(notify).unwrap(), "1");
+        // A shorter value after a longer one.
+        let range = "ipv4/ip_local_port_range";
+        sysctl::exchange(range, "20000\t30001").unwrap();
+        assert_eq!(sysctl::exchange(range, "2000\t3001").unwrap(), "20000\t30001");
+        assert_eq!(sysctl::read(range).unwrap(), "2000\t3001");
+        for missing in ["ipv4/conf/none/arp_notify", "ipv4/conf/lo/none"] {
+            let error = sysctl::exchange(missing, "1").unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{missing}");
+        }
+        // Outside of the directory.
+        sysctl::exchange("../kernel/panic", "0").unwrap_err();
+    };
+    in_netns(netns().as_fd(), exchange).unwrap();
+}
