@@ -460,14 +460,9 @@ impl Inner {
         } else {
             OpenedBy::Pausa
         };
-        let mut of_host = result
-            .interfaces
-            .iter()
-            .filter(|interface| interface.sandbox.is_empty());
         let host_end = match self.source {
-            Source::BuiltIn(_) => of_host
-                .find(|interface| interface.name != network.name())
-                .cloned(),
+            // The network is named after its bridge.
+            Source::BuiltIn(_) => isolation::host_end(network.name(), result).cloned(),
             Source::Directory(_) => None,
         };
         let (host_ports, pod) = (Arc::clone(&self.host_ports), pod.clone());

@@ -82,7 +82,8 @@ impl Isolation {
         let config = parse(&call.config)?;
         let result = AddResult::from_value(&config.previous).map_err(failed("cannot read prevResult"))?;
         let missing = |what: &str| Failure::internal(format!("prevResult has no {what}"));
-        let host_end = host_end(&config, &result).ok_or_else(|| missing("end of a veth pair on the host"))?;
+        let host_end =
+            host_end(&config.bridge, &result).ok_or_else(|| missing("end of a veth pair on the host"))?;
         let pod_end = result
             .interfaces
             .iter()
@@ -151,9 +152,8 @@ impl Isolation {
         if self.bridge.swap(index, Ordering::Relaxed) == index {
             return Ok(());
         }
-        // Advertisements stay refused if somebody turns IPv6 on again. The host's ends of the pairs need nothing: a port of
-        // a bridge keeps no frame for itself.
-        sysctl::set(&format!("ipv6/conf/{name}/accept_ra"), "0", WITH_IPV6);
+        // The bridge plugin has refused advertisements, which holds if somebody turns IPv6 on again. The host's ends of the
+        // pairs need nothing: a port of a bridge keeps no frame for itself.
         sysctl::set(&format!("ipv6/conf/{name}/accept_redirects"), "0", WITH_IPV6);
         if !with_v6 {
             sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1", WITH_IPV6);
@@ -165,13 +165,13 @@ impl Isolation {
     }
 
     fn attach_again(&self, host: &mut Netlink, config: &Config, bridge: u32) -> Result<(), Failure> {
-        let step = || failed("cannot attach running pods to a new bridge");
-        let entries = self.cache.entries().map_err(step())?;
+        let step = "cannot attach running pods to a new bridge";
+        let entries = self.cache.entries().map_err(failed(step))?;
         let ours = entries.iter().filter(|entry| entry.network_name == config.name);
         let names: BTreeSet<String> = ours
             .filter_map(|entry| {
                 let result = AddResult::from_value(entry.result.as_ref()?).ok()?;
-                host_end(config, &result).map(|interface| interface.name.clone())
+                host_end(&config.bridge, &result).map(|interface| interface.name.clone())
             })
             .collect();
         if names.is_empty() {
@@ -191,7 +191,7 @@ impl Isolation {
         match host.execute(&requests) {
             // One of the pods was deleted meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            outcome => outcome.map_err(failed("cannot attach running pods to a new bridge")),
+            outcome => outcome.map_err(failed(step)),
         }
     }
 
@@ -200,7 +200,8 @@ impl Isolation {
         let Ok(result) = AddResult::from_value(&config.previous) else {
             return Ok(());
         };
-        let (Some(Ok(filter)), Some(host_end)) = (self.filter.get(), host_end(&config, &result)) else {
+        let (Some(Ok(filter)), Some(host_end)) = (self.filter.get(), host_end(&config.bridge, &result))
+        else {
             return Ok(());
         };
         let host = Netlink::open().map_err(failed("cannot open a netlink socket"))?;
@@ -218,16 +219,16 @@ impl Isolation {
 }
 
 /// The end of the pod's pair on the host, which is a port of the bridge.
-fn host_end<'a>(config: &Config, result: &'a AddResult) -> Option<&'a Interface> {
+pub(super) fn host_end<'a>(bridge: &str, result: &'a AddResult) -> Option<&'a Interface> {
     let mut of_host = result
         .interfaces
         .iter()
         .filter(|interface| interface.sandbox.is_empty());
-    of_host.find(|interface| interface.name != config.bridge)
+    of_host.find(|interface| interface.name != bridge)
 }
 
 fn parse(config: &Map<String, Value>) -> Result<Config, Failure> {
-    Config::deserialize(Value::Object(config.clone())).map_err(failed("cannot read the configuration"))
+    Config::deserialize(config).map_err(failed("cannot read the configuration"))
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {
