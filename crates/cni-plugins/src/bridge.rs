@@ -148,21 +148,21 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
 
 /// Sets the sysctls of the pod's interface, before it is up. Runs in the pod's network namespace.
 fn set_up_protocols(call: &Call, config: &Config, result: &AddResult) {
-    let set = |protocol: &str, key: &str, value: &str| {
-        interface::try_set(&format!("{protocol}/conf/{}/{key}", call.if_name), value);
+    let set = |key: &str, value: &str| {
+        interface::try_set(&format!("ipv6/conf/{}/{key}", call.if_name), value);
     };
     if config.enabledad {
-        set("ipv6", "enhanced_dad", "1");
+        set("enhanced_dad", "1");
     }
-    set("ipv6", "accept_dad", if config.enabledad { "1" } else { "0" });
+    set("accept_dad", if config.enabledad { "1" } else { "0" });
     if !config.exclusive {
         return;
     }
     if result.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
-        set("ipv6", "accept_ra", "0");
-        set("ipv6", "accept_redirects", "0");
+        set("accept_ra", "0");
+        set("accept_redirects", "0");
     } else {
-        set("ipv6", "disable_ipv6", "1");
+        set("disable_ipv6", "1");
     }
 }
 

@@ -98,8 +98,7 @@ impl Netfilter {
     }
 
     /// Makes all changes in one transaction, or none, and returns the handles of the new rules that are to be
-    /// echoed, in their order. With a
-    /// `generation`, only if nothing has changed since then.
+    /// echoed, in their order. With a `generation`, only if nothing has changed since then.
     ///
     /// # Errors
     /// The error of the first refused change; [`ErrorKind::Changed`] if the generation is another.
