@@ -20,7 +20,7 @@ use pausa_netfilter::{Family, Place};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::common::{configuration, parse, previous};
+use crate::common::{chained, configuration, parse, previous, result_of_add};
 use crate::iptables::{Iptables, Wanted};
 
 const FILTER: &str = "filter";
@@ -125,8 +125,7 @@ fn firewalld_runs(pid_file: &Path) -> bool {
 }
 
 fn add(call: &Call, config: &Config) -> Result<Value, Failure> {
-    let (result, value) =
-        previous(call)?.ok_or_else(|| Failure::internal("firewall is not behind another plugin"))?;
+    let (result, value) = chained(call)?;
     let bridge = match config.ingress_policy {
         IngressPolicy::Open => None,
         _ => Some(bridge_of(&result)?),
@@ -146,7 +145,7 @@ fn add(call: &Call, config: &Config) -> Result<Value, Failure> {
 }
 
 fn check(call: &Call, config: &Config) -> Result<(), Failure> {
-    let (result, _) = previous(call)?.ok_or_else(|| Failure::internal("prevResult is missing"))?;
+    let result = result_of_add(call)?;
     for (family, nets) in families(&result) {
         let rules = chains(config).into_iter().filter_map(|wanted| match wanted {
             Wanted::Rule(chain, rule, _) => Some((chain, rule)),

@@ -6,7 +6,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use pausa_netlink::{
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::common::{chain, failed, netns_if_any, previous};
+use crate::common::{chain, failed, netlink, netlink_of_pod, netns_if_any, previous};
 
 /// How often another name is tried for the host's end.
 const ATTEMPTS: u32 = 10;
@@ -148,7 +148,7 @@ pub(crate) fn find(netlink: &mut Netlink, name: &str) -> Result<Link, Failure> {
     netlink
         .link_by_name(name)
         .map_err(failed(format!("cannot look {name} up")))?
-        .ok_or_else(|| Failure::internal(format!("{name} is gone")))
+        .ok_or_else(|| Failure::internal(format!("there is no interface {name}")))
 }
 
 /// An interface of the host in a result.
@@ -222,12 +222,11 @@ pub(crate) fn delete(call: &Call) -> Result<BTreeSet<IpNet>, Failure> {
             .iter()
             .filter(|interface| interface.sandbox.is_empty() && is_random(&interface.name));
         if let Some(host_end) = host_ends.next() {
-            let host = Netlink::open().map_err(step())?;
-            host.delete_link(&host_end.name).map_err(step())?;
+            netlink()?.delete_link(&host_end.name).map_err(step())?;
         }
         return Ok(addresses);
     };
-    let mut pod = Netlink::open_in(netns.as_fd()).map_err(step())?;
+    let mut pod = netlink_of_pod(netns)?;
     let Some(index) = pod.index_of(&call.if_name).map_err(step())? else {
         return Ok(addresses);
     };
@@ -263,10 +262,7 @@ pub(crate) fn of_result<'a>(call: &Call, result: &'a AddResult) -> Result<&'a In
 /// Checks the pod's end of a pair against the result, in the pod's network namespace, and returns it.
 pub(crate) fn check(pod: &mut Netlink, wanted: &Interface, result: &AddResult) -> Result<Link, Failure> {
     let step = || failed(format!("cannot look {} up", wanted.name));
-    let link = pod
-        .link_by_name(&wanted.name)
-        .map_err(step())?
-        .ok_or_else(|| Failure::internal(format!("the pod has no interface {}", wanted.name)))?;
+    let link = find(pod, &wanted.name)?;
     if link.kind != "veth" {
         return Err(Failure::internal(format!(
             "{} is of kind {:?}, not one end of a veth pair",

@@ -22,7 +22,7 @@ use pausa_netlink::{Netlink, sysctl};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::common::{chain, configuration, failed, parse, previous};
+use crate::common::{chain, chained, configuration, failed, network, parse, result_of_add};
 use crate::iptables::{Iptables, Wanted};
 use crate::kernel::{hint, remember};
 use crate::masquerade::{Backend, chain_name};
@@ -195,16 +195,8 @@ impl InProcess for Portmap {
     }
 }
 
-fn name(call: &Call) -> &str {
-    call.config
-        .get("name")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-}
-
 fn add(call: &Call, config: &Config, backend: Backend) -> Result<Value, Failure> {
-    let (result, value) =
-        previous(call)?.ok_or_else(|| Failure::internal("portmap is not behind another plugin"))?;
+    let (result, value) = chained(call)?;
     if config.mappings().is_empty() {
         return Ok(value.clone());
     }
@@ -224,7 +216,7 @@ fn add(call: &Call, config: &Config, backend: Backend) -> Result<Value, Failure>
 }
 
 fn check(call: &Call, config: &Config, backend: Backend) -> Result<(), Failure> {
-    let (result, _) = previous(call)?.ok_or_else(|| Failure::internal("prevResult is missing"))?;
+    let result = result_of_add(call)?;
     if config.mappings().is_empty() {
         return Ok(());
     }
@@ -243,8 +235,8 @@ fn del(call: &Call, config: &Config, backend: Backend) -> Result<(), Failure> {
     let id = &call.container_id;
     if backend == Backend::Iptables {
         let (own, old) = (
-            chain_name("DN-", name(call), id),
-            chain_name("SN-", name(call), id),
+            chain_name("DN-", network(call), id),
+            chain_name("SN-", network(call), id),
         );
         return [Family::V4, Family::V6]
             .into_iter()
@@ -279,7 +271,7 @@ fn wishes<'a>(call: &'a Call, config: &'a Config, result: &AddResult) -> Vec<Wis
     ];
     let wish = |net| Wish {
         config,
-        network: name(call),
+        network: network(call),
         container_id: &call.container_id,
         net,
     };

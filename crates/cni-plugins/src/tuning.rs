@@ -31,7 +31,7 @@ use crate::common::{
     arguments, chain, chained, configuration, failed, in_pod, invalid, netlink, netns, netns_if_any, parse,
     read_if_any,
 };
-use crate::interface::{mac_text, parse_mac};
+use crate::interface::{find, mac_text, parse_mac};
 
 const DATA_DIR: &str = "/run/cni/tuning";
 /// Regular expressions, one a line. A sysctl that none of them matches somewhere is refused. Without the file, all of `net`
@@ -259,13 +259,6 @@ fn sysctl_path(key: &str, interface: &str) -> Result<String, Failure> {
     Ok(below.join("/"))
 }
 
-fn link(netlink: &mut Netlink, name: &str) -> Result<Link, Failure> {
-    netlink
-        .link_by_name(name)
-        .map_err(failed(format!("cannot look {name} up in the pod")))?
-        .ok_or_else(|| Failure::internal(format!("the pod has no interface {name}")))
-}
-
 /// What a link has of what `change` changes.
 fn current(link: &Link, change: &LinkChange) -> LinkChange {
     LinkChange {
@@ -318,7 +311,7 @@ fn apply(call: &Call, settings: &Settings, backup_path: &Path) -> Result<(), Fai
         return Ok(());
     }
     let mut netlink = netlink()?;
-    let link = link(&mut netlink, &call.if_name)?;
+    let link = find(&mut netlink, &call.if_name)?;
     let before = current(&link, &change);
     Backup::of(&before).save(backup_path)?;
     let index = link.index;
@@ -338,7 +331,7 @@ fn check(call: &Call) -> Result<(), Failure> {
     chained(call)?;
     in_pod(netns(call)?.as_fd(), || {
         check_sysctls(&settings.sysctls, &call.if_name)?;
-        check_link(&link(&mut netlink()?, &call.if_name)?, &settings.link)
+        check_link(&find(&mut netlink()?, &call.if_name)?, &settings.link)
     })
 }
 
