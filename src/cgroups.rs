@@ -617,9 +617,9 @@ fn try_make(root: &Root, path: &CgroupPath, v2: bool) -> Result<Option<Member>, 
     let Some(dir) = parent.open(&path.name)? else {
         return Ok(None);
     };
-    if cpuset && !inherit_cpuset(&parent, &dir)? {
+    if cpuset && !inherit_cpuset(&root.dir, &parent, &dir)? {
         fill_parents(&root.dir, path)?;
-        inherit_cpuset(&parent, &dir)?;
+        inherit_cpuset(&root.dir, &parent, &dir)?;
     }
     Ok(Some(Member {
         controllers: root.controllers.clone(),
@@ -640,7 +640,7 @@ fn make_parents(root: &Dir, path: &CgroupPath, cpuset: bool) -> Result<Option<Di
             return Ok(None);
         };
         if cpuset {
-            inherit_cpuset(&here, &next)?;
+            inherit_cpuset(root, &here, &next)?;
         }
         here = next;
     }
@@ -656,14 +656,18 @@ fn vanished(error: &CgroupError) -> bool {
 }
 
 /// Copies CPUs and memory nodes where the child has none; false if the parent has none either.
-fn inherit_cpuset(parent: &Dir, child: &Dir) -> Result<bool, CgroupError> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
+fn inherit_cpuset(root: &Dir, parent: &Dir, child: &Dir) -> Result<bool, CgroupError> {
+    const CPUS: &str = "cpuset.cpus";
+    for file in [CPUS, "cpuset.mems"] {
         if child.read(file)?.is_some_and(|value| !value.is_empty()) {
             continue;
         }
         let value = parent.read(file)?.unwrap_or_default();
         if value.is_empty() {
             return Ok(false);
+        }
+        if file == CPUS {
+            leave_balancing_to_root(root, child);
         }
         child.write(file, &value).map_err(|source| CgroupError::System {
             call: "write",
@@ -672,6 +676,18 @@ fn inherit_cpuset(parent: &Dir, child: &Dir) -> Result<bool, CgroupError> {
         })?;
     }
     Ok(true)
+}
+
+/// Turns off load balancing for a new cpuset of v1, where that of the root covers all CPUs anyway.
+///
+/// Otherwise the kernel computes the scheduling domains of the node anew, with all cpusets that there are, each time that
+/// this one gets CPUs or is removed (`Documentation/admin-guide/cgroup-v1/cpusets.rst`, section 1.7). A failure costs only
+/// time.
+fn leave_balancing_to_root(root: &Dir, child: &Dir) {
+    const BALANCE: &str = "cpuset.sched_load_balance";
+    if matches!(root.read(BALANCE), Ok(Some(value)) if value == "1") {
+        child.write(BALANCE, "0").ok();
+    }
 }
 
 /// Nothing can run in a parent without CPUs, so it gets those of its own parent.
@@ -683,7 +699,7 @@ fn fill_parents(root: &Dir, path: &CgroupPath) -> Result<(), CgroupError> {
         let Some(next) = here.open(name)? else {
             return Ok(());
         };
-        inherit_cpuset(&here, &next)?;
+        inherit_cpuset(root, &here, &next)?;
         here = next;
     }
     Ok(())

@@ -122,6 +122,8 @@ fn v1_limits_are_what_cri_said() {
     assert_eq!(ground.read("cpu", "c", "cpu.shares"), "2\n");
     assert_eq!(ground.read("memory", "c", "memory.limit_in_bytes"), "67108864\n");
     assert_ne!(ground.read("cpuset", "c", "cpuset.cpus"), "\n");
+    // The kernel would compute all scheduling domains anew for each container.
+    assert_eq!(ground.read("cpuset", "c", "cpuset.sched_load_balance"), "0\n");
     let group = ground.root("pids").join(&ground.parent[1..]).join("c");
     fs::write(group.join("pids.max"), "100").unwrap();
     let stats = cgroup.stats().unwrap();

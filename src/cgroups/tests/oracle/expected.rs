@@ -52,6 +52,14 @@ pub(super) const EXPECTED: &[Expected] = &[
         when: is_v1,
         why: "libcgroups lets every container use /dev/net/tun, runc no longer does (1.2)",
     },
+    Expected {
+        cases: &["*"],
+        file: "cpuset/*/cpuset.sched_load_balance",
+        ours: "0",
+        theirs: "1",
+        when: is_v1,
+        why: "the balancing of the root covers all CPUs; that of each cpuset makes the kernel compute the node's scheduling domains anew",
+    },
     outcome(
         &["hugepages"],
         "done",
