@@ -197,10 +197,6 @@ impl Cgroups {
         CgroupPath::new(self.driver, parent, &name)
     }
 
-    fn is_pids_of_v1(root: &Root) -> bool {
-        root.controllers.iter().any(|name| name == "pids")
-    }
-
     /// Creates a cgroup with a container's limits and the device rules of the spec, in order. Without rules those of
     /// the parent apply. An existing cgroup gets the limits and rules.
     ///
@@ -271,30 +267,39 @@ impl Cgroups {
     /// Creates the cgroups of a pod's monitor, without limits of their own.
     ///
     /// On v1 the monitor is outside of its pod in the hierarchy of pids: a process is made where its parent is, so inside of
-    /// the pod the monitor could make none when the pod is at its limit. On v2 it says where.
+    /// the pod the monitor could make none when the pod is at its limit. On v2 it says where. In v1's hierarchy of memory the
+    /// monitor is in the pod's cgroup itself, if the pod has one: to remove a cgroup there, the kernel goes through all file
+    /// systems that are mounted.
     ///
     /// # Errors
     /// As [`Self::create`].
     pub fn create_for_monitor(&self, cgroup_parent: &str, pod_id: &str) -> Result<Vec<Cgroup>, CgroupError> {
         let inside = self.monitor_path(cgroup_parent, pod_id)?;
-        let mut made = vec![self.create_in(&inside, &[], &[], |root| !Self::is_pids_of_v1(root))?];
-        if !self.layout.is_v2() {
-            let outside = self.monitor_path("", pod_id)?;
-            match self.create_in(&outside, &[], &[], Self::is_pids_of_v1) {
-                Ok(cgroup) => made.push(cgroup),
-                Err(error) => {
-                    self.remove(&inside).unwrap_or_else(|leftover| {
-                        let error = chain(&leftover);
-                        tracing::warn!(
-                            error,
-                            "cannot remove the cgroup of a monitor that was not started"
-                        );
-                    });
-                    return Err(error);
-                }
-            }
+        if self.layout.is_v2() {
+            return Ok(vec![self.create_in(&inside, &[], &[], |_| true)?]);
         }
-        Ok(made)
+        let pod = inside.parent().filter(|_| !cgroup_parent.is_empty());
+        let in_pod = |root: &Root| pod.is_some() && root.serves("memory");
+        let own = |root: &Root| !root.serves("pids") && !in_pod(root);
+        let mut made = vec![self.create_in(&inside, &[], &[], own)?];
+        let rest = || {
+            let outside = self.monitor_path("", pod_id)?;
+            made.push(self.create_in(&outside, &[], &[], |root| root.serves("pids"))?);
+            if let Some(pod) = &pod {
+                made.push(self.create_in(pod, &[], &[], in_pod)?);
+            }
+            Ok(made)
+        };
+        rest().inspect_err(|_| {
+            self.remove_of_monitor(cgroup_parent, pod_id)
+                .unwrap_or_else(|leftover| {
+                    let error = chain(&leftover);
+                    tracing::warn!(
+                        error,
+                        "cannot remove the cgroup of a monitor that was not started"
+                    );
+                });
+        })
     }
 
     /// Removes the cgroups of a pod's monitor, and what a daemon that died left of [`Self::create_birth`]. Missing ones count
@@ -332,7 +337,7 @@ impl Cgroups {
         let path = self.births(pod_id)?.below(exec_id);
         let settings = settings::of_birth(self.layout.is_v2());
         match self.layout {
-            Layout::V1 { .. } => self.create_in(&path, &settings, &[], Self::is_pids_of_v1),
+            Layout::V1 { .. } => self.create_in(&path, &settings, &[], |root| root.serves("pids")),
             Layout::V2 { .. } => self.create_in(&path, &settings, devices, |_| true),
         }
     }
