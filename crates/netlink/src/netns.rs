@@ -14,6 +14,7 @@ use rustix::fs::fstatfs;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::Error;
+use crate::sysctl;
 
 /// Opens a namespace by its path. None if there is no file, or a file that is no longer the mount point of a namespace: who
 /// was killed between unmounting and removing it leaves one.
@@ -41,6 +42,7 @@ pub fn in_netns<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send)
     let enter_and_work = || {
         move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
             .map_err(|errno| Error::Setns { source: errno.into() })?;
+        sysctl::use_own_procfs();
         Ok(work())
     };
     thread::scope(|scope| {

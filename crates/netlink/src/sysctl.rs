@@ -2,11 +2,14 @@
 //!
 //! Names of interfaces are part of the path: it is resolved beneath `/proc/sys/net`, without symbolic links.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 
 /// Of a value that is exchanged, only so many bytes are looked at.
 const LONGEST: usize = 256;
@@ -60,14 +63,47 @@ pub fn exchange(path: &str, value: &str) -> io::Result<String> {
     Ok(before)
 }
 
+/// Where a thread looks up sysctls.
+enum Procfs {
+    /// `/proc`, as everybody.
+    Shared,
+    /// In one of its own, which is not made yet.
+    Wanted,
+    /// `sys/net` of its own.
+    Own(OwnedFd),
+}
+
+thread_local! {
+    static PROCFS: RefCell<Procfs> = const { RefCell::new(Procfs::Shared) };
+}
+
+/// Makes this thread, which is in another network namespace than the others, look sysctls up in a procfs of its own
+/// ([`pausa_sys::new_procfs`]).
+pub(crate) fn use_own_procfs() {
+    PROCFS.set(Procfs::Wanted);
+}
+
+/// `/proc/sys/net`
+fn with_base<T>(act: impl FnOnce(&OwnedFd) -> Result<T, Errno>) -> Result<T, Errno> {
+    PROCFS.with_borrow_mut(|procfs| {
+        if matches!(procfs, Procfs::Wanted) {
+            let own = pausa_sys::new_procfs().and_then(|own| directory(own.as_fd(), "sys/net"));
+            *procfs = own.map_or(Procfs::Shared, Procfs::Own);
+        }
+        match procfs {
+            Procfs::Own(base) => act(base),
+            Procfs::Shared | Procfs::Wanted => act(&directory(CWD, "/proc/sys/net")?),
+        }
+    })
+}
+
+fn directory(at: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(at, path, flags, Mode::empty())
+}
+
 fn open(path: &str, flags: OFlags) -> io::Result<File> {
-    let base = openat(
-        CWD,
-        "/proc/sys/net",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let file = openat2(&base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-    Ok(File::from(file))
+    let file = with_base(|base| openat2(base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve));
+    Ok(File::from(file?))
 }

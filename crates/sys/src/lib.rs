@@ -42,7 +42,7 @@ pub use exec::{ArgumentVector, execve};
 pub use fd::{close_all_but, close_from, close_others};
 pub use file_writer::{FileWriter, Written};
 pub use keyring::new_session_keyring;
-pub use mount::{MountAttributes, map_mount_ids, mount_setattr};
+pub use mount::{MountAttributes, map_mount_ids, mount_setattr, new_procfs};
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;

@@ -1,9 +1,11 @@
-//! mount_setattr(2), kernel 5.12.
+//! mount_setattr(2), kernel 5.12, and a procfs of one's own.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsmount, fsopen,
+};
 
 use crate::syscall::check;
 
@@ -80,4 +82,20 @@ fn set(mount: BorrowedFd<'_>, flags: i32, raw: &libc::mount_attr) -> Result<(), 
         )
     };
     check(result).map(drop)
+}
+
+/// Makes a procfs of the caller's PID namespace that is mounted nowhere and ends with the descriptor.
+///
+/// To look up a sysctl of a network namespace in the `/proc` that all share, the kernel goes through what it remembers of the
+/// same name in every other one.
+///
+/// # Errors
+/// The errno of fsopen(2), fsconfig(2) or fsmount(2): EPERM if the mount namespace belongs to another user namespace.
+pub fn new_procfs() -> Result<OwnedFd, Errno> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
