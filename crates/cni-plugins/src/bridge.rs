@@ -108,7 +108,12 @@ fn attach(call: &Call, config: &Config, addresses: Option<AddResult>) -> Result<
         Ok((host_name, link))
     };
     let (host_name, pod) = in_pod(netns.as_fd(), make)?;
-    interface::ignore_advertisements(&host_name);
+    if config.exclusive {
+        // With routes of IPv6 for each port, the kernel would go through those of all ports whenever one is deleted.
+        interface::turn_ipv6_off(&host_name);
+    } else {
+        interface::ignore_advertisements(&host_name);
+    }
     if config.macspoofchk {
         let mac = pod
             .mac

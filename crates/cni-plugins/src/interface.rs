@@ -362,6 +362,11 @@ pub(crate) fn ignore_advertisements(name: &str) {
     try_set(&format!("ipv6/conf/{name}/accept_ra"), "0");
 }
 
+/// For an interface that only bridges.
+pub(crate) fn turn_ipv6_off(name: &str) {
+    try_set(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
+}
+
 /// `02:42:…`
 pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
