@@ -1,5 +1,6 @@
 //! Builds the modules of the daemon from its configuration.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         network: network::Network::new(network_config(config)),
         streaming: streaming.context("cannot start the streaming server")?,
         monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
+        base_mounts: base_mounts().context("cannot make the mount namespace that containers begin with")?,
         host,
         selinux: SeLinux::open(config.enable_selinux),
         apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
@@ -95,6 +97,13 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         "recovery finished"
     );
     Ok(pods)
+}
+
+/// On a thread of its own, which parts with the root and working directory of the others.
+fn base_mounts() -> anyhow::Result<OwnedFd> {
+    let made = std::thread::spawn(pausa_sys::base_mounts).join();
+    made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        .map_err(Into::into)
 }
 
 /// A limit that cannot be enforced makes every container fail: better to know at once.

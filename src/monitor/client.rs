@@ -254,7 +254,7 @@ impl Monitor {
             .await
     }
 
-    /// Makes the pod whose directory this is.
+    /// Makes the pod whose directory this is. The mount namespaces of its processes become copies of `base_mounts`.
     ///
     /// # Errors
     /// As [`Self::request`]; the monitor can then only be shut down.
@@ -262,15 +262,21 @@ impl Monitor {
         &self,
         plan: PodPlan,
         pod_dir: &Path,
+        base_mounts: &OwnedFd,
         tasks: Vec<OwnedFd>,
     ) -> Result<(), MonitorError> {
+        let failed = |call| {
+            let pod = plan.pod.clone();
+            move |source| MonitorError::Start { pod, call, source }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(pod_dir, flags, Mode::empty()).map_err(|errno| MonitorError::Start {
-            pod: plan.pod.clone(),
-            call: "open(pod directory, O_DIRECTORY)",
-            source: errno.into(),
-        })?;
-        let fds = std::iter::once(dir).chain(tasks).collect();
+        let dir = rustix::fs::open(pod_dir, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .map_err(failed("open(pod directory, O_DIRECTORY)"))?;
+        let base_mounts = base_mounts
+            .try_clone()
+            .map_err(failed("fcntl(base mounts, F_DUPFD_CLOEXEC)"))?;
+        let fds = [dir, base_mounts].into_iter().chain(tasks).collect();
         match self.request(Request::Setup(plan), fds).await? {
             Reply::Done => Ok(()),
             _ => Err(MonitorError::Unexpected {

@@ -37,9 +37,10 @@ async fn started() -> (Started, tempfile::TempDir) {
         pidfd,
     };
     let dir = tempfile::tempdir().unwrap();
+    let base_mounts = pausa_sys::base_mounts().unwrap();
     started
         .monitor
-        .set_up(pod(), dir.path(), Vec::new())
+        .set_up(pod(), dir.path(), &base_mounts, Vec::new())
         .await
         .unwrap();
     (started, dir)

@@ -1,6 +1,7 @@
 //! What pods are made with: the modules below, opened once by `serve` and shared by all actors.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Services {
     pub cgroups: Arc<Cgroups>,
     pub cpus: Arc<Cpus>,
     pub monitors: MonitorBinary,
+    /// The mount namespace that those of pods' processes are copies of ([`pausa_sys::base_mounts`]).
+    pub base_mounts: OwnedFd,
     /// Exec, attach and port-forward sessions.
     pub streaming: Streaming,
     /// What this node can do.

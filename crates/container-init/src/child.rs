@@ -4,7 +4,8 @@
 //! * cgroups before anything is allocated, so that the set-up is charged to the container, and before the cgroup
 //!   namespace, whose root is the cgroup that the process is in when the namespace is made.
 //! * oom_score_adj and labels through the host's procfs, while that is the visible one.
-//! * Bind sources before the mounts are detached from the host's, then the root, then everything in it.
+//! * Bind sources while the mount namespace is the host's. Then it is a copy of a small one, so that the cost does not
+//!   depend on what is mounted on the node; then the root, then everything in it.
 //! * Descriptors are closed before the first path of the container's choice is followed (working directory, command), so
 //!   that no `/proc/self/fd/N` leads out of the container (CVE-2024-21626).
 
@@ -15,8 +16,8 @@ use pausa_monitor_protocol::{ContainerPlan, ProcessPlan, Propagation};
 use pausa_sys::{MountAttributes, NamespaceKinds};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
-use rustix::process::{DumpableBehavior, chdir, fchdir, pivot_root, set_dumpable_behavior, umask};
+use rustix::mount::{MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::process::{DumpableBehavior, chdir, chroot, fchdir, pivot_root, set_dumpable_behavior, umask};
 
 use crate::error::{At, Error, Step};
 use crate::mount_ops::propagation_flag;
@@ -47,11 +48,15 @@ pub(crate) fn run_init(
         let prepared = match &fds.userns {
             None => {
                 namespaces::join(&plan.namespaces, pod)?;
-                mounts::prepare(plan, fds, joined.as_ref(), reporter)?
+                let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
+                namespaces::enter_base_mounts(pod)?;
+                pausa_sys::unshare_mounts().at(Step::BaseMounts("unshare(CLONE_NEWNS)"))?;
+                prepared
             }
             Some(userns) => {
                 userns::give_streams(streams, userns.range, plan.process.uid);
                 let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
+                namespaces::enter_base_mounts(pod)?;
                 userns::continue_in_second_child(userns, &plan.namespaces, reporter)?;
                 namespaces::join(&plan.namespaces, pod)?;
                 prepared
@@ -64,7 +69,7 @@ pub(crate) fn run_init(
         let slave = build_root(plan, root, prepared, fds.userns.is_some(), reporter)?;
         let host_null = fds.userns.is_some().then(host_null).transpose()?;
         let null = terminal::null(root, host_null)?;
-        pivot(plan, root)?;
+        enter_root(plan, root, fds.userns.is_some())?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.process.uid)?;
         last
     };
@@ -139,7 +144,7 @@ fn host_null() -> Result<OwnedFd, Error> {
 }
 
 /// Builds the root: mounts, devices, masked paths, terminal, working directory. All of it needs a writable root or sight
-/// of the host's files. Returns the terminal's slave.
+/// of the host's devices. Returns the terminal's slave.
 fn build_root(
     plan: &ContainerPlan,
     root: BorrowedFd<'_>,
@@ -147,9 +152,7 @@ fn build_root(
     in_user_namespace: bool,
     reporter: &Reporter,
 ) -> Result<Option<OwnedFd>, Error> {
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).at(Step::Detach)?;
-    // On top of our own root directory, from below which pivot_root later removes the old root. Paths still start at the
-    // old root, so the host's files stay visible, and no directory of the host is needed as a mount point.
+    // On top of our own root directory. Paths still start at that, so the host's devices stay visible.
     move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Step::AttachRoot)?;
     mounts::attach_all(plan, prepared, root)?;
     devices::populate(plan, root, in_user_namespace)?;
@@ -184,17 +187,27 @@ fn make_working_directory(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<()
     }
 }
 
-/// Makes `root` the root and detaches the host's tree.
-fn pivot(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<(), Error> {
-    fchdir(root).at(Step::Pivot("fchdir(root)"))?;
-    // With both arguments equal, the old root ends up on top of the new one and is unmounted from there (pivot_root(2)).
-    pivot_root(".", ".").at(Step::Pivot("pivot_root(., .)"))?;
-    unmount(".", UnmountFlags::DETACH).at(Step::Pivot("umount2(., MNT_DETACH)"))?;
-    chdir("/").at(Step::Pivot("chdir(/)"))?;
+/// Makes `root` the root and detaches the base mounts.
+///
+/// pivot_root(2) goes through all processes of the node, in case that one has the old root as its own. So the root stays
+/// on top of the base's root directory, which is empty by then: what is below a root on top of another one cannot be
+/// reached, and exec joins the upper one. In a user namespace the base cannot be unmounted alone.
+fn enter_root(plan: &ContainerPlan, root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), Error> {
+    if in_user_namespace {
+        fchdir(root).at(Step::EnterRoot("fchdir(root)"))?;
+        // With both arguments equal, the old root ends up on top of the new one and is unmounted from there (pivot_root(2)).
+        pivot_root(".", ".").at(Step::EnterRoot("pivot_root(., .)"))?;
+        unmount(".", UnmountFlags::DETACH).at(Step::EnterRoot("umount2(., MNT_DETACH)"))?;
+    } else {
+        pausa_sys::forget_host().at(Step::EnterRoot("umount2(/host, MNT_DETACH)"))?;
+        fchdir(root).at(Step::EnterRoot("fchdir(root)"))?;
+        chroot(".").at(Step::EnterRoot("chroot(.)"))?;
+    }
+    chdir("/").at(Step::EnterRoot("chdir(/)"))?;
     if plan.root_propagation != Propagation::Private {
-        // Not recursive, since each mount has its own propagation. Not earlier, since pivot_root refuses shared mounts.
+        // Not recursive, since each mount has its own propagation. Not earlier, since pivot_root(2) refuses shared mounts.
         mount_change("/", propagation_flag(plan.root_propagation))
-            .at(Step::Pivot("mount(/, propagation)"))?;
+            .at(Step::EnterRoot("mount(/, propagation)"))?;
     }
     Ok(())
 }

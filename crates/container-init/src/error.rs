@@ -103,8 +103,8 @@ pub(crate) enum Step {
     Keyring,
     #[error("open the source of the mount on {target}: open_tree({path}, OPEN_TREE_CLONE)")]
     MountSource { path: Shown, target: Shown },
-    #[error("detach the mount tree from the host's: mount(/, MS_REC|MS_PRIVATE)")]
-    Detach,
+    #[error("leave the host's mounts: {0}")]
+    BaseMounts(&'static str),
     #[error("attach the root: move_mount(root, /)")]
     AttachRoot,
     #[error("find or make the mount target {0}: openat2(root, RESOLVE_IN_ROOT)")]
@@ -154,7 +154,7 @@ pub(crate) enum Step {
     #[error("make the root read-only: mount_setattr(MOUNT_ATTR_RDONLY)")]
     ReadonlyRoot,
     #[error("change to the new root: {0}")]
-    Pivot(&'static str),
+    EnterRoot(&'static str),
     #[error("make the terminal: {0}; does the container have a devpts on /dev/pts?")]
     Terminal(&'static str),
     #[error("set up the standard streams: {0}")]

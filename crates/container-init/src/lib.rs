@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!   monitor                      child (PID 1 of its PID namespace if that is new, otherwise in the host's)
-//!   clone3 ────────────────────▶ cgroup → namespaces → rootfs and mounts → /dev → masked, read-only
-//!     │                          → pivot_root → streams → cwd, ids, rlimits, seccomp, capabilities
+//!   clone3 ────────────────────▶ cgroup → mount sources → namespaces → rootfs and mounts → /dev → masked, read-only
+//!     │                          → root → streams → cwd, ids, rlimits, seccomp, capabilities
 //!     │ ◀── failure or EOF ───── execve (the report socket is close-on-exec: EOF means success)
 //! ```
 //!
@@ -48,6 +48,8 @@ pub use pending::{Failed, Pending, Progress};
 pub struct PodContext<'a> {
     /// The host's namespaces, opened before the monitor left them.
     pub host: HostNamespaces<'a>,
+    /// The mount namespace that those of containers are copies of ([`pausa_sys::base_mounts`]).
+    pub base_mounts: BorrowedFd<'a>,
     /// pidfd of the pause process, where the pod shares its PID namespace.
     pub pause: Option<BorrowedFd<'a>>,
     /// pidfd of the container whose PID namespace is joined (`Namespace::Container`).
@@ -83,7 +85,14 @@ impl<'a> Streams<'a> {
 impl<'a> PodContext<'a> {
     fn all(&self) -> impl Iterator<Item = BorrowedFd<'a>> {
         let host = self.host;
-        let namespaces = [host.network, host.ipc, host.uts, host.pid, host.cgroup];
+        let namespaces = [
+            host.network,
+            host.ipc,
+            host.uts,
+            host.pid,
+            host.cgroup,
+            self.base_mounts,
+        ];
         namespaces.into_iter().chain(self.target).chain(self.pause)
     }
 }
@@ -139,8 +148,7 @@ pub unsafe fn spawn_init(
     pod: &PodContext<'_>,
 ) -> Result<Pending, Failure> {
     let sent = fds.root.ok_or(error::Error::MissingDescriptor("the root"))?;
-    // A directory in the host's tree becomes a mount here, while the caller's mount namespace is the host's. Before
-    // Linux 6.15 a mount that is detached already cannot be cloned; it is used as it is.
+    // A directory in the host's tree becomes a mount here, where the mount namespace is the host's. Before Linux 6.15 a mount that is detached already cannot be cloned; it is used as it is.
     let cloned = mount_ops::clone_tree(sent);
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
     let args = match fds.userns {

@@ -1,9 +1,9 @@
 //! The container's mounts, in two passes.
 //!
-//! First [`prepare`] clones every bind source, while the child's mounts are still peers of the host's: a clone made then
-//! can stay a peer (`Shared`) or become a slave. Then the caller makes the tree private, so that no later change reaches
-//! the host, and [`attach_all`] makes the file systems and attaches everything by handle: parts of the container's own
-//! root first, then the other mounts in the plan's order.
+//! First [`prepare`] clones every bind source in the host's mount namespace: a clone made there can stay a peer of the
+//! host's mount (`Shared`) or become a slave. Then the caller leaves that namespace for one with private mounts, and
+//! [`attach_all`] makes the file systems and attaches everything by handle: parts of the container's own root first, then
+//! the other mounts in the plan's order.
 //!
 //! In a pod with a user namespace the first pass happens outside of it, where the sources can be reached and their owners
 //! mapped, and the second pass inside.

@@ -14,10 +14,10 @@ use crate::PodContext;
 use crate::error::{At, Error, Step};
 use crate::pid_namespace::PidNamespace;
 
-/// Arguments for clone3, which makes the new namespaces and enters the v2 cgroup.
+/// Arguments for clone3, which makes the new namespaces except for the mount namespace, and enters the v2 cgroup.
 pub(crate) fn clone_args<'a>(plan: &NamespacePlan, cgroup: Option<BorrowedFd<'a>>) -> CloneArgs<'a> {
     CloneArgs {
-        mount: true,
+        mount: false,
         pid: plan.pid == Namespace::New,
         ipc: plan.ipc == Namespace::New,
         uts: plan.uts == Namespace::New,
@@ -78,6 +78,12 @@ pub(crate) fn join(plan: &NamespacePlan, pod: &PodContext<'_>) -> Result<(), Err
                 .at(Step::JoinNamespace("cgroup"))
         }
     }
+}
+
+/// Leaves the host's mount namespace for the base that a container's mounts grow from.
+pub(crate) fn enter_base_mounts(pod: &PodContext<'_>) -> Result<(), Error> {
+    move_into_link_name_space(pod.base_mounts, Some(LinkNameSpaceType::Mount))
+        .at(Step::BaseMounts("setns(CLONE_NEWNS)"))
 }
 
 fn enter(

@@ -382,7 +382,7 @@ fn become_child(
 }
 
 fn describe(args: &CloneArgs<'_>) -> &'static str {
-    match (args.mount, args.cgroup.is_some()) {
+    match (args.pid || args.mount, args.cgroup.is_some()) {
         (true, true) => "new namespaces, CLONE_INTO_CGROUP",
         (true, false) => "new namespaces",
         (false, true) => "CLONE_INTO_CGROUP",

@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::process::{chroot, fchdir};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{At, Error, Step};
@@ -48,35 +47,13 @@ impl PidNamespace {
         move_into_link_name_space(self.pid.as_fd(), Some(LinkNameSpaceType::ProcessID)).at(Step::JoinPid)
     }
 
-    /// A detached clone of the holder's `/proc`, which is procfs of this namespace. Leaves and rejoins the caller's mount
-    /// namespace; `/proc` must be the host's.
+    /// A detached clone of the holder's `/proc`, which is procfs of this namespace. `/proc` must be the host's.
     pub(crate) fn clone_procfs(&self) -> Result<OwnedFd, Error> {
         let step = || Step::HolderProc;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let home = open("/proc/self/ns/mnt", flags, Mode::empty()).at_with(step)?;
-        let root = open(
-            "/",
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .at_with(step)?;
-        let directory = open(
-            ".",
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .at_with(step)?;
-        // Joining a mount namespace makes its root the root and the working directory.
-        let mount = Some(LinkNameSpaceType::Mount);
-        move_into_link_name_space(self.mount.as_fd(), mount).at_with(step)?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         // Not recursive: what a container has mounted inside of its procfs stays out.
-        let cloned = open_tree(CWD, "/proc", flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW);
-        move_into_link_name_space(home.as_fd(), mount).at_with(step)?;
-        fchdir(&root)
-            .and_then(|()| chroot("."))
-            .and_then(|()| fchdir(&directory))
-            .at_with(step)?;
+        let clone = || open_tree(CWD, "/proc", flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW);
+        let cloned = pausa_sys::in_mount_namespace(self.mount.as_fd(), clone).at_with(step)?;
         let cloned = cloned.at_with(step)?;
         if self.is_procfs_of(cloned.as_fd()).at_with(step)? {
             Ok(cloned)

@@ -8,7 +8,7 @@
 //!   clone3 ──────────▶ cgroups, oom_score_adj, labels
 //!     │                streams given to the user inside
 //!     │                mount sources opened, owners mapped;
-//!     │                /dev and its nodes
+//!     │                /dev and its nodes; base mounts
 //!     │                setns(user), clone3(CLONE_PARENT) ──▶ namespaces, mounts, … as without
 //!     │ ◀── pid ────── exits                                  │
 //!     │ ─── continue ───────────────────────────────────────▶ │
@@ -18,6 +18,7 @@
 //! The first child follows no path of the container: it acts on paths of the host and on descriptors.
 
 use pausa_monitor_protocol::{IdRange, NamespacePlan};
+use pausa_sys::CloneArgs;
 use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
 use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
@@ -47,7 +48,11 @@ pub(crate) fn continue_in_second_child(
 ) -> Result<(), Error> {
     move_into_link_name_space(userns.fd, Some(LinkNameSpaceType::User)).at(Step::JoinUsers)?;
     become_root()?;
-    pending::continue_in_sibling(&namespaces::clone_args(plan, None), Stage::Setup, reporter)
+    let args = CloneArgs {
+        mount: true,
+        ..namespaces::clone_args(plan, None)
+    };
+    pending::continue_in_sibling(&args, Stage::Setup, reporter)
 }
 
 /// Becomes user and group 0 of the user namespace that was just joined, in which the host's root is not mapped.

@@ -32,6 +32,7 @@
 //! | 1 | before the first release |
 //! | 2 | Starting, Started, StartFailed, HangUp, Attach, Detach, Detached; first version whose plans are kept |
 //! | 3 | `FdRole::Birth`; the other plans are those of 2 |
+//! | 4 | the base mounts of Setup; the plans are those of 3 |
 //!
 //! The only I/O in this crate is in [`socket`]. The crate never interprets the messages.
 
@@ -52,7 +53,7 @@ pub use plan::{
 pub use record::ExitRecord;
 
 /// Version of everything in this crate. Raised by a release that adds to the messages or changes a plan.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The oldest version whose plans can still be written and read.
 pub const OLDEST_PLANS: u32 = 2;

@@ -40,7 +40,7 @@ pub enum Request {
         version: u32,
     },
     /// Sets up the pod: namespaces, hostname, sysctls, loopback, listening socket, pause process. Only once. Descriptors: the
-    /// pod's directory; then, on cgroup v1, the `tasks` files of the cgroup that the monitor joins, open for writing. Answered
+    /// pod's directory; the mount namespace that those of its processes are copies of, since version 4; then, on cgroup v1, the `tasks` files of the cgroup that the monitor joins, open for writing. Answered
     /// by [`Reply::Done`].
     Setup(PodPlan),
     /// Creates and starts a container. Descriptors as in [`ContainerPlan::fds`]. Answered by [`Reply::Started`] when `execve`

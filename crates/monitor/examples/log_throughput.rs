@@ -61,7 +61,12 @@ fn measure(monitor: &str, directory: Option<&str>, own: &str) -> Result<(), BoxE
         &[],
     )?;
     let pod = tempfile::tempdir()?;
-    daemon.ask(Request::Setup(plan_of_pod()), &[File::open(pod.path())?.as_fd()])?;
+    // Its processes are plain ones, which stay in this mount namespace.
+    let mounts = File::open("/proc/self/ns/mnt")?;
+    daemon.ask(
+        Request::Setup(plan_of_pod()),
+        &[File::open(pod.path())?.as_fd(), mounts.as_fd()],
+    )?;
     println!("memory before: {}", memory(pid)?);
     let log = match directory {
         Some(directory) => tempfile::tempfile_in(directory)?,

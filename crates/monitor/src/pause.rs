@@ -22,10 +22,7 @@ use pausa_sys::{AUDIT_ARCHITECTURE, BareCloneArgs, ChildMemory, SeccompError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    UnmountFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -59,7 +56,7 @@ const STEPS: [&str; 8] = [
 ///
 /// # Errors
 /// The step that failed. Nothing is left then.
-pub(crate) fn start(userns: Option<&UserNamespace>) -> Result<Pause, Failure> {
+pub(crate) fn start(userns: Option<&UserNamespace>, base_mounts: BorrowedFd<'_>) -> Result<Pause, Failure> {
     const CLONE: &str = "start pause: clone(CLONE_NEWPID | CLONE_NEWNS)";
     let (reports, report) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(internal("start pause: pipe2(O_CLOEXEC)"))?;
@@ -69,10 +66,12 @@ pub(crate) fn start(userns: Option<&UserNamespace>) -> Result<Pause, Failure> {
         parent: parent.as_raw_fd(),
         report: report.as_raw_fd(),
     };
-    let pid = match userns {
-        None => clone_pause(inherited, false).map_err(internal(CLONE))?,
-        Some(userns) => userns.clone_inside(|| clone_pause(inherited, true).map_err(internal(CLONE)))?,
-    };
+    // Its mounts are a copy of those of the process that clones it.
+    let cloned = pausa_sys::in_mount_namespace(base_mounts, || match userns {
+        None => clone_pause(inherited, false).map_err(internal(CLONE)),
+        Some(userns) => userns.clone_inside(|| clone_pause(inherited, true).map_err(internal(CLONE))),
+    });
+    let pid = cloned.map_err(internal("start pause: setns(base mounts), and back"))??;
     drop(report);
     // It is a child of the monitor and not reaped yet, so the process id is not reused.
     let pid = Pid::from_raw(pid).ok_or_else(|| failure(FailureKind::Internal, CLONE))?;
@@ -199,9 +198,8 @@ fn make_procfs() -> Result<ManuallyDrop<OwnedFd>, Errno> {
 
 /// Makes a read-only root with `/proc` the only mounts of the new mount namespace.
 fn empty_root(procfs: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    // Any directory that always exists serves as the mount point.
+    // Any directory of the base mounts serves as the mount point.
     rustix::mount::mount("pause", "/proc", "tmpfs", flags, c"nr_inodes=3,mode=555")?;
     rustix::process::chdir("/proc")?;
     rustix::fs::mkdirat(CWD, "proc", Mode::from_raw_mode(0o555))?;

@@ -4,7 +4,7 @@
 //! of them, and the socket last, so that a daemon that connects finds a complete pod. In a pod with a user namespace the
 //! first two steps are done by a child that is root there, and the monitor joins the namespaces: see [`userns`].
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use pausa_monitor_protocol::{EXITS_DIR, Failure, FailureKind, PodPlan, SOCKET_NAME};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -28,6 +28,8 @@ pub(crate) enum Setup {
 #[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) dir: OwnedFd,
+    /// The mount namespace that those of the pod's processes are copies of ([`pausa_sys::base_mounts`]).
+    pub(crate) base_mounts: OwnedFd,
     /// The directory of exit records in `dir`.
     pub(crate) exits: OwnedFd,
     /// The socket for daemons.
@@ -64,7 +66,7 @@ impl Pod {
     ///
     /// # Errors
     /// The step that failed. What was made until then ends with this process.
-    pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd) -> Result<Self, Failure> {
+    pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd, base_mounts: OwnedFd) -> Result<Self, Failure> {
         let exits = exits_directory(&dir)?;
         let userns = plan.users.map(UserNamespace::make).transpose()?;
         match &userns {
@@ -73,12 +75,13 @@ impl Pod {
         }
         adjust_oom_score(plan.oom_score_adj)?;
         let pause = match plan.shared_pid {
-            true => Some(pause::start(userns.as_ref())?),
+            true => Some(pause::start(userns.as_ref(), base_mounts.as_fd())?),
             false => None,
         };
         let listener = listen(&dir)?;
         Ok(Self {
             dir,
+            base_mounts,
             exits,
             listener,
             pause,

@@ -128,15 +128,15 @@ fn set_up(monitor: &mut Monitor, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<()
         ));
     }
     let mut fds = fds.into_iter();
-    let Some(dir) = fds.next() else {
+    let (Some(dir), Some(base_mounts)) = (fds.next(), fds.next()) else {
         return Err(failure(
             FailureKind::Protocol,
-            "set up the pod: the descriptor of its directory is missing",
+            "set up the pod: the descriptor of its directory or of the base mounts is missing",
         ));
     };
     monitor.setup = Setup::Failed;
     crate::cgroup::join(fds.as_slice())?;
-    let pod = Pod::set_up(plan, dir)?;
+    let pod = Pod::set_up(plan, dir, base_mounts)?;
     monitor
         .poll
         .add(pod.listener.as_fd(), Token::Listener)

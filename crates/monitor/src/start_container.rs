@@ -48,6 +48,7 @@ pub(crate) fn start_container(
     let oom = oom_events.map(|own| OomWatch::new(own, parent_oom_events));
     let context = PodContext {
         host: monitor.host.borrow(),
+        base_mounts: pod.base_mounts.as_fd(),
         pause: pod.pause.as_ref().map(|pause| pause.pidfd.as_fd()),
         target: target.as_ref().map(OwnedFd::as_fd),
     };

@@ -18,6 +18,7 @@ mod fd;
 mod file_writer;
 mod keyring;
 mod mount;
+mod mount_namespace;
 mod namespace;
 mod network;
 mod pidfd;
@@ -43,6 +44,9 @@ pub use fd::{close_all_but, close_from, close_others};
 pub use file_writer::{FileWriter, Written};
 pub use keyring::new_session_keyring;
 pub use mount::{MountAttributes, map_mount_ids, mount_setattr, new_procfs};
+pub use mount_namespace::{
+    MountNamespaceError, base_mounts, forget_host, in_mount_namespace, unshare_mounts,
+};
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;

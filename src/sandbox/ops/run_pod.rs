@@ -413,7 +413,7 @@ impl<'a> Recorded<'a> {
         // On cgroup v2 a move waits for the kernel's other CPUs: the namespaces are made meanwhile.
         let (admitted, set_up) = tokio::join!(
             cgroup::admit_monitor(self.services, &self.record.id, cgroups, monitor.pid()),
-            monitor.set_up(self.plan(), &self.dir, tasks)
+            monitor.set_up(self.plan(), &self.dir, &self.services.base_mounts, tasks)
         );
         let set_up = set_up.map_err(failed("set up the pod's namespaces"));
         admitted.and(set_up)

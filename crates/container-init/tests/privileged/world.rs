@@ -172,6 +172,7 @@ pub(crate) fn start_with(
 ) -> Result<Spawned, Failure> {
     let open = |name: &str| File::open(format!("/proc/self/ns/{name}")).unwrap();
     let [network, ipc, uts, pid, cgroup] = ["net", "ipc", "uts", "pid", "cgroup"].map(open);
+    let base_mounts = pausa_sys::base_mounts().unwrap();
     let pod = PodContext {
         host: HostNamespaces {
             network: network.as_fd(),
@@ -180,6 +181,7 @@ pub(crate) fn start_with(
             pid: pid.as_fd(),
             cgroup: cgroup.as_fd(),
         },
+        base_mounts: base_mounts.as_fd(),
         pause: joined.map(|spawned| spawned.pidfd.as_fd()),
         target: joined.map(|spawned| spawned.pidfd.as_fd()),
     };

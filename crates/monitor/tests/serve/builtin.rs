@@ -78,10 +78,7 @@ pub(crate) fn real(plan: &PodPlan) -> Option<Rig> {
     }
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_pausa-monitor"));
     rig.daemon.hello();
-    let dir = File::open(rig.dir.path()).unwrap();
-    rig.daemon
-        .ask_with(Request::Setup(plan.clone()), &[dir.as_fd()])
-        .unwrap();
+    rig.set_up(plan).unwrap();
     Some(rig)
 }
 

@@ -1,8 +1,7 @@
 use std::fs::{self, File};
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 
-use pausa_monitor_protocol::{Event, Failure, FailureKind, PodPlan, Reply, Request, SOCKET_NAME};
+use pausa_monitor_protocol::{Event, FailureKind, PodPlan, Reply, Request, SOCKET_NAME};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_kill_process};
 
@@ -33,16 +32,10 @@ fn pause(rig: &mut Rig) -> Option<Pid> {
     Pid::from_raw(pause?)
 }
 
-/// Sets up a pod of which nothing has been made yet.
-fn set_up(rig: &mut Rig, plan: PodPlan) -> Result<Reply, Failure> {
-    let dir = File::open(rig.dir.path()).unwrap();
-    rig.daemon.ask_with(Request::Setup(plan), &[dir.as_fd()])
-}
-
 #[test]
 fn a_pod_is_set_up_once() {
     let mut rig = Rig::new(&pod());
-    let again = set_up(&mut rig, pod()).unwrap_err();
+    let again = rig.set_up(&pod()).unwrap_err();
     assert_eq!(again.kind, FailureKind::State);
     let mode = fs::metadata(rig.dir.path().join(SOCKET_NAME))
         .unwrap()
@@ -94,7 +87,7 @@ fn a_sysctl_that_cannot_be_set_is_named_and_the_pod_is_not_made() {
         sysctls: vec![("net.no_such".to_owned(), "1".to_owned())],
         ..pod()
     };
-    let failure = set_up(&mut rig, plan).unwrap_err();
+    let failure = rig.set_up(&plan).unwrap_err();
     assert!(failure.step.contains("net.no_such"), "{failure}");
     assert_eq!(rig.daemon.ask(Request::Shutdown), Ok(Reply::Done));
     assert!(rig.process.wait().unwrap().success());

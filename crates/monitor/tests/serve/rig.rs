@@ -67,11 +67,19 @@ impl Rig {
     pub(crate) fn new(plan: &PodPlan) -> Self {
         let mut rig = Self::bare(env!("CARGO_BIN_EXE_plain-monitor"));
         rig.daemon.hello();
-        let dir = File::open(rig.dir.path()).unwrap();
-        rig.daemon
-            .ask_with(Request::Setup(plan.clone()), &[dir.as_fd()])
-            .unwrap();
+        rig.set_up(plan).unwrap();
         rig
+    }
+
+    /// Sets up a pod of which nothing has been made yet. Without root its processes cannot have mounts of their own.
+    pub(crate) fn set_up(&mut self, plan: &PodPlan) -> Result<Reply, Failure> {
+        let dir = File::open(self.dir.path()).unwrap();
+        let mounts = match rustix::process::geteuid().is_root() {
+            true => pausa_sys::base_mounts().unwrap(),
+            false => File::open("/proc/self/ns/mnt").unwrap().into(),
+        };
+        self.daemon
+            .ask_with(Request::Setup(plan.clone()), &[dir.as_fd(), mounts.as_fd()])
     }
 
     pub(crate) fn log(&self) -> PathBuf {

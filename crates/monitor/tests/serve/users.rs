@@ -151,15 +151,11 @@ fn pause_is_inside_and_containers_share_its_processes() {
 fn a_sysctl_that_fails_inside_is_named() {
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_pausa-monitor"));
     rig.daemon.hello();
-    let dir = File::open(rig.dir.path()).unwrap();
     let plan = PodPlan {
         sysctls: vec![("net.no_such".to_owned(), "1".to_owned())],
         ..pod_with_users()
     };
-    let failure = rig
-        .daemon
-        .ask_with(Request::Setup(plan), &[dir.as_fd()])
-        .unwrap_err();
+    let failure = rig.set_up(&plan).unwrap_err();
     assert!(failure.step.contains("net.no_such"), "{failure}");
     assert_eq!(failure.errno, 2);
     assert_eq!(rig.daemon.ask(Request::Shutdown), Ok(Reply::Done));
