@@ -409,10 +409,6 @@ impl Containers {
         self.buffers.release();
     }
 
-    pub(crate) fn has_large_buffers(&self) -> bool {
-        self.buffers.are_large()
-    }
-
     /// The first process of a container may have ended. Returns the container's id if this was one.
     pub(crate) fn first_process_ended(&mut self, pid: i32, exit: ExitStatus) -> Option<String> {
         let ended = self.list.iter_mut().find(|container| {

@@ -21,8 +21,8 @@ use crate::spawner::Spawner;
 
 /// Requests served from one connection before other descriptors are served.
 const REQUESTS_PER_TURN: usize = 16;
-/// How long large buffers are kept while nothing is ready.
-const BUFFERS_KEPT: Duration = Duration::from_millis(50);
+/// How long memory that is not in use is kept while nothing is ready.
+const MEMORY_KEPT: Duration = Duration::from_millis(50);
 
 /// Serves until the monitor has shut down.
 pub(crate) fn run(bootstrap: Bootstrap, spawner: Spawner) -> ExitCode {
@@ -38,23 +38,28 @@ pub(crate) fn run(bootstrap: Bootstrap, spawner: Spawner) -> ExitCode {
         return ExitCode::from(71);
     }
     monitor.connections.add(first_connection);
+    let mut has_worked = true;
     loop {
-        turn(&mut monitor, &signals);
+        has_worked = turn(&mut monitor, &signals, has_worked);
         if monitor.is_over() {
             return ExitCode::SUCCESS;
         }
     }
 }
 
-fn turn(monitor: &mut Monitor, signals: &SignalFd) {
+/// Waits, for as long as `has_worked` allows, and serves what is ready. Returns whether it has worked, so that there may be
+/// memory to give back.
+fn turn(monitor: &mut Monitor, signals: &SignalFd, has_worked: bool) -> bool {
     let deadline = monitor.deadline();
     let mut timeout = deadline.map(|when| when.saturating_duration_since(Instant::now()));
-    if monitor.containers.has_large_buffers() {
-        timeout = Some(timeout.map_or(BUFFERS_KEPT, |timeout| timeout.min(BUFFERS_KEPT)));
+    if has_worked {
+        timeout = Some(timeout.map_or(MEMORY_KEPT, |timeout| timeout.min(MEMORY_KEPT)));
     }
     let tokens = monitor.poll.wait(timeout);
     if tokens.is_empty() {
         monitor.containers.release_buffers();
+        pausa_sys::return_free_pages();
+        pausa_sys::release_unused_stack();
     }
     for token in &tokens {
         match token {
@@ -84,6 +89,7 @@ fn turn(monitor: &mut Monitor, signals: &SignalFd) {
         }
     }
     monitor.advance();
+    !tokens.is_empty()
 }
 
 fn read_signals(monitor: &mut Monitor, signals: &SignalFd) {

@@ -50,7 +50,7 @@ pub use mount_namespace::{
 pub use namespace::{NamespaceKinds, join_by_pidfd, unshare_cgroup, unshare_pod};
 pub use network::loopback_up;
 pub use pidfd::signal_by_pidfd;
-pub use program::release_program;
+pub use program::{release_program, release_unused_stack};
 pub use quota::{
     ProjectQuota, ProjectQuotaState, project_of, project_quota, project_quota_state, set_project,
     set_project_limit,

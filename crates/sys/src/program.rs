@@ -1,4 +1,4 @@
-//! Releasing the memory pages of the running program.
+//! Releasing the memory pages of the running program and of its stack.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
@@ -48,5 +48,25 @@ fn release_segment(start: u64, length: u64) {
     // the next access reads the same bytes from the file again (madvise(2)).
     let advised = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
     // Only advice: if the kernel refuses it (locked memory), the pages stay.
+    let _: c_int = advised;
+}
+
+/// Gives the part of the stack that earlier calls have used and the caller does not need back to the kernel. Does nothing
+/// on other threads than the main thread, whose stack alone the kernel keeps apart from other mappings (`stack_guard_gap`).
+pub fn release_unused_stack() {
+    /// What is released at most, in bytes; less than the gap.
+    const MOST: usize = 512 * 1024;
+    if rustix::thread::gettid() != rustix::process::getpid() {
+        return;
+    }
+    let page = rustix::param::page_size();
+    let here = 0_u8;
+    // A page stays for this function's own calls.
+    let end = (&raw const here).addr() / page * page - page;
+    let start = std::ptr::without_provenance_mut(end - MOST);
+    // SAFETY: the range lies below the frames of this function and of its callers, and above any other mapping. Nothing that
+    // is alive is there: no signal handler runs on this stack, and what later calls put there they write before they read.
+    let advised = unsafe { libc::madvise(start, MOST, libc::MADV_DONTNEED) };
+    // ENOMEM: a part of the range is not mapped yet; the rest is released.
     let _: c_int = advised;
 }
