@@ -18,8 +18,8 @@ use runc::Runc;
 use crate::attacks::attacker;
 use crate::harness::pod::bind;
 use crate::harness::stream::{Transport, Want};
+use crate::harness::tmpfs::Tmpfs;
 use crate::harness::{Container, Node, Pod, leaks, on_own_node, which};
-use crate::mounts::Tmpfs;
 use pausa::proto::v1;
 use rustix::mount::MountPropagationFlags;
 

@@ -24,6 +24,7 @@ pub(crate) mod slot;
 pub(crate) mod stream;
 pub(crate) mod sweep;
 pub(crate) mod terminal;
+pub(crate) mod tmpfs;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};

@@ -5,29 +5,12 @@ use std::path::Path;
 
 use pausa::proto::v1;
 use pausa::proto::v1::MountPropagation;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::mount::MountPropagationFlags;
 use tonic::Code;
 
 use crate::harness::pod::{bind, pod_security, security};
+use crate::harness::tmpfs::Tmpfs;
 use crate::harness::{on_node, on_pausa, refused, strings};
-
-/// A tmpfs of the test's own, with the propagation a node's root has; gone when dropped.
-pub(crate) struct Tmpfs(std::path::PathBuf);
-
-impl Tmpfs {
-    pub(crate) fn new(path: std::path::PathBuf, propagation: MountPropagationFlags) -> Self {
-        std::fs::create_dir_all(&path).expect("a directory");
-        mount("critest", &path, "tmpfs", MountFlags::empty(), None).expect("a tmpfs");
-        mount_change(&path, propagation).expect("its propagation");
-        Self(path)
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        unmount(&self.0, UnmountFlags::DETACH).ok();
-    }
-}
 
 /// CRI `Mount.readonly`: both ways, for directories and for files.
 #[test]
@@ -238,14 +221,14 @@ fn mounts_of_the_node_propagate_when_asked_for() {
         let start = async |propagation: MountPropagation| {
             let mount = v1::Mount {
                 propagation: propagation.into(),
-                ..bind(&shared.0, "/v")
+                ..bind(shared.path(), "/v")
             };
             pod.start(|config| config.mounts = vec![mount]).await
         };
         let private = start(MountPropagation::PropagationPrivate).await;
         let slave = start(MountPropagation::PropagationHostToContainer).await;
-        let late = Tmpfs::new(shared.0.join("late"), MountPropagationFlags::SHARED);
-        std::fs::write(late.0.join("file"), "late").expect("a file");
+        let late = Tmpfs::new(shared.path().join("late"), MountPropagationFlags::SHARED);
+        std::fs::write(late.path().join("file"), "late").expect("a file");
         assert_eq!(slave.sh("cat /v/late/file").await, "late");
         assert_eq!(private.sh("ls /v/late").await, "");
     });
@@ -263,7 +246,7 @@ fn mounts_of_the_container_propagate_when_asked_for() {
             .await;
         let mount = |source: &Tmpfs| v1::Mount {
             propagation: MountPropagation::PropagationBidirectional.into(),
-            ..bind(&source.0, "/v")
+            ..bind(source.path(), "/v")
         };
         let container = pod.start(|config| {
             security(config).privileged = true;
@@ -273,7 +256,7 @@ fn mounts_of_the_container_propagate_when_asked_for() {
         container
             .sh("mkdir /v/new && mount -t tmpfs none /v/new && echo x > /v/new/file")
             .await;
-        assert!(shared.0.join("new/file").is_file(), "the node has it too");
+        assert!(shared.path().join("new/file").is_file(), "the node has it too");
         container.sh("umount /v/new").await;
         let mut config = pod.container_config();
         security(&mut config).privileged = true;
