@@ -162,7 +162,7 @@ pub(crate) fn security(config: &mut v1::ContainerConfig) -> &mut v1::LinuxContai
         .get_or_insert_default()
 }
 
-impl Pod<'_> {
+impl<'a> Pod<'a> {
     /// The usual container: the base image, idle until SIGTERM, its namespaces like the pod's.
     pub(crate) fn container_config(&self) -> v1::ContainerConfig {
         let number = number();
@@ -208,7 +208,7 @@ impl Pod<'_> {
     }
 
     /// Creates a container.
-    pub(crate) async fn create(&self, config: v1::ContainerConfig) -> Container<'_> {
+    pub(crate) async fn create(&self, config: v1::ContainerConfig) -> Container<'a> {
         let id = ok("CreateContainer", self.try_create(&config).await).container_id;
         let log = PathBuf::from(&self.config.log_directory).join(&config.log_path);
         Container {
@@ -220,7 +220,7 @@ impl Pod<'_> {
     }
 
     /// Creates and starts the usual container as changed.
-    pub(crate) async fn start(&self, change: impl FnOnce(&mut v1::ContainerConfig)) -> Container<'_> {
+    pub(crate) async fn start(&self, change: impl FnOnce(&mut v1::ContainerConfig)) -> Container<'a> {
         let mut config = self.container_config();
         change(&mut config);
         let container = self.create(config).await;
@@ -229,7 +229,7 @@ impl Pod<'_> {
     }
 
     /// Starts the usual container with these resources.
-    pub(crate) async fn start_with(&self, resources: v1::LinuxContainerResources) -> Container<'_> {
+    pub(crate) async fn start_with(&self, resources: v1::LinuxContainerResources) -> Container<'a> {
         self.start(|config| config.linux.get_or_insert_default().resources = Some(resources))
             .await
     }
