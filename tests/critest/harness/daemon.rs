@@ -1,6 +1,7 @@
 //! One `pausa serve` in directories of its own: start, SIGTERM, `kill -9`, start again on the same directories.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -88,6 +89,8 @@ impl Daemon {
             ])
             .arg(self.dir.join("hosts"))
             .envs(variables.iter().copied())
+            // Ctrl-C is for the client, which needs the daemon to remove what it made.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said.expect("the daemon's log file"))
@@ -137,7 +140,7 @@ impl Daemon {
             if let Ok(Some(status)) = child.try_wait() {
                 return Some(status);
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         child.kill().ok();
         child.wait().ok();
