@@ -1,48 +1,27 @@
 //! Many pods at the same time: how fast they start, how much memory they use, how fast they are removed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use pausa::proto::v1;
 
 use crate::harness::{Node, ok};
+use crate::idle::{Idle, count};
 use crate::table::Table;
 use crate::{Options, latency, memory};
 
 /// Measures one runtime after the other; otherwise memory could not be attributed to one of them.
 pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: &mut Table) {
     for (name, node) in nodes {
-        let before = memory::processes();
         let daemon = memory::daemon(node.socket());
-        let start = Instant::now();
-        let started: Vec<_> = futures_util::stream::iter(0..options.idle_pods)
-            .map(|_| async {
-                let pod = node.run_pod(node.pod_config()).await;
-                let mut pids = Vec::new();
-                for number in 0..options.containers {
-                    let container = pod.start(|config| {
-                        config.metadata.get_or_insert_default().name = format!("speaker-{number}");
-                        latency::speak(config);
-                    });
-                    pids.push(container.await.pid().await);
-                }
-                (pod.id, pids)
-            })
-            .buffer_unordered(options.at_once)
-            .collect()
-            .await;
-        let pods = f64::from(u32::try_from(started.len()).expect("not that many pods"));
-        let what = format!("{} pods, {} at a time", started.len(), options.at_once);
-        table.add(&what, "pods/s", name, pods / start.elapsed().as_secs_f64());
-        let containers: Vec<i32> = started.iter().flat_map(|(_, pids)| pids.clone()).collect();
-        let helpers = memory::processes()
-            .into_iter()
-            .filter(|pid| !before.contains(pid) && !containers.contains(pid));
-        let helpers: Vec<i32> = helpers.filter(|pid| Some(*pid) != daemon).collect();
+        let mut idle = Idle::on(node);
+        let what = format!("{} pods, {} at a time", options.idle_pods, options.at_once);
+        let rate = idle.start(options.idle_pods, options.containers, options.at_once);
+        table.add(&what, "pods/s", name, rate.await);
+        let (helpers, pods) = (idle.helpers(), count(idle.len()));
         let kib = memory::pss(&helpers);
         table.add("helpers' PSS for an idle pod", "KiB", name, kib / pods);
-        let count = f64::from(u32::try_from(helpers.len()).expect("not that many processes"));
-        table.add("helper processes for an idle pod", "", name, count / pods);
+        let processes = count(helpers.len());
+        table.add("helper processes for an idle pod", "", name, processes / pods);
         table.add(
             "daemon's PSS with these pods",
             "MiB",
@@ -51,7 +30,7 @@ pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: 
         );
         latency::lists(name, node, options.calls, table).await;
         let (used, start) = (memory::cpu_seconds(daemon), Instant::now());
-        latency::stats(name, node, options, table).await;
+        stats(name, node, options, table).await;
         let used = memory::cpu_seconds(daemon) - used;
         let share = 100.0 * used / start.elapsed().as_secs_f64();
         table.add(
@@ -62,25 +41,42 @@ pub(crate) async fn measure(nodes: &[(String, Node)], options: &Options, table: 
         );
         let pss = memory::pss(daemon.as_slice()) / 1024.0;
         table.add("daemon's PSS then", "MiB", name, pss);
-        let start = Instant::now();
-        futures_util::stream::iter(&started)
-            .for_each_concurrent(options.at_once, |(id, _)| async move {
-                let mut runtime = node.runtime();
-                let request = v1::StopPodSandboxRequest {
-                    pod_sandbox_id: id.clone(),
-                };
-                ok("StopPodSandbox", runtime.stop_pod_sandbox(request).await);
-                let request = v1::RemovePodSandboxRequest {
-                    pod_sandbox_id: id.clone(),
-                };
-                ok("RemovePodSandbox", runtime.remove_pod_sandbox(request).await);
-            })
-            .await;
         table.add(
             &format!("{what}, stopped and removed"),
             "pods/s",
             name,
-            pods / start.elapsed().as_secs_f64(),
+            idle.remove(options.at_once).await,
         );
+    }
+}
+
+/// The stats and metrics of the pods that run now, asked for as rarely as kubelet asks. A runtime may answer from what it has
+/// read before, but in the first round.
+async fn stats(name: &str, node: &Node, options: &Options, table: &mut Table) {
+    let mut runtime = node.runtime();
+    for round in 0..=options.stats_rounds {
+        let mut time = |rpc: &str, since: Instant| {
+            if round > 0 {
+                table.time(&format!("{rpc}, all these pods"), name, since.elapsed());
+            }
+        };
+        let start = Instant::now();
+        let request = v1::ListContainerStatsRequest::default();
+        ok("ListContainerStats", runtime.list_container_stats(request).await);
+        time("ListContainerStats", start);
+        let start = Instant::now();
+        let request = v1::ListPodSandboxStatsRequest::default();
+        ok(
+            "ListPodSandboxStats",
+            runtime.list_pod_sandbox_stats(request).await,
+        );
+        time("ListPodSandboxStats", start);
+        let start = Instant::now();
+        let request = v1::ListPodSandboxMetricsRequest::default();
+        // containerd serves it since 2.2.
+        if runtime.list_pod_sandbox_metrics(request).await.is_ok() {
+            time("ListPodSandboxMetrics", start);
+        }
+        tokio::time::sleep(Duration::from_secs(options.stats_interval)).await;
     }
 }

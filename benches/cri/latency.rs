@@ -4,17 +4,28 @@ use std::time::{Duration, Instant};
 
 use pausa::proto::v1;
 
-use crate::Options;
-use crate::harness::{Node, Pod, ok, strings};
+use crate::harness::{Container, Node, Pod, ok, strings};
 use crate::table::Table;
+
+/// The rows for a pod from nothing to its first log line, a probe, and a pod's end.
+pub(crate) const START: &str = "pod start to first log line";
+pub(crate) const EXEC: &str = "ExecSync true";
+pub(crate) const END: &str = "stop and remove a pod";
 
 /// Makes a container write one line and keep running.
 pub(crate) fn speak(config: &mut v1::ContainerConfig) {
     config.command = strings(&["sh", "-c", "echo up; exec sleep 3600"]);
 }
 
-/// Starts a pod, waits for its first log line, then stops and removes it.
-pub(crate) async fn one_pod(node: &Node, table: &mut Table, name: &str) {
+/// A pod that has written its first log line, and what that took.
+pub(crate) struct Started<'a> {
+    pub(crate) pod: Pod<'a>,
+    pub(crate) container: Container<'a>,
+    pub(crate) times: [(&'static str, Duration); 5],
+}
+
+/// Starts a pod and waits for its first log line.
+pub(crate) async fn start(node: &Node) -> Started<'_> {
     let config = node.pod_config();
     let start = Instant::now();
     let pod = node.run_pod(config).await;
@@ -28,23 +39,38 @@ pub(crate) async fn one_pod(node: &Node, table: &mut Table, name: &str) {
     while std::fs::metadata(&container.log).map_or(0, |log| log.len()) == 0 {
         // tokio's timer counts whole milliseconds.
         std::thread::sleep(Duration::from_micros(50));
+        // Other pods may be starting, too.
+        tokio::task::yield_now().await;
     }
     let line = start.elapsed();
-    table.time("pod start to first log line", name, line);
-    table.time("– RunPodSandbox", name, sandbox);
-    table.time("– CreateContainer", name, created.saturating_sub(sandbox));
-    table.time("– StartContainer", name, started.saturating_sub(created));
-    table.time("– until the line", name, line.saturating_sub(started));
-    end(&pod, table, name).await;
+    let times = [
+        (START, line),
+        ("– RunPodSandbox", sandbox),
+        ("– CreateContainer", created.saturating_sub(sandbox)),
+        ("– StartContainer", started.saturating_sub(created)),
+        ("– until the line", line.saturating_sub(started)),
+    ];
+    Started {
+        pod,
+        container,
+        times,
+    }
 }
 
-async fn end(pod: &Pod<'_>, table: &mut Table, name: &str) {
+/// Stops and removes a pod.
+pub(crate) async fn end(pod: &Pod<'_>) -> [(&'static str, Duration); 2] {
     let start = Instant::now();
     pod.stop().await;
     let stopped = start.elapsed();
     pod.remove().await;
-    table.time("stop and remove a pod", name, start.elapsed());
-    table.time("– StopPodSandbox", name, stopped);
+    [(END, start.elapsed()), ("– StopPodSandbox", stopped)]
+}
+
+/// Starts a pod, waits for its first log line, then stops and removes it.
+pub(crate) async fn one_pod(node: &Node, table: &mut Table, name: &str) {
+    let started = start(node).await;
+    table.times(name, started.times);
+    table.times(name, end(&started.pod).await);
 }
 
 /// One pod after the other; the runtimes take turns.
@@ -57,24 +83,25 @@ pub(crate) async fn pods(nodes: &[(String, Node)], count: usize, table: &mut Tab
 }
 
 /// ExecSync of `true`, the cheapest probe.
+pub(crate) async fn exec(container: &Container<'_>, table: &mut Table, name: &str) {
+    let start = Instant::now();
+    container.exec(&["true"]).await;
+    table.time(EXEC, name, start.elapsed());
+}
+
+/// ExecSync in one container of each runtime; the runtimes take turns.
 pub(crate) async fn execs(nodes: &[(String, Node)], count: usize, table: &mut Table) {
-    let mut pods = Vec::new();
+    let mut probed = Vec::new();
     for (name, node) in nodes {
-        pods.push((name, node.run_pod(node.pod_config()).await));
-    }
-    let mut containers = Vec::new();
-    for (name, pod) in &pods {
-        containers.push((*name, pod.start(speak).await));
+        probed.push((name, start(node).await));
     }
     for _ in 0..count {
-        for (name, container) in &containers {
-            let start = Instant::now();
-            container.exec(&["true"]).await;
-            table.time("ExecSync true", name, start.elapsed());
+        for (name, started) in &probed {
+            exec(&started.container, table, name).await;
         }
     }
-    for (_, pod) in &pods {
-        pod.remove().await;
+    for (_, started) in &probed {
+        started.pod.remove().await;
     }
 }
 
@@ -90,36 +117,5 @@ pub(crate) async fn lists(name: &str, node: &Node, count: usize, table: &mut Tab
         let request = v1::ListContainersRequest::default();
         ok("ListContainers", runtime.list_containers(request).await);
         table.time("ListContainers, all these pods", name, start.elapsed());
-    }
-}
-
-/// The stats and metrics of the pods that run now, asked for as rarely as kubelet asks. A runtime may answer from what it has
-/// read before, but in the first round.
-pub(crate) async fn stats(name: &str, node: &Node, options: &Options, table: &mut Table) {
-    let mut runtime = node.runtime();
-    for round in 0..=options.stats_rounds {
-        let mut time = |rpc: &str, since: Instant| {
-            if round > 0 {
-                table.time(&format!("{rpc}, all these pods"), name, since.elapsed());
-            }
-        };
-        let start = Instant::now();
-        let request = v1::ListContainerStatsRequest::default();
-        ok("ListContainerStats", runtime.list_container_stats(request).await);
-        time("ListContainerStats", start);
-        let start = Instant::now();
-        let request = v1::ListPodSandboxStatsRequest::default();
-        ok(
-            "ListPodSandboxStats",
-            runtime.list_pod_sandbox_stats(request).await,
-        );
-        time("ListPodSandboxStats", start);
-        let start = Instant::now();
-        let request = v1::ListPodSandboxMetricsRequest::default();
-        // containerd serves it since 2.2.
-        if runtime.list_pod_sandbox_metrics(request).await.is_ok() {
-            time("ListPodSandboxMetrics", start);
-        }
-        tokio::time::sleep(Duration::from_secs(options.stats_interval)).await;
     }
 }

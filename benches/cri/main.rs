@@ -21,10 +21,15 @@ mod critest {
 }
 
 mod density;
+mod idle;
 mod latency;
 mod logs;
 mod memory;
 mod runtimes;
+#[expect(
+    dead_code,
+    reason = "shared with the benchmark of crowds, which uses more of it"
+)]
 mod table;
 
 use std::process::ExitCode;

@@ -24,6 +24,10 @@ mod node;
 #[expect(dead_code, reason = "shared with benchmarks that measure other runtimes, too")]
 mod runtimes;
 #[path = "../cri/table.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the benchmark of crowds, which uses more of it"
+)]
 mod table;
 mod wakeups;
 

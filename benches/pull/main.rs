@@ -33,6 +33,10 @@ mod memory;
 #[path = "../cri/runtimes.rs"]
 mod runtimes;
 #[path = "../cri/table.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the benchmark of crowds, which uses more of it"
+)]
 mod table;
 
 mod measure;
