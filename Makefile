@@ -11,7 +11,7 @@ AREAS ?=
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-pull bench-stream install release reproducible clean
+.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-crowd bench-pull bench-stream install release reproducible clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ vm-test: ## Run tests that differ with cgroup v2, systemd and AppArmor in a virt
 
 bench: packages ## Measure pausa; BENCH_ARGS="--socket NAME=unix:///path" adds another runtime (root)
 	$(CARGO) bench --locked --bench cri -- $(BENCH_ARGS)
+
+bench-crowd: packages ## Measure pausa beside up to 500 pods; BENCH_ARGS as above (root)
+	$(CARGO) bench --locked --bench crowd -- $(BENCH_ARGS)
 
 bench-pull: packages ## Measure pulling and removing an image; BENCH_ARGS as above (root)
 	$(CARGO) bench --locked --bench pull -- $(BENCH_ARGS)
