@@ -61,10 +61,6 @@ impl Buffers {
         }
     }
 
-    pub(crate) const fn are_large(&self) -> bool {
-        self.spares.large
-    }
-
     const fn read_size(&self) -> usize {
         if self.spares.large { LARGE } else { SMALL }
     }

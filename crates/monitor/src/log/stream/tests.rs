@@ -84,12 +84,12 @@ fn a_burst_uses_large_buffers_that_are_released() {
         written += 1;
     }
     while pump(&mut stream, &mut buffers, Some(&mut writer)) == Flow::More {}
-    assert!(buffers.are_large());
+    assert!(buffers.spares.large);
     buffers.release();
-    assert!(!buffers.are_large());
+    assert!(!buffers.spares.large);
     assert_eq!(buffers.input.capacity(), 0);
     complete(writer, &mut buffers);
-    assert!(!buffers.are_large());
+    assert!(!buffers.spares.large);
     assert_eq!(contents(log).lines().count(), written);
 }
 
