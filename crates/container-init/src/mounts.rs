@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pausa_monitor_protocol::{Attributes, ContainerPlan, MountPlan, MountSource, Propagation};
 use pausa_sys::MountAttributes;
-use rustix::fs::{CWD, FileType, PROC_SUPER_MAGIC, fstat, fstatfs};
+use rustix::fs::{AtFlags, CWD, FileType, PROC_SUPER_MAGIC, StatxFlags, fstat, fstatfs, statx};
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, open_tree};
 
 use crate::error::{At, Error, Shown, Step};
@@ -85,7 +85,8 @@ pub(crate) fn prepare<'a>(
                 };
                 reporter.step(&step);
                 let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-                flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive);
+                // Nothing is mounted below a file. To find that out, the kernel would go through all mounts beside it.
+                flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive && !is_file(path));
                 let clone = open_tree(CWD, path.as_slice(), flags).at(step)?;
                 if mount.attributes.set & IDMAP != 0 {
                     map_ids(mount, path, clone.as_fd(), fds.userns.as_ref())?;
@@ -109,6 +110,12 @@ pub(crate) fn prepare<'a>(
         });
     }
     Ok(PreparedMounts(prepared))
+}
+
+/// Whether a path leads to something that is no directory, as far as that is known without asking a server.
+fn is_file(path: &[u8]) -> bool {
+    let stat = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory)
 }
 
 /// The procfs of a PID namespace that is joined.

@@ -40,28 +40,35 @@ pub(crate) fn run(bootstrap: Bootstrap, spawner: Spawner) -> ExitCode {
     monitor.connections.add(first_connection);
     let mut has_worked = true;
     loop {
-        has_worked = turn(&mut monitor, &signals, has_worked);
+        let tokens = wait(&mut monitor, has_worked);
+        has_worked = !tokens.is_empty();
+        turn(&mut monitor, &signals, &tokens);
         if monitor.is_over() {
             return ExitCode::SUCCESS;
         }
     }
 }
 
-/// Waits, for as long as `has_worked` allows, and serves what is ready. Returns whether it has worked, so that there may be
-/// memory to give back.
-fn turn(monitor: &mut Monitor, signals: &SignalFd, has_worked: bool) -> bool {
+/// Waits until something is ready or due. If it `has_worked` and now idles, gives memory back that only the work needed.
+fn wait(monitor: &mut Monitor, has_worked: bool) -> Vec<Token> {
     let deadline = monitor.deadline();
     let mut timeout = deadline.map(|when| when.saturating_duration_since(Instant::now()));
     if has_worked {
         timeout = Some(timeout.map_or(MEMORY_KEPT, |timeout| timeout.min(MEMORY_KEPT)));
     }
     let tokens = monitor.poll.wait(timeout);
-    if tokens.is_empty() {
+    if tokens.is_empty() && has_worked {
         monitor.containers.release_buffers();
         pausa_sys::return_free_pages();
         pausa_sys::release_unused_stack();
     }
-    for token in &tokens {
+    tokens
+}
+
+/// Not inlined: its frame, several pages, would be in use while the monitor waits.
+#[inline(never)]
+fn turn(monitor: &mut Monitor, signals: &SignalFd, tokens: &[Token]) {
+    for token in tokens {
         match token {
             Token::Signals => read_signals(monitor, signals),
             Token::Listener => accept(monitor),
@@ -78,7 +85,7 @@ fn turn(monitor: &mut Monitor, signals: &SignalFd, has_worked: bool) -> bool {
             | Token::ContainerStdin(_) => {}
         }
     }
-    for token in &tokens {
+    for token in tokens {
         match token {
             Token::Output(number) => monitor.containers.read_output(*number),
             Token::OrphanedOutput(number) => monitor.execs.drain_orphan(*number),
@@ -89,7 +96,6 @@ fn turn(monitor: &mut Monitor, signals: &SignalFd, has_worked: bool) -> bool {
         }
     }
     monitor.advance();
-    !tokens.is_empty()
 }
 
 fn read_signals(monitor: &mut Monitor, signals: &SignalFd) {

@@ -51,11 +51,12 @@ pub(super) fn shm(ipc: &Namespace, of_pod: &Path) -> Mount {
         let options = ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"];
         return oci(target, "tmpfs", "shm", &options);
     }
-    let source = match ipc {
-        Namespace::Host => Path::new("/dev/shm"),
-        _ => of_pod,
+    let (source, bind) = match ipc {
+        Namespace::Host => (Path::new("/dev/shm"), "rbind"),
+        // Nothing is mounted below it. To find that out, the kernel would go through all mounts beside it.
+        _ => (of_pod, "bind"),
     };
-    oci(target, "bind", source, &["rbind", "rprivate", "rw"])
+    oci(target, "bind", source, &[bind, "rprivate", "rw"])
 }
 
 /// `/etc/hosts`, `/etc/hostname`, `/etc/resolv.conf`, if the pod has them.
