@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pausa_sys::{Durability, StagedFile};
@@ -25,10 +26,11 @@ const INODES_PER_GROUP: u64 = 8192;
 /// Inodes at the beginning of a group that cost almost nothing to search.
 const FIRST_INODES: u64 = 128;
 
-/// A name that is unique in this process.
+/// A name that no other call gives, in this daemon or an earlier one: what an earlier one has left may still be there.
 pub(crate) fn unique(prefix: &str) -> String {
+    static STARTED: LazyLock<i64> = LazyLock::new(crate::state::now);
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{prefix}-{:x}-{}", *STARTED, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Creates a directory and its parents.
