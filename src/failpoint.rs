@@ -1,7 +1,9 @@
 //! Places where a test can have the daemon die as by a power cut: before each step that makes a change durable or known.
 //!
 //! `PAUSA_FAILPOINT=name` kills the process with SIGKILL the first time it gets there, `name:3` the third time. Only
-//! builds with debug assertions have failpoints.
+//! builds with debug assertions have failpoints, and places where a test can have work in the background wait.
+
+use std::path::PathBuf;
 
 /// Dies here if a test wants it.
 #[inline(always)]
@@ -14,6 +16,19 @@ pub(crate) fn failpoint(name: &str) {
 pub(crate) fn failpoint_before(operation: &str, step: &str) {
     die_at(|wanted| wanted.split_once('.') == Some((operation, step)));
 }
+
+/// Waits here, on a thread of its own, as long as a test has this file.
+#[cfg(debug_assertions)]
+pub(crate) fn hold(file: impl FnOnce() -> PathBuf) {
+    let file = file();
+    while file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn hold(_: impl FnOnce() -> PathBuf) {}
 
 #[cfg(debug_assertions)]
 fn die_at(is_here: impl FnOnce(&str) -> bool) {

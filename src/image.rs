@@ -36,7 +36,6 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -352,19 +351,25 @@ impl Images {
         }
     }
 
-    /// What is in `staging/`: ingests, and data to be removed. [`fs_info`](Self::fs_info) does not include
-    /// it. It is measured, but most of the time the directory is empty.
+    /// What is in `staging/` besides removed layers: ingests, and other data to be removed.
+    /// [`fs_info`](Self::fs_info) does not include it. It is measured, but most of the time there is nothing.
     pub(crate) async fn staging_usage(&self) -> Usage {
-        let staging = self.inner.layout.staging();
+        let (staging, gc) = (self.inner.layout.staging(), self.inner.layers.gc().clone());
         let measured = blocking(move || {
-            let dir = files::open_dir(&staging)?;
-            let empty = dir.metadata().map_err(io_error("fstat", &staging))?;
-            let all = pausa_layer::usage(dir.as_fd()).map_err(tree_error("measure", &staging))?;
-            // The directory itself does not count.
-            Ok::<_, ImageError>(Usage {
-                bytes: all.bytes.saturating_sub(empty.blocks().saturating_mul(512)),
-                inodes: all.inodes.saturating_sub(1),
-            })
+            let mut all = Usage::default();
+            for name in files::names(&staging)? {
+                let path = staging.join(&name);
+                // How large a layer is, is known.
+                if gc.is_layer(&name) || !path.is_dir() {
+                    continue;
+                }
+                // It may be gone by now.
+                let Ok(dir) = files::open_dir(&path) else { continue };
+                let usage = pausa_layer::usage(dir.as_fd()).map_err(tree_error("measure", &path))?;
+                all.bytes = all.bytes.saturating_add(usage.bytes);
+                all.inodes = all.inodes.saturating_add(usage.inodes);
+            }
+            Ok::<_, ImageError>(all)
         });
         measured.await.unwrap_or_else(|error| {
             tracing::debug!(
@@ -423,6 +428,7 @@ impl Images {
             complete: index.images().count(),
             incomplete: index.incomplete().count(),
             bytes: self.inner.layers.usage().bytes,
+            bytes_dying: self.inner.layers.dying().bytes,
             ..ImageStates::default()
         };
         for layer in pulls.iter().flat_map(|pull| &pull.layers) {

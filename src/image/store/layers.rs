@@ -4,14 +4,14 @@
 //!            claim: Fetch               commit
 //!  absent ───────────────▶ fetching ────────────▶ present ◀── claim: Held
 //!    ▲                       │ all tickets dropped  │ last Arc<Layer> dropped
-//!    └───────────────────────┴──────────────────────┴──▶ garbage collection renames the directory
+//!    └───────────────────────┴──────────────────────┴──▶ garbage collection renames the directory, then removes it
 //! ```
 //!
 //! A caller that claims a layer on its way out, or in from the same source, waits and claims again. A layer may be on its
 //! way in from several sources at once, each with a ticket: an image declares its diff ids itself, and its registry may be
 //! as slow as it likes, so nobody waits for a registry that was not asked for. The first one to arrive is installed. The count is that of
 //! `Arc<Layer>`: images and pulls in progress hold one for each layer. Dropping the last one removes the
-//! directory, except while the store is closing.
+//! directory, except while the store is closing. Its space counts as used until all of it is gone.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -71,8 +71,20 @@ enum LayerSlot {
     },
 }
 
-/// By the hex digits of the diff id.
-type Table = Arc<Mutex<HashMap<String, LayerSlot>>>;
+#[derive(Default)]
+struct Table {
+    /// By the hex digits of the diff id.
+    slots: HashMap<String, LayerSlot>,
+    /// What the layers occupy that are out of the way, but not off the disk.
+    dying: Usage,
+}
+
+fn sum(one: Usage, other: Usage) -> Usage {
+    Usage {
+        bytes: one.bytes.saturating_add(other.bytes),
+        inodes: one.inodes.saturating_add(other.inodes),
+    }
+}
 
 /// A layer on disk. It is not removed while this is held.
 pub(crate) struct Layer {
@@ -114,11 +126,24 @@ impl Drop for Layer {
             return;
         }
         let hex = std::mem::take(&mut self.record.diff_id);
+        let usage = self.record.usage();
         let (table, gone) = (Arc::clone(&self.owner.table), self.gone.take());
-        self.owner.gc.remove_layer(hex.clone(), move || {
-            table.lock().remove(&hex);
-            drop(gone);
-        });
+        let renamed = {
+            let (table, hex) = (Arc::clone(&table), hex.clone());
+            move || {
+                let mut table = table.lock();
+                table.slots.remove(&hex);
+                table.dying = sum(table.dying, usage);
+                drop(table);
+                drop(gone);
+            }
+        };
+        let unlinked = move || {
+            let mut table = table.lock();
+            table.dying.bytes = table.dying.bytes.saturating_sub(usage.bytes);
+            table.dying.inodes = table.dying.inodes.saturating_sub(usage.inodes);
+        };
+        self.owner.gc.remove_layer(hex, renamed, unlinked);
     }
 }
 
@@ -136,7 +161,7 @@ pub(crate) enum Claim {
 #[derive(Clone)]
 pub(crate) struct Layers {
     layout: Layout,
-    table: Table,
+    table: Arc<Mutex<Table>>,
     gc: GarbageCollector,
     closing: Arc<AtomicBool>,
     tickets: Arc<AtomicU64>,
@@ -156,7 +181,7 @@ impl Layers {
         Ok(Self {
             gc: GarbageCollector::start(layout.clone())?,
             layout,
-            table: Table::default(),
+            table: Arc::default(),
             closing,
             tickets: Arc::default(),
         })
@@ -176,7 +201,7 @@ impl Layers {
             Claim::Wait(fetch.waiters.subscribe())
         };
         let mut table = self.table.lock();
-        let others = match table.get_mut(hex) {
+        let others = match table.slots.get_mut(hex) {
             Some(LayerSlot::Present { layer, gone, .. }) => {
                 return match layer.upgrade() {
                     Some(layer) => Claim::Held(layer),
@@ -202,7 +227,8 @@ impl Layers {
         match others {
             Some(fetches) => fetches.push(fetch),
             None => {
-                table.insert(hex.to_owned(), LayerSlot::Fetching(vec![fetch]));
+                let slot = LayerSlot::Fetching(vec![fetch]);
+                table.slots.insert(hex.to_owned(), slot);
             }
         }
         Claim::Fetch(Ticket {
@@ -215,7 +241,7 @@ impl Layers {
 
     /// Whether a layer is present or being fetched.
     pub(crate) fn knows(&self, hex: &str) -> bool {
-        self.table.lock().contains_key(hex)
+        self.table.lock().slots.contains_key(hex)
     }
 
     /// Adds a layer that was found at start and is durable.
@@ -229,10 +255,7 @@ impl Layers {
     pub(crate) fn insert(&self, record: LayerRecord) -> Arc<Layer> {
         let (gone_sender, gone) = watch::channel(());
         let hex = record.diff_id.clone();
-        let usage = Usage {
-            bytes: record.size,
-            inodes: record.inodes,
-        };
+        let usage = record.usage();
         let layer = Arc::new(Layer {
             record,
             durable: AtomicBool::new(false),
@@ -244,30 +267,32 @@ impl Layers {
             gone,
             usage,
         };
-        self.table.lock().insert(hex, slot);
+        self.table.lock().slots.insert(hex, slot);
         layer
     }
 
     /// Hex digits of all layers that have a holder.
     pub(crate) fn held(&self) -> Vec<String> {
         let table = self.table.lock();
-        let held = table.iter().filter(|(_, slot)| match slot {
+        let held = table.slots.iter().filter(|(_, slot)| match slot {
             LayerSlot::Present { layer, .. } => layer.strong_count() > 0,
             LayerSlot::Fetching(_) | LayerSlot::Installing(_) => false,
         });
         held.map(|(hex, _)| hex.clone()).collect()
     }
 
-    /// Space and inodes of all layers on disk, including those that are about to be removed.
+    /// Space and inodes of all layers on disk, including those that are being removed.
     pub(crate) fn usage(&self) -> Usage {
         let table = self.table.lock();
-        table.values().fold(Usage::default(), |sum, slot| match slot {
-            LayerSlot::Present { usage, .. } => Usage {
-                bytes: sum.bytes.saturating_add(usage.bytes),
-                inodes: sum.inodes.saturating_add(usage.inodes),
-            },
-            LayerSlot::Fetching(_) | LayerSlot::Installing(_) => sum,
+        table.slots.values().fold(table.dying, |all, slot| match slot {
+            LayerSlot::Present { usage, .. } => sum(all, *usage),
+            LayerSlot::Fetching(_) | LayerSlot::Installing(_) => all,
         })
+    }
+
+    /// Space and inodes of the layers that are out of the way, but not off the disk.
+    pub(crate) fn dying(&self) -> Usage {
+        self.table.lock().dying
     }
 }
 
@@ -300,7 +325,7 @@ impl Ticket {
     /// be soon.
     pub(crate) fn begin_install(&self) -> bool {
         let mut table = self.layers.table.lock();
-        let Some(slot) = table.get_mut(&self.hex) else {
+        let Some(slot) = table.slots.get_mut(&self.hex) else {
             return false;
         };
         let LayerSlot::Fetching(fetches) = slot else {
@@ -340,7 +365,7 @@ fn wake(fetches: &[Fetch]) {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut table = self.layers.table.lock();
-        let is_last = match table.get_mut(&self.hex) {
+        let is_last = match table.slots.get_mut(&self.hex) {
             Some(LayerSlot::Fetching(fetches)) => {
                 fetches.retain(|fetch| fetch.ticket != self.number);
                 fetches.is_empty()
@@ -350,7 +375,7 @@ impl Drop for Ticket {
             Some(LayerSlot::Present { .. }) | None => false,
         };
         if is_last {
-            table.remove(&self.hex);
+            table.slots.remove(&self.hex);
         }
     }
 }

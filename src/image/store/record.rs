@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use pausa_layer::Usage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,14 @@ impl LayerRecord {
             path,
             reason: "it does not belong to the layer in its directory".to_owned(),
         })
+    }
+
+    /// What the layer occupies on disk.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            bytes: self.size,
+            inodes: self.inodes,
+        }
     }
 }
 

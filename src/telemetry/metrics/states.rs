@@ -50,6 +50,8 @@ pub(crate) struct ImageStates {
     pub(crate) incomplete: usize,
     /// Of all unpacked layers.
     pub(crate) bytes: u64,
+    /// Of those among them that are removed, and whose files are not yet.
+    pub(crate) bytes_dying: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -209,6 +211,11 @@ impl ImageStates {
             "pausa_images_bytes",
             "Bytes of unpacked layers on disk",
             self.bytes,
+        );
+        table.state(
+            "pausa_images_removing_bytes",
+            "Those of them that belong to removed layers whose files are not gone yet",
+            self.bytes_dying,
         );
     }
 }
