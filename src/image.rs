@@ -21,8 +21,7 @@
 //! records. A damaged record is restored from a copy.
 //!
 //! Must never: hold a lock across a system call or an await; let a reader wait for a pull or a removal; trust
-//! a registry, an archive or an image before its digest is verified; report an image as removed while its
-//! bytes are still on disk.
+//! a registry, an archive or an image before its digest is verified; count space as free while it is not.
 //!
 //! Specs: OCI image spec 1.1, OCI distribution spec 1.1, Docker image spec 1.2 (archives), CRI v1
 //! ImageService.
@@ -47,6 +46,7 @@ use pausa_distribution::{Client, ClientConfig, ImageId, Platform, Proxies, Regis
 use pausa_layer::Usage;
 use tokio::io::AsyncWrite;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 pub(crate) use archive::export::ExportedImage;
 pub(crate) use error::ImageError;
@@ -151,6 +151,12 @@ impl Drop for Inner {
         self.send(MetadataJob::Stop);
     }
 }
+
+/// How long a removal waits for its files if there is space enough, counted from its beginning.
+const REMOVAL_WAIT: Duration = Duration::from_millis(40);
+/// Where less of the file system is free, a removal waits until its files are gone: kubelet measures next, and evicts
+/// pods if too little is free. That is twice the largest of its default limits, because limits can be set.
+const REMOVAL_FREE_PERCENT: u64 = 30;
 
 /// An image and, if asked for, its verbose `info`.
 type Status = (v1::Image, BTreeMap<String, String>);
@@ -492,13 +498,17 @@ impl Images {
         Ok(Lease::new(&self.inner.layout, image, content, reference_or_id))
     }
 
-    /// Removes an image with all its names, by any of them. When this returns, its space is free, except for
-    /// what leases or other images hold. Removing an unknown image succeeds.
+    /// Removes an image with all its names, by any of them. Removing an unknown image succeeds.
+    ///
+    /// When this returns, the image is gone for readers and pulls, and on disk as far as a restart would tell.
+    /// Its files are removed in the background. They are waited for if the file system is short of space, and
+    /// otherwise for a moment. What leases or other images hold stays.
     ///
     /// # Errors
     /// [`ImageError::Ambiguous`]; [`ImageError::Io`] if its record cannot be removed: it then comes back at
     /// the next start.
     pub(crate) async fn remove(&self, reference: &str) -> Result<(), ImageError> {
+        let deadline = Instant::now() + REMOVAL_WAIT;
         let hex = {
             let index = self.inner.index.load();
             let complete = self.find(&index, reference)?;
@@ -507,17 +517,28 @@ impl Images {
                 .or_else(|| index.find_incomplete(reference))
         };
         // Images are removed because space is needed.
-        self.discard_retained().await;
-        let Some(hex) = hex else {
-            self.inner.layers.gc().flush().await;
-            return Ok(());
+        let retained = self.inner.retained.forget_all().await;
+        let removed = match hex {
+            None => Ok(()),
+            Some(hex) => {
+                let (reply, done) = oneshot::channel();
+                self.inner.send(MetadataJob::Remove(hex, reply));
+                done.await.unwrap_or(Err(ImageError::Stopped {
+                    doing: "removing an image",
+                }))
+            }
         };
-        let (reply, done) = oneshot::channel();
-        self.inner.send(MetadataJob::Remove(hex, reply));
-        let removed = done.await.unwrap_or(Err(ImageError::Stopped {
-            doing: "removing an image",
-        }));
-        self.flush().await;
+        let freed = async {
+            retained.discard().await;
+            self.flush().await;
+        };
+        let base = self.inner.layout.base().to_owned();
+        if blocking(move || files::has_free(&base, REMOVAL_FREE_PERCENT)).await {
+            // What is not done by then goes on without this.
+            tokio::time::timeout_at(deadline, freed).await.ok();
+        } else {
+            freed.await;
+        }
         removed
     }
 

@@ -216,18 +216,18 @@ impl Images {
         outcome.send_replace(Some(result.map_err(Arc::new)));
     }
 
-    /// Fetches an image. If the disk is full, tries again without what earlier pulls have left.
+    /// Fetches an image. If the disk is full, tries again without what earlier pulls and removed images have left.
     async fn fetch_image(&self, remote: &Arc<Remote>, progress: &Progress) -> Result<String, ImageError> {
         let mut fetched = self.try_fetch_image(remote, progress).await;
         if let Err(error) = &fetched
             && error.is_disk_full()
         {
             let removed = self.inner.retained.remove_all();
-            if !removed.is_empty() {
+            if !removed.is_empty() || self.inner.layers.dying().inodes > 0 {
                 tracing::warn!(
                     image = %remote.reference,
                     error = chain(error),
-                    "the disk is full: discarding what failed pulls have left, and trying again"
+                    "the disk is full: trying again without what failed pulls and removed images have left"
                 );
                 removed.discard().await;
                 self.inner.layers.gc().flush().await;

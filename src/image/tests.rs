@@ -6,6 +6,7 @@ mod directories;
 mod export;
 mod progress;
 pub(crate) mod registry;
+mod removal;
 mod retained;
 mod wait;
 
@@ -53,6 +54,12 @@ fn listing(root: &Path, dir: &str) -> Vec<String> {
         .collect::<std::collections::BTreeSet<_>>()
         .into_iter()
         .collect()
+}
+
+/// Removes an image and waits until its files are gone.
+async fn remove(images: &Images, name: &str) {
+    images.remove(name).await.unwrap();
+    images.flush().await;
 }
 
 /// Asserts that the store has no data of any image.
@@ -113,10 +120,10 @@ async fn pulls_an_image_under_several_names_and_finds_it_by_each() {
         .unwrap()
         .value;
     assert!(used >= 8192, "{used}");
-    images.remove(&two).await.unwrap();
+    remove(&images, &two).await;
     assert!(images.list(None).is_empty());
     assert_empty(dir.path());
-    images.remove(&two).await.unwrap();
+    remove(&images, &two).await;
     assert_eq!(
         images.fs_info(Usage::default()).image_filesystems[0]
             .used_bytes
@@ -208,9 +215,9 @@ async fn concurrent_pulls_share_one_transfer_and_outlive_their_callers() {
     assert_eq!(registry.count("manifests/one"), 1);
     assert_eq!(listing(dir.path(), "layers").len(), 3);
     // The shared layer stays until its last image is removed.
-    images.remove(&one.id()).await.unwrap();
+    remove(&images, &one.id()).await;
     assert_eq!(listing(dir.path(), "layers").len(), 2);
-    images.remove(&two.id()).await.unwrap();
+    remove(&images, &two.id()).await;
     assert_empty(dir.path());
 }
 
@@ -240,8 +247,8 @@ async fn nobody_waits_for_a_registry_that_was_not_asked_for() {
     slow.heal();
     assert_eq!(first.await.unwrap().unwrap(), one.id());
     assert_eq!(listing(dir.path(), "layers").len(), 3);
-    images.remove(&one.id()).await.unwrap();
-    images.remove(&two.id()).await.unwrap();
+    remove(&images, &one.id()).await;
+    remove(&images, &two.id()).await;
     assert_empty(dir.path());
 }
 
@@ -274,7 +281,7 @@ async fn a_lease_keeps_a_removed_image_even_across_a_restart() {
         let lease = images.lease(&name).unwrap();
         assert_eq!((lease.id(), lease.name()), (built.id(), name.as_str()));
         assert!(lease.reference().contains("@sha256:"));
-        images.remove(&name).await.unwrap();
+        remove(&images, &name).await;
         assert!(images.list(None).is_empty());
         assert_eq!(images.lease(&name).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(lease.layers()[0].join("file").exists());
@@ -290,7 +297,7 @@ async fn a_lease_keeps_a_removed_image_even_across_a_restart() {
     // If it is pulled again while the lease lasts, its layers are used.
     images.pull(&name, None).await.unwrap();
     assert_eq!(registry.count(&digest(&built.layers[0])), 1);
-    images.remove(&name).await.unwrap();
+    remove(&images, &name).await;
     assert_eq!(listing(dir.path(), "layers").len(), 1);
     drop(lease);
     images.flush().await;
@@ -308,7 +315,7 @@ async fn a_removed_image_without_a_lease_after_a_restart_is_freed() {
         let images = open(dir.path());
         let id = images.pull(&registry.name("app:v1"), None).await.unwrap();
         let lease = images.lease(&id).unwrap();
-        images.remove(&id).await.unwrap();
+        remove(&images, &id).await;
         // A daemon closes the store before it drops the leases.
         images.close();
         drop(lease);

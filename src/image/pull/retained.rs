@@ -111,13 +111,7 @@ impl RetainedPulls {
 
     /// Whether anything may be retained now.
     pub(crate) fn has_space(&self) -> bool {
-        if self.keep_for.is_zero() {
-            return false;
-        }
-        match rustix::fs::statvfs(self.layout.base()) {
-            Ok(stat) => stat.f_bavail.saturating_mul(100) >= stat.f_blocks.saturating_mul(FREE_PERCENT),
-            Err(_) => false,
-        }
+        !self.keep_for.is_zero() && files::has_free(self.layout.base(), FREE_PERCENT)
     }
 
     /// Retains layers, which must be durable.
@@ -200,8 +194,14 @@ impl RetainedPulls {
     /// Discards everything and waits until its space is free, except for layers that garbage collection still
     /// removes.
     pub(crate) async fn discard_all(&self) {
-        self.remove_all().discard().await;
+        self.forget_all().await.discard().await;
+    }
+
+    /// Stops retaining anything, here and in the list on disk.
+    pub(crate) async fn forget_all(&self) -> Removed {
+        let removed = self.remove_all();
         self.save().await;
+        removed
     }
 
     pub(crate) fn remove_all(&self) -> Removed {

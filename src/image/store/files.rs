@@ -33,6 +33,15 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}-{:x}-{}", *STARTED, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Whether at least this part of the file system of `path` is free, of its bytes and of its inodes.
+pub(crate) fn has_free(path: &Path, percent: u64) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| {
+        let enough = |free: u64, all: u64| u128::from(free) * 100 >= u128::from(all) * u128::from(percent);
+        // Where inodes are made as needed, both numbers are 0.
+        enough(stat.f_bavail, stat.f_blocks) && enough(stat.f_favail, stat.f_files)
+    })
+}
+
 /// Creates a directory and its parents.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), ImageError> {
     DirBuilder::new()

@@ -8,10 +8,10 @@ use crate::error::Kinded;
 
 /// A file system that only this thread and those it starts see. Nothing is retained on a disk that is nearly full, which
 /// the machine's may be.
-struct Disk(tempfile::TempDir);
+pub(super) struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn mount(options: &str) -> Self {
+    pub(super) fn mount(options: &str) -> Self {
         use nix::mount::{MsFlags, mount};
         let dir = tempfile::tempdir().unwrap();
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
@@ -22,7 +22,7 @@ impl Disk {
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -34,7 +34,7 @@ impl Drop for Disk {
 }
 
 /// Large enough for its ingest to be retained, even when compressed.
-fn large(seed: u64) -> String {
+pub(super) fn large(seed: u64) -> String {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -98,7 +98,7 @@ async fn complete_layers_are_retained_and_a_retry_fetches_only_the_others() {
     assert_eq!(counts(&registry, &built), [1, 1, tries + 1]);
     assert!(images.retained_layers().is_empty());
     assert!(images.verify(&name).await.unwrap().is_whole());
-    images.remove(&name).await.unwrap();
+    remove(&images, &name).await;
     assert_empty(dir.path());
 }
 
@@ -132,7 +132,7 @@ async fn an_interrupted_layer_is_resumed_where_it_stopped() {
     let asked = registry.last(&large);
     assert!(asked.contains(&format!("bytes={}-", part.bytes)), "{asked}");
     assert!(images.verify(&name).await.unwrap().is_whole());
-    images.remove(&name).await.unwrap();
+    remove(&images, &name).await;
     assert_empty(dir.path());
 }
 
@@ -180,7 +180,7 @@ async fn an_unfinished_layer_is_retained_when_another_one_fails() {
         registry.last(&large)
     );
     assert!(images.verify(&two.id()).await.unwrap().is_whole());
-    images.remove(&two.id()).await.unwrap();
+    remove(&images, &two.id()).await;
     assert_empty(dir.path());
     assert_eq!(images.staging_usage().await, Usage::default());
 }
@@ -256,7 +256,8 @@ async fn removing_an_image_frees_the_space_of_retained_data() {
     registry.push("other", "v1", &other);
     images.pull(&registry.name("other:v1"), None).await.unwrap();
     fail(&registry, &images).await;
-    images.remove(&other.id()).await.unwrap();
+    remove(&images, &other.id()).await;
+    until("the ingest is gone", || listing(dir.path(), "staging").is_empty()).await;
     assert_empty(dir.path());
 }
 
@@ -275,7 +276,7 @@ async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
         assert_eq!(registry.count(&digest(&built.layers[0])), 1);
         assert_eq!(registry.count(&digest(&built.layers[2])), 1);
         assert!(images.verify(&name).await.unwrap().is_whole());
-        images.remove(&name).await.unwrap();
+        remove(&images, &name).await;
         assert_empty(dir.path());
         fail(&registry, &images).await;
     }
@@ -292,7 +293,7 @@ async fn retained_layers_survive_the_daemon_but_not_a_power_cut() {
     damage::reboot(dir.path());
     let images = open(dir.path());
     assert_eq!(images.retained_layers().len(), 2);
-    images.remove("whatever").await.unwrap();
+    remove(&images, "whatever").await;
     images.flush().await;
     assert_empty(dir.path());
 }
@@ -319,6 +320,6 @@ async fn a_pull_that_fills_the_disk_gets_the_space_of_retained_data() {
     let error = images.pull(&registry.name("bigger:v1"), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
     assert!(images.retained_layers().is_empty());
-    images.remove(&big.id()).await.unwrap();
+    remove(&images, &big.id()).await;
     assert_empty(dir.path());
 }
