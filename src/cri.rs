@@ -15,6 +15,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, Shared};
+
 use crate::config::Config;
 use crate::proto::v1;
 use crate::sandbox::Pods;
@@ -36,8 +38,10 @@ pub struct NodeInfo {
     pub config: Config,
     /// The cgroup driver in use; kubelet adopts it.
     pub cgroup_driver: v1::CgroupDriver,
-    /// What the built-in handler can do here.
-    pub builtin: v1::RuntimeHandlerFeatures,
+    /// Whether mounts can be made read-only with all mounts below them.
+    pub recursive_read_only_mounts: bool,
+    /// Whether pods can have user namespaces, once that is found out.
+    pub user_namespaces: Shared<BoxFuture<'static, bool>>,
 }
 
 /// Everything that is served on the CRI socket.

@@ -70,7 +70,7 @@ use pull::credentials::PullCredentials;
 use pull::progress::PullTracker;
 use pull::retained::{RetainedPulls, save_list};
 use pull::short_names::{full_names, registries};
-use store::clean_shutdown::{self, VerifyScope};
+use store::clean_shutdown::{self, LastShutdown, Marked, VerifyScope};
 use store::content::{Content, User};
 use store::files;
 use store::implied_dirs::BLOCK;
@@ -126,6 +126,8 @@ struct Inner {
     /// Its sender is dropped when the verification at start is done.
     verified: watch::Receiver<()>,
     metadata: Sender<MetadataJob>,
+    /// Everything that was in the store at start is durable.
+    was_clean: bool,
     closing: Arc<AtomicBool>,
 }
 
@@ -199,7 +201,8 @@ impl Images {
             Arc::clone(&closing),
         );
         let started = crate::state::now();
-        let (scope, whole) = clean_shutdown::read(&layout);
+        let LastShutdown { state, whole } = clean_shutdown::read(&layout);
+        let scope = state.scope(whole);
         let unverified = load::load_images(&layout, &layers, &mut metadata, scope)?;
         let retained = Arc::new(RetainedPulls::new(config.keep_failed, layout.clone()));
         if scope == VerifyScope::None {
@@ -210,7 +213,11 @@ impl Images {
         // A store without anything to verify is whole from now on. Otherwise that is recorded after the
         // verification.
         let is_new = whole == i64::MIN && unverified.is_empty();
-        clean_shutdown::record_in_use(&layout, if is_new { started } else { whole })?;
+        match state {
+            Marked::Clean => layers.begin_clean(whole),
+            Marked::InUse => {}
+            Marked::Unknown => clean_shutdown::record_in_use(&layout, if is_new { started } else { whole })?,
+        }
         let verified = verify::startup::start(&layers, unverified, sender.clone(), started)?;
         std::thread::Builder::new()
             .name("image-metadata".to_owned())
@@ -233,6 +240,7 @@ impl Images {
             pinned: Pinned::new(&config.pinned),
             verified,
             metadata: sender,
+            was_clean: state == Marked::Clean,
             closing,
             config,
         };
@@ -253,7 +261,7 @@ impl Images {
     }
 
     /// Closes the store of a daemon that stops while its containers continue: from here on, leases may be
-    /// dropped without any removal. Syncs the file system and records a clean shutdown. Blocks.
+    /// dropped without any removal. Syncs what is not durable and records a clean shutdown. Blocks.
     pub(crate) fn close(&self) {
         let inner = &self.inner;
         inner.closing.store(true, Ordering::Release);
@@ -275,7 +283,15 @@ impl Images {
             // The verification at start is not done. The next start continues it.
             return;
         }
-        let synced = files::sync_all(inner.layout.base());
+        if inner.layers.are_clean() {
+            // No layer was added.
+            return;
+        }
+        // A pull has synced its layers. syncfs waits for everything that anybody has written to the file system.
+        let synced = match inner.was_clean && inner.layers.are_durable() {
+            true => Ok(()),
+            false => files::sync_all(inner.layout.base()),
+        };
         if let Err(error) = synced.and_then(|()| clean_shutdown::record_clean(&inner.layout)) {
             tracing::warn!(
                 path = %inner.layout.base().display(),

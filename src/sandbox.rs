@@ -69,8 +69,9 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// Takes over what is on disk and in the kernel, and says what was found.
-    pub async fn open(services: Services) -> (Self, Recovered) {
+    /// Takes over what is on disk, and says what was found. What is in the kernel is looked at in the background: until that is
+    /// done, pods are as they were recorded, and operations on them wait.
+    pub fn open(services: Services) -> (Self, Recovered) {
         let netns_dir = &services.settings.netns_dir;
         if let Err(error) = ops::share_netns_dir(netns_dir) {
             tracing::warn!(
@@ -86,7 +87,7 @@ impl Pods {
             registry: Arc::new(Registry::default()),
             container_events: Arc::default(),
         };
-        let recovered = recover::recover(&pods).await;
+        let recovered = recover::recover(&pods);
         (pods, recovered)
     }
 

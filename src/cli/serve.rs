@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -13,7 +14,6 @@ use crate::cri::server::{self, Listening};
 use crate::cri::{NodeInfo, Services};
 use crate::error::chain;
 use crate::image::Images;
-use crate::proto::v1;
 use crate::sandbox::{Pods, Reconciler};
 use crate::telemetry::{self, metrics};
 use pausa_seccomp::KernelVersion;
@@ -27,11 +27,14 @@ const HEAPS: u8 = 2;
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     pausa_sys::share_heaps(HEAPS);
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the async runtime")?
-        .block_on(daemon(config))
+        .context("cannot start the async runtime")?;
+    let ended = runtime.block_on(daemon(config));
+    // The tasks of all pods have nothing to lose, as after a `kill -9`: taking them apart would only take time.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn daemon(config: Config) -> anyhow::Result<()> {
@@ -40,10 +43,10 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let stop = stop_signals()?;
     // Before anything happens that metrics count.
     let metrics = metrics(&config).await?;
-    let pods = build_services(&config).await?;
+    let (pods, greetings) = build_services(&config).await?;
     let listening = listen(&config).await?;
     let cadvisor = cadvisor(&config, &pods).await?;
-    let reconciler = Reconciler::begin(pods.clone());
+    let reconciler = Reconciler::begin(pods.clone(), greetings);
     let drain = Duration::from_secs(config.drain_timeout_seconds.into());
     let driver = pods.services().cgroups.driver();
     tracing::info!(
@@ -54,27 +57,30 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
         "serving"
     );
     let images = pods.services().images.clone();
-    let builtin = v1::RuntimeHandlerFeatures {
-        recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
-        user_namespaces: user_namespaces(&images).await,
-    };
+    let opened = pods.clone();
+    // Only Status waits for it.
+    let user_namespaces = tokio::spawn(user_namespaces(images.clone()));
     let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(pods.clone()))));
     let services = Services {
-        pods,
         node: Arc::new(NodeInfo {
             config,
             cgroup_driver: driver,
-            builtin,
+            recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
+            user_namespaces: user_namespaces.map(Result::unwrap_or_default).boxed().shared(),
         }),
+        pods,
     };
     let served = server::serve(listening, services, stop, drain).await;
     reconciler.end().await;
     for server in [scraped, cadvisor].into_iter().flatten() {
         server.abort();
+        // With it goes its socket. Cancelled, which is what was asked for.
+        drop(server.await);
     }
     served?;
     // The leases end with this process, but the containers that hold them do not.
     images.close();
+    opened.services().store.flush();
     tracing::info!("stopped");
     if let Some(traces) = traces {
         // An error has been logged; a panic is one of a library that has nothing to do any more.
@@ -85,8 +91,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
 
 /// Whether containers can have user namespaces on this node. Found out by trying, because it depends on the kernel, its
 /// settings and the file system of the images.
-async fn user_namespaces(images: &Images) -> bool {
-    let images = images.clone();
+async fn user_namespaces(images: Images) -> bool {
     let checked = tokio::task::spawn_blocking(move || images.check_user_namespaces()).await;
     match checked {
         Ok(Ok(())) => true,

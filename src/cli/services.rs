@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::task::JoinHandle;
 
 use crate::cgroups::Cgroups;
 use crate::cgroups::blockio::Classes;
@@ -29,8 +30,8 @@ const NETWORK_PATIENCE: Duration = Duration::from_secs(30);
 /// How long output is read after the command of an exec has ended, if its children keep the output open.
 const EXEC_DRAIN: Duration = Duration::from_secs(1);
 
-/// Opens the stores and recovers the pods. Returns when recovery is finished, so that READY means ready.
-pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
+/// Opens the stores and takes over the pods, as recorded. The task that is returned ends when their monitors were greeted.
+pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, JoinHandle<()>)> {
     let images = Images::open(ImagesConfig {
         root: config.root.clone(),
         registry_config_dir: config.registry_config_dir.clone(),
@@ -86,7 +87,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
             seccomp_root: config.seccomp.localhost_root.clone(),
         },
     };
-    let (pods, recovered) = Pods::open(services).await;
+    let (pods, recovered) = Pods::open(services);
     // All containers hold their leases now: images without a lease and a name can be removed.
     images.leases_restored();
     tracing::info!(
@@ -94,9 +95,9 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<Pods> {
         containers = recovered.containers,
         broken = recovered.broken,
         removed = recovered.removed,
-        "recovery finished"
+        "read the records"
     );
-    Ok(pods)
+    Ok((pods, recovered.greetings))
 }
 
 /// On a thread of its own, which parts with the root and working directory of the others.

@@ -181,18 +181,17 @@ impl RuntimeService for Services {
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Reply<v1::ExecResponse> {
         let request = request.into_inner();
         let id = request.container_id.clone();
-        call("Exec", &id, async { self.pods.exec(request) }).await
+        call("Exec", &id, self.pods.exec(request)).await
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Reply<v1::AttachResponse> {
         let request = request.into_inner();
-        let attach = async { self.pods.attach(&request) };
-        call("Attach", &request.container_id, attach).await
+        call("Attach", &request.container_id, self.pods.attach(&request)).await
     }
 
     async fn port_forward(&self, request: Request<v1::PortForwardRequest>) -> Reply<v1::PortForwardResponse> {
         let request = request.into_inner();
-        let forward = async { self.pods.port_forward(&request) };
+        let forward = self.pods.port_forward(&request);
         call("PortForward", &request.pod_sandbox_id, forward).await
     }
 
@@ -264,7 +263,7 @@ impl RuntimeService for Services {
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Reply<v1::StatusResponse> {
         let verbose = request.into_inner().verbose;
-        call("Status", "", async { status(&self.pods, &self.node, verbose) }).await
+        call("Status", "", status(&self.pods, &self.node, verbose)).await
     }
 
     /// The cgroup driver, which kubelet then uses too (Kubernetes 1.28).
@@ -352,17 +351,21 @@ async fn unimplemented<T>(rpc: &'static str) -> Reply<T> {
 }
 
 /// Whether this node can run pods, with which handlers and features. kubelet wants both conditions in every answer, and
-/// takes a node whose NetworkReady is false for not ready. RuntimeReady is true by the fact that somebody answers: the
-/// socket is served after recovery.
-fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::StatusResponse, Failure> {
+/// takes a node whose NetworkReady is false for not ready. RuntimeReady is true by the fact that somebody answers.
+async fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::StatusResponse, Failure> {
     let network = &pods.services().network;
     let network_ready = match network.readiness() {
         Ok(()) => condition("NetworkReady", true, "", ""),
         Err(reason) => condition("NetworkReady", false, reason.reason, &reason.message),
     };
+    let user_namespaces = node.user_namespaces.clone().await;
+    let features = v1::RuntimeHandlerFeatures {
+        recursive_read_only_mounts: node.recursive_read_only_mounts,
+        user_namespaces,
+    };
     let handlers = node.config.handlers.keys().map(|name| v1::RuntimeHandler {
         name: name.clone(),
-        features: Some(node.builtin),
+        features: Some(features),
     });
     let mut response = v1::StatusResponse {
         status: Some(v1::RuntimeStatus {
@@ -372,7 +375,7 @@ fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::StatusRespo
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
             // Nothing more is needed than for those with a network of their own.
-            user_namespaces_host_network: node.builtin.user_namespaces,
+            user_namespaces_host_network: user_namespaces,
             mount_options: true,
         }),
         ..Default::default()

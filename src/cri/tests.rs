@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, future};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -52,11 +53,12 @@ impl Server {
         std::fs::write(&config.registries_conf, "").unwrap();
         config.cni.conf_dir = dir.path().join("net.d");
         let services = Services {
-            pods: crate::cli::services::build_services(&config).await.unwrap(),
+            pods: crate::cli::services::build_services(&config).await.unwrap().0,
             node: Arc::new(NodeInfo {
                 config,
                 cgroup_driver: v1::CgroupDriver::Systemd,
-                builtin: v1::RuntimeHandlerFeatures::default(),
+                recursive_read_only_mounts: false,
+                user_namespaces: future::ready(false).boxed().shared(),
             }),
         };
         let socket = dir.path().join("pausa.sock");

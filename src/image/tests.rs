@@ -328,6 +328,31 @@ async fn a_removed_image_without_a_lease_after_a_restart_is_freed() {
     assert_empty(dir.path());
 }
 
+/// Nor does it sync anything: every write of the store goes to a new file.
+#[tokio::test]
+#[ignore = "needs root"]
+async fn a_restart_without_pulls_writes_nothing() {
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    registry.push("app", "v1", &small("app"));
+    let files = || {
+        ["mark.json", "names.json"].map(|name| {
+            use std::os::unix::fs::MetadataExt as _;
+            let stat = std::fs::metadata(dir.path().join("images").join(name)).unwrap();
+            (stat.ino(), stat.mtime(), stat.mtime_nsec())
+        })
+    };
+    let images = open(dir.path());
+    images.pull(&registry.name("app:v1"), None).await.unwrap();
+    images.close();
+    drop(images);
+    let before = files();
+    for _ in 0..2 {
+        open(dir.path()).close();
+    }
+    assert_eq!(files(), before);
+}
+
 #[tokio::test]
 #[ignore = "needs root"]
 async fn a_moved_tag_leaves_the_old_image_its_digest() {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pausa_monitor_protocol::{Detachment, ExitStatus, ProcessPlan};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::error::PodError;
 use super::lifecycle::Answer;
@@ -20,6 +20,16 @@ use crate::id::Id;
 use crate::monitor::{Monitor, MonitorError};
 use crate::telemetry::{Doing, Steps, StepsWatch};
 
+/// How the pod's monitor can be reached.
+#[derive(Debug)]
+enum Reach {
+    /// A new daemon has not greeted it yet: what is published is what was recorded, and the actor takes no turn.
+    Greeting,
+    Connected(Arc<Monitor>),
+    /// There is none, or it does not answer.
+    Not,
+}
+
 /// One pod, as everybody but its actor sees it.
 #[derive(Debug)]
 pub(super) struct PodHandle {
@@ -30,7 +40,9 @@ pub(super) struct PodHandle {
     updates_waiting: AtomicUsize,
     /// None while the pod is being created: nobody may see it before it is ready.
     view: ArcSwapOption<PodView>,
-    monitor: ArcSwapOption<Monitor>,
+    monitor: ArcSwap<Reach>,
+    /// Somebody waits for the actor, which has not greeted the monitor yet.
+    wanted: Notify,
     execs: Execs,
     /// Those in flight, and some that have ended since the last one began.
     operations: Mutex<Vec<(Option<Subject>, StepsWatch)>>,
@@ -38,7 +50,17 @@ pub(super) struct PodHandle {
 }
 
 impl PodHandle {
+    /// Of a pod that is to be made.
     pub(super) fn new(id: Id, name: PodName) -> (Arc<Self>, mpsc::UnboundedReceiver<Turn>) {
+        Self::reached(id, name, Reach::Not)
+    }
+
+    /// Of a pod that an earlier daemon has made.
+    pub(super) fn recorded(id: Id, name: PodName) -> (Arc<Self>, mpsc::UnboundedReceiver<Turn>) {
+        Self::reached(id, name, Reach::Greeting)
+    }
+
+    fn reached(id: Id, name: PodName, reach: Reach) -> (Arc<Self>, mpsc::UnboundedReceiver<Turn>) {
         let (turns, queue) = mpsc::unbounded_channel();
         let handle = Self {
             id,
@@ -47,7 +69,8 @@ impl PodHandle {
             turns_waiting: AtomicUsize::new(0),
             updates_waiting: AtomicUsize::new(0),
             view: ArcSwapOption::empty(),
-            monitor: ArcSwapOption::empty(),
+            monitor: ArcSwap::from_pointee(reach),
+            wanted: Notify::new(),
             execs: Execs::default(),
             operations: Mutex::default(),
             forgotten: AtomicBool::new(false),
@@ -82,7 +105,30 @@ impl PodHandle {
     fn send(&self, turn: Turn) -> Result<(), ()> {
         // Before it can be taken.
         self.turns_waiting.fetch_add(1, Ordering::Relaxed);
-        self.turns.send(turn).map_err(|_| self.turn_taken())
+        self.turns.send(turn).map_err(|_| self.turn_taken())?;
+        if self.is_greeting() {
+            self.wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Whether a new daemon has still to greet the monitor.
+    pub(super) fn is_greeting(&self) -> bool {
+        matches!(**self.monitor.load(), Reach::Greeting)
+    }
+
+    /// Completes when somebody waits for the actor of a pod whose monitor is not greeted yet.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Waits until the monitor has been greeted, for who goes by more than what was recorded.
+    pub(super) async fn greeted(&self) -> Result<(), PodError> {
+        if self.is_greeting() {
+            // The actor takes no turn before.
+            self.ask(|_, answer| drop(answer.send(Ok(())))).await?;
+        }
+        Ok(())
     }
 
     /// One of the turns that wait is being taken.
@@ -146,6 +192,9 @@ impl PodHandle {
     }
 
     fn doing(&self) -> String {
+        if self.is_greeting() {
+            return "the pod's monitor has not answered the new daemon yet".to_owned();
+        }
         let operations = self.operations();
         let doing: Vec<_> = operations.iter().map(|(_, doing)| doing.to_string()).collect();
         if doing.is_empty() {
@@ -173,13 +222,22 @@ impl PodHandle {
         self.view.swap(Some(view))
     }
 
-    /// The pod's monitor; none once it is gone.
+    /// The pod's monitor; none before it was greeted and once it is gone.
     pub(super) fn monitor(&self) -> Option<Arc<Monitor>> {
-        self.monitor.load_full()
+        match &**self.monitor.load() {
+            Reach::Connected(monitor) => Some(Arc::clone(monitor)),
+            Reach::Greeting | Reach::Not => None,
+        }
+    }
+
+    /// Whether the monitor could be asked and does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(**self.monitor.load(), Reach::Not)
     }
 
     pub(super) fn set_monitor(&self, monitor: Option<Monitor>) {
-        self.monitor.store(monitor.map(Arc::new));
+        let reach = monitor.map_or(Reach::Not, |monitor| Reach::Connected(Arc::new(monitor)));
+        self.monitor.store(Arc::new(reach));
     }
 
     pub(super) fn execs(&self) -> &Execs {

@@ -46,6 +46,25 @@ impl Lifecycle {
         )
     }
 
+    /// A monitor that was greeted knows this of a container.
+    pub(super) fn reported(&mut self, id: &Id, report: &ContainerReport, now: i64) -> Change {
+        let Some(container) = self.containers.get_mut(id) else {
+            return Change::default();
+        };
+        match (&container.phase, &report.state) {
+            (ContainerPhase::Running(_), ProcessState::Exited(exit)) => self.exited(id, *exit),
+            // An earlier daemon had asked for its start.
+            (ContainerPhase::Created { .. }, _) => {
+                let record = (*container.record).clone();
+                let (record, phase) = recovered(record, Some(report), true, now);
+                *container.record_mut() = record;
+                container.phase = phase;
+                Change::container(id)
+            }
+            _ => Change::default(),
+        }
+    }
+
     /// Nobody watches a running container any more: it counts as ended as its exit record says, or as lost.
     pub(super) fn lost_container(
         &mut self,
@@ -182,40 +201,33 @@ impl Pod {
             pid = monitor.pid(),
             "connected to the pod's monitor again"
         );
-        let reports = monitor.containers().to_vec();
+        self.connected(monitor, events, "the pod's monitor does not know it any more");
+    }
+
+    /// The monitor was greeted: what has happened since somebody last asked it becomes known. `unknown`: why a container that
+    /// runs, and that it does not know, is lost.
+    pub(super) fn connected(&mut self, monitor: Monitor, events: Events, unknown: &str) {
         self.lifecycle.monitor = MonitorContact::Connected;
-        self.handle.set_monitor(Some(monitor));
         self.events = Some(events);
         let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
         for id in ids {
-            let report = reports.iter().find(|report| report.container == id.as_str());
-            self.container_reported(&id, report);
+            let mut reports = monitor.containers().iter();
+            let Some(report) = reports.find(|report| report.container == id.as_str()) else {
+                self.lose_container(&id, unknown);
+                continue;
+            };
+            let change = self.lifecycle.reported(&id, report, crate::state::now());
+            if change.containers.is_empty() {
+                continue;
+            }
+            self.commit("recover", change);
+            let ended = self.lifecycle.containers.get(&id);
+            if ended.is_some_and(|container| matches!(container.phase, ContainerPhase::Exited)) {
+                self.clean_up_after(&id);
+            }
         }
-    }
-
-    /// What a monitor that answers again knows of a container.
-    fn container_reported(&mut self, id: &Id, report: Option<&ContainerReport>) {
-        let Some(container) = self.lifecycle.containers.get_mut(id) else {
-            return;
-        };
-        match (&container.phase, report.map(|report| &report.state)) {
-            (ContainerPhase::Running(_), Some(ProcessState::Exited(exit))) => {
-                let change = self.lifecycle.exited(id, *exit);
-                self.container_ended(id, change);
-            }
-            (ContainerPhase::Running(_), None) => {
-                self.lose_container(id, "the pod's monitor does not know it any more");
-            }
-            // An earlier daemon had asked for its start.
-            (ContainerPhase::Created { .. }, Some(_)) => {
-                let record = (*container.record).clone();
-                let (record, phase) = recovered(record, report, true, crate::state::now());
-                *container.record_mut() = record;
-                container.phase = phase;
-                self.commit("recover", Change::container(id));
-            }
-            _ => {}
-        }
+        // After what it has told was published, so that nobody who finds it here goes by what was known before.
+        self.handle.set_monitor(Some(monitor));
     }
 
     /// The monitor has gone without having been asked to. Its exit records say what it has seen; what it has not seen

@@ -127,6 +127,7 @@ impl Pods {
             states.updates_waiting += handle.updates_waiting();
             let is_connected = handle.monitor().is_some();
             states.monitors_connected += usize::from(is_connected);
+            states.monitors_greeting += usize::from(handle.is_greeting());
             let Some(view) = handle.view() else {
                 states.creating += 1;
                 continue;
@@ -135,7 +136,7 @@ impl Pods {
                 PodState::Creating => states.creating += 1,
                 PodState::Ready => {
                     states.ready += 1;
-                    states.monitors_silent += usize::from(!is_connected);
+                    states.monitors_silent += usize::from(handle.is_silent());
                 }
                 PodState::NotReady => {
                     states.not_ready += 1;

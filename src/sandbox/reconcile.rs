@@ -1,10 +1,11 @@
-//! Reconciliation of the node in the background: one task from recovery to shutdown.
+//! Reconciliation of the node in the background: one task from the daemon's start to its shutdown.
 //!
 //! ```text
 //!   every 5 s     ask the network whether it could serve (CNI STATUS), for NetworkReady
 //!                look for CPUs that have come or gone, for pinned containers
-//!   at once and   monitors      processes that hold a pod of ours without a record
-//!   every 5 min   network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
+//!   after the monitors were greeted, and
+//!   every 5 min   monitors      processes that hold a pod of ours without a record
+//!                network       attachments of pods that are gone (CNI GC, the bridge's addresses and ports)
 //!                 directories   of pods without a record, and what is mounted in them
 //!                 limits        that systemd has overwritten when it was reloaded
 //!                 memory        that the start, or work since the last round, has used and nobody uses any more
@@ -53,14 +54,16 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Begins to reconcile the node, right after recovery.
-    pub fn begin(pods: Pods) -> Self {
+    /// Begins to reconcile the node, with rounds once all monitors were greeted.
+    pub fn begin(pods: Pods, greetings: JoinHandle<()>) -> Self {
         let task = tokio::spawn(async move {
             tokio::join!(
                 probe(&pods),
                 watch_cpus(&pods),
                 pods.sample_in_background(),
                 async {
+                    // Ended by a panic, it has ended all the same: every pod is registered.
+                    drop(greetings.await);
                     let mut rounds = interval(ROUND);
                     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     loop {

@@ -1,6 +1,12 @@
 //! The start of a daemon: records on disk are held against what is really there.
 //!
 //! ```text
+//!   read the records ─▶ enter and publish all pods, as recorded ─▶ serve
+//!                                     │
+//!                                     └─▶ greet the monitors, some at a time ─▶ what has happened ─▶ take turns
+//! ```
+//!
+//! ```text
 //!  record            monitor answers            no monitor                   before a reboot
 //!  CREATING          undone, forgotten          undone, forgotten            undone, forgotten
 //!  READY             ready; containers as       not ready; containers by     stopped; running containers
@@ -8,21 +14,26 @@
 //!  NOT READY         as it is                   as it is                     as it is
 //! ```
 //!
+//! Before anybody is served, everything is known that only records say: names, ids, leases, CPUs. Until its monitor has
+//! answered, a pod is shown as it was recorded, and whatever is asked of it waits: its actor takes no turn. A pod that
+//! somebody waits for is greeted at once.
+//!
 //! A monitor that lives and does not answer, for example because it hangs on a stalled disk, keeps its pod as the records
-//! have it. The daemon goes on waiting for it.
+//! have it. The daemon goes on waiting for it, and after [`HELLO_PATIENCE`] the pod's actor goes on without it.
 //!
 //! A pod of this boot whose record exists only in the persistent tree has lost its state directory, and with that its
 //! monitor's socket. What runs of it is ended, since nobody can control it any more.
 //!
-//! All pods at once; none of them, however damaged, keeps the daemon from starting. What nobody has a record
-//! of (a pod or container whose making was cut off before its record) is removed.
+//! No pod, however damaged, keeps the daemon from starting. What nobody has a record of (a pod or container whose making was
+//! cut off before its record) is removed.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{ContainerReport, ProcessState};
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::handle::PodHandle;
 use super::lifecycle::{
@@ -35,19 +46,26 @@ use super::reconcile::{directories, monitors};
 use super::record::{PodRecord, PodState};
 use super::services::Services;
 use super::{Pods, ops};
+use crate::blocking::blocking;
 use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::error::chain;
 use crate::id::Id;
 use crate::image::Lease;
 use crate::monitor::{Events, Monitor, MonitorError};
-use crate::state::{Loaded, LoadedPod};
+use crate::state::{CONTAINER_RECORD, Loaded, LoadedPod};
 use crate::telemetry::metrics;
 
 /// How long a monitor may take to answer a new daemon.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many monitors are greeted at a time, beside those that somebody waits for.
+const GREETINGS: usize = 32;
+
+/// A monitor that takes longer makes room for the next: waiting for it is no work.
+const GREETING_TURN: Duration = Duration::from_millis(200);
+
 /// What a start found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Recovered {
     /// Pods whose records were read.
     pub pods: usize,
@@ -57,38 +75,79 @@ pub struct Recovered {
     pub broken: usize,
     /// Directories without a record, removed.
     pub removed: usize,
+    /// Ends when all monitors were greeted or given up.
+    pub greetings: JoinHandle<()>,
 }
 
-pub(super) async fn recover(pods: &Pods) -> Recovered {
+/// Takes over what the records say. What the kernel says follows in the background.
+pub(super) fn recover(pods: &Pods) -> Recovered {
     let Loaded { pods: loaded, broken } = pods.services.store.load::<PodRecord, ContainerRecord>();
-    let mut recovered = Recovered {
-        pods: loaded.len(),
-        ..Recovered::default()
-    };
+    let (mut removed, mut unread) = (0, 0);
     for broken in broken {
         let containers = ids_in(&broken.path.join("containers"));
         if is_unfinished(&broken.path) {
-            recovered.removed += 1;
+            removed += 1;
             // With the state directory a record may have got lost that had not been copied to the persistent tree yet.
             if let Some(pod) = id_of(&broken.path) {
-                monitors::end_without_record(pods, &pod, &containers).await;
+                let pods = pods.clone();
+                tokio::spawn(async move { monitors::end_without_record(&pods, &pod, &containers).await });
             }
             continue;
         }
-        recovered.broken += 1;
+        unread += 1;
         tracing::error!(path = %broken.path.display(), error = chain(&broken.error), "cannot read a record: its pod is not managed until the record is repaired and the daemon restarted");
     }
-    metrics::records_broken(recovered.broken);
-    let mut tasks = tokio::task::JoinSet::new();
-    for pod in loaded {
-        recovered.containers += pod.containers.len();
-        recovered.removed += sweep(pods, &pod);
-        let pods = pods.clone();
-        tasks.spawn(async move { take_over(&pods, pod).await });
+    metrics::records_broken(unread);
+    let boot = crate::state::boot_id();
+    let containers = loaded.iter().map(|pod| pod.containers.len()).sum();
+    let count = loaded.len();
+    let entered = loaded
+        .into_iter()
+        .filter_map(|pod| Recorded::enter(pods, pod, &boot));
+    let recorded = entered.collect();
+    Recovered {
+        pods: count,
+        containers,
+        broken: unread,
+        removed,
+        greetings: tokio::spawn(greet_all(pods.clone(), recorded)),
     }
-    while tasks.join_next().await.is_some() {}
+}
+
+/// Greets the monitors of all pods.
+async fn greet_all(pods: Pods, recorded: Vec<Recorded>) {
+    let since = Instant::now();
     pods.services.cpus.restore().await;
-    recovered
+    let turns = Arc::new(Semaphore::new(GREETINGS));
+    let mut greetings = JoinSet::new();
+    for pod in recorded {
+        let turns = Arc::clone(&turns);
+        greetings.spawn(async move {
+            let actor = pod.greet(&turns).await;
+            let contact = actor.lifecycle.monitor;
+            tokio::spawn(actor.run());
+            contact
+        });
+    }
+    let (mut connected, mut silent, mut without) = (0, 0, 0);
+    while let Some(greeted) = greetings.join_next().await {
+        match greeted {
+            Ok(MonitorContact::Connected) => connected += 1,
+            Ok(MonitorContact::Silent) => silent += 1,
+            Ok(MonitorContact::None) => without += 1,
+            Err(error) => {
+                tracing::error!(%error, "taking over a pod panicked: it is shown as it was recorded, and nothing can be done with it until the daemon is restarted");
+            }
+        }
+    }
+    let took_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        connected,
+        silent,
+        without,
+        took_ms,
+        "greeted the monitors of all pods"
+    );
 }
 
 /// A directory without any record is one whose making was cut off: it goes.
@@ -102,32 +161,6 @@ fn is_unfinished(dir: &Path) -> bool {
     std::fs::remove_dir_all(dir).is_ok()
 }
 
-/// Removes what is kept of containers that no record speaks of.
-fn sweep(pods: &Pods, pod: &LoadedPod<PodRecord, ContainerRecord>) -> usize {
-    let known: BTreeSet<&str> = pod
-        .containers
-        .iter()
-        .map(|container| container.id.as_str())
-        .collect();
-    let kept = pods
-        .services
-        .store
-        .layout()
-        .persistent_pod(&pod.pod.id)
-        .join("containers");
-    let unknown = ids_in(&kept)
-        .into_iter()
-        .filter(|id| !known.contains(id.as_str()));
-    unknown
-        .filter(|id| {
-            let (store, projects) = (&pods.services.store, &pods.services.projects);
-            let kept = store.layout().persistent_container(&pod.pod.id, id);
-            let layer = ops::remove_layer(projects, &kept);
-            layer.is_ok() && store.forget_container(&pod.pod.id, id).is_ok()
-        })
-        .count()
-}
-
 /// The ids that name subdirectories of a directory, if there is one.
 fn ids_in(directory: &Path) -> Vec<Id> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
@@ -138,108 +171,199 @@ fn id_of(path: &Path) -> Option<Id> {
     Id::try_from(path.file_name()?.to_str()?.to_owned()).ok()
 }
 
-async fn take_over(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>) {
-    let LoadedPod {
-        pod: mut record,
-        containers,
-        this_boot,
-    } = pod;
-    let has_state = this_boot;
-    let this_boot = record.boot_id == crate::state::boot_id();
-    let (handle, turns) = PodHandle::new(record.id.clone(), record.name());
-    if let Err(holder) = pods.registry.enter(&handle) {
-        tracing::error!(
-            pod = record.id.short(),
-            other = holder.id.short(),
-            name = %handle.name,
-            "two pod records have the same name: the later one is not managed"
-        );
+/// What can still be there of a pod, as its record says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Its monitor, which can be connected to.
+    Monitor,
+    /// Processes that nobody can control any more: its state directory is lost.
+    Processes,
+    /// Nothing: the machine was restarted.
+    Nothing,
+}
+
+/// A pod whose record was read and whose monitor was not greeted yet: it can be seen, and its actor takes no turn.
+#[derive(Debug)]
+struct Recorded {
+    actor: Pod,
+    left: Left,
+    /// It was being created.
+    unfinished: bool,
+}
+
+impl Recorded {
+    /// Enters a pod with its containers and shows it. None if its name is taken.
+    fn enter(pods: &Pods, pod: LoadedPod<PodRecord, ContainerRecord>, boot: &str) -> Option<Self> {
+        let LoadedPod {
+            pod: mut record,
+            containers,
+            this_boot: has_state,
+        } = pod;
+        let this_boot = record.boot_id == boot;
+        let left = match (this_boot, has_state) {
+            (true, true) => Left::Monitor,
+            (true, false) => Left::Processes,
+            (false, _) => Left::Nothing,
+        };
+        let (handle, turns) = PodHandle::recorded(record.id.clone(), record.name());
+        if let Err(holder) = pods.registry.enter(&handle) {
+            tracing::error!(
+                pod = record.id.short(),
+                other = holder.id.short(),
+                name = %handle.name,
+                "two pod records have the same name: the later one is not managed"
+            );
+            return None;
+        }
+        let unfinished = record.state == PodState::Creating;
+        if !this_boot {
+            // Its cgroup and monitor went with the machine; its network may still have addresses on disk.
+            record.monitor_cgroup = false;
+        }
+        if unfinished || !this_boot {
+            record.state = PodState::NotReady;
+        }
+        let mut actor = Pod::new(pods, &handle, record, turns);
+        for record in containers {
+            let before = record.run.clone();
+            let (record, phase) = recovered(record, None, this_boot, crate::state::now());
+            count_run(&before, &record.run);
+            let id = record.id.clone();
+            let exited = matches!(phase, ContainerPhase::Exited);
+            let seat = (!exited).then(|| ops::seat_again(&pods.services, &actor.lifecycle.record, &record));
+            let leases = leases(&pods.services, &record);
+            let mut container = Container::new(record, phase, leases);
+            container.seat = seat.flatten();
+            pods.registry.enter_container(id.clone(), handle.clone());
+            actor.lifecycle.containers.insert(id, container);
+        }
+        match left {
+            // Nobody sees it; it is undone.
+            _ if unfinished => {}
+            Left::Nothing => {
+                let change = actor.lifecycle.recovered(this_boot);
+                actor.commit("recover", change);
+            }
+            Left::Monitor | Left::Processes => actor.publish(),
+        }
+        Some(Self {
+            actor,
+            left,
+            unfinished,
+        })
+    }
+
+    /// Greets the monitor and takes note of what has happened meanwhile. The actor may take turns then.
+    async fn greet(self, turns: &Semaphore) -> Pod {
+        let Self {
+            mut actor,
+            left,
+            unfinished,
+        } = self;
+        sweep(&actor).await;
+        let contact = match left {
+            Left::Monitor => connect(&actor, turns).await,
+            Left::Processes | Left::Nothing => Contact::Gone,
+        };
+        let contact = match contact {
+            Contact::Silent(connecting) if unfinished => {
+                connecting.abort();
+                Contact::Gone
+            }
+            contact => contact,
+        };
+        match contact {
+            Contact::Connected(monitor, events) => {
+                let unknown = "the pod's monitor died while no daemon was running";
+                actor.connected(monitor, events, unknown);
+            }
+            Contact::Silent(connecting) => {
+                actor.lifecycle.monitor = MonitorContact::Silent;
+                actor.await_monitor(connecting);
+                actor.handle.set_monitor(None);
+            }
+            Contact::Gone => {
+                if left != Left::Nothing && (unfinished || actor.lifecycle.record.monitor_cgroup) {
+                    // It listens where nobody connects any more: the daemon died while this monitor was making the pod, or
+                    // the state directory is lost.
+                    monitors::kill_leftover(actor.id()).await;
+                }
+                if !unfinished {
+                    actor.without_monitor(left);
+                }
+                actor.handle.set_monitor(None);
+            }
+        }
+        if unfinished {
+            actor.lifecycle.desired = Desired::Removed;
+        }
+        actor
+    }
+}
+
+impl Pod {
+    /// The monitor has gone while no daemon was running.
+    fn without_monitor(&mut self, left: Left) {
+        if left == Left::Nothing {
+            return;
+        }
+        let mut change = self.lifecycle.lose_readiness();
+        if left == Left::Processes {
+            // Nothing is saved below `<state>`.
+            change = self.lifecycle.recovered(true);
+        }
+        self.commit("recover", change);
+        let ids: Vec<Id> = self.lifecycle.containers.keys().cloned().collect();
+        for id in ids {
+            let container = self.lifecycle.containers.get(&id);
+            if container.is_some_and(|container| matches!(container.phase, ContainerPhase::Exited)) {
+                // The daemon may have died between the record of a lost container and the end of its processes.
+                self.kill_unwatched(&id);
+            } else {
+                self.lose_container(&id, "the pod's monitor died while no daemon was running");
+            }
+        }
+    }
+}
+
+/// Removes what is kept of the containers of a pod that no record speaks of.
+async fn sweep(actor: &Pod) {
+    let (services, pod) = (actor.services.clone(), actor.id().clone());
+    let known = &actor.lifecycle.containers;
+    let kept = ids_in(&services.store.layout().persistent_pod(&pod).join("containers"));
+    // A record that cannot be read is one.
+    let has_record = |id: &Id| {
+        let layout = services.store.layout();
+        let directories = [layout.container(&pod, id), layout.persistent_container(&pod, id)];
+        let mut records = directories.iter().map(|dir| dir.join(CONTAINER_RECORD));
+        records.any(|record| record.try_exists().unwrap_or(true))
+    };
+    let unknown = kept
+        .into_iter()
+        .filter(|id| !known.contains_key(id) && !has_record(id));
+    let unknown: Vec<Id> = unknown.collect();
+    if unknown.is_empty() {
         return;
     }
-    let unfinished = record.state == PodState::Creating;
-    let contact = if this_boot && has_state {
-        connect(pods, &record).await
-    } else {
-        Contact::Gone
-    };
-    let contact = match contact {
-        Contact::Silent(connecting) if unfinished => {
-            connecting.abort();
-            Contact::Gone
+    blocking(move || {
+        for id in unknown {
+            let (store, projects) = (&services.store, &services.projects);
+            let removed = ops::remove_layer(projects, &store.layout().persistent_container(&pod, &id))
+                .map_err(|error| error.text())
+                .and_then(|()| store.forget_container(&pod, &id).map_err(|error| chain(&error)));
+            match removed {
+                Ok(()) => tracing::info!(container = id.short(), "removed the directories of a container without a record"),
+                Err(error) => tracing::error!(container = id.short(), error, "cannot remove the directories of a container without a record; the next start tries again"),
+            }
         }
-        contact => contact,
-    };
-    if this_boot && matches!(contact, Contact::Gone) && (unfinished || record.monitor_cgroup) {
-        // It listens where nobody connects any more: the daemon died while this monitor was making the pod, or the state
-        // directory is lost.
-        monitors::kill_leftover(&record.id).await;
-    }
-    if !this_boot {
-        // Its cgroup and monitor went with the machine; its network may still have addresses on disk.
-        record.monitor_cgroup = false;
-    }
-    if unfinished || matches!(contact, Contact::Gone) {
-        record.state = PodState::NotReady;
-    }
-    let mut actor = Pod::new(pods, &handle, record, turns);
-    let silent = matches!(contact, Contact::Silent(_));
-    let reports = match contact {
-        Contact::Connected(monitor, events) => {
-            let reports = monitor.containers().to_vec();
-            handle.set_monitor(Some(monitor));
-            actor.lifecycle.monitor = MonitorContact::Connected;
-            actor.events = Some(events);
-            Some(reports)
-        }
-        Contact::Silent(connecting) => {
-            actor.lifecycle.monitor = MonitorContact::Silent;
-            actor.await_monitor(connecting);
-            None
-        }
-        Contact::Gone => None,
-    };
-    for record in containers {
-        let report = reports
-            .iter()
-            .flatten()
-            .find(|report| report.container == record.id.as_str());
-        let before = record.run.clone();
-        let (record, phase) = recovered(record, report, this_boot, crate::state::now());
-        let id = record.id.clone();
-        let (running, exited) = (
-            matches!(phase, ContainerPhase::Running(_)),
-            matches!(phase, ContainerPhase::Exited),
-        );
-        let watched = report.is_some();
-        let leases = leases(&pods.services, &record);
-        pods.registry.enter_container(id.clone(), handle.clone());
-        let seat = (!exited).then(|| ops::seat_again(&pods.services, &actor.lifecycle.record, &record));
-        let mut container = Container::new(record, phase, leases);
-        container.seat = seat.flatten();
-        actor.lifecycle.containers.insert(id.clone(), container);
-        if running && !watched && !silent {
-            actor.lose_container(&id, "the pod's monitor died while no daemon was running");
-        } else if exited && this_boot && reports.is_none() && !silent {
-            // The daemon may have died between the record of a lost container and the end of its processes.
-            actor.kill_unwatched(&id);
-        }
-        if let Some(container) = actor.lifecycle.containers.get(&id) {
-            count_run(&before, &container.record.run);
-        }
-    }
-    let change = actor.lifecycle.recovered(unfinished, this_boot);
-    actor.commit("recover", change);
-    tokio::spawn(actor.run());
+    })
+    .await;
 }
 
 impl Lifecycle {
-    /// The pod and its containers are taken over. What was being created is removed; what a reboot ended is torn down, so
-    /// that its addresses are free again.
-    pub(super) fn recovered(&mut self, unfinished: bool, this_boot: bool) -> Change {
-        if unfinished {
-            self.desired = Desired::Removed;
-            return Change::default();
-        }
+    /// The pod and its containers are taken over from records that are not below `<state>`, and saved there. What a reboot
+    /// ended is torn down, so that its addresses are free again.
+    pub(super) fn recovered(&mut self, this_boot: bool) -> Change {
         if !this_boot && needs_teardown(self) {
             self.desired = Desired::Stopped;
         }
@@ -316,11 +440,23 @@ enum Contact {
     Gone,
 }
 
-/// Finds the pod's monitor and what it knows.
-async fn connect(pods: &Pods, record: &PodRecord) -> Contact {
-    let dir = pods.services.store.layout().pod(&record.id);
+/// Connects to the pod's monitor, as one of some at a time or as soon as somebody waits for the pod.
+async fn connect(pod: &Pod, turns: &Semaphore) -> Contact {
+    let record = &pod.lifecycle.record;
+    let dir = pod.services.store.layout().pod(&record.id);
+    let turn = tokio::select! {
+        biased;
+        () = pod.handle.wanted() => None,
+        turn = turns.acquire() => turn.ok(),
+    };
+    let started = tokio::time::Instant::now();
     let mut connecting = tokio::spawn(crate::monitor::connect(dir));
-    match tokio::time::timeout(HELLO_PATIENCE, &mut connecting).await {
+    let mut connected = tokio::time::timeout(GREETING_TURN, &mut connecting).await;
+    drop(turn);
+    if connected.is_err() {
+        connected = tokio::time::timeout_at(started + HELLO_PATIENCE, &mut connecting).await;
+    }
+    match connected {
         Ok(Ok(Ok((monitor, events)))) => Contact::Connected(monitor, events),
         Ok(Ok(Err(error))) => {
             if record.state != PodState::NotReady {

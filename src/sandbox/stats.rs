@@ -48,6 +48,8 @@ impl Pods {
         request: v1::ContainerStatsRequest,
     ) -> Result<v1::ContainerStatsResponse, Failure> {
         require::text("container_id", &request.container_id)?;
+        let (_, handle) = self.registry.container(&request.container_id)?;
+        handle.greeted().await?;
         let (view, record) = self.container(&request.container_id)?;
         let samples = self.samples(&[view], Purpose::One).await;
         let sample = samples.first().and_then(|pod| pod.containers.get(&record.id));
@@ -89,6 +91,7 @@ impl Pods {
         request: v1::PodSandboxStatsRequest,
     ) -> Result<v1::PodSandboxStatsResponse, Failure> {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
+        self.registry.pod(&request.pod_sandbox_id)?.greeted().await?;
         let view = self.view(&request.pod_sandbox_id)?;
         let sample = match view.pod.state {
             PodState::Ready => self

@@ -53,5 +53,5 @@ impl Layout {
 }
 
 pub const POD_RECORD: &str = "pod.json";
-pub(super) const CONTAINER_RECORD: &str = "container.json";
+pub const CONTAINER_RECORD: &str = "container.json";
 pub(super) const CONTAINERS: &str = "containers";

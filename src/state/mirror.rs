@@ -1,12 +1,13 @@
 //! Copies records to the persistent tree in the background.
 //!
-//! There is one thread. A record that is saved several times within [`GATHER`] is written once. A failed write is logged:
-//! until the next reboot the record below `<state>` is the one that counts.
+//! There is one thread. A record that is saved several times within [`GATHER`] is written once, and one that is there already
+//! is not written: a daemon that starts hands over all records, because an earlier one may have been killed before it had
+//! copied them. A failed write is logged: until the next reboot the record below `<state>` is the one that counts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use pausa_sys::Durability;
@@ -35,6 +36,8 @@ struct Queue {
     pending: BTreeMap<PathBuf, Vec<u8>>,
     /// The file that is being written; its directory must not be removed meanwhile.
     writing: Option<PathBuf>,
+    /// Somebody waits until everything is written: nothing is gathered.
+    flushing: bool,
     ended: bool,
 }
 
@@ -56,6 +59,19 @@ impl Mirror {
 
     pub(super) fn waiting(&self) -> usize {
         self.shared.queue.lock().pending.len()
+    }
+
+    /// Waits until everything is written.
+    pub(super) fn flush(&self) {
+        let Some(thread) = &self.thread else { return };
+        let mut queue = self.shared.queue.lock();
+        queue.flushing = true;
+        self.shared.changed.notify_all();
+        // It would end early by a panic only.
+        while !(queue.pending.is_empty() && queue.writing.is_none()) && !thread.is_finished() {
+            self.shared.changed.wait_for(&mut queue, GATHER);
+        }
+        queue.flushing = false;
     }
 
     /// Drops queued files below a directory, and waits if one is being written there.
@@ -87,11 +103,8 @@ fn run(shared: &Shared) {
             }
             shared.changed.wait(&mut queue);
         }
-        if !queue.ended {
-            drop(queue);
-            std::thread::sleep(GATHER);
-            queue = shared.queue.lock();
-        }
+        let until = Instant::now() + GATHER;
+        while !queue.ended && !queue.flushing && !shared.changed.wait_until(&mut queue, until).timed_out() {}
         while let Some((path, bytes)) = queue.pending.pop_first() {
             queue.writing = Some(path.clone());
             drop(queue);
@@ -110,6 +123,9 @@ fn run(shared: &Shared) {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), super::StateError> {
+    if std::fs::read(path).is_ok_and(|kept| kept == bytes) {
+        return Ok(());
+    }
     let Some(dir) = path.parent() else { return Ok(()) };
     make_private_dir(dir)?;
     replace(path, bytes, Durability::PowerCut)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use pausa_sys::{Durability, replace_file};
@@ -111,6 +111,11 @@ impl Store {
         self.mirror.waiting()
     }
 
+    /// Waits until all records are copied to the persistent tree. Blocks.
+    pub fn flush(&self) {
+        self.mirror.flush();
+    }
+
     /// Saves a pod's record, which then survives the daemon.
     ///
     /// # Errors
@@ -181,7 +186,8 @@ impl Store {
         remove_tree(dir)
     }
 
-    /// Reads all records: pods of this boot, and persistent records of pods from before it.
+    /// Reads all records: pods of this boot, and persistent records of pods from before it. Copies of the former that an earlier
+    /// daemon did not come to are made up for.
     pub fn load<P: DeserializeOwned, C: DeserializeOwned>(&self) -> Loaded<P, C> {
         let mut loaded = Loaded {
             pods: Vec::new(),
@@ -190,38 +196,67 @@ impl Store {
         let mut dirs: BTreeMap<String, (PathBuf, bool)> = BTreeMap::new();
         for (tree, this_boot) in [(self.layout.persistent_pods(), false), (self.layout.pods(), true)] {
             for (name, path) in subdirectories(tree, &mut loaded.broken) {
-                if this_boot && !path.join(POD_RECORD).exists() && dirs.contains_key(&name) {
+                if this_boot && dirs.contains_key(&name) && !path.join(POD_RECORD).exists() {
                     continue;
                 }
                 dirs.insert(name, (path, this_boot));
             }
         }
-        for (dir, this_boot) in dirs.into_values() {
-            match read(&dir.join(POD_RECORD)) {
+        for (name, (dir, this_boot)) in dirs {
+            // Where its copies are.
+            let kept = this_boot.then(|| self.layout.persistent_pods().join(name));
+            let (dir, kept) = (dir.as_path(), kept.as_deref());
+            match self.read(dir, kept, Path::new(POD_RECORD)) {
                 Ok(pod) => {
-                    let containers = load_containers(&dir.join(CONTAINERS), &mut loaded.broken);
+                    let containers = self.load_containers(dir, kept, &mut loaded.broken);
                     loaded.pods.push(LoadedPod {
                         pod,
                         containers,
                         this_boot,
                     });
                 }
-                Err(error) => loaded.broken.push(Broken { path: dir, error }),
+                Err(error) => loaded.broken.push(Broken {
+                    path: dir.to_owned(),
+                    error,
+                }),
             }
         }
         loaded
     }
-}
 
-fn load_containers<C: DeserializeOwned>(dir: &Path, broken: &mut Vec<Broken>) -> Vec<C> {
-    let mut containers = Vec::new();
-    for (_, path) in subdirectories(dir, broken) {
-        match read(&path.join(CONTAINER_RECORD)) {
-            Ok(container) => containers.push(container),
-            Err(error) => broken.push(Broken { path, error }),
+    fn load_containers<C: DeserializeOwned>(
+        &self,
+        pod: &Path,
+        kept: Option<&Path>,
+        broken: &mut Vec<Broken>,
+    ) -> Vec<C> {
+        let mut containers = Vec::new();
+        for (name, path) in subdirectories(&pod.join(CONTAINERS), broken) {
+            let record: PathBuf = [CONTAINERS, &name, CONTAINER_RECORD].iter().collect();
+            match self.read(pod, kept, &record) {
+                Ok(container) => containers.push(container),
+                Err(error) => broken.push(Broken { path, error }),
+            }
         }
+        containers
     }
-    containers
+
+    /// Reads a record in the directory of a pod, and has it copied to the persistent one.
+    fn read<T: DeserializeOwned>(
+        &self,
+        pod: &Path,
+        kept: Option<&Path>,
+        record: &Path,
+    ) -> Result<T, StateError> {
+        let path = pod.join(record);
+        let bytes = read(&path)?;
+        let parsed =
+            serde_json::from_slice(&bytes).map_err(|source| StateError::Malformed { path, source })?;
+        if let Some(kept) = kept {
+            self.mirror.copy(kept.join(record), bytes);
+        }
+        Ok(parsed)
+    }
 }
 
 /// The subdirectories that are named by an id; others are not ours.
@@ -246,19 +281,19 @@ fn subdirectories(dir: &Path, broken: &mut Vec<Broken>) -> Vec<(String, PathBuf)
     found
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
-    let size = fs::metadata(path).map_err(failed("read", path))?.len();
+fn read(path: &Path) -> Result<Vec<u8>, StateError> {
+    let file = fs::File::open(path).map_err(failed("read", path))?;
+    let size = file.metadata().map_err(failed("read", path))?.len();
     if size > RECORD_MAX {
         return Err(StateError::TooLong {
             path: path.to_owned(),
             size,
         });
     }
-    let bytes = fs::read(path).map_err(failed("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|source| StateError::Malformed {
-        path: path.to_owned(),
-        source,
-    })
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    let mut file = file.take(RECORD_MAX);
+    file.read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(bytes)
 }
 
 pub(super) fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StateError> {

@@ -51,6 +51,31 @@ fn after_a_reboot_the_kept_copies_are_found() {
     assert_eq!(loaded.pods[0].containers, [note("one")]);
 }
 
+/// A daemon that was killed has not copied what it had just saved.
+#[test]
+fn copies_that_are_missing_or_old_are_made_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pod, container) = (Id::random(), Id::random());
+    let first = store(&dir);
+    first.save_pod(&pod, &note("pod")).unwrap();
+    first.save_container(&pod, &container, &note("one")).unwrap();
+    drop(first);
+    let kept = dir.path().join("lib/pods").join(pod.as_str());
+    let kept_container = kept
+        .join("containers")
+        .join(container.as_str())
+        .join("container.json");
+    std::fs::remove_file(kept.join("pod.json")).unwrap();
+    std::fs::write(&kept_container, "{\"version\":1,\"text\":\"old\"}").unwrap();
+    let second = store(&dir);
+    second.load::<Note, Note>();
+    second.flush();
+    for (path, text) in [(kept.join("pod.json"), "pod"), (kept_container, "one")] {
+        let copy: Note = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(copy, note(text));
+    }
+}
+
 #[test]
 fn a_broken_record_is_reported_and_the_others_are_loaded() {
     let dir = tempfile::tempdir().unwrap();

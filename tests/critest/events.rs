@@ -11,7 +11,7 @@ use crate::harness::{Node, ok, on_own_node, on_pausa, strings};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn subscribe(node: &Node) -> Streaming<v1::ContainerEventResponse> {
+pub(crate) async fn subscribe(node: &Node) -> Streaming<v1::ContainerEventResponse> {
     let request = v1::GetEventsRequest::default();
     ok(
         "GetContainerEvents",
@@ -27,7 +27,7 @@ async fn next(
 }
 
 /// The next event of a pod: others may be about pods of other tests.
-async fn next_of(
+pub(crate) async fn next_of(
     events: &mut Streaming<v1::ContainerEventResponse>,
     pod: &str,
 ) -> v1::ContainerEventResponse {

@@ -54,6 +54,7 @@ mod pull_damage;
 mod pull_tls;
 mod recovery;
 mod recovery_faults;
+mod recovery_greeting;
 mod registries_conf;
 mod resources;
 mod sandbox_lifecycle;

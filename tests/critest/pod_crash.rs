@@ -9,8 +9,9 @@ use std::path::Path;
 
 use pausa::proto::v1;
 use pausa::proto::v1::{ContainerState, PodSandboxState};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::harness::daemon::Daemon;
 use crate::harness::pod::{monitor_of, share_pids};
 use crate::harness::{Node, Pod, die_at, eventually, ok, on_crashing_node, strings};
 
@@ -308,12 +309,13 @@ fn a_pod_whose_monitor_has_died() {
             let container = pod.start(|_| {}).await;
             let monitor = monitor_of(node, &pod);
             dies(node, point, async || kill_process(monitor, Signal::KILL)).await;
-            eventually("the container is known to have ended", async || {
-                let state = container.status().await.state();
-                (state == ContainerState::ContainerExited).then_some(())
+            // Until the monitor was looked for, both are as they were recorded.
+            eventually("pod and container are known to have ended", async || {
+                let state = (pod.status().await.state(), container.status().await.state());
+                let ended = (PodSandboxState::SandboxNotready, ContainerState::ContainerExited);
+                (state == ended).then_some(())
             })
             .await;
-            assert_eq!(pod.status().await.state(), PodSandboxState::SandboxNotready);
             pod.remove().await;
         }
     });
@@ -324,18 +326,22 @@ fn a_pod_whose_monitor_has_died() {
 #[ignore = "needs root"]
 fn a_daemon_that_recovers() {
     on_crashing_node(async |node| {
-        let pod = node.pod().await;
-        let container = pod.start(|_| {}).await;
-        let pid = container.pid().await;
-        for point in RECOVER {
-            dies(node, point, async || ()).await;
-            assert_eq!(container.pid().await, pid);
-            works(&pod).await;
-        }
         // An update of a pod with a pause process finds it again.
-        let shared = node.pod_with(share_pids).await;
-        dies(node, RECOVER[0], async || ()).await;
-        works(&shared).await;
+        for pod in [node.pod().await, node.pod_with(share_pids).await] {
+            let container = pod.start(|_| {}).await;
+            let pid = container.pid().await;
+            for point in RECOVER {
+                // It ends while no daemon runs, so that there is something to take note of.
+                let ends = pod.start(|_| {}).await;
+                let process = Pid::from_raw(ends.pid().await).expect("a process id");
+                node.daemon(Daemon::kill);
+                kill_process(process, Signal::KILL).expect("a process");
+                dies(node, point, async || ()).await;
+                assert_eq!(container.pid().await, pid);
+                assert_eq!(ends.end().await.status.exit_code, 137);
+                works(&pod).await;
+            }
+        }
     });
 }
 

@@ -72,3 +72,30 @@ fn a_damaged_record_costs_the_pod_nothing() {
         assert_eq!(container.sh("echo alive").await, "alive\n");
     });
 }
+
+/// The same for the record of a container: what it has written is there once the record is mended.
+#[test]
+#[ignore = "needs root"]
+fn a_damaged_record_costs_the_container_nothing() {
+    on_own_node(async |node| {
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        container.sh("echo kept > /file").await;
+        let pid = container.pid().await;
+        let directory = node.dir().join("s/pods").join(&pod.id).join("containers");
+        let record = directory.join(&container.id).join("container.json");
+        let whole = std::fs::read(&record).expect("a record");
+        node.daemon(Daemon::kill);
+        std::fs::write(&record, "{").expect("a damaged record");
+        node.daemon(Daemon::restart);
+        node.until_it_answers().await;
+        let other = pod.start(|_| {}).await;
+        assert_eq!(other.sh("echo works").await, "works\n");
+        node.daemon(Daemon::kill);
+        std::fs::write(&record, whole).expect("a record");
+        node.daemon(Daemon::restart);
+        node.until_it_answers().await;
+        assert_eq!(container.pid().await, pid);
+        assert_eq!(container.sh("cat /file").await, "kept\n");
+    });
+}

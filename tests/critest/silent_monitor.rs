@@ -13,10 +13,10 @@ use crate::harness::pod::monitor_of;
 use crate::harness::{Container, Node, Pod, eventually, on_own_node, refused, strings};
 
 /// A monitor that was stopped. It goes on when this is dropped, so that a failed test can be cleaned up.
-struct Stopped(Pid);
+pub(crate) struct Stopped(Pid);
 
 impl Stopped {
-    fn monitor_of(node: &Node, pod: &Pod<'_>) -> Self {
+    pub(crate) fn monitor_of(node: &Node, pod: &Pod<'_>) -> Self {
         let pid = monitor_of(node, pod);
         kill_process(pid, Signal::STOP).expect("SIGSTOP");
         Self(pid)

@@ -89,6 +89,7 @@ pub(crate) fn unpack<R: Read + Send>(
     }
     let record = describe(&staging.0, ticket.hex(), dir.as_fd(), &unpacked)?;
     failpoint("layer-unpacked");
+    ticket.layers().begin_use()?;
     if !ticket.begin_install() {
         return Err(ImageError::Overtaken { diff_id: expected });
     }

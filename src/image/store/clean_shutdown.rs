@@ -2,10 +2,10 @@
 //! whole.
 //!
 //! ```text
-//!   start ─▶ in use, boot B ─── clean shutdown: syncfs ───▶ clean ─▶ start …
-//!                 │
-//!                 ├── the daemon is killed: the same boot, the kernel still has every page ─▶ nothing to verify
-//!                 └── power cut: another boot finds "in use" ─▶ layers unpacked since `whole` are verified
+//!   clean ─▶ start ─▶ first new layer: in use, boot B ─── clean shutdown: syncfs if need be ───▶ clean ─▶ start …
+//!                                       │
+//!                                       ├── the daemon is killed: the same boot, the kernel still has every page ─▶ nothing to verify
+//!                                       └── power cut: another boot finds "in use" ─▶ layers unpacked since `whole` are verified
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -45,16 +45,54 @@ impl VerifyScope {
     }
 }
 
-/// What has to be verified, and the time until which layers are known to be whole (`i64::MIN` for unknown).
-pub(crate) fn read(layout: &Layout) -> (VerifyScope, i64) {
-    let boot = crate::state::boot_id();
+/// What the marker on disk says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// The last shutdown was clean: everything is durable.
+    Clean,
+    /// A daemon of this boot uses the store, or was killed.
+    InUse,
+    /// It is lost, or the machine was restarted while the store was in use.
+    Unknown,
+}
+
+impl Marked {
+    /// What has to be verified, if layers are known to be whole until `whole`.
+    pub(crate) fn scope(self, whole: i64) -> VerifyScope {
+        match self {
+            // The kernel still has every page of what a daemon of this boot has written.
+            Self::Clean | Self::InUse => VerifyScope::None,
+            Self::Unknown => VerifyScope::Since(whole),
+        }
+    }
+}
+
+/// What the last daemon has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastShutdown {
+    pub(crate) state: Marked,
+    /// The time until which layers are known to be whole (`i64::MIN` for unknown).
+    pub(crate) whole: i64,
+}
+
+/// Reads what the last daemon has left.
+pub(crate) fn read(layout: &Layout) -> LastShutdown {
     let marker = record::load::<ShutdownMarker>(&layout.shutdown_marker()).ok();
-    let marker = marker.filter(|marker| marker.version == VERSION);
-    match marker {
+    let Some(marker) = marker.filter(|marker| marker.version == VERSION) else {
         // If the marker is lost, other files may be too.
-        None => (VerifyScope::Since(i64::MIN), i64::MIN),
-        Some(marker) if marker.clean || marker.boot == boot => (VerifyScope::None, marker.whole),
-        Some(marker) => (VerifyScope::Since(marker.whole), marker.whole),
+        return LastShutdown {
+            state: Marked::Unknown,
+            whole: i64::MIN,
+        };
+    };
+    let state = match marker.clean {
+        true => Marked::Clean,
+        false if marker.boot == crate::state::boot_id() => Marked::InUse,
+        false => Marked::Unknown,
+    };
+    LastShutdown {
+        state,
+        whole: marker.whole,
     }
 }
 
@@ -90,15 +128,17 @@ mod tests {
         let layout = Layout::new(temp.path());
         layout.make().unwrap();
         let path = temp.path().join("images/mark.json");
-        assert_eq!(read(&layout).0, VerifyScope::Since(i64::MIN));
-        for (boot, clean, scope) in [
-            ("an earlier boot", true, VerifyScope::None),
-            ("an earlier boot", false, VerifyScope::Since(7)),
-            (crate::state::boot_id().as_str(), false, VerifyScope::None),
+        let (state, whole) = (Marked::Unknown, i64::MIN);
+        assert_eq!(read(&layout), LastShutdown { state, whole });
+        for (boot, clean, state) in [
+            ("an earlier boot", true, Marked::Clean),
+            ("an earlier boot", false, Marked::Unknown),
+            (crate::state::boot_id().as_str(), false, Marked::InUse),
         ] {
             let marker = serde_json::json!({"version": 1, "boot": boot, "clean": clean, "whole": 7});
             std::fs::write(&path, marker.to_string()).unwrap();
-            assert_eq!(read(&layout), (scope, 7));
+            let whole = 7;
+            assert_eq!(read(&layout), LastShutdown { state, whole });
         }
     }
 }

@@ -24,6 +24,7 @@ use pausa_distribution::Digest;
 use pausa_layer::Usage;
 use tokio::sync::watch;
 
+use super::clean_shutdown;
 use super::gc::GarbageCollector;
 use super::layout::Layout;
 use super::record::LayerRecord;
@@ -165,6 +166,9 @@ pub(crate) struct Layers {
     gc: GarbageCollector,
     closing: Arc<AtomicBool>,
     tickets: Arc<AtomicU64>,
+    /// The marker of the store says that its last shutdown was clean, with layers whole until then. Before one is added, it has
+    /// to say that the store is in use.
+    clean: Arc<Mutex<Option<i64>>>,
 }
 
 impl fmt::Debug for Layers {
@@ -184,6 +188,7 @@ impl Layers {
             table: Arc::default(),
             closing,
             tickets: Arc::default(),
+            clean: Arc::default(),
         })
     }
 
@@ -279,6 +284,37 @@ impl Layers {
             LayerSlot::Fetching(_) | LayerSlot::Installing(_) => false,
         });
         held.map(|(hex, _)| hex.clone()).collect()
+    }
+
+    /// The store is as the last daemon has left it, which recorded a clean shutdown.
+    pub(crate) fn begin_clean(&self, whole: i64) {
+        *self.clean.lock() = Some(whole);
+    }
+
+    /// Whether the marker on disk still says so: no layer was added since.
+    pub(crate) fn are_clean(&self) -> bool {
+        self.clean.lock().is_some()
+    }
+
+    /// Records that the store is in use, if that is not recorded yet: to be called before a layer gets into its place. Blocks.
+    pub(crate) fn begin_use(&self) -> Result<(), ImageError> {
+        let clean = *self.clean.lock();
+        if let Some(whole) = clean {
+            // Twice where two layers come at the same time, with the same content.
+            clean_shutdown::record_in_use(&self.layout, whole)?;
+            *self.clean.lock() = None;
+        }
+        Ok(())
+    }
+
+    /// Whether a power cut can damage none of the layers that are in their place.
+    pub(crate) fn are_durable(&self) -> bool {
+        self.table.lock().slots.values().all(|slot| match slot {
+            // One that has no holder is about to be removed.
+            LayerSlot::Present { layer, .. } => layer.upgrade().is_none_or(|layer| layer.is_durable()),
+            LayerSlot::Fetching(_) => true,
+            LayerSlot::Installing(_) => false,
+        })
     }
 
     /// Space and inodes of all layers on disk, including those that are being removed.

@@ -175,10 +175,10 @@ impl MetadataStore {
         closing: Arc<AtomicBool>,
     ) -> Self {
         Self {
+            copied: files::read(&layout.names(), files::RECORD_MAX).unwrap_or_default(),
             layout,
             images: BTreeMap::new(),
             index,
-            copied: Vec::new(),
             jobs,
             closing,
         }

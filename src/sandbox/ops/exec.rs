@@ -10,7 +10,7 @@
 //! ```
 //!
 //! They change nothing of the pod, so they do not go through its actor: what is published says whether the container
-//! runs, and the monitor has the last word.
+//! runs, and the monitor has the last word. Only after a restart of the daemon they wait until the monitor was greeted.
 //!
 //! No byte of an exec goes through the monitor; of an attach each does, since the log gets it as well. Should the daemon
 //! die, the monitor reads the output of what was exec'd, so that it goes on; the client has gone with the daemon.
@@ -75,7 +75,7 @@ impl Pods {
                 request.timeout
             ))
         })?;
-        let target = self.running(&request.container_id)?;
+        let target = self.running(&request.container_id).await?;
         let timeout = Some(Duration::from_secs(timeout)).filter(|timeout| !timeout.is_zero());
         let exec = target.exec_sync(request.cmd, timeout);
         Ok(metrics::operation("ExecSync", exec).await?)
@@ -85,7 +85,7 @@ impl Pods {
     ///
     /// # Errors
     /// The container is not running, or too many URLs are unused.
-    pub fn exec(&self, request: v1::ExecRequest) -> Result<v1::ExecResponse, Failure> {
+    pub async fn exec(&self, request: v1::ExecRequest) -> Result<v1::ExecResponse, Failure> {
         require::text("container_id", &request.container_id)?;
         check_command(&request.cmd)?;
         let streams = Streams {
@@ -96,7 +96,8 @@ impl Pods {
         let (command, tty) = (request.cmd, request.tty);
         let ticket = self.ticket(&request.container_id, streams, tty, move |target, size| {
             target.exec(command, streams, tty, size)
-        })?;
+        });
+        let ticket = ticket.await?;
         let url = self.services.streaming.url(Ticket::Exec(ticket))?;
         Ok(v1::ExecResponse { url })
     }
@@ -105,7 +106,7 @@ impl Pods {
     ///
     /// # Errors
     /// As [`Pods::exec`].
-    pub fn attach(&self, request: &v1::AttachRequest) -> Result<v1::AttachResponse, Failure> {
+    pub async fn attach(&self, request: &v1::AttachRequest) -> Result<v1::AttachResponse, Failure> {
         require::text("container_id", &request.container_id)?;
         let streams = Streams {
             stdin: request.stdin,
@@ -114,13 +115,14 @@ impl Pods {
         };
         let ticket = self.ticket(&request.container_id, streams, request.tty, move |target, _| {
             target.attach(streams)
-        })?;
+        });
+        let ticket = ticket.await?;
         let url = self.services.streaming.url(Ticket::Attach(ticket))?;
         Ok(v1::AttachResponse { url })
     }
 
     /// A ticket for a session in a container, which must run now and still when its client comes.
-    fn ticket<F>(
+    async fn ticket<F>(
         &self,
         container: &str,
         streams: Streams,
@@ -131,7 +133,7 @@ impl Pods {
         F: Future<Output = Result<Session, PodError>> + Send,
     {
         check_streams(streams, tty)?;
-        let target = self.running(container)?;
+        let target = self.running(container).await?;
         let (pods, id) = (self.clone(), target.record.id.clone());
         Ok(SessionTicket {
             pod: target.pod.id.clone(),
@@ -139,14 +141,15 @@ impl Pods {
             streams,
             tty,
             begin: Box::new(move |size| {
-                Box::pin(async move { Ok(begin(pods.running(id.as_str())?, size).await?) })
+                Box::pin(async move { Ok(begin(pods.running(id.as_str()).await?, size).await?) })
             }),
         })
     }
 
     /// A running container, by id or unique prefix, and its pod.
-    fn running(&self, id: &str) -> Result<Target, PodError> {
+    async fn running(&self, id: &str) -> Result<Target, PodError> {
         let (id, pod) = self.registry.container(id)?;
+        pod.greeted().await?;
         let record = pod.view().and_then(|view| view.containers.get(&id).cloned());
         let Some(record) = record else {
             return Err(not_running(&id));

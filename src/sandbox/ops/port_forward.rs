@@ -34,14 +34,17 @@ impl Pods {
     ///
     /// # Errors
     /// The pod is not ready, or too many URLs are unused.
-    pub fn port_forward(&self, request: &v1::PortForwardRequest) -> Result<v1::PortForwardResponse, Failure> {
+    pub async fn port_forward(
+        &self,
+        request: &v1::PortForwardRequest,
+    ) -> Result<v1::PortForwardResponse, Failure> {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
         let ports = request.port.iter().map(|port| {
             let valid = u16::try_from(*port).ok().filter(|port| *port > 0);
             valid.ok_or_else(|| require::invalid(format!("the port {port} is not one: ports are 1 to 65535")))
         });
         let ports = ports.collect::<Result<Vec<_>, _>>()?;
-        let pod = self.ready(&request.pod_sandbox_id)?.pod.id.clone();
+        let pod = self.ready(&request.pod_sandbox_id).await?.pod.id.clone();
         let (pods, id) = (self.clone(), pod.clone());
         let ticket = Ticket::PortForward {
             pod,
@@ -49,7 +52,7 @@ impl Pods {
             connect: Arc::new(move |port| {
                 let (pods, id) = (pods.clone(), id.clone());
                 Box::pin(async move {
-                    let view = pods.ready(id.as_str())?;
+                    let view = pods.ready(id.as_str()).await?;
                     connect(view.pod.netns.as_deref(), port).await
                 })
             }),
@@ -59,7 +62,8 @@ impl Pods {
     }
 
     /// What is known of a pod that is ready.
-    fn ready(&self, id: &str) -> Result<Arc<PodView>, PodError> {
+    async fn ready(&self, id: &str) -> Result<Arc<PodView>, PodError> {
+        self.registry.pod(id)?.greeted().await?;
         let view = self.view(id)?;
         if view.pod.state == PodState::Ready {
             return Ok(view);

@@ -63,6 +63,8 @@ pub(crate) struct PodStates {
     pub(crate) running: usize,
     pub(crate) exited: usize,
     pub(crate) monitors_connected: usize,
+    /// Monitors that a new daemon has not greeted yet.
+    pub(crate) monitors_greeting: usize,
     /// Monitors of ready pods that do not answer.
     pub(crate) monitors_silent: usize,
     /// Pods that could not be created and are still attached to their network.
@@ -245,9 +247,10 @@ impl PodStates {
         table.states(
             "pausa_monitors",
             "state",
-            "Monitors of pods, and those of ready pods that do not answer",
+            "Monitors of pods, those that a new daemon has not greeted yet, and those of ready pods that do not answer",
             [
                 ("connected", self.monitors_connected),
+                ("greeting", self.monitors_greeting),
                 ("silent", self.monitors_silent),
             ],
         );

@@ -1,8 +1,10 @@
 //! Random requests, monitor events, failures and restarts, on a pod whose kernel, disk and monitor are values.
 //!
 //! The world does what the actor does, with the same functions: it takes a request, commits the change (save, then answer),
-//! and begins what is due. Work is a list of what is under way; its outcomes come in any order, or fail. At every step the
-//! invariants of the lifecycle are checked; in the end everything can be removed, and nobody was left without an answer.
+//! and begins what is due. Work is a list of what is under way; its outcomes come in any order, or fail. After a restart of the
+//! daemon, requests wait until the monitor is greeted, while processes and the monitor itself may end. At every step the
+//! invariants of the lifecycle are checked, and that what readers see never goes back; in the end everything can be removed,
+//! and nobody was left without an answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,6 +41,25 @@ enum Action {
     /// The daemon dies and is started again.
     Restart,
     Reboot,
+    /// The monitor answers the new daemon, or is found to be gone.
+    Greet,
+}
+
+impl Action {
+    /// Whether it goes through the actor's queue.
+    fn is_request(&self) -> bool {
+        matches!(
+            self,
+            Self::AwaitReady
+                | Self::Create(_)
+                | Self::Start(_)
+                | Self::Stop(..)
+                | Self::Remove(_)
+                | Self::Update(_)
+                | Self::StopPod
+                | Self::RemovePod
+        )
+    }
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -61,6 +82,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => (0..40u64).prop_map(Action::Wait),
         2 => Just(Action::Restart),
         1 => Just(Action::Reboot),
+        6 => Just(Action::Greet),
     ];
     prop::collection::vec(action, 1..120)
 }
@@ -108,9 +130,21 @@ struct Monitor {
     events: VecDeque<Event>,
 }
 
+/// A daemon that was started and has not greeted the monitor yet.
+#[derive(Debug)]
+struct Greeting {
+    unfinished: bool,
+    this_boot: bool,
+    /// What is asked of the pod meanwhile.
+    waiting: Vec<Action>,
+}
+
 #[derive(Debug)]
 struct World {
     pod: Lifecycle,
+    greeting: Option<Greeting>,
+    /// How far the pod and its containers had come when they were last seen.
+    seen: (u8, BTreeMap<Id, u8>),
     work: Vec<Work>,
     monitor: Option<Monitor>,
     /// What was saved; none once the pod is forgotten.
@@ -129,6 +163,8 @@ impl World {
         Self {
             disk: Some(record.clone()),
             pod: Lifecycle::new(record),
+            greeting: None,
+            seen: (0, BTreeMap::new()),
             work: vec![Work::CreatePod],
             monitor: None,
             containers: BTreeMap::new(),
@@ -164,6 +200,10 @@ impl World {
 
     fn act(&mut self, action: &Action) {
         if self.pod.phase() == PodPhase::Forgotten {
+            return;
+        }
+        if let Some(greeting) = self.greeting.as_mut().filter(|_| action.is_request()) {
+            greeting.waiting.push(action.clone());
             return;
         }
         match *action {
@@ -233,9 +273,16 @@ impl World {
             Action::Wait(seconds) => self.now += Duration::from_secs(seconds),
             Action::Restart => self.restart(true),
             Action::Reboot => self.restart(false),
+            Action::Greet => {
+                for request in self.greet() {
+                    self.act(&request);
+                }
+            }
             Action::Complete(..) => {}
         }
-        self.advance();
+        if self.greeting.is_none() {
+            self.advance();
+        }
         self.check();
     }
 
@@ -340,6 +387,10 @@ impl World {
     }
 
     fn event(&mut self) {
+        if self.greeting.is_some() {
+            // Nobody listens; the greeting tells.
+            return;
+        }
         let event = self
             .monitor
             .as_mut()
@@ -386,6 +437,7 @@ impl World {
 
     fn lose_monitor(&mut self) {
         if self.monitor.take().is_none()
+            || self.greeting.is_some()
             || self.pod.phase() == PodPhase::TearingDown
             || self.pod.monitor == MonitorContact::None
         {
@@ -444,37 +496,63 @@ impl World {
         if !this_boot {
             record.monitor_cgroup = false;
         }
-        if unfinished || self.monitor.is_none() {
+        if unfinished || !this_boot {
             record.state = PodState::NotReady;
         }
         self.pod = Lifecycle::new(record);
-        let reports: Option<Vec<ContainerReport>> = self.monitor.as_mut().map(|monitor| {
-            // Of what has happened before, the greeting tells.
-            monitor.events.clear();
-            let report = |(id, process): (&Id, &Process)| ContainerReport {
-                container: id.to_string(),
-                pid: 7,
-                started_at: 1,
-                state: process.state,
-            };
-            monitor.processes.iter().map(report).collect()
-        });
-        self.pod.monitor = match reports {
-            Some(_) => MonitorContact::Connected,
-            None => MonitorContact::None,
-        };
         for record in self.containers.clone().into_values() {
             let id = record.id.clone();
-            let mut all = reports.iter().flatten();
-            let report = all.find(|report| report.container == id.as_str());
-            let (record, phase) = recover::recovered(record, report, this_boot, 3);
-            let unwatched = matches!(phase, ContainerPhase::Running(_)) && report.is_none();
+            let (record, phase) = recover::recovered(record, None, this_boot, 3);
             let container = Container::new(record, phase, Vec::new());
-            self.pod.containers.insert(id.clone(), container);
-            if unwatched {
+            self.pod.containers.insert(id, container);
+        }
+        if !this_boot && !unfinished {
+            let change = self.pod.recovered(this_boot);
+            self.commit(change);
+        }
+        self.greeting = Some(Greeting {
+            unfinished,
+            this_boot,
+            waiting: Vec::new(),
+        });
+    }
+
+    /// The monitor is greeted, or found to be gone. Returns what has waited for that.
+    fn greet(&mut self) -> Vec<Action> {
+        let Some(greeting) = self.greeting.take() else {
+            return Vec::new();
+        };
+        let ids: Vec<Id> = self.pod.containers.keys().cloned().collect();
+        if let Some(monitor) = &mut self.monitor {
+            // Of what has happened before, the greeting tells.
+            monitor.events.clear();
+            let processes = monitor.processes.clone();
+            self.pod.monitor = MonitorContact::Connected;
+            for id in ids {
+                let change = match processes.get(&id) {
+                    Some(process) => {
+                        let report = ContainerReport {
+                            container: id.to_string(),
+                            pid: 7,
+                            started_at: 1,
+                            state: process.state,
+                        };
+                        self.pod.reported(&id, &report, 3)
+                    }
+                    None => self.pod.lost_container(&id, None, 3, "the monitor died"),
+                };
+                self.commit(change);
+            }
+        } else if greeting.this_boot && !greeting.unfinished {
+            let change = self.pod.lose_readiness();
+            self.commit(change);
+            for id in ids {
                 let change = self.pod.lost_container(&id, None, 3, "the monitor died");
                 self.commit(change);
             }
+        }
+        if greeting.unfinished {
+            self.pod.desired = Desired::Removed;
         }
         // A start that goes on ends after the greeting.
         if let Some(monitor) = &mut self.monitor {
@@ -485,8 +563,7 @@ impl World {
                 }
             }
         }
-        let change = self.pod.recovered(unfinished, this_boot);
-        self.commit(change);
+        greeting.waiting
     }
 
     /// Begins what is due, as the actor does.
@@ -538,7 +615,8 @@ impl World {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        self.check_readers();
         let mut busy = BTreeSet::new();
         for id in self.work.iter().filter_map(Work::container) {
             let exited = self.pod.containers.get(id).is_some_and(|container| {
@@ -568,7 +646,9 @@ impl World {
                 "a state was shown that was not saved"
             );
         }
-        let processes = self.monitor.iter().flat_map(|monitor| &monitor.processes);
+        // A daemon that has not greeted the monitor does not know of all of them.
+        let known = self.monitor.iter().filter(|_| self.greeting.is_none());
+        let processes = known.flat_map(|monitor| &monitor.processes);
         for (id, _) in processes.filter(|(_, process)| process.state == ProcessState::Running) {
             let known = self.pod.containers.get(id);
             let active = known.is_some_and(Container::is_active);
@@ -585,8 +665,34 @@ impl World {
         assert_eq!(self.work.iter().filter(pod_work).count(), expected);
     }
 
+    /// Nothing that readers have seen is taken back, whatever restarts in between.
+    fn check_readers(&mut self) {
+        let Some(view) = self.pod.view() else { return };
+        let pod = match view.pod.state {
+            PodState::Creating => 0,
+            PodState::Ready => 1,
+            PodState::NotReady => 2,
+        };
+        let containers = view.containers.iter().map(|(id, record)| {
+            let rank = match record.run {
+                RunState::Created => 0,
+                RunState::Running { .. } => 1,
+                RunState::Exited(_) => 2,
+            };
+            (id.clone(), rank)
+        });
+        let containers: BTreeMap<Id, u8> = containers.collect();
+        let (seen, seen_containers) = std::mem::replace(&mut self.seen, (pod, containers));
+        assert!(pod >= seen, "a pod that was not ready is ready again");
+        for (id, rank) in &self.seen.1 {
+            let before = seen_containers.get(id).unwrap_or(rank);
+            assert!(rank >= before, "a container is seen in an earlier state");
+        }
+    }
+
     /// Lets everything that is under way end well.
     fn settle(&mut self) {
+        self.act(&Action::Greet);
         for _ in 0..1000 {
             let events = self.monitor.as_ref().map_or(0, |monitor| monitor.events.len());
             if self.work.is_empty() && events == 0 && self.pod.wake_at().is_none() {
