@@ -240,7 +240,9 @@ fn names_of_before_are_known() {
 fn the_end_of_the_daemon_is_the_end() {
     on_own_node(async |node| {
         for stops in [true, false] {
-            let watching = Watching::start(node, &[]).await;
+            let mut watching = Watching::start(node, &[]).await;
+            // It has subscribed.
+            watching.until(|line| line.starts_with("TIME"));
             node.daemon(|daemon| match stops {
                 true => drop(daemon.terminate()),
                 false => daemon.kill(),
