@@ -68,7 +68,7 @@ impl Mirror {
         queue.flushing = true;
         self.shared.changed.notify_all();
         // It would end early by a panic only.
-        while !(queue.pending.is_empty() && queue.writing.is_none()) && !thread.is_finished() {
+        while (!queue.pending.is_empty() || queue.writing.is_some()) && !thread.is_finished() {
             self.shared.changed.wait_for(&mut queue, GATHER);
         }
         queue.flushing = false;

@@ -65,7 +65,12 @@ fn what_a_daemon_does_is_counted() {
             node.runtime().version(v1::VersionRequest::default()).await,
         );
 
-        let after = scrape(node);
+        // The first round goes on in the background.
+        let after = eventually("the node is reconciled", async || {
+            let after = scrape(node);
+            (number(&after, "pausa_reconciliations_total") >= 1.0).then_some(after)
+        })
+        .await;
         for (line, least) in [
             ("pausa_image_pulls_total{outcome=\"ok\"}", 1.0),
             ("pausa_image_pulls_total{outcome=\"not_found\"}", 1.0),
