@@ -42,7 +42,7 @@ fn reports(reply: Reply) -> Vec<ContainerReport> {
     }
 }
 
-/// Waits until the process of this start hangs in open_tree(2), if the kernel shows its system call.
+/// Waits until the process of this start hangs at the source of a mount, if the kernel shows its system call.
 fn until_it_hangs(rig: &Rig, id: &str) {
     let mut daemon = rig.connect();
     let mut pid = None;
@@ -56,8 +56,10 @@ fn until_it_hangs(rig: &Rig, id: &str) {
     });
     let pid = pid.unwrap();
     let call = || std::fs::read_to_string(format!("/proc/{pid}/syscall"));
-    until("open_tree(2)", || {
-        !call().is_ok_and(|call| !call.starts_with("428 "))
+    // statx(2), which asks first what the source is, and open_tree(2).
+    let hangs = |call: &str| call.starts_with("332 ") || call.starts_with("428 ");
+    until("statx(2) or open_tree(2)", || {
+        !call().is_ok_and(|call| !hangs(&call))
     });
 }
 
