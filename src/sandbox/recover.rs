@@ -75,7 +75,7 @@ pub struct Recovered {
     pub broken: usize,
     /// Directories without a record, removed.
     pub removed: usize,
-    /// Ends when all monitors were greeted or given up.
+    /// Ends when all monitors were greeted or given up, and those without a record are gone.
     pub greetings: JoinHandle<()>,
 }
 
@@ -83,6 +83,7 @@ pub struct Recovered {
 pub(super) fn recover(pods: &Pods) -> Recovered {
     let Loaded { pods: loaded, broken } = pods.services.store.load::<PodRecord, ContainerRecord>();
     let (mut removed, mut unread) = (0, 0);
+    let mut without_record = JoinSet::new();
     for broken in broken {
         let containers = ids_in(&broken.path.join("containers"));
         if is_unfinished(&broken.path) {
@@ -90,7 +91,8 @@ pub(super) fn recover(pods: &Pods) -> Recovered {
             // With the state directory a record may have got lost that had not been copied to the persistent tree yet.
             if let Some(pod) = id_of(&broken.path) {
                 let pods = pods.clone();
-                tokio::spawn(async move { monitors::end_without_record(&pods, &pod, &containers).await });
+                without_record
+                    .spawn(async move { monitors::end_without_record(&pods, &pod, &containers).await });
             }
             continue;
         }
@@ -105,12 +107,16 @@ pub(super) fn recover(pods: &Pods) -> Recovered {
         .into_iter()
         .filter_map(|pod| Recorded::enter(pods, pod, &boot));
     let recorded = entered.collect();
+    let greetings = greet_all(pods.clone(), recorded);
     Recovered {
         pods: count,
         containers,
         broken: unread,
         removed,
-        greetings: tokio::spawn(greet_all(pods.clone(), recorded)),
+        greetings: tokio::spawn(async move {
+            let ended = async { while without_record.join_next().await.is_some() {} };
+            tokio::join!(greetings, ended);
+        }),
     }
 }
 
