@@ -146,7 +146,9 @@ fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
     let mut first = plan("first", "exec sleep 1234");
     first.namespaces.pid = Namespace::Pod;
     start(&mut rig, &first);
-    let mut second = plan("second", "cat /proc/1/comm; cat /proc/2/comm");
+    // busybox's shell becomes another applet under the name "exe".
+    let names = "until grep -q sleep /proc/2/comm; do :; done; cat /proc/1/comm; cat /proc/2/comm";
+    let mut second = plan("second", names);
     second.namespaces.pid = Namespace::Pod;
     start(&mut rig, &second);
     assert_eq!(rig.daemon.exit("second").code, 0);
@@ -162,7 +164,11 @@ fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
     let (read, write) = rustix::pipe::pipe().unwrap();
     rig.daemon
         .ask_with(
-            Request::Exec(Box::new(exec("e", "a", "cat /proc/1/comm"))),
+            Request::Exec(Box::new(exec(
+                "e",
+                "a",
+                "until grep -q sleep /proc/1/comm; do :; done; cat /proc/1/comm",
+            ))),
             &[write.as_fd()],
         )
         .unwrap();
