@@ -26,14 +26,15 @@ pub(crate) async fn use_plugins(node: &Node, list: &str, scripts: &[(&str, &str)
         std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     }
     let config = std::fs::read_to_string(dir.join("config.toml")).expect("a configuration");
-    let config = config.replace("mode = \"bridge\"", "mode = \"cni\"");
     let cni = format!(
-        "[cni]\nconf_dir = \"{}\"\nbin_dir = [\"{}\"]\ncache_dir = \"{}\"\n",
+        "[cni]\nconf_dir = \"{}\"\nbin_dir = [\"{}\"]\n",
         path("net.d"),
-        path("bin"),
-        path("cni")
+        path("bin")
     );
-    std::fs::write(dir.join("config.toml"), config + &cni).expect("a configuration");
+    let config = config
+        .replace("mode = \"bridge\"", "mode = \"cni\"")
+        .replace("[cni]\n", &cni);
+    std::fs::write(dir.join("config.toml"), config).expect("a configuration");
     node.daemon(Daemon::terminate);
     node.daemon(Daemon::restart);
     node.until_it_answers().await;

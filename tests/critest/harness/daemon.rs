@@ -30,8 +30,9 @@ impl Daemon {
         // Not the machine's own.
         write("registries.conf", String::new());
         let text = format!(
-            "registries_conf = \"{}\"\n[network]\nmode = \"bridge\"\n[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
+            "registries_conf = \"{}\"\n[cni]\ncache_dir = \"{}\"\n[network]\nmode = \"bridge\"\n[network.bridge]\nname = \"{}\"\nsubnet = \"{}/24\"\n[log]\nlevel = \"{log_level}\"\n",
             dir.join("registries.conf").display(),
+            dir.join("cni").display(),
             slot.bridge(),
             slot.subnet()
         );

@@ -25,6 +25,7 @@ pub(crate) fn named(ids: &BTreeSet<String>, dir: &Path) -> Vec<String> {
     for place in [
         dir.join("r"),
         dir.join("s"),
+        dir.join("cni"),
         "/run/netns".into(),
         "/var/run/netns".into(),
     ] {
@@ -85,15 +86,22 @@ pub(crate) fn of(ids: &BTreeSet<String>, dir: &Path, slot: &Slot) -> Vec<String>
             }
         });
     }
-    let ports = std::fs::read_dir(format!("/sys/class/net/{}/brif", slot.bridge()));
-    for port in ports.into_iter().flatten().flatten() {
-        left.push(format!(
-            "interface {} on {}",
-            port.file_name().display(),
-            slot.bridge()
-        ));
-    }
+    let bridge = slot.bridge();
+    left.extend(
+        ports(&bridge)
+            .into_iter()
+            .map(|port| format!("interface {port} on {bridge}")),
+    );
     left
+}
+
+/// The interfaces that are attached to a bridge.
+pub(crate) fn ports(bridge: &str) -> Vec<String> {
+    let ports = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif"));
+    let ports = ports.into_iter().flatten().flatten();
+    ports
+        .map(|port| port.file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 /// What a stopped daemon without pods may not leave: mounts below its directory.

@@ -253,6 +253,7 @@ impl Node {
         }
         sweep::slot(&self.slot);
         sweep::mounts_below(self.dir.path());
+        sweep::namespaces(&ids);
         left
     }
 }

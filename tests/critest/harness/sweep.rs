@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::leaks::{cgroups, mounts, processes, walk};
+use super::leaks::{cgroups, mounts, ports, processes, walk};
 use super::slot::{Slot, has_slices};
 use super::which;
 
@@ -45,6 +45,9 @@ pub(crate) fn slot(slot: &Slot) {
         std::fs::remove_dir(dir).ok();
     }
     let bridge = slot.bridge();
+    for port in ports(&bridge) {
+        quietly("ip", &["link", "delete", &port]);
+    }
     if Path::new("/sys/class/net").join(&bridge).exists() {
         quietly("ip", &["link", "delete", &bridge]);
         quietly("nft", &["delete", "table", "inet", &format!("pausa_{bridge}")]);
@@ -66,6 +69,15 @@ pub(crate) fn mounts_below(dir: &Path) {
         if let Some(point) = mount.split(' ').nth(4).filter(|point| point.starts_with(&below)) {
             unmount(point, UnmountFlags::DETACH).ok();
         }
+    }
+}
+
+/// Removes the files of the network namespaces of pods.
+pub(crate) fn namespaces(pods: &BTreeSet<String>) {
+    for pod in pods {
+        let file = Path::new("/run/netns").join(format!("pausa-{}", pod.get(..32).unwrap_or(pod)));
+        unmount(&file, UnmountFlags::DETACH).ok();
+        std::fs::remove_file(&file).ok();
     }
 }
 
