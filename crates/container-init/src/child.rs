@@ -45,23 +45,16 @@ pub(crate) fn run_init(
     process::set_labels(&plan.process)?;
     let last = {
         let joined = namespaces::joined_pid(&plan.namespaces, pod)?;
-        let prepared = match &fds.userns {
-            None => {
-                namespaces::join(&plan.namespaces, pod)?;
-                let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
-                namespaces::enter_base_mounts(pod)?;
-                pausa_sys::unshare_mounts().at(Step::BaseMounts("unshare(CLONE_NEWNS)"))?;
-                prepared
-            }
-            Some(userns) => {
-                userns::give_streams(streams, userns.range, plan.process.uid);
-                let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
-                namespaces::enter_base_mounts(pod)?;
-                userns::continue_in_second_child(userns, &plan.namespaces, reporter)?;
-                namespaces::join(&plan.namespaces, pod)?;
-                prepared
-            }
-        };
+        if let Some(userns) = &fds.userns {
+            userns::give_streams(streams, userns.range, plan.process.uid);
+        }
+        let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
+        namespaces::enter_base_mounts(pod)?;
+        match &fds.userns {
+            None => pausa_sys::unshare_mounts().at(Step::BaseMounts("unshare(CLONE_NEWNS)"))?,
+            Some(userns) => userns::continue_in_second_child(userns, &plan.namespaces, reporter)?,
+        }
+        namespaces::join(&plan.namespaces, pod)?;
         let last = LastProcess::new(joined.is_some())?;
         if let Some(joined) = joined {
             joined.enter()?;

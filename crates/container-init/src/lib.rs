@@ -148,7 +148,8 @@ pub unsafe fn spawn_init(
     pod: &PodContext<'_>,
 ) -> Result<Pending, Failure> {
     let sent = fds.root.ok_or(error::Error::MissingDescriptor("the root"))?;
-    // A directory in the host's tree becomes a mount here, where the mount namespace is the host's. Before Linux 6.15 a mount that is detached already cannot be cloned; it is used as it is.
+    // A directory in the host's tree becomes a mount here, where the mount namespace is the host's. Before Linux 6.15 a mount
+    // that is detached already cannot be cloned; it is used as it is.
     let cloned = mount_ops::clone_tree(sent);
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
     let args = match fds.userns {
