@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 
 use pausa_monitor_protocol::{Failure, FailureKind};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::failure::{failure, internal};
 
@@ -21,11 +21,7 @@ pub(crate) fn write_all(sysctls: &[(String, String)]) -> Result<(), Failure> {
     if sysctls.is_empty() {
         return Ok(());
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let own = pausa_sys::new_procfs().and_then(|procfs| openat(&procfs, "sys", flags, Mode::empty()));
-    // In a user namespace there is none.
-    let base = own.or_else(|_| openat(CWD, "/proc/sys", flags, Mode::empty()));
-    let base = base.map_err(internal("set sysctls: open(/proc/sys)"))?;
+    let base = pausa_sys::own_proc("sys").map_err(internal("set sysctls: open(/proc/sys)"))?;
     for (name, value) in sysctls {
         write(&base, name, value)?;
     }

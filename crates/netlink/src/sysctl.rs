@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -78,7 +78,7 @@ thread_local! {
 }
 
 /// Makes this thread, which is in another network namespace than the others, look sysctls up in a procfs of its own
-/// ([`pausa_sys::new_procfs`]).
+/// ([`pausa_sys::own_proc`]).
 pub(crate) fn use_own_procfs() {
     PROCFS.set(Procfs::Wanted);
 }
@@ -87,19 +87,16 @@ pub(crate) fn use_own_procfs() {
 fn with_base<T>(act: impl FnOnce(&OwnedFd) -> Result<T, Errno>) -> Result<T, Errno> {
     PROCFS.with_borrow_mut(|procfs| {
         if matches!(procfs, Procfs::Wanted) {
-            let own = pausa_sys::new_procfs().and_then(|own| directory(own.as_fd(), "sys/net"));
-            *procfs = own.map_or(Procfs::Shared, Procfs::Own);
+            *procfs = Procfs::Own(pausa_sys::own_proc("sys/net")?);
         }
         match procfs {
             Procfs::Own(base) => act(base),
-            Procfs::Shared | Procfs::Wanted => act(&directory(CWD, "/proc/sys/net")?),
+            Procfs::Shared | Procfs::Wanted => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                act(&openat(CWD, "/proc/sys/net", flags, Mode::empty())?)
+            }
         }
     })
-}
-
-fn directory(at: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(at, path, flags, Mode::empty())
 }
 
 fn open(path: &str, flags: OFlags) -> io::Result<File> {

@@ -43,7 +43,7 @@ pub use exec::{ArgumentVector, execve};
 pub use fd::{close_all_but, close_from, close_others};
 pub use file_writer::{FileWriter, Written};
 pub use keyring::new_session_keyring;
-pub use mount::{MountAttributes, map_mount_ids, mount_setattr, new_procfs};
+pub use mount::{MountAttributes, map_mount_ids, mount_setattr, own_proc};
 pub use mount_namespace::{
     MountNamespaceError, base_mounts, forget_host, in_mount_namespace, unshare_mounts,
 };

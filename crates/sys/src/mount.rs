@@ -1,10 +1,12 @@
-//! mount_setattr(2), kernel 5.12, and a procfs of one's own.
+//! mount_setattr(2), kernel 5.12, and file systems that are mounted nowhere.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen,
 };
 
 use crate::syscall::check;
@@ -84,15 +86,26 @@ fn set(mount: BorrowedFd<'_>, flags: i32, raw: &libc::mount_attr) -> Result<(), 
     check(result).map(drop)
 }
 
-/// Makes a procfs of the caller's PID namespace that is mounted nowhere and ends with the descriptor.
+/// Opens a directory in a procfs of the caller's own, which ends with the descriptor; where there cannot be one, as in a mount
+/// namespace of another user namespace, in `/proc`.
 ///
 /// To look up a sysctl of a network namespace in the `/proc` that all share, the kernel goes through what it remembers of the
 /// same name in every other one.
 ///
 /// # Errors
-/// The errno of fsopen(2), fsconfig(2) or fsmount(2): EPERM if the mount namespace belongs to another user namespace.
-pub fn new_procfs() -> Result<OwnedFd, Errno> {
-    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+/// The errno of openat(2).
+pub fn own_proc(path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own = new_file_system("proc", &[]).and_then(|procfs| openat(&procfs, path, flags, Mode::empty()));
+    own.or_else(|_| openat(CWD, format!("/proc/{path}"), flags, Mode::empty()))
+}
+
+/// Makes a file system that is mounted nowhere and ends with the descriptor.
+pub(crate) fn new_file_system(kind: &str, options: &[(&str, &str)]) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV

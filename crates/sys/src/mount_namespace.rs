@@ -8,17 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, open, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
-    unmount,
+    MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
+    move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::mount::{MountAttributes, mount_setattr};
-
-/// `MOUNT_ATTR_RDONLY`.
-const RDONLY: u64 = 1;
+use crate::mount::{MountAttributes, mount_setattr, new_file_system};
 
 /// What is visible in [`base_mounts`].
 const VISIBLE: [&str; 3] = ["proc", "sys", "dev"];
@@ -140,8 +136,11 @@ fn reduce() -> Result<(), MountNamespaceError> {
         let tree = without_what_is_below(&path).map_err(at(format!("open_tree({path}, OPEN_TREE_CLONE)")))?;
         trees.push((name, tree));
     }
-    let root = new_tmpfs().map_err(at("fsmount(tmpfs)"))?;
-    let host = new_tmpfs().map_err(at("fsmount(tmpfs)"))?;
+    let new_tmpfs = || {
+        let options = [("source", "pausa"), ("mode", "555")];
+        new_file_system("tmpfs", &options).map_err(at("fsmount(tmpfs)"))
+    };
+    let (root, host) = (new_tmpfs()?, new_tmpfs()?);
     // The new root goes on top of the old one, and the old one then on top of that, from where it is unmounted
     // (pivot_root(2)). Before Linux 6.15 nothing can be mounted in the new root until it is attached.
     move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -153,7 +152,7 @@ fn reduce() -> Result<(), MountNamespaceError> {
     }
     for mount in [&root, &host] {
         let attributes = MountAttributes {
-            set: RDONLY,
+            set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(),
             ..MountAttributes::default()
         };
         mount_setattr(mount.as_fd(), &attributes).map_err(at("mount_setattr(MOUNT_ATTR_RDONLY)"))?;
@@ -168,17 +167,6 @@ fn mount_in(parent: &OwnedFd, name: &str, mount: &OwnedFd) -> Result<(), MountNa
     mkdirat(parent, name, Mode::from_raw_mode(0o555)).map_err(at(format!("mkdirat({name})")))?;
     move_mount(mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(at(format!("move_mount({name})")))
-}
-
-fn new_tmpfs() -> Result<OwnedFd, Errno> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", "pausa")?;
-    fsconfig_set_string(context.as_fd(), "mode", "555")?;
-    fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 fn without_what_is_below(path: &str) -> Result<OwnedFd, Errno> {
