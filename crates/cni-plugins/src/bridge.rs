@@ -167,7 +167,7 @@ fn set_up_protocols(call: &Call, config: &Config, result: &AddResult) {
         set("accept_ra", "0");
         set("accept_redirects", "0");
     } else {
-        set("disable_ipv6", "1");
+        interface::turn_ipv6_off(&call.if_name);
     }
 }
 

@@ -362,7 +362,6 @@ pub(crate) fn ignore_advertisements(name: &str) {
     try_set(&format!("ipv6/conf/{name}/accept_ra"), "0");
 }
 
-/// For an interface that only bridges.
 pub(crate) fn turn_ipv6_off(name: &str) {
     try_set(&format!("ipv6/conf/{name}/disable_ipv6"), "1");
 }
