@@ -387,9 +387,7 @@ impl Images {
                 }
                 // It may be gone by now.
                 let Ok(dir) = files::open_dir(&path) else { continue };
-                let usage = pausa_layer::usage(dir.as_fd()).map_err(tree_error("measure", &path))?;
-                all.bytes = all.bytes.saturating_add(usage.bytes);
-                all.inodes = all.inodes.saturating_add(usage.inodes);
+                all = all.plus(pausa_layer::usage(dir.as_fd()).map_err(tree_error("measure", &path))?);
             }
             Ok::<_, ImageError>(all)
         });

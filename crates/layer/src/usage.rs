@@ -19,6 +19,17 @@ pub struct Usage {
     pub inodes: u64,
 }
 
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            inodes: self.inodes.saturating_add(other.inodes),
+        }
+    }
+}
+
 /// Measures the tree below the directory `dir`, in which others may be at work: what comes or goes meanwhile counts or
 /// does not. A mount point within is an error.
 pub fn usage(dir: BorrowedFd<'_>) -> Result<Usage, Error> {

@@ -80,13 +80,6 @@ struct Table {
     dying: Usage,
 }
 
-fn sum(one: Usage, other: Usage) -> Usage {
-    Usage {
-        bytes: one.bytes.saturating_add(other.bytes),
-        inodes: one.inodes.saturating_add(other.inodes),
-    }
-}
-
 /// A layer on disk. It is not removed while this is held.
 pub(crate) struct Layer {
     record: LayerRecord,
@@ -134,7 +127,7 @@ impl Drop for Layer {
             move || {
                 let mut table = table.lock();
                 table.slots.remove(&hex);
-                table.dying = sum(table.dying, usage);
+                table.dying = table.dying.plus(usage);
                 drop(table);
                 drop(gone);
             }
@@ -321,7 +314,7 @@ impl Layers {
     pub(crate) fn usage(&self) -> Usage {
         let table = self.table.lock();
         table.slots.values().fold(table.dying, |all, slot| match slot {
-            LayerSlot::Present { usage, .. } => sum(all, *usage),
+            LayerSlot::Present { usage, .. } => all.plus(*usage),
             LayerSlot::Fetching(_) | LayerSlot::Installing(_) => all,
         })
     }
