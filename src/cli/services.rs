@@ -1,6 +1,5 @@
 //! Builds the modules of the daemon from its configuration.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +31,8 @@ const EXEC_DRAIN: Duration = Duration::from_secs(1);
 
 /// Opens the stores and takes over the pods, as recorded. The task that is returned ends when their monitors were greeted.
 pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, JoinHandle<()>)> {
+    // It begins as a copy of all mounts of the node. The thread parts with the root and working directory of the others.
+    let base_mounts = std::thread::spawn(pausa_sys::base_mounts);
     let images = Images::open(ImagesConfig {
         root: config.root.clone(),
         registry_config_dir: config.registry_config_dir.clone(),
@@ -64,7 +65,10 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Joi
         network: network::Network::new(network_config(config)),
         streaming: streaming.context("cannot start the streaming server")?,
         monitors: MonitorBinary::prepare().context("cannot prepare the monitor")?,
-        base_mounts: base_mounts().context("cannot make the mount namespace that containers begin with")?,
+        base_mounts: base_mounts
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .context("cannot make the mount namespace that containers begin with")?,
         host,
         selinux: SeLinux::open(config.enable_selinux),
         apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
@@ -98,13 +102,6 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Joi
         "read the records"
     );
     Ok((pods, recovered.greetings))
-}
-
-/// On a thread of its own, which parts with the root and working directory of the others.
-fn base_mounts() -> anyhow::Result<OwnedFd> {
-    let made = std::thread::spawn(pausa_sys::base_mounts).join();
-    made.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        .map_err(Into::into)
 }
 
 /// A limit that cannot be enforced makes every container fail: better to know at once.
