@@ -42,8 +42,6 @@ mod types;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +52,7 @@ use pausa_cni::{
     AddResult, AttachmentId, CachedAttachment, ConfDir, InProcess, Loaded, NetworkConfigList, Observed,
     Observer, Request, ResultCache, Runtime,
 };
-use pausa_netlink::{LOOPBACK, Netlink, open_netns};
+use pausa_netlink::open_netns;
 use serde_json::{Map, Value, json};
 use tokio::sync::{RwLock, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -176,8 +174,8 @@ impl Network {
         }
     }
 
-    /// Attaches a pod. If it fails, everything is undone; if the caller is dropped before it has the attachment, in the
-    /// background. A pod that may be attached already has to be detached first.
+    /// Attaches a pod, in whose namespace loopback is up. If it fails, everything is undone; if the caller is dropped before it
+    /// has the attachment, in the background. A pod that may be attached already has to be detached first.
     ///
     /// # Errors
     /// Why the pod has no network. After [`NetworkError::NotUndone`] something is left to detach.
@@ -415,12 +413,10 @@ impl Inner {
     async fn attach(self: &Arc<Self>, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
         let _shared = self.gc_lock.read().await;
         let inner = Arc::clone(self);
-        let netns = pod.netns.clone();
-        let (loaded, looped) = blocking(move || (inner.source.load(), loopback_up(&netns))).await;
+        let loaded = blocking(move || inner.source.load()).await;
         let network = loaded.network.ok_or_else(|| NetworkError::NotReady {
             message: self.explain(&loaded.rejected),
         })?;
-        looped?;
         let request = self.request(pod, pod.netns.clone())?;
         let failed = |source| cni_error(&pod.pod_id, network.name(), "ADD", source);
         let value = self.runtime.add(&network, &request).await.map_err(failed)?;
@@ -620,20 +616,6 @@ fn close_ports_of_others(host_ports: &HostPorts, live: &BTreeSet<String>) -> Res
     // Also if a port could not be closed.
     let repaired = host_ports.repair();
     first.and(repaired)
-}
-
-/// Sets the loopback device of a namespace up.
-fn loopback_up(netns: &Path) -> Result<(), NetworkError> {
-    let file = File::open(netns).map_err(|source| NetworkError::Netns {
-        path: netns.to_path_buf(),
-        source,
-    })?;
-    Netlink::open_in(file.as_fd())
-        .and_then(|mut netlink| netlink.execute(&[pausa_netlink::Request::SetUp { index: LOOPBACK }]))
-        .map_err(|source| NetworkError::Link {
-            step: "set the pod's loopback device up",
-            source,
-        })
 }
 
 /// An attachment on its way to the caller. If it is dropped before, it is undone.

@@ -42,13 +42,6 @@ pub enum NetworkError {
         "pod {pod}: network {network:?} gave eth0 no address; check the IPAM section of its configuration"
     )]
     NoAddress { pod: String, network: String },
-    /// The network namespace cannot be opened.
-    #[error("cannot open the network namespace {}", path.display())]
-    Netns {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
     /// The kernel refused a change to links, addresses or routes.
     #[error("cannot {step}")]
     Link {

@@ -26,6 +26,10 @@ impl Netns {
         let target = path.clone();
         let bind = move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let up = pausa_netlink::Request::SetUp {
+                index: pausa_netlink::LOOPBACK,
+            };
+            pausa_netlink::Netlink::open().unwrap().execute(&[up]).unwrap();
             mount(
                 Some("/proc/thread-self/ns/net"),
                 &target,
@@ -72,12 +76,6 @@ impl Node {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Netns::new(dir.path().join("host"));
-        host.run(|| {
-            let up = pausa_netlink::Request::SetUp {
-                index: pausa_netlink::LOOPBACK,
-            };
-            pausa_netlink::Netlink::open().unwrap().execute(&[up]).unwrap();
-        });
         Self { host, dir }
     }
 

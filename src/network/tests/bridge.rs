@@ -102,7 +102,7 @@ fn a_failed_attach_leaves_nothing() {
     netns.run(occupy);
     node.run(async || {
         let error = network.attach(&missing).await.unwrap_err();
-        assert!(matches!(error, NetworkError::Netns { .. }), "{error:?}");
+        assert!(matches!(error, NetworkError::Cni { .. }), "{error:?}");
         let error = network.attach(&pod).await.unwrap_err();
         let text = crate::error::chain(&error);
         assert!(text.contains("has an interface eth0 already"), "{text}");
