@@ -38,10 +38,8 @@ pub(crate) fn run(bootstrap: Bootstrap, spawner: Spawner) -> ExitCode {
         return ExitCode::from(71);
     }
     monitor.connections.add(first_connection);
-    let mut has_worked = true;
     loop {
-        let tokens = wait(&mut monitor, has_worked);
-        has_worked = !tokens.is_empty();
+        let tokens = wait(&mut monitor);
         turn(&mut monitor, &signals, &tokens);
         if monitor.is_over() {
             return ExitCode::SUCCESS;
@@ -49,20 +47,20 @@ pub(crate) fn run(bootstrap: Bootstrap, spawner: Spawner) -> ExitCode {
     }
 }
 
-/// Waits until something is ready or due. If it `has_worked` and now idles, gives memory back that only the work needed.
-fn wait(monitor: &mut Monitor, has_worked: bool) -> Vec<Token> {
+/// Waits until something is ready or due. After a while it gives memory back that only work needs, and goes on waiting: a turn
+/// in between would use it again.
+fn wait(monitor: &mut Monitor) -> Vec<Token> {
     let deadline = monitor.deadline();
-    let mut timeout = deadline.map(|when| when.saturating_duration_since(Instant::now()));
-    if has_worked {
-        timeout = Some(timeout.map_or(MEMORY_KEPT, |timeout| timeout.min(MEMORY_KEPT)));
+    let left = || deadline.map(|when| when.saturating_duration_since(Instant::now()));
+    let until_idle = left().filter(|left| *left < MEMORY_KEPT);
+    let tokens = monitor.poll.wait(until_idle.or(Some(MEMORY_KEPT)));
+    if !tokens.is_empty() || until_idle.is_some() {
+        return tokens;
     }
-    let tokens = monitor.poll.wait(timeout);
-    if tokens.is_empty() && has_worked {
-        monitor.containers.release_buffers();
-        pausa_sys::return_free_pages();
-        pausa_sys::release_unused_stack();
-    }
-    tokens
+    monitor.containers.release_buffers();
+    pausa_sys::return_free_pages();
+    pausa_sys::release_unused_stack();
+    monitor.poll.wait(left())
 }
 
 /// Not inlined: its frame, several pages, would be in use while the monitor waits.
