@@ -69,6 +69,7 @@ pub struct Config {
     pub drain_timeout_seconds: u32,
     pub network: Network,
     pub cni: Cni,
+    pub sandbox: Sandbox,
     pub images: Images,
     pub seccomp: Seccomp,
     pub apparmor: AppArmor,
@@ -83,6 +84,14 @@ pub struct Config {
     pub cadvisor: Cadvisor,
     /// Runtime handlers by the name that a RuntimeClass uses. The handler `""` always exists and is built in.
     pub handlers: BTreeMap<String, Handler>,
+}
+
+/// How pods are made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sandbox {
+    /// How many monitors are started in advance, each with fresh namespaces, so that a pod needs to wait for neither.
+    pub warm: u16,
 }
 
 /// How pods are connected.
@@ -399,6 +408,7 @@ impl Default for Config {
             drain_timeout_seconds: 5,
             network: Network::default(),
             cni: Cni::default(),
+            sandbox: Sandbox::default(),
             images: Images::default(),
             seccomp: Seccomp::default(),
             apparmor: AppArmor::default(),

@@ -39,6 +39,7 @@ mod services;
 mod stats;
 mod status;
 mod validate;
+mod warm;
 
 use std::sync::Arc;
 
@@ -52,6 +53,7 @@ use events::ContainerEvents;
 use recover::Recovered;
 use registry::Registry;
 use sampler::Sampler;
+use warm::WarmMonitors;
 
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::LookupError;
@@ -64,6 +66,7 @@ pub struct Pods {
     registry: Arc<Registry>,
     container_events: Arc<ContainerEvents>,
     sampler: Arc<Sampler>,
+    warm: Arc<WarmMonitors>,
     /// Where the writable layers are, as ImageFsInfo has it.
     writable_layers: Arc<str>,
 }
@@ -82,6 +85,7 @@ impl Pods {
         }
         let pods = Self {
             sampler: Arc::new(Sampler::new(services.settings.stats_interval)),
+            warm: Arc::new(WarmMonitors::new(&services.settings)),
             writable_layers: stats::mountpoint(&services.images),
             services: Arc::new(services),
             registry: Arc::new(Registry::default()),

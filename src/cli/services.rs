@@ -84,6 +84,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Joi
             scope_prefix: config.cgroup_scope_prefix.clone(),
             block_io: config.blockio.clone(),
             rdt: config.rdt.clone(),
+            warm: config.sandbox.warm.into(),
             max_log_line: config.max_log_line,
             network_patience: NETWORK_PATIENCE,
             exec_drain: EXEC_DRAIN,

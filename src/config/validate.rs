@@ -18,6 +18,7 @@ const MTU: std::ops::RangeInclusive<u32> = 1280..=65_535;
 const PIDS: u32 = 4 * 1024 * 1024;
 /// The kernel takes no burst above the quota.
 const CPU_BURST: u32 = 100;
+const WARM: u16 = 1000;
 /// More parallel connections would only make registries throttle the node.
 const DOWNLOADS: std::ops::RangeInclusive<u32> = 1..=64;
 
@@ -47,6 +48,8 @@ impl Config {
             &log_line,
             "256 to 1048576 bytes",
         )?;
+        let warm = self.sandbox.warm;
+        check(warm <= WARM, "sandbox.warm", &warm, "at most 1000")?;
         let downloads = self.images.max_parallel_downloads;
         check(
             DOWNLOADS.contains(&downloads),

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use pausa_monitor_protocol::socket::{self, SocketError};
 use pausa_monitor_protocol::{
     BIRTHS, ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION,
-    PodPlan, Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
+    PodNamespaces, PodPlan, Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
 };
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -177,7 +177,7 @@ pub(super) async fn greet(
 /// What a request with a plan asks for; only those depend on the version.
 const fn with_plan(request: &Request) -> Option<&'static str> {
     match request {
-        Request::Setup(_) => Some("make a pod"),
+        Request::Unshare(_) | Request::Setup(_) => Some("make a pod"),
         Request::Start(_) => Some("start a container"),
         Request::Exec(_) => Some("run a command"),
         Request::Attach(_) => Some("attach"),
@@ -254,7 +254,31 @@ impl Monitor {
             .await
     }
 
-    /// Makes the pod whose directory this is. The mount namespaces of its processes become copies of `base_mounts`.
+    /// Makes the pod's namespaces, after the monitor has joined its cgroup by `tasks`.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; the monitor can then only be shut down.
+    pub async fn unshare(&self, namespaces: PodNamespaces, tasks: Vec<OwnedFd>) -> Result<(), MonitorError> {
+        let request = Request::Unshare(namespaces);
+        self.request_done("Unshare", request, tasks).await
+    }
+
+    async fn request_done(
+        &self,
+        name: &'static str,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), MonitorError> {
+        match self.request(request, fds).await? {
+            Reply::Done => Ok(()),
+            _ => Err(MonitorError::Unexpected {
+                pid: self.pid(),
+                request: name,
+            }),
+        }
+    }
+
+    /// Makes the pod whose directory this is, in its namespaces. The mount namespaces of its processes become copies of `base_mounts`.
     ///
     /// # Errors
     /// As [`Self::request`]; the monitor can then only be shut down.
@@ -277,13 +301,7 @@ impl Monitor {
             .try_clone()
             .map_err(failed("fcntl(base mounts, F_DUPFD_CLOEXEC)"))?;
         let fds = [dir, base_mounts].into_iter().chain(tasks).collect();
-        match self.request(Request::Setup(plan), fds).await? {
-            Reply::Done => Ok(()),
-            _ => Err(MonitorError::Unexpected {
-                pid: self.pid(),
-                request: "Setup",
-            }),
-        }
+        self.request_done("Setup", Request::Setup(plan), fds).await
     }
 
     /// Kills the monitor. Its containers are not killed by that.

@@ -3,8 +3,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pausa_monitor_protocol::{
-    CapabilitySets, ContainerPlan, Event, FailureKind, IoPlan, Namespace, NamespacePlan, PodPlan,
-    ProcessPlan, ProcessState, Propagation, Reply, Request,
+    CapabilitySets, ContainerPlan, Event, FailureKind, IoPlan, Namespace, NamespacePlan, PodNamespaces,
+    PodPlan, ProcessPlan, ProcessState, Propagation, Reply, Request,
 };
 
 use super::{Events, Monitor, MonitorBinary, MonitorError, connect, exited};
@@ -12,13 +12,9 @@ use super::{Events, Monitor, MonitorBinary, MonitorError, connect, exited};
 fn pod() -> PodPlan {
     PodPlan {
         pod: "pod".to_owned(),
-        new_network: false,
-        new_ipc: false,
         hostname: None,
         shared_pid: false,
-        sysctls: Vec::new(),
         oom_score_adj: 0,
-        users: None,
     }
 }
 
@@ -38,6 +34,8 @@ async fn started() -> (Started, tempfile::TempDir) {
     };
     let dir = tempfile::tempdir().unwrap();
     let base_mounts = pausa_sys::base_mounts().unwrap();
+    let unshared = started.monitor.unshare(PodNamespaces::default(), Vec::new());
+    unshared.await.unwrap();
     started
         .monitor
         .set_up(pod(), dir.path(), &base_mounts, Vec::new())

@@ -40,6 +40,7 @@ pub(in crate::sandbox) use layer::{
     usage as layer_usage,
 };
 pub(in crate::sandbox) use remove_container::read_exit_record;
+pub(in crate::sandbox) use run_pod::namespaces;
 pub(in crate::sandbox) use start_container::Started;
 pub(in crate::sandbox) use stop_pod::needs_teardown;
 

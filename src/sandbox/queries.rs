@@ -118,6 +118,7 @@ impl Pods {
     pub(crate) fn states(&self) -> PodStates {
         let mut states = PodStates {
             subscribers: self.event_subscribers(),
+            monitors_waiting: self.warm.waiting(),
             ..PodStates::default()
         };
         for handle in self.registry.pods() {

@@ -11,7 +11,8 @@
 //!                 memory        that the start, or work since the last round, has used and nobody uses any more
 //! ```
 //!
-//! The same task samples what pods use, while somebody asks for it: see [`sampler`](super::sampler).
+//! The same task samples what pods use, while somebody asks for it: see [`sampler`](super::sampler). It also makes monitors in
+//! advance, where that is configured: see [`warm`](super::warm).
 //!
 //! Records are compared with the kernel, and what has no record is removed, with one line in the log each.
 //!
@@ -61,6 +62,7 @@ impl Reconciler {
                 probe(&pods),
                 watch_cpus(&pods),
                 pods.sample_in_background(),
+                pods.keep_warm(),
                 async {
                     // Ended by a panic, it has ended all the same: every pod is registered.
                     drop(greetings.await);

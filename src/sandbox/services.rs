@@ -63,6 +63,8 @@ pub struct Settings {
     pub block_io: config::BlockIo,
     /// Classes of cache and memory bandwidth.
     pub rdt: config::Rdt,
+    /// How many monitors wait for pods.
+    pub warm: usize,
     /// Longest content of a log entry in bytes.
     pub max_log_line: u32,
     /// How long a pod waits for a network to be configured, as after boot.

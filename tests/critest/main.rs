@@ -74,3 +74,4 @@ mod traces;
 mod two_daemons;
 mod unserved;
 mod user_namespaces;
+mod warm;

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::daemon::Daemon;
 use crate::harness::pod::{monitor_of, share_pids};
 use crate::harness::{Node, Pod, die_at, eventually, ok, on_crashing_node, strings};
+use crate::warm;
 
 const RUN_POD: [&str; 7] = [
     "run_pod.record",
@@ -131,6 +132,27 @@ fn a_pod_that_is_being_created() {
             let mut config = node.pod_config();
             share_pids(&mut config);
             dies(node, point, async || node.try_pod(&config).await).await;
+            let pod = node.run_pod(config).await;
+            works(&pod).await;
+            pod.remove().await;
+        }
+    });
+}
+
+/// So it is with one that gets a monitor that has waited.
+#[test]
+#[ignore = "needs root"]
+fn a_pod_that_is_being_created_with_a_warm_monitor() {
+    on_crashing_node(async |node| {
+        node.pull("base").await;
+        node.configure(Some(warm::TWO));
+        for point in RUN_POD {
+            let config = node.pod_config();
+            dies(node, point, async || {
+                warm::waiting(node, &[], 2).await;
+                node.try_pod(&config).await
+            })
+            .await;
             let pod = node.run_pod(config).await;
             works(&pod).await;
             pod.remove().await;

@@ -21,9 +21,10 @@
 //!   carries the monitor's. Both sides speak the lower of the two from then on ([`negotiated`]).
 //! * Requests, replies, events and failures are **frozen**: their enums only grow at the end. So status, logs, signals,
 //!   kills, forgetting and shutdown work between any two versions, and no pod is lost because its monitor is old.
-//! * **Plans** (carried by Setup, Start, Exec and Attach) may change with the version. Both sides write and read the plans
+//! * **Plans** (carried by Unshare, Setup, Start, Exec and Attach) may change with the version. Both sides write and read the plans
 //!   of every version from [`OLDEST_PLANS`] on. A version that changes a plan keeps the previous form under its old number
-//!   and converts. If the negotiated version is older than that, the daemon sends no request with a plan.
+//!   and converts. If the negotiated version is older than that, the daemon sends no request with a plan. Unshare and Setup
+//!   are sent only by the daemon that has started the monitor, from its own program: only their present form is kept.
 //! * A monitor answers a request that it does not know or understand with [`FailureKind::Protocol`], and a daemon ignores
 //!   an event that it does not know. Neither ends the connection.
 //!
@@ -33,6 +34,7 @@
 //! | 2 | Starting, Started, StartFailed, HangUp, Attach, Detach, Detached; first version whose plans are kept |
 //! | 3 | `FdRole::Birth`; the other plans are those of 2 |
 //! | 4 | the base mounts of Setup; the plans are those of 3 |
+//! | 5 | Unshare, and Setup without the namespaces; the other plans are those of 3 |
 //!
 //! The only I/O in this crate is in [`socket`]. The crate never interprets the messages.
 
@@ -47,13 +49,13 @@ pub use message::{
 };
 pub use plan::{
     AttachPlan, Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, FdRole, IdRange,
-    IoPlan, LogPlan, MountPlan, MountSource, Namespace, NamespacePlan, PodPlan, ProcessPlan, Propagation,
-    Rlimit,
+    IoPlan, LogPlan, MountPlan, MountSource, Namespace, NamespacePlan, PodNamespaces, PodPlan, ProcessPlan,
+    Propagation, Rlimit,
 };
 pub use record::ExitRecord;
 
 /// Version of everything in this crate. Raised by a release that adds to the messages or changes a plan.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The oldest version whose plans can still be written and read.
 pub const OLDEST_PLANS: u32 = 2;

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, PodPlan};
+use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, PodNamespaces, PodPlan};
 
 /// A packet to the monitor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,9 +39,10 @@ pub enum Request {
         /// The daemon's [`crate::PROTOCOL_VERSION`].
         version: u32,
     },
-    /// Sets up the pod: namespaces, hostname, sysctls, loopback, listening socket, pause process. Only once. Descriptors: the
-    /// pod's directory; the mount namespace that those of its processes are copies of, since version 4; then, on cgroup v1, the `tasks` files of the cgroup that the monitor joins, open for writing. Answered
-    /// by [`Reply::Done`].
+    /// Sets up the pod in the namespaces of [`Self::Unshare`]: hostname, pause process, listening socket. Only once. Descriptors:
+    /// the pod's directory; the mount namespace that those of its processes are copies of; then, on cgroup v1 and unless
+    /// [`Self::Unshare`] had them, the `tasks` files of the cgroup that the monitor joins, open for writing. Answered by
+    /// [`Reply::Done`].
     Setup(PodPlan),
     /// Creates and starts a container. Descriptors as in [`ContainerPlan::fds`]. Answered by [`Reply::Started`] when `execve`
     /// has succeeded, or by a [`Failure`] of kind `Start` when an earlier step has failed. Nothing is left behind then.
@@ -96,6 +97,10 @@ pub enum Request {
         /// Attach id.
         attach: String,
     },
+    /// Makes the pod's namespaces, with loopback up, and joins them, before the pod is set up. Only once. Descriptors, on
+    /// cgroup v1: the `tasks` files of the cgroup that the monitor joins before, if that is made already. Answered by
+    /// [`Reply::Done`]. Since version 5.
+    Unshare(PodNamespaces),
 }
 
 impl Request {
@@ -116,6 +121,7 @@ impl Request {
             Self::HangUp { .. } => "HangUp",
             Self::Attach(_) => "Attach",
             Self::Detach { .. } => "Detach",
+            Self::Unshare(_) => "Unshare",
         }
     }
 }

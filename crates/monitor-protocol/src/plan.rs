@@ -7,26 +7,33 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How to make a pod.
+/// The namespaces that a pod has for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNamespaces {
+    /// A network namespace, with loopback up.
+    pub network: bool,
+    /// An IPC namespace.
+    pub ipc: bool,
+    /// A UTS namespace.
+    pub uts: bool,
+    /// Sysctls to write in the namespaces: name with dots or slashes, and value.
+    pub sysctls: Vec<(String, String)>,
+    /// A user namespace (user_namespaces(7)), which owns the other namespaces and contains all containers of the pod. The
+    /// monitor itself stays outside.
+    pub users: Option<IdRange>,
+}
+
+/// How to make a pod in its namespaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodPlan {
     /// Pod sandbox id.
     pub pod: String,
-    /// Give the pod its own network namespace, with loopback up.
-    pub new_network: bool,
-    /// Give the pod its own IPC namespace.
-    pub new_ipc: bool,
-    /// Give the pod its own UTS namespace, with this hostname.
+    /// The hostname to set in the pod's UTS namespace.
     pub hostname: Option<String>,
     /// Give the pod a shared PID namespace, held by a pause process.
     pub shared_pid: bool,
-    /// Sysctls to write in the namespaces: name with dots or slashes, and value.
-    pub sysctls: Vec<(String, String)>,
     /// oom_score_adj of the monitor and the pause process (proc(5)). Ignored if it may not be lowered.
     pub oom_score_adj: i32,
-    /// Give the pod its own user namespace (user_namespaces(7)), which owns its other namespaces and contains all its
-    /// containers. The monitor itself stays outside.
-    pub users: Option<IdRange>,
 }
 
 /// The id map of a user namespace: users and groups 0 to `length` - 1 inside are `first` and the following ones outside.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{
     CapabilitySets, ContainerPlan, Event, FdRole, FromMonitor, IoPlan, LogPlan, Namespace, NamespacePlan,
-    PROTOCOL_VERSION, PodPlan, ProcessPlan, Propagation, Reply, Request, ToMonitor, socket,
+    PROTOCOL_VERSION, PodNamespaces, PodPlan, ProcessPlan, Propagation, Reply, Request, ToMonitor, socket,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -63,6 +63,7 @@ fn measure(monitor: &str, directory: Option<&str>, own: &str) -> Result<(), BoxE
     let pod = tempfile::tempdir()?;
     // Its processes are plain ones, which stay in this mount namespace.
     let mounts = File::open("/proc/self/ns/mnt")?;
+    daemon.ask(Request::Unshare(PodNamespaces::default()), &[])?;
     daemon.ask(
         Request::Setup(plan_of_pod()),
         &[File::open(pod.path())?.as_fd(), mounts.as_fd()],
@@ -149,13 +150,9 @@ impl Daemon {
 fn plan_of_pod() -> PodPlan {
     PodPlan {
         pod: "measured".to_owned(),
-        new_network: false,
-        new_ipc: false,
         hostname: None,
         shared_pid: false,
-        sysctls: Vec::new(),
         oom_score_adj: 0,
-        users: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! The pod: its set-up, which happens once and before any container, and what the monitor holds of it.
 //!
-//! Order matters. Namespaces come first, then what is set in them. The pause process comes after that, so that it is in all
-//! of them, and the socket last, so that a daemon that connects finds a complete pod. In a pod with a user namespace the
-//! first two steps are done by a child that is root there, and the monitor joins the namespaces: see [`userns`].
+//! Order matters. Namespaces come first, then sysctls in them, both on a request of their own. The pause process comes after
+//! that, so that it is in all of them, and the socket last, so that a daemon that connects finds a complete pod. In a pod with
+//! a user namespace the first two steps are done by a child that is root there, and the monitor joins the namespaces: see
+//! [`userns`].
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use pausa_monitor_protocol::{EXITS_DIR, Failure, FailureKind, PodPlan, SOCKET_NAME};
+use pausa_monitor_protocol::{EXITS_DIR, Failure, FailureKind, PodNamespaces, PodPlan, SOCKET_NAME};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -19,7 +20,9 @@ use crate::userns::{self, UserNamespace};
 #[derive(Debug)]
 pub(crate) enum Setup {
     NotDone,
-    /// Some namespaces may exist already, so that it cannot be tried again.
+    /// The monitor is in the pod's namespaces.
+    Unshared(Option<UserNamespace>),
+    /// Something of the pod may exist already, so that it cannot be tried again.
     Failed,
     Done(Pod),
 }
@@ -43,7 +46,9 @@ impl Setup {
     pub(crate) fn pod(&self) -> Result<&Pod, Failure> {
         match self {
             Self::Done(pod) => Ok(pod),
-            Self::NotDone => Err(failure(FailureKind::State, "the pod is not set up yet")),
+            Self::NotDone | Self::Unshared(_) => {
+                Err(failure(FailureKind::State, "the pod is not set up yet"))
+            }
             Self::Failed => Err(failure(FailureKind::State, "the pod's setup has failed")),
         }
     }
@@ -56,22 +61,26 @@ impl Setup {
     pub(crate) fn pause_ended(&mut self, pid: i32) -> bool {
         match self {
             Self::Done(pod) => pod.pause.take_if(|pause| pause.pid == pid).is_some(),
-            Self::NotDone | Self::Failed => false,
+            Self::NotDone | Self::Unshared(_) | Self::Failed => false,
         }
     }
 }
 
 impl Pod {
-    /// Sets up a pod in this directory.
+    /// Sets up a pod in this directory and in the namespaces that [`unshare`] has made.
     ///
     /// # Errors
     /// The step that failed. What was made until then ends with this process.
-    pub(crate) fn set_up(plan: &PodPlan, dir: OwnedFd, base_mounts: OwnedFd) -> Result<Self, Failure> {
+    pub(crate) fn set_up(
+        plan: &PodPlan,
+        userns: Option<UserNamespace>,
+        dir: OwnedFd,
+        base_mounts: OwnedFd,
+    ) -> Result<Self, Failure> {
         let exits = exits_directory(&dir)?;
-        let userns = plan.users.map(UserNamespace::make).transpose()?;
-        match &userns {
-            None => make_namespaces(plan)?,
-            Some(userns) => userns::make_inside(userns, plan, make_namespaces)?,
+        if let Some(hostname) = &plan.hostname {
+            rustix::system::sethostname(hostname.as_bytes())
+                .map_err(internal(format!("set the hostname: sethostname({hostname:?})")))?;
         }
         adjust_oom_score(plan.oom_score_adj)?;
         let pause = match plan.shared_pid {
@@ -90,20 +99,31 @@ impl Pod {
     }
 }
 
-/// Makes the namespaces and sets hostname, loopback and sysctls in them.
-fn make_namespaces(plan: &PodPlan) -> Result<(), Failure> {
-    let (network, ipc, uts) = (plan.new_network, plan.new_ipc, plan.hostname.is_some());
+/// Makes the pod's namespaces and joins them. Returns the user namespace, if the pod has one.
+///
+/// # Errors
+/// The step that failed. What was made until then ends with this process.
+pub(crate) fn unshare(namespaces: &PodNamespaces) -> Result<Option<UserNamespace>, Failure> {
+    let userns = namespaces.users.map(UserNamespace::make).transpose()?;
+    match &userns {
+        None => make_namespaces(namespaces)?,
+        Some(userns) => userns::make_inside(userns, namespaces, make_namespaces)?,
+    }
+    Ok(userns)
+}
+
+/// Makes the namespaces and sets loopback and sysctls in them.
+fn make_namespaces(namespaces: &PodNamespaces) -> Result<(), Failure> {
+    let PodNamespaces {
+        network, ipc, uts, ..
+    } = *namespaces;
     pausa_sys::unshare_pod(network, ipc, uts).map_err(internal(format!(
         "make the pod's namespaces: unshare(network: {network}, ipc: {ipc}, uts: {uts})"
     )))?;
-    if let Some(hostname) = &plan.hostname {
-        rustix::system::sethostname(hostname.as_bytes())
-            .map_err(internal(format!("set the hostname: sethostname({hostname:?})")))?;
-    }
-    if plan.new_network {
+    if network {
         pausa_sys::loopback_up().map_err(internal("set lo up: ioctl(SIOCSIFFLAGS, lo, IFF_UP)"))?;
     }
-    crate::sysctl::write_all(&plan.sysctls)
+    crate::sysctl::write_all(&namespaces.sysctls)
 }
 
 fn exits_directory(dir: &OwnedFd) -> Result<OwnedFd, Failure> {

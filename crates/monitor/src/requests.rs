@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use pausa_monitor_protocol::{
-    Failure, FailureKind, OLDEST_PLANS, PROTOCOL_VERSION, PodPlan, Reply, Request, ToMonitor, negotiated,
+    Failure, FailureKind, OLDEST_PLANS, PROTOCOL_VERSION, PodNamespaces, PodPlan, Reply, Request, ToMonitor,
+    negotiated,
 };
 
 use crate::connections::ReplyTo;
 use crate::failure::{failure, internal};
 use crate::monitor::Monitor;
-use crate::pod::{Pod, Setup};
+use crate::pod::{self, Pod, Setup};
 use crate::poll::Token;
 use crate::start_container::{check_id, start_container, start_exec};
 
@@ -54,6 +55,7 @@ fn perform(
     }
     match request {
         Request::Hello { version } => Ok(Some((hello(monitor, connection, version), Vec::new()))),
+        Request::Unshare(namespaces) => unshare(monitor, &namespaces, &fds).map(done),
         Request::Setup(plan) => set_up(monitor, &plan, fds).map(done),
         Request::Start(plan) => start_container(monitor, reply_to, &plan, fds).map(later),
         Request::Exec(plan) => start_exec(monitor, reply_to, *plan, fds).map(later),
@@ -95,7 +97,7 @@ fn perform(
 fn check_version(version: Option<u32>, request: &Request) -> Result<(), Failure> {
     let has_plan = matches!(
         request,
-        Request::Setup(_) | Request::Start(_) | Request::Exec(_) | Request::Attach(_)
+        Request::Unshare(_) | Request::Setup(_) | Request::Start(_) | Request::Exec(_) | Request::Attach(_)
     );
     let message = match version {
         None => "Hello must be the first request on a connection".to_owned(),
@@ -120,13 +122,27 @@ fn hello(monitor: &mut Monitor, connection: u64, version: u32) -> Reply {
     }
 }
 
-fn set_up(monitor: &mut Monitor, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+fn unshare(monitor: &mut Monitor, namespaces: &PodNamespaces, tasks: &[OwnedFd]) -> Result<(), Failure> {
     if !matches!(monitor.setup, Setup::NotDone) {
         return Err(failure(
             FailureKind::State,
-            "the pod has already been set up, or its setup has failed",
+            "the pod's namespaces have already been made, or making them has failed",
         ));
     }
+    monitor.setup = Setup::Failed;
+    crate::cgroup::join(tasks)?;
+    monitor.setup = Setup::Unshared(pod::unshare(namespaces)?);
+    Ok(())
+}
+
+fn set_up(monitor: &mut Monitor, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    let Setup::Unshared(userns) = &mut monitor.setup else {
+        return Err(failure(
+            FailureKind::State,
+            "the pod has already been set up, or its setup has failed, or its namespaces have not been made yet",
+        ));
+    };
+    let userns = userns.take();
     let mut fds = fds.into_iter();
     let (Some(dir), Some(base_mounts)) = (fds.next(), fds.next()) else {
         return Err(failure(
@@ -136,7 +152,7 @@ fn set_up(monitor: &mut Monitor, plan: &PodPlan, fds: Vec<OwnedFd>) -> Result<()
     };
     monitor.setup = Setup::Failed;
     crate::cgroup::join(fds.as_slice())?;
-    let pod = Pod::set_up(plan, dir, base_mounts)?;
+    let pod = Pod::set_up(plan, userns, dir, base_mounts)?;
     monitor
         .poll
         .add(pod.listener.as_fd(), Token::Listener)

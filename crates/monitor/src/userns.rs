@@ -15,7 +15,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_monitor_protocol::{Failure, FailureKind, IdRange, PodPlan};
+use pausa_monitor_protocol::{Failure, FailureKind, IdRange, PodNamespaces};
 use pausa_sys::{Child, CloneArgs, Forked, NamespaceKinds};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -118,8 +118,8 @@ fn enter(userns: BorrowedFd<'_>) -> Result<(), Failure> {
 /// The failure of `make`, or the step that failed.
 pub(crate) fn make_inside(
     userns: &UserNamespace,
-    plan: &PodPlan,
-    make: fn(&PodPlan) -> Result<(), Failure>,
+    namespaces: &PodNamespaces,
+    make: fn(&PodNamespaces) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
@@ -139,25 +139,25 @@ pub(crate) fn make_inside(
     let child = match forked.map_err(internal("make the pod's namespaces: clone3(2)"))? {
         Forked::Child => {
             drop(ours);
-            send_result(&theirs, enter(userns.fd.as_fd()).and_then(|()| make(plan)));
+            send_result(&theirs, enter(userns.fd.as_fd()).and_then(|()| make(namespaces)));
             wait_for_end(&theirs);
             pausa_sys::exit_now(0)
         }
         Forked::Parent(child) => child,
     };
     drop(theirs);
-    let joined = receive_result(&ours).and_then(|()| join(plan, &child));
+    let joined = receive_result(&ours).and_then(|()| join(namespaces, &child));
     process::kill(&child.pidfd);
     // The child has no reason to hang. If it does, it is reaped like an orphan of the pod.
     rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).ok();
     joined
 }
 
-fn join(plan: &PodPlan, child: &Child) -> Result<(), Failure> {
+fn join(namespaces: &PodNamespaces, child: &Child) -> Result<(), Failure> {
     let kinds = NamespaceKinds {
-        network: plan.new_network,
-        ipc: plan.new_ipc,
-        uts: plan.hostname.is_some(),
+        network: namespaces.network,
+        ipc: namespaces.ipc,
+        uts: namespaces.uts,
         ..NamespaceKinds::default()
     };
     pausa_sys::join_by_pidfd(child.pidfd.as_fd(), kinds).map_err(internal(

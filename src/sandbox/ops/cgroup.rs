@@ -206,6 +206,9 @@ pub(super) async fn admit_monitor(
     pid: i32,
 ) -> Result<(), PodError> {
     const DOING: &str = "put the pod's monitor into its cgroup";
+    if !cgroups.iter().any(Cgroup::is_v2) {
+        return Ok(());
+    }
     let limits = services
         .cpus
         .in_force(pod, &v1::LinuxContainerResources::default());

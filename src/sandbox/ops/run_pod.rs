@@ -1,9 +1,9 @@
 //! RunPodSandbox: a pod from its configuration. The same configuration again joins the earlier call.
 //!
 //! ```text
-//!  Recorded ──▶ Placed ──▶ PodMade
-//!  directory,   monitor, namespaces,   address,
-//!  record       shm, netns             hosts file
+//!  Recorded ──▶ Unshared ──▶ PodMade
+//!  directory,   monitor,      address, files,
+//!  record       namespaces    pause
 //!     ▲            │
 //!     └── fail ◀── fail
 //! ```
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pausa_monitor_protocol::PodPlan;
+use pausa_monitor_protocol::{PodNamespaces, PodPlan};
 use tokio::sync::mpsc;
 
 use super::files::{mount_shm, unmount, write_pod_files};
@@ -29,6 +29,7 @@ use crate::id::Id;
 use crate::lsm::selinux::PodLabel;
 use crate::monitor::{Events, Monitor, MonitorError};
 use crate::network::{Attachment, NetworkError, PodNetwork, PortMapping, Protocol};
+use crate::oci::{pod_namespaces, pod_users};
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
@@ -36,7 +37,8 @@ use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, MonitorContact, PodPhase};
 use crate::sandbox::pod::{Pod, Turn};
 use crate::sandbox::record::{PodName, PodRecord, PodState, cgroup_parent, selinux_options};
-use crate::sandbox::services::Services;
+use crate::sandbox::services::{Services, Settings};
+use crate::sandbox::warm::WarmMonitor;
 use crate::sandbox::{Pods, registry, validate};
 use crate::telemetry::Steps;
 
@@ -97,35 +99,47 @@ impl Pods {
         let label = self.services.selinux.label_pod(selinux_options(&config));
         let label = label.map_err(|error| PodError::failed("label the pod", error))?;
         let (label, _held) = label.unzip();
+        let namespaces = namespaces(&self.services.settings, &config);
         loop {
-            let (handle, turns) = PodHandle::new(Id::random(), name.clone());
+            let warm = self.warm.take(&namespaces);
+            let id = warm.as_ref().map_or_else(Id::random, |warm| warm.id.clone());
+            let (handle, turns) = PodHandle::new(id, name.clone());
             match self.registry.enter(&handle) {
                 Ok(()) => {
                     let record = draft(&self.services, handle.id.clone(), config, handler, label);
-                    self.begin(&handle, turns, record);
+                    self.begin(&handle, turns, record, warm);
                     handle
                         .ask(|pod, answer| pod.lifecycle.await_ready(answer))
                         .await?;
                     return Ok(handle.id.clone());
                 }
-                Err(holder) => match holder.ask(|pod, answer| pod.lifecycle.await_ready(answer)).await {
-                    // It was being removed and is gone: its name is free now.
-                    Err(PodError::Gone { .. }) if !self.registry.knows(&holder.id) => {}
-                    Err(error) => return Err(error),
-                    Ok(()) => return same_as(&holder, &config, &handler),
-                },
+                Err(holder) => {
+                    self.warm.give_back(warm);
+                    match holder.ask(|pod, answer| pod.lifecycle.await_ready(answer)).await {
+                        // It was being removed and is gone: its name is free now.
+                        Err(PodError::Gone { .. }) if !self.registry.knows(&holder.id) => {}
+                        Err(error) => return Err(error),
+                        Ok(()) => return same_as(&holder, &config, &handler),
+                    }
+                }
             }
         }
     }
 
     /// Gives a pod its actor, which begins to create it.
-    fn begin(&self, handle: &Arc<PodHandle>, turns: mpsc::UnboundedReceiver<Turn>, record: PodRecord) {
+    fn begin(
+        &self,
+        handle: &Arc<PodHandle>,
+        turns: mpsc::UnboundedReceiver<Turn>,
+        record: PodRecord,
+        warm: Option<WarmMonitor>,
+    ) {
         let mut pod = Pod::new(self, handle, record, turns);
         let (services, record) = (self.services.clone(), pod.lifecycle.record.clone());
         let steps = handle.begin("RunPodSandbox", None);
         let kind = |failure: &CreateFailure| failure.error.kind();
         let work = steps.run(kind, async move |steps| {
-            create(&services, &record, steps).await.map(Box::new)
+            create(&services, &record, warm, steps).await.map(Box::new)
         });
         pod.begin("create the pod", work, Pod::settle_creation);
         tokio::spawn(pod.run());
@@ -309,14 +323,15 @@ impl From<PodError> for CreateFailure {
 async fn create(
     services: &Arc<Services>,
     record: &PodRecord,
+    warm: Option<WarmMonitor>,
     steps: &Steps,
 ) -> Result<PodMade, CreateFailure> {
     steps.enter("record");
     let recorded = Recorded::save(services, record)?;
-    steps.enter("monitor and files");
-    let placed = recorded.place().await?;
-    steps.enter("network");
-    placed.attach().await
+    steps.enter("monitor and namespaces");
+    let unshared = recorded.unshare(warm).await?;
+    steps.enter("network and files");
+    unshared.complete().await
 }
 
 /// There is a directory and a record.
@@ -345,42 +360,27 @@ impl<'a> Recorded<'a> {
         }
     }
 
-    /// Makes files, shared memory, monitor and namespaces.
-    async fn place(self) -> Result<Placed<'a>, PodError> {
+    /// Makes the namespaces with a monitor in them, unless there is one that has waited for this pod.
+    async fn unshare(self, warm: Option<WarmMonitor>) -> Result<Unshared<'a>, PodError> {
         failpoint_before(OPERATION, "place");
-        let (dir, config) = (self.dir.clone(), self.record.config.clone());
-        let own_ipc = self.record.namespaces().ipc() != v1::NamespaceMode::Node;
-        let range = self.record.id_range();
-        let label = match confine::pod_label(self.services, self.record) {
-            Ok(label) => label,
-            Err(error) => return Err(self.fail(error)),
+        let in_cgroup = warm.is_none();
+        let started = match warm {
+            Some(warm) => Ok((warm.monitor, warm.events)),
+            None => self.start_monitor().await,
         };
-        let files = blocking(move || {
-            let label = label.as_deref();
-            write_pod_files(&dir, &config, range, label)?;
-            if own_ipc {
-                mount_shm(&dir, range, label)
-            } else {
-                Ok(())
-            }
-        });
-        let (files, monitor) = tokio::join!(files, self.start_monitor());
-        let (monitor, events) = match monitor {
+        let (monitor, events) = match started {
             Ok(started) => started,
             Err(error) => return Err(self.fail(error)),
         };
-        let placed = Placed {
+        let unshared = Unshared {
             recorded: self,
             monitor,
             events,
+            in_cgroup,
         };
-        let bound = match files {
-            Ok(()) => placed.bind_netns().await,
-            Err(error) => Err(error),
-        };
-        match bound {
-            Ok(()) => Ok(placed),
-            Err(error) => Err(placed.fail(error.into()).await.error),
+        match unshared.bind_netns().await {
+            Ok(()) => Ok(unshared),
+            Err(error) => Err(unshared.fail(error.into()).await.error),
         }
     }
 
@@ -397,7 +397,7 @@ impl<'a> Recorded<'a> {
             }
         };
         let ready = match cgroups {
-            Ok(cgroups) => self.set_up(&monitor, cgroups).await,
+            Ok(cgroups) => self.unshare_in(&monitor, cgroups).await,
             Err(error) => Err(error),
         };
         if let Err(error) = ready {
@@ -408,60 +408,16 @@ impl<'a> Recorded<'a> {
         Ok((monitor, events))
     }
 
-    async fn set_up(&self, monitor: &Monitor, cgroups: Vec<Cgroup>) -> Result<(), PodError> {
+    async fn unshare_in(&self, monitor: &Monitor, cgroups: Vec<Cgroup>) -> Result<(), PodError> {
         let tasks = cgroup::for_monitor_to_join(&cgroups)?;
+        let namespaces = namespaces(&self.services.settings, &self.record.config);
         // On cgroup v2 a move waits for the kernel's other CPUs: the namespaces are made meanwhile.
-        let (admitted, set_up) = tokio::join!(
+        let (admitted, unshared) = tokio::join!(
             cgroup::admit_monitor(self.services, &self.record.id, cgroups, monitor.pid()),
-            monitor.set_up(self.plan(), &self.dir, &self.services.base_mounts, tasks)
+            monitor.unshare(namespaces, tasks)
         );
-        let set_up = set_up.map_err(failed("set up the pod's namespaces"));
-        admitted.and(set_up)
-    }
-
-    fn plan(&self) -> PodPlan {
-        let config = &self.record.config;
-        let namespaces = self.record.namespaces();
-        let host_network = self.record.host_network();
-        PodPlan {
-            pod: self.record.id.to_string(),
-            new_network: !host_network,
-            new_ipc: namespaces.ipc() != v1::NamespaceMode::Node,
-            hostname: (!host_network).then(|| files::hostname(config)),
-            shared_pid: namespaces.pid() == v1::NamespaceMode::Pod,
-            sysctls: self.sysctls(host_network),
-            oom_score_adj: MONITOR_OOM_SCORE,
-            users: self.record.id_range(),
-        }
-    }
-
-    /// The defaults that make low ports and ping work without privileges, and what was asked for over them.
-    fn sysctls(&self, host_network: bool) -> Vec<(String, String)> {
-        let settings = &self.services.settings;
-        let mut sysctls = BTreeMap::new();
-        if settings.unprivileged_ports && !host_network {
-            sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        }
-        if settings.unprivileged_icmp && !host_network {
-            // Written inside the pod's user namespace, which knows no others.
-            let last = self.record.id_range().map_or(i32::MAX.unsigned_abs(), |users| {
-                (users.length - 1).min(i32::MAX.unsigned_abs())
-            });
-            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
-        }
-        let asked = self
-            .record
-            .config
-            .linux
-            .as_ref()
-            .map(|linux| linux.sysctls.clone())
-            .unwrap_or_default();
-        sysctls.extend(
-            asked
-                .into_iter()
-                .map(|(name, value)| (name.replace('/', "."), value)),
-        );
-        sysctls.into_iter().collect()
+        let unshared = unshared.map_err(failed("make the pod's namespaces"));
+        admitted.and(unshared)
     }
 
     /// Removes the directory and what is mounted in it.
@@ -480,13 +436,15 @@ impl<'a> Recorded<'a> {
 }
 
 /// There are namespaces, held by a monitor.
-struct Placed<'a> {
+struct Unshared<'a> {
     recorded: Recorded<'a>,
     monitor: Monitor,
     events: Events,
+    /// The monitor is in the pod's cgroup already.
+    in_cgroup: bool,
 }
 
-impl Placed<'_> {
+impl Unshared<'_> {
     /// Makes the network namespace visible where CNI plugins and tools look for it.
     async fn bind_netns(&self) -> Result<(), PodError> {
         let Some(path) = self.recorded.record.netns.clone() else {
@@ -496,27 +454,20 @@ impl Placed<'_> {
         blocking(move || files::bind_netns(pid, &path)).await
     }
 
-    /// Attaches the pod to its network and completes its hosts file.
-    async fn attach(self) -> Result<PodMade, CreateFailure> {
+    /// Makes all else at the same time: the files, the pod in the monitor, the attachment to the network.
+    async fn complete(self) -> Result<PodMade, CreateFailure> {
         failpoint_before(OPERATION, "attach");
-        let (services, record) = (self.recorded.services, self.recorded.record);
-        let network = match &record.netns {
-            None => None,
-            Some(netns) => match self.attach_to(netns).await {
-                Ok(attachment) => Some(attachment),
-                Err(failure) => return Err(self.fail(failure).await),
-            },
+        let (files, set_up, attached) = tokio::join!(self.write_files(), self.set_up(), self.attach());
+        let network = match attached {
+            Ok(network) => network,
+            Err(failure) => return Err(self.fail(failure).await),
         };
         failpoint_before(OPERATION, "hosts");
-        let ips = network
-            .as_ref()
-            .map(|network| network.ips.clone())
-            .unwrap_or_default();
-        let written = confine::pod_label(services, record).and_then(|label| {
-            let range = record.id_range();
-            files::write_hosts(&self.recorded.dir, &record.config, &ips, range, label.as_deref())
-        });
-        if let Err(error) = written {
+        let complete = files
+            .and(set_up)
+            .and_then(|()| self.write_hosts(network.as_ref()));
+        if let Err(error) = complete {
+            let (services, record) = (self.recorded.services, self.recorded.record);
             let detached = detach(services, record).await;
             if let Err(undo) = &detached {
                 tracing::error!(
@@ -535,8 +486,58 @@ impl Placed<'_> {
         })
     }
 
-    async fn attach_to(&self, netns: &Path) -> Result<Attachment, CreateFailure> {
-        let services = self.recorded.services;
+    async fn write_files(&self) -> Result<(), PodError> {
+        let Recorded {
+            services,
+            record,
+            dir,
+        } = &self.recorded;
+        let (dir, config) = (dir.clone(), record.config.clone());
+        let own_ipc = record.namespaces().ipc() != v1::NamespaceMode::Node;
+        let range = record.id_range();
+        let label = confine::pod_label(services, record)?;
+        blocking(move || {
+            let label = label.as_deref();
+            write_pod_files(&dir, &config, range, label)?;
+            if own_ipc {
+                mount_shm(&dir, range, label)
+            } else {
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    async fn set_up(&self) -> Result<(), PodError> {
+        let Recorded {
+            services,
+            record,
+            dir,
+        } = &self.recorded;
+        let cgroups = match self.in_cgroup {
+            true => Vec::new(),
+            false => cgroup::create_for_monitor(services, record).await?,
+        };
+        let tasks = cgroup::for_monitor_to_join(&cgroups)?;
+        // Before it has a child, which would stay where it is.
+        cgroup::admit_monitor(services, &record.id, cgroups, self.monitor.pid()).await?;
+        let plan = PodPlan {
+            pod: record.id.to_string(),
+            hostname: (!record.host_network()).then(|| files::hostname(&record.config)),
+            shared_pid: record.namespaces().pid() == v1::NamespaceMode::Pod,
+            oom_score_adj: MONITOR_OOM_SCORE,
+        };
+        self.monitor
+            .set_up(plan, dir, &services.base_mounts, tasks)
+            .await
+            .map_err(failed("set up the pod in its namespaces"))
+    }
+
+    async fn attach(&self) -> Result<Option<Attachment>, CreateFailure> {
+        let Recorded { services, record, .. } = &self.recorded;
+        let Some(netns) = &record.netns else {
+            return Ok(None);
+        };
         if let Err(reason) = services
             .network
             .wait_ready(services.settings.network_patience)
@@ -546,15 +547,22 @@ impl Placed<'_> {
             let error = PodError::failed_as("attach the pod to a network", ErrorKind::Unavailable, reason);
             return Err(error.into());
         }
-        let pod = pod_network(self.recorded.record, netns);
-        services
-            .network
-            .attach(&pod)
-            .await
-            .map_err(|error| CreateFailure {
-                attached: matches!(error, NetworkError::NotUndone { .. }),
-                error: PodError::failed("attach the pod to its network", error),
-            })
+        let attached = services.network.attach(&pod_network(record, netns)).await;
+        attached.map(Some).map_err(|error| CreateFailure {
+            attached: matches!(error, NetworkError::NotUndone { .. }),
+            error: PodError::failed("attach the pod to its network", error),
+        })
+    }
+
+    fn write_hosts(&self, network: Option<&Attachment>) -> Result<(), PodError> {
+        let Recorded {
+            services,
+            record,
+            dir,
+        } = &self.recorded;
+        let ips = network.map_or_else(Vec::new, |network| network.ips.clone());
+        let label = confine::pod_label(services, record)?;
+        files::write_hosts(dir, &record.config, &ips, record.id_range(), label.as_deref())
     }
 
     /// Removes namespaces and monitor, then what was there before; the record stays while an attachment is left.
@@ -573,6 +581,35 @@ impl Placed<'_> {
             error: self.recorded.fail(failure.error),
             attached: false,
         }
+    }
+}
+
+/// The namespaces that a pod has for itself.
+pub(in crate::sandbox) fn namespaces(settings: &Settings, config: &v1::PodSandboxConfig) -> PodNamespaces {
+    let asked = pod_namespaces(config);
+    let own_network = asked.network() != v1::NamespaceMode::Node;
+    // What cannot be was refused when it was asked for.
+    let users = pod_users(config).ok().flatten();
+    // The defaults make low ports and ping work without privileges.
+    let mut sysctls = BTreeMap::new();
+    if settings.unprivileged_ports && own_network {
+        sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    }
+    if settings.unprivileged_icmp && own_network {
+        // Written inside the pod's user namespace, which knows no others.
+        let last = users.map_or(i32::MAX.unsigned_abs(), |users| {
+            (users.length - 1).min(i32::MAX.unsigned_abs())
+        });
+        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
+    }
+    let asked_sysctls = config.linux.iter().flat_map(|linux| &linux.sysctls);
+    sysctls.extend(asked_sysctls.map(|(name, value)| (name.replace('/', "."), value.clone())));
+    PodNamespaces {
+        network: own_network,
+        ipc: asked.ipc() != v1::NamespaceMode::Node,
+        uts: own_network,
+        sysctls: sysctls.into_iter().collect(),
+        users,
     }
 }
 

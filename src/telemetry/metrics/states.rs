@@ -67,6 +67,8 @@ pub(crate) struct PodStates {
     pub(crate) monitors_greeting: usize,
     /// Monitors of ready pods that do not answer.
     pub(crate) monitors_silent: usize,
+    /// Monitors that were made in advance and wait for a pod.
+    pub(crate) monitors_waiting: usize,
     /// Pods that could not be created and are still attached to their network.
     pub(crate) left_attached: usize,
     /// What waits for the actors of pods, of all and of the one for which most waits.
@@ -247,11 +249,12 @@ impl PodStates {
         table.states(
             "pausa_monitors",
             "state",
-            "Monitors of pods, those that a new daemon has not greeted yet, and those of ready pods that do not answer",
+            "Monitors of pods, those that a new daemon has not greeted yet, those of ready pods that do not answer, and those made in advance",
             [
                 ("connected", self.monitors_connected),
                 ("greeting", self.monitors_greeting),
                 ("silent", self.monitors_silent),
+                ("waiting", self.monitors_waiting),
             ],
         );
         table.state(

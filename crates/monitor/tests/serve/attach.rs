@@ -9,7 +9,7 @@ use pausa_monitor_protocol::{
 };
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::builtin::{plan, real, start};
+use crate::builtin::{plan, real_pod, start};
 use crate::rig::{Rig, container, open_log, pod, until};
 
 /// A client's ends.
@@ -268,7 +268,7 @@ fn what_cannot_be_attached_to_is_an_error() {
 #[test]
 #[ignore = "needs root"]
 fn a_terminal_is_typed_into_and_resized_by_its_master() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let mut plan = plan("a", "read line; stty size; echo got $line");
     plan.io.terminal = true;
     plan.io.stdin = true;

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use pausa_monitor_protocol::{
-    Attributes, CapabilitySets, ContainerPlan, Event, FdRole, MountPlan, MountSource, Namespace, PodPlan,
-    Reply, Request,
+    Attributes, CapabilitySets, ContainerPlan, Event, FdRole, MountPlan, MountSource, Namespace,
+    PodNamespaces, PodPlan, Reply, Request,
 };
 use pausa_sys::MountAttributes;
 use rustix::fs::CWD;
@@ -71,14 +71,19 @@ pub(crate) fn filesystem(target: &str, fstype: &str) -> MountPlan {
     }
 }
 
-pub(crate) fn real(plan: &PodPlan) -> Option<Rig> {
+/// A pod without own namespaces.
+pub(crate) fn real_pod() -> Option<Rig> {
+    real(&PodNamespaces::default(), &pod())
+}
+
+pub(crate) fn real(namespaces: &PodNamespaces, plan: &PodPlan) -> Option<Rig> {
     if !Path::new("/bin/busybox").exists() {
         eprintln!("skipped: needs busybox");
         return None;
     }
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_pausa-monitor"));
     rig.daemon.hello();
-    rig.set_up(plan).unwrap();
+    rig.set_up(namespaces, plan).unwrap();
     Some(rig)
 }
 
@@ -91,10 +96,15 @@ pub(crate) fn start(rig: &mut Rig, plan: &ContainerPlan) -> i32 {
 #[test]
 #[ignore = "needs root"]
 fn a_container_is_process_one_in_the_pods_namespaces() {
-    let Some(mut rig) = real(&PodPlan {
+    let namespaces = PodNamespaces {
+        uts: true,
+        ..PodNamespaces::default()
+    };
+    let named = PodPlan {
         hostname: Some("hearth".to_owned()),
         ..pod()
-    }) else {
+    };
+    let Some(mut rig) = real(&namespaces, &named) else {
         return;
     };
     start(&mut rig, &plan("a", "echo $$; hostname; echo err >&2; exit 3"));
@@ -108,7 +118,9 @@ fn a_container_is_process_one_in_the_pods_namespaces() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_is_stopped_by_its_signal_and_by_force() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else {
+        return;
+    };
     start(
         &mut rig,
         &plan(
@@ -137,10 +149,11 @@ fn a_container_is_stopped_by_its_signal_and_by_force() {
 #[test]
 #[ignore = "needs root"]
 fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
-    let Some(mut rig) = real(&PodPlan {
+    let shared = PodPlan {
         shared_pid: true,
         ..pod()
-    }) else {
+    };
+    let Some(mut rig) = real(&PodNamespaces::default(), &shared) else {
         return;
     };
     let mut first = plan("first", "exec sleep 1234");
@@ -159,7 +172,9 @@ fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
 #[test]
 #[ignore = "needs root"]
 fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else {
+        return;
+    };
     start(&mut rig, &plan("a", "exec sleep 1000"));
     let (read, write) = rustix::pipe::pipe().unwrap();
     rig.daemon
@@ -196,7 +211,9 @@ fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
 #[test]
 #[ignore = "needs root"]
 fn a_terminal_is_logged_as_standard_output() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else {
+        return;
+    };
     let mut plan = plan("a", "echo out; echo err >&2; tty");
     plan.io.terminal = true;
     plan.process.terminal = true;
@@ -212,7 +229,9 @@ fn a_terminal_is_logged_as_standard_output() {
 #[test]
 #[ignore = "needs root"]
 fn a_command_that_is_not_there_is_the_containers_fault() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else {
+        return;
+    };
     let mut plan = plan("a", "");
     plan.process.args = vec![b"/no/such".to_vec()];
     let log = open_log(&rig.log());

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use pausa_monitor_protocol::{Event, ExecPlan, ExitStatus, FdRole, Reply, Request};
 
-use crate::builtin::{plan, real, start};
+use crate::builtin::{plan, real_pod, start};
 use crate::rig::{Daemon, Rig, exec, pod};
 
 /// Runs a command whose output pipe the monitor has a reading end of, too.
@@ -112,7 +112,7 @@ fn a_command_whose_client_has_left_meets_a_broken_pipe() {
 #[test]
 #[ignore = "needs root"]
 fn a_terminal_has_its_size_from_the_beginning_and_is_hung_up() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));
     let before = descriptors(&mut rig);
     let master = on_terminal(&mut rig, "t", "stty size; while :; do sleep 0.02; done");
@@ -128,7 +128,7 @@ fn a_terminal_has_its_size_from_the_beginning_and_is_hung_up() {
 #[test]
 #[ignore = "needs root"]
 fn a_terminal_whose_daemon_has_gone_says_that_the_input_ends() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));
     let master = on_terminal(&mut rig, "t", "echo ready; cat; exit 5");
     until(&master, "ready\r\n");

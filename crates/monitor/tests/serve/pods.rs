@@ -1,7 +1,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 
-use pausa_monitor_protocol::{Event, FailureKind, PodPlan, Reply, Request, SOCKET_NAME};
+use pausa_monitor_protocol::{Event, FailureKind, PodNamespaces, PodPlan, Reply, Request, SOCKET_NAME};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_kill_process};
 
@@ -35,7 +35,9 @@ fn pause(rig: &mut Rig) -> Option<Pid> {
 #[test]
 fn a_pod_is_set_up_once() {
     let mut rig = Rig::new(&pod());
-    let again = rig.set_up(&pod()).unwrap_err();
+    let again = rig.set_up(&PodNamespaces::default(), &pod()).unwrap_err();
+    assert_eq!(again.kind, FailureKind::State);
+    let again = rig.daemon.ask(Request::Setup(pod())).unwrap_err();
     assert_eq!(again.kind, FailureKind::State);
     let mode = fs::metadata(rig.dir.path().join(SOCKET_NAME))
         .unwrap()
@@ -48,17 +50,23 @@ fn a_pod_is_set_up_once() {
 #[test]
 #[ignore = "needs root"]
 fn a_pod_gets_the_namespaces_it_asks_for() {
-    let plan = PodPlan {
-        new_network: true,
-        new_ipc: true,
-        hostname: Some("kärnhaus".to_owned()),
+    let namespaces = PodNamespaces {
+        network: true,
+        ipc: true,
+        uts: true,
         sysctls: vec![
             ("net.ipv4.ip_unprivileged_port_start".to_owned(), "77".to_owned()),
             ("kernel/shm_rmid_forced".to_owned(), "1".to_owned()),
         ],
+        users: None,
+    };
+    let plan = PodPlan {
+        hostname: Some("kärnhaus".to_owned()),
         ..pod()
     };
-    let mut rig = Rig::new(&plan);
+    let mut rig = Rig::bare(env!("CARGO_BIN_EXE_plain-monitor"));
+    rig.daemon.hello();
+    rig.set_up(&namespaces, &plan).unwrap();
     let pid = rig.process.id().to_string();
     for name in ["net", "ipc", "uts"] {
         assert_ne!(namespace(&pid, name), namespace("self", name), "{name}");
@@ -83,11 +91,11 @@ fn a_pod_gets_the_namespaces_it_asks_for() {
 fn a_sysctl_that_cannot_be_set_is_named_and_the_pod_is_not_made() {
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_plain-monitor"));
     rig.daemon.hello();
-    let plan = PodPlan {
+    let namespaces = PodNamespaces {
         sysctls: vec![("net.no_such".to_owned(), "1".to_owned())],
-        ..pod()
+        ..PodNamespaces::default()
     };
-    let failure = rig.set_up(&plan).unwrap_err();
+    let failure = rig.set_up(&namespaces, &pod()).unwrap_err();
     assert!(failure.step.contains("net.no_such"), "{failure}");
     assert_eq!(rig.daemon.ask(Request::Shutdown), Ok(Reply::Done));
     assert!(rig.process.wait().unwrap().success());
@@ -157,4 +165,23 @@ fn shutdown_takes_the_pause_process_along() {
     };
     rig.shut_down();
     assert!(test_kill_process(pause).is_err());
+}
+
+/// A monitor that waits needs the frames of its callers only, whatever it has done before.
+#[test]
+fn a_monitor_that_waits_has_little_stack() {
+    const LEAST_PAGES: usize = 3;
+    let mut rig = Rig::new(&pod());
+    rig.start("a", "exit 3");
+    rig.daemon.exit("a");
+    let smaps = format!("/proc/{}/smaps", rig.process.id());
+    let page = rustix::param::page_size() / 1024;
+    until("the stack is given back", || {
+        let text = fs::read_to_string(&smaps).unwrap_or_default();
+        let mut lines = text.lines().skip_while(|line| !line.ends_with("[stack]"));
+        let resident = lines.find_map(|line| line.strip_prefix("Rss:"));
+        let resident = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
+        resident.is_some_and(|kib: usize| kib <= LEAST_PAGES * page)
+    });
+    rig.shut_down();
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{
     CapabilitySets, ContainerPlan, Event, ExecPlan, ExitStatus, Failure, FdRole, FromMonitor, IoPlan,
-    LogPlan, MountPlan, Namespace, NamespacePlan, PROTOCOL_VERSION, PodPlan, ProcessPlan, Propagation, Reply,
-    Request, SOCKET_NAME, ToMonitor, socket,
+    LogPlan, MountPlan, Namespace, NamespacePlan, PROTOCOL_VERSION, PodNamespaces, PodPlan, ProcessPlan,
+    Propagation, Reply, Request, SOCKET_NAME, ToMonitor, socket,
 };
 use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -67,12 +67,13 @@ impl Rig {
     pub(crate) fn new(plan: &PodPlan) -> Self {
         let mut rig = Self::bare(env!("CARGO_BIN_EXE_plain-monitor"));
         rig.daemon.hello();
-        rig.set_up(plan).unwrap();
+        rig.set_up(&PodNamespaces::default(), plan).unwrap();
         rig
     }
 
     /// Sets up a pod of which nothing has been made yet. Without root its processes cannot have mounts of their own.
-    pub(crate) fn set_up(&mut self, plan: &PodPlan) -> Result<Reply, Failure> {
+    pub(crate) fn set_up(&mut self, namespaces: &PodNamespaces, plan: &PodPlan) -> Result<Reply, Failure> {
+        self.daemon.ask(Request::Unshare(namespaces.clone()))?;
         let dir = File::open(self.dir.path()).unwrap();
         let mounts = match rustix::process::geteuid().is_root() {
             true => pausa_sys::base_mounts().unwrap(),
@@ -266,17 +267,12 @@ impl Daemon {
     }
 }
 
-/// A pod without own namespaces.
 pub(crate) fn pod() -> PodPlan {
     PodPlan {
         pod: "pod".to_owned(),
-        new_network: false,
-        new_ipc: false,
         hostname: None,
         shared_pid: false,
-        sysctls: Vec::new(),
         oom_score_adj: 0,
-        users: None,
     }
 }
 

@@ -8,8 +8,8 @@ use pausa_monitor_protocol::{
     Attributes, ContainerPlan, ContainerReport, Event, MountPlan, MountSource, ProcessState, Reply, Request,
 };
 
-use crate::builtin::{image, plan, real, start};
-use crate::rig::{Rig, exec, open_log, pod, until};
+use crate::builtin::{image, plan, real_pod, start};
+use crate::rig::{Rig, exec, open_log, until};
 use crate::slow_source::SlowSource;
 
 /// A container that mounts the file of this file system.
@@ -78,7 +78,7 @@ fn kill(container: &str) -> Request {
 #[test]
 #[ignore = "needs root"]
 fn logs_execs_and_exits_go_on_while_a_start_hangs() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let Some(source) = SlowSource::dead() else {
         return rig.shut_down();
     };
@@ -112,7 +112,7 @@ fn logs_execs_and_exits_go_on_while_a_start_hangs() {
 #[test]
 #[ignore = "needs root"]
 fn a_signal_ends_a_start_and_the_same_container_can_be_started_again() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let Some(source) = SlowSource::dead() else {
         return rig.shut_down();
     };
@@ -140,7 +140,7 @@ fn a_signal_ends_a_start_and_the_same_container_can_be_started_again() {
 #[test]
 #[ignore = "needs root"]
 fn a_shutdown_ends_starts_of_containers_and_execs() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let Some(source) = SlowSource::dead() else {
         return rig.shut_down();
     };
@@ -153,7 +153,7 @@ fn a_shutdown_ends_starts_of_containers_and_execs() {
 #[test]
 #[ignore = "needs root"]
 fn the_next_daemon_finds_a_start_under_way_and_hears_that_it_runs() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let Some(source) = SlowSource::stuck() else {
         return rig.shut_down();
     };
@@ -180,7 +180,7 @@ fn the_next_daemon_finds_a_start_under_way_and_hears_that_it_runs() {
 #[test]
 #[ignore = "needs root"]
 fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let Some(source) = SlowSource::stuck() else {
         return rig.shut_down();
     };
@@ -203,7 +203,7 @@ fn a_start_that_cannot_be_killed_is_told_all_the_same_and_keeps_the_monitor() {
 #[test]
 #[ignore = "needs root"]
 fn an_exec_that_hangs_before_its_command_can_be_killed() {
-    let Some(mut rig) = real(&pod()) else { return };
+    let Some(mut rig) = real_pod() else { return };
     let Some(source) = SlowSource::stuck() else {
         return rig.shut_down();
     };

@@ -4,7 +4,7 @@ use std::fs::{File, metadata, read_link, read_to_string};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 
-use pausa_monitor_protocol::{Event, FdRole, IdRange, Namespace, PodPlan, Reply, Request};
+use pausa_monitor_protocol::{Event, FdRole, IdRange, Namespace, PodNamespaces, PodPlan, Reply, Request};
 
 use crate::builtin::{filesystem, image, plan, real};
 use crate::rig::{Rig, exec, open_log, pod, until};
@@ -14,11 +14,11 @@ const RANGE: IdRange = IdRange {
     length: 65_536,
 };
 
-fn pod_with_users() -> PodPlan {
-    PodPlan {
-        new_network: true,
-        new_ipc: true,
-        hostname: Some("hearth".to_owned()),
+fn pod_with_users() -> (PodNamespaces, PodPlan) {
+    let namespaces = PodNamespaces {
+        network: true,
+        ipc: true,
+        uts: true,
         users: Some(RANGE),
         sysctls: [
             ("net.ipv4.ping_group_range", "0 65535"),
@@ -27,8 +27,12 @@ fn pod_with_users() -> PodPlan {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec(),
+    };
+    let plan = PodPlan {
+        hostname: Some("hearth".to_owned()),
         ..pod()
-    }
+    };
+    (namespaces, plan)
 }
 
 /// Whether the kernel mounts its file systems in user namespaces here.
@@ -57,7 +61,8 @@ fn all_namespaces_belong_to_the_pods_user_namespace() {
     if !able() {
         return;
     }
-    let Some(mut rig) = real(&pod_with_users()) else {
+    let (namespaces, plan) = pod_with_users();
+    let Some(mut rig) = real(&namespaces, &plan) else {
         return;
     };
     let Reply::Hello { pid: monitor, .. } = rig.daemon.hello() else {
@@ -117,10 +122,9 @@ fn pause_is_inside_and_containers_share_its_processes() {
     if !able() {
         return;
     }
-    let Some(mut rig) = real(&PodPlan {
-        shared_pid: true,
-        ..pod_with_users()
-    }) else {
+    let (namespaces, mut plan) = pod_with_users();
+    plan.shared_pid = true;
+    let Some(mut rig) = real(&namespaces, &plan) else {
         return;
     };
     let Reply::Hello {
@@ -151,11 +155,9 @@ fn pause_is_inside_and_containers_share_its_processes() {
 fn a_sysctl_that_fails_inside_is_named() {
     let mut rig = Rig::bare(env!("CARGO_BIN_EXE_pausa-monitor"));
     rig.daemon.hello();
-    let plan = PodPlan {
-        sysctls: vec![("net.no_such".to_owned(), "1".to_owned())],
-        ..pod_with_users()
-    };
-    let failure = rig.set_up(&plan).unwrap_err();
+    let (mut namespaces, plan) = pod_with_users();
+    namespaces.sysctls = vec![("net.no_such".to_owned(), "1".to_owned())];
+    let failure = rig.set_up(&namespaces, &plan).unwrap_err();
     assert!(failure.step.contains("net.no_such"), "{failure}");
     assert_eq!(failure.errno, 2);
     assert_eq!(rig.daemon.ask(Request::Shutdown), Ok(Reply::Done));

@@ -1,0 +1,138 @@
+//! Monitors with namespaces of their own that wait for a pod: `[sandbox] warm` of the configuration.
+//!
+//! ```text
+//!   refill, one by one, while no pod is being created          take, by RunPodSandbox
+//!   ───────────────────────────────────────────────▶ waiting ────────────────────────▶ pod of that id
+//! ```
+//!
+//! A monitor carries its pod's id from its start on, so the pod gets the id with it. Nothing else is decided before: the
+//! cgroup, hostname, files and the attachment to a network are made when the pod is. Only the namespaces are there, so they
+//! have to be those that the pod asks for; all others get a monitor of their own.
+//!
+//! One that waits has no record, no file and no name anywhere. It ends when its connection does: with this daemon.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pausa_monitor_protocol::PodNamespaces;
+use tokio::sync::Notify;
+
+use super::Pods;
+use super::ops::namespaces;
+use super::services::{Services, Settings};
+use crate::error::chain;
+use crate::id::Id;
+use crate::monitor::{Events, Monitor, MonitorError};
+use crate::proto::v1;
+
+/// How often it is looked whether pods are being created, and whether a monitor that waits has died.
+const QUIET: Duration = Duration::from_millis(20);
+const CARE: Duration = Duration::from_secs(5);
+
+/// A monitor that waits for its pod.
+#[derive(Debug)]
+pub(super) struct WarmMonitor {
+    /// The pod's.
+    pub(super) id: Id,
+    pub(super) monitor: Monitor,
+    pub(super) events: Events,
+}
+
+/// Those that wait.
+#[derive(Debug)]
+pub(super) struct WarmMonitors {
+    wanted: usize,
+    /// Those of a pod that asks for nothing.
+    namespaces: PodNamespaces,
+    waiting: Mutex<Vec<WarmMonitor>>,
+    taken: Notify,
+}
+
+impl WarmMonitors {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            wanted: settings.warm,
+            namespaces: namespaces(settings, &v1::PodSandboxConfig::default()),
+            waiting: Mutex::default(),
+            taken: Notify::new(),
+        }
+    }
+
+    /// A monitor for a pod with these namespaces, if one waits.
+    pub(super) fn take(&self, namespaces: &PodNamespaces) -> Option<WarmMonitor> {
+        if *namespaces != self.namespaces {
+            return None;
+        }
+        let mut waiting = self.waiting.lock();
+        while let Some(warm) = waiting.pop() {
+            self.taken.notify_one();
+            if warm.lives() {
+                return Some(warm);
+            }
+        }
+        None
+    }
+
+    /// Takes back what was not needed.
+    pub(super) fn give_back(&self, warm: Option<WarmMonitor>) {
+        self.waiting.lock().extend(warm);
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    fn is_full(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.retain(WarmMonitor::lives);
+        waiting.len() >= self.wanted
+    }
+
+    async fn make(&self, services: &Services) -> Result<(), MonitorError> {
+        let id = Id::random();
+        let (monitor, events) = services.monitors.spawn(id.as_str()).await?;
+        monitor.unshare(self.namespaces.clone(), Vec::new()).await?;
+        self.waiting.lock().push(WarmMonitor { id, monitor, events });
+        Ok(())
+    }
+}
+
+impl WarmMonitor {
+    fn lives(&self) -> bool {
+        !self.events.is_closed()
+    }
+}
+
+impl Pods {
+    /// Keeps as many monitors waiting as are wanted. A pod that is being created has precedence.
+    pub(super) async fn keep_warm(&self) {
+        let warm = &self.warm;
+        if warm.wanted == 0 {
+            return;
+        }
+        let mut failing = false;
+        loop {
+            if warm.is_full() {
+                // One that has died shows only when it is looked at.
+                tokio::time::timeout(CARE, warm.taken.notified()).await.ok();
+                continue;
+            }
+            if self.registry.being_created() > 0 {
+                tokio::time::sleep(QUIET).await;
+                continue;
+            }
+            let made = warm.make(&self.services).await;
+            if let Err(error) = &made {
+                if !failing {
+                    tracing::warn!(
+                        error = chain(error),
+                        "cannot make a monitor in advance; pods start without until it succeeds"
+                    );
+                }
+                tokio::time::sleep(CARE).await;
+            }
+            failing = made.is_err();
+        }
+    }
+}
