@@ -155,7 +155,7 @@ impl Drop for Inner {
 }
 
 /// How long a removal waits for its files if there is space enough, counted from its beginning.
-const REMOVAL_WAIT: Duration = Duration::from_millis(40);
+const REMOVAL_WAIT: Duration = Duration::from_millis(25);
 /// Where less of the file system is free, a removal waits until its files are gone: kubelet measures next, and evicts
 /// pods if too little is free. That is twice the largest of its default limits, because limits can be set.
 const REMOVAL_FREE_PERCENT: u64 = 30;
@@ -303,11 +303,16 @@ impl Images {
 
     /// Waits until everything that was released before is off the disk.
     async fn flush(&self) {
+        self.released().await;
+        self.inner.layers.gc().flush().await;
+    }
+
+    /// Waits until everything that is not used any more has been released.
+    async fn released(&self) {
         let (reply, done) = oneshot::channel();
         self.inner.send(MetadataJob::Flush(reply));
         // Without an answer the store is closing.
         drop(done.await);
-        self.inner.layers.gc().flush().await;
     }
 
     /// All images, or the one that `filter` names. A filter that names no image gives an empty list.
@@ -542,16 +547,19 @@ impl Images {
                 }))
             }
         };
-        let freed = async {
-            retained.discard().await;
-            self.flush().await;
-        };
         let base = self.inner.layout.base().to_owned();
         if blocking(move || files::has_free(&base, REMOVAL_FREE_PERCENT)).await {
+            // Without hurry, or the threads that unlink would be in the way of the answer.
+            let freed = async {
+                retained.discard().await;
+                self.released().await;
+                self.inner.layers.gc().settle().await;
+            };
             // What is not done by then goes on without this.
             tokio::time::timeout_at(deadline, freed).await.ok();
         } else {
-            freed.await;
+            retained.discard().await;
+            self.flush().await;
         }
         removed
     }

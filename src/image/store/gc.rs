@@ -95,6 +95,11 @@ impl GarbageCollector {
     /// Waits until everything that was released before is off the disk. Hurries as long as it waits.
     pub(crate) async fn flush(&self) {
         let _hurry = Hurry::begin(&self.removals);
+        self.settle().await;
+    }
+
+    /// As [`flush`](Self::flush), without hurry.
+    pub(crate) async fn settle(&self) {
         let (reply, number) = oneshot::channel();
         self.send(Job::Flush(reply));
         // Without an answer the thread has ended, and with it the store.
@@ -104,7 +109,7 @@ impl GarbageCollector {
         drop(oldest.wait_for(|oldest| *oldest >= number).await);
     }
 
-    /// Whether somebody waits for removals.
+    /// Whether somebody waits for removals in a hurry.
     #[cfg(test)]
     pub(crate) fn is_awaited(&self) -> bool {
         self.removals.queue.lock().hurried > 0
