@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pausa_monitor_protocol::{ContainerReport, ProcessState};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::handle::PodHandle;
@@ -266,9 +266,14 @@ impl Recorded {
             left,
             unfinished,
         } = self;
+        let turn = tokio::select! {
+            biased;
+            () = actor.handle.wanted() => None,
+            turn = turns.acquire() => turn.ok(),
+        };
         sweep(&actor).await;
         let contact = match left {
-            Left::Monitor => connect(&actor, turns).await,
+            Left::Monitor => connect(&actor, turn).await,
             Left::Processes | Left::Nothing => Contact::Gone,
         };
         let contact = match contact {
@@ -446,15 +451,10 @@ enum Contact {
     Gone,
 }
 
-/// Connects to the pod's monitor, as one of some at a time or as soon as somebody waits for the pod.
-async fn connect(pod: &Pod, turns: &Semaphore) -> Contact {
+/// Connects to the pod's monitor. The turn is for the next one when the monitor has answered, or takes long.
+async fn connect(pod: &Pod, turn: Option<SemaphorePermit<'_>>) -> Contact {
     let record = &pod.lifecycle.record;
     let dir = pod.services.store.layout().pod(&record.id);
-    let turn = tokio::select! {
-        biased;
-        () = pod.handle.wanted() => None,
-        turn = turns.acquire() => turn.ok(),
-    };
     let started = tokio::time::Instant::now();
     let mut connecting = tokio::spawn(crate::monitor::connect(dir));
     let mut connected = tokio::time::timeout(GREETING_TURN, &mut connecting).await;

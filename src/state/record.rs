@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
@@ -18,6 +20,10 @@ use crate::telemetry::metrics;
 
 /// The longest record that is read: far beyond any real one, so that a damaged file cannot exhaust memory.
 const RECORD_MAX: u64 = 64 * 1024 * 1024;
+
+/// How many threads read records at most, and how many pods are worth a thread.
+const READERS: usize = 4;
+const SHARE: usize = 32;
 
 /// Why a record could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -187,8 +193,8 @@ impl Store {
     }
 
     /// Reads all records: pods of this boot, and persistent records of pods from before it. Copies of the former that an earlier
-    /// daemon did not come to are made up for.
-    pub fn load<P: DeserializeOwned, C: DeserializeOwned>(&self) -> Loaded<P, C> {
+    /// daemon did not come to are made up for. Many records are read by several threads, because everybody waits for them.
+    pub fn load<P: DeserializeOwned + Send, C: DeserializeOwned + Send>(&self) -> Loaded<P, C> {
         let mut loaded = Loaded {
             pods: Vec::new(),
             broken: Vec::new(),
@@ -202,26 +208,46 @@ impl Store {
                 dirs.insert(name, (path, this_boot));
             }
         }
-        for (name, (dir, this_boot)) in dirs {
-            // Where its copies are.
-            let kept = this_boot.then(|| self.layout.persistent_pods().join(name));
-            let (dir, kept) = (dir.as_path(), kept.as_deref());
-            match self.read(dir, kept, Path::new(POD_RECORD)) {
-                Ok(pod) => {
-                    let containers = self.load_containers(dir, kept, &mut loaded.broken);
-                    loaded.pods.push(LoadedPod {
-                        pod,
-                        containers,
-                        this_boot,
-                    });
+        let dirs: Vec<_> = dirs.into_iter().collect();
+        let threads = thread::available_parallelism().map_or(1, |count| count.get().min(READERS));
+        let share = dirs.len().div_ceil(threads).max(SHARE);
+        thread::scope(|scope| {
+            let shares = dirs.chunks(share);
+            let readers: Vec<_> = shares
+                .map(|share| scope.spawn(|| share.iter().map(|pod| self.load_pod(pod)).collect::<Vec<_>>()))
+                .collect();
+            for reader in readers {
+                let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+                for (pod, mut broken) in read {
+                    loaded.pods.extend(pod);
+                    loaded.broken.append(&mut broken);
                 }
-                Err(error) => loaded.broken.push(Broken {
-                    path: dir.to_owned(),
-                    error,
-                }),
             }
-        }
+        });
         loaded
+    }
+
+    /// Reads the records of a pod and of its containers, and says which cannot be read.
+    fn load_pod<P: DeserializeOwned, C: DeserializeOwned>(
+        &self,
+        (name, (dir, this_boot)): &(String, (PathBuf, bool)),
+    ) -> (Option<LoadedPod<P, C>>, Vec<Broken>) {
+        // Where its copies are.
+        let kept = this_boot.then(|| self.layout.persistent_pods().join(name));
+        let mut broken = Vec::new();
+        let loaded = match self.read(dir, kept.as_deref(), Path::new(POD_RECORD)) {
+            Ok(pod) => Some(LoadedPod {
+                pod,
+                containers: self.load_containers(dir, kept.as_deref(), &mut broken),
+                this_boot: *this_boot,
+            }),
+            Err(error) => {
+                let path = dir.clone();
+                broken.push(Broken { path, error });
+                None
+            }
+        };
+        (loaded, broken)
     }
 
     fn load_containers<C: DeserializeOwned>(
