@@ -9,6 +9,7 @@ use std::path::Path;
 
 use pausa::proto::v1;
 use pausa::proto::v1::{ContainerState, PodSandboxState};
+use pausa_monitor_protocol::EXITS_DIR;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::daemon::Daemon;
@@ -358,6 +359,11 @@ fn a_daemon_that_recovers() {
                 let process = Pid::from_raw(ends.pid().await).expect("a process id");
                 node.daemon(Daemon::kill);
                 kill_process(process, Signal::KILL).expect("a process");
+                let exits = node.dir().join("s/pods").join(&pod.id).join(EXITS_DIR);
+                eventually("the monitor has recorded the exit", async || {
+                    exits.join(format!("{}.json", ends.id)).exists().then_some(())
+                })
+                .await;
                 dies(node, point, async || ()).await;
                 assert_eq!(container.pid().await, pid);
                 assert_eq!(ends.end().await.status.exit_code, 137);
