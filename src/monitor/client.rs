@@ -23,6 +23,7 @@ use pausa_monitor_protocol::{
     BIRTHS, ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION,
     PodNamespaces, PodPlan, Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -314,6 +315,13 @@ impl Monitor {
             let pid = self.pid();
             tracing::error!(pid, %errno, "cannot kill a pod's monitor: pidfd_send_signal(SIGKILL); it is left running");
         }
+    }
+
+    /// Whether the monitor's process has ended, so that its number may be given to another one.
+    pub fn has_ended(&self) -> bool {
+        let Some(process) = &self.process else { return true };
+        let mut ended = [PollFd::new(process, PollFlags::IN)];
+        !matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
     }
 
     /// Waits until the monitor's process has ended.

@@ -66,7 +66,7 @@ impl WarmMonitors {
         let mut waiting = self.waiting.lock();
         while let Some(warm) = waiting.pop() {
             self.taken.notify_one();
-            if warm.lives() {
+            if !warm.monitor.has_ended() {
                 return Some(warm);
             }
         }
@@ -85,7 +85,7 @@ impl WarmMonitors {
 
     fn is_full(&self) -> bool {
         let mut waiting = self.waiting.lock();
-        waiting.retain(WarmMonitor::lives);
+        waiting.retain(|warm| !warm.monitor.has_ended());
         waiting.len() >= self.wanted
     }
 
@@ -95,12 +95,6 @@ impl WarmMonitors {
         monitor.unshare(self.namespaces.clone(), Vec::new()).await?;
         self.waiting.lock().push(WarmMonitor { id, monitor, events });
         Ok(())
-    }
-}
-
-impl WarmMonitor {
-    fn lives(&self) -> bool {
-        !self.events.is_closed()
     }
 }
 

@@ -330,8 +330,8 @@ async fn create(
     let recorded = Recorded::save(services, record)?;
     steps.enter("monitor and namespaces");
     let unshared = recorded.unshare(warm).await?;
-    steps.enter("network and files");
-    unshared.complete().await
+    steps.enter("network");
+    unshared.complete(steps).await
 }
 
 /// There is a directory and a record.
@@ -363,20 +363,34 @@ impl<'a> Recorded<'a> {
     /// Makes the namespaces with a monitor in them, unless there is one that has waited for this pod.
     async fn unshare(self, warm: Option<WarmMonitor>) -> Result<Unshared<'a>, PodError> {
         failpoint_before(OPERATION, "place");
-        let in_cgroup = warm.is_none();
-        let started = match warm {
-            Some(warm) => Ok((warm.monitor, warm.events)),
-            None => self.start_monitor().await,
-        };
-        let (monitor, events) = match started {
+        let mut recorded = self;
+        if let Some(WarmMonitor { monitor, events, .. }) = warm {
+            let unshared = Unshared {
+                recorded,
+                monitor,
+                events,
+                in_cgroup: false,
+            };
+            match unshared.bind_netns().await {
+                Ok(()) => return Ok(unshared),
+                Err(error) => tracing::warn!(
+                    pod = unshared.recorded.record.id.short(),
+                    pid = unshared.monitor.pid(),
+                    error = error.text(),
+                    "a monitor that was made in advance cannot be used; the pod gets another one"
+                ),
+            }
+            recorded = unshared.recorded;
+        }
+        let (monitor, events) = match recorded.start_monitor().await {
             Ok(started) => started,
-            Err(error) => return Err(self.fail(error)),
+            Err(error) => return Err(recorded.fail(error)),
         };
         let unshared = Unshared {
-            recorded: self,
+            recorded,
             monitor,
             events,
-            in_cgroup,
+            in_cgroup: true,
         };
         match unshared.bind_netns().await {
             Ok(()) => Ok(unshared),
@@ -450,14 +464,32 @@ impl Unshared<'_> {
         let Some(path) = self.recorded.record.netns.clone() else {
             return Ok(());
         };
-        let pid = self.monitor.pid();
-        blocking(move || files::bind_netns(pid, &path)).await
+        let (pid, target) = (self.monitor.pid(), path.clone());
+        let bound = blocking(move || files::bind_netns(pid, &target)).await;
+        // The number of one that has ended may be somebody else's by now.
+        let bound = bound.and_then(|()| match self.monitor.has_ended() {
+            false => Ok(()),
+            true => Err(PodError::io(
+                "bind the pod's network namespace",
+                std::io::Error::other(format!("its monitor, process {pid}, has ended")),
+            )),
+        });
+        if bound.is_err() {
+            files::unbind_netns(&path);
+        }
+        bound
     }
 
     /// Makes all else at the same time: the files, the pod in the monitor, the attachment to the network.
-    async fn complete(self) -> Result<PodMade, CreateFailure> {
+    async fn complete(self, steps: &Steps) -> Result<PodMade, CreateFailure> {
         failpoint_before(OPERATION, "attach");
-        let (files, set_up, attached) = tokio::join!(self.write_files(), self.set_up(), self.attach());
+        // What the operation waits for is the network, as long as that is not done.
+        let attached = async {
+            let attached = self.attach().await;
+            steps.enter("monitor and files");
+            attached
+        };
+        let (files, set_up, attached) = tokio::join!(self.write_files(), self.set_up(), attached);
         let network = match attached {
             Ok(network) => network,
             Err(failure) => return Err(self.fail(failure).await),
