@@ -18,6 +18,7 @@ use crate::harness::pod::monitor_of;
 use crate::harness::slot::has_slices;
 use crate::harness::terminal::{Screen, two_frames};
 use crate::harness::{Container, Node, PATIENCE, Pod, eventually, on_own_node, strings};
+use crate::silent_monitor::Stopped;
 
 const PINNING: &str = "[cpu]\npinning = \"static\"\n";
 const MIB: i64 = 1024 * 1024;
@@ -134,6 +135,28 @@ fn a_pinned_container_has_no_burst() {
             answer.expect("UpdateContainerResources");
             assert_eq!(burst(), expected, "{milli}");
         }
+    });
+}
+
+/// A daemon that has just started gives nothing away that belongs to a container whose monitor has not answered yet.
+#[test]
+#[ignore = "needs root"]
+fn cpus_of_a_pod_that_was_not_greeted_are_kept() {
+    on_cpus(ALONE, async |node| {
+        pinning(node).await;
+        let (pod, other) = (node.pod().await, node.pod().await);
+        let holder = pod.start_with(guaranteed(1000)).await;
+        let held = cpus_of(&holder).await;
+        assert_eq!(held.len(), 1);
+        let stopped = Stopped::monitor_of(node, &pod);
+        node.kill_and_restart_daemon().await;
+        let new = other.start_with(guaranteed(1000)).await;
+        let got = cpus_of(&new).await;
+        assert!(!got.is_empty() && got.is_disjoint(&held), "{got:?}, {held:?}");
+        drop(stopped);
+        runs_on(&holder, &held).await;
+        pod.remove().await;
+        other.remove().await;
     });
 }
 
