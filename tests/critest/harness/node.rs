@@ -253,7 +253,7 @@ impl Node {
         }
         sweep::slot(&self.slot);
         sweep::mounts_below(self.dir.path());
-        sweep::namespaces(&ids);
+        sweep::namespaces(ids, self.dir.path());
         left
     }
 }

@@ -72,10 +72,16 @@ pub(crate) fn mounts_below(dir: &Path) {
     }
 }
 
-/// Removes the files of the network namespaces of pods.
-pub(crate) fn namespaces(pods: &BTreeSet<String>) {
+/// Removes the files of the network namespaces of pods: of those that have a directory, too, because a test may never have
+/// heard of them.
+pub(crate) fn namespaces(mut pods: BTreeSet<String>, dir: &Path) {
+    for tree in ["s/pods", "r/pods"] {
+        walk(&dir.join(tree), 1, &mut |pod| {
+            pods.extend(pod.file_name().map(|name| name.to_string_lossy().into_owned()));
+        });
+    }
     for pod in pods {
-        let file = Path::new("/run/netns").join(format!("pausa-{}", pod.get(..32).unwrap_or(pod)));
+        let file = Path::new("/run/netns").join(format!("pausa-{}", pod.get(..32).unwrap_or(&pod)));
         unmount(&file, UnmountFlags::DETACH).ok();
         std::fs::remove_file(&file).ok();
     }
