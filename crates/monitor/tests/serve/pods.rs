@@ -166,22 +166,3 @@ fn shutdown_takes_the_pause_process_along() {
     rig.shut_down();
     assert!(test_kill_process(pause).is_err());
 }
-
-/// A monitor that waits needs the frames of its callers only, whatever it has done before.
-#[test]
-fn a_monitor_that_waits_has_little_stack() {
-    const LEAST_PAGES: usize = 3;
-    let mut rig = Rig::new(&pod());
-    rig.start("a", "exit 3");
-    rig.daemon.exit("a");
-    let smaps = format!("/proc/{}/smaps", rig.process.id());
-    let page = rustix::param::page_size() / 1024;
-    until("the stack is given back", || {
-        let text = fs::read_to_string(&smaps).unwrap_or_default();
-        let mut lines = text.lines().skip_while(|line| !line.ends_with("[stack]"));
-        let resident = lines.find_map(|line| line.strip_prefix("Rss:"));
-        let resident = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
-        resident.is_some_and(|kib: usize| kib <= LEAST_PAGES * page)
-    });
-    rig.shut_down();
-}
