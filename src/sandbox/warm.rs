@@ -58,12 +58,12 @@ impl WarmMonitors {
         }
     }
 
-    /// A monitor for a pod with these namespaces, if one waits.
-    pub(super) fn take(&self, namespaces: &PodNamespaces) -> Option<WarmMonitor> {
-        if *namespaces != self.namespaces {
+    /// A monitor with the namespaces that the pod asks for, if one waits.
+    pub(super) fn take(&self, settings: &Settings, config: &v1::PodSandboxConfig) -> Option<WarmMonitor> {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_empty() || namespaces(settings, config) != self.namespaces {
             return None;
         }
-        let mut waiting = self.waiting.lock();
         while let Some(warm) = waiting.pop() {
             self.taken.notify_one();
             if !warm.monitor.has_ended() {

@@ -99,9 +99,8 @@ impl Pods {
         let label = self.services.selinux.label_pod(selinux_options(&config));
         let label = label.map_err(|error| PodError::failed("label the pod", error))?;
         let (label, _held) = label.unzip();
-        let namespaces = namespaces(&self.services.settings, &config);
         loop {
-            let warm = self.warm.take(&namespaces);
+            let warm = self.warm.take(&self.services.settings, &config);
             let id = warm.as_ref().map_or_else(Id::random, |warm| warm.id.clone());
             let (handle, turns) = PodHandle::new(id, name.clone());
             match self.registry.enter(&handle) {
