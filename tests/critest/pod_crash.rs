@@ -13,6 +13,7 @@ use pausa_monitor_protocol::EXITS_DIR;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::daemon::Daemon;
+use crate::harness::leaks::names;
 use crate::harness::pod::{monitor_of, share_pids};
 use crate::harness::{Node, Pod, die_at, eventually, ok, on_crashing_node, strings};
 use crate::warm;
@@ -102,20 +103,13 @@ async fn dies<T>(node: &Node, point: &str, act: impl AsyncFnOnce() -> T) {
 /// What nobody was told of must not be left in the end either: its id is known by its directory only.
 fn remember_all(node: &Node) {
     for tree in ["s/pods", "r/pods"] {
-        for pod in entries(&node.dir().join(tree)) {
+        for pod in names(&node.dir().join(tree)) {
             node.remember(&pod);
-            for container in entries(&node.dir().join(tree).join(&pod).join("containers")) {
+            for container in names(&node.dir().join(tree).join(&pod).join("containers")) {
                 node.remember(&container);
             }
         }
     }
-}
-
-fn entries(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
 }
 
 async fn works(pod: &Pod<'_>) {

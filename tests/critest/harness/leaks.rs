@@ -97,10 +97,14 @@ pub(crate) fn of(ids: &BTreeSet<String>, dir: &Path, slot: &Slot) -> Vec<String>
 
 /// The interfaces that are attached to a bridge.
 pub(crate) fn ports(bridge: &str) -> Vec<String> {
-    let ports = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif"));
-    let ports = ports.into_iter().flatten().flatten();
-    ports
-        .map(|port| port.file_name().to_string_lossy().into_owned())
+    names(Path::new(&format!("/sys/class/net/{bridge}/brif")))
+}
+
+/// The names in a directory, if there is one.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect()
 }
 

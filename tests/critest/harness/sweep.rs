@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::leaks::{cgroups, mounts, ports, processes, walk};
+use super::leaks::{cgroups, mounts, names, ports, processes, walk};
 use super::slot::{Slot, has_slices};
 use super::which;
 
@@ -76,9 +76,7 @@ pub(crate) fn mounts_below(dir: &Path) {
 /// heard of them.
 pub(crate) fn namespaces(mut pods: BTreeSet<String>, dir: &Path) {
     for tree in ["s/pods", "r/pods"] {
-        walk(&dir.join(tree), 1, &mut |pod| {
-            pods.extend(pod.file_name().map(|name| name.to_string_lossy().into_owned()));
-        });
+        pods.extend(names(&dir.join(tree)));
     }
     for pod in pods {
         let file = Path::new("/run/netns").join(format!("pausa-{}", pod.get(..32).unwrap_or(&pod)));
