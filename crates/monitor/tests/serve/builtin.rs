@@ -118,9 +118,7 @@ fn a_container_is_process_one_in_the_pods_namespaces() {
 #[test]
 #[ignore = "needs root"]
 fn a_container_is_stopped_by_its_signal_and_by_force() {
-    let Some(mut rig) = real_pod() else {
-        return;
-    };
+    let Some(mut rig) = real_pod() else { return };
     start(
         &mut rig,
         &plan(
@@ -172,9 +170,7 @@ fn a_shared_pid_namespace_shows_pause_and_the_other_container() {
 #[test]
 #[ignore = "needs root"]
 fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
-    let Some(mut rig) = real_pod() else {
-        return;
-    };
+    let Some(mut rig) = real_pod() else { return };
     start(&mut rig, &plan("a", "exec sleep 1000"));
     let (read, write) = rustix::pipe::pipe().unwrap();
     rig.daemon
@@ -211,9 +207,7 @@ fn an_exec_runs_in_the_container_and_its_terminal_goes_to_the_asker() {
 #[test]
 #[ignore = "needs root"]
 fn a_terminal_is_logged_as_standard_output() {
-    let Some(mut rig) = real_pod() else {
-        return;
-    };
+    let Some(mut rig) = real_pod() else { return };
     let mut plan = plan("a", "echo out; echo err >&2; tty");
     plan.io.terminal = true;
     plan.process.terminal = true;
@@ -229,9 +223,7 @@ fn a_terminal_is_logged_as_standard_output() {
 #[test]
 #[ignore = "needs root"]
 fn a_command_that_is_not_there_is_the_containers_fault() {
-    let Some(mut rig) = real_pod() else {
-        return;
-    };
+    let Some(mut rig) = real_pod() else { return };
     let mut plan = plan("a", "");
     plan.process.args = vec![b"/no/such".to_vec()];
     let log = open_log(&rig.log());
