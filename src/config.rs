@@ -63,6 +63,9 @@ pub struct Config {
     pub device_ownership_from_security_context: bool,
     /// Labels containers and their files where the kernel has SELinux enabled.
     pub enable_selinux: bool,
+    /// Directories of hooks for containers, in the form of oci-hooks(5); a file hides those of the same name in earlier
+    /// directories. Read for every container. Empty: no hooks.
+    pub hooks_dirs: Vec<PathBuf>,
     /// Longest line of a container's log in bytes. Longer lines are split and tagged `P`.
     pub max_log_line: u32,
     /// Seconds that running requests get to finish after SIGTERM.
@@ -404,6 +407,7 @@ impl Default for Config {
             enable_unprivileged_icmp: true,
             device_ownership_from_security_context: false,
             enable_selinux: true,
+            hooks_dirs: Vec::new(),
             max_log_line: 16 * 1024,
             drain_timeout_seconds: 5,
             network: Network::default(),

@@ -27,6 +27,7 @@ mod compile;
 mod devices;
 mod error;
 mod generate;
+mod hooks;
 mod host;
 mod mounts;
 mod namespaces;
@@ -44,14 +45,14 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::ImageConfiguration;
 use pausa_monitor_protocol::NamespacePlan;
 
-pub use compile::{CompileInput, compile, exec_process};
+pub use compile::{CompileInput, compile, exec_process, hook_plan};
 #[cfg(test)]
 pub(crate) use devices::rules as device_rules;
 pub use error::OciError;
 pub use generate::generate;
 pub use host::Host;
 pub use namespaces::namespace_plan;
-pub use prepare::{Prepared, prepare};
+pub use prepare::{NodeSources, Prepared, prepare};
 pub(crate) use process::add_term;
 pub use programs::SeccompPrograms;
 pub(crate) use resources::{oom_score_adj, resources as limits};

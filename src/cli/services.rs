@@ -89,6 +89,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Joi
             network_patience: NETWORK_PATIENCE,
             exec_drain: EXEC_DRAIN,
             stats_interval: Duration::from_secs(config.stats.interval_seconds.into()),
+            hooks_dirs: config.hooks_dirs.clone(),
             seccomp_root: config.seccomp.localhost_root.clone(),
         },
     };

@@ -167,6 +167,11 @@ impl ExitInfo {
         }
     }
 
+    /// Whether its monitor had brought the container to an end, hooks included.
+    pub fn was_reported(&self) -> bool {
+        self.message.is_empty() || self.reason == Reason::StartError
+    }
+
     /// A start that failed.
     pub fn start_error(at: i64, message: String) -> Self {
         Self {

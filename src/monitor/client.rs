@@ -20,8 +20,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pausa_monitor_protocol::socket::{self, SocketError};
 use pausa_monitor_protocol::{
-    BIRTHS, ContainerReport, Event, Failure, FailureKind, FromMonitor, OLDEST_PLANS, PROTOCOL_VERSION,
-    PodNamespaces, PodPlan, Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
+    BIRTHS, ContainerReport, EXTENSIONS, Event, Failure, FailureKind, FromMonitor, HookPlan, OLDEST_PLANS,
+    PROTOCOL_VERSION, PodNamespaces, PodPlan, Reply, Request, SOCKET_NAME, ToMonitor, negotiated,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -175,13 +175,18 @@ pub(super) async fn greet(
     Ok((monitor, events))
 }
 
-/// What a request with a plan asks for; only those depend on the version.
-const fn with_plan(request: &Request) -> Option<&'static str> {
+/// What a request with a plan asks for, and the oldest version that can do it; only those depend on the version.
+const fn with_plan(request: &Request) -> Option<(&'static str, u32)> {
     match request {
-        Request::Unshare(_) | Request::Setup(_) => Some("make a pod"),
-        Request::Start(_) => Some("start a container"),
-        Request::Exec(_) => Some("run a command"),
-        Request::Attach(_) => Some("attach"),
+        Request::Unshare(_) | Request::Setup(_) => Some(("make a pod", OLDEST_PLANS)),
+        Request::Start(_) => Some(("start a container", OLDEST_PLANS)),
+        Request::StartExtended(_) => Some((
+            "start a container with hooks, sysctls or scheduling of its own",
+            EXTENSIONS,
+        )),
+        Request::Poststop { .. } => Some(("run hooks", EXTENSIONS)),
+        Request::Exec(_) => Some(("run a command", OLDEST_PLANS)),
+        Request::Attach(_) => Some(("attach", OLDEST_PLANS)),
         _ => None,
     }
 }
@@ -240,12 +245,14 @@ impl Monitor {
         fds: &[OwnedFd],
     ) -> Result<(Reply, Vec<OwnedFd>), MonitorError> {
         let version = self.greeting.version;
-        if let (true, Some(what)) = (version < OLDEST_PLANS, with_plan(&request)) {
+        if let Some((what, oldest)) = with_plan(&request)
+            && version < oldest
+        {
             return Err(MonitorError::Version {
                 pid: self.pid(),
                 what,
                 theirs: version,
-                oldest: OLDEST_PLANS,
+                oldest,
             });
         }
         let span = tracing::trace_span!("monitor", otel.name = request.name(), pid = self.pid());
@@ -262,6 +269,16 @@ impl Monitor {
     pub async fn unshare(&self, namespaces: PodNamespaces, tasks: Vec<OwnedFd>) -> Result<(), MonitorError> {
         let request = Request::Unshare(namespaces);
         self.request_done("Unshare", request, tasks).await
+    }
+
+    /// Runs the `poststop` hooks of a container whose own monitor has been lost.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; the reason names the hook.
+    pub async fn run_poststop(&self, container: String, hooks: HookPlan) -> Result<(), MonitorError> {
+        let hooks = Box::new(hooks);
+        self.request_done("Poststop", Request::Poststop { container, hooks }, Vec::new())
+            .await
     }
 
     async fn request_done(

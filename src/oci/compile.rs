@@ -3,11 +3,14 @@
 //! The spec may have been written by an earlier version or edited by a tool: what cannot be done is an error and never
 //! skipped. The caller sends the descriptors; see [`compile()`] for their order.
 
+mod extensions;
 mod mounts;
+
+use std::path::Path;
 
 use oci_spec::runtime::{Mount, PosixRlimit, PosixRlimitType, Spec};
 use pausa_monitor_protocol::{
-    ContainerPlan, IoPlan, LogPlan, NamespacePlan, ProcessPlan, Propagation, Rlimit,
+    ContainerPlan, ExtendedPlan, HookPlan, IoPlan, LogPlan, NamespacePlan, ProcessPlan, Propagation, Rlimit,
 };
 
 use super::capabilities;
@@ -22,6 +25,8 @@ use crate::cgroups::Layout;
 #[derive(Debug)]
 pub struct CompileInput<'a> {
     pub id: &'a str,
+    /// The directory of the bundle.
+    pub bundle: &'a Path,
     pub spec: &'a Spec,
     /// See [`super::namespace_plan`]: the spec has paths, the monitor has descriptors.
     pub namespaces: &'a NamespacePlan,
@@ -33,13 +38,13 @@ pub struct CompileInput<'a> {
 
 /// The plan of a container.
 ///
-/// `fds` is left empty. The caller appends one role for each descriptor it sends, in the order it sends them:
+/// `container.fds` is left empty. The caller appends one role for each descriptor it sends, in the order it sends them:
 /// first [`Root`](pausa_monitor_protocol::FdRole::Root), then the log, then what
 /// [`Cgroup::join_fds`](crate::cgroups::Cgroup::join_fds) gives, then the OOM events.
 ///
 /// # Errors
 /// A spec that cannot be carried out, or a seccomp filter that cannot be compiled.
-pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
+pub fn compile(input: &CompileInput<'_>) -> Result<ExtendedPlan, OciError> {
     let spec = input.spec;
     let missing = |field: &'static str| OciError::spec(field, "", "it is missing");
     let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
@@ -48,7 +53,8 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
         let list = list.as_deref().unwrap_or_default();
         list.iter().map(|path| path.clone().into_bytes()).collect()
     };
-    Ok(ContainerPlan {
+    let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
+    let container = ContainerPlan {
         id: input.id.to_owned(),
         fds: Vec::new(),
         namespaces: input.namespaces.clone(),
@@ -66,7 +72,21 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ContainerPlan, OciError> {
         io: input.io,
         log: input.log,
         process: exec_process(spec, input.programs)?,
+    };
+    Ok(ExtendedPlan {
+        container,
+        hooks: hook_plan(spec, input.id, input.bundle)?,
+        sysctls: extensions::sysctls(linux),
+        scheduling: extensions::scheduling(process, linux)?,
     })
+}
+
+/// The hooks of the container `id`, whose bundle is in this directory.
+///
+/// # Errors
+/// A hook that cannot be run.
+pub fn hook_plan(spec: &Spec, id: &str, bundle: &Path) -> Result<HookPlan, OciError> {
+    extensions::hooks(spec, id, bundle)
 }
 
 /// The spec's paths, and on cgroup v1 the directory that holds the hierarchies: mount points are created in it, so it

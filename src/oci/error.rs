@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use super::hooks::HookFileError;
 use crate::error::{ErrorKind, Kinded};
 use crate::lsm::LsmError;
 
@@ -81,6 +82,9 @@ pub enum OciError {
         #[source]
         source: LsmError,
     },
+    /// A hook that is configured on this node cannot be used.
+    #[error("the hooks of hooks_dir cannot be used: containers are refused until they can")]
+    Hooks(#[from] HookFileError),
     /// A runtime spec, perhaps edited by a tool, that cannot become a plan.
     #[error("config.json: {field} is {value:?}: {reason}")]
     Spec {
@@ -136,7 +140,7 @@ impl Kinded for OciError {
                 ErrorKind::InvalidArgument
             }
             Self::Unsupported { .. } => ErrorKind::Unimplemented,
-            Self::HostLacks { .. } | Self::HostPath { .. } => ErrorKind::FailedPrecondition,
+            Self::HostLacks { .. } | Self::HostPath { .. } | Self::Hooks(_) => ErrorKind::FailedPrecondition,
             Self::Seccomp { source, .. } => match source.kind() {
                 pausa_seccomp::ErrorKind::Unsupported => ErrorKind::Unimplemented,
                 _ => ErrorKind::InvalidArgument,

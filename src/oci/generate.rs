@@ -13,8 +13,8 @@ use pausa_monitor_protocol::Propagation;
 use super::error::OciError;
 use super::mounts::Mounts;
 use super::{
-    ContainerInput, annotations, capabilities, devices, mounts, namespaces, process, resources, security,
-    userns,
+    ContainerInput, annotations, capabilities, devices, hooks, mounts, namespaces, process, resources,
+    security, userns,
 };
 use crate::proto::v1;
 
@@ -87,6 +87,7 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
         .set_hostname(None)
         .set_annotations(Some(annotations))
         .set_linux(Some(linux));
+    hooks::add(&input.prepared.hooks, input.config, &mut spec)?;
     Ok(spec)
 }
 

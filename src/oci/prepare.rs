@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::devices::Device;
 use super::error::OciError;
+use super::hooks::{self, HookFile};
 use super::security::{self, Choice, Seccomp};
 use super::{mounts, security_context};
 use crate::cgroups::mountinfo::{self, MountInfo};
@@ -20,7 +21,7 @@ use crate::proto::v1::{self, MountPropagation};
 
 mod nodes;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Prepared {
     /// The sources of `ContainerConfig.mounts`, in order, symlinks resolved. Image volumes have an empty path.
     pub sources: Vec<PathBuf>,
@@ -29,6 +30,20 @@ pub struct Prepared {
     pub seccomp: Seccomp,
     /// The AppArmor profile, which is loaded.
     pub apparmor: Option<String>,
+    /// The hooks that are configured on this node, for whichever containers.
+    pub hooks: Vec<HookFile>,
+}
+
+/// Where to look for what a container's configuration names, or what is configured for it.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSources<'a> {
+    /// The directory of relative `Localhost` seccomp profiles.
+    pub seccomp_root: &'a Path,
+    /// The devices that CRI names belong to the container's user and group.
+    pub own_devices: bool,
+    pub apparmor: &'a AppArmor,
+    /// Directories of oci-hooks(5).
+    pub hooks_dirs: &'a [PathBuf],
 }
 
 impl Prepared {
@@ -40,22 +55,17 @@ impl Prepared {
     }
 }
 
-/// Prepares one container. `seccomp_root` is the directory of relative `Localhost` profiles. With `own_devices`, the devices
-/// that CRI names belong to the container's user and group.
+/// Prepares one container.
 ///
 /// # Errors
 /// A path that is missing, cannot be read, or does not propagate as asked; the error names the field.
-pub fn prepare(
-    config: &v1::ContainerConfig,
-    seccomp_root: &Path,
-    own_devices: bool,
-    apparmor: &AppArmor,
-) -> Result<Prepared, OciError> {
+pub fn prepare(config: &v1::ContainerConfig, node: NodeSources<'_>) -> Result<Prepared, OciError> {
     let privileged = security_context(config).is_some_and(|security| security.privileged);
     Ok(Prepared {
-        seccomp: read_seccomp(config, seccomp_root)?,
-        apparmor: apparmor_profile(config, apparmor)?,
-        devices: nodes::devices(config, privileged, own_devices)?,
+        seccomp: read_seccomp(config, node.seccomp_root)?,
+        apparmor: apparmor_profile(config, node.apparmor)?,
+        devices: nodes::devices(config, privileged, node.own_devices)?,
+        hooks: hooks::read_all(node.hooks_dirs)?,
         sources: prepare_mounts(config)?,
     })
 }

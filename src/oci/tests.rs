@@ -179,15 +179,23 @@ impl Case {
     }
 
     pub(super) fn plan(&self) -> Result<ContainerPlan, OciError> {
-        compile(&CompileInput {
+        let plan = compile(&CompileInput {
             id: "c1",
+            bundle: Path::new("/run/b"),
             spec: &self.generate()?,
             namespaces: &self.namespaces()?,
             cgroups: &self.cgroups,
             io: IoPlan::default(),
             log: None,
             programs: &SeccompPrograms::default(),
-        })
+        })?;
+        let container = plan.container.clone();
+        assert_eq!(
+            plan,
+            container.clone().into(),
+            "nothing that CRI asks for needs an extension"
+        );
+        Ok(container)
     }
 }
 

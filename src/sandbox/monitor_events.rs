@@ -103,6 +103,13 @@ impl Pod {
                     "cannot write to a container's log: output was dropped, and the container goes on"
                 );
             }
+            Event::HookFailed { container, failure } => {
+                tracing::warn!(
+                    container,
+                    error = %failure,
+                    "a hook has failed that does not decide about its container: the container goes its way"
+                );
+            }
             Event::Started { container, pid, at } => self.start_event(container, Ok(Started { pid, at })),
             Event::StartFailed { container, failure } => {
                 let failed = PodError::failed("start the container", MonitorError::Refused(failure));

@@ -73,6 +73,8 @@ pub struct Settings {
     pub exec_drain: Duration,
     /// How often stats are read in the background while somebody asks for lists; zero: never.
     pub stats_interval: Duration,
+    /// Directories of hooks, oci-hooks(5).
+    pub hooks_dirs: Vec<PathBuf>,
     /// Directory of Localhost seccomp profiles given by relative name.
     pub seccomp_root: PathBuf,
 }

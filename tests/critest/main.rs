@@ -30,6 +30,7 @@ mod exec_sync;
 mod foreign_tools;
 mod handlers;
 mod hanging_mounts;
+mod hooks;
 mod image_cli;
 mod image_volumes;
 mod images;

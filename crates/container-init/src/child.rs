@@ -12,11 +12,11 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_monitor_protocol::{ContainerPlan, ProcessPlan, Propagation};
+use pausa_monitor_protocol::{ContainerPlan, ExtendedPlan, HookPlan, ProcessPlan, Propagation};
 use pausa_sys::{MountAttributes, NamespaceKinds};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 use rustix::process::{DumpableBehavior, chdir, chroot, fchdir, pivot_root, set_dumpable_behavior, umask};
 
 use crate::error::{At, Error, Step};
@@ -25,49 +25,73 @@ use crate::process::LastProcess;
 use crate::report::Reporter;
 use crate::resolve::{self, Make};
 use crate::{
-    ContainerFds, PodContext, Streams, cgroup, devices, masked_paths, mounts, namespaces, process, terminal,
-    userns,
+    ContainerFds, PodContext, Streams, cgroup, devices, hooks, masked_paths, mounts, namespaces, process,
+    terminal, userns,
 };
 
 /// Runs a container's first process.
 pub(crate) fn run_init(
-    plan: &ContainerPlan,
+    extended: &ExtendedPlan,
     root: BorrowedFd<'_>,
     fds: &ContainerFds<'_>,
     streams: &Streams<'_>,
     pod: &PodContext<'_>,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
+    let plan = &extended.container;
+    let base = match hooks::see_the_host(&extended.hooks) {
+        true => Base::Host(&extended.hooks),
+        false => Base::Small,
+    };
     begin()?;
     for (index, tasks) in fds.cgroup_tasks.iter().enumerate() {
         rustix::io::write(tasks, b"0").at_with(|| Step::EnterCgroup(index))?;
     }
-    process::set_labels(&plan.process)?;
+    process::set_oom_score(&plan.process)?;
+    if matches!(base, Base::Small) {
+        process::set_labels(&plan.process)?;
+    }
     let last = {
         let joined = namespaces::joined_pid(&plan.namespaces, pod)?;
         if let Some(userns) = &fds.userns {
             userns::give_streams(streams, userns.range, plan.process.uid);
         }
         let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
-        namespaces::enter_base_mounts(pod)?;
+        if matches!(base, Base::Small) {
+            namespaces::enter_base_mounts(pod)?;
+        }
         match &fds.userns {
             None => pausa_sys::unshare_mounts().at(Step::BaseMounts("unshare(CLONE_NEWNS)"))?,
             Some(userns) => userns::continue_in_second_child(userns, &plan.namespaces, reporter)?,
         }
         namespaces::join(&plan.namespaces, pod)?;
         let last = LastProcess::new(joined.is_some())?;
+        mount_root(plan, base, root, prepared, fds.userns.is_some())?;
+        if let Base::Host(hooks) = base {
+            hooks::run_before_root(hooks, reporter)?;
+            process::set_labels(&plan.process)?;
+        }
         if let Some(joined) = joined {
             joined.enter()?;
         }
-        let slave = build_root(plan, root, prepared, fds.userns.is_some(), reporter)?;
+        let slave = complete_root(plan, root, reporter)?;
         let host_null = fds.userns.is_some().then(host_null).transpose()?;
         let null = terminal::null(root, host_null)?;
-        enter_root(plan, root, fds.userns.is_some())?;
+        enter_root(plan, base, root, fds.userns.is_some())?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.process.uid)?;
         last
     };
     let terminal = plan.process.terminal || plan.io.terminal;
-    process::run(&plan.process, terminal, last, reporter)
+    process::run(&plan.process, Some(extended), terminal, last, reporter)
+}
+
+/// What a container's mounts grow from.
+#[derive(Debug, Clone, Copy)]
+enum Base<'a> {
+    /// [`pausa_sys::base_mounts`], which costs the same on every node.
+    Small,
+    /// A copy of the host's mounts, for hooks that run before the container's root is the root.
+    Host(&'a HookPlan),
 }
 
 /// Runs one more process in a running container.
@@ -86,6 +110,7 @@ pub(crate) fn run_exec(
         // Out of the container's in the hierarchy of pids: the last process is made here.
         rustix::io::write(birth, b"0").at(Step::EnterBirth)?;
     }
+    process::set_oom_score(plan)?;
     process::set_labels(plan)?;
     let last = LastProcess::new(true)?;
     {
@@ -122,10 +147,10 @@ pub(crate) fn run_exec(
         let null = terminal::null(root.as_fd(), host_null)?;
         terminal::install(streams, slave.as_ref(), null.as_fd(), plan.uid)?;
     }
-    process::run(plan, plan.terminal, last, reporter)
+    process::run(plan, None, plan.terminal, last, reporter)
 }
 
-fn begin() -> Result<(), Error> {
+pub(crate) fn begin() -> Result<(), Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Undumpable)?;
     // The modes in the plan are not masked. The process's own mask is set last.
     umask(Mode::empty());
@@ -136,19 +161,37 @@ fn host_null() -> Result<OwnedFd, Error> {
     open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at(Step::Streams("open(/dev/null)"))
 }
 
-/// Builds the root: mounts, devices, masked paths, terminal, working directory. All of it needs a writable root or sight
-/// of the host's devices. Returns the terminal's slave.
-fn build_root(
+/// Attaches the root and what is mounted in it.
+fn mount_root(
     plan: &ContainerPlan,
+    base: Base<'_>,
     root: BorrowedFd<'_>,
     prepared: mounts::PreparedMounts<'_>,
     in_user_namespace: bool,
+) -> Result<(), Error> {
+    let place = match base {
+        // On top of our own root directory. Paths still start at that, so the host's devices stay visible.
+        Base::Small => b"/",
+        Base::Host(hooks) => {
+            // Nothing of ours appears on the host, and what the host unmounts meanwhile does not stay in use here.
+            let slave = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
+            mount_change("/", slave).at(Step::BaseMounts("mount(/, MS_REC|MS_SLAVE)"))?;
+            hooks.root.as_slice()
+        }
+    };
+    move_mount(root, c"", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .at_with(|| Step::AttachRoot(place.into()))?;
+    mounts::attach_all(plan, prepared, root)?;
+    devices::populate(plan, root, in_user_namespace)
+}
+
+/// Completes the root: masked paths, terminal, working directory. All of it needs a writable root or sight of the host's
+/// devices. Returns the terminal's slave.
+fn complete_root(
+    plan: &ContainerPlan,
+    root: BorrowedFd<'_>,
     reporter: &Reporter,
 ) -> Result<Option<OwnedFd>, Error> {
-    // On top of our own root directory. Paths still start at that, so the host's devices stay visible.
-    move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).at(Step::AttachRoot)?;
-    mounts::attach_all(plan, prepared, root)?;
-    devices::populate(plan, root, in_user_namespace)?;
     masked_paths::apply(plan, root)?;
     let slave = match plan.process.terminal || plan.io.terminal {
         true => {
@@ -184,9 +227,15 @@ fn make_working_directory(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<()
 ///
 /// pivot_root(2) goes through all processes of the node, in case that one has the old root as its own. So the root stays
 /// on top of the base's root directory, which is empty by then: what is below a root on top of another one cannot be
-/// reached, and exec joins the upper one. In a user namespace the base cannot be unmounted alone.
-fn enter_root(plan: &ContainerPlan, root: BorrowedFd<'_>, in_user_namespace: bool) -> Result<(), Error> {
-    if in_user_namespace {
+/// reached, and exec joins the upper one. In a user namespace the base cannot be unmounted alone, and a copy of the host's
+/// mounts has more in it.
+fn enter_root(
+    plan: &ContainerPlan,
+    base: Base<'_>,
+    root: BorrowedFd<'_>,
+    in_user_namespace: bool,
+) -> Result<(), Error> {
+    if in_user_namespace || matches!(base, Base::Host(_)) {
         fchdir(root).at(Step::EnterRoot("fchdir(root)"))?;
         // With both arguments equal, the old root ends up on top of the new one and is unmounted from there (pivot_root(2)).
         pivot_root(".", ".").at(Step::EnterRoot("pivot_root(., .)"))?;

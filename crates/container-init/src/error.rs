@@ -8,6 +8,8 @@ use std::fmt;
 use pausa_monitor_protocol::{Failure, FailureKind};
 use rustix::io::Errno;
 
+use crate::hooks::HookStage;
+
 /// Longest path or argument that is shown, in bytes. They come from images and may be of any length.
 const SHOWN_MAX: usize = 256;
 
@@ -105,8 +107,14 @@ pub(crate) enum Step {
     MountSource { path: Shown, target: Shown },
     #[error("leave the host's mounts: {0}")]
     BaseMounts(&'static str),
-    #[error("attach the root: move_mount(root, /)")]
-    AttachRoot,
+    #[error("attach the root: move_mount(root, {0})")]
+    AttachRoot(Shown),
+    #[error("run the {stage} hook {path}")]
+    Hook { stage: HookStage, path: Shown },
+    #[error("prepare the input and output of a hook: memfd_create(2)")]
+    HookFiles,
+    #[error("wait for the createRuntime hooks: read(2), readlink(/proc/self)")]
+    AwaitHooks,
     #[error("find or make the mount target {0}: openat2(root, RESOLVE_IN_ROOT)")]
     MountTarget(Shown),
     #[error("mount {target}: fsopen({fstype})")]
@@ -187,6 +195,12 @@ pub(crate) enum Step {
     NoNewPrivileges,
     #[error("load the seccomp filter: seccomp(SECCOMP_SET_MODE_FILTER)")]
     Seccomp,
+    #[error("set the CPU scheduling of the command: sched_setattr(policy {0})")]
+    Scheduler(u32),
+    #[error("set the I/O priority of the command: ioprio_set({0:#x})")]
+    IoPriority(u16),
+    #[error("set the memory policy of the command: set_mempolicy({0:#x})")]
+    MemoryPolicy(u32),
     #[error("start the command {command}: execve({path})")]
     Exec { command: Shown, path: Shown },
     #[error("start the command {command}: no executable file of that name in the container's PATH {path}")]
@@ -214,6 +228,12 @@ pub(crate) enum Error {
     NotAdmitted,
     #[error("{step}")]
     NotExecuted { step: String, errno: Errno },
+    #[error("the {stage} hook {path} has failed: {how}")]
+    Hook {
+        stage: HookStage,
+        path: Shown,
+        how: String,
+    },
     #[error("mount on {0}: the root itself cannot be a mount's target")]
     TargetIsRoot(Shown),
     #[error(
@@ -261,12 +281,13 @@ impl Error {
         }
     }
 
-    fn kind(&self) -> FailureKind {
+    pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Call {
                 step: Step::Channel | Step::Receive | Step::Clone(_) | Step::EnterBirth | Step::Admit(_),
                 ..
             }
+            | Self::Hook { .. }
             | Self::NotAdmitted => FailureKind::Internal,
             Self::MissingDescriptor(_) => FailureKind::Protocol,
             _ => FailureKind::Start,

@@ -8,6 +8,7 @@
 //!   clone3 ────────────────────▶ cgroup → mount sources → namespaces → rootfs and mounts → /dev → masked, read-only
 //!     │                          → root → streams → cwd, ids, rlimits, seccomp, capabilities
 //!     │ ◀── failure or EOF ───── execve (the report socket is close-on-exec: EOF means success)
+//!     │                          (with hooks in between, see `hooks`)
 //! ```
 //!
 //! There are up to two more children, each of which continues where the one before it ends: one in the pod's user
@@ -21,6 +22,7 @@ mod cgroup;
 mod child;
 mod devices;
 mod error;
+mod hooks;
 mod masked_paths;
 mod mount_ops;
 mod mounts;
@@ -35,12 +37,13 @@ mod userns;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, IdRange};
+use pausa_monitor_protocol::{ExecPlan, ExtendedPlan, Failure, HookPlan, IdRange};
 use pausa_sys::CloneArgs;
 use rustix::io::Errno;
 
 use report::Reporter;
 
+pub use hooks::HookStage;
 pub use pending::{Failed, Pending, Progress};
 
 /// Descriptors for the namespaces that a container's plan may ask to join. The monitor keeps them open.
@@ -142,7 +145,7 @@ pub struct Spawned {
 /// A [`Failure`] that names the step. No process is left then.
 #[expect(unsafe_code, reason = "only the caller knows the threads of the process")]
 pub unsafe fn spawn_init(
-    plan: &ContainerPlan,
+    plan: &ExtendedPlan,
     fds: &ContainerFds<'_>,
     streams: &Streams<'_>,
     pod: &PodContext<'_>,
@@ -153,7 +156,7 @@ pub unsafe fn spawn_init(
     let cloned = mount_ops::clone_tree(sent);
     let root = cloned.as_ref().map_or(sent, |cloned| cloned.as_fd());
     let args = match fds.userns {
-        None => namespaces::clone_args(&plan.namespaces, fds.cgroup_dir),
+        None => namespaces::clone_args(&plan.container.namespaces, fds.cgroup_dir),
         // The new namespaces are for the second child.
         Some(_) => CloneArgs {
             cgroup: fds.cgroup_dir,
@@ -169,6 +172,32 @@ pub unsafe fn spawn_init(
     let run = |reporter: &mut Reporter| child::run_init(plan, root, fds, streams, pod, reporter);
     // SAFETY: this function's own contract is the same.
     Ok(unsafe { pending::clone_child(&args, &kept, run) }?)
+}
+
+/// Begins to run the hooks of a stage in the host's namespaces. `Progress::Running` means that all of them have succeeded.
+/// `pid` is that of the container's first process, for the state.
+///
+/// # Safety
+/// As [`spawn_init`].
+///
+/// # Errors
+/// As [`spawn_init`].
+#[expect(unsafe_code, reason = "only the caller knows the threads of the process")]
+pub unsafe fn spawn_hooks(
+    stage: HookStage,
+    plan: &HookPlan,
+    pid: i32,
+    host: &HostNamespaces<'_>,
+) -> Result<Pending, Failure> {
+    let run = |reporter: &mut Reporter| {
+        child::begin()?;
+        hooks::run_in_host(stage, plan, pid, host, reporter)?;
+        reporter.ready();
+        pausa_sys::exit_now(0)
+    };
+    let kept = [host.network, host.ipc, host.uts];
+    // SAFETY: this function's own contract is the same.
+    Ok(unsafe { pending::clone_child(&CloneArgs::default(), &kept, run) }?)
 }
 
 /// Begins to start one more process in a container, whose first process is `container` and whose cgroups are in `fds`.

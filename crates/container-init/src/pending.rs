@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use pausa_monitor_protocol::{Failure, FailureKind};
+use pausa_monitor_protocol::Failure;
 use pausa_sys::{Child, CloneArgs, Forked};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -47,6 +47,8 @@ pub struct Pending {
     reports: OwnedFd,
     terminal: Option<OwnedFd>,
     step: String,
+    /// The container's mounts are made, and the child waits for [`Self::resume`].
+    created: bool,
     ready: bool,
     /// The child is the last one, see [`Stage::Last`].
     last: bool,
@@ -157,10 +159,16 @@ impl Pending {
             match report::receive(self.reports.as_fd(), self.child.pid) {
                 Ok(None) => return None,
                 Ok(Some(Report::Foreign)) => return Some(Error::UnexpectedReport.into()),
-                Ok(Some(Report::Step(_) | Report::Terminal(_) | Report::Successor { .. })) if self.last => {
+                Ok(Some(
+                    Report::Step(_) | Report::Terminal(_) | Report::Created | Report::Successor { .. },
+                )) if self.last => {
                     return Some(Error::UnexpectedReport.into());
                 }
                 Ok(Some(Report::Step(step))) => self.step = step,
+                Ok(Some(Report::Created)) => {
+                    self.created = true;
+                    Step::AwaitHooks.to_string().clone_into(&mut self.step);
+                }
                 Ok(Some(Report::Terminal(master))) => self.terminal = Some(master),
                 Ok(Some(Report::Successor { pid, stage })) => match adopt(pid) {
                     Ok(child) => {
@@ -171,7 +179,7 @@ impl Pending {
                             None => Ok(()),
                         };
                         if admitted.is_ok() {
-                            report::resume_successor(self.reports.as_fd());
+                            report::resume(self.reports.as_fd());
                         }
                         // It is about to end by itself.
                         let _ = pidfd_send_signal(&before.pidfd, Signal::KILL);
@@ -189,13 +197,7 @@ impl Pending {
                     self.ready = true;
                     "take on the identity and start the command: execve".clone_into(&mut self.step);
                 }
-                Ok(Some(Report::Failure { errno, text })) => {
-                    return Some(Failure {
-                        kind: FailureKind::Start,
-                        step: text,
-                        errno,
-                    });
-                }
+                Ok(Some(Report::Failure(failure))) => return Some(failure),
                 Ok(Some(Report::End)) => {
                     self.closed = true;
                     self.deadline = Instant::now() + DEATH_TIMEOUT;
@@ -207,6 +209,22 @@ impl Pending {
             }
         }
         None
+    }
+
+    /// Whether the child has just come to wait for the hooks of [`crate::HookStage::CreateRuntime`], which the caller runs
+    /// before it calls [`Self::resume`]. True once.
+    pub fn take_created(&mut self) -> bool {
+        std::mem::take(&mut self.created)
+    }
+
+    /// Lets the child go on after the hooks.
+    pub fn resume(&self) {
+        report::resume(self.reports.as_fd());
+    }
+
+    /// Kills the child because something else that belongs to the start has failed.
+    pub fn give_up(self, failure: Failure) -> Failed {
+        self.kill(failure)
     }
 
     /// Kills the child, for a caller that cancels the start or shuts down. The failure names the child's last step.
@@ -323,6 +341,7 @@ pub(crate) unsafe fn clone_child(
             reports,
             terminal: None,
             step: String::new(),
+            created: false,
             ready: false,
             last: false,
             closed: false,

@@ -25,23 +25,25 @@ mod capabilities;
 mod command;
 mod filter;
 mod limits;
+mod scheduling;
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use pausa_monitor_protocol::ProcessPlan;
+use pausa_monitor_protocol::{ExtendedPlan, ProcessPlan};
 use pausa_sys::{BareCloneArgs, ChildMemory, CloneArgs};
 use rustix::fs::{Gid, Mode, OFlags, Uid, open};
 use rustix::io::Errno;
-use rustix::process::{chdir, getcwd, umask};
+use rustix::process::{chdir, getcwd, getpid, umask};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{At, Error, Step};
+use crate::hooks::{HookStage, Hooks};
 use crate::pending::continue_in_sibling;
 use crate::report::{self, Reporter, Stage};
 use crate::terminal::start_session;
-use command::Command;
+pub(crate) use command::Command;
 
 /// Which process executes the command.
 #[derive(Debug)]
@@ -64,11 +66,13 @@ impl LastProcess {
     }
 }
 
-/// Sets oom_score_adj and security labels through procfs, while that is the host's. Labels take effect at `execve`.
+/// Sets oom_score_adj through procfs, while that is the host's and the process is the host's root.
+pub(crate) fn set_oom_score(plan: &ProcessPlan) -> Result<(), Error> {
+    plan.oom_score_adj.map_or(Ok(()), limits::set_oom_score)
+}
+
+/// Sets security labels through procfs, while that is the host's. They take effect at every `execve` from now on.
 pub(crate) fn set_labels(plan: &ProcessPlan) -> Result<(), Error> {
-    if let Some(score) = plan.oom_score_adj {
-        limits::set_oom_score(score)?;
-    }
     if let Some(profile) = &plan.apparmor {
         let label = || Step::Label {
             kind: "AppArmor profile",
@@ -104,12 +108,14 @@ fn write_attribute(path: &str, text: &str) -> Result<(), Errno> {
 /// Becomes the plan's process. Root, mounts and streams are in place, and the caller holds no descriptor of its own.
 pub(crate) fn run(
     plan: &ProcessPlan,
+    extensions: Option<&ExtendedPlan>,
     terminal: bool,
     last: LastProcess,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Error> {
     let memory = ChildMemory::new().at(Step::ChildMemory)?;
-    let command = Command::prepare(plan, &memory)?;
+    let name = plan.args.first().ok_or(Error::NoCommand)?;
+    let command = Command::prepare(name, &plan.args, &plan.env, &memory)?;
     let in_bare_child = match last {
         LastProcess::This => false,
         LastProcess::Child { maps } if permits_bare_child(plan, terminal) => {
@@ -145,13 +151,29 @@ pub(crate) fn run(
     for limit in &plan.rlimits {
         limits::set(limit)?;
     }
+    if let Some(extensions) = extensions {
+        scheduling::apply(&extensions.scheduling)?;
+    }
+    let hooks = match extensions {
+        Some(extensions) if !extensions.hooks.start_container.is_empty() => {
+            // Of a process that is not made yet there is no id.
+            let pid = if in_bare_child { 0 } else { getpid().as_raw_pid() };
+            Some(Hooks::prepare(
+                HookStage::StartContainer,
+                &extensions.hooks,
+                pid,
+                &memory,
+            )?)
+        }
+        _ => None,
+    };
     umask(Mode::from_raw_mode(plan.umask & 0o777));
     let held = capabilities::drop_bounding(plan)?;
     // First as root, since a directory that only root may enter is allowed. If that fails, again as the user: on some
     // network file systems only the user may enter.
     let entered = enter_directory(plan);
     if !plan.no_new_privs {
-        reporter.ready();
+        report_ready(reporter, hooks.as_ref());
         load_filter(plan)?;
     }
     become_user(plan)?;
@@ -163,8 +185,12 @@ pub(crate) fn run(
     }
     if plan.no_new_privs {
         set_no_new_privs(true).at(Step::NoNewPrivileges)?;
-        reporter.ready();
+        report_ready(reporter, hooks.as_ref());
         load_filter(plan)?;
+    }
+    if let Some(hooks) = hooks {
+        hooks.run(&memory, reporter)?;
+        reporter.ready();
     }
     if in_bare_child {
         exec_in_bare_child(command, terminal, &memory, reporter)
@@ -174,6 +200,13 @@ pub(crate) fn run(
             errno: failed.errno,
             step: [failed.step, failed.hint].concat(),
         })
+    }
+}
+
+/// Before a filter that may forbid it. With hooks, more than execve is left.
+fn report_ready(reporter: &Reporter, hooks: Option<&Hooks<'_>>) {
+    if hooks.is_none() {
+        reporter.ready();
     }
 }
 

@@ -5,8 +5,10 @@
 //!   'T' + descriptor  the master of the terminal
 //!   'C' pid           another child of the same parent continues, and waits for 'G' from the parent; this one ends
 //!   'L' pid           as 'C', for the last child, which is inside of the container's PID namespace
+//!   'H'               the mounts are made; the child waits for 'G' from the parent, which runs hooks meanwhile
 //!   'X'               only execve is left
 //!   'F' errno text    the start has failed; the last packet
+//!   'I' errno text    as 'F', for a reason that is not in what was asked for
 //!   EOF               after 'X': the command runs; before 'X': the child was killed
 //! ```
 //!
@@ -21,6 +23,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use pausa_monitor_protocol::{Failure, FailureKind};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -91,6 +94,11 @@ impl Reporter {
         self.send(b'S', 0, &step.to_string());
     }
 
+    /// Reports that the container's mounts are made.
+    pub(crate) fn created(&self) {
+        self.send(b'H', 0, "");
+    }
+
     /// Reports that only execve is left.
     pub(crate) fn ready(&self) {
         self.send(b'X', 0, "");
@@ -98,7 +106,11 @@ impl Reporter {
 
     /// Reports that the start has failed.
     pub(crate) fn failure(&self, error: &Error) {
-        self.send(b'F', error.errno(), &error.to_string());
+        let tag = match error.kind() {
+            FailureKind::Internal => b'I',
+            _ => b'F',
+        };
+        self.send(tag, error.errno(), &error.to_string());
     }
 
     /// Sends the master of the terminal.
@@ -122,7 +134,8 @@ impl Reporter {
         self.send(tag, pid, "");
     }
 
-    /// Waits until the parent knows this child. Until then it would treat the child as an orphan of the pod.
+    /// Waits until the parent lets this child go on: when it knows the child, which it would treat as an orphan of the pod
+    /// before, or when it has run hooks.
     pub(crate) fn wait_to_be_known(&self) -> Result<(), Errno> {
         wait_to_be_known(self.socket.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
@@ -175,8 +188,8 @@ pub(crate) fn wait_to_be_known(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// Lets the child that continues go on. If it has died, the end of the reports says so.
-pub(crate) fn resume_successor(socket: BorrowedFd<'_>) {
+/// Lets a child go on that waits. If it has died, the end of the reports says so.
+pub(crate) fn resume(socket: BorrowedFd<'_>) {
     let _ = rustix::net::send(socket, b"G", SendFlags::NOSIGNAL);
 }
 
@@ -189,11 +202,9 @@ pub(crate) enum Report {
         pid: i32,
         stage: Stage,
     },
+    Created,
     Ready,
-    Failure {
-        errno: i32,
-        text: String,
-    },
+    Failure(Failure),
     /// Not of the child.
     Foreign,
     End,
@@ -248,8 +259,16 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, sender: i32) -> Result<Option<Repo
             stage: Stage::Last,
         },
         (_, b'S', _) => Report::Step(text),
+        (_, b'H', _) => Report::Created,
         (_, b'X', _) => Report::Ready,
-        (_, b'F', _) => Report::Failure { errno, text },
+        (_, tag @ (b'F' | b'I'), _) => Report::Failure(Failure {
+            kind: match tag {
+                b'I' => FailureKind::Internal,
+                _ => FailureKind::Start,
+            },
+            errno,
+            step: text,
+        }),
         _ => return Err(Errno::BADMSG),
     }))
 }

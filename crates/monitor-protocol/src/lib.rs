@@ -21,10 +21,10 @@
 //!   carries the monitor's. Both sides speak the lower of the two from then on ([`negotiated`]).
 //! * Requests, replies, events and failures are **frozen**: their enums only grow at the end. So status, logs, signals,
 //!   kills, forgetting and shutdown work between any two versions, and no pod is lost because its monitor is old.
-//! * **Plans** (carried by Unshare, Setup, Start, Exec and Attach) may change with the version. Both sides write and read the plans
+//! * **Plans** (carried by Unshare, Setup, Start, StartExtended, Exec, Attach and Poststop) may change with the version. Both sides write and read the plans
 //!   of every version from [`OLDEST_PLANS`] on. A version that changes a plan keeps the previous form under its old number
-//!   and converts. If the negotiated version is older than that, the daemon sends no request with a plan. Unshare and Setup
-//!   are sent only by the daemon that has started the monitor, from its own program: only their present form is kept.
+//!   and converts. If the negotiated version is older than that, the daemon sends no request with a plan. Unshare, Setup and
+//!   Poststop are sent only by the daemon that has started the monitor, from its own program: only their present form is kept.
 //! * A monitor answers a request that it does not know or understand with [`FailureKind::Protocol`], and a daemon ignores
 //!   an event that it does not know. Neither ends the connection.
 //!
@@ -35,6 +35,7 @@
 //! | 3 | `FdRole::Birth`; the other plans are those of 2 |
 //! | 4 | the base mounts of Setup; the plans are those of 3 |
 //! | 5 | Unshare, and Setup without the namespaces; the other plans are those of 3 |
+//! | 6 | StartExtended, Poststop and HookFailed; the other plans are those of 5 |
 //!
 //! The only I/O in this crate is in [`socket`]. The crate never interprets the messages.
 
@@ -48,20 +49,23 @@ pub use message::{
     Request, ToMonitor,
 };
 pub use plan::{
-    AttachPlan, Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, FdRole, IdRange,
-    IoPlan, LogPlan, MountPlan, MountSource, Namespace, NamespacePlan, PodNamespaces, PodPlan, ProcessPlan,
-    Propagation, Rlimit,
+    AttachPlan, Attributes, CapabilitySets, ContainerPlan, DeviceKind, DevicePlan, ExecPlan, ExtendedPlan,
+    FdRole, HookCommand, HookPlan, IdRange, IoPlan, LogPlan, MemoryPolicy, MountPlan, MountSource, Namespace,
+    NamespacePlan, PodNamespaces, PodPlan, ProcessPlan, Propagation, Rlimit, Scheduler, Scheduling,
 };
 pub use record::ExitRecord;
 
 /// Version of everything in this crate. Raised by a release that adds to the messages or changes a plan.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// The oldest version whose plans can still be written and read.
 pub const OLDEST_PLANS: u32 = 2;
 
 /// The first version with [`FdRole::Birth`].
 pub const BIRTHS: u32 = 3;
+
+/// The first version with [`Request::StartExtended`].
+pub const EXTENSIONS: u32 = 6;
 
 /// The version that a daemon and a monitor speak with each other.
 pub const fn negotiated(daemon: u32, monitor: u32) -> u32 {

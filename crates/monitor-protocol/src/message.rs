@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, PodNamespaces, PodPlan};
+use crate::plan::{AttachPlan, ContainerPlan, ExecPlan, ExtendedPlan, HookPlan, PodNamespaces, PodPlan};
 
 /// A packet to the monitor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,6 +101,17 @@ pub enum Request {
     /// cgroup v1: the `tasks` files of the cgroup that the monitor joins before, if that is made already. Answered by
     /// [`Reply::Done`]. Since version 5.
     Unshare(PodNamespaces),
+    /// As [`Self::Start`], for a container with hooks or other extensions. It is answered after the hooks of the stage
+    /// `poststart`. Since version 6.
+    StartExtended(Box<ExtendedPlan>),
+    /// Runs the hooks of the stage `poststop` for a container whose monitor has been lost, in a monitor that needs no pod.
+    /// Answered by [`Reply::Done`] or by a [`Failure`] that names the hook. Since version 6.
+    Poststop {
+        /// Container id.
+        container: String,
+        /// Its hooks.
+        hooks: Box<HookPlan>,
+    },
 }
 
 impl Request {
@@ -122,6 +133,8 @@ impl Request {
             Self::Attach(_) => "Attach",
             Self::Detach { .. } => "Detach",
             Self::Unshare(_) => "Unshare",
+            Self::StartExtended(_) => "StartExtended",
+            Self::Poststop { .. } => "Poststop",
         }
     }
 }
@@ -202,6 +215,13 @@ pub enum Event {
         attach: String,
         /// The reason.
         why: Detachment,
+    },
+    /// A hook has failed whose container goes its way all the same. Since version 6.
+    HookFailed {
+        /// Container id.
+        container: String,
+        /// The reason, which names the hook.
+        failure: Failure,
     },
 }
 

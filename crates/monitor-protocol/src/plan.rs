@@ -83,6 +83,97 @@ pub struct ContainerPlan {
     pub process: ProcessPlan,
 }
 
+/// How to make a container of which more is asked than a [`ContainerPlan`] says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendedPlan {
+    /// All that a container without the rest needs.
+    pub container: ContainerPlan,
+    /// Programs to run at stages of its life.
+    pub hooks: HookPlan,
+    /// Sysctls to write in the container's namespaces, which are mostly the pod's: name with dots or slashes, and value.
+    pub sysctls: Vec<(String, String)>,
+    /// How the kernel schedules the first process and what comes of it.
+    pub scheduling: Scheduling,
+}
+
+impl From<ContainerPlan> for ExtendedPlan {
+    fn from(container: ContainerPlan) -> Self {
+        Self {
+            container,
+            hooks: HookPlan::default(),
+            sysctls: Vec::new(),
+            scheduling: Scheduling::default(),
+        }
+    }
+}
+
+/// Hooks, as the OCI runtime specification defines them (config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookPlan {
+    /// Run in the host's namespaces when the container's mounts are made. Those of the stage `prestart` are the first.
+    pub create_runtime: Vec<HookCommand>,
+    /// Run after them in the container's namespaces, with the host's root.
+    pub create_container: Vec<HookCommand>,
+    /// Run in the container, as its user, before its command.
+    pub start_container: Vec<HookCommand>,
+    /// Run in the host's namespaces when the command runs.
+    pub poststart: Vec<HookCommand>,
+    /// Run in the host's namespaces when all of the container has ended.
+    pub poststop: Vec<HookCommand>,
+    /// The bundle, which is the working directory of hooks that see the host's root.
+    pub bundle: Vec<u8>,
+    /// Where hooks find the container's root: an empty directory of the host.
+    pub root: Vec<u8>,
+    /// Members of the JSON object of the container's state, without `status` and `pid`, without braces.
+    pub state: Vec<u8>,
+}
+
+/// A program that is run as a hook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookCommand {
+    /// Absolute path.
+    pub path: Vec<u8>,
+    /// Arguments, with the name first.
+    pub args: Vec<Vec<u8>>,
+    /// The whole environment, as `KEY=value`.
+    pub env: Vec<Vec<u8>>,
+    /// Seconds until it is killed and has failed.
+    pub timeout: Option<u32>,
+}
+
+/// Scheduling of a process. What is not set is inherited from the monitor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// CPU scheduling.
+    pub scheduler: Option<Scheduler>,
+    /// I/O priority as ioprio_set(2) takes it: class and level.
+    pub io_priority: Option<u16>,
+    /// Where memory is allocated.
+    pub memory: Option<MemoryPolicy>,
+}
+
+/// `struct sched_attr` of sched_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of sched_setattr(2)")]
+pub struct Scheduler {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// The arguments of set_mempolicy(2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` with the `MPOL_F_*` flags.
+    pub mode: u32,
+    /// The NUMA nodes, as a bit mask in 64-bit words.
+    pub nodes: Vec<u64>,
+}
+
 /// How to run one more process in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecPlan {

@@ -5,12 +5,12 @@
 //!                 │                                                      │                                    │
 //!                 └ the start fails: removed                             └ remaining processes are killed     │
 //!                                                                                                             │
-//!                                  (Forget) ◀── Exited ◀──log written, or it stalls; exit record written──────┘
+//!                      (Forget) ◀── Exited ◀──log written, or it stalls; poststop hooks; exit record written──┘
 //! ```
 //!
 //! The order at the end of a container is part of the contract: its remaining processes are killed, its output is read to
-//! the end and written, the OOM counter is read, the exit record is written, and only then is the exit reported. Any
-//! receiver of an exit event finds a complete log, unless it was told that output was dropped.
+//! the end and written, hooks are run, the OOM counter is read, the exit record is written, and only then is the exit
+//! reported. Any receiver of an exit event finds a complete log, unless it was told that output was dropped.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use pausa_container_init::Spawned;
 use pausa_monitor_protocol::{
-    AttachPlan, ContainerPlan, ContainerReport, Event, ExitRecord, ExitStatus, Failure, FailureKind,
+    AttachPlan, ContainerReport, Event, ExitRecord, ExitStatus, ExtendedPlan, Failure, FailureKind, HookPlan,
     ProcessState, Reply,
 };
 use rustix::io::Errno;
@@ -76,10 +76,23 @@ pub(crate) struct Live {
     writer: Option<Writer>,
     /// Requests to answer when no file that was replaced is written any more.
     reopening: Vec<ReplyTo>,
+    /// Those that the monitor runs, if there are any.
+    hooks: Option<Box<HookPlan>>,
+    /// Hooks of the stage `poststart` run, before which the container does not count as started.
+    in_poststart: bool,
+    poststop: Poststop,
     /// Longest line of the log, in bytes.
     max_line: usize,
     /// When [`Event::LogDropped`] was last sent.
     drop_reported: Option<Instant>,
+}
+
+/// The hooks of the stage `poststop`, which are run when all else has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Poststop {
+    Due,
+    Running,
+    Over,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -183,12 +196,17 @@ impl Containers {
     /// Its output cannot be read. The container is not added then.
     pub(crate) fn add(
         &mut self,
-        plan: &ContainerPlan,
+        extended: &ExtendedPlan,
         process: (i32, OwnedFd),
         fds: PlanFds,
         pipes: Pipes,
         oom: Option<OomWatch>,
     ) -> Result<(), Failure> {
+        let plan = &extended.container;
+        let hooks = &extended.hooks;
+        let has_later_hooks = [&hooks.create_runtime, &hooks.poststart, &hooks.poststop]
+            .iter()
+            .any(|stage| !stage.is_empty());
         let max_line = plan.log.map_or(LINE_MAX, |log| {
             usize::try_from(log.max_line).unwrap_or(LINE_MAX).min(LINE_MAX)
         });
@@ -208,6 +226,12 @@ impl Containers {
                 .filter(|_| plan.log.is_some())
                 .map(|log| Writer::new(log, Rc::clone(&self.log_threads))),
             reopening: Vec::new(),
+            hooks: has_later_hooks.then(|| Box::new(hooks.clone())),
+            in_poststart: false,
+            poststop: match hooks.poststop.is_empty() {
+                true => Poststop::Over,
+                false => Poststop::Due,
+            },
             max_line,
             drop_reported: None,
         };
@@ -246,6 +270,61 @@ impl Containers {
             for output in container.live().iter().flat_map(|live| &live.outputs) {
                 self.poll.remove(output.stream.fd());
             }
+        }
+    }
+
+    /// The hooks of a container that has not exited, with the id of its first process.
+    pub(crate) fn hooks(&self, id: &str) -> Option<(&HookPlan, i32)> {
+        let container = self.get(id).ok()?;
+        Some((container.live()?.hooks.as_deref()?, container.pid))
+    }
+
+    fn live_mut(&mut self, id: &str) -> Option<&mut Live> {
+        self.get_mut(id).ok()?.live_mut()
+    }
+
+    /// Whether a container that runs has hooks of the stage `poststart`. They are to be run now.
+    pub(crate) fn await_poststart(&mut self, id: &str) -> bool {
+        let Some(live) = self.live_mut(id) else {
+            return false;
+        };
+        live.in_poststart = live
+            .hooks
+            .as_ref()
+            .is_some_and(|hooks| !hooks.poststart.is_empty());
+        live.in_poststart
+    }
+
+    /// Returns whether the first process still runs.
+    pub(crate) fn poststart_ended(&mut self, id: &str) -> bool {
+        let Some(live) = self.live_mut(id) else {
+            return false;
+        };
+        live.in_poststart = false;
+        matches!(live.phase, Phase::Running)
+    }
+
+    /// A container whose hooks of the stage `poststop` are to be run now.
+    pub(crate) fn begin_poststop(&mut self) -> Option<String> {
+        let is_due = |container: &Container| container.live().is_some_and(Live::is_poststop_due);
+        let container = self.list.iter_mut().find(|container| is_due(container))?;
+        container.live_mut()?.poststop = Poststop::Running;
+        Some(container.id.clone())
+    }
+
+    /// Whether a container whose start has failed has hooks of the stage `poststop`. They are to be run now.
+    pub(crate) fn begin_poststop_of(&mut self, id: &str) -> bool {
+        let Some(live) = self.live_mut(id).filter(|live| live.poststop == Poststop::Due) else {
+            return false;
+        };
+        live.poststop = Poststop::Running;
+        true
+    }
+
+    /// The container's exit may be reported.
+    pub(crate) fn poststop_ended(&mut self, id: &str) {
+        if let Some(live) = self.live_mut(id) {
+            live.poststop = Poststop::Over;
         }
     }
 
@@ -457,7 +536,7 @@ impl Containers {
                 live.advance_log(&mut self.buffers, connections);
             }
             match live.phase {
-                Phase::Flushing { exit } if live.writer.as_ref().is_none_or(Writer::is_complete) => {
+                Phase::Flushing { exit } if live.is_flushed() && live.poststop == Poststop::Over => {
                     let exit = live.finish(id, exit, connections, &self.poll);
                     container.state = State::Exited(exit);
                     let record = ExitRecord {
@@ -515,6 +594,7 @@ impl Container {
                 State::Exited(exit) => ProcessState::Exited(*exit),
                 State::Live(live) => match live.phase {
                     Phase::Starting => ProcessState::Starting,
+                    Phase::Running if live.in_poststart => ProcessState::Starting,
                     // A draining or flushing container counts as running until its log is complete.
                     Phase::Running | Phase::Draining { .. } | Phase::Flushing { .. } => ProcessState::Running,
                 },
@@ -539,6 +619,14 @@ impl Live {
 
     pub(crate) fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.writer.as_ref().is_none_or(Writer::is_complete)
+    }
+
+    fn is_poststop_due(&self) -> bool {
+        self.poststop == Poststop::Due && matches!(self.phase, Phase::Flushing { .. }) && self.is_flushed()
     }
 
     fn check_running(&self, id: &str) -> Result<(), Failure> {

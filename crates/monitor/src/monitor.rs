@@ -6,8 +6,8 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use pausa_container_init::Spawned;
-use pausa_monitor_protocol::{Event, ExitStatus, Failure, FailureKind, Reply, SOCKET_NAME};
+use pausa_container_init::{HookStage, Progress, Spawned};
+use pausa_monitor_protocol::{Event, ExitStatus, Failure, FailureKind, HookPlan, Reply, SOCKET_NAME};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
@@ -23,7 +23,7 @@ use crate::pod::Setup;
 use crate::poll::Poll;
 use crate::shutdown::{KILL_TIMEOUT, Shutdown, Step};
 use crate::spawner::Spawner;
-use crate::starts::{Reaped, StartOutcome, StartTarget, StartTask, Starts};
+use crate::starts::{HookRun, Reaped, StartOutcome, StartTarget, StartTask, Starts};
 use crate::{clock, process};
 
 #[derive(Debug)]
@@ -88,6 +88,9 @@ impl Monitor {
         let exits = self.setup.pod().ok().map(|pod| &pod.exits);
         self.containers
             .advance(|id| kills.is_killing_container(id), &mut self.connections, exits);
+        while let Some(container) = self.containers.begin_poststop() {
+            self.run_hooks(container, HookRun::Poststop);
+        }
         self.advance_shutdown();
     }
 
@@ -106,6 +109,7 @@ impl Monitor {
     /// container in the middle of its start.
     pub(crate) fn settle_start(&mut self, outcome: StartOutcome) {
         match outcome {
+            StartOutcome::Created(container) => self.run_hooks(container, HookRun::CreateRuntime),
             StartOutcome::Running(task, spawned) => self.start_succeeded(task, spawned),
             StartOutcome::Failed(task, failure) => self.start_failed(task, failure),
         }
@@ -114,8 +118,10 @@ impl Monitor {
     fn start_succeeded(&mut self, task: StartTask, mut spawned: Spawned) {
         let at = clock::now();
         let terminal = match &task.target {
-            StartTarget::Container(id) => self.containers.set_running(id, &mut spawned, at).map(|()| None),
-            StartTarget::Exec { hung_up: true, .. } => Ok(None),
+            StartTarget::Container { id, .. } => {
+                self.containers.set_running(id, &mut spawned, at).map(|()| None)
+            }
+            StartTarget::Exec { hung_up: true, .. } | StartTarget::Hooks { .. } => Ok(None),
             StartTarget::Exec { .. } => spawned.terminal.as_ref().map(duplicate).transpose(),
         };
         let terminal = match terminal {
@@ -130,20 +136,23 @@ impl Monitor {
             pidfd,
             terminal: master,
         } = spawned;
-        let reply = Ok(Reply::Started { pid, at });
-        let reply_to = task.reply_to;
         match task.target {
-            StartTarget::Container(container) => {
-                self.connections.reply(reply_to, reply, Vec::new());
-                let event = Event::Started { container, pid, at };
-                self.connections.broadcast_except(reply_to.connection, &event);
+            StartTarget::Container { id, reply_to } => {
+                if self.containers.await_poststart(&id) {
+                    self.run_hooks(id, HookRun::Poststart { pid, at, reply_to });
+                } else {
+                    self.announce(id, pid, at, reply_to);
+                }
             }
+            StartTarget::Hooks { container, run } => self.hooks_ended(container, run, Ok(())),
             StartTarget::Exec {
                 id,
                 container,
+                reply_to,
                 outputs,
                 ..
             } => {
+                let reply = Ok(Reply::Started { pid, at });
                 let process = (pid, pidfd);
                 let asker = reply_to.connection;
                 self.execs
@@ -159,19 +168,120 @@ impl Monitor {
         }
     }
 
+    /// A container's start has succeeded.
+    fn announce(&mut self, container: String, pid: i32, at: i64, reply_to: ReplyTo) {
+        let reply = Ok(Reply::Started { pid, at });
+        self.connections.reply(reply_to, reply, Vec::new());
+        let event = Event::Started { container, pid, at };
+        self.connections.broadcast_except(reply_to.connection, &event);
+    }
+
+    /// A container's start has failed, and nothing is left of it.
+    fn forget_start(&mut self, container: String, failure: Failure, reply_to: ReplyTo) {
+        self.containers.remove(&container);
+        let event = Event::StartFailed {
+            container,
+            failure: failure.clone(),
+        };
+        self.connections.broadcast_except(reply_to.connection, &event);
+        self.connections.reply(reply_to, Err(failure), Vec::new());
+    }
+
     fn start_failed(&mut self, task: StartTask, failure: Failure) {
-        if let StartTarget::Container(id) = task.target {
-            self.containers.remove(&id);
-            let event = Event::StartFailed {
-                container: id,
-                failure: failure.clone(),
-            };
-            self.connections
-                .broadcast_except(task.reply_to.connection, &event);
-        }
-        self.connections.reply(task.reply_to, Err(failure), Vec::new());
+        let reply_to = match task.target {
+            StartTarget::Hooks { container, run } => return self.hooks_ended(container, run, Err(failure)),
+            StartTarget::Exec { reply_to, .. } => reply_to,
+            StartTarget::Container { id, reply_to } => {
+                self.cancel_starts(|target| target.is_create_runtime_of(&id));
+                return match self.containers.begin_poststop_of(&id) {
+                    true => self.run_hooks(id, HookRun::Undo { failure, reply_to }),
+                    false => self.forget_start(id, failure, reply_to),
+                };
+            }
+        };
+        self.connections.reply(reply_to, Err(failure), Vec::new());
         for waiter in task.kill_waiters {
             self.connections.reply(waiter, Ok(Reply::Done), Vec::new());
+        }
+    }
+
+    /// Begins to run hooks of a container of this pod in the host's namespaces.
+    fn run_hooks(&mut self, container: String, run: HookRun) {
+        if let Some((hooks, pid)) = self.containers.hooks(&container) {
+            let progress = self.spawn_hooks(hooks, pid, run.stage());
+            self.await_hooks(container, run, progress);
+        }
+    }
+
+    /// As [`Self::run_hooks`], for a container that need not be of this pod.
+    pub(crate) fn run_hooks_of(&mut self, hooks: &HookPlan, pid: i32, container: String, run: HookRun) {
+        let progress = self.spawn_hooks(hooks, pid, run.stage());
+        self.await_hooks(container, run, progress);
+    }
+
+    fn spawn_hooks(&self, hooks: &HookPlan, pid: i32, stage: HookStage) -> Result<Progress, Failure> {
+        #[expect(unsafe_code, reason = "spawning clones the process")]
+        // SAFETY: the monitor has no other threads but file writers, see `run`.
+        unsafe {
+            (self.spawner.hooks)(stage, hooks, pid, &self.host.borrow())
+        }
+    }
+
+    fn await_hooks(&mut self, container: String, run: HookRun, progress: Result<Progress, Failure>) {
+        match progress {
+            Ok(progress) => {
+                let target = StartTarget::Hooks { container, run };
+                if let Some(outcome) = self.starts.begin(target, progress) {
+                    self.settle_start(outcome);
+                }
+            }
+            Err(failure) => self.hooks_ended(container, run, Err(failure)),
+        }
+    }
+
+    fn hooks_ended(&mut self, container: String, run: HookRun, result: Result<(), Failure>) {
+        match run {
+            HookRun::CreateRuntime => self.starts.hooks_ended(&container, result),
+            HookRun::Poststart { pid, at, reply_to } => {
+                match (self.containers.poststart_ended(&container), result) {
+                    (_, Ok(())) => self.announce(container, pid, at, reply_to),
+                    (true, Err(failure)) => {
+                        // Cannot fail, since the container exists.
+                        drop(self.kill_container(&container, None));
+                        let target = StartTarget::Container {
+                            id: container,
+                            reply_to,
+                        };
+                        self.starts.await_end(target, failure, pid);
+                    }
+                    // The command has ended meanwhile, so there is no start to undo any more.
+                    (false, Err(failure)) => {
+                        self.announce(container.clone(), pid, at, reply_to);
+                        self.connections
+                            .broadcast(&Event::HookFailed { container, failure });
+                    }
+                }
+            }
+            HookRun::Poststop => {
+                self.containers.poststop_ended(&container);
+                self.report_failed_hook(&container, result);
+            }
+            HookRun::Undo { failure, reply_to } => {
+                self.report_failed_hook(&container, result);
+                self.forget_start(container, failure, reply_to);
+            }
+            HookRun::Lost { reply_to } => {
+                self.connections
+                    .reply(reply_to, result.map(|()| Reply::Done), Vec::new());
+            }
+        }
+    }
+
+    fn report_failed_hook(&mut self, container: &str, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            let container = container.to_owned();
+            self.connections
+                .broadcast(&Event::HookFailed { container, failure });
         }
     }
 
@@ -264,7 +374,7 @@ impl Monitor {
     pub(crate) fn terminate(&mut self) {
         if self.shutdown.is_none() {
             self.shutdown = Some(Shutdown::by_sigterm(Instant::now()));
-            self.cancel_starts(|_| true);
+            self.cancel_starts(|target| !target.is_poststop());
             self.containers.terminate_all();
         }
     }
@@ -322,7 +432,7 @@ impl Monitor {
     }
 
     fn kill_all(&mut self) {
-        self.cancel_starts(|_| true);
+        self.cancel_starts(|target| !target.is_poststop());
         for id in self.containers.live_ids() {
             // Cannot fail, since the container exists.
             drop(self.kill_container(&id, None));

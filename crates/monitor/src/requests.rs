@@ -13,6 +13,7 @@ use crate::monitor::Monitor;
 use crate::pod::{self, Pod, Setup};
 use crate::poll::Token;
 use crate::start_container::{check_id, start_container, start_exec};
+use crate::starts::HookRun;
 
 /// A reply with its descriptors; none if the request is answered later.
 type Answer = Option<(Reply, Vec<OwnedFd>)>;
@@ -57,7 +58,13 @@ fn perform(
         Request::Hello { version } => Ok(Some((hello(monitor, connection, version), Vec::new()))),
         Request::Unshare(namespaces) => unshare(monitor, &namespaces, &fds).map(done),
         Request::Setup(plan) => set_up(monitor, &plan, fds).map(done),
-        Request::Start(plan) => start_container(monitor, reply_to, &plan, fds).map(later),
+        Request::Start(plan) => start_container(monitor, reply_to, (*plan).into(), fds).map(later),
+        Request::StartExtended(plan) => start_container(monitor, reply_to, *plan, fds).map(later),
+        Request::Poststop { container, hooks } => {
+            check_id(&container)?;
+            monitor.run_hooks_of(&hooks, 0, container, HookRun::Lost { reply_to });
+            Ok(None)
+        }
         Request::Exec(plan) => start_exec(monitor, reply_to, *plan, fds).map(later),
         Request::Signal { container, signal } => {
             monitor.cancel_container_start(&container);
@@ -97,7 +104,13 @@ fn perform(
 fn check_version(version: Option<u32>, request: &Request) -> Result<(), Failure> {
     let has_plan = matches!(
         request,
-        Request::Unshare(_) | Request::Setup(_) | Request::Start(_) | Request::Exec(_) | Request::Attach(_)
+        Request::Unshare(_)
+            | Request::Setup(_)
+            | Request::Start(_)
+            | Request::StartExtended(_)
+            | Request::Exec(_)
+            | Request::Attach(_)
+            | Request::Poststop { .. }
     );
     let message = match version {
         None => "Hello must be the first request on a connection".to_owned(),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use pausa_container_init::{ContainerFds, PodContext, Progress};
-use pausa_monitor_protocol::{ContainerPlan, ExecPlan, Failure, FailureKind, Namespace};
+use pausa_monitor_protocol::{ExecPlan, ExtendedPlan, Failure, FailureKind, Namespace};
 
 use crate::connections::ReplyTo;
 use crate::failure::failure;
@@ -12,6 +12,7 @@ use crate::oom::OomWatch;
 use crate::plan_fds::{Pipes, PlanFds, duplicate};
 use crate::process;
 use crate::starts::StartTarget;
+use crate::sysctl;
 use crate::userns::UserNamespace;
 
 /// Longest id, in bytes.
@@ -25,11 +26,12 @@ const ID_MAX: usize = 128;
 pub(crate) fn start_container(
     monitor: &mut Monitor,
     reply_to: ReplyTo,
-    plan: &ContainerPlan,
+    extended: ExtendedPlan,
     fds: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
     monitor.check_not_shutting_down()?;
     let pod = monitor.setup.pod()?;
+    let plan = &extended.container;
     check_id(&plan.id)?;
     if monitor.containers.get(&plan.id).is_ok() {
         return Err(failure(
@@ -38,6 +40,7 @@ pub(crate) fn start_container(
         ));
     }
     let mut fds = PlanFds::new(&plan.fds, fds)?;
+    sysctl::write_all(&extended.sysctls)?;
     let pipes = Pipes::new(plan)?;
     let target = match &plan.namespaces.pid {
         Namespace::Container(id) => Some(duplicate(monitor.containers.running(id)?.pidfd())?),
@@ -58,9 +61,10 @@ pub(crate) fn start_container(
     };
     #[expect(unsafe_code, reason = "spawning clones the process")]
     // SAFETY: the monitor has no other threads but file writers, see `run`.
-    let progress = unsafe { (monitor.spawner.init)(plan, &container_fds, &pipes.for_child(), &context) }?;
+    let progress =
+        unsafe { (monitor.spawner.init)(&extended, &container_fds, &pipes.for_child(), &context) }?;
     let added =
-        process_of(&progress).and_then(|process| monitor.containers.add(plan, process, fds, pipes, oom));
+        process_of(&progress).and_then(|process| monitor.containers.add(&extended, process, fds, pipes, oom));
     if let Err(failure) = added {
         // The process is reaped like an orphan of the pod.
         match progress {
@@ -70,8 +74,11 @@ pub(crate) fn start_container(
         }
         return Err(failure);
     }
-    let target = StartTarget::Container(plan.id.clone());
-    if let Some(outcome) = monitor.starts.begin(reply_to, target, progress) {
+    let target = StartTarget::Container {
+        id: extended.container.id,
+        reply_to,
+    };
+    if let Some(outcome) = monitor.starts.begin(target, progress) {
         monitor.settle_start(outcome);
     }
     Ok(())
@@ -110,10 +117,11 @@ pub(crate) fn start_exec(
     let target = StartTarget::Exec {
         id: plan.id,
         container: plan.container,
+        reply_to,
         outputs: fds.output_readers,
         hung_up: false,
     };
-    if let Some(outcome) = monitor.starts.begin(reply_to, target, progress) {
+    if let Some(outcome) = monitor.starts.begin(target, progress) {
         monitor.settle_start(outcome);
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! Processes on their way to `execve`.
+//! Processes on their way to `execve`, and those that run hooks.
 //!
 //! ```text
-//!   begun ─▶ SettingUp ──execve──▶ StartOutcome::Running
+//!   begun ─▶ SettingUp ──execve, or the hooks have succeeded──▶ StartOutcome::Running
 //!               │ failure, timeout, cancelled: killed
 //!               ▼
 //!            Killed ──reaped, or 1 s──▶ StartOutcome::Failed
@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pausa_container_init::{Pending, Progress, Spawned};
+use pausa_container_init::{HookStage, Pending, Progress, Spawned};
 use pausa_monitor_protocol::{ExitStatus, Failure};
 
 use crate::connections::ReplyTo;
@@ -28,21 +28,64 @@ const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum StartTarget {
     /// The first process of the container of this id.
-    Container(String),
+    Container { id: String, reply_to: ReplyTo },
     /// One more process in a container.
     Exec {
         id: String,
         container: String,
+        reply_to: ReplyTo,
         /// Reading ends of its streams.
         outputs: Vec<OwnedFd>,
         /// The client has left: the monitor keeps no copy of its streams.
         hung_up: bool,
     },
+    /// Hooks of a container in the host's namespaces.
+    Hooks { container: String, run: HookRun },
+}
+
+/// What hooks are run for.
+#[derive(Debug)]
+pub(crate) enum HookRun {
+    /// The container's process waits for them.
+    CreateRuntime,
+    /// The command runs with this process id, since this time. The request is answered afterwards.
+    Poststart { pid: i32, at: i64, reply_to: ReplyTo },
+    /// Its exit is reported afterwards.
+    Poststop,
+    /// Its start has failed, which is reported afterwards.
+    Undo { failure: Failure, reply_to: ReplyTo },
+    /// Another monitor had it, which was lost. The request is answered afterwards.
+    Lost { reply_to: ReplyTo },
+}
+
+impl HookRun {
+    pub(crate) const fn stage(&self) -> HookStage {
+        match self {
+            Self::CreateRuntime => HookStage::CreateRuntime,
+            Self::Poststart { .. } => HookStage::Poststart,
+            Self::Poststop | Self::Undo { .. } | Self::Lost { .. } => HookStage::Poststop,
+        }
+    }
 }
 
 impl StartTarget {
+    /// Hooks of a container whose start has not come to its command.
+    pub(crate) fn is_create_runtime_of(&self, wanted: &str) -> bool {
+        let Self::Hooks { container, run } = self else {
+            return false;
+        };
+        container == wanted && matches!(run, HookRun::CreateRuntime)
+    }
+
+    pub(crate) fn is_poststop(&self) -> bool {
+        let Self::Hooks { run, .. } = self else {
+            return false;
+        };
+        run.stage() == HookStage::Poststop
+    }
+
     pub(crate) fn is_container(&self, wanted: &str) -> bool {
-        matches!(self, Self::Container(id) if id == wanted)
+        matches!(self, Self::Container { id, .. } if id == wanted)
     }
 
     pub(crate) fn is_exec(&self, wanted: &str) -> bool {
@@ -51,8 +94,14 @@ impl StartTarget {
 
     fn describe(&self, pid: i32) -> String {
         match self {
-            Self::Container(id) => format!("process {pid} of the start of container {id}"),
+            Self::Container { id, .. } => format!("process {pid} of the start of container {id}"),
             Self::Exec { id, .. } => format!("process {pid} of the start of exec {id}"),
+            Self::Hooks { container, run } => {
+                format!(
+                    "process {pid} of the {} hooks of container {container}",
+                    run.stage()
+                )
+            }
         }
     }
 }
@@ -61,7 +110,6 @@ impl StartTarget {
 #[derive(Debug)]
 pub(crate) struct StartTask {
     number: u64,
-    pub(crate) reply_to: ReplyTo,
     pub(crate) target: StartTarget,
     /// Requests for the end of the process.
     pub(crate) kill_waiters: Vec<ReplyTo>,
@@ -105,6 +153,8 @@ impl Starting {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum StartOutcome {
+    /// The mounts of the container of this id are made, and its process waits for hooks: see [`Starts::resume`].
+    Created(String),
     Running(StartTask, Spawned),
     Failed(StartTask, Failure),
 }
@@ -139,15 +189,9 @@ impl Starts {
     }
 
     /// Takes a process that has been cloned.
-    pub(crate) fn begin(
-        &mut self,
-        reply_to: ReplyTo,
-        target: StartTarget,
-        progress: Progress,
-    ) -> Option<StartOutcome> {
+    pub(crate) fn begin(&mut self, target: StartTarget, progress: Progress) -> Option<StartOutcome> {
         let task = StartTask {
             number: self.poll.next_number(),
-            reply_to,
             target,
             kill_waiters: Vec::new(),
         };
@@ -156,7 +200,11 @@ impl Starts {
 
     fn step(&mut self, task: StartTask, progress: Progress) -> Option<StartOutcome> {
         match progress {
-            Progress::Waiting(pending) => {
+            Progress::Waiting(mut pending) => {
+                let created = match &task.target {
+                    StartTarget::Container { id, .. } if pending.take_created() => Some(id.clone()),
+                    _ => None,
+                };
                 let registered = match pending.is_closed() {
                     true => Ok(()),
                     false => self.poll.add(pending.as_fd(), Token::Start(task.number)),
@@ -169,9 +217,10 @@ impl Starts {
                     Err(errno) => {
                         let failure = internal("watch a process: epoll_ctl(EPOLL_CTL_ADD)")(errno);
                         self.await_death(task, failure, pending.cancel().pid);
+                        return None;
                     }
                 }
-                None
+                created.map(StartOutcome::Created)
             }
             Progress::Running(spawned) => Some(StartOutcome::Running(task, spawned)),
             Progress::Failed(failed) => {
@@ -190,6 +239,16 @@ impl Starts {
             until: Instant::now() + REAP_TIMEOUT,
         };
         self.list.push(Starting { task, phase });
+    }
+
+    /// A process that has passed `execve` has been killed, since its start fails all the same.
+    pub(crate) fn await_end(&mut self, target: StartTarget, failure: Failure, pid: i32) {
+        let task = StartTask {
+            number: self.poll.next_number(),
+            target,
+            kill_waiters: Vec::new(),
+        };
+        self.await_death(task, failure, pid);
     }
 
     /// Takes a start off the list, and its process out of epoll.
@@ -283,6 +342,27 @@ impl Starts {
             outcomes.extend(self.step(task, progress));
         }
         outcomes
+    }
+
+    /// The hooks that a container's process waits for have ended.
+    pub(crate) fn hooks_ended(&mut self, container: &str, result: Result<(), Failure>) {
+        let waits = |starting: &Starting| {
+            starting.task.target.is_container(container) && matches!(starting.phase, StartPhase::SettingUp(_))
+        };
+        let Some(index) = self.list.iter().position(waits) else {
+            return;
+        };
+        match (&self.list[index].phase, result) {
+            (StartPhase::SettingUp(pending), Ok(())) => pending.resume(),
+            (_, Ok(())) => {}
+            (_, Err(failure)) => {
+                let Starting { task, phase } = self.take(index);
+                if let StartPhase::SettingUp(pending) = phase {
+                    let failed = pending.give_up(failure);
+                    self.await_death(task, failed.failure, failed.pid);
+                }
+            }
+        }
     }
 
     /// Whether an exec of this id is being started.

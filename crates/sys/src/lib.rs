@@ -24,6 +24,7 @@ mod network;
 mod pidfd;
 mod program;
 mod quota;
+mod scheduling;
 mod seccomp;
 mod signal;
 mod syscall;
@@ -55,6 +56,7 @@ pub use quota::{
     ProjectQuota, ProjectQuotaState, project_of, project_quota, project_quota_state, set_project,
     set_project_limit,
 };
+pub use scheduling::{SchedulingAttributes, set_io_priority, set_memory_policy, set_scheduling};
 pub use seccomp::{AUDIT_ARCHITECTURE, SeccompError, load_seccomp};
 pub use signal::{reset_signals, wait_for_signal};
 pub use userns::{UserNamespaceError, check_mounts_inside, owner_of, user_namespace};

@@ -134,12 +134,13 @@ fn the_standard_devices_are_there_and_others_win() {
     );
 }
 
-fn edited(edit: impl FnOnce(&mut Spec)) -> Result<ContainerPlan, OciError> {
+pub(super) fn edited(edit: impl FnOnce(&mut Spec)) -> Result<ExtendedPlan, OciError> {
     let case = Case::new();
     let mut spec = case.generate().unwrap();
     edit(&mut spec);
     compile(&CompileInput {
         id: "c1",
+        bundle: Path::new("/run/b"),
         spec: &spec,
         namespaces: &case.namespaces().unwrap(),
         cgroups: &case.cgroups,

@@ -1,4 +1,5 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::LazyLock;
 
 use super::*;
 use crate::error::{ErrorKind, Kinded};
@@ -27,9 +28,20 @@ fn with_device(host: &str, container: &str, permissions: &str) -> v1::ContainerC
     }
 }
 
+static APPARMOR: LazyLock<AppArmor> = LazyLock::new(AppArmor::off);
+
+fn sources(seccomp_root: &Path, own_devices: bool) -> NodeSources<'_> {
+    NodeSources {
+        seccomp_root,
+        own_devices,
+        apparmor: &APPARMOR,
+        hooks_dirs: &[],
+    }
+}
+
 fn device_of(host: &str, container: &str, permissions: &str) -> Result<Prepared, OciError> {
     let config = with_device(host, container, permissions);
-    prepare(&config, Path::new("/nowhere"), false, &AppArmor::off())
+    prepare(&config, sources(Path::new("/nowhere"), false))
 }
 
 fn with_profile(reference: &str) -> v1::ContainerConfig {
@@ -128,7 +140,7 @@ fn devices_may_be_links_and_directories() {
 fn devices_belong_to_the_containers_user_where_that_is_configured() {
     let mut config = with_device("/dev/null", "/dev/mine", "rw");
     let owner = |config: &v1::ContainerConfig, own: bool| {
-        let devices = prepare(config, Path::new("/nowhere"), own, &AppArmor::off())
+        let devices = prepare(config, sources(Path::new("/nowhere"), own))
             .unwrap()
             .devices;
         let owner = |path: &str| {
@@ -182,7 +194,7 @@ fn a_localhost_profile_is_read_or_refused() {
         vec![b' '; pausa_seccomp::MAX_PROFILE_SIZE + 1],
     )
     .unwrap();
-    let read = |name: &str| prepare(&with_profile(name), dir.path(), false, &AppArmor::off());
+    let read = |name: &str| prepare(&with_profile(name), sources(dir.path(), false));
     assert!(matches!(
         read("good.json").unwrap().seccomp,
         Seccomp::Localhost(_)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
-use pausa_monitor_protocol::{ContainerPlan, IoPlan, LogPlan, NamespacePlan};
+use pausa_monitor_protocol::{ExtendedPlan, IoPlan, LogPlan, NamespacePlan};
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 
@@ -23,7 +23,9 @@ use crate::error::{Failure, Kinded, chain};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
 use crate::image::{Lease, overlay};
-use crate::oci::{self, CompileInput, ContainerInput, OciError, PodFiles, PodInput, PodNamespaces};
+use crate::oci::{
+    self, CompileInput, ContainerInput, NodeSources, OciError, PodFiles, PodInput, PodNamespaces,
+};
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
@@ -366,13 +368,14 @@ async fn fill(
     let (config, node) = (record.config.clone(), Arc::clone(services));
     let prepared = blocking(move || {
         let settings = &node.settings;
-        oci::prepare(
-            &config,
-            &settings.seccomp_root,
-            settings.own_devices,
-            &node.apparmor,
-        )
-        .map_err(|error| PodError::failed("prepare the container's mounts, devices and profiles", error))
+        let sources = NodeSources {
+            seccomp_root: &settings.seccomp_root,
+            own_devices: settings.own_devices,
+            apparmor: &node.apparmor,
+            hooks_dirs: &settings.hooks_dirs,
+        };
+        oci::prepare(&config, sources)
+            .map_err(|error| PodError::failed("prepare the container's mounts, devices and profiles", error))
     });
     let users = userns::open(pod)?.map(Arc::new);
     let labels = confine::container_labels(services, pod, &record.config)?;
@@ -435,7 +438,7 @@ async fn fill(
     write_bundle(services, &record, &spec)?;
     failpoint_before(OPERATION, "plan");
     let mut plan = plan(services, &record, &spec, &namespaces)?;
-    by_descriptor(&mut plan, &volumes);
+    by_descriptor(&mut plan.container, &volumes);
     let (volumes, leases) = volumes
         .into_iter()
         .map(|volume| (volume.mount, volume.lease))
@@ -514,7 +517,7 @@ pub(in crate::sandbox) struct ContainerParts {
     pub(super) root: OwnedFd,
     /// The image volumes, as `MountSource::Fd` counts them in the plan.
     pub(super) volumes: Vec<OwnedFd>,
-    pub(super) plan: ContainerPlan,
+    pub(super) plan: ExtendedPlan,
     pub(super) devices: Vec<LinuxDeviceCgroup>,
 }
 
@@ -546,7 +549,7 @@ pub(super) async fn rebuild(
     let namespaces = oci::namespace_plan(&pod.config, &record.config)
         .map_err(|error| PodError::failed("plan the container", error))?;
     let mut plan = plan(services, record, &spec, &namespaces)?;
-    by_descriptor(&mut plan, &volumes);
+    by_descriptor(&mut plan.container, &volumes);
     Ok(ContainerParts {
         root,
         volumes: volumes.into_iter().map(|volume| volume.mount).collect(),
@@ -592,11 +595,12 @@ fn plan(
     record: &ContainerRecord,
     spec: &Spec,
     namespaces: &NamespacePlan,
-) -> Result<ContainerPlan, PodError> {
+) -> Result<ExtendedPlan, PodError> {
     let config = &record.config;
     let max_line = services.settings.max_log_line;
     let input = CompileInput {
         id: record.id.as_str(),
+        bundle: &services.store.layout().bundle(&record.pod, &record.id),
         spec,
         namespaces,
         cgroups: services.cgroups.layout(),

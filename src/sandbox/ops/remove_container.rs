@@ -8,13 +8,15 @@ use std::sync::Arc;
 use pausa_monitor_protocol::{EXITS_DIR, ExitRecord, Request};
 
 use super::cgroup;
+use super::create_container::read_spec;
 use super::layer::remove_layer;
 use crate::blocking::blocking;
 use crate::container::{ContainerRecord, RunState};
 use crate::error::{Failure, Kinded};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, MonitorError};
+use crate::oci;
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::error::PodError;
@@ -154,6 +156,12 @@ async fn remove(
         drop(monitor.request(Request::Forget { container }, Vec::new()).await);
     }
     cgroup::clear(services, pod, &record.id).await?;
+    if let RunState::Exited(exit) = &record.run
+        && !exit.was_reported()
+    {
+        steps.enter("hooks");
+        run_poststop(services, record).await;
+    }
     failpoint_before(OPERATION, "files");
     steps.enter("files");
     let (services, pod, id) = (Arc::clone(services), record.pod.clone(), record.id.clone());
@@ -167,6 +175,38 @@ async fn remove(
         })
     })
     .await
+}
+
+/// Runs the `poststop` hooks of a container whose monitor was lost before it could. Another monitor does it, which ends
+/// with the connection.
+async fn run_poststop(services: &Services, record: &ContainerRecord) {
+    // After a reboot there is no bundle any more, and nothing that a hook would have to undo.
+    let Ok(spec) = read_spec(services, record) else {
+        return;
+    };
+    let bundle = services.store.layout().bundle(&record.pod, &record.id);
+    let ran = async {
+        let hooks = oci::hook_plan(&spec, record.id.as_str(), &bundle)
+            .map_err(|error| PodError::failed("read the hooks of its spec", error))?;
+        if hooks.poststop.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: MonitorError| PodError::failed("run its hooks", error);
+        let (monitor, _events) = services
+            .monitors
+            .spawn(record.pod.as_str())
+            .await
+            .map_err(failed)?;
+        let ran = monitor.run_poststop(record.id.to_string(), hooks).await;
+        ran.map_err(failed)
+    };
+    if let Err(error) = ran.await {
+        tracing::warn!(
+            container = record.id.short(),
+            error = error.text(),
+            "a container's poststop hooks have failed, whose monitor was lost; it is removed all the same"
+        );
+    }
 }
 
 /// What a monitor left on file about a container's end, if it got that far. `pod` is the pod's directory.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pausa_monitor_protocol::{FdRole, Reply, Request};
+use pausa_monitor_protocol::{ExtendedPlan, FdRole, HookPlan, Reply, Request, Scheduling};
 
 use super::confine::ensure_profile;
 use super::create_container::{ContainerParts, rebuild};
@@ -210,7 +210,7 @@ async fn start(
         None => rebuild(services, pod, record).await?,
     };
     let devices = std::mem::take(&mut parts.devices);
-    ensure_profile(services, &parts.plan.process).await?;
+    ensure_profile(services, &parts.plan.container.process).await?;
     failpoint_before(OPERATION, "cgroup");
     steps.enter("cgroup");
     let cgroup = cgroup::create(services, pod, record, devices).await?;
@@ -249,9 +249,10 @@ async fn start_in(
     let ContainerParts {
         root,
         volumes,
-        mut plan,
+        plan: mut extended,
         ..
     } = parts;
+    let plan = &mut extended.container;
     plan.process.oom_score_adj = record.oom_score_adj();
     let mut fds: Vec<OwnedFd> = vec![root];
     plan.fds = vec![FdRole::Root];
@@ -281,7 +282,12 @@ async fn start_in(
     let process = Arc::new(plan.process.clone());
     handle.execs().remember(record.id.clone(), process);
     failpoint_before(OPERATION, "process");
-    match monitor.request(Request::Start(Box::new(plan)), fds).await {
+    let request = match is_plain(&extended) {
+        // As every monitor knows it.
+        true => Request::Start(Box::new(extended.container)),
+        false => Request::StartExtended(Box::new(extended)),
+    };
+    match monitor.request(request, fds).await {
         Ok(Reply::Started { pid, at }) => Ok(Started { pid, at }),
         Ok(other) => {
             let odd = std::io::Error::other(format!("unexpected answer {other:?}"));
@@ -293,4 +299,15 @@ async fn start_in(
         }
         Err(error) => Err(PodError::failed("start the container", error)),
     }
+}
+
+/// Whether a container needs nothing that not every monitor can do.
+fn is_plain(plan: &ExtendedPlan) -> bool {
+    let ExtendedPlan {
+        container: _,
+        hooks,
+        sysctls,
+        scheduling,
+    } = plan;
+    *hooks == HookPlan::default() && sysctls.is_empty() && *scheduling == Scheduling::default()
 }

@@ -5,7 +5,6 @@
 
 use std::ffi::{CStr, CString};
 
-use pausa_monitor_protocol::ProcessPlan;
 use pausa_sys::{ArgumentVector, ChildMemory, execve};
 use rustix::fs::{FileType, stat};
 use rustix::io::Errno;
@@ -17,7 +16,7 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 
 /// The arguments of `execve`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Command<'a> {
+pub(crate) struct Command<'a> {
     candidates: &'a [Candidate<'a>],
     /// Set if `PATH` is searched, as it is for a name without a slash: the step that fails if nothing is found.
     not_found: Option<&'a str>,
@@ -35,26 +34,30 @@ struct Candidate<'a> {
 
 /// Why the command was not executed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct NotExecuted<'a> {
-    pub(super) errno: Errno,
-    pub(super) step: &'a str,
+pub(crate) struct NotExecuted<'a> {
+    pub(crate) errno: Errno,
+    pub(crate) step: &'a str,
     /// Follows the step.
-    pub(super) hint: &'static str,
+    pub(crate) hint: &'static str,
 }
 
 impl<'a> Command<'a> {
-    pub(super) fn prepare(plan: &ProcessPlan, memory: &'a ChildMemory) -> Result<Self, Error> {
-        let name = plan
-            .args
-            .first()
-            .filter(|name| !name.is_empty())
-            .ok_or(Error::NoCommand)?;
-        let arguments = vector(&plan.args, "an argument", memory)?;
-        let environment = vector(&plan.env, "an environment variable", memory)?;
+    /// `name` is a path, or is searched if it has no slash.
+    pub(crate) fn prepare(
+        name: &[u8],
+        args: &[Vec<u8>],
+        env: &[Vec<u8>],
+        memory: &'a ChildMemory,
+    ) -> Result<Self, Error> {
+        if name.is_empty() {
+            return Err(Error::NoCommand);
+        }
+        let arguments = vector(args, "an argument", memory)?;
+        let environment = vector(env, "an environment variable", memory)?;
         let shown = || Shown::from(name);
-        let path = (!name.contains(&b'/')).then(|| search_path(&plan.env));
+        let path = (!name.contains(&b'/')).then(|| search_path(env));
         let files = match path {
-            None => vec![name.clone()],
+            None => vec![name.to_vec()],
             Some(path) => candidates(name, path),
         };
         let too_big = || Step::Arguments;
@@ -87,7 +90,7 @@ impl<'a> Command<'a> {
 
     /// Executes the first candidate that can be executed, and returns only if there is none. As in execvp(3), the search
     /// continues after EACCES, which takes precedence over "not found" in the end.
-    pub(super) fn exec(&self) -> NotExecuted<'a> {
+    pub(crate) fn exec(&self) -> NotExecuted<'a> {
         let mut refused = None;
         for candidate in self.candidates {
             match execve(candidate.path, self.arguments, self.environment) {

@@ -49,7 +49,12 @@ fn packets_arrive_in_order_and_the_end_last() {
     assert!(matches!(next(), Some(Report::Terminal(_))));
     assert!(matches!(next(), Some(Report::Ready)));
     match next() {
-        Some(Report::Failure { errno, text }) => {
+        Some(Report::Failure(Failure {
+            kind,
+            errno,
+            step: text,
+        })) => {
+            assert_eq!(kind, FailureKind::Start);
             assert_eq!(
                 (errno, text),
                 (Errno::INVAL.raw_os_error(), Step::Seccomp.to_string())

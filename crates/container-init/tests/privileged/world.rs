@@ -187,7 +187,7 @@ pub(crate) fn start_with(
     };
     #[expect(unsafe_code, reason = "cloning needs a process with one thread")]
     // SAFETY: tests and example have one thread: neither libtest nor anything here starts another.
-    let pending = unsafe { pausa_container_init::spawn_init(plan, fds, streams, &pod) };
+    let pending = unsafe { pausa_container_init::spawn_init(&plan.clone().into(), fds, streams, &pod) };
     wait(pending?)
 }
 

@@ -180,12 +180,26 @@ fn events() {
     told(detached(Detachment::Exited(EXIT)), &exit_after(&[6, 1, b'a', 0]));
     told(detached(Detachment::TooSlow), &[6, 1, b'a', 1]);
     told(detached(Detachment::Left), &[6, 1, b'a', 2]);
+    let failed = Event::HookFailed {
+        container: "c".to_owned(),
+        failure: failure(FailureKind::Start),
+    };
+    let bytes = postcard::to_stdvec(&failure(FailureKind::Start)).unwrap();
+    told(failed, &[&[7, 1, b'c'][..], &bytes].concat());
 }
 
 #[test]
 fn the_places_of_requests_with_a_plan() {
     // The bytes after the number belong to the plan and may differ between versions.
-    for (number, name) in [(1, "Setup"), (2, "Start"), (3, "Exec"), (11, "Attach")] {
+    for (number, name) in [
+        (1, "Setup"),
+        (2, "Start("),
+        (3, "Exec"),
+        (11, "Attach"),
+        (13, "Unshare"),
+        (14, "StartExtended"),
+        (15, "Poststop"),
+    ] {
         let bytes: Vec<u8> = [0, number].into_iter().chain([0; 400]).collect();
         let read: ToMonitor = postcard::from_bytes(&bytes).unwrap();
         assert!(

@@ -6,6 +6,7 @@ mod builtin;
 mod containers;
 mod daemons;
 mod execs;
+mod hooks;
 mod kills;
 mod logs;
 mod pods;

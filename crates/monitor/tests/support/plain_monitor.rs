@@ -15,8 +15,9 @@ use rustix::fs::{Mode, OFlags};
 
 fn main() -> ExitCode {
     let spawner = Spawner {
-        init: |plan, fds, streams, _| run(&plan.process, fds, streams),
+        init: |plan, fds, streams, _| run(&plan.container.process, fds, streams),
         exec: |plan, _, fds, streams| run(&plan.process, fds, streams),
+        hooks: |stage, _, _, _| panic!("{stage} hooks need the real monitor"),
     };
     #[expect(
         unsafe_code,
