@@ -1,8 +1,8 @@
 //! YAML as JSON values. One document; JSON is read as well, because YAML 1.2 contains it.
 //!
-//! Plain scalars are what Go's YAML library makes of them, as far as JSON has it: null, booleans, numbers with the prefixes and
-//! the octal zero of YAML 1.1 (`0660`). Booleans are those of YAML 1.2, so that `on` and `y` are texts. Everything quoted or
-//! tagged is a text, and so are keys. There are no merge keys (`<<`).
+//! Plain scalars are what Go's YAML library makes of them, as far as JSON has it: null, booleans, numbers with the prefixes
+//! and the octal zero of YAML 1.1 (`0660`). Booleans are those of YAML 1.2, so that `on` and `y` are texts. Everything quoted
+//! or tagged is a text, and so are keys. There are no merge keys (`<<`), and no keys of more than 1024 bytes.
 //!
 //! Must never: take memory or time out of proportion to the text, whatever it says. Anchors that repeat each other are the
 //! usual way to try, and collections of almost nothing another.
