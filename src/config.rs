@@ -66,6 +66,9 @@ pub struct Config {
     /// Directories of hooks for containers, in the form of oci-hooks(5); a file hides those of the same name in earlier
     /// directories. Read for every container. Empty: no hooks.
     pub hooks_dirs: Vec<PathBuf>,
+    /// Directories of CDI specs, in which vendors describe devices; later ones take precedence. Read when a container asks for a
+    /// device. Empty: there are no CDI devices.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Longest line of a container's log in bytes. Longer lines are split and tagged `P`.
     pub max_log_line: u32,
     /// Seconds that running requests get to finish after SIGTERM.
@@ -408,6 +411,7 @@ impl Default for Config {
             device_ownership_from_security_context: false,
             enable_selinux: true,
             hooks_dirs: Vec::new(),
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec(),
             max_log_line: 16 * 1024,
             drain_timeout_seconds: 5,
             network: Network::default(),

@@ -72,6 +72,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Joi
         host,
         selinux: SeLinux::open(config.enable_selinux),
         apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
+        cdi: pausa_cdi::Registry::new(config.cdi_spec_dirs.clone()),
         cgroups,
         cpus,
         seccomp: SeccompPrograms::default(),

@@ -297,7 +297,7 @@ fn mapped(dir: Dir, users: BorrowedFd<'_>) -> Result<Dir, ImageError> {
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let fd = open_tree(&dir.fd, "", flags).map_err(call("open_tree(OPEN_TREE_CLONE)"))?;
     let text = "mount_setattr(MOUNT_ATTR_IDMAP), which its file system or this kernel may not support,";
-    pausa_sys::map_mount_ids(fd.as_fd(), users).map_err(call(text))?;
+    pausa_sys::map_mount_ids(fd.as_fd(), users, false).map_err(call(text))?;
     Ok(Dir { path: dir.path, fd })
 }
 
@@ -324,7 +324,7 @@ pub(crate) fn check_user_namespaces(scratch: &Path) -> Result<(), ImageError> {
     // Any ids will do.
     let users = pausa_sys::user_namespace(65_536, 65_536)
         .map_err(|error| failed(&format!("user namespace: {}", error.call), 0, None)(error.errno))?;
-    pausa_sys::map_mount_ids(empty(None)?.as_fd(), users.as_fd()).map_err(failed(
+    pausa_sys::map_mount_ids(empty(None)?.as_fd(), users.as_fd(), false).map_err(failed(
         "mount_setattr(tmpfs, MOUNT_ATTR_IDMAP)",
         0,
         None,

@@ -24,9 +24,6 @@ pub enum OciError {
         value: String,
         reason: &'static str,
     },
-    /// A field asks for something that pausa does not support.
-    #[error("{field} is set: {reason}")]
-    Unsupported { field: Field, reason: &'static str },
     /// A field asks for something that this node does not have.
     #[error("{field} is {value:?}: {reason}")]
     HostLacks {
@@ -82,6 +79,13 @@ pub enum OciError {
         #[source]
         source: LsmError,
     },
+    /// The node does not have a CDI device as it is asked for.
+    #[error("{field}")]
+    Cdi {
+        field: Field,
+        #[source]
+        source: pausa_cdi::CdiError,
+    },
     /// A hook that is configured on this node cannot be used.
     #[error("the hooks of hooks_dir cannot be used: containers are refused until they can")]
     Hooks(#[from] HookFileError),
@@ -96,6 +100,13 @@ pub enum OciError {
 }
 
 impl OciError {
+    pub(crate) fn cdi(source: pausa_cdi::CdiError) -> Self {
+        Self::Cdi {
+            field: "CDI_devices".into(),
+            source,
+        }
+    }
+
     #[expect(
         clippy::needless_pass_by_value,
         reason = "callers pass numbers, flags and texts alike"
@@ -139,13 +150,16 @@ impl Kinded for OciError {
             Self::NoCommand | Self::Invalid { .. } | Self::UnknownName { .. } | Self::HostileFile { .. } => {
                 ErrorKind::InvalidArgument
             }
-            Self::Unsupported { .. } => ErrorKind::Unimplemented,
             Self::HostLacks { .. } | Self::HostPath { .. } | Self::Hooks(_) => ErrorKind::FailedPrecondition,
             Self::Seccomp { source, .. } => match source.kind() {
                 pausa_seccomp::ErrorKind::Unsupported => ErrorKind::Unimplemented,
                 _ => ErrorKind::InvalidArgument,
             },
             Self::Lsm { source, .. } => source.kind(),
+            Self::Cdi { source, .. } => match source.kind() {
+                pausa_cdi::ErrorKind::Invalid => ErrorKind::InvalidArgument,
+                _ => ErrorKind::FailedPrecondition,
+            },
             Self::ImageFile { .. } | Self::Spec { .. } => ErrorKind::Internal,
         }
     }

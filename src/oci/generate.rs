@@ -40,9 +40,6 @@ const READONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// By annotations of this prefix, device plugins asked for CDI devices before CRI had a field.
-const CDI_ANNOTATION: &str = "cdi.k8s.io/";
-
 /// The OCI runtime spec of a container.
 ///
 /// # Errors
@@ -51,7 +48,6 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
     let default = v1::LinuxContainerSecurityContext::default();
     let security = super::security_context(input.config).unwrap_or(&default);
     check_privileged(input, security.privileged)?;
-    refuse_cdi(input.config)?;
     let users = userns::container_users(input.pod.config, input.config, input.user)?;
     let mounts = mounts::mounts(input, users, security.readonly_rootfs)?;
     let (process, exact_env) = process_of(input, security)?;
@@ -87,20 +83,9 @@ pub fn generate(input: &ContainerInput<'_>) -> Result<Spec, OciError> {
         .set_hostname(None)
         .set_annotations(Some(annotations))
         .set_linux(Some(linux));
+    process::keeping_exact_env(&mut spec, |spec| input.prepared.cdi.apply(spec)).map_err(OciError::cdi)?;
     hooks::add(&input.prepared.hooks, input.config, &mut spec)?;
     Ok(spec)
-}
-
-/// A container without the devices that it asks for would start and fail later, or not notice.
-fn refuse_cdi(config: &v1::ContainerConfig) -> Result<(), OciError> {
-    let mut annotations = config.annotations.keys();
-    let field = match annotations.find(|key| key.starts_with(CDI_ANNOTATION)) {
-        Some(key) => format!("annotations[{key:?}]").into(),
-        None if !config.cdi_devices.is_empty() => "CDI_devices".into(),
-        None => return Ok(()),
-    };
-    let reason = "CDI devices are not supported yet";
-    Err(OciError::Unsupported { field, reason })
 }
 
 /// A container may be privileged only in a pod that was announced as such.

@@ -32,6 +32,8 @@ pub struct Prepared {
     pub apparmor: Option<String>,
     /// The hooks that are configured on this node, for whichever containers.
     pub hooks: Vec<HookFile>,
+    /// What the CDI devices that CRI names change in the spec.
+    pub cdi: pausa_cdi::Edits,
 }
 
 /// Where to look for what a container's configuration names, or what is configured for it.
@@ -44,6 +46,8 @@ pub struct NodeSources<'a> {
     pub apparmor: &'a AppArmor,
     /// Directories of oci-hooks(5).
     pub hooks_dirs: &'a [PathBuf],
+    /// The CDI devices of this node.
+    pub cdi: &'a pausa_cdi::Registry,
 }
 
 impl Prepared {
@@ -66,8 +70,20 @@ pub fn prepare(config: &v1::ContainerConfig, node: NodeSources<'_>) -> Result<Pr
         apparmor: apparmor_profile(config, node.apparmor)?,
         devices: nodes::devices(config, privileged, node.own_devices)?,
         hooks: hooks::read_all(node.hooks_dirs)?,
+        cdi: node.cdi.edits(&cdi_devices(config)?).map_err(OciError::cdi)?,
         sources: prepare_mounts(config)?,
     })
+}
+
+/// The CDI devices of a container: those of the field, then those of annotations, by which device plugins asked for them before
+/// CRI had a field.
+fn cdi_devices(config: &v1::ContainerConfig) -> Result<Vec<String>, OciError> {
+    let annotated = pausa_cdi::annotated_devices(&config.annotations).map_err(|source| OciError::Cdi {
+        field: "annotations".into(),
+        source,
+    })?;
+    let of_field = config.cdi_devices.iter().map(|device| device.name.clone());
+    Ok(of_field.chain(annotated).collect())
 }
 
 /// Creates missing mount sources, resolves symlinks, checks propagation, in the order of the configuration.

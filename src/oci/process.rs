@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::Config;
+use oci_spec::runtime::Spec;
 
 use super::error::OciError;
 use crate::config::Handler;
@@ -137,6 +138,44 @@ pub(crate) fn from_spec(
         }
     }
     Ok(exact)
+}
+
+/// Edits a spec by what knows nothing of [`EXACT_ENV`]: variables that it leaves as they are stay exact, wherever they go.
+pub(crate) fn keeping_exact_env<E>(
+    spec: &mut Spec,
+    edit: impl FnOnce(&mut Spec) -> Result<(), E>,
+) -> Result<(), E> {
+    fn env(spec: &Spec) -> &[String] {
+        let process = spec.process().as_ref();
+        process
+            .and_then(|process| process.env().as_deref())
+            .unwrap_or_default()
+    }
+    let annotations = spec.annotations_mut().as_mut();
+    let Some(text) = annotations.and_then(|all| all.remove(EXACT_ENV)) else {
+        return edit(spec);
+    };
+    // Written by `to_spec` a moment ago.
+    let exact: BTreeMap<usize, String> = serde_json::from_str(&text).unwrap_or_default();
+    let exact: Vec<(String, String)> = exact
+        .into_iter()
+        .filter_map(|(at, bytes)| Some((env(spec).get(at)?.clone(), bytes)))
+        .collect();
+    edit(spec)?;
+    let exact: BTreeMap<usize, &String> = env(spec)
+        .iter()
+        .enumerate()
+        .filter_map(|(at, entry)| {
+            let (_, bytes) = exact.iter().find(|(readable, _)| readable == entry)?;
+            Some((at, bytes))
+        })
+        .collect();
+    if !exact.is_empty() {
+        let text = serde_json::to_string(&exact).expect("a map of numbers to strings is always JSON");
+        let annotations = spec.annotations_mut().get_or_insert_default();
+        annotations.insert(EXACT_ENV.to_owned(), text);
+    }
+    Ok(())
 }
 
 /// Adds `TERM` for a process with a terminal, if it is missing.

@@ -304,17 +304,6 @@ fn privileged_needs_a_privileged_pod() {
 }
 
 #[test]
-fn cdi_devices_are_refused_by_name() {
-    let mut case = Case::new();
-    case.config.cdi_devices = vec![v1::CdiDevice {
-        name: "vendor.com/gpu=0".to_owned(),
-    }];
-    let error = case.generate().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert!(error.to_string().contains("CDI_devices"));
-}
-
-#[test]
 fn a_handlers_limits_reach_the_spec_and_the_plan() {
     let mut case = Case::new();
     case.handler = Handler {
@@ -375,21 +364,38 @@ fn classes_are_in_the_spec() {
     assert!(plain["linux"]["resources"]["blockIO"].is_null() && plain["linux"]["intelRdt"].is_null());
 }
 
-/// As device plugins ask for them that have not moved to the field.
+/// Edits know nothing of variables whose values are no text. They stay what they are, unless they are replaced.
 #[test]
-fn cdi_annotations_are_refused_by_name() {
+fn devices_leave_exact_variables_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let spec = r#"{"cdiVersion":"0.5.0","kind":"vendor.com/gpu","devices":[{"name":"0","containerEdits":
+        {"env":["MORE=1","SECOND=text","HOME=/gpu"],"additionalGids":[7]}}]}"#;
+    std::fs::write(
+        directory.path().join("vendor.json"),
+        spec.replace("\"additionalGids\":[7]", "\"mounts\":[]"),
+    )
+    .unwrap();
     let mut case = Case::new();
-    case.config.annotations = [("cdi.k8s.io/vendor_gpu".to_owned(), "vendor.com/gpu=0".to_owned())].into();
-    let error = case.generate().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unimplemented);
-    assert!(
-        error
-            .to_string()
-            .contains("annotations[\"cdi.k8s.io/vendor_gpu\"]"),
-        "{error}"
-    );
-    case.config.annotations = [("example.com/cdi.k8s.io".to_owned(), "x".to_owned())].into();
-    assert!(case.generate().is_ok());
+    case.config.envs = ["FIRST", "SECOND", "THIRD"]
+        .map(|key| v1::KeyValue {
+            key: key.to_owned(),
+            value: vec![0xff, key.as_bytes()[0]],
+        })
+        .to_vec();
+    let registry = pausa_cdi::Registry::new(vec![directory.path().into()]);
+    case.prepared.cdi = registry.edits(&["vendor.com/gpu=0".to_owned()]).unwrap();
+    let env = case.plan().unwrap().process.env;
+    let count = |entry: &[u8]| env.iter().filter(|one| *one == entry).count();
+    for entry in [
+        &b"FIRST=\xffF"[..],
+        b"SECOND=text",
+        b"THIRD=\xffT",
+        b"MORE=1",
+        b"HOME=/gpu",
+    ] {
+        assert_eq!(count(entry), 1, "{}", entry.escape_ascii());
+    }
+    assert_eq!(count(b"SECOND=\xffS"), 0);
 }
 
 #[test]

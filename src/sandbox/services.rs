@@ -38,6 +38,8 @@ pub struct Services {
     /// What this node can do.
     pub host: Host,
     pub apparmor: AppArmor,
+    /// Devices that vendors describe.
+    pub cdi: pausa_cdi::Registry,
     pub selinux: SeLinux,
     /// Seccomp programs compiled lately.
     pub seccomp: SeccompPrograms,

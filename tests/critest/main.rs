@@ -17,6 +17,7 @@ mod attacks;
 mod authority;
 mod bad_input;
 mod cadvisor;
+mod cdi;
 mod classes;
 mod container_lifecycle;
 mod container_lists;

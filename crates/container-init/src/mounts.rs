@@ -88,7 +88,10 @@ pub(crate) fn prepare<'a>(
                 // Nothing is mounted below a file. To find that out, the kernel would go through all mounts beside it.
                 flags.set(OpenTreeFlags::AT_RECURSIVE, *recursive && !is_file(path));
                 let clone = open_tree(CWD, path.as_slice(), flags).at(step)?;
-                if mount.attributes.set & IDMAP != 0 {
+                let Attributes {
+                    set, set_recursive, ..
+                } = mount.attributes;
+                if (set | set_recursive) & IDMAP != 0 {
                     map_ids(mount, path, clone.as_fd(), fds.userns.as_ref())?;
                 }
                 Prepared::Bind(clone)
@@ -140,7 +143,8 @@ fn map_ids(
     userns: Option<&UserNamespace<'_>>,
 ) -> Result<(), Error> {
     let userns = userns.ok_or(Error::MissingDescriptor("the user namespace of a mapped mount"))?;
-    pausa_sys::map_mount_ids(clone, userns.fd).at_with(|| Step::MapMount {
+    let recursive = mount.attributes.set_recursive & IDMAP != 0;
+    pausa_sys::map_mount_ids(clone, userns.fd, recursive).at_with(|| Step::MapMount {
         path: path.into(),
         target: (&mount.target).into(),
     })
@@ -221,7 +225,7 @@ fn change_attributes(
         set_recursive,
     } = attributes;
     // The ids are mapped already, see `prepare`.
-    let set = set & !IDMAP;
+    let (set, set_recursive) = (set & !IDMAP, set_recursive & !IDMAP);
     if set | clear != 0 {
         let once = MountAttributes {
             set,

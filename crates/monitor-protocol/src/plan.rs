@@ -274,8 +274,8 @@ pub enum Propagation {
     Shared,
 }
 
-/// Mount attributes as for mount_setattr(2), `MOUNT_ATTR_*` bits. `MOUNT_ATTR_IDMAP` in `set` of a bind mount selects the map
-/// of the pod's user namespace.
+/// Mount attributes as for mount_setattr(2), `MOUNT_ATTR_*` bits. `MOUNT_ATTR_IDMAP` of a bind mount selects the map of the
+/// pod's user namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Set on the mount itself.

@@ -39,18 +39,19 @@ impl Default for MountAttributes {
 const IDMAP: u64 = 0x0010_0000;
 
 /// Maps the owners of the files on a detached mount into the user namespace `users`: id 0 on disk becomes id 0 of the
-/// namespace. Mounts below it are not changed.
+/// namespace. Mounts below it are changed too if `recursive`.
 ///
 /// # Errors
 /// The errno of mount_setattr(2): EINVAL if the file system does not support ID-mapped mounts.
-pub fn map_mount_ids(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> Result<(), Errno> {
+pub fn map_mount_ids(mount: BorrowedFd<'_>, users: BorrowedFd<'_>, recursive: bool) -> Result<(), Errno> {
     let raw = libc::mount_attr {
         attr_set: IDMAP,
         attr_clr: 0,
         propagation: 0,
         userns_fd: users.as_raw_fd().unsigned_abs().into(),
     };
-    set(mount, libc::AT_EMPTY_PATH, &raw)
+    let below = if recursive { libc::AT_RECURSIVE } else { 0 };
+    set(mount, libc::AT_EMPTY_PATH | below, &raw)
 }
 
 /// Changes the mount whose root directory or file `mount` is.

@@ -204,6 +204,10 @@ impl Options {
             "slave" | "rslave" => self.propagation = Some(Propagation::Slave),
             "shared" | "rshared" => self.propagation = Some(Propagation::Shared),
             "defaults" | "rw" | "suid" | "dev" | "exec" => {}
+            // Mapped by the pod's user namespace, the only mapping a mount may have here.
+            "ridmap" if self.bind.is_some() => {
+                self.attributes.set_recursive |= bits(MountAttrFlags::MOUNT_ATTR_IDMAP);
+            }
             "rro" => self.attributes.set_recursive |= bits(MountAttrFlags::MOUNT_ATTR_RDONLY),
             _ => return false,
         }

@@ -28,6 +28,7 @@ fn with_device(host: &str, container: &str, permissions: &str) -> v1::ContainerC
     }
 }
 
+static CDI: LazyLock<pausa_cdi::Registry> = LazyLock::new(|| pausa_cdi::Registry::new(Vec::new()));
 static APPARMOR: LazyLock<AppArmor> = LazyLock::new(AppArmor::off);
 
 fn sources(seccomp_root: &Path, own_devices: bool) -> NodeSources<'_> {
@@ -36,6 +37,7 @@ fn sources(seccomp_root: &Path, own_devices: bool) -> NodeSources<'_> {
         own_devices,
         apparmor: &APPARMOR,
         hooks_dirs: &[],
+        cdi: &CDI,
     }
 }
 

@@ -373,6 +373,7 @@ async fn fill(
             own_devices: settings.own_devices,
             apparmor: &node.apparmor,
             hooks_dirs: &settings.hooks_dirs,
+            cdi: &node.cdi,
         };
         oci::prepare(&config, sources)
             .map_err(|error| PodError::failed("prepare the container's mounts, devices and profiles", error))

@@ -69,7 +69,7 @@ impl Inside {
         joined: Option<&Spawned>,
     ) -> Result<Spawned, Failure> {
         let root = detached(&self.world.root());
-        pausa_sys::map_mount_ids(root.as_fd(), self.namespace.as_fd()).unwrap();
+        pausa_sys::map_mount_ids(root.as_fd(), self.namespace.as_fd(), false).unwrap();
         let fds = ContainerFds {
             root: Some(root.as_fd()),
             userns: Some(self.users()),

@@ -316,7 +316,7 @@ fn hooks_of_a_pod_with_a_user_namespace() {
         std::fs::set_permissions(&below, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     let users = pausa_sys::user_namespace(range.first, range.length).unwrap();
-    pausa_sys::map_mount_ids(image.as_fd(), users.as_fd()).unwrap();
+    pausa_sys::map_mount_ids(image.as_fd(), users.as_fd(), false).unwrap();
     let log = open_log(&rig.log());
     let request = Request::StartExtended(Box::new(extended));
     rig.daemon

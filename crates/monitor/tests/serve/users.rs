@@ -50,7 +50,7 @@ fn start(rig: &mut Rig, id: &str, script: &str, pid: Namespace) -> i32 {
     plan.mounts.push(filesystem("/dev/mqueue", "mqueue"));
     let root = image(rig.dir.path());
     let users = pausa_sys::user_namespace(RANGE.first, RANGE.length).unwrap();
-    pausa_sys::map_mount_ids(root.as_fd(), users.as_fd()).unwrap();
+    pausa_sys::map_mount_ids(root.as_fd(), users.as_fd(), false).unwrap();
     let log = open_log(&rig.log());
     rig.daemon.start(&plan, &[root.as_fd(), log.as_fd()]).unwrap()
 }
