@@ -138,18 +138,21 @@ impl FakePlugin {
         self.answered(stream).await
     }
 
-    /// The next call of the runtime.
     pub(crate) async fn called(&mut self) -> Called {
-        let message = self.next(|connection, _| connection == mux::PLUGIN).await;
-        let message = message.expect("the runtime is there");
+        self.next_call().await.expect("the runtime is there")
+    }
+
+    /// The next call of the runtime, or `None` if the connection ends before.
+    pub(crate) async fn next_call(&mut self) -> Option<Called> {
+        let message = self.next(|connection, _| connection == mux::PLUGIN).await?;
         assert_eq!((message.kind, message.flags), (Kind::Request, 0));
         let request = Request::decode(message.payload).unwrap();
         assert_eq!(request.service, "nri.pkg.api.v1alpha1.Plugin");
-        Called {
+        Some(Called {
             stream: message.stream,
             method: request.method,
             payload: request.payload,
-        }
+        })
     }
 
     pub(crate) async fn answer(&mut self, stream: u32, answer: &impl prost::Message) {
@@ -172,9 +175,10 @@ impl FakePlugin {
 
     async fn respond(&mut self, stream: u32, response: &Response) {
         let message = Message::response(stream, response.encode_to_vec().into());
+        // The runtime may have gone, which what comes next shows.
         self.write(&mux::encode(mux::PLUGIN, &message).unwrap())
             .await
-            .unwrap();
+            .ok();
     }
 
     /// Takes the next call, which has to be of this method, and answers it.
