@@ -31,6 +31,8 @@ use crate::name::Name;
 const MAX_CONFIG: u64 = 1 << 20;
 /// Longer lines of what a plugin prints are logged in pieces, in bytes.
 const MAX_LINE: u64 = 512;
+/// A program that is being replaced cannot be started for a moment (ETXTBSY).
+const BUSY_RETRIES: u32 = 5;
 /// How long the rest of what a plugin printed is awaited after its end.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -115,7 +117,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a plugin. Returns our end of the connection, too.
-    pub(crate) fn launch(plugin: &Installed) -> Result<(Self, UnixStream), Refusal> {
+    pub(crate) async fn launch(plugin: &Installed) -> Result<(Self, UnixStream), Refusal> {
         let failed = |operation| move |source| Refusal::Launch { operation, source };
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed("socketpair(2)"))?;
         ours.set_nonblocking(true).map_err(failed("socketpair(2)"))?;
@@ -124,7 +126,16 @@ impl Process {
         let reader = pipe::Receiver::from_owned_fd(reader.into()).map_err(failed("pipe(2)"))?;
         let null = File::open("/dev/null").map_err(failed("open(/dev/null)"))?;
         let descriptors = [null.as_raw_fd(), writer.as_raw_fd(), theirs.as_raw_fd()];
-        let pid = spawn(plugin, descriptors).map_err(|errno| failed("posix_spawn(3)")(errno.into()))?;
+        let mut tries = 0;
+        let pid = loop {
+            match spawn(plugin, descriptors) {
+                Err(nix::errno::Errno::ETXTBSY) if tries < BUSY_RETRIES => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(50) * tries).await;
+                }
+                outcome => break outcome.map_err(|errno| failed("posix_spawn(3)")(errno.into()))?,
+            }
+        };
         let pid =
             Pid::from_raw(pid).ok_or_else(|| failed("posix_spawn(3)")(io::ErrorKind::InvalidData.into()))?;
         // The process is not reaped before this value is dropped, so that its number means this process.

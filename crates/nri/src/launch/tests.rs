@@ -68,7 +68,7 @@ async fn said(text: &str) -> (Process, String) {
     let path = script(directory.path(), "07-sh", 0o755, text);
     let name = Name::of_file("07-sh").unwrap();
     let config = String::new();
-    let (process, mut socket) = Process::launch(&Installed { name, path, config }).unwrap();
+    let (process, mut socket) = Process::launch(&Installed { name, path, config }).await.unwrap();
     let mut said = String::new();
     let read = async {
         let mut byte = [0];
@@ -168,7 +168,9 @@ async fn a_plugin_that_does_not_end_is_killed() {
 async fn what_cannot_be_started_is_an_error() {
     let name = Name::of_file("10-a").unwrap();
     let (path, config) = ("/nonexistent".into(), String::new());
-    let refused = Process::launch(&Installed { name, path, config }).unwrap_err();
+    let refused = Process::launch(&Installed { name, path, config })
+        .await
+        .unwrap_err();
     assert_eq!(
         chain(&refused),
         "cannot start it: posix_spawn(3): No such file or directory (os error 2)"

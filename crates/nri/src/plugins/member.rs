@@ -50,7 +50,7 @@ impl Plugins {
                 "an NRI plugin that the runtime starts is not in use; it is not started again before the runtime is"
             );
         };
-        let (process, stream) = match Process::launch(&installed) {
+        let (process, stream) = match Process::launch(&installed).await {
             Ok(launched) => launched,
             Err(refusal) => return refused(&refusal),
         };
