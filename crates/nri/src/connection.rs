@@ -6,31 +6,33 @@
 //!                    └────────┘ writes ◀─────────── bounded queue ◀── Connection::call, Connection::answer
 //! ```
 //!
-//! The task also waits for the first deadline of the calls. What it finds first ends the connection for good: every call that waits,
-//! and every later one, fails with that [`End`].
+//! The task also waits for the first deadline of the calls. What it finds first ends the connection for good: every
+//! call that waits, and every later one, fails with that [`End`].
 //!
-//! It must never hold more than [`MAX_QUEUED`] messages or [`MAX_QUEUED_BYTES`] for the plugin, two messages that the plugin has
-//! begun to send, and [`MAX_INCOMING`] whole ones; wait for an answer without a limit; or let one that nobody waits for any more
-//! keep the connection from noticing that the plugin hangs.
+//! It must never hold more than [`MAX_QUEUED`] messages or [`MAX_QUEUED_BYTES`] for the plugin, two messages that the
+//! plugin has begun to send, and [`MAX_INCOMING`] whole ones; wait for an answer without a limit; or let one that
+//! nobody waits for any more keep the connection from noticing that the plugin hangs.
+
+mod receive;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::net::unix::WriteHalf;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{CallError, End, Violation, clean};
-use crate::mux::{self, Oversized, Piece};
+use crate::mux::{self, Oversized};
 use crate::proto::ttrpc::{Request, Response, Status};
 use crate::proto::{RegisterPluginRequest, UpdateContainersRequest};
-use crate::ttrpc::{self, Kind, MAX_MESSAGE, Message};
+use crate::ttrpc::{MAX_MESSAGE, Message};
 
 /// Messages that wait for the plugin to read them.
 const MAX_QUEUED: usize = 1024;
@@ -38,13 +40,9 @@ const MAX_QUEUED: usize = 1024;
 const MAX_QUEUED_BYTES: usize = 2 * (MAX_MESSAGE + 64);
 /// Calls of the plugin that wait to be handled.
 pub(crate) const MAX_INCOMING: usize = 8;
-/// Bytes read at once.
-const READ: usize = 64 << 10;
 
 /// The service on [`mux::PLUGIN`].
 const PLUGIN_SERVICE: &str = "nri.pkg.api.v1alpha1.Plugin";
-/// The service on [`mux::RUNTIME`].
-const RUNTIME_SERVICE: &str = "nri.pkg.api.v1alpha1.Runtime";
 
 /// Codes of gRPC.
 pub(crate) mod code {
@@ -84,7 +82,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Calls without an answer, by stream. All may take the same time, so that the first one's deadline is the first one.
+    /// Calls without an answer, by stream. All may take the same time, so that the first one's deadline is the first
+    /// one.
     calls: BTreeMap<u32, Call>,
     /// How many calls there have been.
     count: u32,
@@ -127,10 +126,8 @@ impl Connection {
         let Ok(response) = answer.await else {
             return Err(self.lost());
         };
-        if let Some(Status {
-            code: code @ 1..,
-            message,
-        }) = response.status
+        if let Some(Status { code, message }) = response.status
+            && code != 0
         {
             let message = clean(&message);
             return Err(CallError::Status { code, message });
@@ -334,108 +331,6 @@ impl Shared {
             }
         }
     }
-
-    async fn read(&self, mut socket: ReadHalf<'_>, incoming: &mpsc::Sender<Incoming>) -> End {
-        let (mut input, mut frames) = (BytesMut::new(), mux::Decoder::default());
-        let (mut answers, mut calls, mut last) = (BytesMut::new(), BytesMut::new(), 0);
-        loop {
-            input.reserve(READ);
-            // The memory of a large message is not kept.
-            for buffer in [&mut answers, &mut calls] {
-                if buffer.is_empty() {
-                    *buffer = BytesMut::new();
-                }
-            }
-            match socket.read_buf(&mut input).await {
-                Ok(1..) => {}
-                Ok(0) => return End::Closed,
-                Err(source) => {
-                    let operation = "read from";
-                    return End::Io { operation, source };
-                }
-            }
-            let outcome = (|| {
-                while let Some(Piece { connection, data }) = frames.decode(&mut input)? {
-                    match connection {
-                        mux::PLUGIN => {
-                            answers.extend_from_slice(&data);
-                            while let Some(message) = ttrpc::decode(&mut answers)? {
-                                self.take_answer(message)?;
-                            }
-                        }
-                        mux::RUNTIME => {
-                            calls.extend_from_slice(&data);
-                            while let Some(message) = ttrpc::decode(&mut calls)? {
-                                self.take_call(message, &mut last, incoming)?;
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-                Ok(())
-            })();
-            if let Err(violation) = outcome {
-                return End::Protocol(violation);
-            }
-        }
-    }
-
-    fn take_answer(&self, message: Message) -> Result<(), Violation> {
-        match message.kind {
-            Kind::Response => {
-                let stream = message.stream;
-                let call = self.state.lock().calls.remove(&stream);
-                let call = call.ok_or(Violation::UnknownStream { stream })?;
-                let response = Response::decode(message.payload).map_err(|source| {
-                    let what = "a response";
-                    Violation::Undecodable { what, source }
-                })?;
-                // Nobody waits for it if the operation that it belongs to has been given up.
-                call.reply.send(response).ok();
-                Ok(())
-            }
-            kind => unexpected(mux::PLUGIN, kind),
-        }
-    }
-
-    fn take_call(
-        &self,
-        message: Message,
-        last: &mut u32,
-        incoming: &mpsc::Sender<Incoming>,
-    ) -> Result<(), Violation> {
-        let stream = message.stream;
-        if message.kind != Kind::Request {
-            return unexpected(mux::RUNTIME, message.kind);
-        }
-        if stream.is_multiple_of(2) || stream <= *last {
-            return Err(Violation::StreamId { stream });
-        }
-        *last = stream;
-        let undecodable = |what| move |source| Violation::Undecodable { what, source };
-        let request = Request::decode(message.payload).map_err(undecodable("a request"))?;
-        let call = match (&*request.service, &*request.method) {
-            (RUNTIME_SERVICE, "RegisterPlugin") => Incoming::Register {
-                stream,
-                request: RegisterPluginRequest::decode(request.payload)
-                    .map_err(undecodable("RegisterPlugin"))?,
-            },
-            (RUNTIME_SERVICE, "UpdateContainers") => Incoming::Update {
-                stream,
-                request: UpdateContainersRequest::decode(request.payload)
-                    .map_err(undecodable("UpdateContainers"))?,
-            },
-            _ => {
-                self.refuse(stream, code::UNIMPLEMENTED, "NRI has no such method".to_owned());
-                return Ok(());
-            }
-        };
-        if incoming.try_send(call).is_err() {
-            let message = format!("{MAX_INCOMING} calls wait already");
-            self.refuse(stream, code::RESOURCE_EXHAUSTED, message);
-        }
-        Ok(())
-    }
 }
 
 /// Fails the calls however the task ends (a panic, the end of the runtime), so that none waits for ever.
@@ -444,14 +339,6 @@ struct Ending<'a>(&'a Shared);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.end(End::Stopped);
-    }
-}
-
-/// Kinds of later versions are ignored.
-const fn unexpected(connection: u32, kind: Kind) -> Result<(), Violation> {
-    match kind {
-        Kind::Unknown(_) => Ok(()),
-        kind => Err(Violation::Unexpected { connection, kind }),
     }
 }
 

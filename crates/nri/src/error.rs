@@ -1,5 +1,5 @@
-//! Errors: what fails an event ([`NriError`]), what ends a connection ([`End`]), why a plugin is not taken ([`Refusal`]), and how
-//! the peer can break the protocol ([`Violation`]).
+//! Errors: what fails an event ([`NriError`]), what ends a connection ([`End`]), why a plugin is not taken
+//! ([`Refusal`]), and how the peer can break the protocol ([`Violation`]).
 
 use std::io;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
+use crate::name::MAX_NAME;
 use crate::ttrpc::MAX_MESSAGE;
 
 /// An error of this crate that its user sees.
@@ -144,7 +145,7 @@ pub(crate) enum Refusal {
     NotRegistered,
     #[error("the index {0:?} is not two digits")]
     Index(String),
-    #[error("the name {0:?} is not 1 to {max} characters of A-Z, a-z, 0-9, \"-\", \"_\", \".\" and \"+\"", max = crate::name::MAX_NAME)]
+    #[error("the name {0:?} is not 1 to {MAX_NAME} characters of A-Z, a-z, 0-9, -, _, . and +")]
     Name(String),
     #[error("{method} failed")]
     Call {

@@ -1,7 +1,8 @@
 //! Plugins that the runtime starts: finding them, their processes, and what they print.
 //!
-//! A process has the connection as descriptor 3, nothing else of the runtime's, and three variables that say so. It leads a session
-//! of its own, and hence a process group, so that its children end with it. What it prints goes to the log.
+//! A process has the connection as descriptor 3, nothing else of the runtime's, and three variables that say so. It
+//! leads a session of its own, and hence a process group, so that its children end with it. What it prints goes to the
+//! log.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -45,8 +46,8 @@ pub(crate) struct Installed {
     pub(crate) config: String,
 }
 
-/// Finds the executable files of a directory, in the order of their names. One without a usable name or configuration is logged and
-/// left out. Blocks.
+/// Finds the executable files of a directory, in the order of their names. One without a usable name or configuration
+/// is logged and left out. Blocks.
 pub(crate) fn installed(directory: &Path, configs: &Path) -> Result<Vec<Installed>, NriError> {
     let failed = |source| NriError::ReadPlugins {
         path: directory.to_owned(),
@@ -199,7 +200,8 @@ fn spawn(plugin: &Installed, [input, output, socket]: [i32; 3]) -> nix::Result<i
     actions.add_dup2(input, 0)?;
     actions.add_dup2(output, 1)?;
     actions.add_dup2(output, 2)?;
-    // Last, because `input` or `output` may be 3. If `socket` is 3, this takes away its close-on-exec; all other descriptors have it.
+    // Last, because `input` or `output` may be 3. If `socket` is 3, this takes away its close-on-exec; all other
+    // descriptors have it.
     actions.add_dup2(socket, 3)?;
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_flags(

@@ -1,7 +1,7 @@
 //! Node Resource Interface: the runtime's side of its plugins.
 //!
-//! Plugins are programs of the node's administrator. They connect to a socket of the runtime, or the runtime starts them. They see
-//! what happens to pods and containers, and change how containers are made.
+//! Plugins are programs of the node's administrator. They connect to a socket of the runtime, or the runtime starts
+//! them. They see what happens to pods and containers, and change how containers are made.
 //!
 //! ```text
 //!   Plugins     the set of plugins: who is in it, events for it, in one order          needs tokio
@@ -10,9 +10,9 @@
 //!   proto       the messages
 //! ```
 //!
-//! Plugins run as root and are trusted with containers, but not with the runtime: one that hangs, floods, dies or breaks the
-//! protocol costs an event at most the time limit of a request, and then is no longer in the set. This crate knows nothing of CRI; what it
-//! needs of the runtime is the trait [`Runtime`].
+//! Plugins run as root and are trusted with containers, but not with the runtime: one that hangs, floods, dies or
+//! breaks the protocol costs an event at most the time limit of a request, and then is no longer in the set. This crate
+//! knows nothing of CRI; what it needs of the runtime is the trait [`Runtime`].
 //!
 //! The specification: <https://github.com/containerd/nri>, version [`VERSION`].
 

@@ -1,4 +1,5 @@
-//! NRI's multiplexer: several byte streams, called connections, over one. Bytes to frames, however the bytes are cut, without I/O.
+//! NRI's multiplexer: several byte streams, called connections, over one. Bytes to frames, however the bytes are cut,
+//! without I/O.
 //!
 //! ```text
 //!   0            4        8
@@ -7,8 +8,8 @@
 //!   └────────────┴────────┴───────────┘
 //! ```
 //!
-//! A connection has no beginning and no end of its own: both sides know that [`PLUGIN`] carries the runtime's calls of the plugin,
-//! and [`RUNTIME`] the plugin's calls of the runtime. 0 is reserved.
+//! A connection has no beginning and no end of its own: both sides know that [`PLUGIN`] carries the runtime's calls of
+//! the plugin, and [`RUNTIME`] the plugin's calls of the runtime. 0 is reserved.
 //!
 //! It must never hold more of a frame than a piece of input has.
 //!
@@ -27,9 +28,9 @@ pub const RUNTIME: u32 = 2;
 const HEADER: usize = 8;
 /// Largest payload of a frame, in bytes: a whole message of ttrpc.
 const MAX_FRAME: usize = ttrpc::HEADER + MAX_MESSAGE;
-/// Largest payload of the frame in which a message begins. Plugins in Go read the beginning of a message into a buffer of this
-/// size, and fail when a frame does not fit. The rest of the message they read into one of its size. They queue 256 frames, so
-/// that the rest must be one frame.
+/// Largest payload of the frame in which a message begins. Plugins in Go read the beginning of a message into a buffer
+/// of this size, and fail when a frame does not fit. The rest of the message they read into one of its size. They queue
+/// 256 frames, so that the rest must be one frame.
 const FIRST_FRAME: usize = 4096;
 
 /// A piece of the payload of a frame.

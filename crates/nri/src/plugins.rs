@@ -7,15 +7,16 @@
 //!                 cut off, or gone ◀──────────────────────────────── in the set: gets events ◀────────────┘
 //! ```
 //!
-//! Each plugin has a task ([`member`]) that takes it through this. Events are one after the other, and plugins get each one in the
-//! order of their index and name. A plugin answers within the time limit of requests, or it is cut off and the event goes on.
+//! Each plugin has a task ([`member`]) that takes it through this. Events are one after the other, and plugins get each
+//! one in the order of their index and name. A plugin answers within the time limit of requests, or it is cut off and
+//! the event goes on.
 //!
-//! A plugin learns of every pod and container exactly once: those that exist when it is synchronized by [`Runtime::snapshot`], later
-//! ones by events. For this the runtime holds an [`Operation`] from the first event of what it does until the result is in
-//! its snapshot.
+//! A plugin learns of every pod and container exactly once: those that exist when it is synchronized by
+//! [`Runtime::snapshot`], later ones by events. For this the runtime holds an [`Operation`] from the first event of
+//! what it does until the result is in its snapshot.
 //!
-//! It must never let a plugin hold up the node for longer than the time limit of requests for each event, nor let an operation that
-//! hangs hold up others by a plugin that waits for it.
+//! It must never let a plugin hold up the node for longer than the time limit of requests for each event, nor let an
+//! operation that hangs hold up others by a plugin that waits for it.
 
 mod listen;
 mod member;
@@ -61,8 +62,8 @@ pub struct Settings {
     pub disable_connections: bool,
     /// How long a plugin has to register.
     pub registration_timeout: Duration,
-    /// How long a plugin has to answer, also all parts of its synchronization together; and how long operations have to end for it
-    /// to be synchronized.
+    /// How long a plugin has to answer, also all parts of its synchronization together; and how long operations have to
+    /// end for it to be synchronized.
     pub request_timeout: Duration,
 }
 
@@ -88,8 +89,8 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// All pods and containers. Called while there is no [`Operation`].
     fn snapshot(&self) -> (Vec<PodSandbox>, Vec<Container>);
 
-    /// Makes changes that a plugin asks for outside of any event. Returns those that failed and may not. Calls for one plugin do not
-    /// overlap, and no lock is held: it may hold an [`Operation`] and lead to events.
+    /// Makes changes that a plugin asks for outside of any event. Returns those that failed and may not. Calls for one
+    /// plugin do not overlap, and no lock is held: it may hold an [`Operation`] and lead to events.
     fn update(
         &self,
         plugin: String,
@@ -98,8 +99,8 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Vec<ContainerUpdate>> + Send + '_>>;
 }
 
-/// No plugin is synchronized as long as this exists. An operation holds one at a time: a second one would wait for a plugin that
-/// waits for the first one.
+/// No plugin is synchronized as long as this exists. An operation holds one at a time: a second one would wait for a
+/// plugin that waits for the first one.
 #[derive(Debug)]
 pub struct Operation {
     _shared: OwnedRwLockReadGuard<()>,
@@ -136,18 +137,22 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// Listens for plugins, and starts those that are installed. Returns when each of them is in the set or has failed, which is only
-    /// logged.
+    /// Listens for plugins, and starts those that are installed. Returns when each of them is in the set or has failed,
+    /// which is only logged.
     ///
     /// # Errors
     /// The directory of plugins cannot be read, or the socket cannot be made.
     pub async fn start(settings: Settings, runtime: Arc<dyn Runtime>) -> Result<Arc<Self>, NriError> {
-        let (directory, configs) = (settings.plugin_path.clone(), settings.plugin_config_path.clone());
-        let found = tokio::task::spawn_blocking(move || launch::installed(&directory, &configs)).await;
-        let installed = found.unwrap_or_else(|_| Ok(Vec::new()))?;
-        let listener = match settings.disable_connections {
-            true => None,
-            false => Some(listen::bind(&settings.socket_path)?),
+        let (path, configs) = (settings.plugin_path.clone(), settings.plugin_config_path.clone());
+        let found = tokio::task::spawn_blocking(move || launch::installed(&path, &configs)).await;
+        let installed = found.map_err(|panic| NriError::ReadPlugins {
+            path: settings.plugin_path.clone(),
+            source: std::io::Error::other(panic),
+        })??;
+        let listener = if settings.disable_connections {
+            None
+        } else {
+            Some(listen::bind(&settings.socket_path)?)
         };
         let plugins = Arc::new(Self {
             settings,
@@ -175,8 +180,8 @@ impl Plugins {
         Ok(plugins)
     }
 
-    /// Tells all plugins that the runtime ends, ends those that it has started, and removes the socket. Takes at most twice the time
-    /// limit of requests, and a moment.
+    /// Tells all plugins that the runtime ends, ends those that it has started, and removes the socket. Takes at most
+    /// twice the time limit of requests, and a moment.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());

@@ -1,4 +1,4 @@
-//! The messages that `build.rs` generates from `proto/`: NRI's (package `nri.pkg.api.v1alpha1`), and those of [`ttrpc`].
+//! The messages that `build.rs` generates from `proto/`: those of NRI (package `nri.pkg.api.v1alpha1`), and of ttrpc.
 
 #![expect(
     missing_docs,

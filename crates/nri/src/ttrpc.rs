@@ -7,8 +7,8 @@
 //!   └────────┴────────┴──────┴───────┴───────────┘
 //! ```
 //!
-//! A call is a request and a response on one stream, whose number is odd and larger than that of the caller's call before. NRI has
-//! no other calls: what streams of messages need (kind data, all flags) is never sent.
+//! A call is a request and a response on one stream, whose number is odd and larger than that of the caller's call
+//! before. NRI has no other calls: what streams of messages need (kind data, all flags) is never sent.
 //!
 //! It must never hold more than one message of at most [`MAX_MESSAGE`] bytes and one piece of input.
 //!

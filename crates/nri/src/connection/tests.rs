@@ -1,9 +1,11 @@
-//! A connection by itself, against a peer that does what plugins should not. Time is paused where time limits matter: it goes on when
-//! everything waits.
+//! A connection by itself, against a peer that does what plugins should not. Time is paused where time limits matter:
+//! it goes on when everything waits.
 
 use super::*;
+use crate::error::Violation;
 use crate::proto::{Empty, UpdateContainersResponse};
 use crate::testing::{FakePlugin, LIMIT, until};
+use crate::ttrpc::Kind;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 

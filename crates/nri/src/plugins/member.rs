@@ -64,9 +64,11 @@ impl Plugins {
             refused(&refusal);
         }
         // Only one that has been told of the end can be expected to end.
-        let time = match *self.stopping.borrow() {
-            true => self.settings.request_timeout,
-            false => Duration::ZERO,
+        let told = *self.stopping.borrow();
+        let time = if told {
+            self.settings.request_timeout
+        } else {
+            Duration::ZERO
         };
         process.end(time).await;
     }
@@ -108,10 +110,20 @@ impl Plugins {
             let call = tokio::select! {
                 call = incoming.recv() => call,
                 () = self.stopping() => {
-                    // One that does not answer is late in the end. There is nothing else to be done about an error.
-                    plugin.connection.call::<Empty>("Shutdown", &Empty {}).await.ok();
+                    // What the plugin answers does not matter, and it may end at once.
+                    let told = plugin.connection.call::<Empty>("Shutdown", &Empty {}).await;
+                    if let Err(CallError::Lost(end)) = told
+                        && !matches!(*end, End::Closed)
+                    {
+                        tracing::warn!(
+                            plugin = %plugin.name,
+                            error = chain(&*end),
+                            "an NRI plugin has not been told that the runtime ends"
+                        );
+                    }
                     plugin.connection.end(End::Stopped);
-                    None
+                    self.remove(&plugin);
+                    return Ok(());
                 }
             };
             match call {
@@ -136,7 +148,8 @@ impl Plugins {
         Ok(())
     }
 
-    /// Lets a plugin register, configures it, synchronizes it, and puts it into the set. Returns what it wants to be updated, too.
+    /// Lets a plugin register, configures it, synchronizes it, and puts it into the set. Returns what it wants to be
+    /// updated, too.
     async fn admit(
         &self,
         connection: &Connection,
@@ -224,7 +237,6 @@ fn log_end(plugin: &Plugin) {
     };
     let plugin = &plugin.name;
     match &*reason {
-        End::Stopped => tracing::info!(%plugin, "an NRI plugin has been told that the runtime ends"),
         End::Closed => tracing::warn!(
             %plugin,
             "an NRI plugin has closed its connection; it gets no events before {again}"
