@@ -17,16 +17,19 @@
 //! The specification: <https://github.com/containerd/nri>, version [`VERSION`].
 
 mod connection;
+pub mod creation;
 mod error;
 mod launch;
 pub mod mux;
 mod name;
+pub mod owners;
 mod plugin;
 mod plugins;
 pub mod proto;
 #[cfg(test)]
 mod testing;
 pub mod ttrpc;
+pub mod update;
 
 pub use error::{NriError, Violation};
 pub use plugins::{Operation, Origin, PluginStatus, Plugins, Runtime, Settings};
