@@ -30,6 +30,7 @@ pub mod proto;
 mod testing;
 pub mod ttrpc;
 pub mod update;
+pub mod validator;
 
 pub use error::{NriError, Violation};
 pub use plugins::{Operation, Origin, PluginStatus, Plugins, Runtime, Settings};
