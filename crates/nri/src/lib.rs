@@ -26,6 +26,7 @@ pub mod owners;
 mod plugin;
 mod plugins;
 pub mod proto;
+pub mod spec;
 #[cfg(test)]
 mod testing;
 pub mod ttrpc;
