@@ -9,7 +9,9 @@ use std::time::Duration;
 use prost::DecodeError;
 
 use crate::name::MAX_NAME;
+use crate::owners::Conflict;
 use crate::ttrpc::MAX_MESSAGE;
+use crate::validator::Rejection;
 
 /// An error of this crate that its user sees.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,20 @@ pub enum NriError {
         /// In the plugin's words, without control characters, at most 512 characters.
         message: String,
     },
+    /// What plugins want does not go together.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The default validator refuses what plugins want, or the lack of one.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A plugin refuses what others want.
+    #[error("NRI plugin {plugin} refuses the adjustments of the container: {reason}")]
+    RefusedBy { plugin: String, reason: String },
+    /// It could not say whether it does.
+    #[error(
+        "NRI plugin {plugin}, which validates adjustments of containers, was lost while it was asked: try again"
+    )]
+    ValidatorLost { plugin: String },
     /// An event is too large for the protocol.
     #[error("{event} has {length} bytes for NRI plugin {plugin}, allowed are {MAX_MESSAGE}")]
     TooLarge {

@@ -20,6 +20,7 @@
 
 mod listen;
 mod member;
+mod requests;
 
 use std::fmt;
 use std::future::Future;
@@ -44,6 +45,7 @@ use crate::proto::{
     RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
     StopPodSandboxRequest, UpdatePodSandboxRequest,
 };
+use crate::validator::DefaultValidator;
 
 /// How plugins are found and treated.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct Settings {
     /// How long a plugin has to answer, also all parts of its synchronization together; and how long operations have to
     /// end for it to be synchronized.
     pub request_timeout: Duration,
+    /// What adjustments of containers are refused, and which plugins have to be there.
+    pub validator: DefaultValidator,
 }
 
 impl Settings {
@@ -80,13 +84,14 @@ impl Settings {
             disable_connections: false,
             registration_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(2),
+            validator: DefaultValidator::default(),
         }
     }
 }
 
 /// What plugins need of the runtime.
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
-    /// All pods and containers. Called while there is no [`Operation`].
+    /// All pods and containers. Called while there is no [`Operation`], on a thread that may block.
     fn snapshot(&self) -> (Vec<PodSandbox>, Vec<Container>);
 
     /// Makes changes that a plugin asks for outside of any event. Returns those that failed and may not. Calls for one

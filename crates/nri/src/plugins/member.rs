@@ -206,7 +206,9 @@ impl Plugins {
         let limit = settings.request_timeout;
         let alone = timeout(limit, self.operations.write()).await;
         let alone = alone.map_err(|_| Refusal::Busy(limit))?;
-        let (pods, containers) = self.runtime.snapshot();
+        let runtime = Arc::clone(&self.runtime);
+        let snapshot = tokio::task::spawn_blocking(move || runtime.snapshot()).await;
+        let (pods, containers) = snapshot.map_err(|_| Refusal::Stopping)?;
         let counts = (pods.len(), containers.len());
         let synchronized = timeout(limit, plugin.synchronize(pods, containers)).await;
         let updates = synchronized.unwrap_or_else(|_| {

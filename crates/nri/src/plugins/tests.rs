@@ -45,8 +45,8 @@ impl Runtime for FakeRuntime {
     }
 }
 
-struct Node {
-    plugins: Arc<Plugins>,
+pub(super) struct Node {
+    pub(super) plugins: Arc<Plugins>,
     runtime: Arc<FakeRuntime>,
     asked: mpsc::UnboundedReceiver<(String, Vec<ContainerUpdate>, Vec<ContainerEviction>)>,
     directory: TempDir,
@@ -65,11 +65,11 @@ fn settings(directory: &TempDir) -> Settings {
 }
 
 impl Node {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let directory = TempDir::new().unwrap();
         let mut settings = settings(&directory);
         change(&mut settings);
@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// A plugin in the set.
-    async fn join(&self, index: &str, name: &str, events: i32) -> FakePlugin {
+    pub(super) async fn join(&self, index: &str, name: &str, events: i32) -> FakePlugin {
         let before = self.plugins.list().len();
         let (plugin, _) = FakePlugin::join(&self.socket(), index, name, events).await;
         until("the plugin is in the set", || self.plugins.list().len() > before).await;
@@ -113,7 +113,7 @@ impl Node {
 }
 
 /// The mask of some events.
-fn mask(events: &[Event]) -> i32 {
+pub(super) fn mask(events: &[Event]) -> i32 {
     events.iter().map(|event| 1 << (i32::from(*event) - 1)).sum()
 }
 
