@@ -17,6 +17,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use ipnet::{Ipv4Net, Ipv6Net};
+use pausa_nri::validator::DefaultValidator;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -88,6 +89,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub tracing: Tracing,
     pub cadvisor: Cadvisor,
+    pub nri: Nri,
     /// Runtime handlers by the name that a RuntimeClass uses. The handler `""` always exists and is built in.
     pub handlers: BTreeMap<String, Handler>,
 }
@@ -344,6 +346,43 @@ pub struct Cadvisor {
     pub listen: PathBuf,
 }
 
+/// Plugins that see and change how pods and containers are made (Node Resource Interface).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Nri {
+    /// Whether plugins can connect and are started.
+    pub enable: bool,
+    /// The socket that plugins connect to. Processes of root only.
+    pub socket_path: PathBuf,
+    /// Whether there is no socket, so that the only plugins are those of `plugin_path`.
+    pub disable_connections: bool,
+    /// Directory of plugins that are started with the daemon, executable files named `NN-name`.
+    pub plugin_path: PathBuf,
+    /// Directory of their configurations, `NN-name.conf` or `name.conf`.
+    pub plugin_config_path: PathBuf,
+    /// Seconds that a plugin has to register.
+    pub plugin_registration_timeout_seconds: u32,
+    /// Seconds that a plugin has to answer. One that takes longer is cut off.
+    pub plugin_request_timeout_seconds: u32,
+    /// What plugins may not change, and which of them must be there.
+    pub default_validator: DefaultValidator,
+}
+
+impl Default for Nri {
+    fn default() -> Self {
+        Self {
+            enable: false,
+            socket_path: "/var/run/nri/nri.sock".into(),
+            disable_connections: false,
+            plugin_path: "/opt/nri/plugins".into(),
+            plugin_config_path: "/etc/nri/conf.d".into(),
+            plugin_registration_timeout_seconds: 5,
+            plugin_request_timeout_seconds: 2,
+            default_validator: DefaultValidator::default(),
+        }
+    }
+}
+
 /// An address to serve metrics on: `address:port` or `unix:///path`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -429,6 +468,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             tracing: Tracing::default(),
             cadvisor: Cadvisor::default(),
+            nri: Nri::default(),
             handlers: BTreeMap::from([(String::new(), Handler::default())]),
         }
     }

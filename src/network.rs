@@ -30,6 +30,7 @@ pub mod files;
 
 mod bandwidth;
 mod built_in;
+pub mod devices;
 mod error;
 mod firewall;
 mod host_ports;

@@ -27,6 +27,7 @@ mod handle;
 mod lifecycle;
 mod metrics;
 mod monitor_events;
+mod nri;
 mod ops;
 mod pod;
 mod queries;
@@ -43,6 +44,7 @@ mod warm;
 
 use std::sync::Arc;
 
+pub use nri::Nri;
 pub use ops::{NetworkCheck, NetworkOutcome};
 pub use queries::{Operation, Workload};
 pub use reconcile::Reconciler;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::services::build_services;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::cri::server::{self, Listening};
 use crate::cri::{NodeInfo, Services};
 use crate::error::chain;
@@ -45,6 +45,10 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let metrics = metrics(&config).await?;
     let (pods, greetings) = build_services(&config).await?;
     let listening = listen(&config).await?;
+    if config.nri.enable {
+        let started = pods.start_nri(nri(&config.nri)).await;
+        started.context("cannot start NRI ([nri] in the configuration)")?;
+    }
     let cadvisor = cadvisor(&config, &pods).await?;
     let reconciler = Reconciler::begin(pods.clone(), greetings);
     let drain = Duration::from_secs(config.drain_timeout_seconds.into());
@@ -72,6 +76,7 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     };
     let served = server::serve(listening, services, stop, drain).await;
     reconciler.end().await;
+    opened.stop_nri().await;
     for server in [scraped, cadvisor].into_iter().flatten() {
         server.abort();
         // With it goes its socket. Cancelled, which is what was asked for.
@@ -124,6 +129,19 @@ async fn cadvisor(config: &Config, pods: &Pods) -> anyhow::Result<Option<JoinHan
         listening,
         pods.clone(),
     ))))
+}
+
+fn nri(config: &config::Nri) -> pausa_nri::Settings {
+    pausa_nri::Settings {
+        socket_path: config.socket_path.clone(),
+        disable_connections: config.disable_connections,
+        plugin_path: config.plugin_path.clone(),
+        plugin_config_path: config.plugin_config_path.clone(),
+        registration_timeout: Duration::from_secs(config.plugin_registration_timeout_seconds.into()),
+        request_timeout: Duration::from_secs(config.plugin_request_timeout_seconds.into()),
+        validator: config.default_validator.clone(),
+        ..pausa_nri::Settings::new("pausa", env!("CARGO_PKG_VERSION"))
+    }
 }
 
 /// Listens for metrics, if that is configured.

@@ -18,7 +18,7 @@ use crate::monitor::MonitorBinary;
 use crate::network::{self, BridgeConfig, NetworkConfig};
 use crate::oci::{Host, SeccompPrograms};
 use crate::quota::{Projects, Support};
-use crate::sandbox::{Pods, Services, Settings};
+use crate::sandbox::{Nri, Pods, Services, Settings};
 use crate::state::{Layout, Store};
 use crate::streaming::{self, Streaming};
 
@@ -72,6 +72,7 @@ pub(crate) async fn build_services(config: &Config) -> anyhow::Result<(Pods, Joi
         host,
         selinux: SeLinux::open(config.enable_selinux),
         apparmor: AppArmor::open(config.apparmor.default_profile.as_deref()),
+        nri: Nri::default(),
         cdi: pausa_cdi::Registry::new(config.cdi_spec_dirs.clone()),
         cgroups,
         cpus,

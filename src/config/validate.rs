@@ -19,6 +19,8 @@ const PIDS: u32 = 4 * 1024 * 1024;
 /// The kernel takes no burst above the quota.
 const CPU_BURST: u32 = 100;
 const WARM: u16 = 1000;
+/// A pod waits for a plugin that hangs for as long.
+const PLUGIN_SECONDS: std::ops::RangeInclusive<u32> = 1..=60;
 /// More parallel connections would only make registries throttle the node.
 const DOWNLOADS: std::ops::RangeInclusive<u32> = 1..=64;
 
@@ -30,6 +32,7 @@ impl Config {
         self.validate_network()?;
         self.validate_streaming()?;
         self.validate_cadvisor()?;
+        self.validate_nri()?;
         for (key, name) in [
             ("cgroup_scope_prefix", &self.cgroup_scope_prefix),
             ("runtime_name", &self.runtime_name),
@@ -133,7 +136,14 @@ impl Config {
             ("seccomp.localhost_root", &self.seccomp.localhost_root),
             ("rdt.mount_point", &self.rdt.mount_point),
         ];
-        let bins = self.cni.bin_dir.iter().map(|dir| ("cni.bin_dir", dir.as_path()));
+        let dirs = [
+            ("cni.bin_dir", &self.cni.bin_dir),
+            ("hooks_dirs", &self.hooks_dirs),
+            ("cdi_spec_dirs", &self.cdi_spec_dirs),
+        ];
+        let dirs = dirs
+            .into_iter()
+            .flat_map(|(key, dirs)| dirs.iter().map(move |dir| (key, dir.as_path())));
         let profile = profile.map(|path| ("seccomp.default_profile", path));
         let logins = self.images.auth_file.as_deref();
         let logins = logins.map(|path| ("images.auth_file", path));
@@ -152,7 +162,7 @@ impl Config {
             .into_iter()
             .flatten()
             .chain(streaming);
-        for (key, path) in paths.into_iter().chain(bins).chain(files) {
+        for (key, path) in paths.into_iter().chain(dirs).chain(files) {
             check(path.is_absolute(), key, &path.display(), "an absolute path")?;
         }
         check(
@@ -172,6 +182,41 @@ impl Config {
             &path.display(),
             "the absolute path of a socket of its own, of at most 102 bytes, or empty",
         )
+    }
+
+    fn validate_nri(&self) -> Result<(), ConfigError> {
+        let nri = &self.nri;
+        let path = &nri.socket_path;
+        check(
+            path.is_absolute() && path.as_os_str().len() <= SOCKET_PATH_MAX && path != self.socket(),
+            "nri.socket_path",
+            &path.display(),
+            "the absolute path of a socket of its own, of at most 102 bytes",
+        )?;
+        for (key, path) in [
+            ("nri.plugin_path", &nri.plugin_path),
+            ("nri.plugin_config_path", &nri.plugin_config_path),
+        ] {
+            check(path.is_absolute(), key, &path.display(), "an absolute path")?;
+        }
+        for (key, seconds) in [
+            (
+                "nri.plugin_registration_timeout_seconds",
+                nri.plugin_registration_timeout_seconds,
+            ),
+            (
+                "nri.plugin_request_timeout_seconds",
+                nri.plugin_request_timeout_seconds,
+            ),
+        ] {
+            check(
+                PLUGIN_SECONDS.contains(&seconds),
+                key,
+                &seconds,
+                "1 to 60 seconds",
+            )?;
+        }
+        Ok(())
     }
 
     fn validate_streaming(&self) -> Result<(), ConfigError> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroups::blockio::BlockIo;
 use crate::cgroups::cpus::Pinning;
 use crate::id::Id;
+use crate::oci::OtherNamespace;
 use crate::proto::v1;
 
 /// Everything that is remembered of a container.
@@ -54,6 +55,9 @@ pub struct ContainerRecord {
     /// Its RDT class.
     #[serde(default)]
     pub rdt_class: Option<String>,
+    /// Namespaces in place of those that CRI asks for, by their kind, as NRI plugins want.
+    #[serde(default)]
+    pub namespaces: BTreeMap<String, OtherNamespace>,
 }
 
 impl ContainerRecord {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use pausa_monitor_protocol::ExitStatus;
 
 use super::record::Reason;
@@ -44,6 +46,7 @@ fn record(run: RunState) -> ContainerRecord {
         cpu_burst: None,
         block_io: None,
         rdt_class: None,
+        namespaces: BTreeMap::default(),
     }
 }
 

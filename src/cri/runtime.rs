@@ -6,7 +6,8 @@ use tonic::{Request, async_trait};
 use super::call::{Reply, call};
 use super::stream::{Messages, messages};
 use super::{NodeInfo, Services, status};
-use crate::error::{ErrorKind, Failure};
+use crate::blocking::blocking;
+use crate::error::{ErrorKind, Failure, chain};
 use crate::proto::lists::List;
 use crate::proto::server::runtime_service_server::RuntimeService;
 use crate::proto::v1;
@@ -390,6 +391,8 @@ async fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::Statu
         for (module, described) in [
             ("apparmor", services.apparmor.describe()),
             ("selinux", services.selinux.describe()),
+            ("nri", services.nri.describe()),
+            ("cdi", describe_cdi(pods).await),
         ] {
             response.info.insert(module.to_owned(), described.to_string());
         }
@@ -398,6 +401,19 @@ async fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::Statu
         response.info.insert("config".to_owned(), config);
     }
     Ok(response)
+}
+
+/// The CDI devices of this node, and what is wrong with their files.
+async fn describe_cdi(pods: &Pods) -> serde_json::Value {
+    let pods = pods.clone();
+    let listing = blocking(move || pods.services().cdi.list()).await;
+    let devices: Vec<_> = listing
+        .devices
+        .into_iter()
+        .map(|device| serde_json::json!({"name": device.name, "file": device.file}))
+        .collect();
+    let problems: Vec<_> = listing.problems.iter().map(|problem| chain(problem)).collect();
+    serde_json::json!({"devices": devices, "problems": problems})
 }
 
 fn condition(kind: &str, status: bool, reason: &str, message: &str) -> v1::RuntimeCondition {

@@ -14,10 +14,12 @@
 //! container's own. So is the cgroup namespace, except for a privileged container, which is there to see the node. The
 //! user namespace is always the pod's: see [`super::userns`].
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use pausa_monitor_protocol::{Namespace, NamespacePlan};
+use serde::{Deserialize, Serialize};
 
 use super::PodNamespaces;
 use super::error::OciError;
@@ -69,6 +71,51 @@ pub fn namespace_plan(
     })
 }
 
+/// A namespace in place of the one that CRI asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherNamespace {
+    /// A new one.
+    New,
+    /// The node's.
+    Host,
+    /// The one behind this file of the node.
+    File(PathBuf),
+}
+
+/// Puts namespaces in place of others, by their kind in the runtime spec.
+///
+/// # Errors
+/// A kind that cannot be replaced, or not by a file.
+pub fn replace_namespaces(
+    plan: &mut NamespacePlan,
+    others: &BTreeMap<String, OtherNamespace>,
+) -> Result<(), OciError> {
+    for (kind, other) in others {
+        let place = match kind.as_str() {
+            "pid" if matches!(other, OtherNamespace::File(_)) => {
+                let reason = "a PID namespace cannot be joined by its file; use pid TARGET";
+                return Err(OciError::lacks("linux.namespaces", kind, reason));
+            }
+            "pid" => &mut plan.pid,
+            "ipc" => &mut plan.ipc,
+            "uts" => &mut plan.uts,
+            "network" => &mut plan.network,
+            "cgroup" => &mut plan.cgroup,
+            _ => {
+                let reason = "only pid, ipc, uts, network and cgroup namespaces can be replaced";
+                return Err(OciError::lacks("linux.namespaces", kind, reason));
+            }
+        };
+        *place = match other {
+            OtherNamespace::New => Namespace::New,
+            OtherNamespace::Host => Namespace::Host,
+            OtherNamespace::File(path) => Namespace::File(path.as_os_str().as_encoded_bytes().to_vec()),
+        };
+    }
+    Ok(())
+}
+
 /// The namespaces as the runtime spec has them: with a path, joined; without, new; not there, the host's.
 pub(crate) fn to_oci(
     plan: &NamespacePlan,
@@ -87,7 +134,8 @@ pub(crate) fn to_oci(
     for (kind, from, pod) in wanted {
         let path = match from {
             Namespace::New => None,
-            Namespace::Host => continue,
+            // A file is only put into the spec afterwards.
+            Namespace::Host | Namespace::File(_) => continue,
             // The pod has none of its own: it uses the host's.
             Namespace::Pod if pod.is_none() => continue,
             Namespace::Pod => pod,

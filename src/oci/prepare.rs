@@ -108,11 +108,32 @@ pub fn prepare_mounts(config: &v1::ContainerConfig) -> Result<Vec<PathBuf>, OciE
                 mounts_of_host = Some(read_mountinfo()?);
             }
             let mounts = mounts_of_host.as_deref().unwrap_or_default();
-            check_propagation(index, &source, propagation, mounts)?;
+            let field = format!("mounts[{index}].host_path");
+            check_propagation(&field, &source, propagation, mounts)?;
         }
         sources.push(source);
     }
     Ok(sources)
+}
+
+/// Checks that sources of mounts propagate: what is mounted below them into containers, and, of those with `true`, what
+/// containers mount below them onto the node.
+///
+/// # Errors
+/// A source that does not exist or is on a mount that does not propagate.
+pub fn check_sources(sources: Vec<(PathBuf, bool)>) -> Result<(), OciError> {
+    if sources.is_empty() {
+        return Ok(());
+    }
+    let mounts = read_mountinfo()?;
+    for (source, shared) in sources {
+        let asked = match shared {
+            true => MountPropagation::PropagationBidirectional,
+            false => MountPropagation::PropagationHostToContainer,
+        };
+        check_propagation("mounts", &source, asked, &mounts)?;
+    }
+    Ok(())
 }
 
 fn source(index: usize, path: &Path) -> Result<PathBuf, OciError> {
@@ -157,14 +178,14 @@ fn read_mountinfo() -> Result<Vec<MountInfo>, OciError> {
 
 /// HOST_TO_CONTAINER needs a source on a mount that receives events, BIDIRECTIONAL on one that also sends them.
 fn check_propagation(
-    index: usize,
+    field: &str,
     source: &Path,
     asked: MountPropagation,
     mounts: &[MountInfo],
 ) -> Result<(), OciError> {
     let found =
         statx(CWD, source, AtFlags::empty(), StatxFlags::MNT_ID).map_err(|errno| OciError::HostPath {
-            field: format!("mounts[{index}].host_path").into(),
+            field: field.to_owned().into(),
             path: source.to_path_buf(),
             call: "statx",
             source: errno.into(),
@@ -179,7 +200,7 @@ fn check_propagation(
         return Ok(());
     }
     Err(OciError::lacks(
-        format!("mounts[{index}].propagation"),
+        format!("{field}, its propagation"),
         format!("{} of {}", asked.as_str_name(), source.display()),
         "the source is on a private mount; try `mount --make-rshared` on it",
     ))

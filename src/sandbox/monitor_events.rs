@@ -139,10 +139,13 @@ impl Pod {
     pub(super) fn clean_up_after(&mut self, id: &Id) {
         self.handle.execs().forget(id);
         let seat = self.lifecycle.take_seat(id);
-        let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
+        let Some((services, pod, record)) = self.context(id) else {
+            return;
+        };
         self.begin_unattended(async move {
-            ops::remove_cgroup(&services, &pod, &id).await;
+            ops::remove_cgroup(&services, &pod, &record.id).await;
             drop(seat);
+            services.nri.stop_container(&services, &pod, &record).await;
         });
     }
 
@@ -281,10 +284,13 @@ impl Pod {
     pub(super) fn kill_unwatched(&mut self, id: &Id) {
         self.handle.execs().forget(id);
         let seat = self.lifecycle.take_seat(id);
-        let (services, pod, id) = (self.services.clone(), self.lifecycle.record.clone(), id.clone());
+        let Some((services, pod, record)) = self.context(id) else {
+            return;
+        };
         self.begin_unattended(async move {
-            ops::kill_cgroup(&services, &pod, &id).await;
+            ops::kill_cgroup(&services, &pod, &record.id).await;
             drop(seat);
+            services.nri.stop_container(&services, &pod, &record).await;
         });
     }
 }

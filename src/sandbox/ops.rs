@@ -4,9 +4,10 @@
 //! (`impl Lifecycle`, pure), what the actor does about it (`impl Pod`), and the work that takes time, which either succeeds
 //! whole or undoes what it had made until it failed, whether or not anybody still waits.
 //!
-//! `cgroup`, `classes`, `confine`, `files`, `layer`, `userns`, `volumes`, `log` and `oom_score` are what several operations
+//! `adjust`, `cgroup`, `classes`, `confine`, `files`, `layer`, `userns`, `volumes`, `log` and `oom_score` are what several operations
 //! need of the kernel.
 
+mod adjust;
 mod cgroup;
 mod check_network;
 mod classes;
@@ -33,7 +34,7 @@ pub(in crate::sandbox) use cgroup::{
     kill_cgroup, path as cgroup_path, remove_cgroup, seat_again, seat_monitor,
 };
 pub use check_network::{NetworkCheck, NetworkOutcome};
-pub(in crate::sandbox) use create_container::ContainerParts;
+pub(in crate::sandbox) use create_container::{ContainerParts, read_spec};
 pub(in crate::sandbox) use files::{open_directory, share_netns_dir, unbind_netns, unmount};
 pub(in crate::sandbox) use layer::{
     check as check_layer_limits, describe as describe_layer, remove_layer, remove_layers,
@@ -43,6 +44,7 @@ pub(in crate::sandbox) use remove_container::read_exit_record;
 pub(in crate::sandbox) use run_pod::namespaces;
 pub(in crate::sandbox) use start_container::Started;
 pub(in crate::sandbox) use stop_pod::needs_teardown;
+pub(in crate::sandbox) use update_resources::plugin_update;
 
 // What the tests of the lifecycle drive it with.
 #[cfg(test)]

@@ -163,6 +163,29 @@ impl Pod {
         });
     }
 
+    /// As [`Self::begin`], for an operation that NRI plugins are told of: until its outcome is known to all, no new plugin is
+    /// told what there is.
+    pub(super) fn begin_told<T: Send + 'static>(
+        &mut self,
+        doing: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+        settle: impl FnOnce(&mut Self, Result<T, PodError>) + Send + 'static,
+    ) {
+        let services = self.services.clone();
+        let work = async move {
+            let operation = services.nri.operation().await;
+            (work.await, operation)
+        };
+        self.begin(doing, work, move |pod, outcome| {
+            let (outcome, operation) = match outcome {
+                Ok((outcome, operation)) => (Ok(outcome), operation),
+                Err(panic) => (Err(panic), None),
+            };
+            settle(pod, outcome);
+            drop(operation);
+        });
+    }
+
     /// Begins work whose outcome changes nothing.
     pub(super) fn begin_unattended(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.begin("clean up", work, |pod, outcome| {

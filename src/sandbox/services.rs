@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Nri;
 use crate::cgroups::Cgroups;
 use crate::cgroups::cpus::Cpus;
 use crate::config::{self, Handler};
@@ -38,6 +39,8 @@ pub struct Services {
     /// What this node can do.
     pub host: Host,
     pub apparmor: AppArmor,
+    /// Plugins that see and change how pods and containers are made.
+    pub nri: Nri,
     /// Devices that vendors describe.
     pub cdi: pausa_cdi::Registry,
     pub selinux: SeLinux,

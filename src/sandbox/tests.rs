@@ -54,6 +54,7 @@ pub(super) fn container_record(pod: &Id, config: v1::ContainerConfig) -> Contain
         cpu_burst: None,
         block_io: None,
         rdt_class: None,
+        namespaces: BTreeMap::default(),
     }
 }
 

@@ -44,6 +44,7 @@ mod namespaces;
 mod network_attacks;
 mod network_check;
 mod network_crash;
+mod nri;
 mod pids_limit;
 mod pod_crash;
 mod pod_metrics;

@@ -57,6 +57,7 @@ pub(crate) fn run_init(
             userns::give_streams(streams, userns.range, plan.process.uid);
         }
         let prepared = mounts::prepare(plan, fds, joined.as_ref(), reporter)?;
+        let files = namespaces::Files::open(&plan.namespaces)?;
         if matches!(base, Base::Small) {
             namespaces::enter_base_mounts(pod)?;
         }
@@ -64,7 +65,7 @@ pub(crate) fn run_init(
             None => pausa_sys::unshare_mounts().at(Step::BaseMounts("unshare(CLONE_NEWNS)"))?,
             Some(userns) => userns::continue_in_second_child(userns, &plan.namespaces, reporter)?,
         }
-        namespaces::join(&plan.namespaces, pod)?;
+        namespaces::join(&plan.namespaces, pod, &files)?;
         let last = LastProcess::new(joined.is_some())?;
         mount_root(plan, base, root, prepared, fds.userns.is_some())?;
         if let Base::Host(hooks) = base {

@@ -73,6 +73,8 @@ pub(crate) enum Step {
     Admit(&'static str),
     #[error("make the cgroup namespace: unshare(CLONE_NEWCGROUP)")]
     CgroupNamespace,
+    #[error("open the namespace {0}: open(2)")]
+    OpenNamespace(Shown),
     #[error("join the {0} namespace: setns(2)")]
     JoinNamespace(&'static str),
     #[error("join the container's namespaces: setns(pidfd); the container may have ended")]

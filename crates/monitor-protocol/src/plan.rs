@@ -246,6 +246,8 @@ pub enum Namespace {
     New,
     /// That of a running container of this pod, by its id.
     Container(String),
+    /// The one behind this file of the host, by its absolute path. Not for `pid`. Since version 6.
+    File(Vec<u8>),
 }
 
 /// The namespaces of a container. Its mount namespace is always new.

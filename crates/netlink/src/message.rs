@@ -87,6 +87,12 @@ pub(crate) fn of_request(request: &Request<'_>, sequence: u32) -> Vec<u8> {
             link.attributes.push(LinkAttribute::Controller(*master));
             (RouteNetlinkMessage::SetLink(link), 0)
         }
+        Request::MoveLink { index, netns, name } => {
+            let mut link = indexed(*index);
+            link.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+            link.attributes.push(LinkAttribute::IfName((*name).to_owned()));
+            (RouteNetlinkMessage::SetLink(link), 0)
+        }
         Request::SetMac { index, mac } => {
             let mut link = indexed(*index);
             hardware(&mut link, Some(*mac), None);

@@ -93,6 +93,12 @@ pub enum Request<'a> {
         index: u32,
         change: LinkChange,
     },
+    /// Moves a link to another network namespace and names it there. It is down and without addresses afterwards.
+    MoveLink {
+        index: u32,
+        netns: BorrowedFd<'a>,
+        name: &'a str,
+    },
     /// Deletes a link, with both ends of a veth pair.
     DeleteLink {
         name: &'a str,
@@ -248,6 +254,9 @@ impl fmt::Display for Request<'_> {
                 write!(f, "redirect what comes in over link {index} to link {to}")
             }
             Self::ChangeLink { index, change } => write!(f, "change link {index}: {change}"),
+            Self::MoveLink { index, name, .. } => {
+                write!(f, "move link {index} to another network namespace as {name}")
+            }
             Self::DeleteLink { name } => write!(f, "delete link {name}"),
             Self::AddAddress {
                 index,

@@ -27,8 +27,9 @@ mod plugin;
 mod plugins;
 pub mod proto;
 pub mod spec;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod ttrpc;
 pub mod update;
 pub mod validator;

@@ -1,5 +1,7 @@
 //! A plugin for tests: the other end of a connection, over the same messages.
 
+#![cfg_attr(not(test), expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -19,11 +21,11 @@ use crate::proto::{
 use crate::ttrpc::{self, Kind, Message};
 
 /// Longer than anything takes, even on a machine with much to do.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A plugin that reads one message after the other.
 #[derive(Debug)]
-pub(crate) struct FakePlugin {
+pub struct FakePlugin {
     socket: UnixStream,
     frames: mux::Decoder,
     input: BytesMut,
@@ -36,20 +38,20 @@ pub(crate) struct FakePlugin {
 
 /// A call of the runtime.
 #[derive(Debug)]
-pub(crate) struct Called {
-    pub(crate) stream: u32,
-    pub(crate) method: String,
-    pub(crate) payload: Bytes,
+pub struct Called {
+    pub stream: u32,
+    pub method: String,
+    pub payload: Bytes,
 }
 
 impl Called {
-    pub(crate) fn decode<Q: prost::Message + Default>(&self) -> Q {
+    pub fn decode<Q: prost::Message + Default>(&self) -> Q {
         Q::decode(self.payload.clone()).unwrap()
     }
 }
 
 impl FakePlugin {
-    pub(crate) fn new(socket: UnixStream) -> Self {
+    pub fn new(socket: UnixStream) -> Self {
         Self {
             socket,
             frames: mux::Decoder::default(),
@@ -60,17 +62,12 @@ impl FakePlugin {
         }
     }
 
-    pub(crate) async fn connect(path: &Path) -> Self {
+    pub async fn connect(path: &Path) -> Self {
         Self::new(UnixStream::connect(path).await.unwrap())
     }
 
     /// Connects, registers, subscribes, and takes what is told. The plugin is in the set soon after.
-    pub(crate) async fn join(
-        path: &Path,
-        index: &str,
-        name: &str,
-        events: i32,
-    ) -> (Self, SynchronizeRequest) {
+    pub async fn join(path: &Path, index: &str, name: &str, events: i32) -> (Self, SynchronizeRequest) {
         let mut plugin = Self::connect(path).await;
         plugin.register(index, name).await.unwrap();
         plugin
@@ -93,7 +90,7 @@ impl FakePlugin {
         }
     }
 
-    pub(crate) async fn register(&mut self, index: &str, name: &str) -> Result<(), Status> {
+    pub async fn register(&mut self, index: &str, name: &str) -> Result<(), Status> {
         let request = RegisterPluginRequest {
             plugin_name: name.to_owned(),
             plugin_idx: index.to_owned(),
@@ -103,7 +100,7 @@ impl FakePlugin {
     }
 
     /// Writes a call of the runtime. The answer comes by [`Self::answered`].
-    pub(crate) async fn begin(&mut self, method: &str, request: &impl prost::Message) -> u32 {
+    pub async fn begin(&mut self, method: &str, request: &impl prost::Message) -> u32 {
         let request = Request {
             service: "nri.pkg.api.v1alpha1.Runtime".to_owned(),
             method: method.to_owned(),
@@ -118,7 +115,7 @@ impl FakePlugin {
         self.last
     }
 
-    pub(crate) async fn answered<A: prost::Message + Default>(&mut self, stream: u32) -> Result<A, Status> {
+    pub async fn answered<A: prost::Message + Default>(&mut self, stream: u32) -> Result<A, Status> {
         let message = self.next(|connection, message| connection == mux::RUNTIME && message.stream == stream);
         let message = message.await.expect("the runtime is there");
         assert_eq!(message.kind, Kind::Response);
@@ -129,7 +126,7 @@ impl FakePlugin {
         }
     }
 
-    pub(crate) async fn call<A: prost::Message + Default>(
+    pub async fn call<A: prost::Message + Default>(
         &mut self,
         method: &str,
         request: &impl prost::Message,
@@ -138,12 +135,12 @@ impl FakePlugin {
         self.answered(stream).await
     }
 
-    pub(crate) async fn called(&mut self) -> Called {
+    pub async fn called(&mut self) -> Called {
         self.next_call().await.expect("the runtime is there")
     }
 
     /// The next call of the runtime, or `None` if the connection ends before.
-    pub(crate) async fn next_call(&mut self) -> Option<Called> {
+    pub async fn next_call(&mut self) -> Option<Called> {
         let message = self.next(|connection, _| connection == mux::PLUGIN).await?;
         assert_eq!((message.kind, message.flags), (Kind::Request, 0));
         let request = Request::decode(message.payload).unwrap();
@@ -155,8 +152,11 @@ impl FakePlugin {
         })
     }
 
-    pub(crate) async fn answer(&mut self, stream: u32, answer: &impl prost::Message) {
-        let payload = answer.encode_to_vec().into();
+    pub async fn answer(&mut self, stream: u32, answer: &impl prost::Message) {
+        self.answer_bytes(stream, answer.encode_to_vec().into()).await;
+    }
+
+    pub async fn answer_bytes(&mut self, stream: u32, payload: Bytes) {
         self.respond(
             stream,
             &Response {
@@ -167,7 +167,7 @@ impl FakePlugin {
         .await;
     }
 
-    pub(crate) async fn fail(&mut self, stream: u32, code: i32, message: &str) {
+    pub async fn fail(&mut self, stream: u32, code: i32, message: &str) {
         let (message, payload) = (message.to_owned(), Bytes::new());
         let status = Some(Status { code, message });
         self.respond(stream, &Response { status, payload }).await;
@@ -182,21 +182,21 @@ impl FakePlugin {
     }
 
     /// Takes the next call, which has to be of this method, and answers it.
-    pub(crate) async fn answer_next(&mut self, method: &str, answer: &impl prost::Message) -> Called {
+    pub async fn answer_next(&mut self, method: &str, answer: &impl prost::Message) -> Called {
         let call = self.called().await;
         assert_eq!(call.method, method);
         self.answer(call.stream, answer).await;
         call
     }
 
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         timeout(LIMIT, self.socket.write_all(bytes))
             .await
             .expect("the runtime reads")
     }
 
     /// Waits for the runtime to close the connection.
-    pub(crate) async fn closed(&mut self) {
+    pub async fn closed(&mut self) {
         assert_eq!(self.next(|_, _| false).await, None);
     }
 
@@ -228,7 +228,7 @@ impl FakePlugin {
 }
 
 /// Waits until something is so.
-pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::creation::bare;
 use crate::proto::security_profile::ProfileType;
@@ -19,7 +19,7 @@ use crate::proto::{Container, Field, PodSandbox, ValidateContainerAdjustmentRequ
 pub const REQUIRED_PLUGINS: &str = "required-plugins.noderesource.dev";
 
 /// What is refused. The keys are those of containerd's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct DefaultValidator {

@@ -98,7 +98,7 @@ fn propagation_is_checked_against_the_mount_of_the_source() {
     let check = |tags: &str, asked| {
         let mut mounts = mounts(tags);
         mounts[0].id = id;
-        check_propagation(0, Path::new("/"), asked, &mounts)
+        check_propagation("mounts[0]", Path::new("/"), asked, &mounts)
     };
     let down = MountPropagation::PropagationHostToContainer;
     let both = MountPropagation::PropagationBidirectional;

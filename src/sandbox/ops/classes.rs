@@ -50,9 +50,22 @@ pub(super) async fn block_io(
     pod: &PodRecord,
     record: &ContainerRecord,
 ) -> Result<Option<BlockIo>, PodError> {
-    let Some(class) = class("blockio", &pod.config, &record.config) else {
+    match class("blockio", &pod.config, &record.config) {
+        Some(class) => block_io_class(services, pod, record, class).await,
+        None => Ok(None),
+    }
+}
+
+/// The block I/O class of this name. The empty one is none.
+pub(super) async fn block_io_class(
+    services: &Arc<Services>,
+    pod: &PodRecord,
+    record: &ContainerRecord,
+    class: &str,
+) -> Result<Option<BlockIo>, PodError> {
+    if class.is_empty() {
         return Ok(None);
-    };
+    }
     let doing = format!("put the container into the block I/O class {class:?}");
     let path = cgroup::path(services, pod, &record.id);
     let path = path.map_err(|error| PodError::failed(doing.clone(), error))?;
@@ -85,9 +98,21 @@ pub(super) fn rdt(
     pod: &PodRecord,
     record: &ContainerRecord,
 ) -> Result<Option<String>, PodError> {
-    let Some(class) = class("rdt", &pod.config, &record.config) else {
+    match class("rdt", &pod.config, &record.config) {
+        Some(class) => rdt_class(services, record, class),
+        None => Ok(None),
+    }
+}
+
+/// The RDT class of this name. The empty one is none.
+pub(super) fn rdt_class(
+    services: &Services,
+    record: &ContainerRecord,
+    class: &str,
+) -> Result<Option<String>, PodError> {
+    if class.is_empty() {
         return Ok(None);
-    };
+    }
     match rdt_tasks(services, class) {
         Ok(_) => Ok(Some(class.to_owned())),
         Err(lack) => {

@@ -66,26 +66,23 @@ pub(super) async fn relabel_volumes(
     sources: &[PathBuf],
     labels: Option<&Labels>,
 ) -> Result<(), PodError> {
-    let Some(labels) = labels else { return Ok(()) };
-    let volumes: Vec<(usize, PathBuf)> = config
-        .mounts
-        .iter()
-        .zip(sources)
-        .enumerate()
-        .filter(|(_, (mount, source))| mount.selinux_relabel && source.is_absolute())
-        .map(|(index, (_, source))| (index, source.clone()))
-        .collect();
-    if volumes.is_empty() {
+    let mounts = config.mounts.iter().zip(sources);
+    let volumes = mounts
+        .filter(|(mount, source)| mount.selinux_relabel && source.is_absolute())
+        .map(|(_, source)| source.clone());
+    relabel_paths(volumes.collect(), labels).await
+}
+
+/// Gives the files below these paths a container's label.
+pub(super) async fn relabel_paths(paths: Vec<PathBuf>, labels: Option<&Labels>) -> Result<(), PodError> {
+    let Some(labels) = labels.filter(|_| !paths.is_empty()) else {
         return Ok(());
-    }
+    };
     let label = labels.file.clone();
     blocking(move || {
-        for (index, source) in volumes {
+        for source in paths {
             let changed = relabel(&source, &label).map_err(|error| {
-                PodError::failed(
-                    format!("relabel mounts[{index}].host_path {}", source.display()),
-                    error,
-                )
+                PodError::failed(format!("relabel the volume {}", source.display()), error)
             })?;
             tracing::debug!(path = %source.display(), label, changed, "labelled a volume");
         }

@@ -12,6 +12,7 @@ use pausa_monitor_protocol::{ExtendedPlan, IoPlan, LogPlan, NamespacePlan};
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 
+use super::adjust::{Draft, adjust};
 use super::layer::{self, Limit};
 use super::volumes::{by_descriptor, mount_volumes};
 use super::{cgroup, classes, confine, files, userns};
@@ -199,7 +200,7 @@ impl Pod {
             let created = create(&services, &pod, *config, class, target, steps).await;
             created.map(Box::new)
         });
-        self.begin("create the container", work, move |pod, outcome| {
+        self.begin_told("create the container", work, move |pod, outcome| {
             pod.settle_container(&name, outcome.flatten());
         });
     }
@@ -265,17 +266,23 @@ async fn create(
     steps.enter("cpus");
     let seat = cgroup::seat(services, pod, &record, class).await?;
     record.pinning = services.cpus.pinned(&record.id);
-    match fill(services, pod, record.clone(), &lease, target, steps).await {
-        Ok((record, parts, mut leases)) => {
-            leases.push(lease);
-            Ok(ContainerMade {
-                record,
-                parts,
-                seat,
-                leases,
-            })
+    let filled = fill(
+        services,
+        pod,
+        (record.clone(), seat),
+        &lease,
+        (target, class),
+        steps,
+    )
+    .await;
+    match filled {
+        Ok(mut made) => {
+            made.leases.push(lease);
+            services.nri.post_create(services, pod, &made.record).await;
+            Ok(made)
         }
         Err(error) => {
+            services.nri.remove_container(services, pod, &record).await;
             // The writable layer and the bundle; mounts go with their descriptors.
             let kept = services
                 .store
@@ -336,6 +343,7 @@ fn draft(
         cpu_burst: Some(handler.cpu_burst).filter(|percent| *percent > 0),
         block_io: None,
         rdt_class: None,
+        namespaces: BTreeMap::default(),
         config,
         id,
     })
@@ -358,11 +366,11 @@ fn log_path(directory: &str, path: &str) -> Option<PathBuf> {
 async fn fill(
     services: &Arc<Services>,
     pod: &PodRecord,
-    mut record: ContainerRecord,
+    (mut record, seat): (ContainerRecord, Seat),
     lease: &Lease,
-    target: Option<i32>,
+    (target, class): (Option<i32>, QosClass),
     steps: &Steps,
-) -> Result<(ContainerRecord, ContainerParts, Vec<Lease>), PodError> {
+) -> Result<ContainerMade, PodError> {
     steps.enter("root and mount sources");
     let invalid = |error: OciError| PodError::failed("make the container's spec", error);
     let (config, node) = (record.config.clone(), Arc::clone(services));
@@ -409,6 +417,10 @@ async fn fill(
     };
     let target = target.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
     let namespaces = oci::namespace_plan(&pod.config, &record.config).map_err(invalid)?;
+    // The monitor is in them.
+    let of_monitor = |name: &str| PathBuf::from(format!("/proc/{}/ns/{name}", pod.monitor_pid));
+    let own_ipc = (pod.namespaces().ipc() != v1::NamespaceMode::Node).then(|| of_monitor("ipc"));
+    let own_uts = (!pod.host_network()).then(|| of_monitor("uts"));
     let spec = oci::generate(&ContainerInput {
         config: &record.config,
         pod: PodInput {
@@ -417,7 +429,9 @@ async fn fill(
             files: &pod_files(services, pod),
             namespaces: PodNamespaces {
                 network: pod.netns.as_deref(),
-                ..PodNamespaces::default()
+                ipc: own_ipc.as_deref(),
+                uts: own_uts.as_deref(),
+                pid: None,
             },
             hostname: &files::hostname(&pod.config),
         },
@@ -436,6 +450,9 @@ async fn fill(
         limited_layer: limit != Limit::None,
     });
     let spec = spec.map_err(invalid)?;
+    steps.enter("plugins");
+    let draft = Draft { record, spec, seat };
+    let Draft { record, spec, seat } = adjust(services, pod, draft, class, labels.as_ref()).await?;
     write_bundle(services, &record, &spec)?;
     failpoint_before(OPERATION, "plan");
     let mut plan = plan(services, &record, &spec, &namespaces)?;
@@ -445,16 +462,19 @@ async fn fill(
         .map(|volume| (volume.mount, volume.lease))
         .unzip();
     let devices = device_rules(&spec);
-    Ok((
+    let net_devices = net_devices(&spec);
+    Ok(ContainerMade {
         record,
-        ContainerParts {
+        parts: ContainerParts {
             root,
             volumes,
             plan,
             devices,
+            net_devices,
         },
+        seat,
         leases,
-    ))
+    })
 }
 
 /// The pod's files that its containers see.
@@ -520,6 +540,8 @@ pub(in crate::sandbox) struct ContainerParts {
     pub(super) volumes: Vec<OwnedFd>,
     pub(super) plan: ExtendedPlan,
     pub(super) devices: Vec<LinuxDeviceCgroup>,
+    /// Network devices of the node that the pod gets, and their names there.
+    pub(super) net_devices: Vec<(String, String)>,
 }
 
 /// Which devices a container may use, as its spec says.
@@ -528,6 +550,24 @@ pub(super) fn device_rules(spec: &Spec) -> Vec<LinuxDeviceCgroup> {
     resources
         .and_then(|resources| resources.devices().clone())
         .unwrap_or_default()
+}
+
+/// `linux.netDevices`, sorted.
+fn net_devices(spec: &Spec) -> Vec<(String, String)> {
+    let linux = spec.linux().as_ref();
+    let devices = linux.and_then(|linux| linux.net_devices().as_ref());
+    let mut devices: Vec<_> = devices
+        .into_iter()
+        .flatten()
+        .map(|(host, device)| {
+            (
+                host.clone(),
+                device.name().clone().unwrap_or_else(|| host.clone()),
+            )
+        })
+        .collect();
+    devices.sort();
+    devices
 }
 
 /// Makes the parts of a container again from its bundle, as a daemon that was restarted has to.
@@ -556,6 +596,7 @@ pub(super) async fn rebuild(
         volumes: volumes.into_iter().map(|volume| volume.mount).collect(),
         plan,
         devices: device_rules(&spec),
+        net_devices: net_devices(&spec),
     })
 }
 
@@ -597,13 +638,17 @@ fn plan(
     spec: &Spec,
     namespaces: &NamespacePlan,
 ) -> Result<ExtendedPlan, PodError> {
+    const DOING: &str = "plan the container";
     let config = &record.config;
     let max_line = services.settings.max_log_line;
+    let mut namespaces = namespaces.clone();
+    oci::replace_namespaces(&mut namespaces, &record.namespaces)
+        .map_err(|error| PodError::failed(DOING, error))?;
     let input = CompileInput {
         id: record.id.as_str(),
         bundle: &services.store.layout().bundle(&record.pod, &record.id),
         spec,
-        namespaces,
+        namespaces: &namespaces,
         cgroups: services.cgroups.layout(),
         io: IoPlan {
             stdin: config.stdin,
@@ -613,11 +658,11 @@ fn plan(
         log: record.log_path.as_ref().map(|_| LogPlan { max_line }),
         programs: &services.seccomp,
     };
-    oci::compile(&input).map_err(|error| PodError::failed("plan the container", error))
+    oci::compile(&input).map_err(|error| PodError::failed(DOING, error))
 }
 
 /// Reads a container's spec from its bundle.
-pub(super) fn read_spec(services: &Services, record: &ContainerRecord) -> Result<Spec, PodError> {
+pub(in crate::sandbox) fn read_spec(services: &Services, record: &ContainerRecord) -> Result<Spec, PodError> {
     let path = services
         .store
         .layout()

@@ -124,9 +124,10 @@ impl Pod {
         let (monitor, id) = (self.handle.monitor(), id.clone());
         let steps = self.handle.begin("RemoveContainer", Some((&*record).into()));
         let work = steps.run(Kinded::kind, async move |steps| {
+            services.nri.remove_container(&services, &pod, &record).await;
             remove(&services, &pod, &record, monitor, steps).await
         });
-        self.begin("remove the container", work, move |pod, outcome| {
+        self.begin_told("remove the container", work, move |pod, outcome| {
             pod.settle_container_removal(&id, outcome.flatten());
         });
     }

@@ -140,7 +140,7 @@ impl Pods {
         let work = steps.run(kind, async move |steps| {
             create(&services, &record, warm, steps).await.map(Box::new)
         });
-        pod.begin("create the pod", work, Pod::settle_creation);
+        pod.begin_told("create the pod", work, Pod::settle_creation);
         tokio::spawn(pod.run());
     }
 }
@@ -497,6 +497,10 @@ impl Unshared<'_> {
         let complete = files
             .and(set_up)
             .and_then(|()| self.write_hosts(network.as_ref()));
+        let complete = match complete {
+            Ok(()) => self.tell_plugins(network.as_ref(), steps).await,
+            failed => failed,
+        };
         if let Err(error) = complete {
             let (services, record) = (self.recorded.services, self.recorded.record);
             let detached = detach(services, record).await;
@@ -515,6 +519,18 @@ impl Unshared<'_> {
             events: self.events,
             network,
         })
+    }
+
+    /// Tells NRI plugins of the pod as it will be known. One may refuse it.
+    async fn tell_plugins(&self, network: Option<&Attachment>, steps: &Steps) -> Result<(), PodError> {
+        let Recorded { services, record, .. } = &self.recorded;
+        steps.enter("plugins");
+        let record = PodRecord {
+            network: network.cloned(),
+            monitor_pid: self.monitor.pid(),
+            ..(*record).clone()
+        };
+        services.nri.run_pod(services, &record).await
     }
 
     async fn write_files(&self) -> Result<(), PodError> {

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pausa_monitor_protocol::{ExtendedPlan, FdRole, HookPlan, Reply, Request, Scheduling};
+use pausa_monitor_protocol::{
+    ExtendedPlan, FdRole, HookPlan, Namespace, NamespacePlan, Reply, Request, Scheduling,
+};
 
 use super::confine::ensure_profile;
 use super::create_container::{ContainerParts, rebuild};
@@ -18,6 +20,7 @@ use crate::container::{ContainerRecord, ExitInfo, RunState};
 use crate::error::{ErrorKind, Failure, Kinded};
 use crate::failpoint::failpoint_before;
 use crate::id::Id;
+use crate::network::devices;
 use crate::proto::v1;
 use crate::require;
 use crate::sandbox::Pods;
@@ -169,7 +172,7 @@ impl Pod {
         let work = steps.run(Kinded::kind, async move |steps| {
             start(&services, &pod, &record, parts, &handle, steps).await
         });
-        self.begin("start the container", work, move |pod, outcome| {
+        self.begin_told("start the container", work, move |pod, outcome| {
             pod.settle_start(&id, outcome.flatten());
         });
     }
@@ -204,6 +207,8 @@ async fn start(
     handle: &PodHandle,
     steps: &Steps,
 ) -> Result<Started, PodError> {
+    steps.enter("plugins");
+    services.nri.start_container(services, pod, record).await?;
     steps.enter("parts");
     let mut parts = match parts {
         Some(parts) => *parts,
@@ -211,6 +216,7 @@ async fn start(
     };
     let devices = std::mem::take(&mut parts.devices);
     ensure_profile(services, &parts.plan.container.process).await?;
+    move_net_devices(pod, std::mem::take(&mut parts.net_devices)).await?;
     failpoint_before(OPERATION, "cgroup");
     steps.enter("cgroup");
     let cgroup = cgroup::create(services, pod, record, devices).await?;
@@ -227,6 +233,14 @@ async fn start(
                     "cannot register a container's scope with systemd; it runs with its limits, but systemctl does not list it"
                 );
             }
+            let running = ContainerRecord {
+                run: RunState::Running {
+                    pid: started.pid,
+                    started_at: started.at,
+                },
+                ..record.clone()
+            };
+            services.nri.post_start(services, pod, &running).await;
             Ok(started)
         }
         Err(error) => {
@@ -236,6 +250,20 @@ async fn start(
             Err(error)
         }
     }
+}
+
+async fn move_net_devices(pod: &PodRecord, moved: Vec<(String, String)>) -> Result<(), PodError> {
+    const DOING: &str = "give the container its network devices";
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let Some(netns) = pod.netns.clone() else {
+        let on_host = std::io::Error::other("the pod is on the node's network, where they are");
+        return Err(PodError::failed_as(DOING, ErrorKind::FailedPrecondition, on_host));
+    };
+    blocking(move || devices::move_all(&netns, &moved))
+        .await
+        .map_err(|error| PodError::failed(DOING, error))
 }
 
 async fn start_in(
@@ -304,10 +332,23 @@ async fn start_in(
 /// Whether a container needs nothing that not every monitor can do.
 fn is_plain(plan: &ExtendedPlan) -> bool {
     let ExtendedPlan {
-        container: _,
+        container,
         hooks,
         sysctls,
         scheduling,
     } = plan;
-    *hooks == HookPlan::default() && sysctls.is_empty() && *scheduling == Scheduling::default()
+    let NamespacePlan {
+        pid,
+        ipc,
+        network,
+        uts,
+        cgroup,
+    } = &container.namespaces;
+    let joins_files = [pid, ipc, network, uts, cgroup]
+        .iter()
+        .any(|namespace| matches!(namespace, Namespace::File(_)));
+    !joins_files
+        && *hooks == HookPlan::default()
+        && sysctls.is_empty()
+        && *scheduling == Scheduling::default()
 }

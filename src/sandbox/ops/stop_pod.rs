@@ -142,10 +142,13 @@ impl Pod {
                 }
                 PodStep::Forget => {
                     self.lifecycle.enter(PodPhase::Forgetting);
-                    let (services, id) = (self.services.clone(), self.id().clone());
-                    let work = async move { forget(&services, &id).await };
+                    let (services, record) = (self.services.clone(), self.lifecycle.record.clone());
+                    let work = async move {
+                        services.nri.remove_pod(&services, &record).await;
+                        forget(&services, &record.id).await
+                    };
                     let work = metrics::operation("RemovePodSandbox", work);
-                    self.begin("remove the pod's directories", work, Self::settle_removal);
+                    self.begin_told("remove the pod's directories", work, Self::settle_removal);
                 }
             }
         }
@@ -154,6 +157,12 @@ impl Pod {
     fn begin_teardown(&mut self) {
         self.lifecycle.enter(PodPhase::TearingDown);
         let (services, record) = (self.services.clone(), self.lifecycle.record.clone());
+        let containers: Vec<_> = self
+            .lifecycle
+            .containers
+            .values()
+            .map(|container| container.record.clone())
+            .collect();
         let monitor = match (self.handle.monitor(), self.lifecycle.monitor) {
             (Some(monitor), _) => Ending::Asked(monitor),
             (None, MonitorContact::Silent) => Ending::Killed,
@@ -161,9 +170,14 @@ impl Pod {
         };
         let steps = self.handle.begin("StopPodSandbox", None);
         let work = steps.run(Kinded::kind, async move |steps| {
+            steps.enter("plugins");
+            for container in &containers {
+                services.nri.stop_container(&services, &record, container).await;
+            }
+            services.nri.stop_pod(&services, &record).await;
             tear_down(&services, &record, monitor, steps).await
         });
-        self.begin("tear down the pod", work, Self::settle_teardown);
+        self.begin_told("tear down the pod", work, Self::settle_teardown);
     }
 
     fn settle_teardown(&mut self, outcome: Result<Result<(), PodError>, PodError>) {

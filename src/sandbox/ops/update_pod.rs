@@ -5,6 +5,7 @@ use crate::proto::v1;
 use crate::require;
 use crate::sandbox::Pods;
 use crate::sandbox::lifecycle::{Change, Lifecycle};
+use crate::sandbox::nri::told;
 
 const OPERATION: &str = "update_pod";
 
@@ -19,9 +20,21 @@ impl Pods {
     ) -> Result<v1::UpdatePodSandboxResourcesResponse, Failure> {
         require::text("pod_sandbox_id", &request.pod_sandbox_id)?;
         let pod = self.registry.pod(&request.pod_sandbox_id)?;
-        pod.ask(move |pod, answer| {
-            let change = pod.lifecycle.update_pod(request);
-            pod.commit(OPERATION, change.answer(answer.into(), Ok(())));
+        let services = self.services.clone();
+        told("note the pod's resources", &self.services, async move {
+            let nri = &services.nri;
+            if let Some(view) = pod.view() {
+                nri.update_pod(&services, &view.pod, &request).await?;
+            }
+            pod.ask(move |pod, answer| {
+                let change = pod.lifecycle.update_pod(request);
+                pod.commit(OPERATION, change.answer(answer.into(), Ok(())));
+            })
+            .await?;
+            if let Some(view) = pod.view() {
+                nri.post_update_pod(&services, &view.pod).await;
+            }
+            Ok(())
         })
         .await?;
         Ok(v1::UpdatePodSandboxResourcesResponse {})

@@ -14,11 +14,14 @@ use crate::proto::v1;
 use crate::require;
 use crate::sandbox::Pods;
 use crate::sandbox::error::PodError;
+use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{
     Answer, Change, Container, ContainerPhase, Lifecycle, PendingUpdate, UPDATE_HINT, Update, refused,
 };
+use crate::sandbox::nri::told;
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
+use crate::sandbox::registry::Registry;
 use crate::sandbox::services::Services;
 use crate::telemetry::metrics;
 
@@ -37,8 +40,23 @@ impl Pods {
         let change = request.linux.unwrap_or_default();
         oci::oom_score_adj(&change)
             .map_err(|error| PodError::failed("change the container's resources", error))?;
-        let change = Update::Change(Box::new(change));
-        self.update(&request.container_id, change).await?;
+        let (id, pod) = self.registry.container(&request.container_id)?;
+        let services = self.services.clone();
+        told("change the container's resources", &self.services, async move {
+            let mut change = change;
+            if let Some((pod, record)) = both(&pod, &id) {
+                change = services
+                    .nri
+                    .update_container(&services, &pod, &record, &change)
+                    .await?;
+            }
+            update(&pod, id.clone(), Update::Change(Box::new(change))).await?;
+            if let Some((pod, record)) = both(&pod, &id) {
+                services.nri.post_update(&services, &pod, &record).await;
+            }
+            Ok(())
+        })
+        .await?;
         Ok(v1::UpdateContainerResourcesResponse {})
     }
 
@@ -47,7 +65,8 @@ impl Pods {
     /// # Errors
     /// It has exited, or the kernel refuses.
     pub(in crate::sandbox) async fn restore_resources(&self, id: &Id) -> Result<(), PodError> {
-        self.update(id.as_str(), Update::Restore).await
+        let (id, pod) = self.registry.container(id.as_str())?;
+        update(&pod, id, Update::Restore).await
     }
 
     /// Finds other CPUs for a pinned container that has lost some of its own.
@@ -55,19 +74,35 @@ impl Pods {
     /// # Errors
     /// It has exited, or there are none.
     pub(in crate::sandbox) async fn repin(&self, id: &Id) -> Result<(), PodError> {
-        self.update(id.as_str(), Update::Repin).await
+        let (id, pod) = self.registry.container(id.as_str())?;
+        update(&pod, id, Update::Repin).await
     }
+}
 
-    async fn update(&self, id: &str, update: Update) -> Result<(), PodError> {
-        let (id, pod) = self.registry.container(id)?;
-        pod.ask(move |pod, waiter| {
-            let change = pod
-                .lifecycle
-                .update_resources(&id, PendingUpdate { update, waiter });
-            pod.commit(OPERATION, change);
-        })
-        .await
-    }
+/// Changes a container's resources as an NRI plugin wants; no plugin is told of that.
+pub(in crate::sandbox) async fn plugin_update(
+    registry: &Registry,
+    id: &str,
+    change: v1::LinuxContainerResources,
+) -> Result<(), PodError> {
+    let (id, pod) = registry.container(id)?;
+    update(&pod, id, Update::Change(Box::new(change))).await
+}
+
+async fn update(pod: &PodHandle, id: Id, update: Update) -> Result<(), PodError> {
+    pod.ask(move |pod, waiter| {
+        let change = pod
+            .lifecycle
+            .update_resources(&id, PendingUpdate { update, waiter });
+        pod.commit(OPERATION, change);
+    })
+    .await
+}
+
+/// A container and its pod as they were published last.
+fn both(pod: &PodHandle, id: &Id) -> Option<(Arc<PodRecord>, Arc<ContainerRecord>)> {
+    let view = pod.view()?;
+    Some((view.pod.clone(), view.containers.get(id)?.clone()))
 }
 
 impl Lifecycle {
@@ -196,7 +231,7 @@ async fn apply(
 }
 
 /// The resources in force after a change: a field that the change leaves empty stays as it was.
-fn merge(
+pub(super) fn merge(
     now: &v1::LinuxContainerResources,
     change: &v1::LinuxContainerResources,
 ) -> v1::LinuxContainerResources {
