@@ -13,7 +13,6 @@
 //! See `docs/design/0015-io-and-cache-classes.md`.
 
 mod pattern;
-mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,17 +20,19 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use pausa_yaml::{Scalars, YamlError};
 use rustix::fs::{FileType, major, minor, stat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::pattern::Pattern;
-use self::yaml::YamlError;
 use crate::error::{ErrorKind, Kinded};
 use crate::quantity;
 
 /// Files of classes have a few KiB.
 const FILE_MAX: u64 = 1 << 20;
+/// Bytes that the document of a file may take. A class takes a few KiB.
+const MEMORY: usize = 16 << 20;
 /// What runc takes, and BFQ.
 const WEIGHTS: std::ops::RangeInclusive<u64> = 10..=1000;
 
@@ -164,7 +165,7 @@ impl Classes {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, BlockIoError> {
-        let json = yaml::to_json(text).map_err(|source| BlockIoError::Yaml {
+        let json = pausa_yaml::parse(text, Scalars::Text, MEMORY).map_err(|source| BlockIoError::Yaml {
             path: path.to_owned(),
             source,
         })?;

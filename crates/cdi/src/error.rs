@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-use crate::yaml::YamlError;
+use pausa_yaml::YamlError;
 
 /// How many names a message lists of those there are.
 const SHOWN: usize = 16;

@@ -21,7 +21,6 @@ mod node;
 mod registry;
 mod spec;
 mod version;
-pub mod yaml;
 
 pub use edits::Edits;
 pub use error::{CdiError, ErrorKind, Problem, SpecError, Unavailable};

@@ -11,6 +11,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::runtime::{Hook, LinuxDeviceType, LinuxIntelRdt, Mount};
+use pausa_yaml::Scalars;
 
 use self::fields::Fields;
 use crate::edits::{ContainerEdits, Edits, Stage};
@@ -18,7 +19,9 @@ use crate::error::SpecError;
 use crate::name;
 use crate::node::DeviceNode;
 use crate::version::Version;
-use crate::yaml;
+
+/// Bytes that a document may take. The largest files have some MiB of text.
+const MEMORY: usize = 64 << 20;
 
 /// A valid spec file.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +41,7 @@ impl Spec {
     /// What CDI does not allow, with the field.
     pub fn parse(bytes: &[u8]) -> Result<Self, SpecError> {
         let text = str::from_utf8(bytes).map_err(SpecError::Encoding)?;
-        let document = yaml::parse(text).map_err(SpecError::Syntax)?;
+        let document = pausa_yaml::parse(text, Scalars::Typed, MEMORY).map_err(SpecError::Syntax)?;
         let mut fields = Fields::document(document)?;
         let kind = fields.text("kind")?;
         if !name::is_kind(&kind) {

@@ -1,11 +1,10 @@
 //! YAML as JSON values. One document; JSON is read as well, because YAML 1.2 contains it.
 //!
-//! Plain scalars are what Go's YAML library makes of them, as far as JSON has it: null, booleans, numbers with the prefixes
-//! and the octal zero of YAML 1.1 (`0660`). Booleans are those of YAML 1.2, so that `on` and `y` are texts. Everything quoted
-//! or tagged is a text, and so are keys. There are no merge keys (`<<`), and no keys of more than 1024 bytes.
+//! What plain scalars are, the caller says: [`Scalars`]. Everything quoted or tagged is a text, and so are keys. There are no
+//! merge keys (`<<`), and no keys of more than 1024 bytes.
 //!
-//! Must never: take memory or time out of proportion to the text, whatever it says. Anchors that repeat each other are the
-//! usual way to try, and collections of almost nothing another.
+//! Must never: take more memory than the caller allows, or time out of proportion to that, whatever the text says. Anchors
+//! that repeat each other are the usual way to try, and collections of almost nothing another.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +12,20 @@ use granit_parser::{Event, Parser, ScalarStyle, ScanError};
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
-/// Memory that everything may take together, anchors and what replaces aliases included: about this many bytes.
-const MEMORY: usize = 64 << 20;
 /// How deep collections may nest.
 const DEPTH: usize = 16;
 /// A mapping with one key costs as much as one with eleven.
 const MAPPING: usize = 640;
+
+/// What plain scalars are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scalars {
+    /// What Go's YAML library makes of them, as far as JSON has it: null, booleans, numbers with the prefixes and the octal
+    /// zero of YAML 1.1 (`0660`). Booleans are those of YAML 1.2, so that `on` and `y` are texts.
+    Typed,
+    /// Null, or texts as they are written (`080`). Go's library reads them like this for fields that are texts.
+    Text,
+}
 
 /// Why a text is no YAML that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +39,19 @@ pub enum YamlError {
     Unusable { line: usize, problem: &'static str },
 }
 
-/// The document in a text; null if there is none.
+/// The document in a text; null if there is none. All values together, anchors and what replaces aliases included, take at
+/// most about `memory` bytes.
 ///
 /// # Errors
 /// It is not YAML, has more than one document, the same key twice in a mapping, collections as keys, or too much in it.
-pub fn parse(text: &str) -> Result<Value, YamlError> {
-    let mut builder = Builder::default();
+pub fn parse(text: &str, scalars: Scalars, memory: usize) -> Result<Value, YamlError> {
+    let mut builder = Builder {
+        scalars,
+        memory,
+        root: None,
+        open: Vec::new(),
+        anchors: BTreeMap::new(),
+    };
     for next in Parser::new_from_str(text) {
         let (event, span) = next?;
         builder.take(event).map_err(|problem| YamlError::Unusable {
@@ -48,12 +62,14 @@ pub fn parse(text: &str) -> Result<Value, YamlError> {
     Ok(builder.root.unwrap_or_default())
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Builder {
+    scalars: Scalars,
+    /// What is left of it, in bytes.
+    memory: usize,
     root: Option<Value>,
     open: Vec<Collection>,
     anchors: BTreeMap<usize, Value>,
-    memory: usize,
 }
 
 /// A collection whose end has not been read.
@@ -78,7 +94,7 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = match style {
-                    ScalarStyle::Plain if tag.is_none() => plain(&text),
+                    ScalarStyle::Plain if tag.is_none() => plain(&text, self.scalars),
                     _ => Value::String(text.into_owned()),
                 };
                 self.count(memory(&value))?;
@@ -100,10 +116,9 @@ impl Builder {
                 self.place(value, anchor)
             }
             Event::Alias(anchor) => {
-                let value = self.anchors.get(&anchor);
+                let value = self.anchors.get(&anchor).cloned();
                 let value = value.ok_or("an alias is part of what it stands for")?;
-                let (value, memory) = (value.clone(), memory(value));
-                self.count(memory)?;
+                self.count(memory(&value))?;
                 self.place(value, 0)
             }
             Event::DocumentStart(..) if self.root.is_some() => Err("there is more than one document"),
@@ -150,11 +165,8 @@ impl Builder {
     }
 
     fn count(&mut self, memory: usize) -> Result<(), &'static str> {
-        self.memory = self.memory.saturating_add(memory);
-        match self.memory > MEMORY {
-            true => Err("it has too much in it"),
-            false => Ok(()),
-        }
+        self.memory = self.memory.checked_sub(memory).ok_or("it has too much in it")?;
+        Ok(())
     }
 }
 
@@ -173,9 +185,10 @@ fn memory(value: &Value) -> usize {
     }
 }
 
-fn plain(text: &str) -> Value {
+fn plain(text: &str, scalars: Scalars) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        _ if scalars == Scalars::Text => Value::String(text.to_owned()),
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
         _ => number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number),

@@ -5,6 +5,13 @@ use serde_json::json;
 
 use super::*;
 
+/// Enough for all but what is meant to have too much.
+const MEMORY: usize = 64 << 20;
+
+fn typed(text: &str) -> Result<Value, YamlError> {
+    parse(text, Scalars::Typed, MEMORY)
+}
+
 #[test]
 fn plain_scalars_have_types_and_others_are_texts() {
     for (text, expected) in [
@@ -40,7 +47,31 @@ fn plain_scalars_have_types_and_others_are_texts() {
             json!({"a": {"e": "1k"}, "5": {"e": "1k"}}),
         ),
     ] {
-        assert_eq!(parse(text).unwrap(), expected, "{text:?}");
+        assert_eq!(typed(text).unwrap(), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn texts_are_as_written_unless_null() {
+    for (text, expected) in [
+        ("", Value::Null),
+        ("---\n# nothing\n", Value::Null),
+        ("080", json!("080")),
+        ("1_000", json!("1_000")),
+        ("1.50", json!("1.50")),
+        ("True", json!("True")),
+        (
+            "[x, 'null', null, ~, \"\", !!str null]",
+            json!(["x", "null", null, null, "", "null"]),
+        ),
+        ("a:\n0x5: 7 # a comment\n", json!({"a": null, "0x5": "7"})),
+        (
+            "a: &x {e: 1k}\n5: *x\n",
+            json!({"a": {"e": "1k"}, "5": {"e": "1k"}}),
+        ),
+    ] {
+        let value = parse(text, Scalars::Text, MEMORY).unwrap();
+        assert_eq!(value, expected, "{text:?}");
     }
 }
 
@@ -66,9 +97,27 @@ fn what_cannot_be_used_has_its_line() {
         (&bomb, "too much in it"),
         (&maps, "too much in it"),
     ] {
-        let error = parse(text).unwrap_err().to_string();
-        assert!(error.contains(problem), "{text:?}: {error}");
+        for scalars in [Scalars::Typed, Scalars::Text] {
+            let error = parse(text, scalars, MEMORY).unwrap_err().to_string();
+            assert!(error.contains(problem), "{text:?}: {error}");
+        }
     }
+}
+
+#[test]
+fn memory_is_that_of_everything_together() {
+    for text in [
+        "[a, b, c, d]",
+        "[&a [b], *a, *a]",
+        "&a [&b [&c [d]]]",
+        "{a: b}",
+        "- aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
+        let error = parse(text, Scalars::Text, 128).unwrap_err().to_string();
+        assert!(error.contains("too much in it"), "{text:?}: {error}");
+        parse(text, Scalars::Text, 1024).unwrap();
+    }
+    parse("[a, b]", Scalars::Text, 128).unwrap();
 }
 
 /// Any JSON that nests as deep as a document may.
@@ -93,17 +142,19 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn json_is_read_as_what_it_is(value in any_json()) {
-        prop_assert_eq!(&parse(&value.to_string()).unwrap(), &value);
-        prop_assert_eq!(&parse(&format!("{value:#}")).unwrap(), &value);
+        prop_assert_eq!(&typed(&value.to_string()).unwrap(), &value);
+        prop_assert_eq!(&typed(&format!("{value:#}")).unwrap(), &value);
     }
 
     #[test]
     fn any_text_is_json_or_an_error(text in "[-a: \\n&*\\[\\]{}?#'\"|>~!%,0]{0,60}") {
-        parse(&text).ok();
+        typed(&text).ok();
+        parse(&text, Scalars::Text, MEMORY).ok();
     }
 
     #[test]
     fn odd_characters_do_not_hurt(text in "\\PC{0,40}") {
-        parse(&text).ok();
+        typed(&text).ok();
+        parse(&text, Scalars::Text, MEMORY).ok();
     }
 }
