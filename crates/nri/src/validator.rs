@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use pausa_yaml::Scalars;
 use serde::{Deserialize, Serialize};
 
 use crate::creation::bare;
@@ -17,6 +18,9 @@ use crate::proto::{Container, Field, PodSandbox, ValidateContainerAdjustmentRequ
 
 /// The annotation with a YAML list of plugins, by name or as INDEX-NAME, without which a container may not be created.
 pub const REQUIRED_PLUGINS: &str = "required-plugins.noderesource.dev";
+
+/// Bytes that the list may take: names of thousands of plugins.
+const MEMORY: usize = 1 << 20;
 
 /// What is refused. The keys are those of containerd's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -150,10 +154,11 @@ impl DefaultValidator {
             required.extend(names(value).ok_or_else(error)?);
         }
         let running = request.plugins.iter();
-        let running: BTreeSet<_> = running
+        let mut known: BTreeSet<_> = running
             .flat_map(|plugin| [plugin.name.clone(), format!("{}-{}", plugin.index, plugin.name)])
             .collect();
-        required.retain(|name| !running.contains(name));
+        // Those that are missing are known then: aliases can repeat a name very often.
+        required.retain(|name| known.insert(name.clone()));
         if required.is_empty() {
             return Ok(());
         }
@@ -217,28 +222,9 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A list of plain or quoted names in YAML, in brackets or one a line. Other YAML is none: a name has no character that
-/// means something there.
+/// The names in a YAML list. Nulls are none, and nor is an empty document, as in the reference implementation.
 fn names(text: &str) -> Option<Vec<String>> {
-    let text = text.trim();
-    let brackets = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let items: Vec<&str> = match brackets {
-        Some(inner) => match inner.trim() {
-            "" => Vec::new(),
-            inner => inner.strip_suffix(',').unwrap_or(inner).split(',').collect(),
-        },
-        None => {
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            lines.map(|line| line.strip_prefix("- ")).collect::<Option<_>>()?
-        }
-    };
-    items.into_iter().map(name).collect()
-}
-
-fn name(item: &str) -> Option<String> {
-    let item = item.trim();
-    let quoted = |quote| item.strip_prefix(quote)?.strip_suffix(quote);
-    let name = quoted('"').or_else(|| quoted('\'')).unwrap_or(item);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+/".contains(c);
-    (!name.is_empty() && name.chars().all(plain)).then(|| name.to_owned())
+    let list = pausa_yaml::parse(text, Scalars::Text, MEMORY).ok()?;
+    let list: Option<Vec<Option<String>>> = serde_json::from_value(list).ok()?;
+    Some(list.into_iter().flatten().flatten().collect())
 }

@@ -207,6 +207,20 @@ fn required_plugins_must_be_there() {
         (&[], &[(OF_POD, "- p\n- q")], &["00-q"], &["p"]),
         (&[], &[(REQUIRED_PLUGINS, "[\"00-p\", 'q',]")], &["00-p"], &["q"]),
         (&[], &[(REQUIRED_PLUGINS, "[10-p]")], &["00-p"], &["10-p"]),
+        (
+            &[],
+            &[(REQUIRED_PLUGINS, "- &a p # why\n- *a\n- \n- null")],
+            &[],
+            &["p"],
+        ),
+        (
+            &[],
+            &[(REQUIRED_PLUGINS, "[007, true, a b]")],
+            &[],
+            &["007", "true", "a b"],
+        ),
+        (&[], &[(REQUIRED_PLUGINS, " # none")], &[], &[]),
+        (&[], &[(REQUIRED_PLUGINS, "~")], &[], &[]),
         (&[], &[(OF_POD, "[p]"), (OF_CONTAINER, "[]")], &[], &[]),
         (&[], &[(OF_OTHER, "[p]")], &[], &[]),
         (&["p"], &[], &[], &["p"]),
@@ -245,6 +259,7 @@ fn without_its_name_no_annotation_tolerates() {
 #[test]
 fn an_annotation_that_cannot_be_read_rejects() {
     let validator = validator(json!({"tolerate_missing_plugins_annotation": "tolerate"}));
+    let long = format!("[&a {}{}]", "p".repeat(1 << 10), ", *a".repeat(1 << 10));
     for (key, value) in [
         (REQUIRED_PLUGINS, "p"),
         (REQUIRED_PLUGINS, "[p"),
@@ -252,6 +267,9 @@ fn an_annotation_that_cannot_be_read_rejects() {
         (REQUIRED_PLUGINS, "{a: b}"),
         (REQUIRED_PLUGINS, "- p: q"),
         (REQUIRED_PLUGINS, "[*a]"),
+        (REQUIRED_PLUGINS, "''"),
+        (REQUIRED_PLUGINS, "[p]\n---\n[q]"),
+        (REQUIRED_PLUGINS, &long),
         ("tolerate", "yes"),
         ("tolerate", ""),
     ] {
@@ -282,7 +300,7 @@ proptest! {
     }
 
     #[test]
-    fn lists_mean_the_same_in_both_forms(list in prop::collection::vec("[a-z0-9-]{1,8}", 1..5)) {
+    fn lists_mean_the_same_in_both_forms(list in prop::collection::vec("[0-9][a-z0-9-]{0,7}", 1..5)) {
         let lines: String = list.iter().map(|name| format!("- {name}\n")).collect();
         prop_assert_eq!(names(&lines), Some(list.clone()));
         prop_assert_eq!(names(&format!("[{}]", list.join(", "))), Some(list));
