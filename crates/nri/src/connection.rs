@@ -82,8 +82,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Calls without an answer, by stream. All may take the same time, so that the first one's deadline is the first
-    /// one.
+    /// Calls without an answer, by stream.
     calls: BTreeMap<u32, Call>,
     /// How many calls there have been.
     count: u32,
@@ -97,6 +96,7 @@ struct State {
 struct Call {
     method: &'static str,
     deadline: Instant,
+    limit: Duration,
     /// Whoever waits for it may have gone.
     reply: oneshot::Sender<Response>,
 }
@@ -121,8 +121,18 @@ impl Connection {
         method: &'static str,
         request: &impl prost::Message,
     ) -> Result<A, CallError> {
+        self.call_within(self.0.timeout, method, request).await
+    }
+
+    /// As [`Self::call`], with a time limit of its own.
+    pub(crate) async fn call_within<A: prost::Message + Default>(
+        &self,
+        limit: Duration,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> Result<A, CallError> {
         let (reply, answer) = oneshot::channel();
-        self.begin(method, request.encode_to_vec().into(), reply)?;
+        self.begin(limit, method, request.encode_to_vec().into(), reply)?;
         let Ok(response) = answer.await else {
             return Err(self.lost());
         };
@@ -140,6 +150,7 @@ impl Connection {
 
     fn begin(
         &self,
+        limit: Duration,
         method: &'static str,
         payload: Bytes,
         reply: oneshot::Sender<Response>,
@@ -148,7 +159,7 @@ impl Connection {
             service: PLUGIN_SERVICE.to_owned(),
             method: method.to_owned(),
             payload,
-            timeout_nano: i64::try_from(self.0.timeout.as_nanos()).unwrap_or(i64::MAX),
+            timeout_nano: i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX),
         };
         let payload = request.encode_to_vec().into();
         // Numbers have to ascend on the wire: one is taken and queued under the same lock.
@@ -162,12 +173,13 @@ impl Connection {
                 let message = mux::encode(mux::PLUGIN, &Message::request(stream, payload))
                     .map_err(|Oversized { length }| CallError::TooLarge { length })?;
                 state.count += 1;
-                let deadline = Instant::now() + self.0.timeout;
+                let deadline = Instant::now() + limit;
                 state.calls.insert(
                     stream,
                     Call {
                         method,
                         deadline,
+                        limit,
                         reply,
                     },
                 );
@@ -314,15 +326,14 @@ impl Shared {
                 if state.end.is_some() {
                     return End::Stopped;
                 }
-                let first = state.calls.values().next();
-                first.map(|call| (call.deadline, call.method))
+                let first = state.calls.values().min_by_key(|call| call.deadline);
+                first.map(|call| (call.deadline, call.method, call.limit))
             };
-            let Some((deadline, method)) = first else {
+            let Some((deadline, method, limit)) = first else {
                 self.changed.notified().await;
                 continue;
             };
             if deadline <= Instant::now() {
-                let limit = self.timeout;
                 return End::Timeout { method, limit };
             }
             tokio::select! {

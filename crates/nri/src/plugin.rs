@@ -1,6 +1,7 @@
 //! One plugin of the set: what it subscribed to, and events for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::connection::{Connection, code};
 use crate::error::{CallError, NriError, Refusal};
@@ -166,12 +167,15 @@ impl Plugin {
         &self,
         pods: Vec<PodSandbox>,
         containers: Vec<Container>,
+        limit: Duration,
     ) -> Result<Vec<ContainerUpdate>, Refusal> {
         const METHOD: &str = "Synchronize";
         let mut updates = Vec::new();
         for part in parts(pods, containers, MAX_MESSAGE - ENVELOPE) {
-            let call = self.connection.call::<SynchronizeResponse>(METHOD, &part).await;
-            let response = call.map_err(|source| Refusal::Call {
+            let call = self
+                .connection
+                .call_within::<SynchronizeResponse>(limit, METHOD, &part);
+            let response = call.await.map_err(|source| Refusal::Call {
                 method: METHOD,
                 source,
             })?;

@@ -62,10 +62,9 @@ pub struct Settings {
     pub socket_path: PathBuf,
     /// There is no socket: the only plugins are those that the runtime starts.
     pub disable_connections: bool,
-    /// How long a plugin has to register.
+    /// How long a plugin has to register, and then to take in what there is, all parts of its synchronization together.
     pub registration_timeout: Duration,
-    /// How long a plugin has to answer, also all parts of its synchronization together; and how long operations have to
-    /// end for it to be synchronized.
+    /// How long a plugin has to answer, and how long operations have to end for it to be synchronized.
     pub request_timeout: Duration,
     /// What adjustments of containers are refused, and which plugins have to be there.
     pub validator: DefaultValidator,

@@ -210,7 +210,9 @@ impl Plugins {
         let snapshot = tokio::task::spawn_blocking(move || runtime.snapshot()).await;
         let (pods, containers) = snapshot.map_err(|_| Refusal::Stopping)?;
         let counts = (pods.len(), containers.len());
-        let synchronized = timeout(limit, plugin.synchronize(pods, containers)).await;
+        // It may have as much to do as for its start. New operations wait meanwhile.
+        let limit = settings.registration_timeout;
+        let synchronized = timeout(limit, plugin.synchronize(pods, containers, limit)).await;
         let updates = synchronized.unwrap_or_else(|_| {
             let method = "Synchronize";
             connection.end(End::Timeout { method, limit });

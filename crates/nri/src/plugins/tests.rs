@@ -323,7 +323,7 @@ async fn a_plugin_that_does_not_know_parts_is_refused() {
 
 #[tokio::test]
 async fn synchronization_has_one_limit_for_all_parts() {
-    let node = Node::start_with(|settings| settings.request_timeout = Duration::from_millis(300)).await;
+    let node = Node::start_with(|settings| settings.registration_timeout = Duration::from_millis(300)).await;
     large(&node);
     let mut plugin = FakePlugin::connect(&node.socket()).await;
     plugin.register("10", "a").await.unwrap();
