@@ -87,7 +87,7 @@ pub enum OciError {
         source: pausa_cdi::CdiError,
     },
     /// A hook that is configured on this node cannot be used.
-    #[error("the hooks of hooks_dir cannot be used: containers are refused until they can")]
+    #[error("the hooks of hooks_dirs cannot be used: containers are refused until they can")]
     Hooks(#[from] HookFileError),
     /// A runtime spec, perhaps edited by a tool, that cannot become a plan.
     #[error("config.json: {field} is {value:?}: {reason}")]
