@@ -379,7 +379,7 @@ impl Nri {
         let updated = active.plugins.update_container(request).await;
         let updated = updated.map_err(failed("let NRI plugins adjust the container's resources"))?;
         self.change_others(updated.updates, updated.evictions).await;
-        let mut new = change_of(&updated.resources).map_err(|error| {
+        let mut new = message::update_of(&updated.resources).map_err(|error| {
             PodError::failed("change the container's resources as NRI plugins want", error)
         })?;
         // Plugins have no say in it.

@@ -9,7 +9,8 @@ use pausa::proto::v1;
 use pausa::proto::v1::NamespaceMode;
 
 use crate::harness::pod::{bind, pod_security, security, separate};
-use crate::harness::{Container, Node, Pod, eventually, on_node, on_own_node, strings};
+use crate::harness::{Container, Node, Pod, eventually, map, on_node, on_own_node, strings};
+use crate::hooks::hook;
 use crate::user_namespaces;
 
 /// How often a test runs something under the attacker's eyes.
@@ -141,6 +142,7 @@ async fn starts(pod: &Pod<'_>, target: bool) {
     for _ in 0..STARTS {
         let ended = pod.run(|config| {
             config.command = strings(&["true"]);
+            config.annotations = map(&[("hook", "watched")]);
             may_trace(config);
             if target {
                 let options = security(config).namespace_options.get_or_insert_with(separate);
@@ -168,6 +170,19 @@ fn a_tracer_sees_nothing_of_the_host_in_a_shared_pid_namespace() {
         let pod = pod_with_pids(node, NamespaceMode::Pod, false).await;
         execs(&pod).await;
         starts(&pod, false).await;
+    });
+}
+
+/// The same with hooks of the container's namespaces, one of which is a program of the host with the host's root.
+#[test]
+#[ignore = "needs root"]
+fn a_tracer_sees_nothing_of_the_hosts_hooks() {
+    on_own_node(async |node| {
+        let stages = ["createContainer", "startContainer"];
+        node.restart_with(Some(&hook(node, "watched", &stages, "true")))
+            .await;
+        starts(&pod_with_pids(node, NamespaceMode::Pod, false).await, false).await;
+        starts(&pod_with_pids(node, NamespaceMode::Container, false).await, true).await;
     });
 }
 

@@ -13,7 +13,7 @@ use crate::harness::{Node, eventually, map, on_own_node, refused};
 
 /// A directory of the node with a hook that runs a script of the host for containers with the annotation `hook=NAME`.
 /// Gives the configuration with it.
-fn hook(node: &Node, name: &str, stage: &str, script: &str) -> String {
+pub(crate) fn hook(node: &Node, name: &str, stages: &[&str], script: &str) -> String {
     let directory = node.dir().join("hooks");
     std::fs::create_dir_all(&directory).expect("a directory");
     let text = json!({
@@ -24,7 +24,7 @@ fn hook(node: &Node, name: &str, stage: &str, script: &str) -> String {
             "env": ["PATH=/usr/bin:/bin"],
         },
         "when": {"annotations": {"^hook$": format!("^{name}$")}},
-        "stages": [stage],
+        "stages": stages,
     });
     std::fs::write(directory.join(format!("{name}.json")), text.to_string()).expect("a hook");
     format!("hooks_dirs = [\"{}\"]\n", directory.display())
@@ -46,7 +46,7 @@ fn a_hook_changes_the_containers_it_is_for() {
             "state=$(cat); echo $state >> {}; test -f config.json; echo from the hook > rootfs/hooked",
             states.display()
         );
-        node.restart_with(Some(&hook(node, "mark", "createContainer", &script)))
+        node.restart_with(Some(&hook(node, "mark", &["createContainer"], &script)))
             .await;
         let pod = node.pod().await;
         let plain = pod.run(|config| config.command = vec!["ls".into(), "/hooked".into()]);
@@ -78,7 +78,7 @@ fn a_failing_hook_is_a_failed_start() {
         hook(
             node,
             "fail",
-            "poststop",
+            &["poststop"],
             &format!("echo undone >> {}", undone.display()),
         );
         std::fs::rename(
@@ -89,7 +89,7 @@ fn a_failing_hook_is_a_failed_start() {
         node.restart_with(Some(&hook(
             node,
             "fail",
-            "createRuntime",
+            &["createRuntime"],
             "echo no such GPU >&2; exit 4",
         )))
         .await;
@@ -124,7 +124,7 @@ fn poststop_hooks_run_whoever_dies() {
     on_own_node(async |node| {
         let ended = node.dir().join("ended");
         let script = format!("grep -o 'status\":\"[a-z]*' >> {}", ended.display());
-        node.restart_with(Some(&hook(node, "end", "poststop", &script)))
+        node.restart_with(Some(&hook(node, "end", &["poststop"], &script)))
             .await;
         let pod = node.pod().await;
         let sleeper = |config: &mut pausa::proto::v1::ContainerConfig| {

@@ -257,10 +257,15 @@ impl Hook<'_> {
         };
         // What could not be read is left out: the failure itself is known.
         read().ok();
-        let text = String::from_utf8_lossy(&text);
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        lines.collect::<Vec<_>>().join("; ")
+        plain(&String::from_utf8_lossy(&text))
     }
+}
+
+/// A hook's output as one line that cannot drive a terminal: some hooks are programs of the container.
+fn plain(output: &str) -> String {
+    let lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join("; ");
+    line.replace(char::is_control, " ")
 }
 
 /// Waits for the end of a child without reaping it. Returns whether it has ended in time.
@@ -326,3 +331,6 @@ fn name(errno: Errno) -> &'static str {
         _ => "execve(2) has failed",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,11 +18,13 @@ use crate::sandbox::ops::read_spec;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
 
-/// A field of resources that pausa does not enforce.
+/// A field of resources that would be left out otherwise.
 #[derive(Debug, thiserror::Error)]
-#[error("linux.resources.{field} is set: pausa has no such limit, use `unified` on cgroup v2")]
-pub(in crate::sandbox) struct NotEnforced {
-    field: &'static str,
+pub(in crate::sandbox) enum NotEnforced {
+    #[error("linux.resources.{field} is set: pausa has no such limit, use `unified` on cgroup v2")]
+    Ever { field: &'static str },
+    #[error("linux.resources.{field} is set: it can only be set while the container is being created")]
+    AfterCreation { field: &'static str },
 }
 
 impl Kinded for NotEnforced {
@@ -186,7 +188,24 @@ pub(super) fn resources(given: &v1::LinuxContainerResources) -> LinuxResources {
     }
 }
 
-/// The change of limits that a plugin wants.
+/// The change of limits that a plugin wants for a container that exists.
+///
+/// # Errors
+/// A limit that is not among those of CRI.
+pub(super) fn update_of(wanted: &LinuxResources) -> Result<v1::LinuxContainerResources, NotEnforced> {
+    for (is_set, field) in [
+        (wanted.pids.is_some(), "pids"),
+        (wanted.blockio_class.is_some(), "blockio_class"),
+        (wanted.rdt_class.is_some(), "rdt_class"),
+    ] {
+        if is_set {
+            return Err(NotEnforced::AfterCreation { field });
+        }
+    }
+    change_of(wanted)
+}
+
+/// The change of limits that a plugin wants, but for the limit of processes and the classes.
 ///
 /// # Errors
 /// A limit that is not among those of CRI.
@@ -206,7 +225,7 @@ pub(in crate::sandbox) fn change_of(
         (cpu.realtime_period.is_some(), "cpu.realtime_period"),
     ] {
         if is_set {
-            return Err(NotEnforced { field });
+            return Err(NotEnforced::Ever { field });
         }
     }
     let signed = |value: Option<OptionalInt64>| value.map_or(0, |value| value.value);
@@ -233,3 +252,6 @@ pub(in crate::sandbox) fn change_of(
         oom_score_adj: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;

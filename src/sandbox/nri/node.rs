@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pausa_nri::Runtime;
 use pausa_nri::proto::{Container, ContainerEviction, ContainerUpdate, PodSandbox};
 
-use super::{Known, Told, change_of, message};
+use super::{Known, Told, message};
 use crate::container::RunState;
 use crate::sandbox::error::PodError;
 use crate::sandbox::ops::plugin_update;
@@ -74,7 +74,7 @@ impl Node {
     async fn update(&self, update: &ContainerUpdate) -> Result<(), PodError> {
         let wanted = update.linux.as_ref().and_then(|linux| linux.resources.as_ref());
         let Some(wanted) = wanted else { return Ok(()) };
-        let change = change_of(wanted).map_err(|error| {
+        let change = message::update_of(wanted).map_err(|error| {
             PodError::failed("change the container's resources as an NRI plugin wants", error)
         })?;
         plugin_update(&self.registry, &update.container_id, change).await
