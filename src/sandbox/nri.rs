@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Plugins are told of the end of what they know and of nothing else: what was told of is in [`Told`]. The events of a pod
-//! or container come in order, because whoever tells holds its entry meanwhile.
+//! or container come in order, because whoever tells holds its entry meanwhile: its [`Turn`]. What has happened to a
+//! container is told after the client was answered.
 //!
 //! Without plugins nothing is built or remembered. Must never: hold up a pod for longer than the time limit of a plugin, or
 //! fail the end of anything because of one.
@@ -33,6 +34,7 @@ use pausa_nri::proto::{
 use pausa_nri::validator::Rejection;
 use pausa_nri::{NriError, Operation, Origin, Plugins, Settings};
 use serde_json::json;
+use tokio::sync::OwnedMutexGuard;
 
 pub(super) use message::change_of;
 use node::Node;
@@ -64,13 +66,31 @@ struct Active {
 
 /// What plugins know of a pod or container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub(super) enum Told {
     /// It is there.
     Live,
     /// It has stopped.
     Stopped,
     /// It is gone.
     Removed,
+}
+
+/// The right to tell of a pod or container. Everybody else waits for it.
+pub(super) type Turn = OwnedMutexGuard<Told>;
+
+/// Something that has happened to a container, and that plugins are told of without anybody who waits for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Happened {
+    Created,
+    Started,
+}
+
+/// How plugins are told of something that is about to be known to all.
+#[derive(Debug)]
+pub(super) struct Later {
+    turn: Turn,
+    /// What they are shown of the container's spec, where that is at hand.
+    shown: Option<Arc<Container>>,
 }
 
 /// What plugins know. An entry is held while they are told of it.
@@ -194,7 +214,7 @@ impl Nri {
     /// A pod has been made and is about to be ready.
     ///
     /// # Errors
-    /// A plugin refuses it; they know nothing of it any more then.
+    /// A plugin refuses it. It is the caller's to [`Self::remove_pod`] what plugins have been told of.
     pub(super) async fn run_pod(&self, services: &Services, pod: &PodRecord) -> Result<(), PodError> {
         let Some(active) = self.active.get() else {
             return Ok(());
@@ -207,9 +227,6 @@ impl Nri {
             pod: Some(message::pod(services, pod)),
         };
         let outcome = active.plugins.run_pod_sandbox(request).await;
-        if outcome.is_err() {
-            self.remove_pod(services, pod).await;
-        }
         outcome.map_err(failed("tell NRI plugins of the pod"))
     }
 
@@ -298,7 +315,7 @@ impl Nri {
         }
         let request = CreateContainerRequest {
             pod: Some(message::pod(services, pod)),
-            container: Some(message::container(container, Some(spec))),
+            container: Some(message::container(container, message::of_spec(spec))),
         };
         let merged = active.plugins.create_container(request).await;
         merged
@@ -306,22 +323,22 @@ impl Nri {
             .map_err(failed("let NRI plugins adjust the container"))
     }
 
-    /// A container has been created.
-    pub(super) async fn post_create(
-        &self,
-        services: &Services,
-        pod: &PodRecord,
-        container: &ContainerRecord,
-    ) {
-        if let Some(active) = self.wanting(Event::PostCreateContainer) {
-            let (pod, message) = both(services, pod, container);
-            let request = PostCreateContainerRequest {
-                pod,
-                container: message,
-            };
-            let outcome = active.plugins.post_create_container(request).await;
-            ignore("PostCreateContainer", &container.id, outcome);
-        }
+    /// What plugins are going to be shown of the spec of a container that is being created, for [`Self::later`] and
+    /// [`Self::start_container`]; nothing if there are none.
+    pub(super) fn shown(&self, spec: &Spec) -> Option<Arc<Container>> {
+        let events = [
+            Event::PostCreateContainer,
+            Event::StartContainer,
+            Event::PostStartContainer,
+        ];
+        let wanted = events.into_iter().any(|event| self.wanting(event).is_some());
+        wanted.then(|| Arc::new(message::of_spec(spec)))
+    }
+
+    /// Takes the turn of a container to which something has happened; nothing if there are no plugins.
+    pub(super) async fn later(&self, id: &Id, shown: Option<Arc<Container>>) -> Option<Later> {
+        let turn = self.turn(id).await?;
+        Some(Later { turn, shown })
     }
 
     /// A container is about to start.
@@ -333,27 +350,16 @@ impl Nri {
         services: &Services,
         pod: &PodRecord,
         container: &ContainerRecord,
+        shown: Option<&Container>,
     ) -> Result<(), PodError> {
         let Some(active) = self.wanting(Event::StartContainer) else {
             return Ok(());
         };
-        let (pod, container) = both(services, pod, container);
+        let _turn = self.turn(&container.id).await;
+        let (pod, container) = both(services, pod, container, shown);
         let request = StartContainerRequest { pod, container };
         let outcome = active.plugins.start_container(request).await;
         outcome.map_err(failed("tell NRI plugins of the start"))
-    }
-
-    /// A container runs.
-    pub(super) async fn post_start(&self, services: &Services, pod: &PodRecord, container: &ContainerRecord) {
-        if let Some(active) = self.wanting(Event::PostStartContainer) {
-            let (pod, message) = both(services, pod, container);
-            let request = PostStartContainerRequest {
-                pod,
-                container: message,
-            };
-            let outcome = active.plugins.post_start_container(request).await;
-            ignore("PostStartContainer", &container.id, outcome);
-        }
     }
 
     /// A container's resources are about to change: what plugins make of the change.
@@ -370,13 +376,16 @@ impl Nri {
         let Some(active) = self.wanting(Event::UpdateContainer) else {
             return Ok(change.clone());
         };
-        let (pod, message) = both(services, pod, container);
+        let turn = self.turn(&container.id).await;
+        let (pod, message) = both(services, pod, container, None);
         let request = UpdateContainerRequest {
             pod,
             container: message,
             linux_resources: Some(message::resources(change)),
         };
         let updated = active.plugins.update_container(request).await;
+        // What it leads to may be the end of this container.
+        drop(turn);
         let updated = updated.map_err(failed("let NRI plugins adjust the container's resources"))?;
         self.change_others(updated.updates, updated.evictions).await;
         let mut new = message::update_of(&updated.resources).map_err(|error| {
@@ -395,7 +404,7 @@ impl Nri {
         container: &ContainerRecord,
     ) {
         if let Some(active) = self.wanting(Event::PostUpdateContainer) {
-            let (pod, message) = both(services, pod, container);
+            let (pod, message) = both(services, pod, container, None);
             let request = PostUpdateContainerRequest {
                 pod,
                 container: message,
@@ -437,7 +446,7 @@ impl Nri {
             self.tell_stopped(active, services, pod, container).await;
         }
         if *told != Told::Removed && active.plugins.wants(Event::RemoveContainer) {
-            let (pod, message) = both(services, pod, container);
+            let (pod, message) = both(services, pod, container, None);
             let request = RemoveContainerRequest {
                 pod,
                 container: message,
@@ -459,7 +468,7 @@ impl Nri {
         if !active.plugins.wants(Event::StopContainer) {
             return;
         }
-        let (pod, message) = both(services, pod, container);
+        let (pod, message) = both(services, pod, container, None);
         let request = StopContainerRequest {
             pod,
             container: message,
@@ -489,6 +498,11 @@ impl Nri {
         tokio::time::timeout(OTHERS_PATIENCE, work).await.ok();
     }
 
+    async fn turn(&self, id: &Id) -> Option<Turn> {
+        let (_, told) = self.known(id)?;
+        Some(told.lock_owned().await)
+    }
+
     fn known(&self, id: &Id) -> Option<(&Active, Arc<tokio::sync::Mutex<Told>>)> {
         let active = self.active.get()?;
         Some((active, active.node.known.get(id)?))
@@ -505,12 +519,62 @@ async fn stop_pod(active: &Active, services: &Services, pod: &PodRecord) {
     }
 }
 
-/// A pod and a container of it, as requests have them.
+/// Asks plugins, and does work that does not depend on the answer.
+pub(super) async fn meanwhile<A, W>(asked: impl Future<Output = A>, work: impl FnOnce() -> W) -> (A, W) {
+    let work = async {
+        // The task that sends the question would run on this thread, and so after the work.
+        tokio::task::yield_now().await;
+        work()
+    };
+    tokio::join!(asked, work)
+}
+
+/// Tells plugins of something that has happened to a container, when their turn comes.
+pub(super) fn tell_later(
+    services: Arc<Services>,
+    pod: Arc<PodRecord>,
+    container: Arc<ContainerRecord>,
+    happened: Happened,
+    Later { turn, shown }: Later,
+) {
+    let (event, name) = match happened {
+        Happened::Created => (Event::PostCreateContainer, "PostCreateContainer"),
+        Happened::Started => (Event::PostStartContainer, "PostStartContainer"),
+    };
+    if services.nri.wanting(event).is_none() {
+        return;
+    }
+    tokio::spawn(async move {
+        let Some(Active { plugins, .. }) = services.nri.active.get() else {
+            return;
+        };
+        let id = container.id.clone();
+        let (pod, container) = both(&services, &pod, &container, shown.as_deref());
+        let outcome = match happened {
+            Happened::Created => {
+                let request = PostCreateContainerRequest { pod, container };
+                plugins.post_create_container(request).await
+            }
+            Happened::Started => {
+                let request = PostStartContainerRequest { pod, container };
+                plugins.post_start_container(request).await
+            }
+        };
+        ignore(name, &id, outcome);
+        drop(turn);
+    });
+}
+
+/// A pod and a container of it, as requests have them. `shown` is what the container's spec says, if that is at hand.
 fn both(
     services: &Services,
     pod: &PodRecord,
     container: &ContainerRecord,
+    shown: Option<&Container>,
 ) -> (Option<PodSandbox>, Option<Container>) {
-    let container = message::recorded(services, container);
+    let container = match shown {
+        Some(shown) => message::container(container, shown.clone()),
+        None => message::recorded(services, container),
+    };
     (Some(message::pod(services, pod)), Some(container))
 }

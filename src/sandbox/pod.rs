@@ -27,6 +27,7 @@ use super::error::PodError;
 use super::events::ContainerEvents;
 use super::handle::PodHandle;
 use super::lifecycle::{Change, Lifecycle, PodPhase};
+use super::nri::{self, Happened, Later};
 use super::record::PodRecord;
 use super::registry::Registry;
 use super::services::Services;
@@ -184,6 +185,15 @@ impl Pod {
             settle(pod, outcome);
             drop(operation);
         });
+    }
+
+    /// Tells NRI plugins of something that has happened to a container and is known to all.
+    pub(super) fn tell_later(&self, id: &Id, happened: Happened, later: Option<Later>) {
+        if let Some(later) = later
+            && let Some((services, pod, record)) = self.context(id)
+        {
+            nri::tell_later(services, pod, record, happened, later);
+        }
     }
 
     /// Begins work whose outcome changes nothing.

@@ -21,7 +21,7 @@ use pausa_nri::testing::{Called, FakePlugin};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Code;
 
-use crate::harness::cgroup::value;
+use crate::harness::cgroup::{is_v2, value};
 use crate::harness::daemon::Daemon;
 use crate::harness::{Node, eventually, ok, on_own_node, refused};
 
@@ -41,9 +41,12 @@ impl Answer {
     }
 }
 
+/// A method, and the message that it was called with.
+type Call = (String, Vec<u8>);
+
 /// A plugin that answers in the background and remembers what it was told.
 struct Plugin {
-    told: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    told: Arc<Mutex<Vec<Call>>>,
     /// What it was told when it was synchronized.
     known: SynchronizeRequest,
     asks: mpsc::UnboundedSender<(UpdateContainersRequest, oneshot::Sender<UpdateContainersResponse>)>,
@@ -363,6 +366,39 @@ fn a_container_is_made_as_plugins_want() {
         assert_eq!(details["runtimeSpec"]["linux"]["resources"]["cpu"]["shares"], 512);
         container.stop(0).await;
         assert!(hooked.exists(), "the hook has run when the container has stopped");
+    });
+}
+
+/// `unified` reaches the kernel where there is cgroup v2. Elsewhere the container is refused, and the field is named.
+#[test]
+#[ignore = "needs root"]
+fn plugins_set_files_of_cgroup_v2() {
+    on_own_node(async |node| {
+        enable(node, "").await;
+        let adjust = ContainerAdjustment {
+            linux: Some(LinuxContainerAdjustment {
+                resources: Some(LinuxResources {
+                    unified: [("memory.high".to_owned(), "33554432".to_owned())].into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let _plugin = Plugin::join(node, "10", adjusting(adjust)).await;
+        let pod = node.pod().await;
+        if is_v2() {
+            let container = pod.start(|_| {}).await;
+            let pid = container.pid().await;
+            assert_eq!(value(pid, "memory", "", "memory.high").trim(), "33554432");
+            return;
+        }
+        let container = pod.create(pod.container_config()).await;
+        let error = container
+            .try_start()
+            .await
+            .expect_err("version 1 has no such file");
+        assert!(error.message().contains("unified"), "{error:?}");
     });
 }
 

@@ -1,7 +1,5 @@
 //! From records to messages for plugins, and from the resources in a message to a change of limits.
 
-use std::collections::BTreeMap;
-
 use oci_spec::runtime::Spec;
 use pausa_nri::proto::security_profile::ProfileType;
 use pausa_nri::proto::{
@@ -68,21 +66,27 @@ pub(super) fn pod(services: &Services, record: &PodRecord) -> PodSandbox {
     }
 }
 
+/// What plugins are shown of a container's spec.
+pub(super) fn of_spec(spec: &Spec) -> Container {
+    let annotations = spec.annotations().clone().unwrap_or_default();
+    Container {
+        annotations: annotations.into_iter().collect(),
+        ..pausa_nri::spec::container_message(spec)
+    }
+}
+
 /// A container whose spec is in its bundle.
 pub(super) fn recorded(services: &Services, record: &ContainerRecord) -> Container {
     // Plugins get along without what a spec says that cannot be read any more.
-    container(record, read_spec(services, record).ok().as_ref())
+    let of_spec = read_spec(services, record).map(|spec| of_spec(&spec));
+    container(record, of_spec.unwrap_or_default())
 }
 
-pub(super) fn container(record: &ContainerRecord, spec: Option<&Spec>) -> Container {
-    let of_spec = spec.map(pausa_nri::spec::container_message).unwrap_or_default();
-    let mut annotations: BTreeMap<String, String> = spec
-        .and_then(|spec| spec.annotations().clone())
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+/// A container with what [`of_spec`] has given.
+pub(super) fn container(record: &ContainerRecord, mut of_spec: Container) -> Container {
+    let mut annotations = std::mem::take(&mut of_spec.annotations);
     annotations.extend(record.config.annotations.clone());
-    let mut linux = of_spec.linux.clone().unwrap_or_default();
+    let mut linux = of_spec.linux.take().unwrap_or_default();
     linux.seccomp_profile = oci::security_context(&record.config)
         .and_then(|security| security.seccomp.as_ref())
         .map(|profile| SecurityProfile {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use oci_spec::runtime::{LinuxIntelRdt, Spec};
+use pausa_nri::creation::Merged;
 use pausa_nri::proto::{ContainerAdjustment, LinuxNamespace};
 use pausa_nri::spec::{Rest, Rules, SpecError};
 
@@ -42,34 +43,21 @@ pub(super) struct Draft {
     pub(super) seat: Seat,
 }
 
-/// Asks the plugins, and makes what they want of the container. Other containers have been changed as they want, as far as
-/// that could be done in time.
-///
-/// # Errors
-/// Plugins or validators refuse it, or want what cannot be.
-pub(super) async fn adjust(
-    services: &Arc<Services>,
-    pod: &PodRecord,
-    draft: Draft,
-    class: QosClass,
-    labels: Option<&Labels>,
-) -> Result<Draft, PodError> {
-    let merged = services
-        .nri
-        .create_container(services, pod, &draft.record, &draft.spec)
-        .await?;
-    let Some(merged) = merged else { return Ok(draft) };
+/// Changes other containers as plugins want when this one is created, as far as that can be done in time. Returns what they
+/// want of this one, if that is anything.
+pub(super) async fn change_others(services: &Services, merged: Merged) -> Option<ContainerAdjustment> {
     let wanted = merged.validation;
     services.nri.change_others(wanted.update, merged.evictions).await;
-    match wanted.adjust {
-        Some(adjust) if adjust != ContainerAdjustment::default() => {
-            apply(services, pod, draft, class, labels, &adjust).await
-        }
-        _ => Ok(draft),
-    }
+    wanted
+        .adjust
+        .filter(|adjust| *adjust != ContainerAdjustment::default())
 }
 
-async fn apply(
+/// Makes what plugins want of a container.
+///
+/// # Errors
+/// They want what cannot be.
+pub(super) async fn adjust(
     services: &Arc<Services>,
     pod: &PodRecord,
     draft: Draft,

@@ -12,7 +12,7 @@ use pausa_monitor_protocol::{ExtendedPlan, IoPlan, LogPlan, NamespacePlan};
 use pausa_sys::{Durability, replace_file};
 use rustix::fs::CWD;
 
-use super::adjust::{Draft, adjust};
+use super::adjust::{Draft, adjust, change_others};
 use super::layer::{self, Limit};
 use super::volumes::{by_descriptor, mount_volumes};
 use super::{cgroup, classes, confine, files, userns};
@@ -32,6 +32,7 @@ use crate::require;
 use crate::sandbox::error::PodError;
 use crate::sandbox::handle::Subject;
 use crate::sandbox::lifecycle::{Answer, Container, ContainerName, ContainerPhase, Lifecycle, PendingCreate};
+use crate::sandbox::nri::{Happened, Later, meanwhile};
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::registry::CONTAINER;
@@ -208,9 +209,17 @@ impl Pod {
     fn settle_container(&mut self, name: &ContainerName, outcome: Result<Box<ContainerMade>, PodError>) {
         let pending = self.lifecycle.creating.remove(name);
         failpoint_before(OPERATION, "save");
-        let outcome = outcome.and_then(|made| {
-            self.save_container(&made.record)?;
-            Ok(*made)
+        let outcome = outcome.and_then(|made| match self.save_container(&made.record) {
+            Ok(()) => Ok(*made),
+            Err(error) => {
+                let (services, pod) = (self.services.clone(), self.lifecycle.record.clone());
+                self.begin_unattended(async move {
+                    let ContainerMade { record, later, .. } = *made;
+                    drop(later);
+                    services.nri.remove_container(&services, &pod, &record).await;
+                });
+                Err(error)
+            }
         });
         let outcome = outcome.map(|made| {
             let ContainerMade {
@@ -218,6 +227,7 @@ impl Pod {
                 parts,
                 seat,
                 leases,
+                later,
             } = made;
             let id = record.id.clone();
             let phase = ContainerPhase::created(Some(Box::new(parts)));
@@ -227,11 +237,18 @@ impl Pod {
             self.registry.enter_container(id.clone(), self.handle.clone());
             failpoint_before(OPERATION, "publish");
             self.publish();
-            id
+            (id, later)
         });
         failpoint_before(OPERATION, "answer");
+        let (outcome, told) = match outcome {
+            Ok((id, later)) => (Ok(id.clone()), Some((id, later))),
+            Err(error) => (Err(error), None),
+        };
         if let Some(pending) = pending {
             pending.waiters.answer(&outcome);
+        }
+        if let Some((id, later)) = told {
+            self.tell_later(&id, Happened::Created, later);
         }
     }
 }
@@ -244,6 +261,7 @@ struct ContainerMade {
     seat: Seat,
     /// On its image and those of its volumes.
     leases: Vec<Lease>,
+    later: Option<Later>,
 }
 
 /// Makes what a container needs.
@@ -278,7 +296,7 @@ async fn create(
     match filled {
         Ok(mut made) => {
             made.leases.push(lease);
-            services.nri.post_create(services, pod, &made.record).await;
+            made.later = services.nri.later(&record.id, made.parts.shown.clone()).await;
             Ok(made)
         }
         Err(error) => {
@@ -451,11 +469,25 @@ async fn fill(
     });
     let spec = spec.map_err(invalid)?;
     steps.enter("plugins");
-    let draft = Draft { record, spec, seat };
-    let Draft { record, spec, seat } = adjust(services, pod, draft, class, labels.as_ref()).await?;
-    write_bundle(services, &record, &spec)?;
-    failpoint_before(OPERATION, "plan");
-    let mut plan = plan(services, &record, &spec, &namespaces)?;
+    let mut draft = Draft { record, spec, seat };
+    let finish = |draft: &Draft| -> Result<ExtendedPlan, PodError> {
+        write_bundle(services, &draft.record, &draft.spec)?;
+        failpoint_before(OPERATION, "plan");
+        plan(services, &draft.record, &draft.spec, &namespaces)
+    };
+    // Most plugins leave most containers as they are, so this goes on as if they did.
+    let asked = services
+        .nri
+        .create_container(services, pod, &draft.record, &draft.spec);
+    let (merged, mut plan) = meanwhile(asked, || finish(&draft)).await;
+    if let Some(merged) = merged?
+        && let Some(wanted) = change_others(services, merged).await
+    {
+        draft = adjust(services, pod, draft, class, labels.as_ref(), &wanted).await?;
+        plan = finish(&draft);
+    }
+    let Draft { record, spec, seat } = draft;
+    let mut plan = plan?;
     by_descriptor(&mut plan.container, &volumes);
     let (volumes, leases) = volumes
         .into_iter()
@@ -471,9 +503,11 @@ async fn fill(
             plan,
             devices,
             net_devices,
+            shown: services.nri.shown(&spec),
         },
         seat,
         leases,
+        later: None,
     })
 }
 
@@ -542,6 +576,8 @@ pub(in crate::sandbox) struct ContainerParts {
     pub(super) devices: Vec<LinuxDeviceCgroup>,
     /// Network devices of the node that the pod gets, and their names there.
     pub(super) net_devices: Vec<(String, String)>,
+    /// What NRI plugins are shown of the spec.
+    pub(super) shown: Option<Arc<pausa_nri::proto::Container>>,
 }
 
 /// Which devices a container may use, as its spec says.
@@ -597,6 +633,7 @@ pub(super) async fn rebuild(
         plan,
         devices: device_rules(&spec),
         net_devices: net_devices(&spec),
+        shown: services.nri.shown(&spec),
     })
 }
 

@@ -35,6 +35,7 @@ use crate::require;
 use crate::sandbox::error::PodError;
 use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{Answer, Change, Desired, Lifecycle, MonitorContact, PodPhase};
+use crate::sandbox::nri::meanwhile;
 use crate::sandbox::pod::{Pod, Turn};
 use crate::sandbox::record::{PodName, PodRecord, PodState, cgroup_parent, selinux_options};
 use crate::sandbox::services::{Services, Settings};
@@ -494,15 +495,20 @@ impl Unshared<'_> {
             Err(failure) => return Err(self.fail(failure).await),
         };
         failpoint_before(OPERATION, "hosts");
-        let complete = files
-            .and(set_up)
-            .and_then(|()| self.write_hosts(network.as_ref()));
-        let complete = match complete {
-            Ok(()) => self.tell_plugins(network.as_ref(), steps).await,
+        let services = self.recorded.services;
+        let pod = self.to_be_known(network.as_ref());
+        let complete = match files.and(set_up) {
+            Ok(()) => {
+                steps.enter("plugins");
+                let told = services.nri.run_pod(services, &pod);
+                let (told, hosts) = meanwhile(told, || self.write_hosts(network.as_ref())).await;
+                told.and(hosts)
+            }
             failed => failed,
         };
         if let Err(error) = complete {
-            let (services, record) = (self.recorded.services, self.recorded.record);
+            services.nri.remove_pod(services, &pod).await;
+            let record = self.recorded.record;
             let detached = detach(services, record).await;
             if let Err(undo) = &detached {
                 tracing::error!(
@@ -521,16 +527,13 @@ impl Unshared<'_> {
         })
     }
 
-    /// Tells NRI plugins of the pod as it will be known. One may refuse it.
-    async fn tell_plugins(&self, network: Option<&Attachment>, steps: &Steps) -> Result<(), PodError> {
-        let Recorded { services, record, .. } = &self.recorded;
-        steps.enter("plugins");
-        let record = PodRecord {
+    /// The pod's record as it will be known.
+    fn to_be_known(&self, network: Option<&Attachment>) -> PodRecord {
+        PodRecord {
             network: network.cloned(),
             monitor_pid: self.monitor.pid(),
-            ..(*record).clone()
-        };
-        services.nri.run_pod(services, &record).await
+            ..self.recorded.record.clone()
+        }
     }
 
     async fn write_files(&self) -> Result<(), PodError> {

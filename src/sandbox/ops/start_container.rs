@@ -29,6 +29,7 @@ use crate::sandbox::handle::PodHandle;
 use crate::sandbox::lifecycle::{
     Answer, Change, Container, ContainerPhase, Lifecycle, Running, StartedBy, Starting, refused,
 };
+use crate::sandbox::nri::{Happened, Later};
 use crate::sandbox::pod::Pod;
 use crate::sandbox::record::PodRecord;
 use crate::sandbox::services::Services;
@@ -173,7 +174,12 @@ impl Pod {
             start(&services, &pod, &record, parts, &handle, steps).await
         });
         self.begin_told("start the container", work, move |pod, outcome| {
-            pod.settle_start(&id, outcome.flatten());
+            let (outcome, later) = match outcome.flatten() {
+                Ok((started, later)) => (Ok(started), later),
+                Err(error) => (Err(error), None),
+            };
+            pod.settle_start(&id, outcome);
+            pod.tell_later(&id, Happened::Started, later);
         });
     }
 
@@ -206,9 +212,7 @@ async fn start(
     parts: Option<Box<ContainerParts>>,
     handle: &PodHandle,
     steps: &Steps,
-) -> Result<Started, PodError> {
-    steps.enter("plugins");
-    services.nri.start_container(services, pod, record).await?;
+) -> Result<(Started, Option<Later>), PodError> {
     steps.enter("parts");
     let mut parts = match parts {
         Some(parts) => *parts,
@@ -220,8 +224,18 @@ async fn start(
     failpoint_before(OPERATION, "cgroup");
     steps.enter("cgroup");
     let cgroup = cgroup::create(services, pod, record, devices).await?;
-    steps.enter("log and process");
-    let started = start_in(services, pod, record, parts, &cgroup, handle).await;
+    steps.enter("log and plugins");
+    let shown = parts.shown.take();
+    // Plugins find the container's cgroup.
+    let told = services
+        .nri
+        .start_container(services, pod, record, shown.as_deref());
+    let (told, ready) = tokio::join!(told, ready(services, pod, record, parts, &cgroup));
+    steps.enter("process");
+    let started = match told.and(ready) {
+        Ok(ready) => start_process(record, ready, handle).await,
+        Err(error) => Err(error),
+    };
     match started {
         Ok(started) => {
             if services.cgroups.driver() == Driver::Systemd
@@ -233,15 +247,8 @@ async fn start(
                     "cannot register a container's scope with systemd; it runs with its limits, but systemctl does not list it"
                 );
             }
-            let running = ContainerRecord {
-                run: RunState::Running {
-                    pid: started.pid,
-                    started_at: started.at,
-                },
-                ..record.clone()
-            };
-            services.nri.post_start(services, pod, &running).await;
-            Ok(started)
+            let later = services.nri.later(&record.id, shown).await;
+            Ok((started, later))
         }
         Err(error) => {
             handle.execs().forget(&record.id);
@@ -266,14 +273,17 @@ async fn move_net_devices(pod: &PodRecord, moved: Vec<(String, String)>) -> Resu
         .map_err(|error| PodError::failed(DOING, error))
 }
 
-async fn start_in(
+/// A plan, and the descriptors that it refers to.
+type Ready = (Box<ExtendedPlan>, Vec<OwnedFd>);
+
+/// All that the monitor needs.
+async fn ready(
     services: &Services,
     pod: &PodRecord,
     record: &ContainerRecord,
     parts: ContainerParts,
     cgroup: &Cgroup,
-    handle: &PodHandle,
-) -> Result<Started, PodError> {
+) -> Result<Ready, PodError> {
     let ContainerParts {
         root,
         volumes,
@@ -306,14 +316,22 @@ async fn start_in(
         plan.fds.push(FdRole::OomEvents);
         fds.push(events);
     }
+    Ok((Box::new(extended), fds))
+}
+
+async fn start_process(
+    record: &ContainerRecord,
+    (extended, fds): Ready,
+    handle: &PodHandle,
+) -> Result<Started, PodError> {
     let monitor = handle.reachable_monitor("start the container")?;
-    let process = Arc::new(plan.process.clone());
+    let process = Arc::new(extended.container.process.clone());
     handle.execs().remember(record.id.clone(), process);
     failpoint_before(OPERATION, "process");
     let request = match is_plain(&extended) {
         // As every monitor knows it.
         true => Request::Start(Box::new(extended.container)),
-        false => Request::StartExtended(Box::new(extended)),
+        false => Request::StartExtended(extended),
     };
     match monitor.request(request, fds).await {
         Ok(Reply::Started { pid, at }) => Ok(Started { pid, at }),
