@@ -26,7 +26,11 @@ pub(crate) struct Started<'a> {
 
 /// Starts a pod and waits for its first log line.
 pub(crate) async fn start(node: &Node) -> Started<'_> {
-    let config = node.pod_config();
+    start_with(node, node.pod_config()).await
+}
+
+/// As [`start`], with this configuration of the pod.
+pub(crate) async fn start_with(node: &Node, config: v1::PodSandboxConfig) -> Started<'_> {
     let start = Instant::now();
     let pod = node.run_pod(config).await;
     let sandbox = start.elapsed();

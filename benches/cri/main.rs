@@ -25,6 +25,7 @@ mod idle;
 mod latency;
 mod logs;
 mod memory;
+mod plugin;
 mod runtimes;
 #[expect(
     dead_code,
@@ -32,12 +33,10 @@ mod runtimes;
 )]
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bytes::Bytes;
 use clap::Parser;
-use pausa_nri::testing::FakePlugin;
 
 use critest::harness;
 use runtimes::Runtimes;
@@ -72,13 +71,11 @@ struct Options {
     /// Megabytes of 100-byte lines that a container writes to its log; 0 skips this.
     #[arg(long, default_value_t = 200)]
     log_megabytes: usize,
-    /// The NRI socket of a runtime that a plugin joins which answers at once; may be given more than once.
-    #[arg(long = "nri", value_name = "SOCKET")]
-    nri_sockets: Vec<PathBuf>,
+    /// The NRI socket of a runtime, as NAME=PATH, to measure what a plugin that answers at once adds to pods of the node's
+    /// network; may be given more than once.
+    #[arg(long = "nri", value_name = "NAME=SOCKET", value_parser = runtimes::named_socket)]
+    nri_sockets: Vec<(String, PathBuf)>,
 }
-
-/// The events of pods and containers, which plugins of policies subscribe to; not the validation of adjustments.
-const PLUGIN_EVENTS: i32 = (1 << 13) - 1;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -95,9 +92,6 @@ async fn measure(options: &Options) -> bool {
             latency::one_pod(node, &mut Table::default(), name).await;
         }
     }
-    for socket in &options.nri_sockets {
-        answer_at_once(socket).await;
-    }
     let mut table = Table::new(nodes.iter().map(|(name, _)| name.clone()));
     latency::pods(&nodes, options.pods, &mut table).await;
     latency::execs(&nodes, options.calls, &mut table).await;
@@ -106,15 +100,11 @@ async fn measure(options: &Options) -> bool {
         logs::measure(&nodes, options.log_megabytes, &mut table).await;
     }
     println!("{table}");
+    if !options.nri_sockets.is_empty() {
+        println!(
+            "{}",
+            plugin::measure(&nodes, &options.nri_sockets, options.pods).await
+        );
+    }
     runtimes::finish(nodes).await
-}
-
-/// Joins a runtime with an NRI plugin that subscribes to everything and wants nothing.
-async fn answer_at_once(socket: &Path) {
-    let (mut plugin, _) = FakePlugin::join(socket, "10", "bench", PLUGIN_EVENTS).await;
-    tokio::spawn(async move {
-        while let Some(call) = plugin.next_call().await {
-            plugin.answer_bytes(call.stream, Bytes::new()).await;
-        }
-    });
 }

@@ -32,7 +32,7 @@ impl Runtimes {
     }
 }
 
-fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
+pub(crate) fn named_socket(text: &str) -> Result<(String, PathBuf), String> {
     let (name, socket) = text.split_once('=').ok_or("expected NAME=unix:///path")?;
     let path = socket.strip_prefix("unix://").unwrap_or(socket);
     Ok((name.to_owned(), PathBuf::from(path)))
