@@ -1,6 +1,6 @@
 //! A plugin for tests: the other end of a connection, over the same messages.
 
-#![cfg_attr(not(test), expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::VecDeque;
 use std::io;

@@ -52,7 +52,7 @@ fn a_user_namespace_has_its_map_and_owns_what_is_made_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE;
     let mount = rustix::mount::open_tree(rustix::fs::CWD, dir.path(), flags).unwrap();
-    map_mount_ids(mount.as_fd(), users.as_fd()).unwrap();
+    map_mount_ids(mount.as_fd(), users.as_fd(), false).unwrap();
     let shown = rustix::fs::fstat(&mount).unwrap();
     assert_eq!((shown.st_uid, shown.st_gid), (200_000, 200_000));
     let own = std::fs::File::open("/proc/self/ns/uts").unwrap();

@@ -142,7 +142,7 @@ async fn a_creation_fails_by_a_conflict_and_by_validators() {
         ..CreateContainerResponse::default()
     };
     let rejected = create(&node, async {
-        drop(first.answer_next("CreateContainer", &hooks).await)
+        drop(first.answer_next("CreateContainer", &hooks).await);
     })
     .await;
     assert!(rejected.unwrap_err().to_string().contains("10-first"));
