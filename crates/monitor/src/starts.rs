@@ -153,7 +153,7 @@ impl Starting {
 #[derive(Debug)]
 #[must_use]
 pub(crate) enum StartOutcome {
-    /// The mounts of the container of this id are made, and its process waits for hooks: see [`Starts::resume`].
+    /// The mounts of the container of this id are made, and its process waits for hooks: see [`Starts::hooks_ended`].
     Created(String),
     Running(StartTask, Spawned),
     Failed(StartTask, Failure),
