@@ -355,7 +355,7 @@ fn a_container_is_made_as_plugins_want() {
         let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("procfs");
         assert_eq!(score.trim(), "555");
         let shares_now = value(pid, "cpu", "cpu.shares", "cpu.weight");
-        assert!(["512", "20"].contains(&shares_now.trim()), "{shares_now}");
+        assert!(["512", "59"].contains(&shares_now.trim()), "{shares_now}");
         assert_eq!(
             value(pid, "memory", "memory.limit_in_bytes", "memory.max").trim(),
             "67108864"
