@@ -108,7 +108,7 @@ pub fn prepare_mounts(config: &v1::ContainerConfig) -> Result<Vec<PathBuf>, OciE
                 mounts_of_host = Some(read_mountinfo()?);
             }
             let mounts = mounts_of_host.as_deref().unwrap_or_default();
-            let field = format!("mounts[{index}].host_path");
+            let field = format!("mounts[{index}]");
             check_propagation(&field, &source, propagation, mounts)?;
         }
         sources.push(source);
@@ -185,7 +185,7 @@ fn check_propagation(
 ) -> Result<(), OciError> {
     let found =
         statx(CWD, source, AtFlags::empty(), StatxFlags::MNT_ID).map_err(|errno| OciError::HostPath {
-            field: field.to_owned().into(),
+            field: format!("{field}.host_path").into(),
             path: source.to_path_buf(),
             call: "statx",
             source: errno.into(),
@@ -200,7 +200,7 @@ fn check_propagation(
         return Ok(());
     }
     Err(OciError::lacks(
-        format!("{field}, its propagation"),
+        format!("{field}.propagation"),
         format!("{} of {}", asked.as_str_name(), source.display()),
         "the source is on a private mount; try `mount --make-rshared` on it",
     ))
