@@ -92,7 +92,10 @@ pub(super) async fn adjust(
     blocking(move || oci::check_sources(sources))
         .await
         .map_err(|error| PodError::failed(DOING, error))?;
-    confine::relabel_paths(relabel, labels).await?;
+    let relabel = relabel
+        .into_iter()
+        .map(|source| ("mounts.source".to_owned(), source));
+    confine::relabel_paths(relabel.collect(), labels).await?;
     if let Some(block_io) = &rest.blockio_class {
         record.block_io = classes::block_io_class(services, pod, &record, block_io).await?;
     }

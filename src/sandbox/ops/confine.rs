@@ -66,27 +66,32 @@ pub(super) async fn relabel_volumes(
     sources: &[PathBuf],
     labels: Option<&Labels>,
 ) -> Result<(), PodError> {
-    let mounts = config.mounts.iter().zip(sources);
+    let mounts = config.mounts.iter().zip(sources).enumerate();
     let volumes = mounts
-        .filter(|(mount, source)| mount.selinux_relabel && source.is_absolute())
-        .map(|(_, source)| source.clone());
+        .filter(|(_, (mount, source))| mount.selinux_relabel && source.is_absolute())
+        .map(|(index, (_, source))| (format!("mounts[{index}].host_path"), source.clone()));
     relabel_paths(volumes.collect(), labels).await
 }
 
-/// Gives the files below these paths a container's label.
-pub(super) async fn relabel_paths(paths: Vec<PathBuf>, labels: Option<&Labels>) -> Result<(), PodError> {
+/// Gives the files below these paths a container's label. Each comes with the field that names it.
+pub(super) async fn relabel_paths(
+    paths: Vec<(String, PathBuf)>,
+    labels: Option<&Labels>,
+) -> Result<(), PodError> {
     let Some(labels) = labels.filter(|_| !paths.is_empty()) else {
         return Ok(());
     };
     let label = labels.file.clone();
     blocking(move || {
-        for source in paths {
-            let changed = relabel(&source, &label).map_err(|error| {
-                PodError::failed(format!("relabel the volume {}", source.display()), error)
-            })?;
+        for (field, source) in paths {
+            let changed = relabel(&source, &label)
+                .map_err(|error| PodError::failed(format!("relabel {field} {}", source.display()), error))?;
             tracing::debug!(path = %source.display(), label, changed, "labelled a volume");
         }
         Ok(())
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;
