@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Hooks, Spec};
+use pausa_cdi::HookStage;
 use regex::bytes::RegexBuilder;
 use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
@@ -56,7 +57,7 @@ struct File {
     version: String,
     hook: Hook,
     when: When,
-    stages: Vec<Stage>,
+    stages: Vec<HookStage>,
 }
 
 /// The containers that a hook is for: those that meet all conditions, and there is at least one.
@@ -71,17 +72,6 @@ struct When {
     #[serde(default)]
     commands: Vec<String>,
     has_bind_mounts: Option<bool>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Stage {
-    Prestart,
-    CreateRuntime,
-    CreateContainer,
-    StartContainer,
-    Poststart,
-    Poststop,
 }
 
 /// A file that was read, and its path.
@@ -224,19 +214,6 @@ impl When {
             conditions.push(found);
         }
         Ok(!conditions.is_empty() && conditions.into_iter().all(|met| met))
-    }
-}
-
-impl Stage {
-    fn list(self, hooks: &mut Hooks) -> &mut Option<Vec<Hook>> {
-        match self {
-            Self::Prestart => hooks.prestart_mut(),
-            Self::CreateRuntime => hooks.create_runtime_mut(),
-            Self::CreateContainer => hooks.create_container_mut(),
-            Self::StartContainer => hooks.start_container_mut(),
-            Self::Poststart => hooks.poststart_mut(),
-            Self::Poststop => hooks.poststop_mut(),
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use oci_spec::runtime::{
     Hook, Hooks, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxIntelRdt, LinuxNamespaceType,
     LinuxNetDevice, Mount, Spec,
 };
+use serde::Deserialize;
 
 use crate::error::CdiError;
 use crate::node::DeviceNode;
@@ -24,7 +25,7 @@ pub struct Edits {
     /// Names in the container by those on the host.
     pub(crate) net_devices: BTreeMap<String, String>,
     pub(crate) mounts: Vec<Mount>,
-    pub(crate) hooks: Vec<(Stage, Hook)>,
+    pub(crate) hooks: Vec<(HookStage, Hook)>,
     pub(crate) intel_rdt: Option<LinuxIntelRdt>,
     /// 0 is there to be ignored.
     pub(crate) additional_gids: Vec<u32>,
@@ -38,15 +39,31 @@ pub(crate) struct Device {
     pub(crate) access: Option<String>,
 }
 
-/// When a hook runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+/// When a hook runs, by its name in the OCI runtime specification, config.md, "POSIX-platform Hooks".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the specification says what they are")]
+pub enum HookStage {
     Prestart,
     CreateRuntime,
     CreateContainer,
     StartContainer,
     Poststart,
     Poststop,
+}
+
+impl HookStage {
+    /// The hooks of this stage in a spec.
+    pub fn list(self, hooks: &mut Hooks) -> &mut Option<Vec<Hook>> {
+        match self {
+            Self::Prestart => hooks.prestart_mut(),
+            Self::CreateRuntime => hooks.create_runtime_mut(),
+            Self::CreateContainer => hooks.create_container_mut(),
+            Self::StartContainer => hooks.start_container_mut(),
+            Self::Poststart => hooks.poststart_mut(),
+            Self::Poststop => hooks.poststop_mut(),
+        }
+    }
 }
 
 /// `containerEdits` of a spec file, for all of its devices or for one.
@@ -140,7 +157,7 @@ impl Edits {
         if !self.hooks.is_empty() {
             let hooks = spec.hooks_mut().get_or_insert_default();
             for (stage, hook) in &self.hooks {
-                list(hooks, *stage).get_or_insert_default().push(hook.clone());
+                stage.list(hooks).get_or_insert_default().push(hook.clone());
             }
         }
         Ok(())
@@ -229,17 +246,6 @@ fn depth(path: &Path) -> usize {
             Component::ParentDir => depth.saturating_sub(1),
             Component::Prefix(_) | Component::RootDir | Component::CurDir => depth,
         })
-}
-
-fn list(hooks: &mut Hooks, stage: Stage) -> &mut Option<Vec<Hook>> {
-    match stage {
-        Stage::Prestart => hooks.prestart_mut(),
-        Stage::CreateRuntime => hooks.create_runtime_mut(),
-        Stage::CreateContainer => hooks.create_container_mut(),
-        Stage::StartContainer => hooks.start_container_mut(),
-        Stage::Poststart => hooks.poststart_mut(),
-        Stage::Poststop => hooks.poststop_mut(),
-    }
 }
 
 #[cfg(test)]

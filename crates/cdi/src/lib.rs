@@ -22,7 +22,7 @@ mod registry;
 mod spec;
 mod version;
 
-pub use edits::Edits;
+pub use edits::{Edits, HookStage};
 pub use error::{CdiError, ErrorKind, Problem, SpecError, Unavailable};
 pub use name::annotated_devices;
 pub use registry::{ListedDevice, Listing, Registry};

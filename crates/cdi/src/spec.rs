@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::runtime::{Hook, LinuxDeviceType, LinuxIntelRdt, Mount};
 use pausa_yaml::Scalars;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
 
 use self::fields::Fields;
-use crate::edits::{ContainerEdits, Edits, Stage};
+use crate::edits::{ContainerEdits, Edits, HookStage};
 use crate::error::SpecError;
 use crate::name;
 use crate::node::DeviceNode;
@@ -204,16 +206,12 @@ fn intel_rdt(fields: &mut Fields) -> Result<LinuxIntelRdt, SpecError> {
     Ok(rdt)
 }
 
-fn hook(fields: &mut Fields) -> Result<(Stage, Hook), SpecError> {
-    let stage = match fields.text("hookName")?.as_str() {
-        "prestart" => Stage::Prestart,
-        "createRuntime" => Stage::CreateRuntime,
-        "createContainer" => Stage::CreateContainer,
-        "startContainer" => Stage::StartContainer,
-        "poststart" => Stage::Poststart,
-        "poststop" => Stage::Poststop,
-        _ => return Err(fields.invalid("hookName", "the name of a hook of the OCI runtime spec")),
-    };
+fn hook(fields: &mut Fields) -> Result<(HookStage, Hook), SpecError> {
+    let name = fields.text("hookName")?;
+    let stage = HookStage::deserialize(name.as_str().into_deserializer());
+    let stage = stage.map_err(|_: serde::de::value::Error| {
+        fields.invalid("hookName", "the name of a hook of the OCI runtime spec")
+    })?;
     let timeout = fields.number("timeout")?;
     if timeout == Some(0) {
         return Err(fields.invalid("timeout", "a number of seconds above 0"));

@@ -65,7 +65,7 @@ fn everything_is_read() {
     assert_eq!(spec.devices.keys().collect::<Vec<_>>(), ["0", "all"]);
     assert_eq!(spec.edits.rest.env, ["DRIVER=1.2"]);
     let (stage, hook) = &spec.edits.rest.hooks[0];
-    assert_eq!(*stage, Stage::CreateContainer);
+    assert_eq!(*stage, HookStage::CreateContainer);
     let hook_as_json = json!({
         "path": "/usr/bin/vendor-hook", "args": ["vendor-hook", "--quiet"], "env": ["A=b"], "timeout": 10,
     });
