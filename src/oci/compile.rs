@@ -8,9 +8,10 @@ mod mounts;
 
 use std::path::Path;
 
+pub use extensions::hook_plan;
 use oci_spec::runtime::{Mount, PosixRlimit, PosixRlimitType, Spec};
 use pausa_monitor_protocol::{
-    ContainerPlan, ExtendedPlan, HookPlan, IoPlan, LogPlan, NamespacePlan, ProcessPlan, Propagation, Rlimit,
+    ContainerPlan, ExtendedPlan, IoPlan, LogPlan, NamespacePlan, ProcessPlan, Propagation, Rlimit,
 };
 
 use super::capabilities;
@@ -79,14 +80,6 @@ pub fn compile(input: &CompileInput<'_>) -> Result<ExtendedPlan, OciError> {
         sysctls: extensions::sysctls(linux),
         scheduling: extensions::scheduling(process, linux)?,
     })
-}
-
-/// The hooks of the container `id`, whose bundle is in this directory.
-///
-/// # Errors
-/// A hook that cannot be run.
-pub fn hook_plan(spec: &Spec, id: &str, bundle: &Path) -> Result<HookPlan, OciError> {
-    extensions::hooks(spec, id, bundle)
 }
 
 /// The spec's paths, and on cgroup v1 the directory that holds the hierarchies: mount points are created in it, so it

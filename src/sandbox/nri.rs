@@ -215,16 +215,21 @@ impl Nri {
     ///
     /// # Errors
     /// A plugin refuses it. It is the caller's to [`Self::remove_pod`] what plugins have been told of.
-    pub(super) async fn run_pod(&self, services: &Services, pod: &PodRecord) -> Result<(), PodError> {
+    pub(super) async fn run_pod(
+        &self,
+        services: &Services,
+        pod: impl FnOnce() -> PodRecord,
+    ) -> Result<(), PodError> {
         let Some(active) = self.active.get() else {
             return Ok(());
         };
+        let pod = pod();
         active.node.known.enter(&pod.id, Told::Live);
         if !active.plugins.wants(Event::RunPodSandbox) {
             return Ok(());
         }
         let request = RunPodSandboxRequest {
-            pod: Some(message::pod(services, pod)),
+            pod: Some(message::pod(services, &pod)),
         };
         let outcome = active.plugins.run_pod_sandbox(request).await;
         outcome.map_err(failed("tell NRI plugins of the pod"))
@@ -265,10 +270,9 @@ impl Nri {
 
     /// All of a pod's containers have ended, and it still has its network.
     pub(super) async fn stop_pod(&self, services: &Services, pod: &PodRecord) {
-        let Some((active, told)) = self.known(&pod.id) else {
+        let Some((active, mut told)) = self.turn(&pod.id).await else {
             return;
         };
-        let mut told = told.lock().await;
         if *told == Told::Live {
             *told = Told::Stopped;
             stop_pod(active, services, pod).await;
@@ -277,10 +281,9 @@ impl Nri {
 
     /// A pod is gone, or has never been there.
     pub(super) async fn remove_pod(&self, services: &Services, pod: &PodRecord) {
-        let Some((active, told)) = self.known(&pod.id) else {
+        let Some((active, mut told)) = self.turn(&pod.id).await else {
             return;
         };
-        let mut told = told.lock().await;
         if *told == Told::Live {
             stop_pod(active, services, pod).await;
         }
@@ -337,7 +340,7 @@ impl Nri {
 
     /// Takes the turn of a container to which something has happened; nothing if there are no plugins.
     pub(super) async fn later(&self, id: &Id, shown: Option<Arc<Container>>) -> Option<Later> {
-        let turn = self.turn(id).await?;
+        let (_, turn) = self.turn(id).await?;
         Some(Later { turn, shown })
     }
 
@@ -421,10 +424,9 @@ impl Nri {
         pod: &PodRecord,
         container: &ContainerRecord,
     ) {
-        let Some((active, told)) = self.known(&container.id) else {
+        let Some((active, mut told)) = self.turn(&container.id).await else {
             return;
         };
-        let mut told = told.lock().await;
         if *told == Told::Live {
             *told = Told::Stopped;
             self.tell_stopped(active, services, pod, container).await;
@@ -438,10 +440,9 @@ impl Nri {
         pod: &PodRecord,
         container: &ContainerRecord,
     ) {
-        let Some((active, told)) = self.known(&container.id) else {
+        let Some((active, mut told)) = self.turn(&container.id).await else {
             return;
         };
-        let mut told = told.lock().await;
         if *told == Told::Live {
             self.tell_stopped(active, services, pod, container).await;
         }
@@ -498,14 +499,11 @@ impl Nri {
         tokio::time::timeout(OTHERS_PATIENCE, work).await.ok();
     }
 
-    async fn turn(&self, id: &Id) -> Option<Turn> {
-        let (_, told) = self.known(id)?;
-        Some(told.lock_owned().await)
-    }
-
-    fn known(&self, id: &Id) -> Option<(&Active, Arc<tokio::sync::Mutex<Told>>)> {
+    /// Waits until nobody else tells of a pod or container; nothing if plugins know nothing of it.
+    async fn turn(&self, id: &Id) -> Option<(&Active, Turn)> {
         let active = self.active.get()?;
-        Some((active, active.node.known.get(id)?))
+        let told = active.node.known.get(id)?;
+        Some((active, told.lock_owned().await))
     }
 }
 

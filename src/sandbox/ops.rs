@@ -4,8 +4,8 @@
 //! (`impl Lifecycle`, pure), what the actor does about it (`impl Pod`), and the work that takes time, which either succeeds
 //! whole or undoes what it had made until it failed, whether or not anybody still waits.
 //!
-//! `adjust`, `cgroup`, `classes`, `confine`, `files`, `layer`, `userns`, `volumes`, `log` and `oom_score` are what several operations
-//! need of the kernel.
+//! `cgroup`, `classes`, `confine`, `files`, `layer`, `userns`, `volumes`, `log` and `oom_score` are what several operations
+//! need of the kernel, `adjust` is what NRI plugins do to a container that is being created.
 
 mod adjust;
 mod cgroup;

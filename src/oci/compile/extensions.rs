@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use oci_spec::runtime::{
-    Hook, Hooks, IOPriorityClass, Linux, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerFlag,
+    Hook, IOPriorityClass, Linux, LinuxIOPriority, LinuxMemoryPolicy, LinuxSchedulerFlag,
     LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, Process, Scheduler as SpecScheduler,
     Spec,
 };
@@ -16,13 +16,16 @@ use crate::oci::mounts::path_bytes;
 /// Longest time that a hook may be given, in seconds: what the whole start may take.
 const TIMEOUT_MAX: u32 = 120;
 
-/// The hooks of the container `id` with this bundle.
-pub(super) fn hooks(spec: &Spec, id: &str, bundle: &Path) -> Result<HookPlan, OciError> {
+/// The hooks of the container `id`, whose bundle is in this directory.
+///
+/// # Errors
+/// A hook that cannot be run.
+pub fn hook_plan(spec: &Spec, id: &str, bundle: &Path) -> Result<HookPlan, OciError> {
     let Some(hooks) = spec.hooks().as_ref() else {
         return Ok(HookPlan::default());
     };
     let root = spec.root().as_ref().map(|root| root.path().as_path());
-    let mut create_runtime = commands("hooks.prestart", prestart(hooks))?;
+    let mut create_runtime = commands("hooks.prestart", hooks.prestart())?;
     create_runtime.extend(commands("hooks.createRuntime", hooks.create_runtime())?);
     Ok(HookPlan {
         create_runtime,
@@ -34,10 +37,6 @@ pub(super) fn hooks(spec: &Spec, id: &str, bundle: &Path) -> Result<HookPlan, Oc
         root: path_bytes(root.unwrap_or(bundle)),
         state: state(spec, id, bundle),
     })
-}
-
-fn prestart(hooks: &Hooks) -> &Option<Vec<Hook>> {
-    hooks.prestart()
 }
 
 fn commands(field: &'static str, hooks: &Option<Vec<Hook>>) -> Result<Vec<HookCommand>, OciError> {

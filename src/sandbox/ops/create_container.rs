@@ -221,6 +221,7 @@ impl Pod {
                 Err(error)
             }
         });
+        let mut told = None;
         let outcome = outcome.map(|made| {
             let ContainerMade {
                 record,
@@ -237,18 +238,15 @@ impl Pod {
             self.registry.enter_container(id.clone(), self.handle.clone());
             failpoint_before(OPERATION, "publish");
             self.publish();
-            (id, later)
+            told = later;
+            id
         });
         failpoint_before(OPERATION, "answer");
-        let (outcome, told) = match outcome {
-            Ok((id, later)) => (Ok(id.clone()), Some((id, later))),
-            Err(error) => (Err(error), None),
-        };
         if let Some(pending) = pending {
             pending.waiters.answer(&outcome);
         }
-        if let Some((id, later)) = told {
-            self.tell_later(&id, Happened::Created, later);
+        if let Ok(id) = &outcome {
+            self.tell_later(id, Happened::Created, told);
         }
     }
 }

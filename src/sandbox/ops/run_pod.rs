@@ -496,17 +496,19 @@ impl Unshared<'_> {
         };
         failpoint_before(OPERATION, "hosts");
         let services = self.recorded.services;
-        let pod = self.to_be_known(network.as_ref());
         let complete = match files.and(set_up) {
             Ok(()) => {
                 steps.enter("plugins");
-                let told = services.nri.run_pod(services, &pod);
+                let told = services
+                    .nri
+                    .run_pod(services, || self.to_be_known(network.as_ref()));
                 let (told, hosts) = meanwhile(told, || self.write_hosts(network.as_ref())).await;
                 told.and(hosts)
             }
             failed => failed,
         };
         if let Err(error) = complete {
+            let pod = self.to_be_known(network.as_ref());
             services.nri.remove_pod(services, &pod).await;
             let record = self.recorded.record;
             let detached = detach(services, record).await;
