@@ -83,6 +83,13 @@ impl Root<'_> {
             let reason = "is not a regular file";
             return Err(OciError::HostileFile { file, reason });
         }
+        let too_large = || {
+            let reason = "is larger than 4 MiB";
+            OciError::HostileFile { file, reason }
+        };
+        if u64::try_from(status.st_size).is_ok_and(|size| size > MAX_SIZE) {
+            return Err(too_large());
+        }
         let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
         let read = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
         let opened = rustix::fs::open(path, read, Mode::empty()).map_err(failed("open(O_RDONLY)"))?;
@@ -95,9 +102,9 @@ impl Root<'_> {
                 call: "read",
                 source,
             })?;
+        // It may have grown: a container that runs on the same files can write.
         if bytes.len() as u64 > MAX_SIZE {
-            let reason = "is larger than 4 MiB";
-            return Err(OciError::HostileFile { file, reason });
+            return Err(too_large());
         }
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }

@@ -77,7 +77,7 @@ fn a_huge_group_file_costs_little_memory() {
             }
         };
         let cost = cost(node, "a group file of 48 MiB", attack).await;
-        assert!(cost < 16, "{cost} MiB");
+        assert!(cost < 4, "{cost} MiB");
     });
 }
 
