@@ -8,28 +8,47 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, CgroupDriver, Config, ConfigError, MetricsAddress, NetworkMode};
 use crate::error::chain;
 
 mod client;
+mod complete;
+mod copy;
 mod cpus;
+mod debug;
 mod events;
+mod exec;
 mod failure;
 mod image;
+mod inspect;
+mod list;
+mod logs;
 mod network;
+mod objects;
 mod output;
+mod port_forward;
+mod root;
 mod screen;
 mod selection;
 mod serve;
 pub(crate) mod services;
+mod stats;
+mod stop;
+mod stream;
+mod terminal;
 mod top;
 mod units;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 failure, 2 a network could not be checked, 64 wrong usage or configuration,
-65 stored data is damaged, 66 no such image, 69 the daemon is not running or too old for the command.";
+65 stored data is damaged, 66 no such image, pod or container, 69 the daemon is not running or too old for the command,
+125 `exec`, `attach` or `debug` failed before there was an exit code of the container's.";
+
+/// The variable by which a completion script says which shell asks.
+const COMPLETE: &str = "PAUSA_COMPLETE";
 
 /// A container runtime for Kubernetes nodes.
 #[derive(Debug, Parser)]
@@ -67,6 +86,45 @@ enum Command {
     /// waited for a CPU, for memory or for a block device (PSI, cgroup v2). A column of which nothing is known is left out, and
     /// a narrow terminal does without some.
     Top(top::TopArgs),
+    /// List containers.
+    ///
+    /// A name is NAMESPACE/POD/CONTAINER. The other commands take it, as much of its end as is unambiguous, or an id or the beginning
+    /// of one.
+    Ps(list::ListArgs),
+    /// List pods.
+    Pods(list::ListArgs),
+    /// Show everything that is known of pods and containers.
+    Inspect(inspect::InspectArgs),
+    /// Print what a container has written.
+    ///
+    /// What it wrote to standard error goes to standard error. On a terminal, control characters are shown instead of obeyed, but for
+    /// colours.
+    Logs(logs::LogsArgs),
+    /// Run a command in a container.
+    ///
+    /// Exits with the command's exit code, with 125 if pausa could not run it.
+    Exec(exec::ExecArgs),
+    /// Connect to what a container writes and reads.
+    ///
+    /// Ctrl-P Ctrl-Q leaves it running. Exits with the container's exit code when it ends, with 125 if pausa could not attach.
+    Attach(exec::AttachArgs),
+    /// Copy files and directories between a container and this node.
+    ///
+    /// The container must run, and needs no programs of its own.
+    Cp(copy::CopyArgs),
+    /// Start a container with tools beside another one, or a copy of one that crashes, and run a command in it.
+    ///
+    /// It is in the target's pod and sees its network and the target's processes, and it is removed when the command ends. kubelet leaves
+    /// it alone. Exits with the command's exit code, with 125 if pausa could not run it.
+    Debug(debug::DebugArgs),
+    /// Stop containers and pods.
+    Stop(stop::StopArgs),
+    /// Remove containers and pods.
+    Rm(stop::RemoveArgs),
+    /// Show what containers use.
+    Stats(stats::StatsArgs),
+    /// Forward ports of this node to a pod, until interrupted.
+    PortForward(port_forward::PortForwardArgs),
     /// Manage images.
     Image(image::ImageArgs),
     /// Find faults in the networks of pods.
@@ -131,6 +189,10 @@ struct SocketFlags {
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
+    // Answers a shell's script, if it is that which runs this program, and ends.
+    clap_complete::CompleteEnv::with_factory(Cli::command)
+        .var(COMPLETE)
+        .complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -143,10 +205,17 @@ pub fn main() -> ExitCode {
             };
         }
     };
+    // Other codes may be those of the command in the container.
+    let own = matches!(
+        cli.command,
+        Command::Exec(_) | Command::Attach(_) | Command::Debug(_)
+    )
+    .then_some(failure::EXIT_NOT_RUN);
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => match failure::exit_code(&error) {
             Some(code) => {
+                let code = own.map_or(code, ExitCode::from);
                 output::print_stderr(&format!("pausa: {}", chain(error.as_ref())));
                 code
             }
@@ -155,8 +224,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Exec(args) => return exec::exec(&args),
+        Command::Attach(args) => return exec::attach(&args),
+        Command::Debug(args) => return debug::run(&args),
         Command::Serve(flags) => serve::run(flags.config()?),
         Command::Config { defaults, flags } => {
             let config = if defaults {
@@ -169,16 +241,32 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Cpus(args) => cpus::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Ps(args) => list::containers(&args),
+        Command::Pods(args) => list::pods(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Cp(args) => copy::run(&args),
+        Command::Stop(args) => stop::stop(&args),
+        Command::Rm(args) => stop::remove(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::PortForward(args) => port_forward::run(&args),
         Command::Image(args) => image::run(args),
         Command::Network(args) => network::run(args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
+/// The script asks this program for what may come next, so that it knows the pods, containers and images that there are.
 fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let shells = clap_complete::env::Shells::builtins();
+    let shell = shell.to_string();
+    let shell = shells
+        .completer(&shell)
+        .with_context(|| format!("there is no completion for {shell}"))?;
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "pausa", &mut script);
+    shell.write_registration(COMPLETE, "pausa", "pausa", "pausa", &mut script)?;
     output::print(&String::from_utf8(script)?)
 }
 

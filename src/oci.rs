@@ -50,6 +50,7 @@ pub use compile::{CompileInput, compile, exec_process, hook_plan};
 pub(crate) use devices::rules as device_rules;
 pub use error::OciError;
 pub use generate::generate;
+pub(crate) use generate::{MASKED, READONLY};
 pub use host::Host;
 pub use namespaces::{OtherNamespace, namespace_plan, replace_namespaces};
 pub use prepare::{NodeSources, Prepared, check_sources, prepare};

@@ -21,13 +21,7 @@ use crate::proto::v1::runtime_service_client::RuntimeServiceClient;
 #[derive(Debug, Default, Clone, Args)]
 pub(super) struct ClientFlags {
     /// The daemon's socket [default: `listen` in the configuration].
-    #[arg(
-        long,
-        short = 'a',
-        visible_alias = "listen",
-        value_name = "unix:///PATH",
-        global = true
-    )]
+    #[arg(long, visible_alias = "listen", value_name = "unix:///PATH", global = true)]
     address: Option<String>,
     /// The configuration file that contains the socket's path [default: /etc/pausa/config.toml].
     #[arg(long, value_name = "FILE", global = true)]
@@ -43,6 +37,24 @@ pub(super) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> a
 }
 
 impl ClientFlags {
+    /// Those of a line that may not be complete.
+    pub(super) fn of_words(words: &[String]) -> Self {
+        let value = |flags: &[&str]| {
+            words
+                .iter()
+                .enumerate()
+                .find_map(|(at, word)| match word.split_once('=') {
+                    Some((flag, value)) if flags.contains(&flag) => Some(value.to_owned()),
+                    _ if flags.contains(&word.as_str()) => words.get(at + 1).cloned(),
+                    _ => None,
+                })
+        };
+        Self {
+            address: value(&["--address", "--listen"]),
+            config: value(&["--config"]).map(PathBuf::from),
+        }
+    }
+
     /// The path of the socket. With an address, no configuration is read, so that the command works if it is broken.
     pub(super) fn socket(&self) -> Result<PathBuf, anyhow::Error> {
         let Some(address) = &self.address else {

@@ -7,8 +7,9 @@
 //! | 2 | a network could not be checked (`network check`) | |
 //! | 64 | wrong usage or configuration | `EX_USAGE` |
 //! | 65 | stored data is damaged (`image verify`) | `EX_DATAERR` |
-//! | 66 | no such image | `EX_NOINPUT` |
+//! | 66 | no such image, pod or container | `EX_NOINPUT` |
 //! | 69 | the daemon is not running, or too old for the command | `EX_UNAVAILABLE` |
+//! | 125 | `exec`, `attach` or `debug` failed before there was an exit code of the container's | as docker |
 //!
 //! A reader that closes the pipe early is not a failure.
 
@@ -24,8 +25,9 @@ use crate::error::chain;
 const EXIT_NOT_CHECKED: u8 = 2;
 pub(super) const EXIT_USAGE: u8 = 64;
 const EXIT_DAMAGED: u8 = 65;
-const EXIT_NO_IMAGE: u8 = 66;
+const EXIT_NOT_FOUND: u8 = 66;
 const EXIT_UNAVAILABLE: u8 = 69;
+pub(super) const EXIT_NOT_RUN: u8 = 125;
 
 /// A command failed for a reason other than the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,16 @@ pub(super) enum CommandError {
     WrongNetworks { pods: usize },
     #[error("{0}")]
     Usage(String),
+    /// No pod or container has this name or id.
+    #[error("no {what} has the name {given:?}, or an id that begins with it; `{list}` lists what there is")]
+    NoObject {
+        given: String,
+        what: &'static str,
+        list: &'static str,
+    },
+    /// Several pods or containers have this name, or ids that begin so.
+    #[error("{given:?} may be {}; give more of the name or id", .candidates.join(", "))]
+    Ambiguous { given: String, candidates: Vec<String> },
 }
 
 impl CommandError {
@@ -99,8 +111,13 @@ impl CommandError {
             };
         }
         match status.code() {
-            // tonic answers an unknown method without a text; pausa's own answers have one.
-            Code::Unimplemented if status.message().is_empty() => Self::TooOld { socket, doing },
+            // tonic answers an unknown method without a text, Go's gRPC an unknown service with this one; pausa's own answers have
+            // another.
+            Code::Unimplemented
+                if status.message().is_empty() || status.message().starts_with("unknown ") =>
+            {
+                Self::TooOld { socket, doing }
+            }
             code => Self::Refused {
                 code,
                 message: status.message().to_owned(),
@@ -125,9 +142,9 @@ impl CommandError {
             | Self::Gone { .. }
             | Self::NoMoreEvents { .. }
             | Self::TooOld { .. } => EXIT_UNAVAILABLE,
-            Self::NoImage { .. } | Self::ImageNotFound { .. } => EXIT_NO_IMAGE,
+            Self::NoImage { .. } | Self::ImageNotFound { .. } | Self::NoObject { .. } => EXIT_NOT_FOUND,
             Self::Damaged { .. } => EXIT_DAMAGED,
-            Self::Usage(_) => EXIT_USAGE,
+            Self::Usage(_) | Self::Ambiguous { .. } => EXIT_USAGE,
             Self::NotChecked { .. } => EXIT_NOT_CHECKED,
             Self::Refused { .. } | Self::Some { .. } | Self::WrongNetworks { .. } => 1,
         }

@@ -9,8 +9,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use super::client::{ClientFlags, Daemon, block_on};
+use super::complete;
 use super::output::{Format, OutputFlags};
 
 mod check;
@@ -26,6 +28,7 @@ mod verify;
 mod view;
 
 pub(super) use progress::Total;
+pub(super) use pull::{Auth, fetch};
 
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {
@@ -70,7 +73,7 @@ enum ImageCommand {
     /// Show all information about images, including their configuration.
     Inspect {
         /// References, ids or prefixes of ids.
-        #[arg(required = true, value_name = "IMAGE")]
+        #[arg(required = true, value_name = "IMAGE", add = ArgValueCompleter::new(complete::images))]
         images: Vec<String>,
     },
     /// Store every image of an archive (OCI layout or `docker save`), and print their ids and names.

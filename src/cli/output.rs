@@ -51,6 +51,13 @@ pub(super) fn print_json<T: Serialize>(document: &T) -> anyhow::Result<()> {
     print(&text)
 }
 
+/// Prints a document as YAML.
+pub(super) fn print_yaml<T: Serialize>(document: &T) -> anyhow::Result<()> {
+    // Through JSON, so that the two have the same form.
+    let document = serde_json::to_value(document)?;
+    print(&serde_saphyr::to_string(&document)?)
+}
+
 /// Writes and flushes; a closed pipe becomes [`ClosedPipe`].
 pub(super) fn write_to(out: &mut impl io::Write, bytes: &[u8]) -> anyhow::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -108,6 +115,13 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// Leaves out these columns.
+    pub(super) fn hide(&mut self, names: &[&'static str]) {
+        for (heading, hidden) in self.heading.iter().zip(&mut self.hidden) {
+            *hidden |= names.contains(heading);
+        }
+    }
+
     /// Leaves out columns until the others fit into a width, as far as that is possible without those that are not named here:
     /// the first one named goes first.
     pub(super) fn fit(&mut self, width: usize, expendable: &[&'static str]) {
@@ -154,6 +168,35 @@ impl<const N: usize> Table<N> {
             text.push('\n');
         }
         text
+    }
+}
+
+/// Lines of a key and its values. Empty values are left out.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) text: String,
+    /// Of the keys, with the gap.
+    width: usize,
+}
+
+impl Page {
+    pub(super) fn new(width: usize) -> Self {
+        let text = String::new();
+        Self { text, width }
+    }
+
+    pub(super) fn line(&mut self, key: &str, value: &str) {
+        if !value.is_empty() {
+            let width = self.width;
+            // Writing to a String cannot fail.
+            _ = writeln!(self.text, "{key:<width$}{}", escape(value));
+        }
+    }
+
+    pub(super) fn lines(&mut self, key: &str, values: &[String]) {
+        for (at, value) in values.iter().enumerate() {
+            self.line(if at == 0 { key } else { "" }, value);
+        }
     }
 }
 

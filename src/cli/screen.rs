@@ -7,8 +7,11 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::process::Stdio;
 
 use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::{Format, print};
 
@@ -114,6 +117,40 @@ pub(super) async fn watch<D: Serialize>(
         print("\n")?;
     }
     ended
+}
+
+/// Prints a text, through a pager where it is longer than the terminal.
+///
+/// The pager is `$PAUSA_PAGER`, else `$PAGER`, a command of the shell; else less(1). None if it is empty or cannot be run.
+pub(super) async fn page(text: &str) -> anyhow::Result<()> {
+    let rows = Size::of_stdout().map_or(usize::MAX, |size| size.rows);
+    if !io::stdout().is_terminal() || text.lines().count() < rows {
+        return print(text);
+    }
+    let given = ["PAUSA_PAGER", "PAGER"].into_iter().find_map(std::env::var_os);
+    let pager = given.unwrap_or_else(|| "less".into());
+    // From here on an interrupt is for the pager, which restores the terminal.
+    let _interrupts = signal(SignalKind::interrupt())?;
+    let mut command = tokio::process::Command::new("/bin/sh");
+    command.arg("-c").arg(&pager).stdin(Stdio::piped());
+    if std::env::var_os("LESS").is_none() {
+        // Ends at once if all fits, shows colours, leaves the text on the screen.
+        command.env("LESS", "FRX");
+    }
+    let spawned = (!pager.is_empty()).then(|| command.spawn());
+    let Some(Ok(mut child)) = spawned else {
+        return print(text);
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // Fails when the reader has seen enough.
+        drop(stdin.write_all(text.as_bytes()).await);
+    }
+    let status = child.wait().await?;
+    // Those of the shell: it cannot be run, or found.
+    if matches!(status.code(), Some(126 | 127)) {
+        return print(text);
+    }
+    Ok(())
 }
 
 /// The lines as text.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::proto::v1;
 
-const MASKED: [&str; 11] = [
+pub(crate) const MASKED: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -32,7 +32,7 @@ const MASKED: [&str; 11] = [
     "/sys/firmware",
 ];
 
-const READONLY: [&str; 5] = [
+pub(crate) const READONLY: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",

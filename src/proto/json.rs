@@ -94,7 +94,7 @@ pub(crate) fn time<S: Serializer>(nanoseconds: &i64, to: S) -> Result<S::Ok, S::
 }
 
 /// The same; null without one.
-pub(super) fn optional_time<S: Serializer>(nanoseconds: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn optional_time<S: Serializer>(nanoseconds: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
     match nanoseconds {
         Some(nanoseconds) => time(nanoseconds, to),
         None => to.serialize_none(),

@@ -203,7 +203,7 @@ fn pulls_in_flight_are_listed() {
         let address = format!("unix://{}", node.socket().display());
         let told = node.dir().join("progress");
         let mut puller = Command::new(env!("CARGO_BIN_EXE_pausa"))
-            .args(["image", "-a", &address, "pull", "silent.test/x:1"])
+            .args(["image", "--address", &address, "pull", "silent.test/x:1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&told).expect("a file"))
@@ -356,7 +356,7 @@ fn a_daemon_that_is_not_there_is_told_from_wrong_usage() {
     let dir = tempfile::tempdir().expect("a directory");
     let socket = dir.path().join("nobody.sock");
     let address = format!("unix://{}", socket.display());
-    let absent = pausa(&["image", "-a", &address, "ls"]);
+    let absent = pausa(&["image", "--address", &address, "ls"]);
     assert_eq!(absent.code, 69, "{absent:?}");
     assert!(absent.err.contains(&socket.display().to_string()), "{absent:?}");
     assert_eq!(pausa(&["image", "-a", "tcp://127.0.0.1:1", "ls"]).code, 64);
@@ -382,7 +382,7 @@ fn a_reader_that_goes_away_is_no_failure() {
             let (reader, writer) = std::io::pipe().expect("a pipe");
             drop(reader);
             let done = Command::new(env!("CARGO_BIN_EXE_pausa"))
-                .args(["image", "-a", &address])
+                .args(["image", "--address", &address])
                 .args(args)
                 .stdin(Stdio::null())
                 .stdout(writer)

@@ -19,6 +19,7 @@ mod bad_input;
 mod cadvisor;
 mod cdi;
 mod classes;
+mod commands_cli;
 mod container_lifecycle;
 mod container_lists;
 mod cpu_pinning;

@@ -26,7 +26,7 @@ fn what_is_not_in_the_store_has_its_own_code() {
     let error = of(&Status::not_found("no image \"x\" in the store"));
     assert_eq!(error.exit_code(), 1);
     let error = error.for_stored_image();
-    assert_eq!(error.exit_code(), EXIT_NO_IMAGE);
+    assert_eq!(error.exit_code(), EXIT_NOT_FOUND);
     assert_eq!(error.to_string(), "no image \"x\" in the store");
 }
 
@@ -43,7 +43,7 @@ fn every_kind_has_its_exit_code() {
     let none = CommandError::NoImage {
         names: vec!["a".into(), "b".into()],
     };
-    assert_eq!(none.exit_code(), EXIT_NO_IMAGE);
+    assert_eq!(none.exit_code(), EXIT_NOT_FOUND);
     assert!(none.to_string().contains("a, b"));
     assert_eq!(CommandError::Usage(String::new()).exit_code(), EXIT_USAGE);
     assert_eq!(CommandError::Damaged { images: 1 }.exit_code(), EXIT_DAMAGED);

@@ -1,14 +1,12 @@
 //! `pausa image inspect`: images with their configuration.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::view::{self, ImageView};
 use crate::cli::client::Daemon;
 use crate::cli::failure::CommandError;
-use crate::cli::output::{Format, escape, print, print_json};
+use crate::cli::output::{Format, Page, print, print_json};
 use crate::cli::units;
 
 #[derive(Debug, Serialize)]
@@ -56,7 +54,7 @@ fn info(text: &str) -> Map<String, Value> {
 
 /// Lines of `key  value`; empty values are left out.
 fn describe(inspected: &Inspected) -> String {
-    let mut page = Page::default();
+    let mut page = Page::new(13);
     let image = &inspected.image;
     page.line("Id", &image.id);
     page.lines("Tags", &image.repo_tags);
@@ -85,26 +83,6 @@ fn describe(inspected: &Inspected) -> String {
     page.lines("Labels", &labels);
     page.lines("Layers", &strings(&spec["rootfs"]["diff_ids"]));
     page.text
-}
-
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn line(&mut self, key: &str, value: &str) {
-        if !value.is_empty() {
-            // Writing to a String cannot fail.
-            _ = writeln!(self.text, "{key:<13}{}", escape(value));
-        }
-    }
-
-    fn lines(&mut self, key: &str, values: &[String]) {
-        for (at, value) in values.iter().enumerate() {
-            self.line(if at == 0 { key } else { "" }, value);
-        }
-    }
 }
 
 fn text(value: &Value) -> &str {

@@ -17,7 +17,8 @@ use crate::proto::v1;
 
 mod credentials;
 
-pub(super) use credentials::{Auth, CredentialArgs};
+pub(in crate::cli) use credentials::Auth;
+pub(super) use credentials::CredentialArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
@@ -77,7 +78,7 @@ pub(super) async fn run(daemon: &Daemon, args: &PullArgs, auth: &Auth, format: F
 }
 
 /// Pulls `reference` and returns the image's id. Shows the progress if `shown`.
-pub(super) async fn fetch(
+pub(in crate::cli) async fn fetch(
     daemon: &Daemon,
     reference: &str,
     auth: &Auth,

@@ -1,9 +1,11 @@
 //! `pausa image rm`: removes images by name or id, or all that are unused.
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use super::view::{self, ImageView};
 use crate::cli::client::Daemon;
+use crate::cli::complete;
 use crate::cli::failure::CommandError;
 use crate::cli::output::{Format, print, print_json, print_stderr};
 use crate::error::chain;
@@ -16,7 +18,8 @@ pub(super) struct RemoveArgs {
     #[arg(
         value_name = "IMAGE",
         required_unless_present = "prune",
-        conflicts_with = "prune"
+        conflicts_with = "prune",
+        add = ArgValueCompleter::new(complete::images)
     )]
     images: Vec<String>,
     /// Remove every image that no container uses and that is not pinned.

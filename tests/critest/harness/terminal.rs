@@ -22,6 +22,7 @@ pub(crate) fn terminal(rows: u16, columns: u16) -> (File, File) {
     tcsetwinsize(&terminal, size).expect("a size");
     let side = ptsname(&terminal, Vec::new()).expect("a name");
     let side = File::options()
+        .read(true)
         .write(true)
         .open(Path::new(side.to_str().expect("UTF-8")));
     (terminal.into(), side.expect("its other side"))

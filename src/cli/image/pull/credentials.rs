@@ -37,7 +37,7 @@ impl std::fmt::Debug for CredentialArgs {
 }
 
 /// How a command authenticates.
-pub(in crate::cli::image) enum Auth {
+pub(in crate::cli) enum Auth {
     /// With these credentials, whatever the registry.
     Given(Box<v1::AuthConfig>),
     /// With the login for the registry of the reference, if there is one.
