@@ -11,7 +11,7 @@ fi
 # It wants the program to exist.
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-sed 's|^ExecStart=/usr/bin/pausa |ExecStart=/bin/true |' packaging/pausa.service > "$dir/pausa.service"
+sed -E 's|^(Exec[A-Za-z]+)=/usr/bin/pausa |\1=/bin/true |' packaging/pausa.service > "$dir/pausa.service"
 # It complains about the units of this machine as well, and takes what it does not understand for a warning.
 systemd-analyze --man=no verify "$dir/pausa.service" > "$dir/out" 2>&1 || true
 if grep pausa.service "$dir/out" >&2; then

@@ -14,12 +14,15 @@ use crate::config::{self, CgroupDriver, Config, ConfigError, MetricsAddress, Net
 use crate::error::chain;
 
 mod client;
+mod configuration;
 mod cpus;
 mod events;
 mod failure;
 mod image;
+mod log_level;
 mod network;
 mod output;
+mod reload;
 mod screen;
 mod selection;
 mod serve;
@@ -43,14 +46,8 @@ struct Cli {
 enum Command {
     /// Run the daemon.
     Serve(Flags),
-    /// Print the configuration that `serve` would use, as TOML.
-    Config {
-        /// Print the defaults instead.
-        #[arg(long)]
-        defaults: bool,
-        #[command(flatten)]
-        flags: Flags,
-    },
+    /// Print the configuration that `serve` would use, as TOML, or check, explain and compare it.
+    Config(Box<configuration::ConfigArgs>),
     /// Show who runs on which CPUs of the node, and how busy they are.
     ///
     /// Neighbouring CPUs with the same owner are one line. Modes: `pinned` CPUs are a container's own; `given` ones were chosen by
@@ -61,6 +58,8 @@ enum Command {
     /// A line for each that is created, started, stopped or deleted from now on; of a container that stops, with its exit code
     /// and the reason. `-o json` prints a document a line. Ends with exit code 69 when the daemon stops.
     Events(events::EventsArgs),
+    /// Show or set what the daemon logs, until its next reload or restart.
+    LogLevel(log_level::LogLevelArgs),
     /// Show what pods and containers use, and what the daemon is doing, again and again.
     ///
     /// Rates are those since the print before. CPU is in CPUs. The waits are the share of the last ten seconds in which some task
@@ -83,7 +82,7 @@ enum Command {
 }
 
 /// Flags that override the configuration.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 struct Flags {
     #[command(flatten)]
     socket: SocketFlags,
@@ -119,7 +118,7 @@ struct Flags {
     log_level: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 struct SocketFlags {
     /// The configuration file; its drop-ins are in config.d in the same directory [default: /etc/pausa/config.toml].
     #[arg(long, value_name = "FILE")]
@@ -157,17 +156,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve(flags) => serve::run(flags.config()?),
-        Command::Config { defaults, flags } => {
-            let config = if defaults {
-                Config::default()
-            } else {
-                flags.config()?
-            };
-            output::print(&config.to_toml()?)
-        }
+        Command::Serve(flags) => serve::run(flags),
+        Command::Config(args) => configuration::run(*args),
         Command::Cpus(args) => cpus::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::LogLevel(args) => log_level::run(args),
         Command::Top(args) => top::run(&args),
         Command::Image(args) => image::run(args),
         Command::Network(args) => network::run(args),
@@ -184,9 +177,9 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
 
 impl Flags {
     /// The configuration with these flags applied, validated.
-    fn config(self) -> Result<Config, ConfigError> {
+    fn config(&self) -> Result<Config, ConfigError> {
         let mut config = config::load(self.socket.config.as_deref())?;
-        self.apply(&mut config);
+        self.clone().apply(&mut config);
         config.validate()?;
         Ok(config)
     }

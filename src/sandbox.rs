@@ -77,7 +77,8 @@ impl Pods {
     /// Takes over what is on disk, and says what was found. What is in the kernel is looked at in the background: until that is
     /// done, pods are as they were recorded, and operations on them wait.
     pub fn open(services: Services) -> (Self, Recovered) {
-        let netns_dir = &services.settings.netns_dir;
+        let settings = services.settings();
+        let netns_dir = &settings.netns_dir;
         if let Err(error) = ops::share_netns_dir(netns_dir) {
             tracing::warn!(
                 path = %netns_dir.display(),
@@ -86,8 +87,8 @@ impl Pods {
             );
         }
         let pods = Self {
-            sampler: Arc::new(Sampler::new(services.settings.stats_interval)),
-            warm: Arc::new(WarmMonitors::new(&services.settings)),
+            sampler: Arc::new(Sampler::new(settings.stats_interval)),
+            warm: Arc::new(WarmMonitors::new(&settings)),
             writable_layers: stats::mountpoint(&services.images),
             services: Arc::new(services),
             registry: Arc::new(Registry::default()),
@@ -105,6 +106,13 @@ impl Pods {
     /// The modules that pods are made with.
     pub fn services(&self) -> &Services {
         &self.services
+    }
+
+    /// Has other settings from now on, for what is begun.
+    pub fn configure(&self, settings: Settings) {
+        self.sampler.set_interval(settings.stats_interval);
+        self.warm.configure(&settings);
+        self.services.settings.store(Arc::new(settings));
     }
 }
 

@@ -84,6 +84,9 @@ pub(super) enum CommandError {
     WrongNetworks { pods: usize },
     #[error("{0}")]
     Usage(String),
+    /// The errors have been printed.
+    #[error("the configuration is invalid; errors: {errors}")]
+    InvalidConfig { errors: usize },
 }
 
 impl CommandError {
@@ -127,7 +130,7 @@ impl CommandError {
             | Self::TooOld { .. } => EXIT_UNAVAILABLE,
             Self::NoImage { .. } | Self::ImageNotFound { .. } => EXIT_NO_IMAGE,
             Self::Damaged { .. } => EXIT_DAMAGED,
-            Self::Usage(_) => EXIT_USAGE,
+            Self::Usage(_) | Self::InvalidConfig { .. } => EXIT_USAGE,
             Self::NotChecked { .. } => EXIT_NOT_CHECKED,
             Self::Refused { .. } | Self::Some { .. } | Self::WrongNetworks { .. } => 1,
         }

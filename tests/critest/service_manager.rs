@@ -1,0 +1,111 @@
+//! What systemd and the daemon tell each other: notifications and credentials.
+
+use std::os::unix::net::UnixDatagram;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Node, PATIENCE, eventually, on_own_node};
+
+/// The socket of a service manager.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// Starts the daemon anew below it.
+    async fn of(node: &Node, variables: &[(&str, &str)]) -> Self {
+        let path = node.dir().join("notify.sock");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let path = path.to_str().expect("UTF-8");
+        let variables = [&[("NOTIFY_SOCKET", path)], variables].concat();
+        node.daemon(|daemon| {
+            daemon.terminate();
+            daemon.restart_with(&variables);
+        });
+        node.until_it_answers().await;
+        Self(socket)
+    }
+
+    fn next(&self) -> String {
+        let mut bytes = [0; 4096];
+        let length = self.0.recv(&mut bytes).expect("a message in time");
+        String::from_utf8(bytes[..length].to_vec()).expect("UTF-8")
+    }
+
+    /// Waits for a message that has this line.
+    fn await_line(&self, line: &str) -> String {
+        loop {
+            let message = self.next();
+            if message.lines().any(|known| known.starts_with(line)) {
+                return message;
+            }
+        }
+    }
+}
+
+/// sd_notify(3), "RELOADING=1": the start and the end of a reload, and what came out of it.
+#[test]
+#[ignore = "needs root"]
+fn a_reload_is_announced() {
+    on_own_node(async |node| {
+        let manager = Manager::of(node, &[]).await;
+        manager.await_line("READY=1");
+        let pid = Pid::from_raw(node.daemon(|daemon| daemon.pid())).expect("a process id");
+        for (configuration, status) in [
+            ("max_log_line = 1\n", "STATUS=The last reload failed"),
+            ("", "STATUS="),
+        ] {
+            node.configure(Some(configuration));
+            kill_process(pid, Signal::HUP).expect("SIGHUP");
+            let begun = manager.await_line("RELOADING=1");
+            assert!(begun.contains("MONOTONIC_USEC="), "{begun}");
+            let ended = manager.await_line("READY=1");
+            assert!(ended.lines().any(|line| line.starts_with(status)), "{ended}");
+            assert_eq!(
+                ended.contains("max_log_line"),
+                !configuration.is_empty(),
+                "{ended}"
+            );
+        }
+    });
+}
+
+/// systemd.exec(5), "Credentials": secrets come from there by name.
+#[test]
+#[ignore = "needs root"]
+fn secrets_are_credentials_of_systemd() {
+    on_own_node(async |node| {
+        let directory = node.dir().join("credentials");
+        std::fs::create_dir(&directory).expect("a directory");
+        node.configure(Some(
+            "[streaming]\ncert = \"credential:cert\"\nkey = \"credential:key\"\n[images]\nauth_file = \"credential:login\"\n",
+        ));
+        let variable = ("CREDENTIALS_DIRECTORY", directory.to_str().expect("UTF-8"));
+        node.daemon(|daemon| {
+            daemon.terminate();
+            daemon.restart_with(&[variable]);
+        });
+        let ended = eventually("the daemon refuses", async || {
+            node.daemon(|daemon| daemon.ended())
+        });
+        assert_eq!(ended.await.code(), Some(64));
+        let log = node.daemon_log();
+        assert!(log.contains("LoadCredential=login"), "{log}");
+        let pair = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+        let certificate = params.self_signed(&pair).expect("a certificate");
+        std::fs::write(directory.join("cert"), certificate.pem()).expect("a certificate");
+        std::fs::write(directory.join("key"), pair.serialize_pem()).expect("a key");
+        std::fs::write(directory.join("login"), "{}").expect("a login");
+        node.daemon(|daemon| {
+            daemon.forget();
+            daemon.restart_with(&[variable]);
+        });
+        node.until_it_answers().await;
+        assert!(
+            node.daemon_log().contains("url=\"https://127.0.0.1:"),
+            "{}",
+            node.daemon_log()
+        );
+    });
+}
