@@ -29,6 +29,7 @@ mod serve;
 pub(crate) mod services;
 mod top;
 mod units;
+mod watchdog;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 failure, 2 a network could not be checked, 64 wrong usage or configuration,

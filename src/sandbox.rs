@@ -57,6 +57,9 @@ use registry::Registry;
 use sampler::Sampler;
 use warm::WarmMonitors;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::LookupError;
 use crate::image::Images;
@@ -113,6 +116,18 @@ impl Pods {
         self.sampler.set_interval(settings.stats_interval);
         self.warm.configure(&settings);
         self.services.settings.store(Arc::new(settings));
+    }
+
+    /// Completes when pods answer: an actor, any of them, has taken a turn. At once if there are none.
+    pub async fn alive(&self) {
+        let handles = self.registry.pods();
+        let mut turns: FuturesUnordered<_> = handles
+            .iter()
+            .filter(|handle| !handle.is_greeting())
+            .map(|handle| handle.ask(|_, answer| drop(answer.send(Ok(())))))
+            .collect();
+        // An actor that has just ended is as good.
+        turns.next().await;
     }
 }
 

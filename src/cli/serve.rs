@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::services::build_services;
-use super::{Flags, reload};
+use super::{Flags, reload, watchdog};
 use crate::config::{self, Config, Running};
 use crate::cri::server::{self, Listening};
 use crate::cri::{NodeInfo, Services};
@@ -84,6 +84,7 @@ async fn daemon(running: Arc<Running>) -> anyhow::Result<()> {
         }),
         pods,
     };
+    watchdog::start(opened.clone(), config.state.clone());
     let reloads = tokio::spawn(reload::on_signal(hangup, Arc::clone(&running), opened.clone()));
     let drain = || Duration::from_secs(running.config().drain_timeout_seconds.into());
     let served = server::serve(listening, services, stop, drain).await;

@@ -1,11 +1,12 @@
-//! What systemd and the daemon tell each other: notifications and credentials.
+//! What systemd and the daemon tell each other: notifications, the watchdog and credentials.
 
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Node, PATIENCE, eventually, on_own_node};
+use crate::harness::{Node, PATIENCE, eventually, on_crashing_node, on_own_node};
 
 /// The socket of a service manager.
 struct Manager(UnixDatagram);
@@ -41,6 +42,18 @@ impl Manager {
             }
         }
     }
+
+    /// How many messages come within a second.
+    fn counted(&self) -> usize {
+        let limit = Some(Duration::from_secs(1));
+        self.0.set_read_timeout(limit).expect("a limit");
+        let mut messages = 0;
+        while self.0.recv(&mut [0; 4096]).is_ok() {
+            messages += 1;
+        }
+        self.0.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        messages
+    }
 }
 
 /// sd_notify(3), "RELOADING=1": the start and the end of a reload, and what came out of it.
@@ -67,6 +80,30 @@ fn a_reload_is_announced() {
                 "{ended}"
             );
         }
+    });
+}
+
+/// sd_notify(3), "WATCHDOG=1": pings come while the daemon answers, and none while a thread that it needs hangs.
+#[test]
+#[ignore = "needs root"]
+fn a_daemon_that_hangs_does_not_ping() {
+    on_crashing_node(async |node| {
+        let manager = Manager::of(node, &[("WATCHDOG_USEC", "100000")]).await;
+        manager.await_line("WATCHDOG=1");
+        // With an actor that is asked.
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        for _ in 0..3 {
+            manager.await_line("WATCHDOG=1");
+        }
+        let hold = node.dir().join("s/hold-watchdog");
+        std::fs::write(&hold, "").expect("a file");
+        // Those that were sent before, and one that was on its way.
+        manager.counted();
+        assert_eq!(manager.counted(), 0);
+        std::fs::remove_file(&hold).expect("the file");
+        manager.await_line("WATCHDOG=1");
+        assert_eq!(container.sh("echo alive").await, "alive\n");
     });
 }
 
