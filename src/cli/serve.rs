@@ -125,6 +125,13 @@ async fn user_namespaces(images: Images) -> bool {
 
 async fn listen(config: &Config) -> anyhow::Result<Listening> {
     if let Some(inherited) = server::inherited()? {
+        if inherited.path().as_deref() != Some(config.socket()) {
+            tracing::warn!(
+                path = %inherited.path().unwrap_or_default().display(),
+                listen = config.listen,
+                "systemd has passed another socket than the configuration has; commands of pausa need its address"
+            );
+        }
         return Ok(inherited);
     }
     Ok(server::bind(config.socket()).await?)

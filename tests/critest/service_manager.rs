@@ -1,12 +1,14 @@
-//! What systemd and the daemon tell each other: notifications, the watchdog and credentials.
+//! What systemd and the daemon tell each other: notifications, the watchdog, sockets and credentials.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
+use pausa::proto::v1;
 use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Node, PATIENCE, eventually, on_crashing_node, on_own_node};
+use crate::harness::{Node, PATIENCE, eventually, ok, on_crashing_node, on_own_node};
 
 /// The socket of a service manager.
 struct Manager(UnixDatagram);
@@ -104,6 +106,50 @@ fn a_daemon_that_hangs_does_not_ping() {
         std::fs::remove_file(&hold).expect("the file");
         manager.await_line("WATCHDOG=1");
         assert_eq!(container.sh("echo alive").await, "alive\n");
+    });
+}
+
+/// sd_listen_fds(3): with a socket of systemd's, clients wait for the next daemon instead of being refused.
+#[test]
+#[ignore = "needs root"]
+fn clients_wait_at_a_socket_that_systemd_holds() {
+    on_own_node(async |node| {
+        node.daemon(|daemon| daemon.terminate());
+        let path = node.socket();
+        let listener = UnixListener::bind(path).expect("a socket");
+        let passed = || OwnedFd::from(listener.try_clone().expect("a descriptor"));
+        node.daemon(|daemon| daemon.restart_on(passed()));
+        node.until_it_answers().await;
+        let pod = node.pod().await;
+        let container = pod.start(|_| {}).await;
+        for orderly in [true, false] {
+            node.daemon(|daemon| match orderly {
+                true => drop(daemon.terminate()),
+                false => daemon.kill(),
+            });
+            assert!(path.exists(), "it is systemd's");
+            // The connection is taken although there is no daemon, and answered once there is one.
+            let mut client = node.runtime();
+            let waiting = tokio::spawn(async move { client.version(v1::VersionRequest::default()).await });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(!waiting.is_finished(), "nobody is there to answer");
+            node.daemon(|daemon| daemon.restart_on(passed()));
+            ok("Version", waiting.await.expect("no panic"));
+            assert_eq!(container.sh("echo alive").await, "alive\n");
+        }
+        // A second daemon must not take it.
+        node.daemon(|daemon| daemon.terminate());
+        node.daemon(|daemon| daemon.restart());
+        let ended = eventually("the daemon refuses", async || {
+            node.daemon(|daemon| daemon.ended())
+        });
+        assert_eq!(ended.await.code(), Some(1));
+        assert!(node.daemon_log().contains("another daemon is listening"));
+        node.daemon(|daemon| {
+            daemon.forget();
+            daemon.restart_on(passed());
+        });
+        node.until_it_answers().await;
     });
 }
 
