@@ -62,11 +62,12 @@ bench-pull: packages ## Measure pulling and removing an image; BENCH_ARGS as abo
 bench-stream: packages ## Measure exec and port-forward; BENCH_ARGS as above (root)
 	$(CARGO) bench --locked --bench stream -- $(BENCH_ARGS)
 
-install: build ## Install binary and systemd unit below $(DESTDIR)$(PREFIX)
+install: build ## Install binary and systemd units below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 $(or $(CARGO_TARGET_DIR),target)/release/pausa $(DESTDIR)$(PREFIX)/bin/pausa
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/pausa|$(PREFIX)/bin/pausa|' packaging/pausa.service \
 	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/pausa.service
+	install -m 0644 packaging/pausa.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/pausa.socket
 
 release: setup ## Build the files of a release into target/release-files: archive, SBOM, licences, sums
 	@scripts/release.sh target/release-files

@@ -1,20 +1,21 @@
 #!/bin/bash
-# Checks the systemd unit: every line is understood, and its exposure (systemd-analyze security) has not grown. Why it
-# cannot be much smaller is in the unit.
+# Checks the systemd units: every line is understood, and the exposure of the service (systemd-analyze security) has not
+# grown. Why it cannot be much smaller is in the unit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if ! command -v systemd-analyze > /dev/null; then
-    echo "unit: no systemd-analyze here; packaging/pausa.service is not checked"
+    echo "unit: no systemd-analyze here; packaging/pausa.{service,socket} are not checked"
     exit 0
 fi
 # It wants the program to exist.
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-sed 's|^ExecStart=/usr/bin/pausa |ExecStart=/bin/true |' packaging/pausa.service > "$dir/pausa.service"
+sed -E 's|^(Exec[A-Za-z]+)=/usr/bin/pausa |\1=/bin/true |' packaging/pausa.service > "$dir/pausa.service"
 # It complains about the units of this machine as well, and takes what it does not understand for a warning.
-systemd-analyze --man=no verify "$dir/pausa.service" > "$dir/out" 2>&1 || true
-if grep pausa.service "$dir/out" >&2; then
+cp packaging/pausa.socket "$dir"
+systemd-analyze --man=no verify "$dir/pausa.service" "$dir/pausa.socket" > "$dir/out" 2>&1 || true
+if grep -E 'pausa\.(service|socket)' "$dir/out" >&2; then
     exit 1
 fi
 systemd-analyze --no-pager security --offline=true --threshold=97 "$dir/pausa.service" > "$dir/out" ||

@@ -17,6 +17,7 @@ use crate::error::chain;
 mod client;
 mod complete;
 mod copy;
+mod configuration;
 mod cpus;
 mod debug;
 mod events;
@@ -26,11 +27,13 @@ mod image;
 mod inspect;
 mod list;
 mod logs;
+mod log_level;
 mod network;
 mod objects;
 mod output;
 mod port_forward;
 mod root;
+mod reload;
 mod screen;
 mod selection;
 mod serve;
@@ -41,6 +44,7 @@ mod stream;
 mod terminal;
 mod top;
 mod units;
+mod watchdog;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 failure, 2 a network could not be checked, 64 wrong usage or configuration,
@@ -62,14 +66,8 @@ struct Cli {
 enum Command {
     /// Run the daemon.
     Serve(Flags),
-    /// Print the configuration that `serve` would use, as TOML.
-    Config {
-        /// Print the defaults instead.
-        #[arg(long)]
-        defaults: bool,
-        #[command(flatten)]
-        flags: Flags,
-    },
+    /// Print the configuration that `serve` would use, as TOML, or check, explain and compare it.
+    Config(Box<configuration::ConfigArgs>),
     /// Show who runs on which CPUs of the node, and how busy they are.
     ///
     /// Neighbouring CPUs with the same owner are one line. Modes: `pinned` CPUs are a container's own; `given` ones were chosen by
@@ -80,6 +78,8 @@ enum Command {
     /// A line for each that is created, started, stopped or deleted from now on; of a container that stops, with its exit code
     /// and the reason. `-o json` prints a document a line. Ends with exit code 69 when the daemon stops.
     Events(events::EventsArgs),
+    /// Show or set what the daemon logs, until its next reload or restart.
+    LogLevel(log_level::LogLevelArgs),
     /// Show what pods and containers use, and what the daemon is doing, again and again.
     ///
     /// Rates are those since the print before. CPU is in CPUs. The waits are the share of the last ten seconds in which some task
@@ -141,7 +141,7 @@ enum Command {
 }
 
 /// Flags that override the configuration.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 struct Flags {
     #[command(flatten)]
     socket: SocketFlags,
@@ -177,7 +177,7 @@ struct Flags {
     log_level: Option<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 struct SocketFlags {
     /// The configuration file; its drop-ins are in config.d in the same directory [default: /etc/pausa/config.toml].
     #[arg(long, value_name = "FILE")]
@@ -229,17 +229,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Exec(args) => return exec::exec(&args),
         Command::Attach(args) => return exec::attach(&args),
         Command::Debug(args) => return debug::run(&args),
-        Command::Serve(flags) => serve::run(flags.config()?),
-        Command::Config { defaults, flags } => {
-            let config = if defaults {
-                Config::default()
-            } else {
-                flags.config()?
-            };
-            output::print(&config.to_toml()?)
-        }
+        Command::Serve(flags) => serve::run(flags),
+        Command::Config(args) => configuration::run(*args),
         Command::Cpus(args) => cpus::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::LogLevel(args) => log_level::run(args),
         Command::Top(args) => top::run(&args),
         Command::Ps(args) => list::containers(&args),
         Command::Pods(args) => list::pods(&args),
@@ -272,9 +266,9 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
 
 impl Flags {
     /// The configuration with these flags applied, validated.
-    fn config(self) -> Result<Config, ConfigError> {
+    fn config(&self) -> Result<Config, ConfigError> {
         let mut config = config::load(self.socket.config.as_deref())?;
-        self.apply(&mut config);
+        self.clone().apply(&mut config);
         config.validate()?;
         Ok(config)
     }

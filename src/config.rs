@@ -7,7 +7,7 @@
 //! Invariant: two daemons with a different `listen`, `root` or `state` share nothing on the node. Everything with a name outside
 //! these directories takes it from [`Config::instance_name`] or [`Config::bridge_name`].
 //!
-//! Must never: touch the node, or contain secrets (registry credentials are in `registry_config_dir`).
+//! Must never: touch the node, or contain secrets: it names their files ([`SecretFile`]).
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -21,14 +21,26 @@ use pausa_nri::validator::DefaultValidator;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod changes;
 mod error;
 mod handler;
 mod load;
+mod reference;
+mod secret;
+mod unused;
 mod validate;
 
+pub use changes::{Change, Reload, Running, changes};
 pub use error::ConfigError;
+#[cfg(test)]
+pub(crate) use load::known_keys;
+#[cfg(test)]
+pub(crate) use reference::documented;
+
 pub use handler::{Handler, Size, Ulimit};
-pub use load::load;
+pub use load::{ignored, load, load_all};
+pub use reference::{default_toml, manual};
+pub use secret::SecretFile;
 
 pub const DEFAULT_PATH: &str = "/etc/pausa/config.toml";
 pub const DEFAULT_LISTEN: &str = "unix:///run/pausa/pausa.sock";
@@ -194,7 +206,7 @@ pub struct Images {
     /// Credentials in the form of Docker's `config.json`, for damaged images that the daemon fetches again without a request.
     /// kubelet sends its own credentials with each pull.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub auth_file: Option<PathBuf>,
+    pub auth_file: Option<SecretFile>,
     /// Images that kubelet's garbage collection must keep: references, or patterns with `*`.
     pub pinned: Vec<String>,
 }
@@ -296,10 +308,10 @@ pub struct Streaming {
     pub port: u16,
     /// The certificate chain in PEM, with the server's certificate first. Enables TLS. Read again when it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cert: Option<PathBuf>,
+    pub cert: Option<SecretFile>,
     /// The private key of `cert` in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<PathBuf>,
+    pub key: Option<SecretFile>,
     /// Seconds without data in either direction after which a stream is closed.
     pub idle_timeout_seconds: u32,
     /// How many sessions of exec, attach and port-forward may exist at the same time.

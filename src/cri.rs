@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, Shared};
 
-use crate::config::Config;
+use crate::config::Running;
 use crate::proto::v1;
 use crate::sandbox::Pods;
 
@@ -31,11 +31,11 @@ mod image;
 mod runtime;
 mod status;
 mod stream;
-/// What Status and RuntimeConfig say about this node; fixed at start.
+/// What Status and RuntimeConfig say about this node.
 #[derive(Debug)]
 pub struct NodeInfo {
-    /// The configuration in force, shown in the verbose Status.
-    pub config: Config,
+    /// The configuration in force, shown in the verbose Status, and its files.
+    pub running: Arc<Running>,
     /// The cgroup driver in use; kubelet adopts it.
     pub cgroup_driver: v1::CgroupDriver,
     /// Whether mounts can be made read-only with all mounts below them.

@@ -112,17 +112,14 @@ pub(crate) struct Images {
 }
 
 struct Inner {
-    config: ImagesConfig,
+    live: ArcSwap<Live>,
     layout: Layout,
-    client: Client,
-    registries: Arc<Registries>,
     layers: Layers,
     retained: Arc<RetainedPulls>,
     credentials: PullCredentials,
     index: Arc<ArcSwap<Index>>,
     pulls: PullsInFlight,
     tracker: PullTracker,
-    pinned: Pinned,
     /// Its sender is dropped when the verification at start is done.
     verified: watch::Receiver<()>,
     metadata: Sender<MetadataJob>,
@@ -131,10 +128,33 @@ struct Inner {
     closing: Arc<AtomicBool>,
 }
 
+/// What a reload of the configuration replaces. A pull goes by what was in force when it began.
+struct Live {
+    config: ImagesConfig,
+    client: Client,
+    registries: Arc<Registries>,
+    pinned: Pinned,
+}
+
+impl Live {
+    fn new(config: ImagesConfig) -> Self {
+        let mut client = ClientConfig::default();
+        client.stall_timeout = config.stall_timeout;
+        client.proxies = Proxies::from_env();
+        let registries = Arc::new(registries(&config.registry_config_dir, &config.registries_conf));
+        Self {
+            client: Client::new(Arc::clone(&registries), client),
+            registries,
+            pinned: Pinned::new(&config.pinned),
+            config,
+        }
+    }
+}
+
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inner")
-            .field("config", &self.config)
+            .field("config", &self.live.load().config)
             .finish_non_exhaustive()
     }
 }
@@ -223,30 +243,49 @@ impl Images {
             .name("image-metadata".to_owned())
             .spawn(move || metadata.run(&jobs))
             .map_err(io_error("start the metadata thread of", layout.base()))?;
-        let mut client = ClientConfig::default();
-        client.stall_timeout = config.stall_timeout;
-        client.proxies = Proxies::from_env();
-        let registries = Arc::new(registries(&config.registry_config_dir, &config.registries_conf));
         let inner = Inner {
-            client: Client::new(Arc::clone(&registries), client),
-            registries,
+            live: ArcSwap::from_pointee(Live::new(config)),
             layout,
             layers,
             retained,
-            credentials: PullCredentials::new(config.auth_file.clone()),
+            credentials: PullCredentials::default(),
             index,
             pulls: PullsInFlight::default(),
             tracker: PullTracker::default(),
-            pinned: Pinned::new(&config.pinned),
             verified,
             metadata: sender,
             was_clean: state == Marked::Clean,
             closing,
-            config,
         };
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Has another configuration from now on, but for `root` and `platform`. Connections to registries are kept unless theirs
+    /// changes.
+    pub(crate) fn configure(&self, config: ImagesConfig) {
+        let old = self.inner.live.load();
+        self.inner.retained.set_keep_for(config.keep_failed);
+        let of_client = |config: &ImagesConfig| {
+            let ImagesConfig {
+                registry_config_dir,
+                registries_conf,
+                stall_timeout,
+                ..
+            } = config.clone();
+            (registry_config_dir, registries_conf, stall_timeout)
+        };
+        let live = match of_client(&config) == of_client(&old.config) {
+            true => Live {
+                client: old.client.clone(),
+                registries: Arc::clone(&old.registries),
+                pinned: Pinned::new(&config.pinned),
+                config,
+            },
+            false => Live::new(config),
+        };
+        self.inner.live.store(Arc::new(live));
     }
 
     /// Says that every container that was found at start has its lease again. Images that were removed while
@@ -374,7 +413,12 @@ impl Images {
                 image: image.id(),
                 ..Default::default()
             }),
-            pinned: self.inner.pinned.covers(image.tags.iter().chain(&image.digests)),
+            pinned: self
+                .inner
+                .live
+                .load()
+                .pinned
+                .covers(image.tags.iter().chain(&image.digests)),
         }
     }
 
@@ -476,7 +520,7 @@ impl Images {
 
     /// The image that `text` names. Short names are those of the registry configuration.
     fn find<'a>(&self, index: &'a Index, text: &str) -> Result<Option<&'a Arc<IndexedImage>>, ImageError> {
-        let names = full_names(&self.inner.registries, text);
+        let names = full_names(&self.inner.live.load().registries, text);
         for name in &names {
             if let Some(image) = index.find(name)? {
                 return Ok(Some(image));

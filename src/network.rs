@@ -47,6 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use pausa_cni::{
@@ -92,15 +93,21 @@ pub struct Network {
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
-    bin_dirs: Vec<PathBuf>,
-    runtime: Runtime,
+    plugins: ArcSwap<Plugins>,
     host_ports: Arc<HostPorts>,
     pod_ranges: Mutex<Vec<IpNet>>,
     /// The configuration whose last STATUS failed, and the error.
     failed_status: Mutex<Option<(Vec<u8>, String)>>,
     /// ADD and DEL take it shared, GC exclusively.
     gc_lock: RwLock<()>,
+}
+
+/// Networks and what attaches pods to them.
+#[derive(Debug)]
+struct Plugins {
+    source: Source,
+    bin_dirs: Vec<PathBuf>,
+    runtime: Runtime,
 }
 
 /// Where the configuration comes from.
@@ -128,6 +135,37 @@ impl Source {
     }
 }
 
+impl Plugins {
+    fn new(config: NetworkConfig, host_ports: &Arc<HostPorts>) -> Self {
+        let mut in_process = pausa_cni_plugins::all();
+        let observer: Observer = match config.mode {
+            NetworkMode::Cni => |call| count("cni", call),
+            NetworkMode::Bridge => |call| count("bridge", call),
+        };
+        let source = match config.mode {
+            NetworkMode::Cni => {
+                in_process.retain(|plugin, _| config.in_process.includes(plugin));
+                Source::Directory(ConfDir::new(config.cni_conf_dir))
+            }
+            NetworkMode::Bridge => {
+                let cache = ResultCache::new(&config.cni_cache_dir);
+                let isolation = Isolation::new(Arc::clone(host_ports), cache);
+                in_process.insert(
+                    isolation::TYPE.to_owned(),
+                    Arc::new(isolation) as Arc<dyn InProcess>,
+                );
+                Source::BuiltIn(BuiltIn::new(config.bridge))
+            }
+        };
+        let runtime = Runtime::new(config.cni_bin_dirs.clone(), &config.cni_cache_dir, in_process);
+        Self {
+            source,
+            bin_dirs: config.cni_bin_dirs,
+            runtime: runtime.with_observer(observer),
+        }
+    }
+}
+
 impl Network {
     /// The network of a configuration. Nothing is changed before the first pod.
     #[must_use]
@@ -141,37 +179,24 @@ impl Network {
             masquerade: config.bridge.masquerade,
         };
         let host_ports = Arc::new(HostPorts::new(ports_dir, rules));
-        let mut in_process = pausa_cni_plugins::all();
-        let observer: Observer = match config.mode {
-            NetworkMode::Cni => |call| count("cni", call),
-            NetworkMode::Bridge => |call| count("bridge", call),
-        };
-        let source = match config.mode {
-            NetworkMode::Cni => {
-                in_process.retain(|plugin, _| config.in_process.includes(plugin));
-                Source::Directory(ConfDir::new(config.cni_conf_dir))
-            }
-            NetworkMode::Bridge => {
-                let cache = ResultCache::new(&config.cni_cache_dir);
-                let isolation = Isolation::new(Arc::clone(&host_ports), cache);
-                in_process.insert(
-                    isolation::TYPE.to_owned(),
-                    Arc::new(isolation) as Arc<dyn InProcess>,
-                );
-                Source::BuiltIn(BuiltIn::new(config.bridge))
-            }
-        };
-        let runtime = Runtime::new(config.cni_bin_dirs.clone(), &config.cni_cache_dir, in_process);
+        let plugins = Plugins::new(config, &host_ports);
         Self {
             inner: Arc::new(Inner {
-                source,
-                bin_dirs: config.cni_bin_dirs,
-                runtime: runtime.with_observer(observer),
+                plugins: ArcSwap::from_pointee(plugins),
                 host_ports,
                 pod_ranges: Mutex::default(),
                 failed_status: Mutex::default(),
                 gc_lock: RwLock::default(),
             }),
+        }
+    }
+
+    /// Takes directories and types of plugins of a configuration for what is begun from now on. The built-in network, whose
+    /// configuration has none of these, stays.
+    pub fn configure(&self, config: NetworkConfig) {
+        if config.mode == NetworkMode::Cni {
+            let plugins = Plugins::new(config, &self.inner.host_ports);
+            self.inner.plugins.store(Arc::new(plugins));
         }
     }
 
@@ -247,7 +272,7 @@ impl Network {
         let name = network.as_ref().map_or("", NetworkConfigList::name);
         let failed = |source| cni_error(&pod.pod_id, name, "DEL", source);
         let detached = inner
-            .runtime
+            .runtime()
             .del(network.as_ref(), &request)
             .await
             .map_err(failed);
@@ -260,7 +285,7 @@ impl Network {
     /// # Errors
     /// Why pods cannot be attached.
     pub fn readiness(&self) -> Result<(), NotReady> {
-        let loaded = self.inner.source.load();
+        let loaded = self.inner.plugins.load().source.load();
         let Some(network) = loaded.network else {
             return Err(NotReady {
                 reason: NOT_READY,
@@ -281,7 +306,7 @@ impl Network {
         let Some(network) = self.load().await.network else {
             return;
         };
-        let failure = self.inner.runtime.status(&network).await.err();
+        let failure = self.inner.runtime().status(&network).await.err();
         let failed_status = failure.map(|error| (network.bytes().to_vec(), chain(&error)));
         *self.inner.failed_status.lock() = failed_status;
     }
@@ -308,20 +333,21 @@ impl Network {
     /// For the verbose form of CRI `Status`: `cniconfig` and `lastCNILoadStatus`, as in containerd.
     #[must_use]
     pub fn describe(&self) -> Value {
-        let loaded = self.inner.source.load();
+        let plugins = self.inner.plugins.load();
+        let loaded = plugins.source.load();
         let status = match &loaded.network {
             Some(_) => "OK".to_owned(),
             None => self.inner.explain(&loaded.rejected),
         };
         let networks: Vec<Value> = loaded.network.iter().map(describe_network).collect();
         let rejected: Vec<String> = loaded.rejected.iter().map(|error| chain(error)).collect();
-        let dir = match &self.inner.source {
+        let dir = match &plugins.source {
             Source::Directory(dir) => dir.path(),
             Source::BuiltIn(_) => Path::new(""),
         };
         json!({
             "cniconfig": {
-                "PluginDirs": self.inner.bin_dirs,
+                "PluginDirs": plugins.bin_dirs,
                 "PluginConfDir": dir,
                 "PluginMaxConfNum": 1,
                 "Prefix": "eth",
@@ -340,7 +366,7 @@ impl Network {
     pub async fn set_pod_cidr(&self, cidr: &str) -> Result<(), NetworkError> {
         let ranges = types::parse_ranges(cidr)?;
         let inner = Arc::clone(&self.inner);
-        blocking(move || match &inner.source {
+        blocking(move || match &inner.plugins.load().source {
             Source::Directory(_) => {
                 *inner.pod_ranges.lock() = ranges;
                 Ok(())
@@ -369,7 +395,7 @@ impl Network {
         };
         let network = self.load().await.network;
         let name = network.as_ref().map_or("", NetworkConfigList::name).to_owned();
-        let cache = inner.runtime.cache().clone();
+        let cache = inner.runtime().cache().clone();
         let entries = blocking(move || cache.entries()).await;
         let entries = entries.map_err(|source| cni_error("", &name, "GC", source))?;
         let live = live();
@@ -383,7 +409,7 @@ impl Network {
                 if_name: entry.if_name.clone(),
                 ..Request::default()
             };
-            match inner.runtime.del(None, &request).await {
+            match inner.runtime().del(None, &request).await {
                 Ok(()) => removed += 1,
                 Err(source) if first.is_ok() => {
                     first = Err(cni_error(&entry.container_id, &name, "DEL", source));
@@ -394,7 +420,7 @@ impl Network {
         }
         if let Some(network) = network {
             let valid = valid_attachments(&network, &live, &kept);
-            let outcome = inner.runtime.gc(&network, &valid).await;
+            let outcome = inner.runtime().gc(&network, &valid).await;
             if first.is_ok() {
                 first = outcome.map_err(|source| cni_error("", &name, "GC", source));
             }
@@ -406,21 +432,26 @@ impl Network {
 
     async fn load(&self) -> Loaded {
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.source.load()).await
+        blocking(move || inner.plugins.load().source.load()).await
     }
 }
 
 impl Inner {
+    /// As it is now; what uses it goes on with it.
+    fn runtime(&self) -> Runtime {
+        self.plugins.load().runtime.clone()
+    }
+
     async fn attach(self: &Arc<Self>, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
         let _shared = self.gc_lock.read().await;
         let inner = Arc::clone(self);
-        let loaded = blocking(move || inner.source.load()).await;
+        let loaded = blocking(move || inner.plugins.load().source.load()).await;
         let network = loaded.network.ok_or_else(|| NetworkError::NotReady {
             message: self.explain(&loaded.rejected),
         })?;
         let request = self.request(pod, pod.netns.clone())?;
         let failed = |source| cni_error(&pod.pod_id, network.name(), "ADD", source);
-        let value = self.runtime.add(&network, &request).await.map_err(failed)?;
+        let value = self.runtime().add(&network, &request).await.map_err(failed)?;
         let result = AddResult::from_value(&value).unwrap_or_default();
         let addresses = result.addresses_of(INTERFACE);
         if addresses.is_empty() {
@@ -457,7 +488,7 @@ impl Inner {
         } else {
             OpenedBy::Pausa
         };
-        let host_end = match self.source {
+        let host_end = match self.plugins.load().source {
             // The network is named after its bridge.
             Source::BuiltIn(_) => isolation::host_end(network.name(), result).cloned(),
             Source::Directory(_) => None,
@@ -473,7 +504,7 @@ impl Inner {
     }
 
     fn explain(&self, rejected: &[pausa_cni::Error]) -> String {
-        let place = match &self.source {
+        let place = match &self.plugins.load().source {
             Source::Directory(dir) => format!("in {}", dir.path().display()),
             Source::BuiltIn(_) => "for the built-in bridge".to_owned(),
         };

@@ -57,6 +57,9 @@ use registry::Registry;
 use sampler::Sampler;
 use warm::WarmMonitors;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use crate::error::{ErrorKind, Kinded, chain};
 use crate::id::LookupError;
 use crate::image::Images;
@@ -77,7 +80,8 @@ impl Pods {
     /// Takes over what is on disk, and says what was found. What is in the kernel is looked at in the background: until that is
     /// done, pods are as they were recorded, and operations on them wait.
     pub fn open(services: Services) -> (Self, Recovered) {
-        let netns_dir = &services.settings.netns_dir;
+        let settings = services.settings();
+        let netns_dir = &settings.netns_dir;
         if let Err(error) = ops::share_netns_dir(netns_dir) {
             tracing::warn!(
                 path = %netns_dir.display(),
@@ -86,8 +90,8 @@ impl Pods {
             );
         }
         let pods = Self {
-            sampler: Arc::new(Sampler::new(services.settings.stats_interval)),
-            warm: Arc::new(WarmMonitors::new(&services.settings)),
+            sampler: Arc::new(Sampler::new(settings.stats_interval)),
+            warm: Arc::new(WarmMonitors::new(&settings)),
             writable_layers: stats::mountpoint(&services.images),
             services: Arc::new(services),
             registry: Arc::new(Registry::default()),
@@ -105,6 +109,25 @@ impl Pods {
     /// The modules that pods are made with.
     pub fn services(&self) -> &Services {
         &self.services
+    }
+
+    /// Has other settings from now on, for what is begun.
+    pub fn configure(&self, settings: Settings) {
+        self.sampler.set_interval(settings.stats_interval);
+        self.warm.configure(&settings);
+        self.services.settings.store(Arc::new(settings));
+    }
+
+    /// Completes when pods answer: an actor, any of them, has taken a turn. At once if there are none.
+    pub async fn alive(&self) {
+        let handles = self.registry.pods();
+        let mut turns: FuturesUnordered<_> = handles
+            .iter()
+            .filter(|handle| !handle.is_greeting())
+            .map(|handle| handle.ask(|_, answer| drop(answer.send(Ok(())))))
+            .collect();
+        // An actor that has just ended is as good.
+        turns.next().await;
     }
 }
 

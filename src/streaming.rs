@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -98,7 +99,8 @@ pub struct Streaming {
 struct Shared {
     tokens: Tokens<Ticket>,
     certificate: Option<Certificate>,
-    idle: Duration,
+    /// Of sessions that begin.
+    idle: Mutex<Duration>,
     sessions: Arc<Sessions>,
 }
 
@@ -123,7 +125,7 @@ impl Streaming {
         let shared = Arc::new(Shared {
             tokens: Tokens::default(),
             certificate,
-            idle: settings.idle_timeout,
+            idle: Mutex::new(settings.idle_timeout),
             sessions: Arc::new(Sessions::new(settings.sessions)),
         });
         tracing::info!(url = base, "streaming server started");
@@ -133,6 +135,12 @@ impl Streaming {
             base,
             accepting,
         })
+    }
+
+    /// Has other limits from now on, for sessions that begin. Address and certificate stay.
+    pub fn configure(&self, settings: &Settings) {
+        *self.shared.idle.lock() = settings.idle_timeout;
+        self.shared.sessions.set_limits(settings.sessions);
     }
 
     /// What there is of sessions, for metrics.

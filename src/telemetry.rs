@@ -4,11 +4,14 @@
 //! Log lines go to stderr only: the service manager decides where they are stored.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Log, LogFormat, Tracing};
 
@@ -27,6 +30,11 @@ pub(crate) enum TelemetryError {
         level: String,
         #[source]
         source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("cannot change the level of the log")]
+    Reload {
+        #[source]
+        source: reload::Error,
     },
     /// Traces cannot be sent.
     #[error("cannot send traces to {endpoint}; correct tracing.endpoint in the configuration")]
@@ -48,13 +56,9 @@ pub(crate) enum TelemetryError {
 ///
 /// Under journald (`JOURNAL_STREAM` is set) text lines have no time: journald adds its own.
 pub(crate) fn init(log: &Log, tracing: &Tracing) -> Result<Option<Traces>, TelemetryError> {
-    let filter: Targets = directives(&log.level)
-        .parse()
-        .map_err(|source| TelemetryError::Level {
-            level: log.level.clone(),
-            source,
-        })?;
+    let filter = filter(&log.level)?;
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match log.format {
         LogFormat::Json => lines.json().with_filter(filter).boxed(),
@@ -76,7 +80,44 @@ pub(crate) fn init(log: &Log, tracing: &Tracing) -> Result<Option<Traces>, Telem
         .with(traces.as_ref().map(Traces::layer))
         .try_init()
         .map_err(|source| TelemetryError::Twice { source })?;
+    let text = Mutex::new(log.level.clone());
+    // There is no second one: the log was set up once.
+    LEVEL.set(Level { handle, text }).ok();
     Ok(traces)
+}
+
+/// What the log of this process has.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+struct Level {
+    handle: reload::Handle<Targets, Registry>,
+    text: Mutex<String>,
+}
+
+/// The level or the directives in force; none if this process has no log.
+pub(crate) fn log_level() -> Option<String> {
+    LEVEL.get().map(|level| level.text.lock().clone())
+}
+
+/// Has the log of this process filtered as `level` says from now on.
+pub(crate) fn set_log_level(level: &str) -> Result<(), TelemetryError> {
+    let filter = filter(level)?;
+    if let Some(log) = LEVEL.get() {
+        let mut text = log.text.lock();
+        log.handle
+            .reload(filter)
+            .map_err(|source| TelemetryError::Reload { source })?;
+        level.clone_into(&mut text);
+    }
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<Targets, TelemetryError> {
+    let parsed = directives(level).parse();
+    parsed.map_err(|source| TelemetryError::Level {
+        level: level.to_owned(),
+        source,
+    })
 }
 
 /// A level alone applies to pausa. Libraries stay at warnings: what they log below is for their own developers, and a lot

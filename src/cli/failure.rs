@@ -96,6 +96,9 @@ pub(super) enum CommandError {
     /// Several pods or containers have this name, or ids that begin so.
     #[error("{given:?} may be {}; give more of the name or id", .candidates.join(", "))]
     Ambiguous { given: String, candidates: Vec<String> },
+    /// The errors have been printed.
+    #[error("the configuration is invalid; errors: {errors}")]
+    InvalidConfig { errors: usize },
 }
 
 impl CommandError {
@@ -144,7 +147,7 @@ impl CommandError {
             | Self::TooOld { .. } => EXIT_UNAVAILABLE,
             Self::NoImage { .. } | Self::ImageNotFound { .. } | Self::NoObject { .. } => EXIT_NOT_FOUND,
             Self::Damaged { .. } => EXIT_DAMAGED,
-            Self::Usage(_) | Self::Ambiguous { .. } => EXIT_USAGE,
+            Self::Usage(_) | Self::Ambiguous { .. } | Self::InvalidConfig { .. } => EXIT_USAGE,
             Self::NotChecked { .. } => EXIT_NOT_CHECKED,
             Self::Refused { .. } | Self::Some { .. } | Self::WrongNetworks { .. } => 1,
         }

@@ -9,7 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::services::build_services;
-use crate::config::{self, Config};
+use super::{Flags, reload, watchdog};
+use crate::config::{self, Config, Running};
 use crate::cri::server::{self, Listening};
 use crate::cri::{NodeInfo, Services};
 use crate::error::chain;
@@ -29,23 +30,28 @@ const HEAPS: u8 = 2;
 const RETURNED: u32 = 1 << 20;
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) fn run(config: Config) -> anyhow::Result<()> {
+pub(super) fn run(flags: Flags) -> anyhow::Result<()> {
+    let config = flags.config()?;
+    let running = Arc::new(Running::new(config, move || flags.config()));
     pausa_sys::share_heaps(HEAPS);
     pausa_sys::return_allocations_from(RETURNED);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let ended = runtime.block_on(daemon(config));
+    let ended = runtime.block_on(daemon(running));
     // The tasks of all pods have nothing to lose, as after a `kill -9`: taking them apart would only take time.
     runtime.shutdown_background();
     ended
 }
 
-async fn daemon(config: Config) -> anyhow::Result<()> {
+async fn daemon(running: Arc<Running>) -> anyhow::Result<()> {
+    let config = running.config();
     let traces = telemetry::init(&config.log, &config.tracing)?;
     // From now on a signal stops the daemon in order, even during recovery.
     let stop = stop_signals()?;
+    // And a reload waits until there is something to change.
+    let hangup = watch(SignalKind::hangup())?;
     // Before anything happens that metrics count.
     let metrics = metrics(&config).await?;
     let (pods, greetings) = build_services(&config).await?;
@@ -56,7 +62,6 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     }
     let cadvisor = cadvisor(&config, &pods).await?;
     let reconciler = Reconciler::begin(pods.clone(), greetings);
-    let drain = Duration::from_secs(config.drain_timeout_seconds.into());
     let driver = pods.services().cgroups.driver();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -72,14 +77,18 @@ async fn daemon(config: Config) -> anyhow::Result<()> {
     let scraped = metrics.map(|metrics| tokio::spawn(metrics.serve(states(pods.clone()))));
     let services = Services {
         node: Arc::new(NodeInfo {
-            config,
+            running: Arc::clone(&running),
             cgroup_driver: driver,
-            recursive_read_only_mounts: pods.services().host.kernel >= RECURSIVE_READ_ONLY_SINCE,
+            recursive_read_only_mounts: pods.services().host.load().kernel >= RECURSIVE_READ_ONLY_SINCE,
             user_namespaces: user_namespaces.map(Result::unwrap_or_default).boxed().shared(),
         }),
         pods,
     };
+    watchdog::start(opened.clone(), config.state.clone());
+    let reloads = tokio::spawn(reload::on_signal(hangup, Arc::clone(&running), opened.clone()));
+    let drain = || Duration::from_secs(running.config().drain_timeout_seconds.into());
     let served = server::serve(listening, services, stop, drain).await;
+    reloads.abort();
     reconciler.end().await;
     opened.stop_nri().await;
     for server in [scraped, cadvisor].into_iter().flatten() {
@@ -116,6 +125,13 @@ async fn user_namespaces(images: Images) -> bool {
 
 async fn listen(config: &Config) -> anyhow::Result<Listening> {
     if let Some(inherited) = server::inherited()? {
+        if inherited.path().as_deref() != Some(config.socket()) {
+            tracing::warn!(
+                path = %inherited.path().unwrap_or_default().display(),
+                listen = config.listen,
+                "systemd has passed another socket than the configuration has; commands of pausa need its address"
+            );
+        }
         return Ok(inherited);
     }
     Ok(server::bind(config.socket()).await?)

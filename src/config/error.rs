@@ -35,6 +35,23 @@ pub enum ConfigError {
         /// Valid values, in words.
         expected: &'static str,
     },
+    /// systemd has not passed it.
+    #[error(
+        "the setting {key} is \"credential:{name}\", and systemd has not passed this credential; add \
+         LoadCredential={name}:/path to the unit and restart it"
+    )]
+    Credential {
+        /// The full key, with dots.
+        key: &'static str,
+        /// Of the credential.
+        name: String,
+    },
+    /// What was valid alone is not with what the daemon keeps until its restart.
+    #[error("the new configuration does not fit to what needs a restart to change; restart the daemon")]
+    Merge {
+        #[source]
+        source: Box<toml::de::Error>,
+    },
     #[error("cannot print the configuration as TOML")]
     Print {
         #[source]

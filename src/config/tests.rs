@@ -180,6 +180,41 @@ fn a_wrong_type_names_file_and_line() {
     assert!(text.contains("line 2"), "{text}");
 }
 
+fn file(text: &str) -> Option<SecretFile> {
+    SecretFile::try_from(text.to_owned()).ok()
+}
+
+#[test]
+fn a_secret_is_a_file_or_a_credential_of_systemd() {
+    let dir = dir();
+    write(dir.path(), "login", "{}");
+    let there = || Some(dir.path().as_os_str().to_owned());
+    let path = file("/a/b").unwrap();
+    assert_eq!(path.path_in("k", None).unwrap(), Path::new("/a/b"));
+    let login = file("credential:login").unwrap();
+    assert_eq!(login.path_in("k", there()).unwrap(), dir.path().join("login"));
+    for (credential, directory) in [("login", None), ("other", there())] {
+        let credential = file(&format!("credential:{credential}")).unwrap();
+        let error = credential.path_in("images.auth_file", directory).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("images.auth_file") && text.contains("LoadCredential="),
+            "{text}"
+        );
+    }
+    for wrong in ["", "..", "a/b", "a:b", "a\nb"] {
+        assert_eq!(file(&format!("credential:{wrong}")), None, "{wrong:?}");
+    }
+    let text =
+        "[images]\nauth_file = \"credential:login\"\n[streaming]\ncert = \"credential:c\"\nkey = \"/k\"\n";
+    let config: Config = toml::from_str(text).unwrap();
+    config.validate().unwrap();
+    assert_eq!(
+        toml::from_str::<Config>(&config.to_toml().unwrap()).unwrap(),
+        config
+    );
+}
+
 #[test]
 fn bad_values_are_named() {
     type Spoil = fn(&mut Config);
@@ -234,11 +269,11 @@ fn bad_values_are_named() {
         ("streaming.address", |c| {
             c.streaming.address = "0.0.0.0".parse().unwrap();
         }),
-        ("streaming.key", |c| c.streaming.cert = Some("/cert.pem".into())),
-        ("streaming.cert", |c| c.streaming.key = Some("/key.pem".into())),
+        ("streaming.key", |c| c.streaming.cert = file("/cert.pem")),
+        ("streaming.cert", |c| c.streaming.key = file("/key.pem")),
         ("streaming.cert", |c| {
-            c.streaming.cert = Some("cert.pem".into());
-            c.streaming.key = Some("/key.pem".into());
+            c.streaming.cert = file("cert.pem");
+            c.streaming.key = file("/key.pem");
         }),
         ("streaming.idle_timeout_seconds", |c| {
             c.streaming.idle_timeout_seconds = 0;
@@ -350,38 +385,168 @@ fn a_handler_limits_containers_or_pods() {
 
 #[test]
 fn every_key_is_documented() {
-    let docs = include_str!("../../docs/configuration.md");
-    let mut full = Config::default();
-    full.seccomp.default_profile = Some(PathBuf::new());
-    full.apparmor.default_profile = Some(String::new());
-    full.blockio.config_file = Some(PathBuf::new());
-    (full.streaming.cert, full.streaming.key) = (Some(PathBuf::new()), Some(PathBuf::new()));
-    let handler = full.handlers.entry(String::new()).or_default();
-    handler.writable_layer_limit = "1Mi".parse().ok();
-    handler.pod_writable_layer_limit = "1Mi".parse().ok();
-    let table = toml::Table::try_from(full).unwrap();
-    let mut keys = Vec::new();
-    for (name, value) in &table {
-        match value {
-            toml::Value::Table(section) if name == "handlers" => {
-                assert!(docs.contains("[handlers.NAME]"));
-                keys.extend(section[""].as_table().unwrap().keys().cloned());
-            }
-            toml::Value::Table(section) => {
-                assert!(docs.contains(&format!("`[{name}]`")), "{name}");
-                for (key, value) in section {
-                    match value {
-                        toml::Value::Table(inner) => {
-                            keys.extend(inner.keys().map(|inner| format!("{key}.{inner}")));
-                        }
-                        _ => keys.push(key.clone()),
-                    }
-                }
-            }
-            _ => keys.push(name.clone()),
-        }
+    let known = changes::entries(&load::known_keys());
+    let known: Vec<_> = known.keys().map(|key| key.replace("\"*\"", "NAME")).collect();
+    let documented: Vec<_> = reference::documented().into_keys().collect();
+    assert_eq!(documented, known);
+}
+
+/// The documentation says which keys need a restart, and the daemon goes by a table.
+#[test]
+fn the_documentation_says_what_needs_a_restart() {
+    for (key, restart) in reference::documented() {
+        assert_eq!(restart, changes::needs_restart(&key), "{key}");
     }
-    for key in keys {
-        assert!(docs.contains(&format!("| `{key}` |")), "{key}");
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let dir = dir();
+    let text = default_toml().unwrap();
+    let file = write(dir.path(), "config.toml", &text);
+    assert_eq!(load(Some(&file)).unwrap(), Config::default());
+    for expected in [
+        "# Socket for CRI",
+        "\nlisten = \"unix:///run/pausa/pausa.sock\"\n",
+        "\n#auth_file = \"\"\n",
+        "\n[network]\n",
+        "\nbridge.mtu = 0\n",
+        "\n[handlers.\"\"]\n",
+        "docs/configuration.md#limits-of-writable-layers",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
     }
+    let long = text
+        .lines()
+        .find(|line| line.starts_with('#') && line.chars().count() > 120);
+    assert_eq!(long, None);
+    assert!(!text.contains("]("), "{text}");
+}
+
+#[test]
+fn the_manual_has_every_section_and_key() {
+    let page = manual();
+    assert!(page.contains(".TH pausa.toml 5"), "{page}");
+    for key in reference::documented().into_keys() {
+        let name = key.rsplit('.').next().unwrap_or_default();
+        assert!(page.contains(&name.replace('-', "\\-")), "{key}");
+    }
+    assert!(page.contains(".SH [streaming]"), "{page}");
+}
+
+fn spoilt(text: &str) -> (Config, Vec<String>) {
+    let dir = dir();
+    let file = write(dir.path(), "config.toml", text);
+    let (config, errors) = load_all(Some(&file));
+    (config, errors.iter().map(|error| chain(error)).collect())
+}
+
+#[test]
+fn all_errors_of_a_file_are_found() {
+    let (config, errors) = spoilt(
+        "max_log_line = \"long\"\nrot = \"/r\"\nruntime_name = \"x\"\n[handlers.fast]\ndefault_ulimits = [\n  \"core=0\",\n  \
+         \"files=1\",\n]\n[stats]\ninterval = 3\ninterval_seconds = -1\n",
+    );
+    let found = |text: &str| errors.iter().any(|error| error.contains(text));
+    for expected in ["\"rot\"", "\"stats.interval\"", "line 1,", "line 5,", "line 11,"] {
+        assert!(found(expected), "{expected}: {errors:#?}");
+    }
+    assert_eq!(errors.len(), 5, "{errors:#?}");
+    assert_eq!(config.runtime_name, "x");
+}
+
+#[test]
+fn a_file_that_is_no_toml_has_one_error() {
+    let (config, errors) = spoilt("root = /r\nmax_log_line = \"long\"\n");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn all_wrong_values_are_found() {
+    let mut config = Config {
+        root: "relative".into(),
+        max_log_line: 1,
+        ..Config::default()
+    };
+    config.log.level = "pausa=loud".into();
+    let wrong = config.wrong_values();
+    let keys = wrong.iter().map(|error| match error {
+        ConfigError::Value { key, .. } => *key,
+        other => panic!("{other}"),
+    });
+    assert_eq!(keys.collect::<Vec<_>>(), ["root", "max_log_line", "log.level"]);
+}
+
+#[test]
+fn what_has_no_effect_is_named() {
+    let (config, errors) = spoilt(
+        "[network.bridge]\nmtu = 1400\n[cpu]\nreserved = \"0\"\n[nri]\nplugin_path = \"/x\"\n[nri.default_validator]\n\
+         required_plugins = [\"x\"]\n[tracing]\nsampling_ratio = 0.5\n[cni]\nconf_dir = \"/y\"\n",
+    );
+    assert_eq!(errors, Vec::<String>::new());
+    let unused = config.without_effect().unwrap();
+    let keys: Vec<_> = unused.iter().map(|(change, _)| change.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "cpu.reserved",
+            "network.bridge.mtu",
+            "nri.default_validator.required_plugins",
+            "nri.plugin_path",
+            "tracing.sampling_ratio"
+        ]
+    );
+    assert_eq!(Config::default().without_effect().unwrap(), []);
+}
+
+fn reload(old: &Config, new: &Config) -> Reload {
+    let new = new.clone();
+    Running::new(old.clone(), move || Ok(new.clone())).read().unwrap()
+}
+
+#[test]
+fn a_reload_changes_what_needs_no_restart() {
+    let old = Config::default();
+    let mut new = old.clone();
+    new.root = "/other".into();
+    new.metrics.address = "127.0.0.1:1".parse().ok();
+    new.network.bridge.mtu = 1400;
+    new.network.bridge.subnet_v6 = "fd00::/64".parse().ok();
+    new.images.pinned = vec!["busybox".into()];
+    new.images.auth_file = file("/auth.json");
+    new.handlers.entry("a.b".to_owned()).or_default().pids_limit = 7;
+    let Reload { changes, config } = reload(&old, &new);
+    let keys: Vec<_> = changes
+        .iter()
+        .map(|change| (change.key.as_str(), change.needs_restart()))
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            ("handlers.\"a.b\".cpu_burst", false),
+            ("handlers.\"a.b\".default_env", false),
+            ("handlers.\"a.b\".default_ulimits", false),
+            ("handlers.\"a.b\".kind", false),
+            ("handlers.\"a.b\".pids_limit", false),
+            ("images.auth_file", false),
+            ("images.pinned", false),
+            ("metrics.address", true),
+            ("network.bridge.mtu", true),
+            ("network.bridge.subnet_v6", true),
+            ("root", true),
+        ]
+    );
+    let mut expected = new.clone();
+    expected.root = old.root.clone();
+    expected.metrics = old.metrics.clone();
+    expected.network = old.network.clone();
+    assert_eq!(config, expected);
+    // And back again: what is not set any more.
+    let back = reload(&new, &old);
+    assert_eq!(back.changes.len(), changes.len());
+    assert_eq!(back.config.images, old.images);
+    assert_eq!(back.config.network, new.network);
+    assert_eq!(back.config.metrics, new.metrics);
+    assert_eq!(back.config.handlers.keys().collect::<Vec<_>>(), [""]);
 }

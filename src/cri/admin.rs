@@ -1,5 +1,7 @@
 //! The admin service: what the `pausa` command asks for beyond CRI.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use tokio_util::io::StreamReader;
 use tonic::{Request, Streaming, async_trait};
@@ -7,10 +9,11 @@ use tonic::{Request, Streaming, async_trait};
 use super::Services;
 use super::call::{Reply, call};
 use super::stream::Messages;
-use crate::error::Failure;
+use crate::blocking::blocking;
+use crate::error::{ErrorKind, Failure};
 use crate::proto::admin;
 use crate::proto::admin::admin_server::Admin;
-use crate::require;
+use crate::{require, telemetry};
 
 mod convert;
 mod export;
@@ -128,6 +131,40 @@ impl Admin for Services {
         let operations = self.pods.operations().into_iter().map(Into::into).collect();
         let list = async { Ok::<_, Failure>(admin::OperationsResponse { operations }) };
         call("Operations", "", list).await
+    }
+
+    async fn config_changes(
+        &self,
+        _: Request<admin::ConfigChangesRequest>,
+    ) -> Reply<admin::ConfigChangesResponse> {
+        let running = Arc::clone(&self.node.running);
+        let changes = async move {
+            let reload = blocking(move || running.read()).await;
+            let reload =
+                reload.map_err(|error| Failure::from_error(ErrorKind::FailedPrecondition, &error))?;
+            let changes = reload.changes.into_iter().map(Into::into).collect();
+            Ok::<_, Failure>(admin::ConfigChangesResponse { changes })
+        };
+        call("ConfigChanges", "", changes).await
+    }
+
+    async fn log_level(&self, request: Request<admin::LogLevelRequest>) -> Reply<admin::LogLevelResponse> {
+        let wanted = request.into_inner().level;
+        let set = async {
+            let configured = self.node.running.config().log.level.clone();
+            if let Some(level) = wanted {
+                telemetry::set_log_level(&level)
+                    .map_err(|error| Failure::from_error(ErrorKind::InvalidArgument, &error))?;
+                tracing::info!(
+                    level,
+                    configured,
+                    "a client has set the log level, until the next reload"
+                );
+            }
+            let level = telemetry::log_level().unwrap_or_else(|| configured.clone());
+            Ok::<_, Failure>(admin::LogLevelResponse { level, configured })
+        };
+        call("LogLevel", "", set).await
     }
 
     type CheckNetworkStream = Messages<admin::CheckNetworkResponse>;

@@ -1,6 +1,6 @@
 //! ImageService: every RPC is one operation of [`crate::image`].
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pausa_layer::Usage;
 use prost::Message as _;
@@ -9,18 +9,17 @@ use tonic::{Request, async_trait};
 use super::call::{Reply, call, call_with};
 use super::stream::{Messages, messages};
 use super::{Services, status};
-use crate::config::Handler;
 use crate::error::Failure;
 use crate::proto::lists::List;
 use crate::proto::server::image_service_server::ImageService;
 use crate::proto::v1;
-
 use crate::require;
+use crate::sandbox::Settings;
 
 impl Services {
-    /// The runtime handlers that an image may be for.
-    fn handlers(&self) -> &BTreeMap<String, Handler> {
-        &self.pods.services().settings.handlers
+    /// The settings, with the runtime handlers that an image may be for.
+    fn settings(&self) -> Arc<Settings> {
+        self.pods.services().settings()
     }
 }
 
@@ -31,7 +30,7 @@ impl ImageService for Services {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
             if let Some(image) = &filter.image {
-                require::known_handler("filter.image", image, self.handlers())?;
+                require::known_handler("filter.image", image, &self.settings().handlers)?;
             }
             let images = self.pods.images().list(filter.image.as_ref());
             Ok::<_, Failure>(v1::ListImagesResponse { images })
@@ -48,7 +47,7 @@ impl ImageService for Services {
         let filter = request.into_inner().filter.unwrap_or_default();
         let list = async {
             if let Some(image) = &filter.image {
-                require::known_handler("filter.image", image, self.handlers())?;
+                require::known_handler("filter.image", image, &self.settings().handlers)?;
             }
             let images = self.pods.images().list(filter.image.as_ref());
             let images = images.iter().map(|image| image.encode_to_vec().into());
@@ -62,7 +61,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let status = async {
-            let image = require::image("image", request.image, self.handlers())?;
+            let image = require::image("image", request.image, &self.settings().handlers)?;
             let status = self.pods.images().status(&image, request.verbose)?;
             let found = |(image, info)| v1::ImageStatusResponse {
                 image: Some(image),
@@ -78,7 +77,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let pull = async {
-            let image = require::image("image", request.image, self.handlers())?;
+            let image = require::image("image", request.image, &self.settings().handlers)?;
             let image_ref = self
                 .pods
                 .images()
@@ -94,7 +93,7 @@ impl ImageService for Services {
         let request = request.into_inner();
         let name = name(request.image.as_ref());
         let removal = async {
-            let image = require::image("image", request.image, self.handlers())?;
+            let image = require::image("image", request.image, &self.settings().handlers)?;
             self.pods.images().remove(&image.image).await?;
             Ok::<_, Failure>(v1::RemoveImageResponse {})
         };

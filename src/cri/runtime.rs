@@ -22,7 +22,7 @@ impl RuntimeService for Services {
     async fn version(&self, _: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
         let version = v1::VersionResponse {
             version: KUBE_API_VERSION.into(),
-            runtime_name: self.node.config.runtime_name.clone(),
+            runtime_name: self.node.running.config().runtime_name.clone(),
             runtime_version: env!("CARGO_PKG_VERSION").into(),
             runtime_api_version: "v1".into(),
         };
@@ -364,7 +364,8 @@ async fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::Statu
         recursive_read_only_mounts: node.recursive_read_only_mounts,
         user_namespaces,
     };
-    let handlers = node.config.handlers.keys().map(|name| v1::RuntimeHandler {
+    let config = node.running.config();
+    let handlers = config.handlers.keys().map(|name| v1::RuntimeHandler {
         name: name.clone(),
         features: Some(features),
     });
@@ -389,14 +390,14 @@ async fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::Statu
             .collect();
         let services = pods.services();
         for (module, described) in [
-            ("apparmor", services.apparmor.describe()),
+            ("apparmor", services.apparmor.load().describe()),
             ("selinux", services.selinux.describe()),
             ("nri", services.nri.describe()),
             ("cdi", describe_cdi(pods).await),
         ] {
             response.info.insert(module.to_owned(), described.to_string());
         }
-        let config = serde_json::to_string(&node.config)
+        let config = serde_json::to_string(&*config)
             .map_err(|source| Failure::from_error(ErrorKind::Internal, &source))?;
         response.info.insert("config".to_owned(), config);
     }
@@ -406,7 +407,7 @@ async fn status(pods: &Pods, node: &NodeInfo, verbose: bool) -> Result<v1::Statu
 /// The CDI devices of this node, and what is wrong with their files.
 async fn describe_cdi(pods: &Pods) -> serde_json::Value {
     let pods = pods.clone();
-    let listing = blocking(move || pods.services().cdi.list()).await;
+    let listing = blocking(move || pods.services().cdi.load().list()).await;
     let devices: Vec<_> = listing
         .devices
         .into_iter()

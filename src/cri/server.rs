@@ -66,7 +66,7 @@ pub async fn serve(
     listening: Listening,
     services: Services,
     shutdown: impl Future<Output = ()>,
-    drain: Duration,
+    drain: impl FnOnce() -> Duration,
 ) -> Result<(), ServeError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let (listener, held) = listening.into_parts();
@@ -76,18 +76,19 @@ pub async fn serve(
         _ = stopped.await;
     });
     tokio::pin!(serving);
-    notify(NotifyState::Ready);
+    notify(&[NotifyState::Ready]);
     let failed = |source| ServeError::Server { source };
     tokio::select! {
         ended = &mut serving => return ended.map_err(failed),
         () = shutdown => {}
     }
-    notify(NotifyState::Stopping);
+    notify(&[NotifyState::Stopping]);
     tracing::info!("stopping: waiting for running requests");
     // These requests would never end.
     pods.end_container_events();
     // The receiver lives in `serving`, which has not ended.
     _ = stop.send(());
+    let drain = drain();
     let ended = tokio::time::timeout(drain, serving).await;
     drop(held);
     match ended {
@@ -172,8 +173,8 @@ fn connections(
 }
 
 /// Tells the service manager. Without one this does nothing; one that does not listen is not our trouble.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+pub(crate) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify the service manager through NOTIFY_SOCKET");
     }
 }

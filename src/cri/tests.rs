@@ -14,6 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::server::ServeError;
 use super::*;
+use crate::config::Config;
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::v1::image_service_client::ImageServiceClient;
 use crate::proto::v1::runtime_service_client::RuntimeServiceClient;
@@ -55,7 +56,7 @@ impl Server {
         let services = Services {
             pods: crate::cli::services::build_services(&config).await.unwrap().0,
             node: Arc::new(NodeInfo {
-                config,
+                running: Arc::new(Running::new(config.clone(), move || Ok(config.clone()))),
                 cgroup_driver: v1::CgroupDriver::Systemd,
                 recursive_read_only_mounts: false,
                 user_namespaces: future::ready(false).boxed().shared(),
@@ -65,7 +66,9 @@ impl Server {
         let listening = server::bind(&socket).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { stopped.await.unwrap_or(()) };
-        let serving = tokio::spawn(server::serve(listening, services.clone(), shutdown, drain));
+        let serving = tokio::spawn(server::serve(listening, services.clone(), shutdown, move || {
+            drain
+        }));
         Self {
             _dir: dir,
             socket,

@@ -27,9 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pausa_distribution::{
-    AuthFields, Credentials, Digest, Explanation, Platform, Proxies, Reference, explain,
-};
+use pausa_distribution::{AuthFields, Credentials, Digest, Explanation, Proxies, Reference, explain};
 use tokio::io::AsyncRead;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -115,7 +113,13 @@ impl Images {
         let credentials = fields.credentials().map_err(refused)?;
         // Blocks briefly, and on purpose: the pull must be running before the first await, or it would end
         // with its caller. Only short names need a file, and a small one.
-        let names = self.inner.registries.names(reference).map_err(refused)?;
+        let names = self
+            .inner
+            .live
+            .load()
+            .registries
+            .names(reference)
+            .map_err(refused)?;
         let mut failed = Vec::new();
         for name in names {
             match self.join_pull(name, credentials.clone(), fields).await {
@@ -181,7 +185,7 @@ impl Images {
             key,
         };
         let remote = Remote {
-            client: self.inner.client.clone(),
+            client: self.inner.live.load().client.clone(),
             reference,
             credentials,
         };
@@ -247,7 +251,7 @@ impl Images {
             credentials,
         } = &**remote;
         let disk = self.open_disk()?;
-        let platform: &Platform = &self.inner.config.platform;
+        let platform = &self.inner.live.load_full().config.platform;
         let image = client
             .image(reference, platform, credentials)
             .await
@@ -299,7 +303,7 @@ impl Images {
             });
         }
         progress.enter(PullStep::Layers);
-        let parallel = self.inner.config.max_parallel_downloads;
+        let parallel = self.inner.live.load().config.max_parallel_downloads;
         let (context, mut idle) =
             PullContext::new(parallel, Arc::clone(&self.inner.retained), Arc::clone(disk));
         let context = Arc::new(context);
@@ -426,7 +430,7 @@ impl Images {
         let progress = self.inner.tracker.add("an archive that is imported".to_owned());
         let disk = self.open_disk()?;
         let spool = Spool::read(&self.inner.layers, reader).await?;
-        let platform = self.inner.config.platform.clone();
+        let platform = self.inner.live.load().config.platform.clone();
         // The spool is removed when it is dropped.
         let (_spool, plans) = blocking(move || plan(&spool, &platform).map(|plans| (spool, plans))).await?;
         let mut imported: Vec<ImportedImage> = Vec::new();
@@ -458,7 +462,7 @@ impl Images {
     /// # Errors
     /// [`ImageError::Reference`] if it is not a reference. Errors in configuration are part of the answer.
     pub(crate) async fn explain(&self, text: &str) -> Result<Explanation, ImageError> {
-        let (registries, given) = (Arc::clone(&self.inner.registries), text.to_owned());
+        let (registries, given) = (Arc::clone(&self.inner.live.load().registries), text.to_owned());
         let explained = blocking(move || explain(&registries, &given, &Proxies::from_env())).await;
         explained.map_err(|source| ImageError::Reference {
             reference: shortened(text),

@@ -157,7 +157,11 @@ impl Images {
             return;
         };
         let Ok(reference) = name.parse() else { return };
-        let credentials = self.inner.credentials.find(&reference).await;
+        let credentials = {
+            let live = self.inner.live.load_full();
+            let file = live.config.auth_file.as_deref();
+            self.inner.credentials.find(&reference, file).await
+        };
         match self.pull_with(name, &credentials).await {
             Ok(_) => tracing::info!(
                 image = name,

@@ -179,7 +179,7 @@ impl Network {
     /// What the node has, for [`Self::check`].
     pub async fn surroundings(&self) -> Arc<Surroundings> {
         let inner = Arc::clone(&self.inner);
-        Arc::new(blocking(move || read::surroundings(inner.runtime.cache())).await)
+        Arc::new(blocking(move || read::surroundings(inner.runtime().cache())).await)
     }
 
     /// Finds out what is wrong with the network of a ready pod. CNI CHECK runs plugins, with their time limit; otherwise
@@ -187,7 +187,7 @@ impl Network {
     pub async fn check(&self, subject: Subject, surroundings: Arc<Surroundings>) -> Vec<Finding> {
         let inner = Arc::clone(&self.inner);
         let id = subject.pod.pod_id.clone();
-        let cache = self.inner.runtime.cache().clone();
+        let cache = self.inner.runtime().cache().clone();
         let cached = blocking(move || cache.entries_of(&id)).await;
         let cached = cached.map_err(|error| chain(&error));
         let outcomes = self
@@ -195,7 +195,7 @@ impl Network {
             .await;
         let findings = blocking(move || {
             let expected = Expected::of(&subject, cached.as_deref().unwrap_or_default());
-            let masquerades = matches!(inner.source, Source::BuiltIn(_));
+            let masquerades = matches!(inner.plugins.load().source, Source::BuiltIn(_));
             let seen = read::seen(&expected, subject.monitor_pid, &inner.host_ports, masquerades);
             let mut findings = decide::all(&expected, &seen, &surroundings);
             if let Err(error) = &cached {
@@ -235,7 +235,7 @@ impl Network {
                         args: entry.cni_args.clone().unwrap_or_default(),
                         capability_args: entry.capability_args.clone().unwrap_or_default(),
                     };
-                    match self.inner.runtime.check(&network, &request).await {
+                    match self.inner.runtime().check(&network, &request).await {
                         Ok(()) => Outcome::Passed,
                         Err(error) => Outcome::Failed(error),
                     }

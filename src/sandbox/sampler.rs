@@ -121,7 +121,7 @@ impl Purpose {
 #[derive(Debug)]
 pub(super) struct Sampler {
     /// Zero: nothing is read in the background.
-    interval: Duration,
+    interval: Mutex<Duration>,
     /// By pod.
     known: Mutex<HashMap<Id, Known>>,
     /// Held while samples are taken: whoever has waited for it may find what it wants.
@@ -153,7 +153,7 @@ struct Known {
 impl Sampler {
     pub(super) fn new(interval: Duration) -> Self {
         Self {
-            interval,
+            interval: Mutex::new(interval),
             known: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             asked: Mutex::default(),
@@ -161,6 +161,15 @@ impl Sampler {
             layers: Arc::default(),
             full: FullLayers::default(),
         }
+    }
+
+    /// Takes effect with the next reading.
+    pub(super) fn set_interval(&self, interval: Duration) {
+        *self.interval.lock() = interval;
+    }
+
+    fn interval(&self) -> Duration {
+        *self.interval.lock()
     }
 
     fn note(&self, purpose: Purpose, now: Instant) {
@@ -178,9 +187,10 @@ impl Sampler {
 
     /// When the background is to read next, after it has read at `last`.
     fn due(&self, last: Instant) -> Instant {
-        let latest = last + self.interval;
+        let interval = self.interval();
+        let latest = last + interval;
         let asked = self.asked.lock().any;
-        let before_next = asked.map(|asked| asked + self.interval * FIFTHS / 5);
+        let before_next = asked.map(|asked| asked + interval * FIFTHS / 5);
         before_next
             .filter(|due| *due > last)
             .map_or(latest, |due| due.min(latest))
@@ -188,9 +198,11 @@ impl Sampler {
 
     /// How much is to be read in the background; none if nobody has asked for long, which is then forgotten.
     fn wanted(&self, now: Instant) -> Option<Depth> {
+        let interval = self.interval();
         let mut asked = self.asked.lock();
         let lately = |asked: Option<Instant>| {
-            asked.filter(|asked| now.saturating_duration_since(*asked) <= self.interval * PATIENCE)
+            let asked = asked.filter(|_| !interval.is_zero());
+            asked.filter(|asked| now.saturating_duration_since(*asked) <= interval * PATIENCE)
         };
         asked.any = lately(asked.any);
         asked.detailed = lately(asked.detailed);
@@ -200,9 +212,10 @@ impl Sampler {
 
     /// What is known of a pod, if it will do for somebody who has asked at `asked`.
     fn fitting(&self, view: &PodView, purpose: Purpose, asked: Instant) -> Option<Arc<PodSample>> {
+        let interval = self.interval();
         let mut known = self.known.lock();
         let known = known.get_mut(&view.pod.id)?;
-        let fits = known.fits(purpose, asked, self.interval) && known.pod.is_of(view);
+        let fits = known.fits(purpose, asked, interval) && known.pod.is_of(view);
         fits.then(|| known.answer(purpose, asked))
     }
 }
@@ -305,9 +318,6 @@ impl Pods {
     /// Takes samples of all ready pods while somebody asks for lists.
     pub(super) async fn sample_in_background(&self) {
         let sampler = &self.sampler;
-        if sampler.interval.is_zero() {
-            return;
-        }
         loop {
             sampler.first_asked.notified().await;
             let mut last = Instant::now();

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::Nri;
 use crate::cgroups::Cgroups;
 use crate::cgroups::cpus::Cpus;
@@ -21,7 +23,7 @@ use crate::quota::Projects;
 use crate::state::Store;
 use crate::streaming::Streaming;
 
-/// The modules below this one, and its settings.
+/// The modules below this one, and its settings. What is in an `ArcSwap` is replaced by a reload of the configuration.
 #[derive(Debug)]
 pub struct Services {
     pub store: Store,
@@ -37,16 +39,23 @@ pub struct Services {
     /// Exec, attach and port-forward sessions.
     pub streaming: Streaming,
     /// What this node can do.
-    pub host: Host,
-    pub apparmor: AppArmor,
+    pub host: ArcSwap<Host>,
+    pub apparmor: ArcSwap<AppArmor>,
     /// Plugins that see and change how pods and containers are made.
     pub nri: Nri,
     /// Devices that vendors describe.
-    pub cdi: pausa_cdi::Registry,
+    pub cdi: ArcSwap<pausa_cdi::Registry>,
     pub selinux: SeLinux,
     /// Seccomp programs compiled lately.
     pub seccomp: SeccompPrograms,
-    pub settings: Settings,
+    pub settings: ArcSwap<Settings>,
+}
+
+impl Services {
+    /// The settings as they are now. What is done goes by those that were in force when it began.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
 }
 
 /// Settings of pods.

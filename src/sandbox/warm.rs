@@ -38,12 +38,27 @@ pub(super) struct WarmMonitor {
     pub(super) events: Events,
 }
 
+/// What is to wait.
+#[derive(Debug, Clone, PartialEq)]
+struct Wanted {
+    monitors: usize,
+    /// Those of a pod that asks for nothing.
+    namespaces: PodNamespaces,
+}
+
+impl Wanted {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            monitors: settings.warm,
+            namespaces: namespaces(settings, &v1::PodSandboxConfig::default()),
+        }
+    }
+}
+
 /// Those that wait.
 #[derive(Debug)]
 pub(super) struct WarmMonitors {
-    wanted: usize,
-    /// Those of a pod that asks for nothing.
-    namespaces: PodNamespaces,
+    wanted: Mutex<Wanted>,
     waiting: Mutex<Vec<WarmMonitor>>,
     taken: Notify,
 }
@@ -51,17 +66,36 @@ pub(super) struct WarmMonitors {
 impl WarmMonitors {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            wanted: settings.warm,
-            namespaces: namespaces(settings, &v1::PodSandboxConfig::default()),
+            wanted: Mutex::new(Wanted::of(settings)),
             waiting: Mutex::default(),
             taken: Notify::new(),
         }
     }
 
+    /// Has other settings from now on. Monitors that do not fit them any more end.
+    pub(super) fn configure(&self, settings: &Settings) {
+        let wanted = Wanted::of(settings);
+        let old = std::mem::replace(&mut *self.wanted.lock(), wanted.clone());
+        if old == wanted {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        let kept = match old.namespaces == wanted.namespaces {
+            true => wanted.monitors.min(waiting.len()),
+            false => 0,
+        };
+        let ended = waiting.split_off(kept);
+        drop(waiting);
+        drop(ended);
+        self.taken.notify_one();
+    }
+
     /// A monitor with the namespaces that the pod asks for, if one waits.
     pub(super) fn take(&self, settings: &Settings, config: &v1::PodSandboxConfig) -> Option<WarmMonitor> {
+        let asked = namespaces(settings, config);
+        let fits = self.wanted.lock().namespaces == asked;
         let mut waiting = self.waiting.lock();
-        if waiting.is_empty() || namespaces(settings, config) != self.namespaces {
+        if waiting.is_empty() || !fits {
             return None;
         }
         while let Some(warm) = waiting.pop() {
@@ -84,16 +118,22 @@ impl WarmMonitors {
     }
 
     fn is_full(&self) -> bool {
+        let wanted = self.wanted.lock().monitors;
         let mut waiting = self.waiting.lock();
         waiting.retain(|warm| !warm.monitor.has_ended());
-        waiting.len() >= self.wanted
+        waiting.len() >= wanted
     }
 
     async fn make(&self, services: &Services) -> Result<(), MonitorError> {
         let id = Id::random();
+        let wanted = self.wanted.lock().clone();
         let (monitor, events) = services.monitors.spawn(id.as_str()).await?;
-        monitor.unshare(self.namespaces.clone(), Vec::new()).await?;
-        self.waiting.lock().push(WarmMonitor { id, monitor, events });
+        monitor.unshare(wanted.namespaces.clone(), Vec::new()).await?;
+        let now = self.wanted.lock();
+        // Otherwise it is not wanted any more, and ends here.
+        if now.namespaces == wanted.namespaces {
+            self.waiting.lock().push(WarmMonitor { id, monitor, events });
+        }
         Ok(())
     }
 }
@@ -102,11 +142,13 @@ impl Pods {
     /// Keeps as many monitors waiting as are wanted. A pod that is being created has precedence.
     pub(super) async fn keep_warm(&self) {
         let warm = &self.warm;
-        if warm.wanted == 0 {
-            return;
-        }
         let mut failing = false;
         loop {
+            if warm.wanted.lock().monitors == 0 {
+                // Until that is configured.
+                warm.taken.notified().await;
+                continue;
+            }
             if warm.is_full() {
                 // One that has died shows only when it is looked at.
                 tokio::time::timeout(CARE, warm.taken.notified()).await.ok();

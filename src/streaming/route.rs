@@ -56,7 +56,7 @@ pub(super) fn answer(mut request: Request<Incoming>, watched: Arc<OwnedFd>, shar
     match Job::new(ticket, request.headers()) {
         Ok((job, answer)) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            let idle = shared.idle;
+            let idle = *shared.idle.lock();
             metrics::session(kind);
             let running = async move {
                 run(job, upgrade, watched, idle).await;

@@ -56,12 +56,12 @@ impl Refused {
 
 #[derive(Debug)]
 pub(super) struct Sessions {
-    limits: SessionLimits,
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    limits: SessionLimits,
     total: u32,
     of_pods: HashMap<Id, u32>,
     /// Memory will be returned soon.
@@ -71,15 +71,24 @@ struct Counts {
 impl Sessions {
     pub(super) fn new(limits: SessionLimits) -> Self {
         Self {
-            limits,
-            counts: Mutex::default(),
+            counts: Mutex::new(Counts {
+                limits,
+                total: 0,
+                of_pods: HashMap::new(),
+                tidying: false,
+            }),
         }
+    }
+
+    /// Sessions beyond these limits go on.
+    pub(super) fn set_limits(&self, limits: SessionLimits) {
+        self.counts.lock().limits = limits;
     }
 
     /// Counts a session with a pod until the answer is dropped.
     pub(super) fn admit(self: &Arc<Self>, pod: &Id) -> Result<Admitted, Refused> {
-        let SessionLimits { per_pod, total } = self.limits;
         let mut counts = self.counts.lock();
+        let SessionLimits { per_pod, total } = counts.limits;
         let of_pod = counts.of_pods.get(pod).copied().unwrap_or(0);
         if of_pod >= per_pod {
             metrics::session_refused("pod");
@@ -99,7 +108,8 @@ impl Sessions {
 
     /// How many there are, and how many there may be.
     pub(super) fn total(&self) -> (u32, u32) {
-        (self.counts.lock().total, self.limits.total)
+        let counts = self.counts.lock();
+        (counts.total, counts.limits.total)
     }
 
     /// Gives back what the allocator keeps of the buffers of ended sessions.

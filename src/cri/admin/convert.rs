@@ -2,7 +2,7 @@
 
 use crate::cgroups::Partition;
 use crate::cgroups::cpus::{Held, Snapshot};
-use crate::config::{CpuPinning, CpuShortage};
+use crate::config::{Change, CpuPinning, CpuShortage};
 use crate::error::chain;
 use crate::image::{
     DocumentReport, ExportedImage, ImageReport, IncompleteImage, LayerProgress, LayerReport, LayerState,
@@ -36,6 +36,17 @@ impl From<PruneReport> for admin::PruneResponse {
             }
         }
         response
+    }
+}
+
+impl From<Change> for admin::ConfigChange {
+    fn from(change: Change) -> Self {
+        Self {
+            needs_restart: change.needs_restart(),
+            key: change.key,
+            running: change.old.map(|value| value.to_string()),
+            files: change.new.map(|value| value.to_string()),
+        }
     }
 }
 

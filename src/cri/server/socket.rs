@@ -71,6 +71,12 @@ pub(super) struct Held {
 }
 
 impl Listening {
+    /// The name that the socket was bound to; none if it was to none, or an abstract one.
+    pub fn path(&self) -> Option<PathBuf> {
+        let address = self.listener.local_addr().ok()?;
+        address.as_pathname().map(Path::to_owned)
+    }
+
     pub(super) fn into_parts(self) -> (UnixListener, Option<Held>) {
         (self.listener, self.held)
     }

@@ -28,7 +28,10 @@ async fn version_and_status_satisfy_kubelet() {
     assert_eq!(status.runtime_handlers[0].name, "");
     assert!(status.features.unwrap().supplemental_groups_policy);
     let config: serde_json::Value = serde_json::from_str(&status.info["config"]).unwrap();
-    assert_eq!(config["root"], server.services.node.config.root.to_str().unwrap());
+    assert_eq!(
+        config["root"],
+        server.services.node.running.config().root.to_str().unwrap()
+    );
     assert!(status.info.contains_key("cniconfig"));
     let quiet = runtime.status(v1::StatusRequest::default()).await;
     assert!(quiet.unwrap().into_inner().info.is_empty());

@@ -7,7 +7,7 @@
 //! client requests.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 
 use parking_lot::Mutex;
 use pausa_distribution::{AuthFields, DockerConfig, Reference};
@@ -17,22 +17,13 @@ use crate::error::chain;
 /// Most repositories whose credentials are remembered.
 const MAX: usize = 256;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PullCredentials {
-    file: Option<PathBuf>,
     /// By repository, latest last.
     known: Mutex<VecDeque<(String, AuthFields)>>,
 }
 
 impl PullCredentials {
-    /// `file` has the format of Docker's `config.json`.
-    pub(crate) fn new(file: Option<PathBuf>) -> Self {
-        Self {
-            file,
-            known: Mutex::default(),
-        }
-    }
-
     /// Remembers that `reference` was pulled with `fields`, which are empty for an anonymous pull.
     pub(crate) fn remember(&self, reference: &Reference, fields: &AuthFields) {
         let repository = reference.name();
@@ -47,8 +38,8 @@ impl PullCredentials {
         known.push_back((repository, fields.clone()));
     }
 
-    /// The credentials for `reference`; empty if none are known.
-    pub(crate) async fn find(&self, reference: &Reference) -> AuthFields {
+    /// The credentials for `reference`; empty if none are known. `file` has the format of Docker's `config.json`.
+    pub(crate) async fn find(&self, reference: &Reference, file: Option<&Path>) -> AuthFields {
         let repository = reference.name();
         let known = self
             .known
@@ -59,7 +50,7 @@ impl PullCredentials {
         if let Some((_, fields)) = known {
             return fields;
         }
-        let Some(file) = &self.file else {
+        let Some(file) = file else {
             return AuthFields::default();
         };
         let login = async { DockerConfig::load(file)?.login(reference).await };

@@ -54,7 +54,7 @@ pub(crate) struct RetainedLayer {
 
 #[derive(Debug)]
 pub(crate) struct RetainedPulls {
-    keep_for: Duration,
+    keep_for: Mutex<Duration>,
     layout: Layout,
     items: Mutex<Items>,
 }
@@ -98,25 +98,34 @@ impl RetainedPulls {
     /// Retains data for `keep_for`, or nothing if that is zero.
     pub(crate) fn new(keep_for: Duration, layout: Layout) -> Self {
         Self {
-            keep_for,
+            keep_for: Mutex::new(keep_for),
             layout,
             items: Mutex::default(),
         }
     }
 
+    /// From now on. What is retained stays until it was to be discarded.
+    pub(crate) fn set_keep_for(&self, keep_for: Duration) {
+        *self.keep_for.lock() = keep_for;
+    }
+
+    fn keep_for(&self) -> Duration {
+        *self.keep_for.lock()
+    }
+
     /// Whether failed pulls leave anything at all.
     pub(crate) fn is_enabled(&self) -> bool {
-        !self.keep_for.is_zero()
+        !self.keep_for().is_zero()
     }
 
     /// Whether anything may be retained now.
     pub(crate) fn has_space(&self) -> bool {
-        !self.keep_for.is_zero() && files::has_free(self.layout.base(), FREE_PERCENT)
+        self.is_enabled() && files::has_free(self.layout.base(), FREE_PERCENT)
     }
 
     /// Retains layers, which must be durable.
     pub(crate) async fn retain_layers(&self, layers: Vec<Arc<Layer>>) {
-        let until = Instant::now() + self.keep_for;
+        let until = Instant::now() + self.keep_for();
         {
             let mut items = self.items.lock();
             for layer in layers {
@@ -145,7 +154,7 @@ impl RetainedPulls {
             let Ok(age) = u64::try_from(now.saturating_sub(record.unpacked)) else {
                 continue;
             };
-            let remaining = self.keep_for.saturating_sub(Duration::from_nanos(age));
+            let remaining = self.keep_for().saturating_sub(Duration::from_nanos(age));
             if !remaining.is_zero() {
                 let until = Instant::now() + remaining;
                 let mut items = self.items.lock();
@@ -163,7 +172,7 @@ impl RetainedPulls {
         if items.ingests.len() >= MAX_INGESTS {
             return Err(ingest);
         }
-        let until = Instant::now() + self.keep_for;
+        let until = Instant::now() + self.keep_for();
         let hex = ingest.diff_id().to_owned();
         // An older ingest of the layer has failed, or comes from another source.
         drop(items.ingests.remove(&hex));

@@ -373,3 +373,29 @@ fn garbage_is_what_has_neither_a_pod_nor_a_namespace() {
     ]);
     assert_eq!(gc["cni.dev/valid-attachments"], expected);
 }
+
+#[tokio::test]
+async fn another_directory_of_configurations_can_be_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |name: &str, mode| NetworkConfig {
+        mode,
+        cni_conf_dir: dir.path().join(name),
+        cni_bin_dirs: vec![dir.path().join("bin")],
+        cni_cache_dir: dir.path().join("cache"),
+        ..NetworkConfig::default()
+    };
+    std::fs::create_dir(dir.path().join("full")).unwrap();
+    let list = r#"{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp"}]}"#;
+    std::fs::write(dir.path().join("full/a.conflist"), list).unwrap();
+    let network = Network::new(config("empty", NetworkMode::Cni));
+    let message = network.readiness().unwrap_err().message;
+    assert!(message.contains("empty"), "{message}");
+    network.configure(config("full", NetworkMode::Cni));
+    network.readiness().unwrap();
+    assert_eq!(
+        network.describe()["cniconfig"]["PluginConfDir"],
+        dir.path().join("full").to_str().unwrap()
+    );
+    network.configure(config("empty", NetworkMode::Cni));
+    network.readiness().unwrap_err();
+}

@@ -80,7 +80,7 @@ pub(super) async fn adjust(
     .map_err(|error: SpecError| PodError::failed_as(DOING, ErrorKind::InvalidArgument, error))?;
     if !rest.cdi_devices.is_empty() {
         let (node, names) = (Arc::clone(services), rest.cdi_devices);
-        let edits = blocking(move || node.cdi.edits(&names)).await;
+        let edits = blocking(move || node.cdi.load().edits(&names)).await;
         let edited = edits.and_then(|edits| oci::keeping_exact_env(&mut spec, |spec| edits.apply(spec)));
         edited.map_err(|error| PodError::failed(DOING, oci::OciError::cdi(error)))?;
     }

@@ -71,7 +71,7 @@ pub(super) async fn block_io_class(
     let path = path.map_err(|error| PodError::failed(doing.clone(), error))?;
     let (services, id, class) = (Arc::clone(services), record.id.clone(), class.to_owned());
     blocking(move || {
-        let settings = &services.settings.block_io;
+        let settings = &services.settings().block_io;
         let ignore = settings.ignore_not_enabled;
         let Some(file) = &settings.config_file else {
             let lack = PodError::failed(doing, BlockIoError::NotConfigured);
@@ -116,7 +116,7 @@ pub(super) fn rdt_class(
     match rdt_tasks(services, class) {
         Ok(_) => Ok(Some(class.to_owned())),
         Err(lack) => {
-            let ignore = services.settings.rdt.ignore_not_enabled;
+            let ignore = services.settings().rdt.ignore_not_enabled;
             do_without("its RDT class", &record.id, class, ignore, lack).map(|()| None)
         }
     }
@@ -144,7 +144,7 @@ fn do_without(
 
 /// What the processes of a container join its RDT class with.
 pub(super) fn rdt_tasks(services: &Services, class: &str) -> Result<OwnedFd, PodError> {
-    resctrl::tasks(&services.settings.rdt.mount_point, class)
+    resctrl::tasks(&services.settings().rdt.mount_point, class)
         .map_err(|error| PodError::failed(format!("put the container into the RDT class {class:?}"), error))
 }
 

@@ -18,12 +18,12 @@ pub(super) async fn ensure_profile(services: &Arc<Services>, process: &ProcessPl
     let missing = process
         .apparmor
         .clone()
-        .filter(|profile| !services.apparmor.is_in_place(profile));
+        .filter(|profile| !services.apparmor.load().is_in_place(profile));
     let Some(profile) = missing else {
         return Ok(());
     };
     let services = Arc::clone(services);
-    blocking(move || services.apparmor.ensure(&profile))
+    blocking(move || services.apparmor.load().ensure(&profile))
         .await
         .map_err(|error| PodError::failed("confine the process", error))
 }

@@ -56,7 +56,7 @@ impl Pods {
         let mut config = require::message("config", request.config)?;
         let metadata = require::message("config.metadata", config.metadata.as_ref())?;
         require::text("config.metadata.name", &metadata.name)?;
-        let handlers = &self.services.settings.handlers;
+        let handlers = &self.services.settings().handlers;
         config.image = Some(require::image("config.image", config.image.take(), handlers)?);
         for (index, mount) in config.mounts.iter().enumerate() {
             if let Some(image) = &mount.image {
@@ -337,7 +337,7 @@ fn draft(
     let cgroup = cgroup::path(services, pod, &id);
     let cgroup = cgroup.map_err(|error| PodError::failed("name the container's cgroup", error))?;
     let resources = resources(&config);
-    let handler = services.settings.handler(&pod.handler);
+    let handler = services.settings().handler(&pod.handler);
     Ok(ContainerRecord {
         version: ContainerRecord::VERSION,
         pod: pod.id.clone(),
@@ -391,13 +391,13 @@ async fn fill(
     let invalid = |error: OciError| PodError::failed("make the container's spec", error);
     let (config, node) = (record.config.clone(), Arc::clone(services));
     let prepared = blocking(move || {
-        let settings = &node.settings;
+        let (settings, apparmor, cdi) = (node.settings(), node.apparmor.load(), node.cdi.load());
         let sources = NodeSources {
             seccomp_root: &settings.seccomp_root,
             own_devices: settings.own_devices,
-            apparmor: &node.apparmor,
+            apparmor: &apparmor,
             hooks_dirs: &settings.hooks_dirs,
-            cdi: &node.cdi,
+            cdi: &cdi,
         };
         oci::prepare(&config, sources)
             .map_err(|error| PodError::failed("prepare the container's mounts, devices and profiles", error))
@@ -406,7 +406,7 @@ async fn fill(
     let labels = confine::container_labels(services, pod, &record.config)?;
     let label = labels.as_ref().map(|labels| labels.file.as_str());
     let limit = layer::limit(
-        &services.settings.handler(&pod.handler),
+        &services.settings().handler(&pod.handler),
         &pod.config,
         &record.config,
     )?;
@@ -457,8 +457,8 @@ async fn fill(
         rdt_class: record.rdt_class.as_deref(),
         cgroups_path: &record.cgroup,
         rootfs: &bundle.join("rootfs"),
-        host: &services.host,
-        handler: &services.settings.handler(&pod.handler),
+        host: &services.host.load(),
+        handler: &services.settings().handler(&pod.handler),
         prepared: &prepared,
         namespaces: &namespaces,
         target_pid: target.as_deref(),
@@ -675,7 +675,7 @@ fn plan(
 ) -> Result<ExtendedPlan, PodError> {
     const DOING: &str = "plan the container";
     let config = &record.config;
-    let max_line = services.settings.max_log_line;
+    let max_line = services.settings().max_log_line;
     let mut namespaces = namespaces.clone();
     oci::replace_namespaces(&mut namespaces, &record.namespaces)
         .map_err(|error| PodError::failed(DOING, error))?;

@@ -241,7 +241,7 @@ impl Target {
             None => return Err(attachment.time_out(&self.record, timeout).await),
         };
         attachment.over = true;
-        let drain = self.services.settings.exec_drain;
+        let drain = self.services.settings().exec_drain;
         let (mut stdout, mut stderr) = tokio::join!(stdout.finish(drain), stderr.finish(drain));
         let dropped = output::fit(&mut stdout, &mut stderr);
         if dropped > 0 {

@@ -77,7 +77,7 @@ impl Pods {
         require::text("config.metadata.name", &metadata.name)?;
         require::text("config.metadata.namespace", &metadata.namespace)?;
         require::text("config.metadata.uid", &metadata.uid)?;
-        if !self.services.settings.handlers.contains_key(handler) {
+        if !self.services.settings().handlers.contains_key(handler) {
             return Err(require::invalid(format!(
                 "the runtime handler {handler:?} is not configured; add [handlers.{handler:?}] to pausa's configuration"
             )));
@@ -101,7 +101,7 @@ impl Pods {
         let label = label.map_err(|error| PodError::failed("label the pod", error))?;
         let (label, _held) = label.unzip();
         loop {
-            let warm = self.warm.take(&self.services.settings, &config);
+            let warm = self.warm.take(&self.services.settings(), &config);
             let id = warm.as_ref().map_or_else(Id::random, |warm| warm.id.clone());
             let (handle, turns) = PodHandle::new(id, name.clone());
             match self.registry.enter(&handle) {
@@ -181,13 +181,13 @@ fn draft(
         pending_detach: false,
         monitor_cgroup: true,
         monitor_pid: 0,
-        scope_prefix: services.settings.scope_prefix.clone(),
+        scope_prefix: services.settings().scope_prefix.clone(),
         boot_id: crate::state::boot_id(),
         selinux,
         id,
     };
     if !record.host_network() {
-        record.netns = Some(services.settings.netns(&record.id));
+        record.netns = Some(services.settings().netns(&record.id));
         record.pending_detach = true;
     }
     record
@@ -424,7 +424,7 @@ impl<'a> Recorded<'a> {
 
     async fn unshare_in(&self, monitor: &Monitor, cgroups: Vec<Cgroup>) -> Result<(), PodError> {
         let tasks = cgroup::for_monitor_to_join(&cgroups)?;
-        let namespaces = namespaces(&self.services.settings, &self.record.config);
+        let namespaces = namespaces(&self.services.settings(), &self.record.config);
         // On cgroup v2 a move waits for the kernel's other CPUs: the namespaces are made meanwhile.
         let (admitted, unshared) = tokio::join!(
             cgroup::admit_monitor(self.services, &self.record.id, cgroups, monitor.pid()),
@@ -592,7 +592,7 @@ impl Unshared<'_> {
         };
         if let Err(reason) = services
             .network
-            .wait_ready(services.settings.network_patience)
+            .wait_ready(services.settings().network_patience)
             .await
         {
             let reason = std::io::Error::other(format!("{}: {}", reason.reason, reason.message));

@@ -99,7 +99,7 @@ async fn end_stray(pods: &Pods, process: Process, containers: Vec<Id>) -> bool {
 async fn remove_traces(pods: &Pods, parent: Option<String>, pod: Id, containers: Vec<Id>) {
     let services = pods.services.clone();
     let removed = tokio::task::spawn_blocking(move || {
-        ops::unbind_netns(&services.settings.netns(&pod));
+        ops::unbind_netns(&services.settings().netns(&pod));
         // systemd removes a scope that is empty by itself.
         let Some(parent) = parent.filter(|_| services.cgroups.driver() == Driver::Cgroupfs) else {
             return Ok(());

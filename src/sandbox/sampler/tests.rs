@@ -91,3 +91,16 @@ fn the_background_reads_what_is_asked_for_and_stops_when_nothing_is() {
     );
     assert_eq!(sampler.wanted(later + INTERVAL), None);
 }
+
+#[test]
+fn an_interval_that_is_changed_holds_from_then_on() {
+    let (sampler, start) = (Sampler::new(INTERVAL), Instant::now());
+    sampler.note(Purpose::List(List::PodStats), start);
+    sampler.set_interval(INTERVAL * 2);
+    assert_eq!(sampler.due(start), start + INTERVAL * 8 / 5);
+    sampler.set_interval(Duration::ZERO);
+    assert_eq!(sampler.wanted(start), None, "nothing is read in the background");
+    sampler.set_interval(INTERVAL);
+    sampler.note(Purpose::List(List::PodStats), start);
+    assert_eq!(sampler.wanted(start), Some(Depth::Usual));
+}

@@ -188,6 +188,14 @@ async fn sessions_are_bounded_with_a_pod_and_in_all() {
     let (_, status, text) = ask("c").await;
     assert_eq!(status, "503");
     assert!(text.contains("max_sessions") && text.contains('3'), "{text}");
+    // A reload changes the limits for those that come.
+    let mut larger = super::settings();
+    larger.sessions = SessionLimits { per_pod: 2, total: 4 };
+    server.configure(&larger);
+    assert_eq!(ask("c").await.1, "101");
+    assert_eq!(server.states().sessions_max, 4);
+    larger.sessions = SessionLimits { per_pod: 2, total: 3 };
+    server.configure(&larger);
     drop((first, other));
     soon(async {
         while ask("c").await.1 != "101" {

@@ -1,6 +1,7 @@
 //! One `pausa serve` in directories of its own: start, SIGTERM, `kill -9`, start again on the same directories.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -68,12 +69,24 @@ impl Daemon {
 
     /// As [`restart`](Self::restart), with more variables in its environment, for this time.
     pub(crate) fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        self.start_as(Command::new("setpriv"), Stdio::null(), variables);
+    }
+
+    /// As [`restart`](Self::restart), with a socket that somebody else listens on, as systemd passes it.
+    pub(crate) fn restart_on(&mut self, listener: OwnedFd) {
+        let mut command = Command::new("sh");
+        let script = "exec 3<&0 < /dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec setpriv \"$@\"";
+        command.args(["-c", script, "sh"]);
+        self.start_as(command, listener.into(), &[]);
+    }
+
+    fn start_as(&mut self, mut command: Command, stdin: Stdio, variables: &[(&str, &str)]) {
         assert!(self.child.is_none(), "the daemon is running already");
         let said = File::options()
             .create(true)
             .append(true)
             .open(self.dir.join("daemon.log"));
-        let child = Command::new("setpriv")
+        let child = command
             .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_pausa"), "serve"])
             .arg("--config")
             .arg(self.dir.join("config.toml"))
@@ -92,7 +105,7 @@ impl Daemon {
             .envs(variables.iter().copied())
             // Ctrl-C is for the client, which needs the daemon to remove what it made.
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(said.expect("the daemon's log file"))
             .spawn();
