@@ -51,7 +51,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use pausa_cni::{
     AddResult, AttachmentId, CachedAttachment, ConfDir, InProcess, Loaded, NetworkConfigList, Observed,
-    Observer, Request, ResultCache, Runtime,
+    Observer, Request, ResultCache, Runtime, Tried,
 };
 use pausa_netlink::open_netns;
 use serde_json::{Map, Value, json};
@@ -101,6 +101,17 @@ struct Inner {
     failed_status: Mutex<Option<(Vec<u8>, String)>>,
     /// ADD and DEL take it shared, GC exclusively.
     gc_lock: RwLock<()>,
+}
+
+/// The network's configuration, tried without a pod.
+#[derive(Debug)]
+pub struct DryRun {
+    pub network: Option<NetworkConfigList>,
+    /// Why there is none.
+    pub unusable: Option<String>,
+    /// Files that were skipped before it, and why.
+    pub rejected: Vec<String>,
+    pub plugins: Vec<Tried>,
 }
 
 /// Where the configuration comes from.
@@ -302,6 +313,24 @@ impl Network {
             }
             sleep(left.min(READY_POLL)).await;
             self.probe().await;
+        }
+    }
+
+    /// The configuration as a pod would get it now, and what its plugins resolve to. Binaries are run with VERSION only.
+    pub async fn dry_run(&self) -> DryRun {
+        let loaded = self.load().await;
+        let plugins = match &loaded.network {
+            Some(network) => self.inner.runtime.dry_run(network).await,
+            None => Vec::new(),
+        };
+        DryRun {
+            unusable: loaded
+                .network
+                .is_none()
+                .then(|| self.inner.explain(&loaded.rejected)),
+            rejected: loaded.rejected.iter().map(|error| chain(error)).collect(),
+            network: loaded.network,
+            plugins,
         }
     }
 

@@ -154,7 +154,7 @@ fn streaming(config: &Config) -> streaming::Settings {
     }
 }
 
-fn network_config(config: &Config) -> NetworkConfig {
+pub(super) fn network_config(config: &Config) -> NetworkConfig {
     let bridge = &config.network.bridge;
     NetworkConfig {
         mode: config.network.mode,
