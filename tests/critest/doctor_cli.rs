@@ -326,11 +326,11 @@ fn a_full_disk_is_found() {
             "problem",
             &format!("{root}: 0 B of 4.0 MiB free"),
         );
+        drop(file);
         let remount = Command::new("mount")
             .args(["-o", "remount,ro"])
             .arg(&disk)
             .status();
-        drop(file);
         assert!(remount.expect("mount runs").success());
         assert_found(&check(), "disk.writable", "problem", &root);
         drop(mounted);
@@ -400,7 +400,7 @@ fn a_support_bundle_has_no_secrets() {
             &format!("{{\"auths\": {{\"r.example\": {{\"auth\": \"{SECRET}\"}}}}}}"),
         );
         node.restart_with(Some(&format!(
-            "[images]\nauth_file = \"{}\"\n[[handlers.\"\".default_env]]\nname = \"A\"\nvalue = \"{SECRET}\"\n",
+            "[images]\nauth_file = \"{}\"\n[handlers.\"\"]\ndefault_env = [\"A={SECRET}\"]\n",
             auth.display()
         )))
         .await;
@@ -472,7 +472,7 @@ fn a_support_bundle_has_no_secrets() {
         );
         assert_eq!(json("pods.json")[0]["id"], pod.id.as_str());
         assert_eq!(json("containers.json")[0]["id"], container.id.as_str());
-        assert_eq!(json("operations.json")["Ok"], json!([]));
+        assert_eq!(json("operations.json"), json!([]));
         assert!(text(&format!("records/{}/pod.json", pod.id)).contains("worth-knowing"));
         let record = text(&format!("records/{}/{}.json", pod.id, container.id));
         assert!(
@@ -480,13 +480,13 @@ fn a_support_bundle_has_no_secrets() {
             "{record}"
         );
         assert!(text("registries/127.0.0.1:1.json").contains("x-plain"));
-        assert!(text("kernel.txt").contains("CONFIG_") || text("kernel.txt").contains("Linux"));
+        assert!(text("kernel.txt").contains("== /proc/cmdline"));
         assert!(
             text("cgroups.txt").contains(&container.id),
             "{}",
             text("cgroups.txt")
         );
-        assert!(text("mountinfo.txt").contains("overlay"));
+        assert!(text("mountinfo.txt").contains(" - proc "));
         assert_eq!(json("kubelet.json")["cgroupDriver"], "cgroupfs");
         for name in [
             "nft.txt",

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::daemon::Answers;
@@ -168,14 +169,22 @@ fn entries(contents: &Contents<'_>) -> Vec<(String, String)> {
         let info: serde_json::Map<String, Value> = info.collect();
         add(
             "status.json",
-            document(json!({"conditions": answers.conditions, "info": info})),
+            document(json!({"conditions": answer(&answers.conditions), "info": info})),
         );
         add("pods.json", document(json!(answers.pods)));
         add("containers.json", document(json!(answers.containers)));
-        add("operations.json", document(json!(answers.operations)));
-        add("network-check.json", document(json!(answers.networks)));
+        add("operations.json", document(answer(&answers.operations)));
+        add("network-check.json", document(answer(&answers.networks)));
     }
     entries
+}
+
+/// What the daemon has answered, or why it has not.
+fn answer<T: Serialize>(answer: &Result<T, String>) -> Value {
+    match answer {
+        Ok(answer) => json!(answer),
+        Err(error) => json!({ "error": error }),
+    }
 }
 
 fn kernel_facts() -> String {

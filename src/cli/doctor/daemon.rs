@@ -41,6 +41,7 @@ pub(super) struct Socket {
     pub(super) file: Option<SocketFile>,
     /// Why nobody answers.
     pub(super) refused: Option<io::Error>,
+    /// Who listens; none if that is systemd.
     pub(super) pid: Option<i32>,
 }
 
@@ -81,7 +82,14 @@ pub(super) async fn socket(path: &Path) -> Socket {
     let connected = tokio::time::timeout(PATIENCE, UnixStream::connect(path)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let (pid, refused) = match connected {
-        Ok(stream) => (stream.peer_cred().ok().and_then(|peer| peer.pid()), None),
+        Ok(stream) => (
+            stream
+                .peer_cred()
+                .ok()
+                .and_then(|peer| peer.pid())
+                .filter(|pid| *pid > 1),
+            None,
+        ),
         Err(error) => (None, Some(error)),
     };
     Socket {
@@ -284,11 +292,8 @@ pub(super) fn decide(answers: &Answers, own_version: &str) -> Vec<Finding> {
             Ok,
             format!("the daemon may have {most} files open"),
         ),
-        None => add(
-            Check::DaemonOpenFiles,
-            Unknown,
-            "/proc/PID/limits of the daemon cannot be read".to_owned(),
-        ),
+        // Whoever listens is not the daemon: systemd, with socket activation.
+        None => {}
     }
     match &answers.networks {
         Err(error) => add(Check::NetworkPods, Unknown, error.clone()),

@@ -35,15 +35,16 @@ const KEYS: [&str; 16] = [
 ];
 /// Keys that sound like it and are none.
 const HARMLESS: [&str; 4] = ["auth_file", "authorization-mode", "authentication", "author"];
-/// Keys of environments and command lines, whatever is in them.
-const ENVIRONMENTS: [&str; 7] = [
+/// Keys of environments and command lines, whatever is in them, in small letters and without separators.
+const ENVIRONMENTS: [&str; 8] = [
     "env",
     "envs",
-    "default_env",
+    "defaultenv",
     "environment",
     "args",
     "command",
     "cmd",
+    "entrypoint",
 ];
 /// Keys with labels or annotations: of those the values are judged more strictly.
 const NOTES: [&str; 2] = ["annotations", "labels"];
@@ -119,6 +120,12 @@ fn is_secret(key: &str) -> bool {
     !HARMLESS.contains(&key.as_str()) && KEYS.iter().any(|part| key.contains(part))
 }
 
+fn is_environment(key: &str) -> bool {
+    let mut key = key.to_ascii_lowercase();
+    key.retain(|c| !matches!(c, '_' | '-'));
+    ENVIRONMENTS.contains(&key.as_str())
+}
+
 /// A document without secrets, in place.
 pub(super) fn json(document: &mut Value) {
     walk(document, false);
@@ -128,7 +135,7 @@ fn walk(value: &mut Value, strict: bool) {
     match value {
         Value::Object(object) => {
             for (key, mut value) in std::mem::take(object) {
-                if (is_secret(&key) || ENVIRONMENTS.contains(&key.as_str())) && !is_empty(&value) {
+                if (is_secret(&key) || is_environment(&key)) && !is_empty(&value) {
                     value = Value::from(REMOVED);
                 } else {
                     walk(&mut value, strict || NOTES.contains(&key.as_str()));

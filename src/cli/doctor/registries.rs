@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use pausa_distribution::{Proxies, Reached, Reference, Registries, reach};
+use pausa_distribution::{Proxies, Reached, Reference, Registries, explain, reach};
 
 use super::dns;
 use super::finding::{Check, Finding, Verdict};
@@ -106,31 +106,47 @@ pub(super) async fn read(config: &Config, more: &[String], offline: bool) -> Fac
         }
     }
     let proxies = Proxies::from_env();
-    let limit = match offline {
+    if offline {
         // Nothing is asked, but the files are read.
-        true => None,
-        false => Some(PATIENCE),
-    };
-    let answers = samples.iter().map(async |sample| match limit {
-        Some(limit) => reach(&registries, sample, &proxies, limit).await,
-        None => pausa_distribution::explain(&registries, &sample.to_string(), &proxies).map(|_| Vec::new()),
-    });
+        for sample in &samples {
+            match explain(&registries, &sample.to_string(), &proxies) {
+                Ok(explanation) => {
+                    for reference in explanation.references {
+                        match reference.refused {
+                            Some(_) if reference.blocked => facts.blocked.push(registry(sample)),
+                            Some(mistake) => facts.mistakes.push(mistake),
+                            None => facts.registries.push((registry(sample), Vec::new())),
+                        }
+                    }
+                }
+                Err(error) => facts.mistakes.push(chain(&error)),
+            }
+        }
+        return facts;
+    }
+    let answers = samples
+        .iter()
+        .map(|sample| reach(&registries, sample, &proxies, PATIENCE));
     for (sample, answer) in samples.iter().zip(join_all(answers).await) {
-        let name = sample.name();
-        let registry = name
-            .trim_end_matches("/pausa")
-            .trim_end_matches("/library")
-            .to_owned();
         match answer {
             Ok(servers) => {
                 let servers = servers.into_iter().map(Server::from).collect();
-                facts.registries.push((registry, servers));
+                facts.registries.push((registry(sample), servers));
             }
-            Err(pausa_distribution::Error::Blocked { .. }) => facts.blocked.push(registry),
+            Err(pausa_distribution::Error::Blocked { .. }) => {
+                facts.blocked.push(registry(sample));
+            }
             Err(error) => facts.mistakes.push(chain(&error)),
         }
     }
     facts
+}
+
+/// What a sample stands for.
+fn registry(sample: &Reference) -> String {
+    let name = sample.name();
+    let name = name.trim_end_matches("/pausa");
+    name.trim_end_matches("/library").to_owned()
 }
 
 /// `unknown` are names that were not found: what follows from that is not said again.

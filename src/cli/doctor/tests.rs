@@ -130,7 +130,9 @@ fn a_kernel_is_judged_by_what_pods_need() {
     );
     assert_eq!(
         judge(
-            |kernel| drop(kernel.namespaces.remove("ipc")),
+            |kernel| {
+                kernel.namespaces.remove("ipc");
+            },
             Check::KernelNamespaces
         ),
         Verdict::Problem
