@@ -98,6 +98,31 @@ impl Root {
     }
 }
 
+/// The driver that a daemon with this configuration has on this node.
+///
+/// # Errors
+/// The systemd driver is configured and cannot work here.
+pub fn driver_here(configured: CgroupDriver, layout: &Layout) -> Result<Driver, CgroupError> {
+    driver(configured, layout, systemd::booted())
+}
+
+fn driver(configured: CgroupDriver, layout: &Layout, booted: bool) -> Result<Driver, CgroupError> {
+    let lacks = |reason| {
+        Err(CgroupError::HostLacks {
+            field: "cgroup_driver = \"systemd\"".to_owned(),
+            reason,
+        })
+    };
+    match configured {
+        CgroupDriver::Cgroupfs => Ok(Driver::Cgroupfs),
+        CgroupDriver::Auto if booted && layout.is_v2() => Ok(Driver::Systemd),
+        CgroupDriver::Auto => Ok(Driver::Cgroupfs),
+        CgroupDriver::Systemd if !booted => lacks("systemd does not run on this node"),
+        CgroupDriver::Systemd if !layout.is_v2() => lacks("it needs cgroup v2; use cgroupfs on this node"),
+        CgroupDriver::Systemd => Ok(Driver::Systemd),
+    }
+}
+
 impl Cgroups {
     /// Probes this node's cgroups and chooses the driver.
     ///
@@ -105,21 +130,7 @@ impl Cgroups {
     /// No cgroups are mounted, or the systemd driver is configured and cannot work here.
     pub fn new(configured: CgroupDriver) -> Result<Self, CgroupError> {
         let layout = Layout::probe()?;
-        let booted = systemd::booted();
-        let lacks = |reason| CgroupError::HostLacks {
-            field: "cgroup_driver = \"systemd\"".to_owned(),
-            reason,
-        };
-        let driver = match configured {
-            CgroupDriver::Cgroupfs => Driver::Cgroupfs,
-            CgroupDriver::Auto if booted && layout.is_v2() => Driver::Systemd,
-            CgroupDriver::Auto => Driver::Cgroupfs,
-            CgroupDriver::Systemd if !booted => return Err(lacks("systemd does not run on this node")),
-            CgroupDriver::Systemd if !layout.is_v2() => {
-                return Err(lacks("it needs cgroup v2; use cgroupfs on this node"));
-            }
-            CgroupDriver::Systemd => Driver::Systemd,
-        };
+        let driver = driver(configured, &layout, systemd::booted())?;
         Self::with(driver, layout)
     }
 

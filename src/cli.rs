@@ -20,6 +20,7 @@ mod copy;
 mod configuration;
 mod cpus;
 mod debug;
+mod doctor;
 mod events;
 mod exec;
 mod failure;
@@ -47,7 +48,7 @@ mod units;
 mod watchdog;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 2 a network could not be checked, 64 wrong usage or configuration,
+Exit codes: 0 success, 1 failure, 2 something could not be checked, 64 wrong usage or configuration,
 65 stored data is damaged, 66 no such image, pod or container, 69 the daemon is not running or too old for the command,
 125 `exec`, `attach` or `debug` failed before there was an exit code of the container's.";
 
@@ -129,6 +130,13 @@ enum Command {
     Image(image::ImageArgs),
     /// Find faults in the networks of pods.
     Network(network::NetworkArgs),
+    /// Say what is wrong with this node for a container runtime, what that leads to, and what to do about it.
+    ///
+    /// Looks at the kernel, cgroups, kubelet's configuration, the network of pods, registries, DNS, file systems, limits, other
+    /// runtimes, the unit and the daemon, which need not run. Changes nothing. Exit codes: 0 nothing is wrong, 1 something is,
+    /// 2 something could not be checked.
+    #[command(visible_alias = "check")]
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell.
     ///
     /// For bash, for example: pausa completion bash > /etc/bash_completion.d/pausa
@@ -246,6 +254,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::PortForward(args) => port_forward::run(&args),
         Command::Image(args) => image::run(args),
         Command::Network(args) => network::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
     }?;

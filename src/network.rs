@@ -52,7 +52,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use pausa_cni::{
     AddResult, AttachmentId, CachedAttachment, ConfDir, InProcess, Loaded, NetworkConfigList, Observed,
-    Observer, Request, ResultCache, Runtime,
+    Observer, Request, ResultCache, Runtime, Tried,
 };
 use pausa_netlink::open_netns;
 use serde_json::{Map, Value, json};
@@ -108,6 +108,17 @@ struct Plugins {
     source: Source,
     bin_dirs: Vec<PathBuf>,
     runtime: Runtime,
+}
+
+/// The network's configuration, tried without a pod.
+#[derive(Debug)]
+pub struct DryRun {
+    pub network: Option<NetworkConfigList>,
+    /// Why there is none.
+    pub unusable: Option<String>,
+    /// Files that were skipped before it, and why.
+    pub rejected: Vec<String>,
+    pub plugins: Vec<Tried>,
 }
 
 /// Where the configuration comes from.
@@ -327,6 +338,24 @@ impl Network {
             }
             sleep(left.min(READY_POLL)).await;
             self.probe().await;
+        }
+    }
+
+    /// The configuration as a pod would get it now, and what its plugins resolve to. Binaries are run with VERSION only.
+    pub async fn dry_run(&self) -> DryRun {
+        let loaded = self.load().await;
+        let plugins = match &loaded.network {
+            Some(network) => self.inner.plugins().dry_run(network).await,
+            None => Vec::new(),
+        };
+        DryRun {
+            unusable: loaded
+                .network
+                .is_none()
+                .then(|| self.inner.explain(&loaded.rejected)),
+            rejected: loaded.rejected.iter().map(|error| chain(error)).collect(),
+            network: loaded.network,
+            plugins,
         }
     }
 

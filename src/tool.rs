@@ -1,14 +1,15 @@
 //! Runs a program of the node with its input on stdin, for a limited time, and keeps its stderr for the error: firewalls
 //! take their rules in this way, `apparmor_parser` its profiles.
 
-use std::fs;
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
@@ -50,6 +51,26 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 
 /// Runs a program with `input` on its stdin.
 pub(crate) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), ToolError> {
+    execute(tool, arguments, input, Stdio::null())
+}
+
+/// Runs a program and returns the first `most` bytes of its stdout.
+pub(crate) fn output(tool: &Path, arguments: &[&str], most: u64) -> Result<Vec<u8>, ToolError> {
+    let failed = |source| ToolError::Run {
+        tool: tool.to_path_buf(),
+        source,
+    };
+    // A file takes all of it, however slowly it is read.
+    let file = memfd_create("output", MemfdFlags::CLOEXEC);
+    let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
+    execute(tool, arguments, "", file.try_clone().map_err(failed)?.into())?;
+    let mut bytes = Vec::new();
+    file.rewind().map_err(failed)?;
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn execute(tool: &Path, arguments: &[&str], input: &str, stdout: Stdio) -> Result<(), ToolError> {
     let failed = |source| ToolError::Run {
         tool: tool.to_path_buf(),
         source,
@@ -58,7 +79,7 @@ pub(crate) fn run(tool: &Path, arguments: &[&str], input: &str) -> Result<(), To
         .args(arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;

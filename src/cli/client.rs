@@ -30,10 +30,13 @@ pub(super) struct ClientFlags {
 
 /// Runs a command that talks to the daemon.
 pub(super) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(command)
+        .build()?;
+    let outcome = runtime.block_on(command);
+    // What was given up, such as the lookup of a name, cannot be cancelled, and is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 impl ClientFlags {
@@ -57,17 +60,30 @@ impl ClientFlags {
 
     /// The path of the socket. With an address, no configuration is read, so that the command works if it is broken.
     pub(super) fn socket(&self) -> Result<PathBuf, anyhow::Error> {
+        if let Some(path) = self.address()? {
+            return Ok(path);
+        }
+        let config = config::load(self.config.as_deref())?;
+        config.validate()?;
+        Ok(config.socket().to_owned())
+    }
+
+    /// The path in `--address`.
+    pub(super) fn address(&self) -> Result<Option<PathBuf>, CommandError> {
         let Some(address) = &self.address else {
-            let config = config::load(self.config.as_deref())?;
-            config.validate()?;
-            return Ok(config.socket().to_owned());
+            return Ok(None);
         };
         let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
         if !path.is_absolute() {
             let text = format!("--address is {address:?}, but it must be unix:// and an absolute path");
-            return Err(CommandError::Usage(text).into());
+            return Err(CommandError::Usage(text));
         }
-        Ok(path.to_owned())
+        Ok(Some(path.to_owned()))
+    }
+
+    /// `--config`.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---:|---|---|
 //! | 0 | success | `EX_OK` |
 //! | 1 | failure; the text says why | |
-//! | 2 | a network could not be checked (`network check`) | |
+//! | 2 | something could not be checked (`doctor`, `network check`) | |
 //! | 64 | wrong usage or configuration | `EX_USAGE` |
 //! | 65 | stored data is damaged (`image verify`) | `EX_DATAERR` |
 //! | 66 | no such image, pod or container | `EX_NOINPUT` |
@@ -84,6 +84,8 @@ pub(super) enum CommandError {
     NotChecked { message: String },
     #[error("something is wrong with the networks of {pods} pods")]
     WrongNetworks { pods: usize },
+    #[error("{problems} problems with this node")]
+    WrongNode { problems: usize },
     #[error("{0}")]
     Usage(String),
     /// No pod or container has this name or id.
@@ -149,7 +151,10 @@ impl CommandError {
             Self::Damaged { .. } => EXIT_DAMAGED,
             Self::Usage(_) | Self::Ambiguous { .. } | Self::InvalidConfig { .. } => EXIT_USAGE,
             Self::NotChecked { .. } => EXIT_NOT_CHECKED,
-            Self::Refused { .. } | Self::Some { .. } | Self::WrongNetworks { .. } => 1,
+            Self::Refused { .. }
+            | Self::Some { .. }
+            | Self::WrongNetworks { .. }
+            | Self::WrongNode { .. } => 1,
         }
     }
 }

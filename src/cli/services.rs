@@ -209,7 +209,7 @@ fn streaming(config: &Config) -> Result<streaming::Settings, ConfigError> {
     })
 }
 
-fn network_config(config: &Config) -> NetworkConfig {
+pub(super) fn network_config(config: &Config) -> NetworkConfig {
     let bridge = &config.network.bridge;
     NetworkConfig {
         mode: config.network.mode,

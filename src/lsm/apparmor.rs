@@ -29,7 +29,7 @@ pub(crate) use profile::NAME as OWN_PROFILE;
 pub(crate) const UNCONFINED: &str = "unconfined";
 
 /// All profiles of this policy namespace, one a line.
-const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+pub(crate) const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 /// A number that every change of the policy raises (Linux 4.13).
 const REVISION: &str = "/sys/kernel/security/apparmor/revision";
 
@@ -247,7 +247,7 @@ impl Enabled {
 }
 
 /// Whether the kernel enforces AppArmor, and shows it: a daemon in a container may lack securityfs.
-fn is_enabled() -> bool {
+pub(crate) fn is_enabled() -> bool {
     fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
         && Path::new(PROFILES).exists()
 }
@@ -264,7 +264,7 @@ fn revision() -> Option<u64> {
 }
 
 /// The names in a list of profiles, whose lines are `NAME (MODE)`. A name may have spaces.
-fn names(list: &str) -> BTreeSet<String> {
+pub(crate) fn names(list: &str) -> BTreeSet<String> {
     list.lines()
         .filter_map(|line| Some(line.rsplit_once(" (")?.0.to_owned()))
         .collect()

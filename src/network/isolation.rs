@@ -62,7 +62,7 @@ impl InProcess for Isolation {
         match call.command {
             Command::Add => self.add(call),
             Command::Del => self.del(call).map(|()| Value::Null),
-            Command::Check | Command::Status | Command::Gc => Ok(Value::Null),
+            Command::Check | Command::Status | Command::Gc | Command::Version => Ok(Value::Null),
         }
     }
 }

@@ -24,6 +24,7 @@ mod container_lifecycle;
 mod container_lists;
 mod cpu_pinning;
 mod differential;
+mod doctor_cli;
 mod escapes;
 mod events;
 mod events_cli;

@@ -86,7 +86,7 @@ impl InProcess for Bandwidth {
             Command::Add => add(call),
             Command::Check => check(call).map(|()| Value::Null),
             Command::Del => delete(call).map(|()| Value::Null),
-            Command::Status | Command::Gc => Ok(Value::Null),
+            Command::Status | Command::Gc | Command::Version => Ok(Value::Null),
         }
     }
 }

@@ -102,7 +102,7 @@ impl InProcess for Firewall {
             Command::Add => add(call, &config),
             Command::Check => check(call, &config).map(|()| Value::Null),
             Command::Del => del(call).map(|()| Value::Null),
-            Command::Status | Command::Gc => Ok(Value::Null),
+            Command::Status | Command::Gc | Command::Version => Ok(Value::Null),
         }
     }
 }

@@ -108,6 +108,7 @@ impl InProcess for Flannel {
                 })?;
                 run(config.delegated(call, &env)?)
             }
+            Command::Version => Ok(Value::Null),
             Command::Gc => {
                 let mut delegated = config.delegated(call, &config.subnet_env()?)?;
                 for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {

@@ -115,7 +115,7 @@ impl HostLocal {
             Command::Add => return self.add(call, config, &dir),
             Command::Del => self.del(call, &config, &dir),
             Command::Check => self.check(call, &dir),
-            Command::Status => config.range_sets().map(drop),
+            Command::Status | Command::Version => config.range_sets().map(drop),
             Command::Gc => self.gc(call, &dir),
         }
         .map(|()| Value::Null)

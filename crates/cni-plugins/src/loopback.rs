@@ -32,7 +32,7 @@ impl InProcess for Loopback {
         match call.command {
             Command::Add => add(call),
             Command::Check => check(call).map(|()| Value::Null),
-            Command::Del | Command::Status | Command::Gc => Ok(Value::Null),
+            Command::Del | Command::Status | Command::Gc | Command::Version => Ok(Value::Null),
         }
     }
 }

@@ -190,7 +190,7 @@ impl InProcess for Portmap {
             Command::Add => add(call, &config, backend),
             Command::Check => check(call, &config, backend).map(|()| Value::Null),
             Command::Del => del(call, &config, backend).map(|()| Value::Null),
-            Command::Status | Command::Gc => Ok(Value::Null),
+            Command::Status | Command::Gc | Command::Version => Ok(Value::Null),
         }
     }
 }

@@ -79,7 +79,9 @@ impl InProcess for Ptp {
             Command::Add => add(call, delegate),
             Command::Del => del(call, delegate).map(|()| Value::Null),
             Command::Check => check(call, delegate).map(|()| Value::Null),
-            Command::Status | Command::Gc => ipam::pass_on(call, delegate).map(|()| Value::Null),
+            Command::Status | Command::Gc | Command::Version => {
+                ipam::pass_on(call, delegate).map(|()| Value::Null)
+            }
         }
     }
 }

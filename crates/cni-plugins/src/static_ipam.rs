@@ -69,7 +69,7 @@ fn run(call: &Call) -> Result<Value, Failure> {
     match call.command {
         Command::Add => result(call).and_then(answer),
         Command::Check => check(call).map(|()| Value::Null),
-        Command::Del | Command::Status | Command::Gc => Ok(Value::Null),
+        Command::Del | Command::Status | Command::Gc | Command::Version => Ok(Value::Null),
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Command {
     Status,
     /// Remove resources that belong to none of the valid attachments.
     Gc,
+    /// Report the versions of CNI that the plugin speaks. Binaries only: what is in process speaks all of ours.
+    Version,
 }
 
 impl Command {
@@ -51,6 +53,7 @@ impl Command {
             Self::Check => "CHECK",
             Self::Status => "STATUS",
             Self::Gc => "GC",
+            Self::Version => "VERSION",
         }
     }
 }
@@ -137,6 +140,20 @@ pub struct Delegate<'a> {
     runtime: Handle,
 }
 
+/// What a plugin type resolves to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// The implementation of the caller.
+    InProcess,
+    /// A program.
+    Binary {
+        /// Where it is.
+        path: PathBuf,
+        /// The versions of CNI that it speaks; none if its answer does not say.
+        versions: Option<Vec<String>>,
+    },
+}
+
 enum Resolved {
     Binary(PathBuf),
     InProcess(Arc<dyn InProcess>),
@@ -173,6 +190,41 @@ impl Plugins {
             );
         }
         Ok(Resolved::Binary(path))
+    }
+
+    /// What a plugin with this configuration resolves to. A binary is asked which versions it speaks.
+    pub(crate) async fn resolution(
+        &self,
+        plugin: &str,
+        call: &Call,
+        deadline: Deadline,
+    ) -> Result<Resolution, Error> {
+        if !is_plain_file_name(plugin) {
+            return Err(Error::PluginNotFound {
+                plugin: plugin.to_owned(),
+                searched: self.bin_dirs.clone(),
+            });
+        }
+        let path = match self.resolve(plugin, call)? {
+            Resolved::InProcess(_) => return Ok(Resolution::InProcess),
+            Resolved::Binary(path) => path,
+        };
+        let mut config = Map::new();
+        if let Some(version) = call.config.get("cniVersion") {
+            config.insert("cniVersion".to_owned(), version.clone());
+        }
+        let call = Call {
+            command: Command::Version,
+            config,
+            ..call.clone()
+        };
+        let answer = process::run(plugin, &path, &self.bin_dirs, &call, deadline).await?;
+        let spoken = answer.get("supportedVersions").and_then(Value::as_array);
+        let spoken = spoken.map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned));
+        Ok(Resolution::Binary {
+            path,
+            versions: spoken.map(Iterator::collect),
+        })
     }
 
     pub(crate) async fn run(

@@ -20,7 +20,7 @@ use crate::cache::{CachedAttachment, ResultCache};
 use crate::config::{NetworkConfigList, PluginConfig, is_identifier};
 use crate::error::Error;
 use crate::plugin::process::Deadline;
-use crate::plugin::{Call, Command, InProcess, Plugins};
+use crate::plugin::{Call, Command, InProcess, Plugins, Resolution};
 use crate::result::{AddResult, at_version};
 
 /// Time limits for a whole chain.
@@ -92,6 +92,15 @@ pub struct Observed<'a> {
     pub took: Duration,
     /// Why it failed, if it did.
     pub error: Option<&'a Error>,
+}
+
+/// A plugin that was looked for, and what it resolves to.
+#[derive(Debug)]
+pub struct Tried {
+    /// Its type.
+    pub plugin: String,
+    /// What would run, or why nothing would.
+    pub outcome: Result<Resolution, Error>,
 }
 
 impl Runtime {
@@ -255,6 +264,34 @@ impl Runtime {
             self.chain(network, Command::Status, &request, None),
         )
         .await
+    }
+
+    /// What each plugin of a network resolves to, those that they delegate to (`ipam`, `delegate`) included. Binaries are
+    /// run with VERSION, and with nothing else: no pod is needed, and nothing changes.
+    pub async fn dry_run(&self, network: &NetworkConfigList) -> Vec<Tried> {
+        let deadline = Deadline::after(self.timeouts.other);
+        let mut tried = Vec::new();
+        for plugin in network.plugins() {
+            let call = call(network, plugin, Command::Version, &Request::default(), None);
+            let object = |key: &str| plugin.object().get(key).and_then(Value::as_object);
+            let name = |object: &Map<String, Value>| Some(object.get("type")?.as_str()?.to_owned());
+            let mut wanted = vec![(plugin.plugin_type().to_owned(), call.clone())];
+            // An IPAM plugin gets the configuration of its caller; a delegate's is its own.
+            wanted.extend(object("ipam").and_then(name).map(|name| (name, call.clone())));
+            if let Some((name, own)) = object("delegate").and_then(|own| Some((name(own)?, own))) {
+                let mut call = call;
+                let version = call.config.get("cniVersion").cloned();
+                call.config = own.clone();
+                call.config
+                    .extend(version.map(|version| ("cniVersion".to_owned(), version)));
+                wanted.push((name, call));
+            }
+            for (plugin, call) in wanted {
+                let outcome = self.plugins.resolution(&plugin, &call, deadline).await;
+                tried.push(Tried { plugin, outcome });
+            }
+        }
+        tried
     }
 
     /// The plugins in order, up to the first that fails.

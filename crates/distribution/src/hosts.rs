@@ -41,6 +41,32 @@ impl HostsDir {
         self.roots.push(root);
     }
 
+    /// The hosts that have a directory, in order.
+    pub(crate) fn hosts(&self) -> Result<Vec<String>, Error> {
+        let mut hosts = Vec::new();
+        for root in &self.roots {
+            let failed = |source| Error::ConfigRead {
+                path: root.clone(),
+                source,
+            };
+            let entries = match std::fs::read_dir(root) {
+                Err(error) if is_absent(&error) => continue,
+                entries => entries.map_err(failed)?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name().into_string().unwrap_or_default();
+                if name != "_default" && entry.path().is_dir() {
+                    let with_port = name.strip_suffix('_').and_then(|name| name.rsplit_once('_'));
+                    hosts.push(with_port.map_or(name.clone(), |(host, port)| format!("{host}:{port}")));
+                }
+            }
+        }
+        hosts.sort();
+        hosts.dedup();
+        Ok(hosts)
+    }
+
     /// A directory for the host itself in any root is preferred to `_default` in any root.
     fn directory(&self, host: &str, with_default: bool) -> Result<Option<PathBuf>, Error> {
         let own = names(host);

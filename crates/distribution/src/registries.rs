@@ -97,6 +97,32 @@ impl Registries {
         self.load()?.short.names(text)
     }
 
+    /// A reference to each place that the files configure, without the wildcards: hosts of `certs.d`, prefixes and search
+    /// registries of `registries.conf`. There need not be such an image. May block on files.
+    ///
+    /// # Errors
+    /// If the files cannot be read or have a mistake.
+    pub fn samples(&self) -> Result<Vec<Reference>, Error> {
+        let loaded = self.load()?;
+        let mut places = self.hosts.hosts()?;
+        if let Some((search, _)) = &loaded.short.search {
+            places.extend(search.iter().cloned());
+        }
+        let rules = loaded.rules.iter().map(|rule| rule.prefix.clone());
+        places.extend(rules.filter(|prefix| !prefix.starts_with('*')));
+        let mut samples: Vec<Reference> = Vec::new();
+        for place in places {
+            // A prefix may be a whole name with a tag.
+            let sample = format!("{place}/pausa").parse().or_else(|_| place.parse());
+            if let Ok(sample) = sample
+                && !samples.contains(&sample)
+            {
+                samples.push(sample);
+            }
+        }
+        Ok(samples)
+    }
+
     fn load(&self) -> Result<Loaded, Error> {
         match &self.conf {
             Some(place) => file::load(&place.path, place.required),

@@ -12,6 +12,7 @@ mod allocator;
 mod atomic_file;
 mod bare_child;
 mod bpf;
+mod clock;
 mod clone;
 mod exec;
 mod fd;
@@ -39,6 +40,7 @@ pub use bpf::{
     BpfInstruction, BpfMap, attach_device_program, detach_device_program, device_programs,
     load_device_program, load_traffic_program, open_program, program_name,
 };
+pub use clock::{ClockState, clock_state};
 pub use clone::{Child, CloneArgs, Forked, clone, exit_now};
 pub use exec::{ArgumentVector, execve};
 pub use fd::{close_all_but, close_from, close_others};

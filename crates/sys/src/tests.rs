@@ -136,3 +136,8 @@ fn memory_in_use_is_kept_when_free_pages_are_returned() {
         assert!(buffer.iter().all(|other| *other == byte));
     }
 }
+
+#[test]
+fn the_clock_can_be_asked_by_everybody() {
+    assert!(clock_state().unwrap().error >= 0);
+}

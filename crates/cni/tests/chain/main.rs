@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pausa_cni::{
-    AttachmentId, Call, Delegate, Error, ErrorKind, Failure, InProcess, Request, Runtime, Timeouts,
+    AttachmentId, Call, Delegate, Error, ErrorKind, Failure, InProcess, Request, Resolution, Runtime,
+    Timeouts,
 };
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -418,4 +419,27 @@ async fn a_delete_waits_for_an_add_in_process_that_nobody_waits_for_any_more() {
     let error = limited.add(&list, &request).await.unwrap_err();
     assert!(matches!(error, Error::Stuck { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_dry_run_resolves_plugins_and_asks_binaries_for_their_versions_only() {
+    let node = Node::new();
+    node.plugin(
+        "first",
+        r#"echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}'"#,
+    );
+    let list = network(&json!({"cniVersion": "1.0.0", "name": "net", "plugins": [
+        {"type": "first", "ipam": {"type": "missing"}},
+    ]}));
+    let tried = node.runtime.dry_run(&list).await;
+    let names: Vec<&str> = tried.iter().map(|one| one.plugin.as_str()).collect();
+    assert_eq!(names, ["first", "missing"]);
+    let expected = Resolution::Binary {
+        path: node.dir.path().join("bin/first"),
+        versions: Some(vec!["0.4.0".to_owned(), "1.0.0".to_owned()]),
+    };
+    assert_eq!(tried[0].outcome.as_ref().unwrap(), &expected);
+    assert!(matches!(tried[1].outcome, Err(Error::PluginNotFound { .. })));
+    assert_eq!(node.calls(), ["first VERSION"]);
+    assert_eq!(node.stdin("first.VERSION"), json!({"cniVersion": "1.0.0"}));
 }
