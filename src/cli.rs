@@ -18,6 +18,7 @@ mod cpus;
 mod events;
 mod failure;
 mod image;
+mod migrate;
 mod network;
 mod output;
 mod screen;
@@ -69,6 +70,11 @@ enum Command {
     Top(top::TopArgs),
     /// Manage images.
     Image(image::ImageArgs),
+    /// Translate the configuration of containerd or CRI-O.
+    ///
+    /// Prints pausa's configuration and what became of each key; writes it only with --write. What has no counterpart comes first, with
+    /// what follows from it and what to do.
+    Migrate(migrate::MigrateArgs),
     /// Find faults in the networks of pods.
     Network(network::NetworkArgs),
     /// Print a completion script for a shell.
@@ -170,6 +176,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Events(args) => events::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Image(args) => image::run(args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Network(args) => network::run(args),
         Command::Completion { shell } => completion(shell),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
