@@ -86,7 +86,9 @@ struct Page<'a> {
 
 impl fmt::Debug for Db<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Db").field("transaction", &self.transaction).finish_non_exhaustive()
+        f.debug_struct("Db")
+            .field("transaction", &self.transaction)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,7 +146,10 @@ impl<'a> Db<'a> {
             let found = meta(bytes.get(size..)?)?;
             (found.0 == size).then_some(found)
         });
-        let newest = first.into_iter().chain(second).max_by_key(|(_, _, transaction)| *transaction);
+        let newest = first
+            .into_iter()
+            .chain(second)
+            .max_by_key(|(_, _, transaction)| *transaction);
         let (page_size, root, transaction) = newest.ok_or(Error::NoMeta)?;
         Ok(Self {
             bytes,
@@ -172,13 +177,19 @@ impl<'a> Db<'a> {
     fn page(&self, number: u64) -> Result<Page<'a>, Error> {
         let damaged = |what| Error::Page { page: number, what };
         let outside = || damaged("it is beyond the end of the file");
-        let begin = usize::try_from(number).ok().and_then(|number| number.checked_mul(self.page_size));
-        let bytes = begin.and_then(|begin| self.bytes.get(begin..)).ok_or_else(outside)?;
+        let begin = usize::try_from(number)
+            .ok()
+            .and_then(|number| number.checked_mul(self.page_size));
+        let bytes = begin
+            .and_then(|begin| self.bytes.get(begin..))
+            .ok_or_else(outside)?;
         let overflow = u32_at(bytes, 12).ok_or_else(outside)?;
         let length = usize::try_from(overflow)
             .ok()
             .and_then(|pages| pages.checked_add(1)?.checked_mul(self.page_size));
-        let bytes = length.and_then(|length| bytes.get(..length)).ok_or_else(outside)?;
+        let bytes = length
+            .and_then(|length| bytes.get(..length))
+            .ok_or_else(outside)?;
         if u64_at(bytes, 0) != Some(number) {
             return Err(damaged("it has the number of another page"));
         }
@@ -262,7 +273,11 @@ impl<'a> Page<'a> {
             return Ok(Value::Bytes(bytes));
         }
         let root = match u64_at(bytes, 0) {
-            Some(0) => Root::Inline(bytes.get(BUCKET..).ok_or_else(|| self.damaged("a bucket is too short"))?),
+            Some(0) => Root::Inline(
+                bytes
+                    .get(BUCKET..)
+                    .ok_or_else(|| self.damaged("a bucket is too short"))?,
+            ),
             Some(page) => Root::Page(page),
             None => return Err(self.damaged("a bucket is too short")),
         };
