@@ -3,6 +3,8 @@
 //! Reads, says what would be written and what has no counterpart, and writes only if told to. The translation is a pure
 //! function of the parsed files: `rules` is its engine, `containerd` and `crio` have the tables.
 //!
+//! Images of the other runtime's store go to the daemon as archives, see `images`.
+//!
 //! Must never: overwrite a file, change anything of the other runtime, or copy a credential.
 
 use std::io::Write as _;
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use super::client::{Daemon, block_on};
 use super::failure::CommandError;
 use super::output::{Format, OutputFlags, print, print_json};
 use crate::config;
@@ -19,10 +22,14 @@ mod common;
 mod containerd;
 mod crio;
 mod hosts;
+mod images;
 mod read;
 mod report;
 mod rules;
 
+const CONTAINERD_ROOT: &str = "/var/lib/containerd";
+const STORAGE_ROOT: &str = "/var/lib/containers/storage";
+const STORAGE_CONF: &str = "/etc/containers/storage.conf";
 const POLICY: &str = "/etc/containers/policy.json";
 
 #[derive(Debug, Args)]
@@ -39,6 +46,20 @@ pub(super) struct MigrateArgs {
     /// Where pausa's configuration goes. An existing file is never overwritten.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
+    /// Import the images of the runtime's store, too, from disk. Without --write, they are listed.
+    ///
+    /// The daemon must run. An image that it has already, and one that the store lacks parts of, are left out and named.
+    #[arg(long)]
+    images: bool,
+    /// The same, and leave the configuration alone.
+    #[arg(long)]
+    images_only: bool,
+    /// The namespace of containerd with the images.
+    #[arg(long, value_name = "NAME", default_value = "k8s.io")]
+    namespace: String,
+    /// The daemon's socket, for images [default: `listen` in pausa's configuration].
+    #[arg(long, short = 'a', value_name = "unix:///PATH")]
+    address: Option<String>,
     #[command(flatten)]
     output: OutputFlags,
 }
@@ -56,9 +77,20 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<()> {
     let runtime = args.runtime()?;
     let from = args.from.as_deref();
     let source = match runtime {
-        Runtime::Containerd => containerd::load(from.unwrap_or(Path::new(containerd::DEFAULT_PATH)))?,
-        Runtime::Crio => crio::load(from.unwrap_or(Path::new(crio::DEFAULT_PATH)))?,
+        Runtime::Containerd => containerd::load(from.unwrap_or_else(|| Path::new(containerd::DEFAULT_PATH)))?,
+        Runtime::Crio => crio::load(from.unwrap_or_else(|| Path::new(crio::DEFAULT_PATH)))?,
     };
+    let images = match args.images || args.images_only {
+        true => Some(args.store(runtime, &source.table)?),
+        false => None,
+    };
+    if args.images_only {
+        let listed = args.images(images)?.unwrap_or_default();
+        return match args.output.format {
+            Format::Json => print_json(&serde_json::json!({ "images": listed })),
+            Format::Table => print(&images::table(&listed)),
+        };
+    }
     let certs_d = args.config.with_file_name("certs.d");
     let report = match runtime {
         Runtime::Containerd => containerd::migrate(&source.table, &certs_d),
@@ -76,8 +108,9 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<()> {
     } else {
         None
     };
+    let listed = args.images(images)?;
     match args.output.format {
-        Format::Json => print_json(&report.document(&files, written)?),
+        Format::Json => print_json(&report.document(&files, written, listed.as_deref())?),
         Format::Table => {
             let mut text = toml;
             for file in &report.hosts {
@@ -85,9 +118,15 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<()> {
             }
             text.push('\n');
             text.push_str(&report.text());
+            if let Some(listed) = &listed {
+                text.extend(["\n", &images::table(listed)]);
+            }
             text.push_str(&match written {
-                Some(path) => format!("Written to {path}.\n"),
-                None => format!("Nothing was written; --write writes {}.\n", args.config.display()),
+                Some(path) => format!("\nWritten to {path}.\n"),
+                None => format!(
+                    "\nNothing was written; --write writes {}.\n",
+                    args.config.display()
+                ),
             });
             print(&text)
         }
@@ -95,6 +134,52 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<()> {
 }
 
 impl MigrateArgs {
+    /// The store of the runtime, which its configuration may have put elsewhere.
+    fn store(&self, runtime: Runtime, source: &toml::Table) -> anyhow::Result<images::Store> {
+        let text = |path: &[&str]| {
+            let value = rules::get(source, path).and_then(toml::Value::as_str);
+            value.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        match runtime {
+            Runtime::Containerd => {
+                let root = text(&["root"]).unwrap_or_else(|| CONTAINERD_ROOT.to_owned());
+                images::open_containerd(Path::new(&root), &self.namespace)
+            }
+            Runtime::Crio => {
+                let of_storage_conf = || {
+                    let table = read::file(Path::new(STORAGE_CONF)).ok()?;
+                    let root = rules::get(&table, &["storage", "graphroot"])?.as_str()?;
+                    Some(root.to_owned())
+                };
+                let root = text(&["crio", "root"]).or_else(of_storage_conf);
+                images::open_storage(Path::new(&root.unwrap_or_else(|| STORAGE_ROOT.to_owned())))
+            }
+        }
+    }
+
+    /// Lists the images, and imports them with --write.
+    fn images(&self, store: Option<images::Store>) -> anyhow::Result<Option<Vec<images::Listed>>> {
+        let Some(store) = store else {
+            return Ok(None);
+        };
+        let listed = store.list()?;
+        if !self.write {
+            return Ok(Some(listed));
+        }
+        let socket = match &self.address {
+            Some(address) => PathBuf::from(address.strip_prefix("unix://").unwrap_or(address)),
+            None => {
+                let file = Some(self.config.as_path()).filter(|path| path.exists());
+                config::load(file)?.socket().to_owned()
+            }
+        };
+        let imported = block_on(async {
+            let daemon = Daemon::connect(socket).await?;
+            images::import(&daemon, store, listed).await
+        });
+        imported.map(Some)
+    }
+
     fn runtime(&self) -> Result<Runtime, CommandError> {
         if let Some(runtime) = self.runtime {
             return Ok(runtime);
@@ -121,22 +206,28 @@ impl MigrateArgs {
     }
 }
 
-/// Writes all files, or none if one of them exists.
+/// Writes all files, or none if one of them exists with another content.
 fn write(config: &Path, toml: &str, hosts: &[hosts::HostsFile]) -> anyhow::Result<()> {
-    for path in hosts.iter().map(|file| file.path.as_path()).chain([config]) {
+    let files = hosts
+        .iter()
+        .map(|file| (file.path.as_path(), file.content.as_str()));
+    // The configuration comes last: it is what counts.
+    let mut files: Vec<(&Path, &str)> = files.chain([(config, toml)]).collect();
+    // So that the command can be run again, for its images.
+    files.retain(|(path, content)| std::fs::read(path).ok().as_deref() != Some(content.as_bytes()));
+    for (path, _) in &files {
         if path.symlink_metadata().is_ok() {
             let text = format!(
-                "{} exists and is not overwritten: move it away, or write elsewhere with --config",
+                "{} exists and is not overwritten: move it away, write elsewhere with --config, or take only the images with --images-only",
                 path.display()
             );
             return Err(CommandError::Usage(text).into());
         }
     }
-    // The configuration comes last: it is what counts.
-    for file in hosts {
-        create(&file.path, &file.content)?;
+    for (path, content) in files {
+        create(path, content)?;
     }
-    create(config, toml)
+    Ok(())
 }
 
 /// Creates a file that all may read, as a whole.

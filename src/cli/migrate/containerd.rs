@@ -88,11 +88,19 @@ pub(super) fn load(path: &std::path::Path) -> anyhow::Result<read::Source> {
         if source.files.contains(&path) {
             continue;
         }
-        let table = read::file(&path)?;
+        let mut table = read::file(&path)?;
         let imports = table
             .get("imports")
             .and_then(super::rules::texts)
             .unwrap_or_default();
+        // containerd adds to its lists of plugins instead of replacing them.
+        for (key, value) in &mut table {
+            if let (Value::Array(new), Some(Value::Array(old))) = (value, source.table.get(key)) {
+                let added = std::mem::take(new).into_iter().filter(|item| !old.contains(item));
+                let all = old.iter().cloned().chain(added).collect();
+                *new = all;
+            }
+        }
         read::merge(&mut source.table, table);
         for import in &imports {
             pending.extend(read::expand(&path, import)?);
@@ -312,7 +320,7 @@ pub(super) const RULES: &[Rule] = &[
         let number = context.number()?;
         if number == 3 { return same("3 is what containerd does without the key; pausa fetches 6 layers of an image"); }
         // 0 is no limit.
-        context.config.images.max_parallel_downloads = match u32::try_from(number) { Ok(number @ 1..=64) => number, _ => 64 };
+        context.config.images.max_parallel_downloads = u32::try_from(number).ok().filter(|number| (1..=64).contains(number)).unwrap_or(64);
         SET
     }) },
     Rule { path: "images/concurrent_layer_fetch_buffer", default: &["0"], does: Does::NotNeeded("layers are unpacked while they arrive") },

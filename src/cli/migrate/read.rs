@@ -47,7 +47,7 @@ pub(super) fn merge(into: &mut Table, from: Table) {
 
 /// The files that a path or pattern means, relative to the directory of the file in which it stands.
 pub(super) fn expand(parent: &Path, import: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let path = parent.parent().unwrap_or(Path::new("/")).join(import);
+    let path = parent.parent().unwrap_or_else(|| Path::new("/")).join(import);
     if !import.contains('*') {
         return Ok(vec![path]);
     }

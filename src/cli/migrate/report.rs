@@ -7,6 +7,7 @@ use toml::Table;
 
 use super::common;
 use super::hosts::HostsFile;
+use super::images::Listed;
 use super::rules::{Class, Entry, WrittenDefault};
 use crate::cli::output::escape;
 use crate::config::Config;
@@ -52,8 +53,9 @@ pub(super) struct Document<'a> {
     keys: Vec<Key>,
     defaults: Vec<Default>,
     advice: &'a [Advice],
+    /// With --images.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) images: Option<serde_json::Value>,
+    images: Option<&'a [Listed]>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,7 +113,12 @@ impl Report {
         Ok(text)
     }
 
-    pub(super) fn document(&self, files: &[String], written: Option<String>) -> anyhow::Result<Document<'_>> {
+    pub(super) fn document<'a>(
+        &'a self,
+        files: &[String],
+        written: Option<String>,
+        images: Option<&'a [Listed]>,
+    ) -> anyhow::Result<Document<'a>> {
         let key = |entry: &Entry| {
             let mut key = Key {
                 key: entry.leaf.key.clone(),
@@ -148,7 +155,7 @@ impl Report {
             keys: self.entries.iter().map(key).collect(),
             defaults: self.defaults.iter().map(default).collect(),
             advice: &self.advice,
-            images: None,
+            images,
         })
     }
 

@@ -232,7 +232,6 @@ pub(super) fn duration(text: &str) -> Option<u32> {
     let sum = sum.ceil();
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
         reason = "within the range of the type, and without a fraction"
     )]
     (0.0..=f64::from(u32::MAX)).contains(&sum).then_some(sum as u32)

@@ -50,7 +50,7 @@ fn kubeadm_with_containerd_1_7() {
 fn a_cloud_node_with_containerd_1() {
     let report = containerd("cloud_v2.toml");
     let text = checked(&report);
-    let json = serde_json::to_string(&report.document(&[], None).unwrap()).unwrap();
+    let json = serde_json::to_string(&report.document(&[], None, None).unwrap()).unwrap();
     assert!(!text.contains("hunter2") && !json.contains("hunter2"), "{text}");
     insta::assert_snapshot!(text);
 }
@@ -163,11 +163,16 @@ fn imports_win_over_the_file_that_names_them() {
         "conf.d/1.toml",
         &format!("root = \"/b\"\nimports = [{:?}]\n", main.to_str().unwrap()),
     );
-    file("conf.d/2.toml", "root = \"/c\"\n");
+    file(
+        "conf.d/2.toml",
+        "root = \"/c\"\nimports = []\ndisabled_plugins = [\"restart\"]\n",
+    );
     let source = containerd::load(&main).unwrap();
     assert_eq!(source.files.len(), 3);
     assert_eq!(source.table["root"].as_str(), Some("/c"));
     assert_eq!(source.table["state"].as_str(), Some("/s"));
+    // Lists are added up.
+    assert_eq!(source.table["imports"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -198,7 +203,10 @@ fn files_are_never_overwritten() {
         path: dir.path().join("etc/certs.d/a.example/hosts.toml"),
         content: "server = \"https://a.example\"\n".to_owned(),
     };
-    write(&config, "root = \"/a\"\n", std::slice::from_ref(&host)).unwrap();
+    for _ in 0..2 {
+        // The same again is no overwriting.
+        write(&config, "root = \"/a\"\n", std::slice::from_ref(&host)).unwrap();
+    }
     assert_eq!(std::fs::read_to_string(&host.path).unwrap(), host.content);
     use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(
@@ -208,12 +216,11 @@ fn files_are_never_overwritten() {
     let error = write(&config, "root = \"/b\"\n", &[]).unwrap_err();
     assert!(error.to_string().contains("is not overwritten"), "{error}");
     // None is written if one of them exists.
-    let error = write(
-        &config.with_file_name("new.toml"),
-        "",
-        std::slice::from_ref(&host),
-    )
-    .unwrap_err();
+    let other = hosts::HostsFile {
+        content: String::new(),
+        ..host
+    };
+    let error = write(&config.with_file_name("new.toml"), "", &[other]).unwrap_err();
     assert!(error.to_string().contains("hosts.toml exists"), "{error}");
     assert!(!config.with_file_name("new.toml").exists());
     assert_eq!(std::fs::read_to_string(&config).unwrap(), "root = \"/a\"\n");
