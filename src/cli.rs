@@ -29,6 +29,7 @@ mod inspect;
 mod list;
 mod logs;
 mod log_level;
+mod migrate;
 mod network;
 mod objects;
 mod output;
@@ -128,6 +129,11 @@ enum Command {
     PortForward(port_forward::PortForwardArgs),
     /// Manage images.
     Image(image::ImageArgs),
+    /// Translate the configuration of containerd or CRI-O.
+    ///
+    /// Prints pausa's configuration and what became of each key; writes it only with --write. What has no counterpart comes first, with
+    /// what follows from it and what to do.
+    Migrate(migrate::MigrateArgs),
     /// Find faults in the networks of pods.
     Network(network::NetworkArgs),
     /// Say what is wrong with this node for a container runtime, what that leads to, and what to do about it.
@@ -253,6 +259,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Stats(args) => stats::run(&args),
         Command::PortForward(args) => port_forward::run(&args),
         Command::Image(args) => image::run(args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Network(args) => network::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completion { shell } => completion(shell),

@@ -345,7 +345,7 @@ impl Network {
     pub async fn dry_run(&self) -> DryRun {
         let loaded = self.load().await;
         let plugins = match &loaded.network {
-            Some(network) => self.inner.plugins().dry_run(network).await,
+            Some(network) => self.inner.runtime().dry_run(network).await,
             None => Vec::new(),
         };
         DryRun {

@@ -41,6 +41,7 @@ mod images_crash;
 mod layer_quota;
 mod log_files;
 mod metrics;
+mod migrate_cli;
 mod mounts;
 mod namespaces;
 mod network_attacks;

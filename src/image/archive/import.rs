@@ -2,7 +2,7 @@
 //!
 //! The archive is spooled, because its index may come last. Then its layers are unpacked as those of a pull.
 //! The contents of an OCI layout are verified by digest; the layers of a docker-save archive can be compared
-//! only with the config's diff ids.
+//! only with the config's diff ids. A layer that an OCI layout lacks may be there without compression, under its diff id.
 
 use pausa_distribution::{Descriptor, Digest, Document, Index, Manifest, OCI_INDEX, Platform, Reference};
 use serde::Deserialize;
@@ -83,17 +83,27 @@ fn oci_image(spool: &Spool, top: &Descriptor, platform: &Platform) -> Result<Imp
     let manifest = descend(spool, top, platform, &mut manifests)?;
     check_media_types(&manifest)?;
     let config_bytes = spool.read_blob(&manifest.config.digest, CONFIG_MAX)?;
+    let config = ImageConfig::parse(&config_bytes, manifest.config.digest)?;
     let origins: Result<Vec<Origin>, ImageError> = manifest
         .layers
         .iter()
-        .map(|layer| {
-            let path = spool.file(&blob_name(&layer.digest))?;
-            Ok(Origin::File(path.to_owned(), Some(layer.digest.clone())))
+        .enumerate()
+        .map(|(at, layer)| {
+            // Stores without compressed layers can still keep the manifest: the config vouches for the archive itself.
+            let plain = config.diff_ids.get(at);
+            let plain = plain.and_then(|hex| format!("sha256:{hex}").parse().ok());
+            let plain = plain.filter(|digest| spool.has(&blob_name(digest)));
+            let digest = match plain {
+                Some(plain) if !spool.has(&blob_name(&layer.digest)) => plain,
+                _ => layer.digest.clone(),
+            };
+            let path = spool.file(&blob_name(&digest))?;
+            Ok(Origin::File(path.to_owned(), Some(digest)))
         })
         .collect();
     let reference = name_of(top);
     Ok(ImportPlan {
-        config: ImageConfig::parse(&config_bytes, manifest.config.digest)?,
+        config,
         config_bytes,
         origins: origins?,
         manifests,
