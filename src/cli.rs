@@ -5,9 +5,10 @@
 //!
 //! Must never: contain logic of the daemon. `serve` builds the modules in `services` and serves them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, CgroupDriver, Config, ConfigError, MetricsAddress, NetworkMode};
@@ -20,6 +21,7 @@ mod failure;
 mod image;
 mod network;
 mod output;
+mod reset;
 mod screen;
 mod selection;
 mod serve;
@@ -71,12 +73,25 @@ enum Command {
     Image(image::ImageArgs),
     /// Find faults in the networks of pods.
     Network(network::NetworkArgs),
+    /// End all pods of this node and remove what pausa has made on it, except images and configuration.
+    ///
+    /// For a node that gets another runtime, or a package that is removed. The daemon must be stopped (systemctl stop pausa); its
+    /// containers run on until this command ends them, without a grace period: drain the node first. It removes pods with their
+    /// containers, namespaces, mounts, cgroups and network attachments, then the rules and the bridge of the built-in network.
+    /// Give the daemon's flags, if it has some. Safe to repeat.
+    Reset(reset::ResetArgs),
     /// Print a completion script for a shell.
     ///
     /// For bash, for example: pausa completion bash > /etc/bash_completion.d/pausa
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory; it must exist.
+        directory: PathBuf,
     },
     /// Print the version.
     Version,
@@ -171,7 +186,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Top(args) => top::run(&args),
         Command::Image(args) => image::run(args),
         Command::Network(args) => network::run(args),
+        Command::Reset(args) => reset::run(args),
         Command::Completion { shell } => completion(shell),
+        Command::Man { directory } => man(&directory),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }
@@ -180,6 +197,13 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pausa", &mut script);
     output::print(&String::from_utf8(script)?)
+}
+
+/// Section 1 of the manual: pausa(1), pausa-serve(1), pausa-image-pull(1)…
+fn man(directory: &Path) -> anyhow::Result<()> {
+    let command = Cli::command().help_expected(true);
+    clap_mangen::generate_to(command, directory)
+        .with_context(|| format!("cannot write manual pages to {}", directory.display()))
 }
 
 impl Flags {

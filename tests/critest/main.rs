@@ -59,6 +59,7 @@ mod recovery;
 mod recovery_faults;
 mod recovery_greeting;
 mod registries_conf;
+mod reset_cli;
 mod resources;
 mod sandbox_lifecycle;
 mod sandbox_network;
