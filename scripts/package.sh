@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes a .deb and an .rpm of a built pausa. Their contents are listed in Cargo.toml, [package.metadata.deb] and
 # [package.metadata.generate-rpm]; the scripts that they run are put together here from packaging/scripts, so that both
-# do the same. VERSION overrides that of Cargo.toml.
+# do the same. VERSION overrides that of Cargo.toml; with PACKAGE_FAST set, a .deb is packed quickly instead of well.
 set -euo pipefail
 
 usage="usage: scripts/package.sh PROGRAM DIRECTORY [deb|rpm]..."
@@ -64,7 +64,7 @@ TEXT
             env -u RUSTFLAGS cargo install --quiet --locked --root "$tools" "cargo-deb@$cargo_deb"
         fi
         # Release builds have no debug information; other programs stay as they are.
-        cargo-deb --no-build --no-strip --quiet --deb-version "$version-1" --output "$out"
+        cargo-deb --no-build --no-strip --quiet ${PACKAGE_FAST:+--fast} --deb-version "$version-1" --output "$out"
         ;;
     rpm)
         # $1 is how many versions of the package are there afterwards.

@@ -145,10 +145,10 @@ done
 # Packages of two versions of the program as the tests have it; its debug information would fill the disk.
 if [[ " ${areas[*]} " == *" install "* ]]; then
     echo "vm-test: making packages"
-    strip -g -o "$run/pausa" "$target/debug/pausa"
+    strip -o "$run/pausa" "$target/debug/pausa"
     mkdir -p "$payload/packages"
     for version in 0.0.1:first 0.0.2:second; do
-        VERSION=${version%:*} scripts/package.sh "$run/pausa" "$run/package" deb
+        PACKAGE_FAST=1 VERSION=${version%:*} scripts/package.sh "$run/pausa" "$run/package" deb
         mv "$run"/package/*.deb "$payload/packages/${version#*:}.deb"
     done
 fi

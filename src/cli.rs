@@ -201,9 +201,18 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
 
 /// Section 1 of the manual: pausa(1), pausa-serve(1), pausa-image-pull(1)…
 fn man(directory: &Path) -> anyhow::Result<()> {
-    let command = Cli::command().help_expected(true);
-    clap_mangen::generate_to(command, directory)
+    let mut command = Cli::command();
+    command.build();
+    write_pages(&command, directory)
         .with_context(|| format!("cannot write manual pages to {}", directory.display()))
+}
+
+fn write_pages(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
+    let page = clap_mangen::Man::new(command.clone());
+    let page = page.source(concat!("pausa ", env!("CARGO_PKG_VERSION")));
+    page.manual("pausa").generate_to(directory)?;
+    let mut below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    below.try_for_each(|below| write_pages(below, directory))
 }
 
 impl Flags {

@@ -6,7 +6,7 @@ mkdir -p /etc/pausa/config.d /etc/pausa/certs.d
 [ -e /etc/crictl.yaml ] || cp /usr/share/pausa/crictl.yaml /etc/crictl.yaml
 
 # kubelet goes on with the runtime that it has. Its pods are no concern of pausa's, which does not take them over.
-endpoint=$(sed -n 's|.*ontainer-\{0,1\}[rR]untime-\{0,1\}[eE]ndpoint["=: ]*\([^", ]*\).*|\1|p' \
+endpoint=$(sed -n 's|.*container-\{0,1\}[rR]untime-\{0,1\}[eE]ndpoint["=: ]*\([^", ]*\).*|\1|p' \
     /var/lib/kubelet/config.yaml /var/lib/kubelet/instance-config.yaml /var/lib/kubelet/kubeadm-flags.env \
     /etc/default/kubelet /etc/sysconfig/kubelet 2> /dev/null | tail -n 1) || true
 case $endpoint in

@@ -5,11 +5,14 @@
 //!
 //! Must never: run beside requests. Whoever calls this holds the socket and does not serve it.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
 
 use super::error::PodError;
 use super::reconcile::{self, directories};
 use super::{Pods, gone_is_done};
+use crate::blocking::blocking;
 use crate::error::chain;
 
 /// How many pods end at the same time.
@@ -25,7 +28,7 @@ pub(crate) struct Reset {
 }
 
 impl Pods {
-    /// Removes all pods, then what belongs to none, then what they shared in the network. A failure stops nothing.
+    /// Removes all pods, then what belongs to none, then what they shared: slice, rules and bridge. A failure stops nothing.
     pub(crate) async fn reset(&self) -> Reset {
         let mut done = Reset::default();
         let pods = self.registry.pods();
@@ -58,6 +61,10 @@ impl Pods {
             left.iter()
                 .map(|path| format!("cannot remove {}", path.display())),
         );
+        let cgroups = Arc::clone(&self.services.cgroups);
+        if let Err(error) = blocking(move || cgroups.remove_default_slice()).await {
+            done.failed.push(chain(&error));
+        }
         if let Err(error) = self.services.network.remove().await {
             done.failed.push(chain(&error));
         }
