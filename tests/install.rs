@@ -48,6 +48,8 @@ async fn life_of_a_package(packages: &Path) {
     println!("--- install");
     install(&first);
     is_installed();
+    // All comments: as if it were not there.
+    assert_eq!(run("pausa", &["config"]), run("pausa", &["config", "--defaults"]));
     let old = version();
     fs::write(
         "/etc/pausa/config.d/bridge.toml",
@@ -153,8 +155,6 @@ fn is_installed() {
     assert_eq!(run("systemctl", &["is-active", "pausa"]), "active");
     assert_eq!(run("systemctl", &["is-enabled", "pausa"]), "enabled");
     assert_eq!(run("dpkg", &["--verify", "pausa"]), "");
-    // All comments: as if it were not there.
-    assert_eq!(run("pausa", &["config"]), run("pausa", &["config", "--defaults"]));
 }
 
 /// What kubeadm wants of a node, as far as a runtime and its package have to do with it.
