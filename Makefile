@@ -6,15 +6,16 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 AREAS ?=
+PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/pausa
 
 # Where `make setup` puts the lint programs.
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-crowd bench-pull bench-stream install release reproducible clean
+.PHONY: help setup packages build demo test vm-test lint deny fuzz bench bench-crowd bench-pull bench-stream install deb rpm aarch64 release reproducible clean
 
 help: ## List what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: packages ## Install what lints, tests and demo need (Debian, Ubuntu); says what it does
 	@scripts/lint-tools.sh
@@ -31,7 +32,7 @@ demo: packages ## Show pausa at work in temporary directories, and remove it all
 lint: deny ## Formatting, scripts, spelling, links, systemd unit, dependencies, clippy, documentation; warnings are errors
 	@command -v shellcheck typos >/dev/null || { echo "lint: make setup installs shellcheck and typos" >&2; exit 1; }
 	$(CARGO) fmt --all --check
-	shellcheck scripts/*.sh .ci/run fuzz/rustc-instrumented
+	shellcheck scripts/*.sh packaging/scripts/*.sh .ci/run fuzz/rustc-instrumented
 	typos
 	scripts/links.py
 	scripts/unit.sh
@@ -62,14 +63,19 @@ bench-pull: packages ## Measure pulling and removing an image; BENCH_ARGS as abo
 bench-stream: packages ## Measure exec and port-forward; BENCH_ARGS as above (root)
 	$(CARGO) bench --locked --bench stream -- $(BENCH_ARGS)
 
-install: build ## Install binary and systemd units below $(DESTDIR)$(PREFIX)
-	install -D -m 0755 $(or $(CARGO_TARGET_DIR),target)/release/pausa $(DESTDIR)$(PREFIX)/bin/pausa
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|/usr/bin/pausa|$(PREFIX)/bin/pausa|' packaging/pausa.service \
-	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/pausa.service
-	install -m 0644 packaging/pausa.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/pausa.socket
+install: build ## Install binary, systemd unit, manual pages and completions below $(DESTDIR)$(PREFIX)
+	@scripts/install.sh $(PROGRAM) $(PREFIX) $(DESTDIR)
 
-release: setup ## Build the files of a release into target/release-files: archive, SBOM, licences, sums
+deb: setup build ## Build a Debian package into target/packages
+	@scripts/package.sh $(PROGRAM) target/packages deb
+
+rpm: setup build ## Build an RPM package into target/packages
+	@scripts/package.sh $(PROGRAM) target/packages rpm
+
+aarch64: ## Compile everything for aarch64, and run the unit tests that work under qemu-user
+	@scripts/aarch64.sh
+
+release: setup ## Build the files of a release into target/release-files: archive, packages, SBOM, licences, sums
 	@scripts/release.sh target/release-files
 
 reproducible: setup ## Build a release twice, in two directories, and compare the bytes

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the files of a release from this source tree into a directory: archive, SBOM, licences and their sums.
+# Builds the files of a release from this source tree into a directory: archive, packages, SBOM, licences and their sums.
 # The bytes depend on the commit, toolchain, C compiler and linker, and on nothing else: not on directories, time or user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,10 +30,7 @@ mkdir -p "$out"
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 make --no-print-directory install DESTDIR="$stage" PREFIX=/usr CARGO_TARGET_DIR="$target"
-install -D -m 0644 -t "$stage/usr/share/doc/pausa" LICENSE README.md CHANGELOG.md
-for place in grafana prometheus; do
-    install -D -m 0644 -t "$stage/usr/share/pausa/$place" packaging/"$place"/*
-done
+scripts/package.sh "$target/release/pausa" "$out"
 tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$stage" -cf - usr |
     gzip -n -9 > "$out/$name-$architecture-linux.tar.gz"
 
@@ -44,5 +41,5 @@ cargo cyclonedx --quiet --format json --target "$architecture-unknown-linux-gnu"
 sed "s|file://$PWD|file:///pausa|g" "$name.cdx.json" > "$out/$name.cdx.json"
 sed "s|file://$PWD|file:///pausa|g" "crates/monitor/$name.cdx.json" > "$out/$name-monitor.cdx.json"
 git ls-files -z '*Cargo.toml' | xargs -0 dirname -z | xargs -0 -I DIRECTORY rm -f "DIRECTORY/$name.cdx.json"
-(cd "$out" && sha256sum -- *.tar.gz *.txt *.json > SHA256SUMS)
+(cd "$out" && sha256sum -- *.tar.gz *.deb *.rpm *.txt *.json > SHA256SUMS)
 cat "$out/SHA256SUMS"

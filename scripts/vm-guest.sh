@@ -9,6 +9,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root TMPDIR=/var/tmp RUST_BACKTRACE=0 CI=true
 # A test may take a CPU of this machine offline.
 export PAUSA_CRITEST_HOTPLUG=1
+# The machine may be changed, and is thrown away.
+[ ! -d /payload/packages ] || export PAUSA_PACKAGES=/payload/packages
 stty -F "$results" raw -echo
 
 say() {

@@ -55,9 +55,20 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Test programs with the directory of their package, and the programs that they start.
+# Test programs with the directory of their package, and the programs that they start. Of single areas only what they need.
 echo "vm-test: building the tests"
-cargo test --workspace --locked --no-run --lib --bins --tests --message-format=json > "$run/build.json"
+what=(--workspace --lib --bins --tests)
+if [ "$#" -gt 0 ]; then
+    what=(--bins)
+    while read -r driver test _; do
+        [ "$driver" != kernel ] || continue
+        what+=(--package "${test%/*}")
+        if [ "${test#*/}" = lib ]; then what+=(--lib); else what+=(--test "${test#*/}"); fi
+    done < <(for area in "${areas[@]}"; do runs_of "$area"; done | sort -u -k 2,2)
+    # cargo takes this flag once.
+    mapfile -t what < <(printf '%s\n' "${what[@]}" | awk '$0 != "--lib" || !seen++')
+fi
+cargo test "${what[@]}" --locked --no-run --message-format=json > "$run/build.json"
 programs=$(python3 - "$run/build.json" <<'PYTHON'
 import json, os, re, sys
 for line in open(sys.argv[1]):
@@ -131,6 +142,16 @@ for source in tests/critest/attacks/*.rs; do
     rustc --edition 2024 -O -C target-feature=+crt-static "$source" \
         -o "$payload/tree$target/tmp/attack-$(basename "$source" .rs)"
 done
+# Packages of two versions of the program as the tests have it; its debug information would fill the disk.
+if [[ " ${areas[*]} " == *" install "* ]]; then
+    echo "vm-test: making packages"
+    strip -o "$run/pausa" "$target/debug/pausa"
+    mkdir -p "$payload/packages"
+    for version in 0.0.1:first 0.0.2:second; do
+        PACKAGE_FAST=1 VERSION=${version%:*} scripts/package.sh "$run/pausa" "$run/package" deb
+        mv "$run"/package/*.deb "$payload/packages/${version#*:}.deb"
+    done
+fi
 printf '%s\n' "$PWD" > "$payload/places"
 [[ $target == "$PWD"/* ]] || printf '%s\n' "$target" >> "$payload/places"
 cp scripts/vm-guest.sh "$payload/"

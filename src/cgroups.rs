@@ -500,6 +500,26 @@ impl Cgroups {
             Err(error) => Err(error),
         }
     }
+
+    /// Stops the slice of pods without `cgroup_parent`, unless something is in it: systemd keeps it as long as nobody does. Without
+    /// systemd, the last pod takes it along.
+    ///
+    /// # Errors
+    /// systemd does not answer, or refuses.
+    pub fn remove_default_slice(&self) -> Result<(), CgroupError> {
+        if self.driver != Driver::Systemd {
+            return Ok(());
+        }
+        let slice = CgroupPath::default_slice();
+        for root in &self.roots {
+            if let Some(dir) = root.dir.open(&slice.name)?
+                && !dir.children()?.is_empty()
+            {
+                return Ok(());
+            }
+        }
+        systemd::stop(&slice)
+    }
 }
 
 /// The beginning of an id, which is enough to tell it from others.

@@ -5,7 +5,7 @@
 //!
 //! Must never: contain logic of the daemon. `serve` builds the modules in `services` and serves them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -16,8 +16,8 @@ use crate::error::chain;
 
 mod client;
 mod complete;
-mod copy;
 mod configuration;
+mod copy;
 mod cpus;
 mod debug;
 mod doctor;
@@ -27,15 +27,16 @@ mod failure;
 mod image;
 mod inspect;
 mod list;
-mod logs;
 mod log_level;
+mod logs;
 mod migrate;
 mod network;
 mod objects;
 mod output;
 mod port_forward;
-mod root;
 mod reload;
+mod reset;
+mod root;
 mod screen;
 mod selection;
 mod serve;
@@ -143,12 +144,25 @@ enum Command {
     /// 2 something could not be checked.
     #[command(visible_alias = "check")]
     Doctor(doctor::DoctorArgs),
+    /// End all pods of this node and remove what pausa has made on it, except images and configuration.
+    ///
+    /// For a node that gets another runtime, or a package that is removed. The daemon must be stopped (systemctl stop pausa); its
+    /// containers run on until this command ends them, without a grace period: drain the node first. It removes pods with their
+    /// containers, namespaces, mounts, cgroups and network attachments, then the rules and the bridge of the built-in network.
+    /// Give the daemon's flags, if it has some. Safe to repeat.
+    Reset(reset::ResetArgs),
     /// Print a completion script for a shell.
     ///
     /// For bash, for example: pausa completion bash > /etc/bash_completion.d/pausa
     Completion {
         /// The shell.
         shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory; it must exist.
+        directory: PathBuf,
     },
     /// Print the version.
     Version,
@@ -262,7 +276,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => migrate::run(&args),
         Command::Network(args) => network::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Reset(args) => reset::run(args),
         Command::Completion { shell } => completion(shell),
+        Command::Man { directory } => man(&directory),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -278,6 +294,22 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     shell.write_registration(COMPLETE, "pausa", "pausa", "pausa", &mut script)?;
     output::print(&String::from_utf8(script)?)
+}
+
+/// Section 1 of the manual: pausa(1), pausa-serve(1), pausa-image-pull(1)…
+fn man(directory: &Path) -> anyhow::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    write_pages(&command, directory)
+        .with_context(|| format!("cannot write manual pages to {}", directory.display()))
+}
+
+fn write_pages(command: &clap::Command, directory: &Path) -> std::io::Result<()> {
+    let page = clap_mangen::Man::new(command.clone());
+    let page = page.source(concat!("pausa ", env!("CARGO_PKG_VERSION")));
+    page.manual("pausa").generate_to(directory)?;
+    let mut below = command.get_subcommands().filter(|below| !below.is_hide_set());
+    below.try_for_each(|below| write_pages(below, directory))
 }
 
 impl Flags {

@@ -459,6 +459,16 @@ impl Network {
         first.and(closed).map(|()| removed)
     }
 
+    /// Removes what the pods of this daemon have shared: the rules, and the bridge unless something is attached to it. No pod
+    /// may be left.
+    ///
+    /// # Errors
+    /// What could not be removed. Call again later.
+    pub async fn remove(&self) -> Result<(), NetworkError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.host_ports.remove_all()).await
+    }
+
     async fn load(&self) -> Loaded {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.plugins.load().source.load()).await

@@ -35,6 +35,7 @@ mod reconcile;
 mod record;
 mod recover;
 mod registry;
+mod reset;
 mod sampler;
 mod services;
 mod stats;

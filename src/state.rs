@@ -23,7 +23,7 @@ mod layout;
 mod mirror;
 mod record;
 
-pub use layout::{CONTAINER_RECORD, Layout, POD_RECORD};
+pub use layout::{CONTAINER_RECORD, CONTAINERS, Layout, POD_RECORD};
 pub use record::{Loaded, LoadedPod, StateError, Store};
 
 /// The kernel's id of this boot (random(4)), which distinguishes records from before a reboot.

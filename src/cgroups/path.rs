@@ -45,6 +45,17 @@ pub(super) struct Scope {
 }
 
 impl CgroupPath {
+    /// The slice of pods without `cgroup_parent`, under systemd.
+    pub(super) fn default_slice() -> Self {
+        Self {
+            parents: Vec::new(),
+            name: DEFAULT_SLICE.to_owned(),
+            scope: None,
+            id: DEFAULT_SLICE.to_owned(),
+            default_parent: false,
+        }
+    }
+
     pub(super) fn new(driver: Driver, cgroup_parent: &str, id: &str) -> Result<Self, CgroupError> {
         if cgroup_parent.len() > MAX_LENGTH {
             let short: String = cgroup_parent.chars().take(64).collect();

@@ -43,7 +43,7 @@ use super::output::{Format, OutputFlags, escape, print, print_json, print_stderr
 use super::screen::{self, Line, Output};
 use super::{Cli, Command};
 use crate::cgroups::blockio::Classes;
-use crate::config::{self, Config, CpuPinning};
+use crate::config::{self, Config, CpuPinning, SecretFile};
 use crate::error::chain;
 use crate::oci::Host;
 
@@ -355,7 +355,8 @@ fn files(config: &Config) -> Vec<Finding> {
         ("key in [streaming]", &config.streaming.key),
     ];
     for (key, path) in plain {
-        if let Some(path) = path {
+        // A credential of systemd is only there for the daemon, which does not start without it.
+        if let Some(SecretFile::Path(path)) = path {
             let opened = fs::File::open(path).map(drop);
             add(
                 key,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
@@ -27,6 +28,36 @@ fn every_shell_gets_a_script_that_asks_this_program() {
             .unwrap();
         assert!(String::from_utf8(script).unwrap().contains(COMPLETE), "{shell}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    fn pages(command: &clap::Command, name: &str, all: &mut BTreeMap<String, String>) {
+        let about = command.get_about().unwrap().to_string();
+        all.insert(format!("{name}.1"), about);
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            pages(below, &format!("{name}-{}", below.get_name()), all);
+        }
+    }
+    let mut expected = BTreeMap::new();
+    pages(&Cli::command(), "pausa", &mut expected);
+    assert!(expected.contains_key("pausa-image-pull.1"), "{expected:?}");
+    let dir = tempfile::tempdir().unwrap();
+    man(dir.path()).unwrap();
+    let written = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(written, expected.len(), "{expected:?}");
+    for (page, about) in expected {
+        let text = std::fs::read_to_string(dir.path().join(&page)).unwrap();
+        assert!(text.starts_with(".ie"), "{page} is no roff: {text}");
+        let first = about.split([' ', '`', '-']).next().unwrap();
+        assert!(text.contains(&format!(r"\- {first}")), "{page}: {text}");
+    }
+    assert!(
+        man(Path::new("/nowhere"))
+            .unwrap_err()
+            .to_string()
+            .contains("/nowhere")
+    );
 }
 
 #[test]

@@ -263,6 +263,25 @@ impl Firewall {
         Ok(())
     }
 
+    /// Removes all rules of this daemon, whoever of both tools has them.
+    pub(super) fn uninstall(&self) -> Result<(), NetworkError> {
+        for family in [Family::V4, Family::V6] {
+            if let Some(path) = tool::find("nft") {
+                nft::uninstall(&path, &self.rules, family)?;
+            }
+            if let Some(path) = tool::find(iptables::program(family)) {
+                iptables::uninstall(&path, &self.rules)?;
+            }
+            *self.installed.lock().of(family) = None;
+        }
+        Ok(())
+    }
+
+    /// The bridge of the built-in network.
+    pub(super) fn bridge(&self) -> &str {
+        &self.rules.instance
+    }
+
     /// Looks up what a host port leads to. Changes nothing.
     pub(super) fn look_up(&self, port: &HostPort) -> Result<PortRule, NetworkError> {
         match &self.tool(Family::of(port.address)) {

@@ -101,6 +101,22 @@ impl HostPorts {
         self.firewall.repair(&self.records.all()?)
     }
 
+    /// Removes the rules and the bridge they are for. No pod may be left.
+    pub(super) fn remove_all(&self) -> Result<(), NetworkError> {
+        self.firewall.uninstall()?;
+        let bridge = self.firewall.bridge();
+        // Somebody else may have attached something to it.
+        let ports = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif"));
+        if ports.is_ok_and(|mut ports| ports.next().is_none()) {
+            let deleted = Netlink::open().and_then(|host| host.delete_link(bridge));
+            deleted.map_err(|source| NetworkError::Link {
+                step: "delete the built-in bridge",
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
     /// All pods that have ports.
     pub(super) fn owners(&self) -> Result<BTreeSet<String>, NetworkError> {
         let dir = &self.records.dir;

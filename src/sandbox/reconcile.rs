@@ -132,7 +132,7 @@ async fn watch_cpus(pods: &Pods) {
     }
 }
 
-async fn reconcile(pods: &Pods) {
+pub(super) async fn reconcile(pods: &Pods) {
     let since = Instant::now();
     // First, because the network leaves alone what still has a namespace.
     let monitors = monitors::end_strays(pods).await;

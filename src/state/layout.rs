@@ -54,4 +54,4 @@ impl Layout {
 
 pub const POD_RECORD: &str = "pod.json";
 pub const CONTAINER_RECORD: &str = "container.json";
-pub(super) const CONTAINERS: &str = "containers";
+pub const CONTAINERS: &str = "containers";

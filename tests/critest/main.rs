@@ -63,6 +63,7 @@ mod recovery_faults;
 mod recovery_greeting;
 mod registries_conf;
 mod reload;
+mod reset_cli;
 mod resources;
 mod sandbox_lifecycle;
 mod sandbox_network;

@@ -7,7 +7,7 @@ use pausa_nri::validator::DefaultValidator;
 use toml::{Table, Value};
 
 use super::rules::{Class, Context, Done, SET, get, lacks, same};
-use crate::config::Config;
+use crate::config::{Config, SecretFile};
 
 pub(super) fn log_level(context: &mut Context<'_>) -> Done {
     let level = match context.text()? {
@@ -75,8 +75,8 @@ pub(super) fn tls_file(context: &mut Context<'_>, to: &str, cert: &[&str], key: 
     };
     match (file(cert), file(key)) {
         (Some(cert), Some(key)) if cert.is_absolute() && key.is_absolute() => {
-            context.config.streaming.cert = Some(cert);
-            context.config.streaming.key = Some(key);
+            context.config.streaming.cert = Some(SecretFile::Path(cert));
+            context.config.streaming.key = Some(SecretFile::Path(key));
             Err(Class::Mapped {
                 to: to.to_owned(),
                 value: context.leaf.shown(),

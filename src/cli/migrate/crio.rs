@@ -12,7 +12,7 @@ use super::rules::{
     not_needed, same, translate, wrapper_class,
 };
 use super::{common, read};
-use crate::config::{CgroupDriver, Config, Handler, MetricsAddress, Ulimit};
+use crate::config::{CgroupDriver, Config, Handler, MetricsAddress, SecretFile, Ulimit};
 
 pub(super) const DEFAULT_PATH: &str = "/etc/crio/crio.conf";
 const DEFAULT_RUNTIME: &str = "crun";
@@ -366,7 +366,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { path: "image/global_auth_file", default: &["\"\""], does: Does::Map("images.auth_file", |context| {
         let text = context.text()?.to_owned();
         if text.is_empty() { return SET; }
-        context.config.images.auth_file = Some(text.into());
+        context.config.images.auth_file = Some(SecretFile::Path(text.into()));
         Ok(Some("only for repairs: for pulls, kubelet needs it, in /var/lib/kubelet/config.json".to_owned()))
     }) },
     Rule { path: "image/namespaced_auth_dir", default: &["\"/etc/crio/auth\""], does: Does::Lacks("credentials are those that kubelet sends", "use imagePullSecrets") },

@@ -54,6 +54,27 @@ pub(super) fn install(
     Ok(())
 }
 
+/// Removes our chains and the rules that lead to them, if there are any.
+pub(super) fn uninstall(iptables: &Path, rules: &Rules) -> Result<(), NetworkError> {
+    let (ports, post) = chains(rules);
+    if run(iptables, &["-t", "nat", "-L", &ports, "-n"]).is_err() {
+        return Ok(());
+    }
+    let local = ["-m", "addrtype", "--dst-type", "LOCAL", "-j", ports.as_str()];
+    let guard = ["-i", &rules.instance, "-d", "127.0.0.0/8", "-j", "DROP"];
+    delete(iptables, "nat", "PREROUTING", &local)?;
+    delete(iptables, "nat", "OUTPUT", &local)?;
+    delete(iptables, "nat", "POSTROUTING", &["-j", &post])?;
+    delete(iptables, "raw", "PREROUTING", &guard)?;
+    for chain in [&ports, &post] {
+        if run(iptables, &["-t", "nat", "-L", chain, "-n"]).is_ok() {
+            run(iptables, &["-t", "nat", "-F", chain])?;
+            run(iptables, &["-t", "nat", "-X", chain])?;
+        }
+    }
+    Ok(())
+}
+
 /// What leaves a subnet of the built-in network.
 const fn outbound<'a>(bridge: &'a str, subnet: &'a str, family: Family) -> [&'a str; 8] {
     let multicast = match family {
@@ -105,13 +126,7 @@ pub(super) fn close(iptables: &Path, rules: &Rules, ports: &[HostPort]) -> Resul
     let of_ports = ports.iter().map(|port| (&chain, rule(port)));
     let of_pod = ports.first().and_then(neighbours).map(|rule| (&post, rule));
     for (chain, rule) in of_ports.chain(of_pod) {
-        let with = |verb| [&["-t", "nat", verb, chain.as_str()], as_strs(&rule).as_slice()].concat();
-        for _ in 0..MOST_COPIES {
-            if run(iptables, &with("-C")).is_err() {
-                break;
-            }
-            run(iptables, &with("-D"))?;
-        }
+        delete(iptables, "nat", chain, &as_strs(&rule))?;
     }
     Ok(())
 }
@@ -176,6 +191,18 @@ fn ensure(iptables: &Path, table: &str, chain: &str, rule: &[&str]) -> Result<()
         Ok(()) => Ok(()),
         Err(_) => run(iptables, &with("-A")),
     }
+}
+
+/// Deletes all copies of a rule.
+fn delete(iptables: &Path, table: &str, chain: &str, rule: &[&str]) -> Result<(), NetworkError> {
+    let with = |verb| [&["-t", table, verb, chain], rule].concat();
+    for _ in 0..MOST_COPIES {
+        if run(iptables, &with("-C")).is_err() {
+            break;
+        }
+        run(iptables, &with("-D"))?;
+    }
+    Ok(())
 }
 
 fn run(iptables: &Path, arguments: &[&str]) -> Result<(), NetworkError> {

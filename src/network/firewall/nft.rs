@@ -54,6 +54,16 @@ pub(super) fn install(
     Ok(tool::run(nft, &["-f", "-"], &text)?)
 }
 
+/// Removes the table, if there is one.
+pub(super) fn uninstall(nft: &Path, rules: &Rules, family: Family) -> Result<(), NetworkError> {
+    let table = [family.keyword(), &table(rules)].join(" ");
+    // Where the kernel has no nftables, there is no table.
+    if tool::run(nft, &["list", "table", &table], "").is_err() {
+        return Ok(());
+    }
+    Ok(tool::run(nft, &["delete", "table", &table], "")?)
+}
+
 /// The table's name: letters, digits and `_` only, different for different instances.
 fn table(rules: &Rules) -> String {
     let mut name = String::from("pausa_");

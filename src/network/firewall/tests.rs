@@ -67,6 +67,12 @@ fn iptables_rules_are_made_once_and_go_completely() {
         iptables::close(&path, &rules, &ports()).unwrap();
         assert_eq!(listed().matches("-j DNAT").count(), 0, "{}", listed());
         assert_eq!(listed().matches("-j MASQUERADE").count(), 3, "{}", listed());
+        iptables::guard(&path, "ptest-0").unwrap();
+        for _ in 0..2 {
+            iptables::uninstall(&path, &rules).unwrap();
+        }
+        let all = output("iptables-save", &[]);
+        assert!(!all.contains("PAUSA-") && !all.contains("ptest-0"), "{all}");
     });
 }
 
@@ -85,6 +91,10 @@ fn tables_of_different_bridges_do_not_meet() {
             output("nft", &["list", "ruleset"]).matches("tcp . 8080").count(),
             2
         );
+        for _ in 0..2 {
+            nft::uninstall(&path, &rules("br-1"), Family::V4).unwrap();
+        }
+        assert_eq!(output("nft", &["list", "tables"]).lines().count(), 2);
     });
 }
 

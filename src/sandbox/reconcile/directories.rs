@@ -5,8 +5,8 @@
 //! record: its files stay as they are, for people to look at.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::cgroups::mountinfo;
 use crate::error::chain;
@@ -50,7 +50,7 @@ fn remove(pods: &Pods, id: &Id) -> bool {
 }
 
 /// The entries that are named by an id; others are none of ours.
-fn ids(tree: &Path) -> BTreeSet<Id> {
+pub(super) fn ids(tree: &Path) -> BTreeSet<Id> {
     let entries = fs::read_dir(tree).into_iter().flatten().filter_map(Result::ok);
     entries
         .filter_map(|entry| Id::try_from(entry.file_name().into_string().ok()?).ok())
@@ -65,6 +65,30 @@ pub(super) fn unread(pods: &Pods) -> BTreeSet<String> {
         .filter(|id| !pods.registry.knows(id) && has_record(layout, id))
         .map(String::from)
         .collect()
+}
+
+/// Removes the records that recovery did not take over, so that what they are of belongs to no pod. For a daemon that gives up
+/// all its pods. Returns what stays, and why.
+pub(in crate::sandbox) fn forget_unread(pods: &Pods) -> Vec<(PathBuf, io::Error)> {
+    let unread = left(pods)
+        .into_iter()
+        .map(|dir| dir.join(crate::state::POD_RECORD));
+    let removed = unread.map(|record| match fs::remove_file(&record) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Some((record, error)),
+        _ => None,
+    });
+    removed.flatten().collect()
+}
+
+/// The directories of pods that nobody knows.
+pub(in crate::sandbox) fn left(pods: &Pods) -> Vec<PathBuf> {
+    let layout = pods.services.store.layout();
+    let trees = [layout.pods(), layout.persistent_pods()];
+    let of_tree = |tree: &Path| {
+        let unknown = ids(tree).into_iter().filter(|id| !pods.registry.knows(id));
+        unknown.map(|id| tree.join(id.as_str())).collect::<Vec<_>>()
+    };
+    trees.into_iter().flat_map(of_tree).collect()
 }
 
 /// What cannot be looked at counts as a record.

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::directories::has_record;
+use super::directories::{self, has_record};
 use crate::cgroups::Driver;
 use crate::error::chain;
 use crate::id::Id;
 use crate::sandbox::{Pods, ops};
+use crate::state::CONTAINERS;
 
 /// How long a monitor may take to end what it holds and leave, then to die.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -60,7 +61,8 @@ pub(super) async fn end_strays(pods: &Pods) -> usize {
     });
     let mut ended = 0;
     for process in strays {
-        ended += usize::from(end_stray(pods, process, Vec::new()).await);
+        let containers = directories::ids(&layout.pod(&process.pod).join(CONTAINERS));
+        ended += usize::from(end_stray(pods, process, containers.into_iter().collect()).await);
     }
     ended
 }

@@ -88,20 +88,7 @@ impl Daemon {
             .open(self.dir.join("daemon.log"));
         let child = command
             .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_pausa"), "serve"])
-            .arg("--config")
-            .arg(self.dir.join("config.toml"))
-            .arg("--listen")
-            .arg(format!("unix://{}", self.socket().display()))
-            .arg("--root")
-            .arg(self.dir.join("r"))
-            .arg("--state")
-            .arg(self.dir.join("s"))
-            .args([
-                "--cgroup-driver",
-                if has_slices() { "systemd" } else { "cgroupfs" },
-                "--registry-config-dir",
-            ])
-            .arg(self.dir.join("hosts"))
+            .args(self.flags())
             .envs(variables.iter().copied())
             // Ctrl-C is for the client, which needs the daemon to remove what it made.
             .process_group(0)
@@ -110,6 +97,24 @@ impl Daemon {
             .stderr(said.expect("the daemon's log file"))
             .spawn();
         self.child = Some(child.expect("the daemon starts"));
+    }
+
+    /// What distinguishes it from the daemon of the node.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let driver = if has_slices() { "systemd" } else { "cgroupfs" };
+        let flags = [
+            ("--config", path("config.toml")),
+            ("--listen", format!("unix://{}", self.socket().display())),
+            ("--root", path("r")),
+            ("--state", path("s")),
+            ("--cgroup-driver", driver.to_owned()),
+            ("--registry-config-dir", path("hosts")),
+        ];
+        flags
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value])
+            .collect()
     }
 
     /// Its process id.

@@ -1,5 +1,5 @@
 use super::*;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 #[test]
 fn the_table_is_sorted_by_name_without_repetition() {
@@ -98,6 +98,50 @@ fn the_native_numbers_are_those_of_libc() {
     for (constant, number) in everywhere.into_iter().chain(own) {
         let name = constant.strip_prefix("SYS_").unwrap();
         assert_eq!(abi.number(name), u32::try_from(number).ok(), "{name}");
+    }
+}
+
+/// Compares the columns with another project's list of the kernel's calls, which has every architecture on any: what is wrong on
+/// aarch64 is found on x86_64.
+#[test]
+fn the_numbers_are_those_of_another_list() {
+    macro_rules! listed {
+        ($architecture:ident) => {
+            // The iterator leaves out the last one.
+            ::syscalls::$architecture::Sysno::iter()
+                .chain([::syscalls::$architecture::Sysno::last()])
+                .map(|call| {
+                    (
+                        call.name().trim_start_matches("r#"),
+                        call.id().cast_unsigned(),
+                    )
+                })
+                .collect::<BTreeMap<_, _>>()
+        };
+    }
+    // It gives aarch64 the calls that only 32-bit architectures have, and one the name that it has in the C library.
+    let not_on_aarch64 = |name: &str, number: u32| (403..=423).contains(&number) || name == "fstatat";
+    let lists = [
+        (Abi::X86_64, listed!(x86_64)),
+        (Abi::X86, listed!(x86)),
+        (Abi::Aarch64, listed!(aarch64)),
+        (Abi::Arm, listed!(arm)),
+    ];
+    for (abi, mut listed) in lists {
+        let mut ours: BTreeMap<_, _> = abi.syscalls().collect();
+        match abi {
+            Abi::Aarch64 => {
+                listed.retain(|name, number| !not_on_aarch64(name, *number));
+                assert_eq!(ours.remove("newfstatat"), Some(79));
+            }
+            Abi::Arm => {
+                // It lacks the private calls, and has one name for the call with two.
+                ours.retain(|_, number| *number < abi.private_from());
+                assert_eq!(ours.remove("sync_file_range2"), Some(341));
+            }
+            Abi::X86_64 | Abi::X86 | Abi::X32 => {}
+        }
+        assert_eq!(ours, listed, "{abi:?}");
     }
 }
 
