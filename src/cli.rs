@@ -276,7 +276,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => migrate::run(&args),
         Command::Network(args) => network::run(args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Reset(args) => reset::run(args),
+        Command::Reset(args) => reset::run(&args),
         Command::Completion { shell } => completion(shell),
         Command::Man { directory } => man(&directory),
         Command::Version => output::print(&format!("pausa {}\n", env!("CARGO_PKG_VERSION"))),

@@ -227,7 +227,7 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
 
         let mut versions = BTreeMap::from([
             ("pausa", env!("CARGO_PKG_VERSION").to_owned()),
-            ("kernel", kernel.release.clone()),
+            ("kernel", kernel.release),
         ]);
         if let Some(Ok(answers)) = &answers {
             versions.insert("daemon", answers.version.1.clone());

@@ -23,7 +23,7 @@ pub(super) struct ResetArgs {
     flags: Flags,
 }
 
-pub(super) fn run(args: ResetArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &ResetArgs) -> anyhow::Result<()> {
     let log_level = args.flags.log_level.clone();
     let mut config = args.flags.config()?;
     if !args.force {

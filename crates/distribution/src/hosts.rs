@@ -58,7 +58,9 @@ impl HostsDir {
                 let name = entry.file_name().into_string().unwrap_or_default();
                 if name != "_default" && entry.path().is_dir() {
                     let with_port = name.strip_suffix('_').and_then(|name| name.rsplit_once('_'));
-                    hosts.push(with_port.map_or(name.clone(), |(host, port)| format!("{host}:{port}")));
+                    hosts.push(
+                        with_port.map_or_else(|| name.clone(), |(host, port)| format!("{host}:{port}")),
+                    );
                 }
             }
         }

@@ -335,7 +335,7 @@ pub(super) fn decide(kubelet: &Kubelet, around: &Surroundings<'_>) -> Vec<Findin
         let theirs = settings.cgroup_driver.as_deref().unwrap_or("cgroupfs");
         let asks = settings
             .driver_from_cri
-            .unwrap_or(kubelet.version >= Some(ASKS_FOR_DRIVER));
+            .unwrap_or_else(|| kubelet.version >= Some(ASKS_FOR_DRIVER));
         let (verdict, found) = match (theirs == own, asks) {
             (true, _) => (Ok, format!("both use {own}")),
             (false, true) => (

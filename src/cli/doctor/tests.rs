@@ -196,7 +196,7 @@ fn cgroups_need_controllers_and_a_driver_that_works() {
     };
     let names = |text: &str| text.split_whitespace().map(str::to_owned).collect();
     let good = cgroups::Cgroups {
-        layout: Ok(v2.clone()),
+        layout: Ok(v2),
         controllers: names("cpu cpuset memory pids io"),
         driver: Ok(Driver::Systemd),
     };

@@ -74,7 +74,7 @@ pub(super) fn decide(unit: &Result<BTreeMap<String, String>, String>, runs: bool
     }
     match value("UnitFileState") {
         state @ ("enabled" | "enabled-runtime" | "static" | "alias") => {
-            add(Check::UnitEnabled, Ok, state.to_owned())
+            add(Check::UnitEnabled, Ok, state.to_owned());
         }
         state => add(Check::UnitEnabled, Warning, format!("{UNIT} is {state}")),
     }
