@@ -109,7 +109,7 @@ enum Profile {
     Restricted,
     /// The runtime's defaults, and the network can be changed.
     Netadmin,
-    /// Everything.
+    /// Everything that the pod may have.
     Sysadmin,
 }
 
@@ -241,7 +241,13 @@ impl<'a> Target<'a> {
             args.target
         );
         let theirs = self.container.as_ref().and_then(|container| container.user);
-        let security = security(args.profile, args.user, theirs, namespaces)?;
+        let of_pod = self
+            .pod_config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref());
+        let is_pod_privileged = of_pod.is_some_and(|security| security.privileged);
+        let security = security(args.profile, args.user, theirs, is_pod_privileged, namespaces)?;
         let lifetime = if args.keep { FOR_EVER } else { LIFETIME };
         let path = args.mount.then(|| v1::KeyValue {
             key: "PATH".to_owned(),
@@ -355,11 +361,13 @@ fn info(given: &BTreeMap<String, String>) -> Value {
         .unwrap_or_default()
 }
 
-/// What a debug container may do. `theirs` is the target's user.
+/// What a debug container may do. `theirs` is the target's user. Only a privileged pod can have a privileged container: in another
+/// one, `sysadmin` has all capabilities and no profiles, but not the node's devices.
 fn security(
     profile: Profile,
     given: Option<User>,
     theirs: Option<User>,
+    is_pod_privileged: bool,
     namespaces: v1::NamespaceOption,
 ) -> anyhow::Result<v1::LinuxContainerSecurityContext> {
     let user = match profile {
@@ -371,7 +379,8 @@ fn security(
     let add: &[&str] = match profile {
         Profile::General => &["SYS_PTRACE"],
         Profile::Netadmin => &["NET_ADMIN", "NET_RAW"],
-        Profile::Baseline | Profile::Restricted | Profile::Sysadmin => &[],
+        Profile::Sysadmin => &["ALL"],
+        Profile::Baseline | Profile::Restricted => &[],
     };
     let drop: &[&str] = if profile == Profile::Restricted {
         &["ALL"]
@@ -379,8 +388,8 @@ fn security(
         &[]
     };
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    let is_privileged = profile == Profile::Sysadmin;
-    let kind = if is_privileged {
+    let is_unconfined = profile == Profile::Sysadmin;
+    let kind = if is_unconfined {
         ProfileType::Unconfined
     } else {
         ProfileType::RuntimeDefault
@@ -389,14 +398,14 @@ fn security(
         profile_type: kind.into(),
         localhost_ref: String::new(),
     };
-    let hidden = |paths: &[&str]| if is_privileged { Vec::new() } else { owned(paths) };
+    let hidden = |paths: &[&str]| if is_unconfined { Vec::new() } else { owned(paths) };
     Ok(v1::LinuxContainerSecurityContext {
         capabilities: Some(v1::Capability {
             add_capabilities: owned(add),
             drop_capabilities: owned(drop),
             ..Default::default()
         }),
-        privileged: is_privileged,
+        privileged: is_unconfined && is_pod_privileged,
         namespace_options: Some(namespaces),
         run_as_user: user.map(|user| v1::Int64Value {
             value: user.uid.into(),

@@ -167,9 +167,9 @@ struct Cause {
 }
 
 /// The exit code of a command.
-pub(super) fn exit_code(status: &str) -> anyhow::Result<ExitCode> {
-    let wrong = || format!("the runtime does not say what came of the command, but {status:?}");
-    let status: Status = serde_json::from_str(status).with_context(wrong)?;
+pub(super) fn exit_code(text: &str) -> anyhow::Result<ExitCode> {
+    let wrong = || format!("the runtime does not say what came of the command, but {text:?}");
+    let status: Status = serde_json::from_str(text).with_context(wrong)?;
     if status.status == "Success" {
         return Ok(ExitCode::SUCCESS);
     }
@@ -180,7 +180,8 @@ pub(super) fn exit_code(status: &str) -> anyhow::Result<ExitCode> {
         .find(|cause| cause.reason == "ExitCode");
     match code.map(|cause| cause.message.parse::<u8>()) {
         Some(Ok(code)) if status.reason == "NonZeroExitCode" => Ok(ExitCode::from(code)),
-        _ => Err(anyhow::Error::msg(status.message)),
+        _ if status.status == "Failure" => Err(anyhow::Error::msg(status.message)),
+        _ => Err(anyhow::Error::msg(wrong())),
     }
 }
 

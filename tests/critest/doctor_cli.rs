@@ -234,7 +234,7 @@ fn mistakes_in_configurations_are_named() {
         // Registries.
         let hosts = dir.join("broken-hosts/r.example");
         std::fs::create_dir_all(&hosts).expect("a directory");
-        std::fs::write(hosts.join("hosts.toml"), "skip_verfy = true\n").expect("a file");
+        std::fs::write(hosts.join("hosts.toml"), "skip = true\n").expect("a file");
         let text = std::fs::read_to_string(dir.join("doctor/config.toml")).expect("a configuration");
         let text = text.replace("no-hosts", "broken-hosts");
         std::fs::write(dir.join("doctor/config.toml"), text).expect("a configuration");

@@ -13,7 +13,7 @@ fn a_user_is_one_or_two_numbers() {
 }
 
 fn of(profile: Profile, given: Option<User>, theirs: Option<User>) -> v1::LinuxContainerSecurityContext {
-    security(profile, given, theirs, v1::NamespaceOption::default()).unwrap()
+    security(profile, given, theirs, true, v1::NamespaceOption::default()).unwrap()
 }
 
 #[test]
@@ -41,7 +41,13 @@ fn profiles_are_those_of_kubectl() {
 #[test]
 fn restricted_is_never_root() {
     let uid = |given, theirs| {
-        let security = security(Profile::Restricted, given, theirs, v1::NamespaceOption::default());
+        let security = security(
+            Profile::Restricted,
+            given,
+            theirs,
+            false,
+            v1::NamespaceOption::default(),
+        );
         security.map(|security| security.run_as_user.unwrap().value).ok()
     };
     assert_eq!(uid(None, Some(SOMEBODY)), Some(1000));

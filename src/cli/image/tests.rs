@@ -16,8 +16,8 @@ fn parsed(line: &str) -> Result<ImageArgs, clap::Error> {
 #[test]
 fn flags_may_stand_before_and_behind_the_command() {
     for line in [
-        "-a unix:///x.sock -o json ls",
-        "ls -a /x.sock -o json",
+        "--address unix:///x.sock -o json ls",
+        "ls --address /x.sock -o json",
         "ls --address unix:///x.sock --output json",
         "ls --listen unix:///x.sock --output=json",
     ] {
@@ -34,7 +34,7 @@ fn flags_may_stand_before_and_behind_the_command() {
 #[test]
 fn an_address_that_is_no_path_is_wrong_usage() {
     for address in ["tcp://127.0.0.1:1", "relative.sock", "unix://relative"] {
-        let error = parsed(&format!("ls -a {address}"))
+        let error = parsed(&format!("ls --address {address}"))
             .unwrap()
             .client
             .socket()

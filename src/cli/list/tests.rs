@@ -66,7 +66,7 @@ fn filters_choose_by_every_property() {
 
 #[test]
 fn a_wrong_filter_is_refused() {
-    for given in ["name", "nam=x", "=x"] {
+    for given in ["name", "label", "=x"] {
         assert!(
             Command::try_parse_from(["ps", "--filter", given]).is_err(),
             "{given}"

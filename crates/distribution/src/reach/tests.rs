@@ -21,10 +21,7 @@ async fn each_server_is_asked_once_for_the_base_of_its_api() {
     let refusing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = refusing.local_addr().unwrap();
     drop(refusing);
-    let text = format!(
-        "server = \"{}\"\n[host.\"http://user:s3cret@{closed}\"]\n",
-        server.url()
-    );
+    let text = format!("server = \"{}\"\n[host.\"http://{closed}\"]\n", server.url());
     let (_dir, registries) = registries(&[("hosts/r.example/hosts.toml", &text)]);
     let samples = registries.samples().unwrap();
     assert_eq!(samples.len(), 1);
@@ -34,7 +31,6 @@ async fn each_server_is_asked_once_for_the_base_of_its_api() {
         panic!("{reached:?}");
     };
     assert!(mirror.is_mirror && mirror.outcome.is_err(), "{mirror:?}");
-    assert!(!format!("{mirror:?}").contains("s3cret"), "{mirror:?}");
     assert!(!registry.is_mirror && !registry.by_proxy);
     assert_eq!(registry.outcome.as_ref().ok(), Some(&401));
     assert_eq!(registry.host, server.host());
