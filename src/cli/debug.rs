@@ -22,9 +22,12 @@ use super::complete;
 use super::exec::{attach_to, exec_in};
 use super::failure::CommandError;
 use super::image::{Auth, fetch};
-use super::objects::{Object, Objects, container_name, is_running, pod_name};
+use super::objects::{
+    Object, Objects, container_details, container_name, info, is_running, pod_details, pod_name,
+};
 use super::output::print_stderr;
 use super::root::Root;
+use super::stop::{remove_container, stop_container};
 use super::stream::StreamFlags;
 use crate::error::chain;
 use crate::oci::{MASKED, READONLY};
@@ -199,16 +202,11 @@ impl<'a> Target<'a> {
                 .pod_with(container)
                 .context("its pod has just been removed")?,
         };
-        let request = v1::PodSandboxStatusRequest {
-            pod_sandbox_id: pod.id.clone(),
-            verbose: true,
-        };
-        let answer = daemon.runtime().pod_sandbox_status(request).await;
-        let answer = answer.map_err(daemon.failed("PodSandboxStatus"))?.into_inner();
-        let config = info(&answer.info)["config"].take();
+        let (status, mut info) = pod_details(daemon, &pod.id).await?;
+        let config = info["config"].take();
         let pod_config =
             serde_json::from_value(config).context("the runtime does not say how the pod is configured")?;
-        let linux = answer.status.and_then(|status| status.linux);
+        let linux = status.linux;
         let namespaces = linux
             .and_then(|linux| linux.namespaces?.options)
             .unwrap_or_default();
@@ -328,14 +326,8 @@ impl<'a> Target<'a> {
 
 impl<'a> TargetContainer<'a> {
     async fn find(daemon: &Daemon, listed: &'a v1::Container) -> anyhow::Result<Self> {
-        let request = v1::ContainerStatusRequest {
-            container_id: listed.id.clone(),
-            verbose: true,
-        };
-        let answer = daemon.runtime().container_status(request).await;
-        let answer = answer.map_err(daemon.failed("ContainerStatus"))?.into_inner();
-        let mut info = info(&answer.info);
-        let user = answer.status.and_then(|status| status.user?.linux);
+        let (status, mut info) = container_details(daemon, &listed.id).await?;
+        let user = status.user.and_then(|user| user.linux);
         Ok(Self {
             listed,
             config: serde_json::from_value(info["config"].take()).ok(),
@@ -351,14 +343,6 @@ impl<'a> TargetContainer<'a> {
                 .filter(|pid| *pid > 0),
         })
     }
-}
-
-/// Runtimes answer with one JSON text under `info`.
-fn info(given: &BTreeMap<String, String>) -> Value {
-    given
-        .get("info")
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
 }
 
 /// What a debug container may do. `theirs` is the target's user. Only a privileged pod can have a privileged container: in another
@@ -539,17 +523,8 @@ fn pid_inside(pid: i32) -> anyhow::Result<i32> {
 }
 
 async fn remove(daemon: &Daemon, id: &str) -> Result<(), CommandError> {
-    let request = v1::StopContainerRequest {
-        container_id: id.to_owned(),
-        timeout: 0,
-    };
-    let stopped = daemon.runtime().stop_container(request).await;
-    stopped.map_err(daemon.failed("StopContainer"))?;
-    let request = v1::RemoveContainerRequest {
-        container_id: id.to_owned(),
-    };
-    let removed = daemon.runtime().remove_container(request).await;
-    removed.map(drop).map_err(daemon.failed("RemoveContainer"))
+    stop_container(daemon, id, 0).await?;
+    remove_container(daemon, id).await
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ use tokio::sync::mpsc;
 use super::client::{ClientFlags, Daemon, block_on};
 use super::complete;
 use super::failure::CommandError;
-use super::objects::Objects;
+use super::objects::{Objects, container_details, container_status};
 use super::output::{print_stderr, write_to};
 use super::stream::{self, StreamFlags};
 use super::terminal::{DetachKeys, Raw, Typed, size_message};
-use crate::proto::v1::{AttachRequest, ContainerStatusRequest, ExecRequest};
+use crate::proto::v1::{AttachRequest, ExecRequest};
 
 /// What came of a command is told as JSON since this version.
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -147,35 +147,15 @@ pub(super) async fn attach_to(
 
 /// The exit code of a container; success if it has none.
 async fn container_exit(daemon: &Daemon, id: &str) -> anyhow::Result<ExitCode> {
-    let request = ContainerStatusRequest {
-        container_id: id.to_owned(),
-        verbose: false,
-    };
-    let answer = daemon.runtime().container_status(request).await;
-    let status = answer
-        .map_err(daemon.failed("ContainerStatus"))?
-        .into_inner()
-        .status;
-    let code = status.map_or(0, |status| status.exit_code);
+    let code = container_status(daemon, id).await?.exit_code;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
 /// Whether a container reads standard input and has a terminal: the verbose status of containerd, CRI-O and pausa has its
 /// configuration.
 async fn stdin_and_tty(daemon: &Daemon, id: &str) -> Result<(bool, bool), CommandError> {
-    let request = ContainerStatusRequest {
-        container_id: id.to_owned(),
-        verbose: true,
-    };
-    let answer = daemon.runtime().container_status(request).await;
-    let info = answer
-        .map_err(daemon.failed("ContainerStatus"))?
-        .into_inner()
-        .info;
-    let info = info
-        .get("info")
-        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    let config = &info.unwrap_or_default()["config"];
+    let (_, info) = container_details(daemon, id).await?;
+    let config = &info["config"];
     let is = |key: &str| config[key].as_bool().unwrap_or(false);
     Ok((is("stdin"), is("tty")))
 }

@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use super::client::{ClientFlags, Daemon, block_on};
 use super::complete;
-use super::list::state;
-use super::objects::{Object, Objects, container_name, is_ready};
+use super::list::{ips, state};
+use super::objects::{Object, Objects, container_details, container_name, is_ready, pod_details};
 use super::output::{Page, print_json, print_yaml};
 use super::{screen, units};
 use crate::proto::json;
-use crate::proto::v1::{self, ContainerStatusRequest, PodSandboxStatusRequest};
+use crate::proto::v1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum InspectFormat {
@@ -167,16 +167,8 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {
 }
 
 async fn inspect_pod(daemon: &Daemon, objects: &Objects, listed: &v1::PodSandbox) -> anyhow::Result<Pod> {
-    let request = PodSandboxStatusRequest {
-        pod_sandbox_id: listed.id.clone(),
-        verbose: true,
-    };
-    let answer = daemon.runtime().pod_sandbox_status(request).await;
-    let answer = answer.map_err(daemon.failed("PodSandboxStatus"))?.into_inner();
-    let status = answer.status.unwrap_or_default();
+    let (status, info) = pod_details(daemon, &listed.id).await?;
     let metadata = status.metadata.unwrap_or_default();
-    let network = status.network.unwrap_or_default();
-    let ips = std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|ip| ip.ip));
     let options = status
         .linux
         .and_then(|linux| linux.namespaces?.options)
@@ -195,7 +187,7 @@ async fn inspect_pod(daemon: &Daemon, objects: &Objects, listed: &v1::PodSandbox
         state: if is_ready(listed) { "ready" } else { "notready" },
         created_at: status.created_at,
         handler: status.runtime_handler,
-        ips: ips.filter(|ip| !ip.is_empty()).collect(),
+        ips: ips(status.network.unwrap_or_default()),
         network_namespace: namespace(options.network()),
         pid_namespace: namespace(options.pid()),
         ipc_namespace: namespace(options.ipc()),
@@ -205,7 +197,7 @@ async fn inspect_pod(daemon: &Daemon, objects: &Objects, listed: &v1::PodSandbox
         containers: inside
             .map(|one| (container_name(one).to_owned(), one.id.clone()))
             .collect(),
-        info: info(&answer.info),
+        info,
     })
 }
 
@@ -223,13 +215,7 @@ async fn inspect_container(
     objects: &Objects,
     listed: &v1::Container,
 ) -> anyhow::Result<Container> {
-    let request = ContainerStatusRequest {
-        container_id: listed.id.clone(),
-        verbose: true,
-    };
-    let answer = daemon.runtime().container_status(request).await;
-    let answer = answer.map_err(daemon.failed("ContainerStatus"))?.into_inner();
-    let status = answer.status.unwrap_or_default();
+    let (status, info) = container_details(daemon, &listed.id).await?;
     let pod = objects
         .pod_with(listed)
         .and_then(|pod| pod.metadata.clone())
@@ -266,7 +252,7 @@ async fn inspect_container(
         log_path: status.log_path,
         labels: status.labels,
         annotations: status.annotations,
-        info: info(&answer.info),
+        info,
     })
 }
 
@@ -290,18 +276,6 @@ fn mount(given: v1::Mount) -> Mount {
         host_path: given.host_path,
         image: given.image.map(|image| image.image).unwrap_or_default(),
         readonly: given.readonly,
-    }
-}
-
-/// Runtimes answer with one JSON text under `info`; whatever else there is stays as it is.
-fn info(given: &BTreeMap<String, String>) -> Value {
-    let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()));
-    match given.get("info") {
-        Some(text) if given.len() == 1 => value(text),
-        _ => given
-            .iter()
-            .map(|(key, text)| (key.clone(), value(text)))
-            .collect(),
     }
 }
 

@@ -13,7 +13,9 @@ use serde::Serialize;
 
 use super::client::{ClientFlags, Daemon, block_on};
 use super::failure::CommandError;
-use super::objects::{Objects, container_name, is_ready, is_running};
+use super::objects::{
+    Objects, container_name, container_status, is_ready, is_running, pod_details, unless_removed,
+};
 use super::output::{self, Format, Table, print, print_json};
 use super::screen::{self, Line, Output, Size};
 use super::selection::Selection;
@@ -287,14 +289,8 @@ fn show<D: Serialize>(
     block_on(async {
         let daemon = Daemon::connect(socket).await?;
         if args.watch {
-            let mut is_first = true;
-            let next = async || {
-                if !std::mem::take(&mut is_first) {
-                    tokio::time::sleep(Duration::from_secs(args.interval.get().into())).await;
-                }
-                ask(&daemon).await
-            };
-            return screen::watch(watched, next, |document, _| lines(document)).await;
+            let lines = |document: &D, _| lines(document);
+            return screen::watch_every(args.interval, watched, async || ask(&daemon).await, lines).await;
         }
         let document = ask(&daemon).await?;
         if args.quiet || args.format == ListFormat::Name {
@@ -371,23 +367,13 @@ async fn list_containers(daemon: &Daemon, args: &ListArgs) -> anyhow::Result<Vec
 }
 
 async fn with_exit(daemon: &Daemon, mut view: ContainerView) -> Result<ContainerView, CommandError> {
-    let request = v1::ContainerStatusRequest {
-        container_id: view.id.clone(),
-        verbose: false,
-    };
-    match daemon.runtime().container_status(request).await {
-        Ok(answer) => {
-            view.exit = answer.into_inner().status.map(|status| Exit {
-                exit_code: status.exit_code,
-                reason: status.reason,
-                finished_at: status.finished_at,
-            });
-            Ok(view)
-        }
-        // Removed since the list.
-        Err(status) if status.code() == tonic::Code::NotFound => Ok(view),
-        Err(status) => Err(daemon.failed("ContainerStatus")(status)),
-    }
+    let status = unless_removed(container_status(daemon, &view.id).await)?;
+    view.exit = status.map(|status| Exit {
+        exit_code: status.exit_code,
+        reason: status.reason,
+        finished_at: status.finished_at,
+    });
+    Ok(view)
 }
 
 async fn list_pods(daemon: &Daemon, args: &ListArgs) -> anyhow::Result<Vec<PodView>> {
@@ -446,23 +432,17 @@ async fn list_pods(daemon: &Daemon, args: &ListArgs) -> anyhow::Result<Vec<PodVi
 }
 
 async fn with_ips(daemon: &Daemon, mut view: PodView) -> Result<PodView, CommandError> {
-    let request = v1::PodSandboxStatusRequest {
-        pod_sandbox_id: view.id.clone(),
-        verbose: false,
-    };
-    match daemon.runtime().pod_sandbox_status(request).await {
-        Ok(answer) => {
-            let network = answer.into_inner().status.and_then(|status| status.network);
-            let network = network.unwrap_or_default();
-            let others = network.additional_ips.into_iter().map(|ip| ip.ip);
-            view.ips = std::iter::once(network.ip).chain(others).collect();
-            view.ips.retain(|ip| !ip.is_empty());
-            Ok(view)
-        }
-        // Removed since the list.
-        Err(status) if status.code() == tonic::Code::NotFound => Ok(view),
-        Err(status) => Err(daemon.failed("PodSandboxStatus")(status)),
+    if let Some((status, _)) = unless_removed(pod_details(daemon, &view.id).await)? {
+        view.ips = ips(status.network.unwrap_or_default());
     }
+    Ok(view)
+}
+
+/// All addresses of a pod.
+pub(super) fn ips(network: v1::PodSandboxNetworkStatus) -> Vec<String> {
+    let others = network.additional_ips.into_iter().map(|ip| ip.ip);
+    let ips = std::iter::once(network.ip).chain(others);
+    ips.filter(|ip| !ip.is_empty()).collect()
 }
 
 pub(super) fn state(container: &v1::Container) -> &'static str {

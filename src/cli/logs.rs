@@ -24,9 +24,9 @@ use self::line::{Entry, Stream};
 use super::client::{ClientFlags, Daemon, block_on};
 use super::complete;
 use super::failure::CommandError;
-use super::objects::{Object, Objects, container_name};
+use super::objects::{Object, Objects, container_name, container_status, unless_removed};
 use super::output::{closed, write_to};
-use crate::proto::v1::{Container, ContainerState, ContainerStatus, ContainerStatusRequest};
+use crate::proto::v1::{Container, ContainerState};
 
 /// Between two looks at a log that is followed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -102,7 +102,7 @@ pub(super) fn run(args: &LogsArgs) -> anyhow::Result<()> {
                 })?
             }
         };
-        let status = status(&daemon, &container.id).await?;
+        let status = container_status(&daemon, &container.id).await?;
         if status.log_path.is_empty() {
             let name = objects.shown(Object::Container(container));
             let text = format!("{name} has no log: the client that created it named no file for it");
@@ -128,26 +128,10 @@ pub(super) fn run(args: &LogsArgs) -> anyhow::Result<()> {
     })
 }
 
-async fn status(daemon: &Daemon, id: &str) -> Result<ContainerStatus, CommandError> {
-    let request = ContainerStatusRequest {
-        container_id: id.to_owned(),
-        verbose: false,
-    };
-    let answer = daemon.runtime().container_status(request).await;
-    let answer = answer.map_err(daemon.failed("ContainerStatus"))?;
-    Ok(answer.into_inner().status.unwrap_or_default())
-}
-
 /// Whether a container writes no more. A removed one does not.
 async fn has_ended(daemon: &Daemon, id: &str) -> Result<bool, CommandError> {
-    match status(daemon, id).await {
-        Ok(status) => Ok(status.state() == ContainerState::ContainerExited),
-        Err(CommandError::Refused {
-            code: tonic::Code::NotFound,
-            ..
-        }) => Ok(true),
-        Err(error) => Err(error),
-    }
+    let status = unless_removed(container_status(daemon, id).await)?;
+    Ok(status.is_none_or(|status| status.state() == ContainerState::ContainerExited))
 }
 
 /// A log file, and its successors.

@@ -9,13 +9,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+use tonic::Code;
+
 use super::client::Daemon;
 use super::failure::CommandError;
 use super::output::escape;
 use super::units;
 use crate::proto::v1::{
-    Container, ContainerState, ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxMetadata,
-    PodSandboxState,
+    Container, ContainerState, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
+    ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxMetadata, PodSandboxState,
+    PodSandboxStatus, PodSandboxStatusRequest,
 };
 
 /// What was listed. The youngest objects come first.
@@ -238,6 +242,71 @@ pub(super) fn is_running(container: &Container) -> bool {
 
 pub(super) fn is_ready(pod: &PodSandbox) -> bool {
     pod.state() == PodSandboxState::SandboxReady
+}
+
+/// The status of a container.
+pub(super) async fn container_status(daemon: &Daemon, id: &str) -> Result<ContainerStatus, CommandError> {
+    let answer = ask_container(daemon, id, false).await?;
+    Ok(answer.status.unwrap_or_default())
+}
+
+/// The status of a container, and what the runtime adds for tools.
+pub(super) async fn container_details(
+    daemon: &Daemon,
+    id: &str,
+) -> Result<(ContainerStatus, Value), CommandError> {
+    let answer = ask_container(daemon, id, true).await?;
+    Ok((answer.status.unwrap_or_default(), info(&answer.info)))
+}
+
+async fn ask_container(
+    daemon: &Daemon,
+    id: &str,
+    verbose: bool,
+) -> Result<ContainerStatusResponse, CommandError> {
+    let request = ContainerStatusRequest {
+        container_id: id.to_owned(),
+        verbose,
+    };
+    let answer = daemon.runtime().container_status(request).await;
+    Ok(answer.map_err(daemon.failed("ContainerStatus"))?.into_inner())
+}
+
+/// The status of a pod, and what the runtime adds for tools.
+pub(super) async fn pod_details(
+    daemon: &Daemon,
+    id: &str,
+) -> Result<(PodSandboxStatus, Value), CommandError> {
+    let request = PodSandboxStatusRequest {
+        pod_sandbox_id: id.to_owned(),
+        verbose: true,
+    };
+    let answer = daemon.runtime().pod_sandbox_status(request).await;
+    let answer = answer.map_err(daemon.failed("PodSandboxStatus"))?.into_inner();
+    Ok((answer.status.unwrap_or_default(), info(&answer.info)))
+}
+
+/// Runtimes answer with one JSON text under `info`; whatever else there is stays as it is.
+pub(super) fn info(given: &BTreeMap<String, String>) -> Value {
+    let value = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()));
+    match given.get("info") {
+        Some(text) if given.len() == 1 => value(text),
+        _ => given
+            .iter()
+            .map(|(key, text)| (key.clone(), value(text)))
+            .collect(),
+    }
+}
+
+/// The answer for what there was when it was listed; none if it has been removed since.
+pub(super) fn unless_removed<T>(answer: Result<T, CommandError>) -> Result<Option<T>, CommandError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(CommandError::Refused {
+            code: Code::NotFound, ..
+        }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2, symlinkat};
 use rustix::io::Errno;
 
 use super::client::Daemon;
-use crate::proto::v1::ContainerStatusRequest;
+use super::objects::container_details;
 
 #[derive(Debug)]
 pub(super) struct Root {
@@ -73,17 +73,8 @@ impl Root {
 }
 
 async fn pid(daemon: &Daemon, id: &str) -> anyhow::Result<i64> {
-    let request = ContainerStatusRequest {
-        container_id: id.to_owned(),
-        verbose: true,
-    };
-    let answer = daemon.runtime().container_status(request).await;
-    let answer = answer.map_err(daemon.failed("ContainerStatus"))?.into_inner();
-    let info = answer
-        .info
-        .get("info")
-        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    let pid = info.and_then(|info| info["pid"].as_i64()).filter(|pid| *pid > 0);
+    let (_, info) = container_details(daemon, id).await?;
+    let pid = info["pid"].as_i64().filter(|pid| *pid > 0);
     pid.context("the container does not run: its files are only there while it does")
 }
 

@@ -7,7 +7,9 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::num::NonZeroU32;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
@@ -117,6 +119,22 @@ pub(super) async fn watch<D: Serialize>(
         print("\n")?;
     }
     ended
+}
+
+/// As [`watch`], with a document at once and then one every `interval` seconds.
+pub(super) async fn watch_every<D: Serialize>(
+    interval: NonZeroU32,
+    format: Format,
+    ask: impl AsyncFn() -> anyhow::Result<D>,
+    lines: impl Fn(&D, Option<Size>) -> Vec<Line>,
+) -> anyhow::Result<()> {
+    let mut pause = Duration::ZERO;
+    let next = async || {
+        tokio::time::sleep(pause).await;
+        pause = Duration::from_secs(interval.get().into());
+        ask().await
+    };
+    watch(format, next, lines).await
 }
 
 /// Prints a text, through a pager where it is longer than the terminal.

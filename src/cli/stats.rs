@@ -3,7 +3,6 @@
 //! `pausa top` shows more, with the calls that only pausa has; this command asks with CRI's ListContainerStats.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -95,14 +94,8 @@ pub(super) fn run(args: &StatsArgs) -> anyhow::Result<()> {
                 }
             };
         }
-        let mut is_first = true;
-        let next = async || {
-            if !std::mem::take(&mut is_first) {
-                tokio::time::sleep(Duration::from_secs(args.interval.get().into())).await;
-            }
-            ask(&daemon, args).await
-        };
-        screen::watch(args.output.format, next, lines).await
+        let ask = async || ask(&daemon, args).await;
+        screen::watch_every(args.interval, args.output.format, ask, lines).await
     })
 }
 

@@ -148,46 +148,24 @@ async fn stop_one(
     object: Object<'_>,
     seconds: u32,
 ) -> Result<(), CommandError> {
-    let stop_container = async |id: &str| {
-        let request = StopContainerRequest {
-            container_id: id.to_owned(),
-            timeout: seconds.into(),
-        };
-        let answer = daemon.runtime().stop_container(request).await;
-        answer.map(drop).map_err(daemon.failed("StopContainer"))
-    };
     match object {
-        Object::Container(container) => stop_container(&container.id).await,
+        Object::Container(container) => stop_container(daemon, &container.id, seconds).await,
         Object::Pod(pod) => {
             let inside = objects.containers.iter();
             let inside = inside.filter(|one| one.pod_sandbox_id == pod.id && is_running(one));
-            let stops = inside.map(|one| stop_container(&one.id));
+            let stops = inside.map(|one| stop_container(daemon, &one.id, seconds));
             futures_util::future::try_join_all(stops).await?;
-            let request = StopPodSandboxRequest {
-                pod_sandbox_id: pod.id.clone(),
-            };
-            let answer = daemon.runtime().stop_pod_sandbox(request).await;
-            answer.map(drop).map_err(daemon.failed("StopPodSandbox"))
+            stop_pod(daemon, &pod.id).await
         }
     }
 }
 
 async fn remove_one(daemon: &Daemon, object: Object<'_>) -> Result<(), CommandError> {
     match object {
-        Object::Container(container) => {
-            let request = RemoveContainerRequest {
-                container_id: container.id.clone(),
-            };
-            let answer = daemon.runtime().remove_container(request).await;
-            answer.map(drop).map_err(daemon.failed("RemoveContainer"))
-        }
+        Object::Container(container) => remove_container(daemon, &container.id).await,
         Object::Pod(pod) => {
             // containerd refuses to remove a pod that was not stopped.
-            let request = StopPodSandboxRequest {
-                pod_sandbox_id: pod.id.clone(),
-            };
-            let answer = daemon.runtime().stop_pod_sandbox(request).await;
-            answer.map_err(daemon.failed("StopPodSandbox"))?;
+            stop_pod(daemon, &pod.id).await?;
             let request = RemovePodSandboxRequest {
                 pod_sandbox_id: pod.id.clone(),
             };
@@ -195,4 +173,30 @@ async fn remove_one(daemon: &Daemon, object: Object<'_>) -> Result<(), CommandEr
             answer.map(drop).map_err(daemon.failed("RemovePodSandbox"))
         }
     }
+}
+
+async fn stop_pod(daemon: &Daemon, id: &str) -> Result<(), CommandError> {
+    let request = StopPodSandboxRequest {
+        pod_sandbox_id: id.to_owned(),
+    };
+    let answer = daemon.runtime().stop_pod_sandbox(request).await;
+    answer.map(drop).map_err(daemon.failed("StopPodSandbox"))
+}
+
+/// Ends a container, which gets some seconds to do so by itself.
+pub(super) async fn stop_container(daemon: &Daemon, id: &str, seconds: u32) -> Result<(), CommandError> {
+    let request = StopContainerRequest {
+        container_id: id.to_owned(),
+        timeout: seconds.into(),
+    };
+    let answer = daemon.runtime().stop_container(request).await;
+    answer.map(drop).map_err(daemon.failed("StopContainer"))
+}
+
+pub(super) async fn remove_container(daemon: &Daemon, id: &str) -> Result<(), CommandError> {
+    let request = RemoveContainerRequest {
+        container_id: id.to_owned(),
+    };
+    let answer = daemon.runtime().remove_container(request).await;
+    answer.map(drop).map_err(daemon.failed("RemoveContainer"))
 }
