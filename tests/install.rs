@@ -49,7 +49,9 @@ async fn life_of_a_package(packages: &Path) {
     install(&first);
     is_installed();
     // All comments: as if it were not there.
-    assert_eq!(run("pausa", &["config"]), run("pausa", &["config", "--defaults"]));
+    let differs = run("pausa", &["config", "diff", "-o", "json"]);
+    let differs: serde_json::Value = serde_json::from_str(&differs).expect("JSON");
+    assert_eq!(differs["defaults"], json!([]), "{differs:#}");
     let old = version();
     fs::write(
         "/etc/pausa/config.d/bridge.toml",
@@ -57,6 +59,20 @@ async fn life_of_a_package(packages: &Path) {
     )
     .expect("a drop-in");
     run("systemctl", &["restart", "pausa"]);
+    let daemon = main_pid();
+    let drop_in = Path::new("/etc/pausa/config.d/log.toml");
+    fs::write(drop_in, "[log]\nlevel = \"debug\"\n").expect("a drop-in");
+    run("systemctl", &["reload", "pausa"]);
+    assert!(run("pausa", &["log-level"]).starts_with("debug"));
+    fs::write(drop_in, "[log]\nlevel = 1\n").expect("a drop-in");
+    let refused = Command::new("systemctl").args(["reload", "pausa"]).status();
+    assert!(
+        !refused.expect("systemctl").success(),
+        "what is wrong is not taken"
+    );
+    fs::remove_file(drop_in).expect("a drop-in");
+    run("systemctl", &["reload", "pausa"]);
+    assert_eq!(main_pid(), daemon);
     preflight().await;
 
     println!("--- a pod");

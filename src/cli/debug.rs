@@ -401,7 +401,8 @@ fn security(
         masked_paths: hidden(&MASKED),
         readonly_paths: hidden(&READONLY),
         seccomp: Some(security_profile.clone()),
-        apparmor: Some(security_profile),
+        // Without a word the default where there is AppArmor; containerd refuses to be asked for it elsewhere.
+        apparmor: is_unconfined.then_some(security_profile),
         ..Default::default()
     })
 }

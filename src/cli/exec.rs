@@ -6,6 +6,7 @@
 
 use std::io::{self, Read as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -22,10 +23,14 @@ use super::objects::{Objects, container_details, container_status};
 use super::output::{print_stderr, write_to};
 use super::stream::{self, StreamFlags};
 use super::terminal::{DetachKeys, Raw, Typed, size_message};
-use crate::proto::v1::{AttachRequest, ExecRequest};
+use crate::proto::v1::{AttachRequest, ContainerState, ExecRequest};
 
 /// What came of a command is told as JSON since this version.
 const PROTOCOL: &str = "v4.channel.k8s.io";
+
+/// How often and how soon a container is looked at again whose output has ended: two seconds in all.
+const EXIT_LOOKS: u32 = 40;
+const EXIT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub(super) struct ExecArgs {
@@ -145,10 +150,18 @@ pub(super) async fn attach_to(
     }
 }
 
-/// The exit code of a container; success if it has none.
+/// The exit code of a container whose output has ended; success if it goes on without one. containerd closes the output before it says
+/// that the container has exited.
 async fn container_exit(daemon: &Daemon, id: &str) -> anyhow::Result<ExitCode> {
-    let code = container_status(daemon, id).await?.exit_code;
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+    let mut status = container_status(daemon, id).await?;
+    for _ in 0..EXIT_LOOKS {
+        if status.state() != ContainerState::ContainerRunning {
+            break;
+        }
+        tokio::time::sleep(EXIT_PAUSE).await;
+        status = container_status(daemon, id).await?;
+    }
+    Ok(ExitCode::from(u8::try_from(status.exit_code).unwrap_or(u8::MAX)))
 }
 
 /// Whether a container reads standard input and has a terminal: the verbose status of containerd, CRI-O and pausa has its
@@ -254,7 +267,8 @@ impl Streams {
 }
 
 async fn copy(mut from: RecvHalf, mut to: impl io::Write) -> anyhow::Result<()> {
-    while let Some(bytes) = from.chunk().await? {
+    // A reset is the end, too: whether the command has ended well is told in the stream of errors.
+    while let Ok(Some(bytes)) = from.chunk().await {
         write_to(&mut to, &bytes)?;
     }
     Ok(())

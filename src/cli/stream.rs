@@ -126,11 +126,17 @@ pub(super) async fn open_to_read(session: &Session, headers: &[(&str, &str)]) ->
     Ok(incoming)
 }
 
-/// What a stream of errors has to say, to its end; empty if it says nothing.
+/// What a stream of errors has to say, to its end; empty if it says nothing. Go's servers reset their streams when they have said
+/// everything.
 pub(super) async fn error_text(mut stream: RecvHalf) -> anyhow::Result<String> {
     let mut text = Vec::new();
-    while let Some(bytes) = stream.chunk().await? {
-        text.extend_from_slice(&bytes);
+    loop {
+        match stream.chunk().await {
+            Ok(Some(bytes)) => text.extend_from_slice(&bytes),
+            Ok(None) => break,
+            Err(_) if !text.is_empty() => break,
+            Err(error) => return Err(error).context("the runtime has cut the connection"),
+        }
         anyhow::ensure!(
             text.len() <= MAX_ERROR,
             "the runtime's error is longer than {MAX_ERROR} bytes"

@@ -278,7 +278,13 @@ fn exec_and_attach_pass_on_everything_and_the_exit_code() {
         let mut shell = pausa(
             node,
             "exec",
-            &["-it", &full, "sh", "-c", "stty size; read x; echo got $x; exit 3"],
+            &[
+                "-it",
+                &full,
+                "sh",
+                "-c",
+                "while [ \"$(stty size)\" != '33 77' ]; do sleep 0.1; done; stty size; read x; echo got $x; exit 3",
+            ],
         );
         let mut shell = shell
             .stdin(side.try_clone().expect("a descriptor"))
