@@ -33,7 +33,8 @@ pub(crate) fn attacker(name: &str) -> PathBuf {
     if modified(&program).is_some_and(|built| Some(built) >= modified(&source)) {
         return program;
     }
-    let own = directory.join(format!("attack-{name}.{}", std::process::id()));
+    // rustc names its object files after this name up to a dot.
+    let own = directory.join(format!("attack-{name}-{}", std::process::id()));
     let compiled = Command::new(option_env!("RUSTC").unwrap_or("rustc"))
         .args([
             "--edition",
