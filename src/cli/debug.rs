@@ -15,13 +15,12 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use rustix::termios::isatty;
-use serde_json::Value;
 
 use super::client::{ClientFlags, Daemon, block_on};
 use super::complete;
 use super::exec::{attach_to, exec_in};
 use super::failure::CommandError;
-use super::image::{Auth, fetch};
+use super::image::{Auth, fetch, find};
 use super::objects::{
     Object, Objects, container_details, container_name, info, is_running, pod_details, pod_name,
 };
@@ -148,10 +147,7 @@ pub(super) fn run(args: &DebugArgs) -> anyhow::Result<ExitCode> {
         let tty = isatty(io::stdin()) && isatty(io::stdout());
         let config = match args.clone {
             true => target.copy(args, tty)?,
-            false => {
-                ensure_image(&daemon, &args.image).await?;
-                target.debug(args, &image_environment(&daemon, &args.image).await?)?
-            }
+            false => target.debug(args, &image_environment(&daemon, &args.image).await?)?,
         };
         let name = format!(
             "{}/{}",
@@ -418,39 +414,19 @@ fn path_with_target(environment: &[String]) -> String {
     format!("{own}:{}", theirs.join(":"))
 }
 
-/// Pulls an image that is not there, with progress.
-async fn ensure_image(daemon: &Daemon, image: &str) -> anyhow::Result<()> {
-    if image_info(daemon, image).await?.is_none() {
+/// `KEY=VALUE` of the configuration of an image, which is pulled with progress if it is not there.
+async fn image_environment(daemon: &Daemon, image: &str) -> anyhow::Result<Vec<String>> {
+    let mut found = find(daemon, image, true).await?;
+    if found.is_none() {
         fetch(daemon, image, &Auth::Login, true).await?;
+        found = find(daemon, image, true).await?;
     }
-    Ok(())
-}
-
-/// `KEY=VALUE` of the image's configuration.
-async fn image_environment(daemon: &Daemon, image: &str) -> Result<Vec<String>, CommandError> {
-    let info = image_info(daemon, image).await?.unwrap_or_default();
-    let variables = info["imageSpec"]["config"]["Env"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let info = found.map(|(_, status)| info(&status.info)).unwrap_or_default();
+    let variables = info["imageSpec"]["config"]["Env"].as_array().cloned();
+    let variables = variables.unwrap_or_default().into_iter();
     Ok(variables
-        .iter()
         .filter_map(|variable| Some(variable.as_str()?.to_owned()))
         .collect())
-}
-
-/// The verbose status of an image; none if it is not there.
-async fn image_info(daemon: &Daemon, image: &str) -> Result<Option<Value>, CommandError> {
-    let request = v1::ImageStatusRequest {
-        image: Some(v1::ImageSpec {
-            image: image.to_owned(),
-            ..Default::default()
-        }),
-        verbose: true,
-    };
-    let answer = daemon.images().image_status(request).await;
-    let answer = answer.map_err(daemon.failed("ImageStatus"))?.into_inner();
-    Ok(answer.image.map(|_| info(&answer.info)))
 }
 
 fn command(args: &DebugArgs) -> Vec<String> {

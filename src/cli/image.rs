@@ -29,6 +29,7 @@ mod view;
 
 pub(super) use progress::Total;
 pub(super) use pull::{Auth, fetch};
+pub(super) use view::find;
 
 #[derive(Debug, Args)]
 pub(super) struct ImageArgs {

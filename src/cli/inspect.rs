@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::client::{ClientFlags, Daemon, block_on};
 use super::complete;
-use super::list::{ips, state};
-use super::objects::{Object, Objects, container_details, container_name, is_ready, pod_details};
+use super::list::ips;
+use super::objects::{Object, Objects, container_details, container_name, pod_details};
 use super::output::{Page, print_json, print_yaml};
 use super::{screen, units};
 use crate::proto::json;
@@ -184,7 +184,7 @@ async fn inspect_pod(daemon: &Daemon, objects: &Objects, listed: &v1::PodSandbox
         name: metadata.name,
         uid: metadata.uid,
         attempt: metadata.attempt,
-        state: if is_ready(listed) { "ready" } else { "notready" },
+        state: listed.state().word(),
         created_at: status.created_at,
         handler: status.runtime_handler,
         ips: ips(status.network.unwrap_or_default()),
@@ -231,7 +231,7 @@ async fn inspect_container(
         namespace: pod.namespace,
         pod: pod.name,
         pod_id: listed.pod_sandbox_id.clone(),
-        state: state(listed),
+        state: listed.state().word(),
         created_at: status.created_at,
         started_at: at(status.started_at),
         finished_at: at(status.finished_at),

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::client::{ClientFlags, Daemon, block_on};
 use super::failure::CommandError;
 use super::objects::{
-    Objects, container_name, container_status, is_ready, is_running, pod_details, unless_removed,
+    Objects, container_name, container_status, is_ready, is_running, pod_status, unless_removed,
 };
 use super::output::{self, Format, Table, print, print_json};
 use super::screen::{self, Line, Output, Size};
@@ -329,7 +329,7 @@ async fn list_containers(daemon: &Daemon, args: &ListArgs) -> anyhow::Result<Vec
             namespace: metadata.namespace,
             pod: metadata.name,
             pod_id: container.pod_sandbox_id.clone(),
-            state: state(container),
+            state: container.state().word(),
             created_at: container.created_at,
             image: if named.is_empty() { given } else { named }.to_owned(),
             image_id: image_id.to_owned(),
@@ -392,7 +392,7 @@ async fn list_pods(daemon: &Daemon, args: &ListArgs) -> anyhow::Result<Vec<PodVi
             name: metadata.name,
             uid: metadata.uid,
             attempt: metadata.attempt,
-            state: if is_ready(pod) { "ready" } else { "notready" },
+            state: pod.state().word(),
             created_at: pod.created_at,
             handler: pod.runtime_handler.clone(),
             ips: Vec::new(),
@@ -432,7 +432,7 @@ async fn list_pods(daemon: &Daemon, args: &ListArgs) -> anyhow::Result<Vec<PodVi
 }
 
 async fn with_ips(daemon: &Daemon, mut view: PodView) -> Result<PodView, CommandError> {
-    if let Some((status, _)) = unless_removed(pod_details(daemon, &view.id).await)? {
+    if let Some(status) = unless_removed(pod_status(daemon, &view.id).await)? {
         view.ips = ips(status.network.unwrap_or_default());
     }
     Ok(view)
@@ -443,15 +443,6 @@ pub(super) fn ips(network: v1::PodSandboxNetworkStatus) -> Vec<String> {
     let others = network.additional_ips.into_iter().map(|ip| ip.ip);
     let ips = std::iter::once(network.ip).chain(others);
     ips.filter(|ip| !ip.is_empty()).collect()
-}
-
-pub(super) fn state(container: &v1::Container) -> &'static str {
-    match container.state() {
-        v1::ContainerState::ContainerCreated => "created",
-        v1::ContainerState::ContainerRunning => "running",
-        v1::ContainerState::ContainerExited => "exited",
-        v1::ContainerState::ContainerUnknown => "unknown",
-    }
 }
 
 const DIM: &str = "2";

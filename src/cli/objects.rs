@@ -19,7 +19,7 @@ use super::units;
 use crate::proto::v1::{
     Container, ContainerState, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
     ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxMetadata, PodSandboxState,
-    PodSandboxStatus, PodSandboxStatusRequest,
+    PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse,
 };
 
 /// What was listed. The youngest objects come first.
@@ -272,18 +272,28 @@ async fn ask_container(
     Ok(answer.map_err(daemon.failed("ContainerStatus"))?.into_inner())
 }
 
+/// The status of a pod.
+pub(super) async fn pod_status(daemon: &Daemon, id: &str) -> Result<PodSandboxStatus, CommandError> {
+    let answer = ask_pod(daemon, id, false).await?;
+    Ok(answer.status.unwrap_or_default())
+}
+
 /// The status of a pod, and what the runtime adds for tools.
 pub(super) async fn pod_details(
     daemon: &Daemon,
     id: &str,
 ) -> Result<(PodSandboxStatus, Value), CommandError> {
+    let answer = ask_pod(daemon, id, true).await?;
+    Ok((answer.status.unwrap_or_default(), info(&answer.info)))
+}
+
+async fn ask_pod(daemon: &Daemon, id: &str, verbose: bool) -> Result<PodSandboxStatusResponse, CommandError> {
     let request = PodSandboxStatusRequest {
         pod_sandbox_id: id.to_owned(),
-        verbose: true,
+        verbose,
     };
     let answer = daemon.runtime().pod_sandbox_status(request).await;
-    let answer = answer.map_err(daemon.failed("PodSandboxStatus"))?.into_inner();
-    Ok((answer.status.unwrap_or_default(), info(&answer.info)))
+    Ok(answer.map_err(daemon.failed("PodSandboxStatus"))?.into_inner())
 }
 
 /// Runtimes answer with one JSON text under `info`; whatever else there is stays as it is.

@@ -5,6 +5,7 @@
 use serde::Serializer;
 
 use super::admin::{CpuMode, LayerState, NetworkVerdict, PullStep, VerifyMethod};
+use super::v1::{ContainerState, PodSandboxState};
 
 impl PullStep {
     /// For tables and JSON.
@@ -30,6 +31,28 @@ impl LayerState {
             Self::Fetching => "fetching",
             Self::Done => "done",
             Self::Present => "present",
+        }
+    }
+}
+
+impl ContainerState {
+    /// For tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ContainerCreated => "created",
+            Self::ContainerRunning => "running",
+            Self::ContainerExited => "exited",
+            Self::ContainerUnknown => "unknown",
+        }
+    }
+}
+
+impl PodSandboxState {
+    /// For tables and JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::SandboxReady => "ready",
+            Self::SandboxNotready => "notready",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::proto::v1;
 /// IMAGE in the JSON documents (`docs/operations.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ImageView {
+pub(in crate::cli) struct ImageView {
     /// `sha256:` and 64 hex digits.
     pub(super) id: String,
     /// `name:tag`.
@@ -122,7 +122,7 @@ impl Filter {
 }
 
 /// Asks for one image; `None` if it does not exist.
-pub(super) async fn find(
+pub(in crate::cli) async fn find(
     daemon: &Daemon,
     name: &str,
     verbose: bool,

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use pausa_nri::validator::DefaultValidator;
 use toml::{Table, Value};
 
-use super::rules::{Class, Context, Done, SET, get, lacks, same};
+use super::rules::{Class, Context, Does, Done, SET, get, lacks, same};
 use crate::config::{Config, SecretFile};
+
+pub(super) const NO_DECRYPTION: Does =
+    Does::Lacks("encrypted images cannot be pulled", "pull them decrypted");
 
 pub(super) fn log_level(context: &mut Context<'_>) -> Done {
     let level = match context.text()? {

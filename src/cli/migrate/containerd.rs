@@ -5,6 +5,7 @@
 
 use toml::{Table, Value};
 
+use super::common::NO_DECRYPTION;
 use super::report::{Advice, Report};
 use super::rules::{
     Class, Context, Does, Done, Implied, Kind, Leaf, Rule, SET, foreign_class, get, lacks, leaves,
@@ -469,7 +470,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule { path: "plugin/**", default: &[], does: Does::NotNeeded(INTERNAL) },
 ];
 
-const NO_DECRYPTION: Does = Does::Lacks("encrypted images cannot be pulled", "pull them decrypted");
 const NO_SOCKET_OWNER: Does = Does::Lacks(
     "the socket belongs to root, with mode 0660",
     "chgrp it in an ExecStartPost= of the unit",

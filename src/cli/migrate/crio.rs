@@ -6,6 +6,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::common::NO_DECRYPTION;
 use super::report::{Advice, Report};
 use super::rules::{
     Class, Context, Does, Done, Implied, Kind, Leaf, Rule, SET, foreign_class, get, lacks, leaves,
@@ -192,7 +193,6 @@ const NO_ARTIFACTS: Does = Does::Lacks(
     "OCI artifacts cannot be mounted as volumes; images can",
     "package the content as an image",
 );
-const NO_DECRYPTION: Does = Does::Lacks("encrypted images cannot be pulled", "pull them decrypted");
 const NO_POLICY: Does = Does::Lacks(
     "no signature policy is applied: images are pulled unverified",
     "verify images at admission, for example with Kyverno or sigstore's policy-controller",

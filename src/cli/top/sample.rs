@@ -153,8 +153,9 @@ impl Rates {
         let mut counters = HashMap::new();
         let mut pods = Vec::new();
         for pod in answers.pods {
+            let state = pod.state();
             let metadata = pod.metadata.unwrap_or_default();
-            let ready = pod.state == i32::from(v1::PodSandboxState::SandboxReady);
+            let ready = state == v1::PodSandboxState::SandboxReady;
             let selected = choice
                 .selection
                 .has(&metadata.namespace, &metadata.name, &pod.id, &pod.labels);
@@ -170,7 +171,9 @@ impl Rates {
                     let usage = usages.remove(&container.id).unwrap_or_default();
                     of_container(container, usage)
                 })
-                .filter(|container| choice.all || container.row.state == RUNNING)
+                .filter(|container| {
+                    choice.all || container.row.state == v1::ContainerState::ContainerRunning.word()
+                })
                 .collect();
             choice
                 .sort
@@ -196,7 +199,7 @@ impl Rates {
                 uid: metadata.uid,
                 row: Row {
                     attempt: metadata.attempt,
-                    state: if ready { "ready" } else { "notready" },
+                    state: state.word(),
                     created_at: pod.created_at,
                     usage,
                 },
@@ -238,16 +241,9 @@ impl Rates {
     }
 }
 
-const RUNNING: &str = "running";
-
 fn of_container(container: v1::Container, usage: Usage) -> Container {
     let metadata = container.metadata.clone().unwrap_or_default();
-    let state = match container.state() {
-        v1::ContainerState::ContainerCreated => "created",
-        v1::ContainerState::ContainerRunning => RUNNING,
-        v1::ContainerState::ContainerExited => "exited",
-        v1::ContainerState::ContainerUnknown => "unknown",
-    };
+    let state = container.state().word();
     Container {
         id: container.id,
         name: metadata.name,

@@ -211,7 +211,7 @@ fn the_most_comes_first_and_the_unknown_last() {
         };
         let row = Row {
             attempt: 0,
-            state: RUNNING,
+            state: "running",
             created_at: 100 - age,
             usage,
         };
