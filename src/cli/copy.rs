@@ -54,6 +54,28 @@ enum Place {
     Container { name: String, path: PathBuf },
 }
 
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Node(path) | Self::Container { path, .. } => path,
+        }
+    }
+
+    /// The directory that its last part is in.
+    fn parent(&self) -> Self {
+        let parent = self.path().parent();
+        let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+        let path = parent.unwrap_or_else(|| Path::new(".")).to_owned();
+        match self {
+            Self::Node(_) => Self::Node(path),
+            Self::Container { name, .. } => Self::Container {
+                name: name.clone(),
+                path,
+            },
+        }
+    }
+}
+
 impl FromStr for Place {
     type Err = String;
 
@@ -74,9 +96,10 @@ impl FromStr for Place {
 }
 
 pub(super) fn run(args: &CopyArgs) -> anyhow::Result<()> {
-    let (name, inside) = match (&args.from, &args.to) {
-        (Place::Container { name, path }, Place::Node(_))
-        | (Place::Node(_), Place::Container { name, path }) => (name, path),
+    let container = match (&args.from, &args.to) {
+        (Place::Container { name, .. }, Place::Node(_)) | (Place::Node(_), Place::Container { name, .. }) => {
+            name
+        }
         _ => {
             let text = "one of the two must be CONTAINER:PATH, the other a path on this node".to_owned();
             return Err(CommandError::Usage(text).into());
@@ -86,25 +109,18 @@ pub(super) fn run(args: &CopyArgs) -> anyhow::Result<()> {
     block_on(async {
         let daemon = Daemon::connect(socket).await?;
         let objects = Objects::list(&daemon).await?;
-        let container = objects.container(name)?;
+        let container = objects.container(container)?;
         let root = Root::of_container(&daemon, &container.id).await?;
-        let mut copy = Copy::default();
-        match (&args.from, &args.to) {
-            (Place::Node(from), _) => {
-                let source = Source::open(from, args.follow_link, |path, flags| {
-                    openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-                })?;
-                root.as_owner(|| copy.to(&source, inside, |path, flags| root.open(path, flags)))?;
-            }
-            (_, Place::Node(to)) => {
-                copy.strips_set_id = true;
-                let source = Source::open(inside, args.follow_link, |path, flags| root.open(path, flags))?;
-                copy.to(&source, to, |path, flags| {
-                    openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-                })?;
-            }
-            (_, Place::Container { .. }) => {}
-        }
+        let open = |place: &Place, flags| match place {
+            Place::Node(path) => openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()),
+            Place::Container { path, .. } => root.open(path, flags),
+        };
+        let source = Source::open(&args.from, args.follow_link, open)?;
+        let mut copy = Copy {
+            owner: matches!(args.to, Place::Container { .. }).then_some(&root),
+            ..Copy::default()
+        };
+        copy.to(&source, &args.to, open)?;
         if copy.skipped > 0 {
             print_stderr(&format!(
                 "pausa: left out {} devices, pipes, sockets and file systems of the kernel",
@@ -125,10 +141,11 @@ struct Source {
 
 impl Source {
     fn open(
-        path: &Path,
+        place: &Place,
         follow: bool,
-        open: impl Fn(&Path, OFlags) -> Result<OwnedFd, Errno>,
+        open: impl Fn(&Place, OFlags) -> Result<OwnedFd, Errno>,
     ) -> anyhow::Result<Self> {
+        let path = place.path();
         let contents_only = path.as_os_str().as_bytes().ends_with(b"/.") || path == Path::new(".");
         let must_follow = follow || contents_only || path.as_os_str().as_bytes().ends_with(b"/");
         let flags = if must_follow {
@@ -136,7 +153,7 @@ impl Source {
         } else {
             OFlags::PATH | OFlags::NOFOLLOW
         };
-        let handle = open(path, flags).with_context(|| format!("cannot open {}", path.display()))?;
+        let handle = open(place, flags).with_context(|| format!("cannot open {}", path.display()))?;
         let name = match path.components().next_back() {
             Some(Component::Normal(name)) if !contents_only => Some(name.to_owned()),
             _ => None,
@@ -146,42 +163,51 @@ impl Source {
 }
 
 #[derive(Debug, Default)]
-struct Copy {
+struct Copy<'a> {
+    /// Whose files the copies are: the container's, or those of whoever runs this.
+    owner: Option<&'a Root>,
     /// What is of no kind that can be copied.
     skipped: u64,
-    strips_set_id: bool,
     /// Makes names of incomplete files differ.
     made: u64,
 }
 
-impl Copy {
+impl Copy<'_> {
     /// Copies into a directory that is there, or else with a new name.
     fn to(
         &mut self,
         source: &Source,
-        to: &Path,
-        open: impl Fn(&Path, OFlags) -> Result<OwnedFd, Errno>,
+        to: &Place,
+        open: impl Fn(&Place, OFlags) -> Result<OwnedFd, Errno>,
     ) -> anyhow::Result<()> {
         let directory = OFlags::DIRECTORY | OFlags::RDONLY;
+        let path = to.path();
         match open(to, directory) {
             Ok(into) => match &source.name {
                 Some(name) => self.one(source.handle.as_fd(), into.as_fd(), name, 0),
                 None => self.contents(source.handle.as_fd(), into.as_fd(), 0),
             },
             Err(Errno::NOENT | Errno::NOTDIR) => {
-                let name = match to.components().next_back() {
-                    Some(Component::Normal(name)) => name,
-                    _ => anyhow::bail!("{} is no name for a copy", to.display()),
+                let Some(Component::Normal(name)) = path.components().next_back() else {
+                    anyhow::bail!("{} is no name for a copy", path.display());
                 };
-                let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let parent = parent.unwrap_or_else(|| Path::new("."));
-                let into = open(parent, directory);
-                let into = into.with_context(|| format!("cannot open the directory {}", parent.display()))?;
+                let parent = to.parent();
+                let into = open(&parent, directory);
+                let into =
+                    into.with_context(|| format!("cannot open the directory {}", parent.path().display()))?;
                 self.one(source.handle.as_fd(), into.as_fd(), name, 0)
             }
-            Err(errno) => Err(errno).with_context(|| format!("cannot open {}", to.display())),
+            Err(errno) => Err(errno).with_context(|| format!("cannot open {}", path.display())),
         }
-        .with_context(|| format!("the copy to {} is not complete", to.display()))
+        .with_context(|| format!("the copy to {} is not complete", path.display()))
+    }
+
+    /// Writes as the owner. What is copied is read as whoever runs this: the owner of a container may not be able to.
+    fn write<T>(&self, work: impl FnOnce() -> T) -> T {
+        match self.owner {
+            Some(root) => root.as_owner(work),
+            None => work(),
+        }
     }
 
     /// Copies what a handle (O_PATH) leads to.
@@ -208,7 +234,8 @@ impl Copy {
             FileType::Symlink => {
                 let to = readlinkat(from, "", Vec::new()).with_context(shown)?;
                 let incomplete = self.incomplete_name();
-                symlinkat(&to, into, &incomplete).with_context(shown)?;
+                self.write(|| symlinkat(&to, into, &incomplete))
+                    .with_context(shown)?;
                 self.put_in_place(into, &incomplete, name).with_context(shown)
             }
             _ => {
@@ -245,7 +272,7 @@ impl Copy {
 
     /// A directory to copy into: a new one, or the one that is there.
     fn directory(&self, into: BorrowedFd<'_>, name: &OsStr) -> anyhow::Result<OwnedFd> {
-        match mkdirat(into, name, Mode::RWXU) {
+        match self.write(|| mkdirat(into, name, Mode::RWXU)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno).context("mkdirat"),
         }
@@ -258,8 +285,8 @@ impl Copy {
         let mut source = File::from(reopen(from, OFlags::RDONLY)?);
         let incomplete = self.incomplete_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mut target =
-            File::from(openat(into, &incomplete, flags, Mode::RUSR | Mode::WUSR).context("openat")?);
+        let made = self.write(|| openat(into, &incomplete, flags, Mode::RUSR | Mode::WUSR));
+        let mut target = File::from(made.context("openat")?);
         let status = fstat(&source)?;
         let copied = std::io::copy(&mut source, &mut target).context("cannot copy its contents");
         let copied = copied.and_then(|_| self.finish(target.as_fd(), &status));
@@ -267,7 +294,7 @@ impl Copy {
             Ok(()) => self.put_in_place(into, &incomplete, name),
             Err(error) => {
                 // What went wrong is what counts.
-                _ = unlinkat(into, &incomplete, AtFlags::empty());
+                _ = self.write(|| unlinkat(into, &incomplete, AtFlags::empty()));
                 Err(error)
             }
         }
@@ -279,10 +306,10 @@ impl Copy {
     }
 
     fn put_in_place(&self, into: BorrowedFd<'_>, incomplete: &OsStr, name: &OsStr) -> anyhow::Result<()> {
-        let renamed = renameat(into, incomplete, into, name);
+        let renamed = self.write(|| renameat(into, incomplete, into, name));
         if renamed.is_err() {
             // What went wrong is what counts.
-            _ = unlinkat(into, incomplete, AtFlags::empty());
+            _ = self.write(|| unlinkat(into, incomplete, AtFlags::empty()));
         }
         renamed.context("cannot replace what has its name: rename")
     }
@@ -291,7 +318,8 @@ impl Copy {
     fn finish(&self, target: BorrowedFd<'_>, status: &rustix::fs::Stat) -> anyhow::Result<()> {
         let mode = Mode::from_raw_mode(status.st_mode);
         let kept = Mode::RWXU | Mode::RWXG | Mode::RWXO;
-        fchmod(target, if self.strips_set_id { mode & kept } else { mode }).context("fchmod")?;
+        let mode = if self.owner.is_none() { mode & kept } else { mode };
+        self.write(|| fchmod(target, mode)).context("fchmod")?;
         let time = |seconds: i64, nanoseconds| Timespec {
             tv_sec: seconds,
             tv_nsec: nanoseconds,
@@ -300,7 +328,7 @@ impl Copy {
             last_access: time(status.st_atime, i64::try_from(status.st_atime_nsec).unwrap_or(0)),
             last_modification: time(status.st_mtime, i64::try_from(status.st_mtime_nsec).unwrap_or(0)),
         };
-        futimens(target, &times).context("futimens")
+        self.write(|| futimens(target, &times)).context("futimens")
     }
 }
 

@@ -48,6 +48,17 @@ impl Root {
         Ok(root)
     }
 
+    /// As if this process were a container.
+    #[cfg(test)]
+    pub(super) fn of_this_process() -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self {
+            dir: openat(CWD, "/", flags, Mode::empty()).expect("a root"),
+            uid: Uid::effective().as_raw(),
+            gid: Gid::effective().as_raw(),
+        }
+    }
+
     /// Opens a path; relative ones begin at the root, too.
     pub(super) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::harness::node::reference;
 use crate::harness::terminal::{Screen, terminal};
 use crate::harness::{Container, Node, Pod, eventually, ok, on_node, on_pausa, strings};
+use crate::user_namespaces;
 
 fn pausa(node: &Node, command: &str, arguments: &[&str]) -> Command {
     let mut pausa = Command::new(env!("CARGO_BIN_EXE_pausa"));
@@ -524,6 +525,40 @@ fn cp_copies_in_both_directions_beneath_the_root() {
         assert!(code == 64 && error.contains("CONTAINER:PATH"), "{code} {error}");
         let (error, _) = failure(node, "cp", &[&format!("{full}:/nonexistent"), &path("")]);
         assert!(error.contains("cannot open /nonexistent"), "{error}");
+    });
+}
+
+/// A user namespace has its own root: what is copied belongs to it, also of files that only root of the node can read.
+#[test]
+#[ignore = "needs root"]
+fn cp_gives_files_to_the_root_of_a_user_namespace() {
+    on_node(async |node| {
+        if !user_namespaces::can(node).await {
+            return;
+        }
+        let pod = node.pod_with(user_namespaces::set_default).await;
+        let container = pod.start(|_| {}).await;
+        let full = full_name(&pod, &container);
+        let dir = node.dir().join("private");
+        fs::create_dir(&dir).expect("a directory");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).expect("a mode");
+        fs::write(dir.join("file"), "for root only").expect("a file");
+        fs::set_permissions(dir.join("file"), fs::Permissions::from_mode(0o600)).expect("a mode");
+        let path = dir.display().to_string();
+        stdout(node, "cp", &[&path, &format!("{full}:/")]);
+        let seen = container
+            .sh("stat -c '%u %g %a' /private /private/file; cat /private/file")
+            .await;
+        assert_eq!(seen, "0 0 700\n0 0 600\nfor root only");
+        stdout(
+            node,
+            "cp",
+            &[&format!("{full}:/private/file"), &format!("{path}/back")],
+        );
+        assert_eq!(
+            fs::read_to_string(dir.join("back")).expect("a file"),
+            "for root only"
+        );
     });
 }
 

@@ -18,13 +18,15 @@ fn a_place_is_a_path_or_a_container_and_a_path() {
     assert!("".parse::<Place>().is_err());
 }
 
-fn copy(from: &Path, to: &Path, strips_set_id: bool) -> anyhow::Result<u64> {
-    let open = |path: &Path, flags| openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+fn copy(from: &Path, to: &Path, to_node: bool) -> anyhow::Result<u64> {
+    let open = |place: &Place, flags| openat(CWD, place.path(), flags | OFlags::CLOEXEC, Mode::empty());
+    let root = Root::of_this_process();
     let mut copy = Copy {
-        strips_set_id,
+        owner: (!to_node).then_some(&root),
         ..Copy::default()
     };
-    copy.to(&Source::open(from, false, open)?, to, open)?;
+    let source = Source::open(&Place::Node(from.to_owned()), false, open)?;
+    copy.to(&source, &Place::Node(to.to_owned()), open)?;
     Ok(copy.skipped)
 }
 
